@@ -1,0 +1,1 @@
+"""Knows Arroyo: its models, its calls and two clients. Knows no Airflow."""

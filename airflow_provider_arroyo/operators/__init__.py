@@ -1,0 +1,1 @@
+"""Operators: tasks that change pipelines and wait for what follows."""

@@ -1,0 +1,1 @@
+"""An Arroyo API over real HTTP that needs no Arroyo."""

@@ -1,0 +1,1 @@
+"""Triggers: the part of a wait that runs in the triggerer."""
