@@ -1,0 +1,119 @@
+"""What Airflow reads about this package: its hook, its connection form, its modules, its link.
+
+Airflow imports this module and validates the answer in every one of its processes, so it imports nothing
+but the version and computes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTEGRATION_NAME = "Arroyo"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the description that Airflow's ``apache_airflow_provider`` entry point asks for.
+
+    :returns: a dictionary that satisfies Airflow's ``provider_info.schema.json``.
+    """
+    return {
+        "package-name": "airflow-provider-arroyo",
+        "name": "Arroyo",
+        "description": "Run streaming SQL pipelines on `Arroyo <https://www.arroyo.dev/>`__: "
+        "submit, watch, stop.",
+        "integrations": [
+            {
+                "integration-name": INTEGRATION_NAME,
+                "external-doc-url": "https://doc.arroyo.dev/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": _modules("hooks.arroyo"),
+        "operators": _modules("operators.pipelines"),
+        "sensors": _modules("sensors.pipelines"),
+        "triggers": _modules("triggers.pipelines"),
+        "extra-links": ["airflow_provider_arroyo.links.ArroyoPipelineLink"],
+        "connection-types": [
+            {
+                "connection-type": "arroyo",
+                "hook-class-name": "airflow_provider_arroyo.hooks.arroyo.ArroyoHook",
+                "hook-name": "Arroyo",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login"],
+                    "relabeling": {"schema": "Scheme", "password": "API key"},
+                    "placeholders": {
+                        "schema": "http",
+                        "host": "arroyo.example.com",
+                        "port": "5115",
+                        "password": "empty where the server asks for none",
+                    },
+                },
+                "conn-fields": _connection_fields(),
+            }
+        ],
+    }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "integration-name": INTEGRATION_NAME,
+            "python-modules": [f"airflow_provider_arroyo.{name}" for name in names],
+        }
+    ]
+
+
+def _connection_fields() -> dict[str, dict[str, Any]]:
+    return {
+        "base_path": {
+            "label": "Base path",
+            "description": "What a proxy puts in front of /api/v1, for example /arroyo",
+            "schema": {"type": ["string", "null"]},
+        },
+        "console_url": {
+            "label": "Console address",
+            "description": "Where people open Arroyo's console; empty: the same address as the API",
+            "schema": {"type": ["string", "null"]},
+        },
+        "verify": {
+            "label": "Verify TLS certificate",
+            "description": "Off trusts any certificate: for experiments only",
+            "schema": {"type": ["boolean", "null"], "default": True},
+        },
+        "ca_cert": {
+            "label": "CA certificate file",
+            "description": "Path of a PEM file with the authorities to trust instead of the machine's own",
+            "schema": {"type": ["string", "null"]},
+        },
+        "client_cert": {
+            "label": "Client certificate file",
+            "description": "Path of a PEM file, for a server that asks clients for a certificate",
+            "schema": {"type": ["string", "null"]},
+        },
+        "client_key": {
+            "label": "Client key file",
+            "description": "Path of the certificate's private key; empty where one file holds both",
+            "schema": {"type": ["string", "null"]},
+        },
+        "headers": {
+            "label": "Extra headers",
+            "description": 'JSON object, sent with every call: {"X-Tenant": "blue"}',
+            # A gateway's header is often a token, so the form hides it as it hides a password.
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "proxies": {
+            "label": "Proxies",
+            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: as the environment says',
+            "schema": {"type": ["string", "null"]},
+        },
+        "connect_timeout": {
+            "label": "Connect timeout (seconds)",
+            "description": "How long a connection may take to open",
+            "schema": {"type": ["number", "null"], "default": 5, "exclusiveMinimum": 0},
+        },
+        "read_timeout": {
+            "label": "Read timeout (seconds)",
+            "description": "How long an answer may take",
+            "schema": {"type": ["number", "null"], "default": 30, "exclusiveMinimum": 0},
+        },
+    }
