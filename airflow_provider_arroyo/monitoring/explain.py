@@ -1,4 +1,4 @@
-"""From a verdict to the error that a person reads: which pipeline, what happened, why, and what to do next."""
+"""From a verdict to the error that a person reads: which pipeline, what happened, why, what to do next."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _what(verdict: Verdict, subject: Subject) -> tuple[str, str]:
             return (
                 f"Arroyo has been unreachable for {gone}{since}; this says nothing about {label}: "
                 f"{_state(job)}.",
-                "Check the server and the connection, then clear this task; it goes on with the same pipeline.",
+                "Check the server and the connection, then clear this task; it takes up the same pipeline.",
             )
         case _:
             return _timeout(verdict, label, wanted)
@@ -111,13 +111,17 @@ def _timeout(verdict: Verdict, label: str, wanted: str) -> tuple[str, str]:
     if verdict.unreachable_seconds is not None:
         since = f" since {moment(verdict.unreachable_since)}" if verdict.unreachable_since else ""
         return (
-            f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; {_state(job)}.",
+            f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; "
+            f"{_state(job)}.",
             "Check the server and the connection.",
         )
     if job is None:
         return (f"{label} has no job after {waited}.", "Look at Arroyo's controller.")
     stood = duration(verdict.stood_seconds)
-    what = f"{label} did not become {wanted} within {waited}: it has been {job.state} for {stood}, run {job.run_id}."
+    what = (
+        f"{label} did not become {wanted} within {waited}: it has been {job.state} for {stood}, "
+        f"run {job.run_id}."
+    )
     if job.state in verdict.wanted and not job.running_desired:
         return (what, "It was asked to stop, so that it is on its way down.")
     if job.state in verdict.wanted:
