@@ -1,0 +1,163 @@
+"""Whose a pipeline is, written on the pipeline itself, so that a later try finds its own.
+
+On 0.16 the mark is a set of tags and the pipeline's id is derived from the key; on 0.15, which keeps neither
+tags nor ids of the caller's, it is a comment in the first line of the SQL, which Arroyo keeps as it was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from airflow_provider_arroyo.arroyo.models import Pipeline
+
+MARK_VERSION = 1
+"""Version of the mark's form. A reader that meets a higher one adopts nothing."""
+
+TAG_PREFIX = "airflow."
+_COMMENT = "-- airflow: "
+_KEY_DIGITS = 20
+
+
+class DamagedMarkError(ValueError):
+    """A mark that cannot be read: damaged, or written by a newer version of this package."""
+
+
+def _digest(*parts: object) -> str:
+    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _slug(text: str, length: int) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The task that a pipeline was made for.
+
+    :param map_index: -1 where the task is not mapped.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+
+    def __str__(self) -> str:
+        mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
+        return f"task {self.dag_id}.{self.task_id}{mapped} of run {self.run_id}"
+
+    def submit_key(self, fingerprint: str) -> str:
+        """Return the key of a submit: the same for every try of this task that wants the same pipeline."""
+        return _digest("submit", self.dag_id, self.task_id, self.run_id, self.map_index, fingerprint)
+
+    def pipeline_id(self, key: str) -> str:
+        """Return the id of the pipeline with that key: readable in a console, fit for a URL as it is."""
+        parts = ["af", _slug(self.dag_id, 24), _slug(self.task_id, 24), key]
+        return "-".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What this package writes on the pipelines that it makes.
+
+    :param key: what it was made for.
+    :param owner: by which task.
+    :param try_number: in which try.
+    :param package_version: by which version of this package.
+    """
+
+    key: str
+    owner: Owner
+    try_number: int
+    package_version: str
+
+    def _fields(self) -> dict[str, str]:
+        return {
+            "mark": str(MARK_VERSION),
+            "key": self.key,
+            "dag": self.owner.dag_id,
+            "task": self.owner.task_id,
+            "run": self.owner.run_id,
+            "map_index": str(self.owner.map_index),
+            "try": str(self.try_number),
+            "package": self.package_version,
+        }
+
+    def to_tags(self) -> dict[str, str]:
+        """Return the mark as tags."""
+        return {TAG_PREFIX + name: value for name, value in self._fields().items()}
+
+    def to_comment(self, user_tags: Mapping[str, str]) -> str:
+        """Return the mark as one line of SQL comment, with its line end.
+
+        :param user_tags: the user's own tags, which 0.15 has no other place for.
+        """
+        fields: dict[str, object] = dict(self._fields())
+        if user_tags:
+            fields["tags"] = dict(user_tags)
+        return _COMMENT + json.dumps(fields, ensure_ascii=True) + "\n"
+
+    @classmethod
+    def _read(cls, fields: Mapping[str, str]) -> Self:
+        try:
+            version = int(fields["mark"])
+            if version > MARK_VERSION:
+                raise DamagedMarkError(
+                    f"its mark has version {version}, this package reads up to {MARK_VERSION}: "
+                    "a newer airflow-provider-arroyo made it"
+                )
+            return cls(
+                key=fields["key"],
+                owner=Owner(
+                    dag_id=fields["dag"],
+                    task_id=fields["task"],
+                    run_id=fields["run"],
+                    map_index=int(fields["map_index"]),
+                ),
+                try_number=int(fields["try"]),
+                package_version=fields["package"],
+            )
+        except DamagedMarkError:
+            raise
+        except (KeyError, TypeError, ValueError) as err:
+            raise DamagedMarkError(f"its mark is damaged ({err!r})") from err
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self | None:
+        """Return the mark on a pipeline; None where it has none.
+
+        :raises DamagedMarkError: where it has one that cannot be read.
+        """
+        tags = {
+            name.removeprefix(TAG_PREFIX): value
+            for name, value in pipeline.tags.items()
+            if name.startswith(TAG_PREFIX)
+        }
+        if tags:
+            return cls._read(tags)
+        if not pipeline.query.startswith(_COMMENT):
+            return None
+        line = pipeline.query.split("\n", 1)[0]
+        try:
+            fields = json.loads(line.removeprefix(_COMMENT))
+        except ValueError as err:
+            raise DamagedMarkError(f"its mark is damaged ({err})") from err
+        if not isinstance(fields, dict):
+            raise DamagedMarkError("its mark is damaged (not an object)")
+        return cls._read(fields)
+
+
+def check_user_tags(tags: Mapping[str, str]) -> None:
+    """Check that the user's tags leave ours alone.
+
+    :raises ValueError: names the tags that do not.
+    """
+    ours = sorted(name for name in tags if name.startswith(TAG_PREFIX))
+    if ours:
+        raise ValueError(f"tags: names that begin with {TAG_PREFIX!r} belong to this package, got {ours}")
