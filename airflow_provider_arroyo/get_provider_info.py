@@ -1,7 +1,7 @@
 """What Airflow reads about this package: its hook, its connection form, its modules, its link.
 
-Airflow imports this module and validates the answer in every one of its processes, so it imports nothing
-but the version and computes nothing.
+Airflow imports this module and validates the answer in every one of its processes, so it imports nothing of
+this package and computes nothing.
 """
 
 from __future__ import annotations

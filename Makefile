@@ -1,0 +1,121 @@
+# Needs Python 3.11, git and make; everything else goes into .venvs/ and build/.
+#   make demo      see a pipeline submitted, watched and stopped by a real Airflow
+#   make test      everything that must hold before a change goes in
+#   make help      the other targets
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+NEWEST_AIRFLOW := 3.3.2
+OLDEST_AIRFLOW := 3.0.6
+# More arguments for pytest: make unit ARGS="-k stop -x"
+ARGS ?=
+
+UV := .venvs/tools/bin/uv
+NEWEST := .venvs/airflow-$(NEWEST_AIRFLOW)
+OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
+WHEELS := build/wheel
+STAGE := build/stage
+
+# An environment is ready when it holds this mark. The lock's checksum is part of the name, so an
+# environment made from another lock is never taken for this one.
+lock_sum = $(shell cksum < requirements/$(1).txt | cut -d' ' -f1)
+TOOLS_READY := .venvs/tools/.ready-$(call lock_sum,tools)
+NEWEST_READY := $(NEWEST)/.ready-$(call lock_sum,airflow-$(NEWEST_AIRFLOW))
+OLDEST_READY := $(OLDEST)/.ready-$(call lock_sum,airflow-$(OLDEST_AIRFLOW))
+
+# What is imported must be the installed wheel and Airflow must not read the developer's own settings.
+unexport PYTHONPATH
+unexport AIRFLOW_HOME
+export PYTHONDONTWRITEBYTECODE := 1
+PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance bench chaos lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
+
+demo: $(NEWEST).wheel ## Run the example DAG in a real Airflow; KEEP=1 leaves it up; ARROYO_URL=... uses your Arroyo
+	@$(NEWEST)/bin/python scripts/demo.py
+
+test: lint types test-airflow-oldest $(NEWEST).wheel $(STAGE) ## Run every check; pytest's summary comes last
+	@echo "== all tests, Airflow $(NEWEST_AIRFLOW)"
+	@$(call in_stage,$(NEWEST),$(PYTEST))
+
+lint: $(NEWEST_READY) ## Check style
+	@echo "== lint"
+	@$(NEWEST)/bin/ruff format --check .
+	@$(NEWEST)/bin/ruff check .
+
+types: $(NEWEST_READY) ## Check types
+	@echo "== types"
+	@$(NEWEST)/bin/mypy
+
+unit: $(NEWEST).wheel $(STAGE) ## Run the tests that need no running Airflow
+	@$(call in_stage,$(NEWEST),$(PYTEST) -m "not e2e")
+
+e2e: $(NEWEST).wheel $(STAGE) ## Run the tests in a real Airflow
+	@$(call in_stage,$(NEWEST),$(PYTEST) -m e2e)
+
+test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run the unit and HTTP tests on the oldest supported Airflow
+	@echo "== unit and HTTP tests, Airflow $(OLDEST_AIRFLOW)"
+	@$(call in_stage,$(OLDEST),$(PYTEST) -m "not e2e")
+
+wheel: $(NEWEST_READY) ## Build the wheel into build/wheel
+	@rm -rf $(WHEELS)
+	@$(UV) build --quiet --wheel --no-build-isolation --python $(NEWEST)/bin/python --out-dir $(WHEELS) .
+	@ls $(WHEELS)/*.whl
+
+conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
+	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
+
+bench: $(NEWEST).wheel $(STAGE) ## Measure; writes benchmarks/RESULTS.md
+	@$(call in_stage,$(NEWEST),python -m benchmarks $(ARGS))
+	@cp $(STAGE)/benchmarks/RESULTS.md benchmarks/RESULTS.md
+
+chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong
+	@$(call in_stage,$(NEWEST),python -m tests.chaos $(ARGS))
+
+lock: $(TOOLS_READY) ## Write requirements/*.txt anew
+	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW)
+
+clean: ## Remove everything that make made
+	rm -rf .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# $(call in_stage,environment,command): run a command beside the tests, where the sources of the package
+# are out of reach, so that it can only import the installed wheel.
+in_stage = cd $(STAGE) && PATH="$(CURDIR)/$(1)/bin:$$PATH" ARROYO_PROVIDER_INSTALLED=$(CURDIR)/$(1) $(2)
+
+.PHONY: $(STAGE)
+$(STAGE):
+	@rm -rf $(STAGE) && mkdir -p $(STAGE)
+	@tar -cf - --exclude=./airflow_provider_arroyo --exclude=./build --exclude=./.git --exclude='./.venv*' \
+	    --exclude='*_cache' --exclude='__pycache__' --exclude=./.hypothesis . | tar -xf - -C $(STAGE)
+
+.PHONY: $(NEWEST).wheel $(OLDEST).wheel
+$(NEWEST).wheel $(OLDEST).wheel: %.wheel: wheel
+	@$(MAKE) $*/ready
+	@$(UV) pip install --quiet --python $*/bin/python --no-deps --reinstall $(WHEELS)/*.whl
+
+.PHONY: $(NEWEST)/ready $(OLDEST)/ready
+$(NEWEST)/ready: $(NEWEST_READY)
+$(OLDEST)/ready: $(OLDEST_READY)
+
+$(NEWEST_READY) $(OLDEST_READY): $(TOOLS_READY)
+	@echo "== making $(@D)"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv --without-pip $(@D)
+	@$(UV) pip install --quiet --python $(@D)/bin/python --no-deps -r requirements/$(notdir $(@D)).txt
+	@$(UV) pip check --quiet --python $(@D)/bin/python
+	@touch $@
+
+$(TOOLS_READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or later is needed; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/tools.txt
+	@touch $@

@@ -1,0 +1,322 @@
+"""A real Airflow on this machine for the demo and the end-to-end tests: start it, use it, end it.
+
+Everything lives in one scratch folder and on free ports, so several may run side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from scripts import processes
+
+RUN_ENDED = frozenset({"success", "failed"})
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+class LocalAirflowError(RuntimeError):
+    """Airflow did not do what was asked of it; the text says what and where to look."""
+
+
+class LocalAirflow:
+    """``airflow standalone`` (SQLite, LocalExecutor) in a scratch folder.
+
+    :param home: folder for ``AIRFLOW_HOME``; made when missing.
+    :param dags_folder: folder with DAG files.
+    :param env: more environment for every Airflow process: connections, settings.
+    """
+
+    def __init__(self, *, home: Path, dags_folder: Path, env: Mapping[str, str]) -> None:
+        self.home = home
+        self.user = "admin"
+        self._mark = uuid.uuid4().hex
+        self._token = ""
+        port, worker_logs, trigger_logs = processes.free_ports(3)
+        self.url = f"http://localhost:{port}"
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            # The airflow command must be found by the commands that `airflow standalone` starts.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONUNBUFFERED": "1",
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            # Tasks find the API server by this; it does not follow the port.
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            # A trigger moves to another triggerer once its own was silent for this long.
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            **env,
+        }
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def password(self) -> str:
+        """The password that Airflow made up for its user."""
+        path = self.home / "simple_auth_manager_passwords.json.generated"
+        return str(json.loads(path.read_text())[self.user])
+
+    # Processes
+
+    def start(self, *, timeout_seconds: float = 180.0) -> None:
+        """Start Airflow and wait until every component is healthy and the login works.
+
+        :param timeout_seconds: how long that may take, default 180; it mostly takes 25.
+        :raises LocalAirflowError: when it takes longer, or Airflow ends.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        standalone = self.start_component("standalone")
+        try:
+            wait_until(
+                lambda: self._healthy_or_ended(standalone),
+                what="a healthy Airflow",
+                timeout_seconds=timeout_seconds,
+                interval_seconds=0.5,
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_component(self, name: str) -> subprocess.Popen[bytes]:
+        """Start one of Airflow's commands, its output in ``<home>/<name>.log``.
+
+        :param name: ``standalone``, ``triggerer``, ``scheduler`` and so on.
+        """
+        return processes.start(
+            [sys.executable, "-m", "airflow", name],
+            log=self.log_path(name),
+            env=self._env,
+            mark=self._mark,
+            cwd=self.home,
+        )
+
+    def log_path(self, name: str) -> Path:
+        """Return where the output of a component goes; all that ``standalone`` started write to its log."""
+        return self.home / f"{name}.log"
+
+    def component(self, name: str) -> psutil.Process:
+        """Return the main process of a component.
+
+        :param name: as in :meth:`start_component`.
+        :raises LocalAirflowError: when it does not run.
+        """
+        for process in processes.marked(self._mark):
+            command = process.cmdline()
+            if command[-1:] == [name] and any("airflow" in part for part in command):
+                return process
+        raise LocalAirflowError(f"No {name} runs")
+
+    def kill_component(self, name: str) -> None:
+        """End a component and its children with SIGKILL, as a crashed machine would.
+
+        :param name: as in :meth:`start_component`.
+        """
+        process = self.component(name)
+        for one in [process, *process.children(recursive=True)]:
+            one.send_signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End every process that this Airflow started; safe to call twice."""
+        processes.stop_marked(self._mark)
+
+    def processes_left(self) -> list[str]:
+        """Return what still runs of this Airflow, one line a process."""
+        return [f"{one.pid} {' '.join(one.cmdline())}" for one in processes.marked(self._mark)]
+
+    def _healthy_or_ended(self, standalone: subprocess.Popen[bytes]) -> bool:
+        if standalone.poll() is not None:
+            tail = self.log_path("standalone").read_text(errors="replace")[-3000:]
+            raise LocalAirflowError(f"airflow standalone ended with {standalone.returncode}:\n{tail}")
+        try:
+            health = self.call("GET", "/api/v2/monitor/health", login=False)
+            if all(health.get(name, {}).get("status") == "healthy" for name in COMPONENTS):
+                self._log_in()
+                return True
+        except (OSError, LocalAirflowError):
+            pass  # not up yet
+        return False
+
+    # The REST API
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, login: bool = True
+    ) -> dict[str, Any]:
+        """Call Airflow's REST API and return its JSON.
+
+        :param method: HTTP method.
+        :param path: path and query, from the root of the server.
+        :param body: sent as JSON.
+        :param login: whether to send the token.
+        :raises LocalAirflowError: when the answer is an error.
+        :raises OSError: when there is no answer.
+        """
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+        )
+        if login:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            words = error.read().decode(errors="replace")[:1000]
+            raise LocalAirflowError(f"{method} {path} was answered {error.code}: {words}") from error
+        return dict(json.loads(text)) if text else {}
+
+    def _log_in(self) -> None:
+        answer = self.call(
+            "POST", "/auth/token", {"username": self.user, "password": self.password}, login=False
+        )
+        self._token = answer["access_token"]
+
+    def unpause(self, dag_id: str, *, timeout_seconds: float = 120.0) -> None:
+        """Wait until a DAG is known, and unpause it.
+
+        :param dag_id: the DAG.
+        :param timeout_seconds: how long Airflow may take to find it, default 120.
+        """
+        path = f"/api/v2/dags/{dag_id}"
+        wait_until(
+            lambda: self._known(path), what=f"DAG {dag_id} to be found", timeout_seconds=timeout_seconds
+        )
+        self.call("PATCH", path, {"is_paused": False})
+
+    def _known(self, path: str) -> bool:
+        errors = self.call("GET", "/api/v2/importErrors")["import_errors"]
+        if errors:
+            raise LocalAirflowError(f"A DAG file cannot be imported:\n{errors[0]['stack_trace']}")
+        try:
+            self.call("GET", path)
+        except LocalAirflowError:
+            return False
+        return True
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of a DAG and return its run id.
+
+        :param dag_id: the DAG.
+        :param conf: the run's configuration.
+        """
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        return str(self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a DAG run."""
+        return str(self.call("GET", self._run(dag_id, run_id))["state"])
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Return the state of each task instance of a run, by task id."""
+        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances")
+        return {one["task_id"]: one["state"] or "none" for one in answer["task_instances"]}
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Return everything that Airflow tells about a task instance."""
+        return self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}")
+
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Return the extra links of a task instance, by name."""
+        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/links")
+        return dict(answer["extra_links"])
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Return a value that a task left behind."""
+        path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.call("GET", f"{path}?deserialize=true")["value"]
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1) -> str:
+        """Return the log of a try as the UI shows it, the triggerer's part included."""
+        path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/logs/{attempt}?full_content=true"
+        content = self.call("GET", path)["content"]
+        return "\n".join(json.dumps(line) if isinstance(line, dict) else str(line) for line in content)
+
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, state: str, *, timeout_seconds: float = 60.0
+    ) -> None:
+        """Wait until a task instance is in a state.
+
+        :raises LocalAirflowError: when it is not within ``timeout_seconds``, default 60.
+        """
+        wait_until(
+            lambda: self.task_states(dag_id, run_id).get(task_id) == state,
+            what=f"task {task_id} to be {state}",
+            timeout_seconds=timeout_seconds,
+        )
+
+    def wait_for_run(self, dag_id: str, run_id: str, *, timeout_seconds: float = 120.0) -> str:
+        """Wait until a run ended and return its state.
+
+        :raises LocalAirflowError: when it does not within ``timeout_seconds``, default 120.
+        """
+        wait_until(
+            lambda: self.run_state(dag_id, run_id) in RUN_ENDED,
+            what=f"run {run_id} of {dag_id} to end",
+            timeout_seconds=timeout_seconds,
+        )
+        return self.run_state(dag_id, run_id)
+
+    def task_log_files(self, dag_id: str, run_id: str, task_id: str) -> Iterator[Path]:
+        """Yield the log files of a task, the triggerer's included, as they are on disk."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        yield from sorted(folder.glob("attempt=*"))
+
+    @staticmethod
+    def _run(dag_id: str, run_id: str) -> str:
+        return f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    what: str,
+    timeout_seconds: float,
+    interval_seconds: float = 0.25,
+) -> None:
+    """Ask again and again until a condition holds.
+
+    :param condition: asked every ``interval_seconds``, default 0.25.
+    :param what: what is waited for, for the error.
+    :param timeout_seconds: how long to go on.
+    :raises LocalAirflowError: when it does not hold by then.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LocalAirflowError(f"Waited {timeout_seconds:.0f} s for {what}, in vain")
+        time.sleep(interval_seconds)

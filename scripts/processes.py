@@ -1,0 +1,91 @@
+"""Start child processes that can be ended for sure, with everything they started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+# Every process that descends from one of ours inherits this, also after it was orphaned or left its group.
+MARK = "ARROYO_PROVIDER_RUN"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on at the moment, all different.
+
+    :param count: how many.
+    """
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def start(
+    command: Sequence[str], *, log: Path, env: Mapping[str, str], mark: str, cwd: Path
+) -> subprocess.Popen[bytes]:
+    """Start a command in its own session, its output appended to a file.
+
+    :param command: program and arguments.
+    :param log: file that receives standard output and standard error.
+    :param env: the whole environment of the command.
+    :param mark: value that :func:`stop_marked` finds it by, with all its descendants.
+    :param cwd: folder to run in.
+    :returns: the running process.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # SPT_NOENV: without it a process that sets its title writes over the mark.
+            env={**env, MARK: mark, "SPT_NOENV": "1"},
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the living processes that carry a mark, this one excepted."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:
+            continue  # ended meanwhile, or another user's
+    return found
+
+
+def stop_marked(mark: str, *, grace_seconds: float = 15.0) -> None:
+    """End every process that carries a mark: SIGTERM, and SIGKILL for those that stay.
+
+    :param mark: what :func:`start` was given.
+    :param grace_seconds: how long they may take to end by themselves, default 15.
+    """
+    _stop(marked(mark), grace_seconds)
+    # A process that was starting another while it was told to end may have left one behind.
+    _stop(marked(mark), 0)
+
+
+def _stop(processes: Iterable[psutil.Process], grace_seconds: float) -> None:
+    alive = list(processes)
+    if grace_seconds:
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(alive, timeout=grace_seconds)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
