@@ -38,8 +38,8 @@ PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
 
-demo: $(NEWEST).wheel ## Run the example DAG in a real Airflow; KEEP=1 leaves it up; ARROYO_URL=... uses your Arroyo
-	@$(NEWEST)/bin/python scripts/demo.py
+demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 leaves it up; ARROYO_URL=... uses your Arroyo
+	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
 test: lint types test-airflow-oldest $(NEWEST).wheel $(STAGE) ## Run every check; pytest's summary comes last
 	@echo "== all tests, Airflow $(NEWEST_AIRFLOW)"
@@ -73,7 +73,7 @@ conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, wit
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
 bench: $(NEWEST).wheel $(STAGE) ## Measure; writes benchmarks/RESULTS.md
-	@$(call in_stage,$(NEWEST),python -m benchmarks $(ARGS))
+	@($(call in_stage,$(NEWEST),python -m benchmarks $(ARGS)))
 	@cp $(STAGE)/benchmarks/RESULTS.md benchmarks/RESULTS.md
 
 chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong
@@ -87,7 +87,7 @@ clean: ## Remove everything that make made
 
 # $(call in_stage,environment,command): run a command beside the tests, where the sources of the package
 # are out of reach, so that it can only import the installed wheel.
-in_stage = cd $(STAGE) && PATH="$(CURDIR)/$(1)/bin:$$PATH" ARROYO_PROVIDER_INSTALLED=$(CURDIR)/$(1) $(2)
+in_stage = cd $(STAGE) && exec env PATH="$(CURDIR)/$(1)/bin:$$PATH" ARROYO_PROVIDER_INSTALLED=$(CURDIR)/$(1) $(2)
 
 .PHONY: $(STAGE)
 $(STAGE):

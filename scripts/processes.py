@@ -31,15 +31,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def start(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str], mark: str, cwd: Path
+    command: Sequence[str], *, log: Path, mark: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a command in its own session, its output appended to a file.
 
     :param command: program and arguments.
     :param log: file that receives standard output and standard error.
-    :param env: the whole environment of the command.
     :param mark: value that :func:`stop_marked` finds it by, with all its descendants.
     :param cwd: folder to run in.
+    :param env: the whole environment of the command; None: this process's.
     :returns: the running process.
     """
     with log.open("ab") as output:
@@ -49,7 +49,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             # SPT_NOENV: without it a process that sets its title writes over the mark.
-            env={**env, MARK: mark, "SPT_NOENV": "1"},
+            env={**(os.environ if env is None else env), MARK: mark, "SPT_NOENV": "1"},
             cwd=cwd,
             start_new_session=True,
         )

@@ -1,0 +1,26 @@
+"""Run a pipeline whose source has an end, and wait until it has worked all of it off.
+
+The SQL is a template: the DAG's parameter `rows` says how much there is to do.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
+
+with DAG(
+    dag_id="arroyo_bounded_backfill",
+    schedule=None,
+    catchup=False,
+    params={"rows": Param(200, type="integer", minimum=1, description="How many orders to read")},
+    tags=["arroyo", "example"],
+    doc_md=__doc__,
+):
+    ArroyoSubmitPipelineOperator(
+        task_id="backfill",
+        name="orders_backfill",
+        query="sql/orders_backfill.sql",
+        wait_for="Finished",
+        timeout=timedelta(hours=1),
+    )

@@ -1,0 +1,52 @@
+"""Start a streaming pipeline, watch that it keeps running, and stop it with a final checkpoint.
+
+It needs an Airflow connection `arroyo_default` of type Arroyo. Set `deferrable=True` on the tasks, or
+`AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=True` for all, and they wait in the triggerer instead of a worker.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_arroyo.operators.pipelines import (
+    ArroyoStopPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+)
+from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
+
+with DAG(
+    dag_id="arroyo_submit_watch_stop",
+    schedule=None,
+    catchup=False,
+    tags=["arroyo", "example"],
+    doc_md=__doc__,
+):
+    # Ends once the pipeline has been Running for two seconds. The pipeline itself goes on.
+    submit = ArroyoSubmitPipelineOperator(
+        task_id="submit",
+        name="orders_per_minute",
+        query="sql/orders_per_minute.sql",
+        parallelism=1,
+        checkpoint_interval=timedelta(seconds=10),
+        wait_for="Running",
+        stable_for=timedelta(seconds=2),
+        timeout=timedelta(minutes=5),
+    )
+
+    # Ends once it has been Running for another five seconds; fails at once if the pipeline fails.
+    watch = ArroyoPipelineSensor(
+        task_id="watch",
+        pipeline_id="{{ ti.xcom_pull('submit')['pipeline_id'] }}",
+        target_states=["Running"],
+        stable_for=timedelta(seconds=5),
+    )
+
+    # Stops it so that it can go on later from where it was, and waits until it is at rest.
+    stop = ArroyoStopPipelineOperator(
+        task_id="stop",
+        pipeline_id="{{ ti.xcom_pull('submit')['pipeline_id'] }}",
+        mode="checkpoint",
+        timeout=timedelta(minutes=2),
+    )
+
+    submit >> watch >> stop
