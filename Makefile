@@ -101,8 +101,8 @@ $(NEWEST).wheel $(OLDEST).wheel: %.wheel: wheel
 	@$(UV) pip install --quiet --python $*/bin/python --no-deps --reinstall $(WHEELS)/*.whl
 
 .PHONY: $(NEWEST)/ready $(OLDEST)/ready
-$(NEWEST)/ready: $(NEWEST_READY)
-$(OLDEST)/ready: $(OLDEST_READY)
+$(NEWEST)/ready: $(NEWEST_READY) ; @:
+$(OLDEST)/ready: $(OLDEST_READY) ; @:
 
 $(NEWEST_READY) $(OLDEST_READY): $(TOOLS_READY)
 	@echo "== making $(@D)"

@@ -1,0 +1,114 @@
+"""What Airflow reads about the package. One wrong key here, and no Airflow command works any more."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from packaging.utils import canonicalize_name
+
+import airflow_provider_arroyo
+from airflow_provider_arroyo.get_provider_info import get_provider_info
+
+PACKAGE = "airflow_provider_arroyo"
+ROOT = Path(airflow_provider_arroyo.__file__).parent
+
+
+def airflow_schema(name: str) -> dict[str, Any]:
+    return dict(json.loads((Path(airflow.__file__).parent / name).read_text()))
+
+
+def python_modules(kind: str) -> Iterator[str]:
+    for entry in get_provider_info()[kind]:
+        yield from entry["python-modules"]
+
+
+def load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_it_satisfies_airflows_schema() -> None:
+    jsonschema.validate(get_provider_info(), airflow_schema("provider_info.schema.json"))
+
+
+def test_the_schema_is_not_satisfied_by_anything() -> None:
+    broken = {**get_provider_info(), "triggers": [{"integration-name": "Arroyo"}]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, airflow_schema("provider_info.schema.json"))
+
+
+def test_the_package_name_is_the_distributions_name_as_airflow_spells_it() -> None:
+    distribution = importlib.metadata.distribution(PACKAGE)
+    assert get_provider_info()["package-name"] == canonicalize_name(distribution.metadata["Name"])
+    assert get_provider_info()["package-name"] == "airflow-provider-arroyo"
+
+
+def test_every_entry_point_of_the_package_resolves() -> None:
+    entry_points = list(importlib.metadata.distribution(PACKAGE).entry_points)
+    assert "apache_airflow_provider" in {one.group for one in entry_points}
+    for one in entry_points:
+        assert callable(one.load()) or one.group == "pytest11"
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
+def test_every_module_that_is_named_exists_and_none_is_left_out(kind: str) -> None:
+    named = set(python_modules(kind))
+    base = {"hooks": "ArroyoHook", "operators": "Operator", "sensors": "Sensor", "triggers": "Trigger"}[kind]
+    holding = set()
+    for path in (ROOT / kind).glob("*.py"):
+        name = f"{PACKAGE}.{kind}.{path.stem}"
+        public = [
+            value
+            for value in vars(importlib.import_module(name)).values()
+            if isinstance(value, type) and value.__module__ == name and value.__name__.startswith("Arroyo")
+        ]
+        if any(one.__name__.endswith(base) for one in public):
+            holding.add(name)
+    assert named == holding
+
+
+def test_extra_links_are_links() -> None:
+    for path in get_provider_info()["extra-links"]:
+        assert load(path)().name == "Arroyo console"
+
+
+def test_the_connection_leads_to_the_hook() -> None:
+    (connection,) = get_provider_info()["connection-types"]
+    hook = load(connection["hook-class-name"])
+    assert hook.conn_type == connection["connection-type"] == "arroyo"
+    assert hook.hook_name == connection["hook-name"]
+    assert hook.default_conn_name == "arroyo_default"
+
+
+def test_the_form_has_every_field_that_the_hook_reads_and_no_other() -> None:
+    from airflow_provider_arroyo.hooks import connection as reader
+
+    (connection,) = get_provider_info()["connection-types"]
+    assert set(connection["conn-fields"]) == set(reader._EXTRAS)
+
+
+def test_the_forms_fields_are_valid_schemas() -> None:
+    (connection,) = get_provider_info()["connection-types"]
+    for name, field in connection["conn-fields"].items():
+        jsonschema.Draft7Validator.check_schema(field["schema"])
+        assert "null" in field["schema"]["type"], f"{name} could not be left empty"
+        assert field["label"]
+        assert field["description"]
+
+
+def test_the_standard_fields_satisfy_airflows_schema() -> None:
+    (connection,) = get_provider_info()["connection-types"]
+    behaviour = connection["ui-field-behaviour"]
+    assert set(behaviour) == {"hidden-fields", "relabeling", "placeholders"}
+    jsonschema.validate(
+        {name.replace("-", "_"): value for name, value in behaviour.items()},
+        airflow_schema("customized_form_field_behaviours.schema.json"),
+    )
