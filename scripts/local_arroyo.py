@@ -54,6 +54,10 @@ class ArroyoServer:
             text = answer.read()
         return json.loads(text) if text else None
 
+    def pipeline_state(self, pipeline_id: str) -> str:
+        """Return the state that a pipeline's job is in."""
+        return str(self.call("GET", f"/api/v1/pipelines/{pipeline_id}/jobs")["data"][0]["state"])
+
     def check(self) -> None:
         """See that it answers and takes the key.
 

@@ -1,0 +1,67 @@
+"""One real Airflow and one sandbox for all end-to-end tests: starting them takes most of a minute."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.local_airflow import LocalAirflow
+from scripts.local_arroyo import SandboxServer
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
+OWN = ("e2e_held_open", "e2e_operators_defer", "e2e_bad_sql", "e2e_failing")
+
+
+def in_worker(dag_id: str) -> str:
+    """Return the id of the copy of an example DAG that does not defer."""
+    return f"{dag_id}_in_worker"
+
+
+def copy_in_worker(example: Path, to: Path) -> None:
+    """Copy an example DAG, changed only so that its tasks wait in the worker."""
+    source = example.read_text()
+    begin = f'dag_id="{example.stem}",'
+    assert source.count(begin) == 1
+    changed = f'dag_id="{in_worker(example.stem)}", default_args={{"deferrable": False}},'
+    to.write_text(source.replace(begin, changed))
+
+
+@pytest.fixture(scope="session")
+def arroyo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
+    """Return the sandbox, in its own process."""
+    with SandboxServer(log=tmp_path_factory.mktemp("arroyo") / "sandbox.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """Return a running Airflow with the example DAGs, copies of them that do not defer, and our own DAGs."""
+    dags = tmp_path_factory.mktemp("dags")
+    shutil.copytree(ROOT / "example_dags", dags, dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
+    for name in EXAMPLES:
+        copy_in_worker(ROOT / "example_dags" / f"{name}.py", dags / f"{in_worker(name)}.py")
+    server = LocalAirflow(
+        home=tmp_path_factory.mktemp("airflow"),
+        dags_folder=dags,
+        env={
+            "AIRFLOW_CONN_ARROYO_DEFAULT": arroyo.airflow_connection(),
+            "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+        },
+    )
+    with server:
+        yield server
+    assert server.processes_left() == []
+
+
+@pytest.fixture(scope="session")
+def runs(airflow: LocalAirflow) -> dict[str, str]:
+    """Start a run of every DAG, all at once, and return the run ids by DAG id."""
+    dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *OWN)
+    for dag_id in dag_ids:
+        airflow.unpause(dag_id)
+    return {dag_id: airflow.trigger(dag_id) for dag_id in dag_ids}

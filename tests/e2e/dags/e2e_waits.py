@@ -1,0 +1,58 @@
+"""DAGs of the end-to-end tests: waits that are held open, that must defer, and that must fail."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_arroyo.operators.pipelines import (
+    ArroyoStopPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+)
+from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
+
+ENDLESS = """
+CREATE TABLE source WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM source;
+"""
+FILE_IS_MISSING = """
+CREATE TABLE source (value TEXT) WITH (
+    connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source'
+);
+CREATE TABLE sink (value TEXT) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT value FROM source;
+"""
+SUBMITTED = "{{ ti.xcom_pull('submit')['pipeline_id'] }}"
+
+with DAG("e2e_held_open", schedule=None):
+    # The test stops the pipeline when it has seen enough.
+    (
+        ArroyoSubmitPipelineOperator(task_id="submit", name="held_open", query=ENDLESS)
+        >> ArroyoPipelineSensor(
+            task_id="watch", pipeline_id=SUBMITTED, target_states=["Stopped"], deferrable=True
+        )
+    )
+
+with DAG("e2e_operators_defer", schedule=None):
+    # Without time in the worker even a start and a stop of a second are waited for in the triggerer.
+    (
+        ArroyoSubmitPipelineOperator(
+            task_id="submit", name="operators_defer", query=ENDLESS, deferrable=True, defer_after=0
+        )
+        >> ArroyoStopPipelineOperator(task_id="stop", pipeline_id=SUBMITTED, deferrable=True, defer_after=0)
+    )
+
+with DAG("e2e_bad_sql", schedule=None):
+    # Retries, so that the test sees that there are none after an error that no retry mends.
+    ArroyoSubmitPipelineOperator(
+        task_id="submit",
+        name="bad_sql",
+        query="SELECT nope FROM nowhere;",
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+    )
+
+with DAG("e2e_failing", schedule=None):
+    ArroyoSubmitPipelineOperator(
+        task_id="submit", name="failing", query=FILE_IS_MISSING, deferrable=True, defer_after=0
+    )

@@ -1,0 +1,168 @@
+"""What a DAG author gets from a real Airflow: scheduler, workers, triggerer, REST API."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import urllib.request
+from typing import Any
+
+import pytest
+
+from scripts.local_airflow import LocalAirflow, wait_until
+from scripts.local_arroyo import SandboxServer
+from tests.e2e.conftest import EXAMPLES, in_worker
+
+pytestmark = pytest.mark.e2e
+
+RUN_TIMEOUT_SECONDS = 180
+RESULT = {"pipeline_id", "name", "job_id", "state", "run_id", "console_url"}
+BLOCKED = "async thread was blocked"
+
+
+def finished(airflow: LocalAirflow, runs: dict[str, str], dag_id: str) -> str:
+    """Wait for the run of a DAG and return its state."""
+    return airflow.wait_for_run(dag_id, runs[dag_id], timeout_seconds=RUN_TIMEOUT_SECONDS)
+
+
+def was_deferred(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> bool:
+    """Return whether a triggerer worked on a task: it leaves a log of its own."""
+    return any(".trigger." in path.name for path in airflow.task_log_files(dag_id, run_id, task_id))
+
+
+def results(airflow: LocalAirflow, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+    return {task_id: airflow.xcom(dag_id, run_id, task_id) for task_id in airflow.task_states(dag_id, run_id)}
+
+
+# First, since its wait must be open while others run.
+def test_a_wait_shows_its_link_and_outlives_its_triggerer(
+    airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
+) -> None:
+    dag_id, run_id = "e2e_held_open", runs["e2e_held_open"]
+    airflow.wait_for_task(dag_id, run_id, "watch", "deferred", timeout_seconds=RUN_TIMEOUT_SECONDS)
+
+    def triggerers() -> int:
+        logs = airflow.task_log_files(dag_id, run_id, "watch")
+        return sum(".trigger." in path.name for path in logs)
+
+    wait_until(lambda: triggerers() == 1, what="the trigger to start", timeout_seconds=60)
+    pipeline_id = airflow.xcom(dag_id, run_id, "submit")["pipeline_id"]
+
+    link = airflow.links(dag_id, run_id, "watch")["Arroyo console"]
+    assert link == f"{arroyo.url}/pipelines/{pipeline_id}"
+    with urllib.request.urlopen(str(link), timeout=10) as page:
+        assert page.status == 200
+
+    airflow.kill_component("triggerer")
+    airflow.start_component("triggerer")
+    wait_until(lambda: triggerers() == 2, what="the wait to go on in the new triggerer", timeout_seconds=120)
+    assert airflow.task_states(dag_id, run_id)["watch"] == "deferred"
+    assert arroyo.pipeline_state(pipeline_id) == "Running"
+
+    arroyo.call("PATCH", f"/api/v1/pipelines/{pipeline_id}", {"stop": "checkpoint"})
+    assert finished(airflow, runs, dag_id) == "success"
+    assert airflow.task_instance(dag_id, run_id, "watch")["try_number"] == 1
+    assert airflow.xcom(dag_id, run_id, "watch")["state"] == "Stopped"
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES)
+def test_an_example_succeeds_deferred_and_in_the_worker(
+    airflow: LocalAirflow, runs: dict[str, str], dag_id: str
+) -> None:
+    for one in (dag_id, in_worker(dag_id)):
+        assert finished(airflow, runs, one) == "success", airflow.task_states(one, runs[one])
+    deferred = results(airflow, dag_id, runs[dag_id])
+    worked = results(airflow, in_worker(dag_id), runs[in_worker(dag_id)])
+    assert {task: set(told) for task, told in deferred.items()} == {
+        task: set(told) for task, told in worked.items()
+    }
+    assert {task: told["state"] for task, told in deferred.items()} == {
+        task: told["state"] for task, told in worked.items()
+    }
+
+
+def test_the_sensor_waits_where_it_is_told_to(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "arroyo_submit_watch_stop"
+    for one in (dag_id, in_worker(dag_id)):
+        finished(airflow, runs, one)
+    assert was_deferred(airflow, dag_id, runs[dag_id], "watch")
+    assert not was_deferred(airflow, in_worker(dag_id), runs[in_worker(dag_id)], "watch")
+
+
+def test_each_operator_leaves_its_result(
+    airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
+) -> None:
+    dag_id = "arroyo_submit_watch_stop"
+    finished(airflow, runs, dag_id)
+    told = results(airflow, dag_id, runs[dag_id])
+    assert {task: one["state"] for task, one in told.items()} == {
+        "submit": "Running",
+        "watch": "Running",
+        "stop": "Stopped",
+    }
+    for one in told.values():
+        assert set(one) >= RESULT
+        assert one["pipeline_id"] == told["submit"]["pipeline_id"]
+        assert one["name"] == "orders_per_minute"
+        assert one["console_url"] == f"{arroyo.url}/pipelines/{one['pipeline_id']}"
+    assert told["stop"]["checkpoint"]["epoch"] >= 1
+    assert arroyo.pipeline_state(told["submit"]["pipeline_id"]) == "Stopped"
+
+
+def test_a_backfill_ends_with_its_pipeline(
+    airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
+) -> None:
+    dag_id = "arroyo_bounded_backfill"
+    finished(airflow, runs, dag_id)
+    told = airflow.xcom(dag_id, runs[dag_id], "backfill")
+    assert told["finished"] is True
+    assert arroyo.pipeline_state(told["pipeline_id"]) == "Finished"
+    query = arroyo.call("GET", f"/api/v1/pipelines/{told['pipeline_id']}")["query"]
+    assert "message_count = '200'" in query
+
+
+def test_operators_defer_too(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "e2e_operators_defer"
+    assert finished(airflow, runs, dag_id) == "success"
+    told = results(airflow, dag_id, runs[dag_id])
+    assert told["submit"]["state"] == "Running"
+    assert told["stop"]["state"] == "Stopped"
+    for task_id in told:
+        assert was_deferred(airflow, dag_id, runs[dag_id], task_id)
+
+
+def test_sql_that_arroyo_refuses_fails_for_good(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "e2e_bad_sql"
+    assert finished(airflow, runs, dag_id) == "failed"
+    task = airflow.task_instance(dag_id, runs[dag_id], "submit")
+    assert task["state"] == "failed"
+    assert task["max_tries"] == 2
+    assert task["try_number"] == 1
+    assert "table 'nowhere' not found" in airflow.task_log(dag_id, runs[dag_id], "submit")
+
+
+def test_a_pipeline_that_fails_says_why(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "e2e_failing"
+    assert finished(airflow, runs, dag_id) == "failed"
+    log = airflow.task_log(dag_id, runs[dag_id], "submit")
+    assert "failed to open file '/nonexistent/input.json'" in log
+    assert was_deferred(airflow, dag_id, runs[dag_id], "submit")
+
+
+def test_the_log_of_a_task_tells_each_change_once(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "e2e_operators_defer"
+    finished(airflow, runs, dag_id)
+    log = airflow.task_log(dag_id, runs[dag_id], "submit")
+    assert len(re.findall(r"Scheduling\b[^\n]*Running", log)) == 1
+
+
+# Last, when all that can block it has been on the event loop.
+def test_no_event_loop_was_blocked(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    from airflow.jobs import triggerer_job_runner
+
+    assert BLOCKED in inspect.getsource(triggerer_job_runner), "Airflow words its warning in another way now"
+    for dag_id in runs:
+        finished(airflow, runs, dag_id)
+    logs = [path for path in airflow.home.rglob("*") if path.is_file() and ".log" in path.name]
+    assert {"standalone.log", "triggerer.log"} <= {path.name for path in logs}
+    assert [path.name for path in logs if BLOCKED in path.read_text(errors="replace")] == []
