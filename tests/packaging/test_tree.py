@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(airflow_provider_arroyo.__file__).parent
 TEXTS = {".py", ".md", ".toml", ".txt", ".in", ".sh", ".sql", ".json", ".html", ".js", ".css", ".cfg", ""}
 # Put together from pieces, so that this file does not contain what it looks for.
-HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work", "farm")))
+HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work")))
 # Addresses of package indexes belong to whoever installs, not to a lock file.
 INDEX = re.compile(r"https?://|--index|--find-links|--hash|@ file")
 MAX_LINES = 500
