@@ -49,7 +49,8 @@ def _why(job: Job | None, verdict: Verdict, errors: Sequence[JobError]) -> list[
         domain = f" (domain: {reason.domain})" if reason.domain else ""
         lines.append(f"Arroyo's reason{domain}: {shorten(reason.error, 1000)}")
     if verdict.restarts:
-        lines.append(f"It restarted {verdict.restarts} times in {duration(verdict.waited_seconds)}.")
+        often = "once" if verdict.restarts == 1 else f"{verdict.restarts} times"
+        lines.append(f"It restarted {often} in {duration(verdict.waited_seconds)}.")
     shown = [
         f"  {error.operator_id or 'no operator'}: {shorten(error.message)}"
         + (f": {shorten(error.details)}" if error.details else "")
@@ -58,7 +59,7 @@ def _why(job: Job | None, verdict: Verdict, errors: Sequence[JobError]) -> list[
     if shown:
         lines.append("The job's last errors, newest first:")
         lines.extend(shown)
-    elif verdict.outcome is Outcome.FAILED and (reason is None or reason.domain is None):
+    elif verdict.outcome is Outcome.FAILED and (reason is None or reason.domain in (None, "internal")):
         lines.append("Arroyo's API gives no further cause; its workers' log has it.")
     return lines
 
@@ -70,14 +71,20 @@ def _what(verdict: Verdict, subject: Subject) -> tuple[str, str]:
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
             run = f" in run {job.run_id}" if job else ""
+            still = "still " if verdict.unchanged else ""
             return (
-                f"{label} is {state}{run}, {wanted} was wanted.",
+                f"{label} is {still}{state}{run}, {wanted} was wanted.",
                 "Mend the cause, then clear this task.",
             )
         case Outcome.FINISHED:
             return (
                 f"{label} is Finished, {wanted} was wanted; a finished pipeline never runs again.",
                 "Its sources have an end. Wait for Finished instead, or submit it anew.",
+            )
+        case Outcome.STOPPED if verdict.unchanged:
+            return (
+                f"{label} is still Stopped, {wanted} was wanted: what was asked of it had no effect.",
+                "Resume it, since Arroyo does not restart what is stopped.",
             )
         case Outcome.STOPPED:
             return (
@@ -102,13 +109,16 @@ def _what(verdict: Verdict, subject: Subject) -> tuple[str, str]:
                 f"{_state(job)}.",
                 "Check the server and the connection, then clear this task; it takes up the same pipeline.",
             )
+        case Outcome.ERROR:
+            return (f"The wait for {label} to become {wanted} failed; {_state(job)}.", "Clear this task.")
         case _:
             return _timeout(verdict, label, wanted)
 
 
 def _timeout(verdict: Verdict, label: str, wanted: str) -> tuple[str, str]:
-    job, waited = verdict.job, duration(verdict.waited_seconds)
-    if verdict.unreachable_seconds is not None:
+    job, waited = verdict.job, f"{duration(verdict.waited_seconds)} ({verdict.limit})"
+    # A last look that the deadline itself cut short is no outage.
+    if verdict.unreachable_seconds is not None and verdict.unreachable_seconds > 1:
         since = f" since {moment(verdict.unreachable_since)}" if verdict.unreachable_since else ""
         return (
             f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; "
@@ -122,13 +132,31 @@ def _timeout(verdict: Verdict, label: str, wanted: str) -> tuple[str, str]:
         f"{label} did not become {wanted} within {waited}: it has been {job.state} for {stood}, "
         f"run {job.run_id}."
     )
-    if job.state in verdict.wanted and not job.running_desired:
-        return (what, "It was asked to stop, so that it is on its way down.")
+    return (what, _delayed_by(verdict, job))
+
+
+def _delayed_by(verdict: Verdict, job: Job) -> str:
+    """Return the likeliest cause of a wait that ran out of time, and what to do about it."""
+    if verdict.unchanged and not job.is_terminal:
+        return (
+            "Nothing happened since it was asked to change. Look at Arroyo's controller: only it carries out "
+            "what the API takes down."
+        )
+    if job.state in verdict.wanted and job.state == JobState.RUNNING and not job.running_desired:
+        return "It was asked to stop, so that it is on its way down. Find out who stopped it."
     if job.state in verdict.wanted:
-        return (what, "It did not hold that state long enough in one run to count (stable_for).")
-    if job.running_desired and job.state in (JobState.RUNNING, JobState.STOPPED):
-        return (what, "Somebody asked it to run; or Arroyo's controller is not at work.")
-    return (what, "Look at Arroyo's controller and workers, or allow more time (timeout).")
+        return "It did not hold that state long enough in one run to count (stable_for)."
+    if job.state == JobState.RUNNING and JobState.STOPPED in verdict.wanted:
+        if job.running_desired:
+            return "It is asked to run: nobody asked it to stop, or somebody took that back."
+        return f"It was asked to stop; look at Arroyo's controller, or allow more time ({verdict.limit})."
+    if job.state == JobState.RUNNING:
+        return f"It runs on. Allow more time ({verdict.limit}), or check that its sources have an end."
+    if job.state == JobState.STOPPED and job.running_desired:
+        return "It was asked to run again; look at Arroyo's controller."
+    if job.state == JobState.STOPPED:
+        return "Nobody has asked it to run again. Resume it."
+    return f"Look at Arroyo's controller and workers, or allow more time ({verdict.limit})."
 
 
 def explain(verdict: Verdict, subject: Subject, errors: Sequence[JobError] = ()) -> ArroyoError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
@@ -50,6 +51,14 @@ class Baseline:
     state: str
     asked_at: float
 
+    def __post_init__(self) -> None:
+        """Refuse a moment that no clock shows.
+
+        :raises ValueError: if ``asked_at`` is not finite.
+        """
+        if not math.isfinite(self.asked_at):
+            raise ValueError(f"asked_at: {self.asked_at} is no moment")
+
     @classmethod
     def of(cls, job: Job, *, asked_at: float) -> Self:
         """Take the baseline from the job as it was seen before the call."""
@@ -68,9 +77,9 @@ class Baseline:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
         return cls(
-            job_id=str(data["job_id"]),
+            job_id=_text(data, "job_id"),
             run_id=int(data["run_id"]),
-            state=str(data["state"]),
+            state=_text(data, "state"),
             asked_at=float(data["asked_at"]),
         )
 
@@ -82,6 +91,7 @@ class WaitPlan:
     :param pipeline_id: the pipeline.
     :param targets: names of the wanted states; any of them ends the wait.
     :param deadline: when the wait ends at the latest, seconds since the epoch.
+    :param limit: name of the argument that the deadline comes from, default ``timeout``.
     :param stable_for: how long a wanted state that is not terminal must have lasted in one run, default 0.
     :param finished_is_success: whether ``Finished`` ends a wait for another state well; default it is an
         error, since ``Finished`` never leaves.
@@ -97,13 +107,29 @@ class WaitPlan:
     pipeline_id: str
     targets: frozenset[str]
     deadline: float
+    limit: str = "timeout"
     stable_for: timedelta = timedelta(0)
     finished_is_success: bool = False
     stopped_is_final: bool = False
     baseline: Baseline | None = None
     outage_tolerance: timedelta = timedelta(minutes=10)
     stale_grace: timedelta = timedelta(seconds=5)
-    heartbeat: timedelta = field(default=timedelta(minutes=5))
+    heartbeat: timedelta = timedelta(minutes=5)
+
+    def __post_init__(self) -> None:
+        """Refuse a plan whose wait could not end, or could not end well.
+
+        :raises ValueError: naming the argument.
+        """
+        if not self.pipeline_id:
+            raise ValueError("pipeline_id: needs the pipeline's id")
+        if not self.targets:
+            raise ValueError("targets: needs a state")
+        if not math.isfinite(self.deadline):
+            raise ValueError(f"deadline: {self.deadline} is no moment; every wait ends")
+        for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat"):
+            if getattr(self, name) < timedelta(0):
+                raise ValueError(f"{name}: {getattr(self, name)} is negative; allowed: 0 and more")
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values, to be a trigger's argument."""
@@ -112,6 +138,7 @@ class WaitPlan:
             "pipeline_id": self.pipeline_id,
             "targets": sorted(self.targets),
             "deadline": self.deadline,
+            "limit": self.limit,
             "stable_for_seconds": self.stable_for.total_seconds(),
             "finished_is_success": self.finished_is_success,
             "stopped_is_final": self.stopped_is_final,
@@ -133,21 +160,38 @@ class WaitPlan:
             version = int(data.get("version", PLAN_VERSION))
             if version > PLAN_VERSION:
                 raise ValueError(f"it has version {version}, this package reads up to {PLAN_VERSION}")
-            baseline = data.get("baseline")
+            baseline, targets = data.get("baseline"), data["targets"]
+            if isinstance(targets, str):
+                targets = [targets]
             return cls(
-                pipeline_id=str(data["pipeline_id"]),
-                targets=frozenset(str(name) for name in data["targets"]),
+                pipeline_id=_text(data, "pipeline_id"),
+                targets=frozenset(str(name) for name in targets),
                 deadline=float(data["deadline"]),
+                limit=str(data.get("limit", "timeout")),
                 stable_for=timedelta(seconds=float(data.get("stable_for_seconds", 0))),
-                finished_is_success=bool(data.get("finished_is_success", False)),
-                stopped_is_final=bool(data.get("stopped_is_final", False)),
+                finished_is_success=_flag(data, "finished_is_success"),
+                stopped_is_final=_flag(data, "stopped_is_final"),
                 baseline=Baseline.from_dict(baseline) if baseline else None,
                 outage_tolerance=timedelta(seconds=float(data.get("outage_tolerance_seconds", 600))),
                 stale_grace=timedelta(seconds=float(data.get("stale_grace_seconds", 5))),
                 heartbeat=timedelta(seconds=float(data.get("heartbeat_seconds", 300))),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as err:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
             raise UnreadablePlanError(
                 f"cannot read what this wait is for: {err!r}. It was written by another version of "
                 "airflow-provider-arroyo; clear the task to start the wait anew."
             ) from err
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {type(value).__name__}, not a string")
+    return value
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool:
+    value = data.get(key, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{key} is {type(value).__name__}, neither true nor false")
+    return value

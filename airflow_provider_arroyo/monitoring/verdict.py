@@ -73,6 +73,8 @@ class Verdict:
     :param unreachable_seconds: how long ago the last look succeeded, while none does; else None.
     :param unreachable_since: when the last look succeeded, seconds since the epoch, while none does.
     :param error: the failure of the last look, if it failed.
+    :param limit: name of the argument that the wait's deadline came from.
+    :param unchanged: whether the job still shows what stood before the change that was waited for.
     """
 
     outcome: Outcome
@@ -84,6 +86,8 @@ class Verdict:
     unreachable_seconds: float | None = None
     unreachable_since: float | None = None
     error: ArroyoError | None = None
+    limit: str = "timeout"
+    unchanged: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -102,24 +106,41 @@ class Verdict:
             "unreachable_seconds": self.unreachable_seconds,
             "unreachable_since": self.unreachable_since,
             "error": self.error.to_dict() if self.error else None,
+            "limit": self.limit,
+            "unchanged": self.unchanged,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote; unknown fields are ignored.
+        """Read what :meth:`to_dict` wrote, in this version or another one; unknown fields are ignored.
 
-        :raises ValueError, KeyError, TypeError: on an outcome that this version does not know, or a payload
-            without one.
+        :raises ValueError: on anything else, on an outcome that this version does not know, and on a goal that
+            was reached by no job.
         """
-        job, error = data.get("job"), data.get("error")
-        return cls(
-            outcome=Outcome(data["outcome"]),
-            wanted=tuple(str(name) for name in data.get("wanted") or ()),
-            job=job_from_dict(job) if job else None,
-            waited_seconds=float(data.get("waited_seconds", 0)),
-            stood_seconds=float(data.get("stood_seconds", 0)),
-            restarts=int(data.get("restarts", 0)),
-            unreachable_seconds=data.get("unreachable_seconds"),
-            unreachable_since=data.get("unreachable_since"),
-            error=error_from_dict(error) if error else None,
-        )
+        try:
+            job, error = data.get("job"), data.get("error")
+            wanted = data.get("wanted") or ()
+            if isinstance(wanted, str):
+                wanted = (wanted,)
+            verdict = cls(
+                outcome=Outcome(data["outcome"]),
+                wanted=tuple(str(name) for name in wanted),
+                job=job_from_dict(job) if job else None,
+                waited_seconds=float(data.get("waited_seconds", 0)),
+                stood_seconds=float(data.get("stood_seconds", 0)),
+                restarts=int(data.get("restarts", 0)),
+                unreachable_seconds=_seconds(data.get("unreachable_seconds")),
+                unreachable_since=_seconds(data.get("unreachable_since")),
+                error=error_from_dict(error) if error else None,
+                limit=str(data.get("limit", "timeout")),
+                unchanged=bool(data.get("unchanged", False)),
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
+            raise ValueError(f"this does not say how a wait stands: {err!r}") from err
+        if verdict.outcome is Outcome.REACHED and verdict.job is None:
+            raise ValueError("this does not say how a wait stands: its goal was reached by no job")
+        return verdict
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -8,6 +8,8 @@ What it knows of Arroyo beyond the names of the states (each seen on real server
 - A change is answered before anything happened; for half a second the old state still shows. A wait with a
   baseline takes a state that is not terminal only from a higher ``run_id`` or another job, and the baseline's
   own terminal state only after it stood unchanged for a grace time or another state was seen.
+- A server that was away may be one that was started again: what it shows first may be what stood before. The
+  grace time counts from its first answer.
 - ``Running`` may be the 260 ms before a failure (``stable_for``), or a pipeline on its way down
   (``running_desired: false``).
 - ``Failing`` is the failure already; ``Finished`` never leaves; ``Stopped`` can be resumed.
@@ -17,39 +19,26 @@ What it knows of Arroyo beyond the names of the states (each seen on real server
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoResponseError
 from airflow_provider_arroyo.monitoring.notes import Note, Notes
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict, job_from_dict, job_to_dict
+from airflow_provider_arroyo.monitoring.progress import Progress
+from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
 
 _RESTING = TERMINAL_STATES | {JobState.FAILING}
+"""Where a job stays unless it is asked for something; ``Failing`` only comes to its end in ``Failed``."""
 
-
-@dataclass(slots=True)
-class _Progress:
-    """What a wait remembers, and takes along when it moves from the worker to the triggerer."""
-
-    started_at: float
-    now: float
-    job: Job | None = None
-    state_since: float = 0.0
-    held_since: float | None = None
-    left_baseline: bool = False
-    restarts: int = 0
-    looked_at: float | None = None
-    outage_since: float | None = None
-    last_error: ArroyoError | None = None
-    said_at: float = 0.0
+_AT_REST = frozenset({JobState.STOPPED, JobState.FINISHED})
 
 
 class PipelineWait:
     """Decides, from what was seen and when, whether a wait is over.
 
-    Times are seconds since the epoch. A clock that steps back is taken to stand still.
+    Times are seconds since the epoch. Where the clock steps back, also from one process to the next, what was
+    seen later than that counts as seen at that moment. Once a wait is over, its verdict stands.
 
     :param plan: the goal and the limits.
     :param now: when the wait begins.
@@ -61,27 +50,35 @@ class PipelineWait:
         self, plan: WaitPlan, *, now: float, label: str = "", progress: Mapping[str, Any] | None = None
     ) -> None:
         self.plan = plan
-        self._notes = Notes(label or f"Pipeline {plan.pipeline_id}")
-        self._p = (
-            _progress_from_dict(progress, now)
-            if progress
-            else _Progress(started_at=now, now=now, said_at=now)
-        )
+        self.label = label or f"Pipeline {plan.pipeline_id}"
+        self._notes = Notes(self.label)
+        self._p = Progress.from_dict(progress, plan, now) if progress else Progress.begin(plan, now)
+        self._over: Verdict | None = None
+
+    @property
+    def job(self) -> Job | None:
+        """The job as it was last seen; None if it never was."""
+        return self._p.job
 
     # -- what was seen ---------------------------------------------------------------------------------------
 
     def observe(self, job: Job | None, now: float) -> Verdict:
         """Take a look that succeeded.
 
+        A look that shows the same as the last one need not be brought before :meth:`next_due`, except the first
+        one after a look that failed.
+
         :param job: the pipeline's newest job; None when it has none yet.
         :param now: when the answer was read.
         :return: the verdict; once it :attr:`~.Verdict.is_over`, the wait has ended.
         """
-        now = self._advance(now)
+        if self._over is not None:
+            return self._over
         p = self._p
+        p.follow(now)
         if p.outage_since is not None:
             self._notes.reachable_again(now - p.outage_since)
-            p.said_at = now
+            p.answers_since = p.said_at = now
         p.looked_at, p.outage_since, p.last_error = now, None, None
         if job is not None:
             self._remember(job, now)
@@ -89,15 +86,20 @@ class PipelineWait:
                 return self._verdict(outcome, now)
         return self._pending(now)
 
-    def observe_error(self, error: ArroyoError, now: float) -> Verdict:
+    def observe_error(self, error: ArroyoError, now: float, *, answered_at: float | None = None) -> Verdict:
         """Take a look that failed, after its own retries.
 
         :param error: how it failed.
         :param now: when it was given up.
+        :param answered_at: when Arroyo last answered, where that was in a look that was not brought here.
         :return: the verdict: at once for what no waiting mends, else an outage that is tolerated for a while.
         """
-        now = self._advance(now)
+        if self._over is not None:
+            return self._over
         p = self._p
+        p.follow(now)
+        if answered_at is not None and p.outage_since is None:
+            p.looked_at = min(now, max(answered_at, p.looked_at or answered_at))
         p.last_error = error
         seen = p.looked_at is not None
         if isinstance(error, ArroyoNotFoundError):
@@ -115,7 +117,20 @@ class PipelineWait:
 
     def tick(self, now: float) -> Verdict:
         """Let time pass without a look: the deadline, an outage's limit or the heartbeat can be due."""
-        return self._pending(self._advance(now))
+        if self._over is not None:
+            return self._over
+        self._p.follow(now)
+        return self._pending(now)
+
+    def expire(self, now: float, limit: str) -> Verdict:
+        """End the wait because a limit from outside has come.
+
+        :param limit: name of the argument that set it.
+        """
+        if self._over is not None:
+            return self._over
+        self._p.follow(now)
+        return self._verdict(Outcome.TIMED_OUT, now, limit)
 
     # -- what follows ----------------------------------------------------------------------------------------
 
@@ -130,37 +145,22 @@ class PipelineWait:
         if p.outage_since is not None:
             due = min(due, p.outage_since + plan.outage_tolerance.total_seconds())
         if p.held_since is not None:
-            due = min(due, p.held_since + plan.stable_for.total_seconds())
-        if plan.baseline is not None and p.job is not None and not p.left_baseline:
-            since = max(p.state_since, plan.baseline.asked_at)
-            if p.job.state in _RESTING:
-                due = min(due, since + plan.stale_grace.total_seconds())
+            due = min(due, self._stable_at(p.held_since))
+        if p.job is not None and p.job.state in _RESTING and self._is_stale(p.job, p.now):
+            due = min(due, self._believed_at())
         return due
 
     def progress(self) -> dict[str, Any]:
         """Return what the wait remembers as JSON values, for the process that goes on with it."""
-        p = self._p
-        return {
-            "started_at": p.started_at,
-            "job": job_to_dict(p.job) if p.job else None,
-            "state_since": p.state_since,
-            "held_since": p.held_since,
-            "left_baseline": p.left_baseline,
-            "restarts": p.restarts,
-            "looked_at": p.looked_at,
-            "outage_since": p.outage_since,
-            "said_at": p.said_at,
-        }
+        return self._p.to_dict()
 
     # -- inside ----------------------------------------------------------------------------------------------
-
-    def _advance(self, now: float) -> float:
-        self._p.now = max(self._p.now, now)
-        return self._p.now
 
     def _remember(self, job: Job, now: float) -> None:
         p, before = self._p, self._p.job
         p.job = job
+        if self._has_left_baseline(job):
+            p.left_baseline = True
         if (
             before is not None
             and (before.id, before.run_id, before.state) == (job.id, job.run_id, job.state)
@@ -168,7 +168,7 @@ class PipelineWait:
         ):
             self._hold(job, now)
             return
-        new_run = before is not None and (before.id != job.id or job.run_id > before.run_id)
+        new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
         if before is not None and before.id == job.id and before.run_id > 0 and self._is_fresh(before):
             # A poll can miss every state between two runs; the rise of run_id alone counts them.
             p.restarts += max(0, job.run_id - before.run_id)
@@ -181,9 +181,6 @@ class PipelineWait:
             p.state_since = now
         p.said_at = now
         p.held_since = None
-        baseline = self.plan.baseline
-        if baseline is not None and job.state != baseline.state:
-            p.left_baseline = True
         self._hold(job, now)
 
     def _hold(self, job: Job, now: float) -> None:
@@ -200,31 +197,48 @@ class PipelineWait:
         baseline = self.plan.baseline
         return baseline is None or job.id != baseline.job_id or job.run_id > baseline.run_id
 
+    def _has_left_baseline(self, job: Job) -> bool:
+        """Whether this shows that something happened since the change was asked for."""
+        baseline = self.plan.baseline
+        if baseline is None or job.state == baseline.state:
+            return False
+        # An old failure that comes to its end is still the old failure.
+        return (baseline.state, job.state) != (JobState.FAILING, JobState.FAILED) or self._is_fresh(job)
+
     def _is_stale(self, job: Job, now: float) -> bool:
         """Whether this may be what stood before the change that is waited for."""
-        baseline = self.plan.baseline
-        if baseline is None or self._is_fresh(job):
+        if self._is_fresh(job):
             return False
         if job.state not in _RESTING:
             return True
-        if self._p.left_baseline or job.state != baseline.state:
-            return False
-        stood_since = max(self._p.state_since, baseline.asked_at)
-        return now - stood_since < self.plan.stale_grace.total_seconds()
+        return not self._p.left_baseline and now < self._believed_at()
+
+    def _believed_at(self) -> float:
+        """When the baseline's own resting state has stood for long enough to be the answer."""
+        return max(self._p.state_since, self._p.answers_since) + self.plan.stale_grace.total_seconds()
+
+    def _stable_at(self, held_since: float) -> float:
+        """When a wanted state has lasted for long enough, if it goes on."""
+        stable = self.plan.stable_for.total_seconds()
+        # The first answers after an outage may be what stood before it: wait a moment, but do not begin anew.
+        settled = min(stable, self.plan.stale_grace.total_seconds())
+        return max(held_since + stable, self._p.answers_since + settled)
 
     def _judge(self, job: Job, now: float) -> Outcome | None:
-        plan = self.plan
-        if job.state == JobState.FINISHED and not self._is_fresh(job) and not self._p.left_baseline:
-            # It was finished before the change was asked; nothing leaves that state, so nothing will happen.
-            return Outcome.FINISHED
+        plan, baseline = self.plan, self.plan.baseline
+        was_finished = baseline is not None and baseline.state == JobState.FINISHED
+        if was_finished and job.state == JobState.FINISHED and not self._is_fresh(job):
+            # Nothing leaves that state, so the change does nothing. Who wants it at rest has it; who wants a new
+            # run, even one that finishes, does not.
+            return Outcome.REACHED if plan.targets >= _AT_REST else Outcome.FINISHED
         if self._is_stale(job, now):
             return None
         if job.state in plan.targets:
             held = self._p.held_since
             if held is None:
                 return None
-            lasted = now - held >= plan.stable_for.total_seconds()
-            return Outcome.REACHED if lasted or job.state in TERMINAL_STATES else None
+            lasted = job.state in TERMINAL_STATES or now >= self._stable_at(held)
+            return Outcome.REACHED if lasted else None
         if job.state == JobState.FAILED or (
             job.state == JobState.FAILING and JobState.FAILED not in plan.targets
         ):
@@ -239,9 +253,9 @@ class PipelineWait:
         p, plan = self._p, self.plan
         if now >= plan.deadline:
             return self._verdict(Outcome.TIMED_OUT, now)
-        if p.outage_since is not None and now - p.outage_since >= plan.outage_tolerance.total_seconds():
+        if p.outage_since is not None and now >= p.outage_since + plan.outage_tolerance.total_seconds():
             return self._verdict(Outcome.UNREACHABLE, now)
-        if now - p.said_at >= plan.heartbeat.total_seconds():
+        if now >= p.said_at + plan.heartbeat.total_seconds():
             self._notes.still(p.job, now - p.state_since, self._unreachable(now), plan, now)
             p.said_at = now
         return self._verdict(Outcome.WAITING, now)
@@ -249,9 +263,9 @@ class PipelineWait:
     def _unreachable(self, now: float) -> float | None:
         return None if self._p.outage_since is None else now - self._p.outage_since
 
-    def _verdict(self, outcome: Outcome, now: float) -> Verdict:
-        p = self._p
-        return Verdict(
+    def _verdict(self, outcome: Outcome, now: float, limit: str | None = None) -> Verdict:
+        p, baseline = self._p, self.plan.baseline
+        verdict = Verdict(
             outcome=outcome,
             wanted=tuple(sorted(self.plan.targets)),
             job=p.job,
@@ -261,25 +275,14 @@ class PipelineWait:
             unreachable_seconds=self._unreachable(now),
             unreachable_since=p.outage_since,
             error=p.last_error,
+            limit=limit or self.plan.limit,
+            unchanged=(
+                p.job is not None
+                and baseline is not None
+                and not self._is_fresh(p.job)
+                and p.job.state == baseline.state
+            ),
         )
-
-
-def _progress_from_dict(data: Mapping[str, Any], now: float) -> _Progress:
-    """Read what ``progress()`` wrote; what is missing or damaged is as if nothing had been seen yet."""
-    fresh = _Progress(started_at=now, now=now, said_at=now)
-    try:
-        job = job_from_dict(data["job"]) if data.get("job") else None
-        return replace(
-            fresh,
-            started_at=float(data.get("started_at", now)),
-            job=job,
-            state_since=float(data.get("state_since", now)),
-            held_since=data.get("held_since"),
-            left_baseline=bool(data.get("left_baseline", False)),
-            restarts=int(data.get("restarts", 0)),
-            looked_at=data.get("looked_at"),
-            outage_since=data.get("outage_since"),
-            said_at=float(data.get("said_at", now)),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return fresh
+        if verdict.is_over:
+            self._over = verdict
+        return verdict
