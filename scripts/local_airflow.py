@@ -174,7 +174,7 @@ class LocalAirflow:
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, login: bool = True
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Call Airflow's REST API and return its JSON.
 
         :param method: HTTP method.
@@ -198,7 +198,7 @@ class LocalAirflow:
         except urllib.error.HTTPError as error:
             words = error.read().decode(errors="replace")[:1000]
             raise LocalAirflowError(f"{method} {path} was answered {error.code}: {words}") from error
-        return dict(json.loads(text)) if text else {}
+        return json.loads(text) if text else None
 
     def _log_in(self) -> None:
         answer = self.call(
@@ -248,7 +248,7 @@ class LocalAirflow:
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """Return everything that Airflow tells about a task instance."""
-        return self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}")
+        return dict(self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}"))
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
         """Return the extra links of a task instance, by name."""

@@ -51,6 +51,7 @@ def airflow(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> 
         env={
             "AIRFLOW_CONN_ARROYO_DEFAULT": arroyo.airflow_connection(),
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         },
     )
     with server:

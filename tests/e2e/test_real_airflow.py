@@ -156,6 +156,26 @@ def test_the_log_of_a_task_tells_each_change_once(airflow: LocalAirflow, runs: d
     assert len(re.findall(r"Scheduling\b[^\n]*Running", log)) == 1
 
 
+def test_the_connections_form_has_our_fields(airflow: LocalAirflow) -> None:
+    forms = {form["connection_type"]: form for form in airflow.call("GET", "/ui/connections/hook_meta")}
+    form = forms["arroyo"]
+    assert form["hook_name"] == "Arroyo"
+    assert {"base_path", "verify", "headers", "read_timeout"} <= set(form["extra_fields"])
+    assert form["standard_fields"]["password"]["title"] == "API key"
+
+
+def test_the_connections_test_button_tells_right_from_wrong(
+    airflow: LocalAirflow, arroyo: SandboxServer
+) -> None:
+    def press(url: str) -> Any:
+        body = {"connection_id": "tried", "conn_type": "arroyo", "host": url}
+        return airflow.call("POST", "/api/v2/connections/test", body)
+
+    assert press(arroyo.url)["status"] is True
+    # Airflow answers there, and Airflow is not Arroyo.
+    assert press(airflow.url)["status"] is False
+
+
 # Last, when all that can block it has been on the event loop.
 def test_no_event_loop_was_blocked(airflow: LocalAirflow, runs: dict[str, str]) -> None:
     from airflow.jobs import triggerer_job_runner

@@ -18,7 +18,6 @@ TEXTS = {".py", ".md", ".toml", ".txt", ".in", ".sh", ".sql", ".json", ".html", 
 HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work")))
 # Addresses of package indexes belong to whoever installs, not to a lock file.
 INDEX = re.compile(r"https?://|--index|--find-links|--hash|@ file")
-MAX_LINES = 500
 LOCKS = ("airflow-3.3.2.txt", "airflow-3.0.6.txt", "tools.txt")
 
 
@@ -64,11 +63,6 @@ def test_the_version_stands_in_one_place() -> None:
     found = [path.name for path in sorted(PACKAGE.rglob("*.py")) if stated.search(path.read_text())]
     assert found == ["__init__.py"]
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.name))
-def test_no_module_of_the_package_is_two(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
 def test_every_skipped_check_has_its_reason() -> None:
