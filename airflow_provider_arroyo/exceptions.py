@@ -5,7 +5,8 @@ Nothing here knows Airflow. What a task raises is made of these by ``hooks/error
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
@@ -43,6 +44,23 @@ class ArroyoError(Exception):
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> ArroyoError:
         return cls(str(data.get("message", "")))
+
+
+class ArroyoSettingsError(ArroyoError, ValueError):
+    """The Airflow connection, or the settings made of it, do not say how to reach Arroyo. Names the field."""
+
+    is_permanent = True
+
+
+class ArroyoUnreachableError(ArroyoError):
+    """No call succeeded for longer than is tolerated. Says nothing about any pipeline.
+
+    :param since: when the first of the failed calls began, seconds since the epoch.
+    """
+
+    def __init__(self, message: str, *, since: float = 0.0) -> None:
+        super().__init__(message)
+        self.since = since
 
 
 class ArroyoConnectionError(ArroyoError):
@@ -145,13 +163,39 @@ class ArroyoAuthError(ArroyoApiError):
 
 
 class ArroyoNotFoundError(ArroyoApiError):
-    """404 in Arroyo's own words: no such pipeline, job, checkpoint, …"""
+    """Arroyo knows no such pipeline, job, checkpoint, …: 404 in its own words, or the 400 that stands for it."""
 
 
 class ArroyoResponseError(ArroyoApiError):
-    """An answer that is not Arroyo's: HTML, a redirect, other JSON, or JSON cut short."""
+    """An answer that is not Arroyo's: HTML, a redirect, other JSON, or JSON cut short.
 
-    is_permanent = True
+    :param is_cut_short: whether it began as Arroyo's would, and broke off: that passes.
+    """
+
+    def __init__(self, message: str, *, is_cut_short: bool = False, **api: Any) -> None:
+        super().__init__(message, **api)
+        self.is_cut_short = is_cut_short
+
+    @property
+    def is_transient(self) -> bool:  # type: ignore[override]  # decided by the answer, not by the class
+        """Whether asking again may well bring a whole answer."""
+        return self.is_cut_short
+
+    @property
+    def is_permanent(self) -> bool:  # type: ignore[override]  # as above
+        """Whether the address leads to something that is not Arroyo."""
+        return not self.is_cut_short
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error as JSON values."""
+        return {**super().to_dict(), "is_cut_short": self.is_cut_short}
+
+    @classmethod
+    def _from_dict(cls, data: Mapping[str, Any]) -> ArroyoError:
+        error = super()._from_dict(data)
+        if isinstance(error, ArroyoResponseError):
+            error.is_cut_short = bool(data.get("is_cut_short", False))
+        return error
 
 
 class ArroyoQueryError(ArroyoApiError):
@@ -165,6 +209,63 @@ class ArroyoQueryError(ArroyoApiError):
     def __init__(self, message: str, *, diagnostics: tuple[SqlDiagnostic, ...] = (), **api: Any) -> None:
         super().__init__(message, **api)
         self.diagnostics = diagnostics
+
+
+class ArroyoConflictError(ArroyoApiError):
+    """The id, or the name of a table or profile, is taken already."""
+
+
+class ArroyoOwnershipError(ArroyoError):
+    """A pipeline is not this task's to take. Nothing was changed.
+
+    :param owner: whose it is, where that is known.
+    """
+
+    is_permanent = True
+
+    def __init__(self, message: str, *, owner: str | None = None) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class ArroyoUnsupportedError(ArroyoError):
+    """This version of Arroyo does not know what was asked for."""
+
+    is_permanent = True
+
+
+class ArroyoNoSuchNameError(ArroyoError):
+    """No pipeline has the name that was asked for.
+
+    :param name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. "
+            "Check the name, and that arroyo_conn_id leads to the server that has it."
+        )
+        self.name = name
+
+
+class ArroyoAmbiguousNameError(ArroyoError):
+    """Several pipelines have the name that was asked for, and no single one of them is alive.
+
+    :param name: the name.
+    :param candidates: id, state and time of creation (microseconds) of each.
+    """
+
+    def __init__(self, name: str, candidates: Sequence[tuple[str, str, int]]) -> None:
+        listed = "\n".join(
+            f"  {pipeline_id} ({state}, created {datetime.fromtimestamp(created / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+            for pipeline_id, state, created in candidates
+        )
+        super().__init__(
+            f"{len(candidates)} pipelines named {shorten(name, 80)!r} could be meant; "
+            f"say which by pipeline_id:\n{listed}"
+        )
+        self.name = name
+        self.candidates = tuple(candidates)
 
 
 class ArroyoPipelineError(ArroyoError):
@@ -206,6 +307,7 @@ _BY_NAME: dict[str, type[ArroyoError]] = {
     cls.__name__: cls
     for cls in (
         ArroyoError,
+        ArroyoSettingsError,
         ArroyoConnectionError,
         ArroyoTlsError,
         ArroyoApiError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 API_PREFIX = "/api/v1"
@@ -22,7 +23,8 @@ class ClientSettings:
     :param client_cert, client_key: paths of the certificate, and its key, to show to a server that asks;
         ``client_key`` may be None when the certificate's file holds the key too.
     :param headers: sent with every call, for gateways that ask for their own.
-    :param proxies: ``{"http": url, "https": url}``; empty uses the environment's.
+    :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
+        empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
     :param connect_timeout_seconds: how long a connection may take, default 5.
     :param read_timeout_seconds: how long an answer may take, default 30.
     :param console_url: where people see the console; None takes ``base_url``.
@@ -44,6 +46,8 @@ class ClientSettings:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"base_url must be http(s)://host[:port][/path], got {self.base_url!r}")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("base_url must not hold credentials, a query or a fragment")
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):
@@ -51,6 +55,56 @@ class ClientSettings:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
         if self.client_key and not self.client_cert:
             raise ValueError("client_key needs client_cert")
+        if self.api_key is not None:
+            _check_header_value("api_key", self.api_key)
+        for name, value in self.headers.items():
+            if not name or not all(sign.isascii() and (sign.isalnum() or sign in "-_.") for sign in name):
+                raise ValueError(f"headers: {name!r} is not the name of a header")
+            _check_header_value(f"headers[{name!r}]", value)
+        for scheme, address in self.proxies.items():
+            if scheme not in ("http", "https"):
+                raise ValueError(f"proxies must be for 'http' or 'https', got {scheme!r}")
+            if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+                # The address may hold a password, so it is not shown.
+                raise ValueError(f"proxies[{scheme!r}] must be http(s)://host:port")
+
+    def check_files(self) -> None:
+        """Check that the files of certificates and keys are there and can be read.
+
+        :raises ValueError: names the setting and the path.
+        """
+        for name in ("ca_cert", "client_cert", "client_key"):
+            path = getattr(self, name)
+            if path is None:
+                continue
+            try:
+                with Path(path).open("rb"):
+                    pass
+            except OSError as err:
+                raise ValueError(f"{name}: cannot read {path!r}: {err.strerror or err}") from err
+
+    @property
+    def request_headers(self) -> dict[str, str]:
+        """The headers of every call that come from the settings. Holds secrets."""
+        headers = dict(self.headers)
+        if self.api_key is not None:
+            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        return headers
+
+    @property
+    def credentials_headers(self) -> str:
+        """The names of the headers that may hold credentials, for messages; empty where none is sent."""
+        return ", ".join(self.request_headers)
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` with every secret of these settings made unreadable."""
+        secrets = {self.api_key or "", *self.headers.values()}
+        secrets |= {urlsplit(address).password or "" for address in self.proxies.values()}
+        # The longest first: one secret may be a part of another.
+        for secret in sorted(secrets - {""}, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
     @property
     def api_url(self) -> str:
@@ -61,3 +115,14 @@ class ClientSettings:
         """Return the console's page of a pipeline."""
         base = (self.console_url or self.base_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
+
+
+def _check_header_value(name: str, value: str) -> None:
+    """Check that a value can be sent in a header.
+
+    :raises ValueError: names the setting; never shows the value, which may be a secret.
+    """
+    if not value or value != value.strip():
+        raise ValueError(f"{name} must not be empty, nor begin or end with white space or a line break")
+    if not all(" " <= sign <= "~" or sign == "\t" for sign in value):
+        raise ValueError(f"{name} must hold only printable ASCII characters, on one line")

@@ -1,0 +1,508 @@
+"""Every call of Arroyo's API as a value: both clients make them, neither knows what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange, Repeat
+from airflow_provider_arroyo.arroyo.details import (
+    Checkpoint,
+    ConnectionProfile,
+    ConnectionTable,
+    Connector,
+    GlobalUdf,
+    JobError,
+    OperatorCheckpoint,
+    OperatorMetrics,
+    OutputBatch,
+    Page,
+    QueryValidation,
+    UdfValidation,
+)
+from airflow_provider_arroyo.arroyo.models import Job, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.arroyo.output import batches_in
+from airflow_provider_arroyo.arroyo.reading import many, nothing, one, page, pong
+from airflow_provider_arroyo.arroyo.spec import (
+    PipelineSpec,
+    check_checkpoint_interval,
+    check_parallelism,
+    check_text,
+    check_text_map,
+)
+
+__all__ = ["Answer", "Call", "Exchange", "Repeat"]
+
+COMPILE_TIMEOUT_SECONDS = 300.0
+"""How long a call may take that makes the server compile a UDF; over 30 s is usual."""
+
+
+class HasId(Protocol):
+    """What can stand in a list that comes in pages."""
+
+    @property
+    def id(self) -> str:
+        """What the next page is asked for with."""
+
+
+T = TypeVar("T")
+Item = TypeVar("Item", bound=HasId)
+
+
+# -- the server ----------------------------------------------------------------------------------------------------
+
+
+def ping() -> Call[None]:
+    """Ask whether Arroyo is there and accepts the key."""
+    return _get("/ping", pong)
+
+
+# -- pipelines -----------------------------------------------------------------------------------------------------
+
+
+def validate_query(query: str, *, udfs: Iterable[Udf] = ()) -> Call[QueryValidation]:
+    """Ask what Arroyo makes of a query, without running it.
+
+    :param query: the SQL; empty SQL is valid to ask about, and refused.
+    :param udfs: functions that it uses.
+    """
+    return Call(
+        method="POST",
+        path="/pipelines/validate_query",
+        read=one(QueryValidation.from_api),
+        body=_filled(query=query, udfs=_udfs(udfs)),
+        changes=False,
+        carries_sql=True,
+    )
+
+
+def create_pipeline(spec: PipelineSpec, *, state_url: str | None = None) -> Call[Pipeline]:
+    """Create a pipeline at an id of the server's, and start it. Each time makes another one.
+
+    :param spec: what it should be. 0.15 ignores tags, environment and scheduler configuration silently.
+    :param state_url: where its checkpoints go (0.16); None leaves it to the server.
+    """
+    return Call(
+        method="POST",
+        path="/pipelines",
+        read=one(Pipeline.from_api),
+        body=_pipeline_body(spec, state_url),
+        repeat=Repeat.UNSENT_ONLY,
+        subject=f"a pipeline {spec.name!r}",
+        carries_sql=True,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS if spec.udfs else 0.0,
+    )
+
+
+def put_pipeline(pipeline_id: str, spec: PipelineSpec, *, state_url: str | None = None) -> Call[Pipeline]:
+    """Create a pipeline at an id of the caller's, and start it (0.16; 0.15 answers 405).
+
+    An id that is taken is an :class:`~airflow_provider_arroyo.exceptions.ArroyoConflictError`, also where an
+    attempt of this same call took it whose answer was lost.
+
+    :param pipeline_id: any text.
+    :param spec: what it should be.
+    :param state_url: where its checkpoints go; None leaves it to the server.
+    """
+    return Call(
+        method="PUT",
+        path=_pipeline_path(pipeline_id),
+        read=one(Pipeline.from_api),
+        body=_pipeline_body(spec, state_url),
+        subject=f"pipeline {pipeline_id!r}",
+        carries_sql=True,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS if spec.udfs else 0.0,
+    )
+
+
+def preview(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Call[Pipeline]:
+    """Run a query for a minute at most, to see its rows with :func:`output`.
+
+    :param query: the SQL.
+    :param udfs: functions that it uses.
+    :param enable_sinks: whether its sinks are written to, default False.
+    """
+    functions = _udfs(udfs)
+    return Call(
+        method="POST",
+        path="/pipelines/preview",
+        read=one(Pipeline.from_api),
+        body=_filled(
+            query=check_text(query, "query"), udfs=functions, enable_sinks=True if enable_sinks else None
+        ),
+        repeat=Repeat.UNSENT_ONLY,
+        carries_sql=True,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS if functions else 0.0,
+    )
+
+
+def list_pipelines(*, limit: int | None = None, starting_after: str | None = None) -> Call[Page[Pipeline]]:
+    """Ask for a page of the pipelines, newest first, previews left out.
+
+    :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
+    :param starting_after: id of the last pipeline of the page before.
+    """
+    return _get("/pipelines", page(Pipeline.from_api), params=_paging(limit, starting_after))
+
+
+def get_pipeline(pipeline_id: str) -> Call[Pipeline]:
+    """Ask for one pipeline."""
+    return _get(_pipeline_path(pipeline_id), one(Pipeline.from_api), subject=f"pipeline {pipeline_id!r}")
+
+
+def patch_pipeline(
+    pipeline_id: str,
+    *,
+    stop: StopMode | str | None = None,
+    parallelism: int | None = None,
+    checkpoint_interval: timedelta | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+) -> Call[Pipeline]:
+    """Set what is wanted of a pipeline. The answer comes before anything happened; None leaves as it is.
+
+    :param pipeline_id: which.
+    :param stop: how to stop it; ``none`` clears an earlier request and resumes a stopped one.
+    :param parallelism: 1 or more.
+    :param checkpoint_interval: 1 second to 24 hours.
+    :param env_vars: environment of its workers (0.16).
+    :param scheduler_config: passed to the scheduler as it is (0.16).
+    :raises ValueError: names the argument and what is allowed.
+    """
+    if stop is not None and stop not in list(StopMode):
+        raise ValueError(f"stop must be one of {', '.join(StopMode)}, got {stop!r}")
+    body = _filled(
+        stop=None if stop is None else str(StopMode(stop)),
+        parallelism=None if parallelism is None else check_parallelism(parallelism),
+        checkpoint_interval_micros=_micros(checkpoint_interval),
+        env_vars=None if env_vars is None else check_text_map(env_vars, "env_vars"),
+        scheduler_config=scheduler_config,
+    )
+    return Call(
+        method="PATCH",
+        path=_pipeline_path(pipeline_id),
+        read=one(Pipeline.from_api),
+        body=body,
+        subject=f"pipeline {pipeline_id!r}",
+    )
+
+
+def restart_pipeline(pipeline_id: str, *, force: bool = False, ignore_state: bool = False) -> Call[Pipeline]:
+    """Ask a running or failed pipeline to restart; a stopped or finished one stays as it is.
+
+    :param pipeline_id: which.
+    :param force: do not wait for a checkpoint, default False.
+    :param ignore_state: begin without the state of the last checkpoint (0.16), default False.
+    """
+    return Call(
+        method="POST",
+        path=f"{_pipeline_path(pipeline_id)}/restart",
+        read=one(Pipeline.from_api),
+        # An empty object where nothing is asked: Arroyo refuses a call without a body.
+        body=_filled(force=True if force else None, ignore_state=True if ignore_state else None),
+        repeat=Repeat.UNSENT_ONLY,
+        subject=f"pipeline {pipeline_id!r}",
+    )
+
+
+def delete_pipeline(pipeline_id: str) -> Call[None]:
+    """Delete a pipeline that is Stopped, Finished or Failed; others are refused."""
+    return _delete(_pipeline_path(pipeline_id), subject=f"pipeline {pipeline_id!r}")
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def pipeline_jobs(pipeline_id: str) -> Call[tuple[Job, ...]]:
+    """Ask for the jobs of a pipeline, newest first; in practice there is one."""
+    return _get(
+        f"{_pipeline_path(pipeline_id)}/jobs", many(Job.from_api), subject=f"pipeline {pipeline_id!r}"
+    )
+
+
+def list_jobs() -> Call[tuple[Job, ...]]:
+    """Ask for every job of the server, finished and stopped ones included, previews not."""
+    return _get("/jobs", many(Job.from_api))
+
+
+def job_errors(
+    pipeline_id: str, job_id: str, *, limit: int | None = None, starting_after: str | None = None
+) -> Call[Page[JobError]]:
+    """Ask for a page of a job's errors, newest first.
+
+    :param pipeline_id, job_id: of which.
+    :param limit: errors on the page, 1 or more; None leaves it to the server.
+    :param starting_after: id of the last error of the page before.
+    """
+    return _of_job(
+        pipeline_id, job_id, "errors", page(JobError.from_api), params=_paging(limit, starting_after)
+    )
+
+
+def checkpoints(pipeline_id: str, job_id: str) -> Call[tuple[Checkpoint, ...]]:
+    """Ask for the checkpoints of a job, oldest first."""
+    return _of_job(pipeline_id, job_id, "checkpoints", many(Checkpoint.from_api))
+
+
+def operator_checkpoints(pipeline_id: str, job_id: str, epoch: int) -> Call[tuple[OperatorCheckpoint, ...]]:
+    """Ask what each operator wrote into one checkpoint.
+
+    :param pipeline_id, job_id: of which.
+    :param epoch: the checkpoint.
+    """
+    what = f"checkpoints/{int(epoch)}/operator_checkpoint_groups"
+    return _of_job(pipeline_id, job_id, what, many(OperatorCheckpoint.from_api))
+
+
+def metrics(pipeline_id: str, job_id: str) -> Call[tuple[OperatorMetrics, ...]]:
+    """Ask for the metrics of a job's operators over the last minutes."""
+    return _of_job(pipeline_id, job_id, "operator_metric_groups", many(OperatorMetrics.from_api))
+
+
+def output(pipeline_id: str, job_id: str) -> Call[tuple[OutputBatch, ...]]:
+    """Ask for the output of a preview, from now on. The clients' ``stream_output`` reads it as it comes."""
+    return _of_job(pipeline_id, job_id, "output", batches_in)
+
+
+# -- user-defined functions of the whole server --------------------------------------------------------------------
+
+
+def list_udfs() -> Call[tuple[GlobalUdf, ...]]:
+    """Ask for the functions that every pipeline may use."""
+    return _get("/udfs", many(GlobalUdf.from_api))
+
+
+def create_udf(
+    *, prefix: str, definition: str, language: str | None = None, description: str | None = None
+) -> Call[GlobalUdf]:
+    """Make a function for every pipeline. One in Rust is compiled meanwhile, which takes over half a minute.
+
+    :param prefix: folder under which the console shows it, such as ``/``.
+    :param definition: its source.
+    :param language: ``rust`` or ``python``; None leaves it to the server, which takes it for Rust.
+    :param description: shown in the console.
+    """
+    return Call(
+        method="POST",
+        path="/udfs",
+        read=one(GlobalUdf.from_api),
+        body=_filled(
+            prefix=prefix,
+            definition=check_text(definition, "definition"),
+            language=language,
+            description=description,
+        ),
+        repeat=Repeat.UNSENT_ONLY,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS,
+    )
+
+
+def validate_udf(definition: str, *, language: str | None = None) -> Call[UdfValidation]:
+    """Ask what Arroyo makes of a function.
+
+    :param definition: its source.
+    :param language: ``rust`` or ``python``; None leaves it to the server, which takes it for Rust.
+    """
+    return Call(
+        method="POST",
+        path="/udfs/validate",
+        read=one(UdfValidation.from_api),
+        body=_filled(definition=definition, language=language),
+        changes=False,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS,
+    )
+
+
+def delete_udf(udf_id: str) -> Call[None]:
+    """Delete a function of the whole server."""
+    return _delete(f"/udfs/{_escaped(udf_id, 'udf_id')}", subject=f"UDF {udf_id!r}")
+
+
+# -- connections ---------------------------------------------------------------------------------------------------
+
+
+def list_connectors() -> Call[tuple[Connector, ...]]:
+    """Ask which kinds of source and sink the server knows."""
+    return _get("/connectors", many(Connector.from_api))
+
+
+def list_connection_tables(
+    *, limit: int | None = None, starting_after: str | None = None
+) -> Call[Page[ConnectionTable]]:
+    """Ask for a page of the tables that were made apart from any pipeline.
+
+    :param limit: tables on the page, 1 or more; None leaves it to the server.
+    :param starting_after: id of the last table of the page before.
+    """
+    return _get("/connection_tables", page(ConnectionTable.from_api), params=_paging(limit, starting_after))
+
+
+def create_connection_table(
+    *,
+    name: str,
+    connector: str,
+    config: Mapping[str, Any],
+    connection_profile_id: str | None = None,
+    schema: Mapping[str, Any] | None = None,
+) -> Call[ConnectionTable]:
+    """Make a table that every pipeline may use.
+
+    :param name: what SQL calls it.
+    :param connector: id of the connector.
+    :param config: as the connector wants it.
+    :param connection_profile_id: where the connector finds its system, if it needs that.
+    :param schema: fields and format, if the connector needs them.
+    """
+    return Call(
+        method="POST",
+        path="/connection_tables",
+        read=one(ConnectionTable.from_api),
+        body=_filled(
+            name=check_text(name, "name"),
+            connector=check_text(connector, "connector"),
+            config=config,
+            connection_profile_id=connection_profile_id,
+            schema=schema,
+        ),
+        repeat=Repeat.UNSENT_ONLY,
+        subject=f"a connection table {name!r}",
+    )
+
+
+def delete_connection_table(table_id: str) -> Call[None]:
+    """Delete a table; Arroyo does so also while pipelines use it."""
+    return _delete(
+        f"/connection_tables/{_escaped(table_id, 'table_id')}", subject=f"connection table {table_id!r}"
+    )
+
+
+def list_connection_profiles() -> Call[tuple[ConnectionProfile, ...]]:
+    """Ask for the profiles that connection tables share."""
+    return _get("/connection_profiles", many(ConnectionProfile.from_api))
+
+
+def create_connection_profile(
+    *, name: str, connector: str, config: Mapping[str, Any]
+) -> Call[ConnectionProfile]:
+    """Make a profile for connection tables.
+
+    :param name: what people call it.
+    :param connector: id of the connector.
+    :param config: as the connector wants it.
+    """
+    return Call(
+        method="POST",
+        path="/connection_profiles",
+        read=one(ConnectionProfile.from_api),
+        body=_filled(
+            name=check_text(name, "name"), connector=check_text(connector, "connector"), config=config
+        ),
+        repeat=Repeat.UNSENT_ONLY,
+        subject=f"a connection profile {name!r}",
+    )
+
+
+def delete_connection_profile(profile_id: str) -> Call[None]:
+    """Delete a profile."""
+    return _delete(
+        f"/connection_profiles/{_escaped(profile_id, 'profile_id')}",
+        subject=f"connection profile {profile_id!r}",
+    )
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------
+
+
+def next_page(call: Call[Page[Item]], page: Page[Item]) -> Call[Page[Item]] | None:
+    """Return the call for the page after one; None after the last.
+
+    :param call: what was asked.
+    :param page: what it answered.
+    """
+    if not page.has_more or not page.data:
+        return None
+    last = page.data[-1].id
+    if call.params.get("starting_after") == last:
+        # A server that does not move on would be asked for ever.
+        return None
+    return replace(call, params={**call.params, "starting_after": last})
+
+
+# -- parts of calls ------------------------------------------------------------------------------------------------
+
+
+def _get(
+    path: str, read: Callable[[Answer], T], *, params: Mapping[str, str] | None = None, subject: str = ""
+) -> Call[T]:
+    return Call(method="GET", path=path, read=read, params=params or {}, changes=False, subject=subject)
+
+
+def _delete(path: str, *, subject: str) -> Call[None]:
+    return Call(method="DELETE", path=path, read=nothing, subject=subject)
+
+
+def _of_job(
+    pipeline_id: str,
+    job_id: str,
+    what: str,
+    read: Callable[[Answer], T],
+    *,
+    params: Mapping[str, str] | None = None,
+) -> Call[T]:
+    path = f"{_pipeline_path(pipeline_id)}/jobs/{_escaped(job_id, 'job_id')}/{what}"
+    return _get(
+        path, read, params=params, subject=f"job {job_id!r} of pipeline {pipeline_id!r}, or its {what}"
+    )
+
+
+def _escaped(value: str, argument: str) -> str:
+    check_text(value, argument)
+    if value in (".", ".."):
+        # HTTP libraries take these for steps in the path, however they are escaped.
+        raise ValueError(f"{argument} must not be {value!r}")
+    return quote(value, safe="")
+
+
+def _pipeline_path(pipeline_id: str) -> str:
+    return f"/pipelines/{_escaped(pipeline_id, 'pipeline_id')}"
+
+
+def _paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more, got {limit!r}")
+    return {
+        name: str(value)
+        for name, value in (("limit", limit), ("starting_after", starting_after))
+        if value is not None
+    }
+
+
+def _filled(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _udfs(udfs: Iterable[Udf]) -> list[dict[str, str]] | None:
+    return [udf.to_api() for udf in udfs] or None
+
+
+def _micros(interval: timedelta | None) -> int | None:
+    if interval is None:
+        return None
+    return check_checkpoint_interval(interval) // timedelta(microseconds=1)
+
+
+def _pipeline_body(spec: PipelineSpec, state_url: str | None) -> dict[str, Any]:
+    return _filled(
+        name=spec.name,
+        query=spec.query,
+        parallelism=check_parallelism(spec.parallelism),
+        checkpoint_interval_micros=_micros(spec.checkpoint_interval),
+        udfs=_udfs(spec.udfs),
+        tags=dict(spec.tags) or None,
+        env_vars=dict(spec.env_vars) or None,
+        scheduler_config=spec.scheduler_config,
+        state_url=state_url,
+    )

@@ -1,0 +1,358 @@
+"""The synchronous client, on ``requests``."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import requests
+import requests.adapters
+import urllib3
+import urllib3.exceptions
+from tenacity import Retrying
+
+from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
+from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
+from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
+from airflow_provider_arroyo.arroyo.models import Pipeline
+from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.arroyo.retry import Attempts, Clock, RetryPolicy
+from airflow_provider_arroyo.arroyo.settings import ClientSettings
+from airflow_provider_arroyo.arroyo.tls import make_ssl_context
+from airflow_provider_arroyo.arroyo.transport import Trouble, causes, explain, proxy_for, request_headers
+from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
+
+_CHUNK_BYTES = 65536
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item", bound=api.HasId)
+
+
+def _bind(make: Callable[P, Call[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
+    """Make a method of a function that describes a call."""
+
+    @wraps(make)
+    def method(client: ArroyoClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client.call(make(*args, **kwargs))
+
+    return method
+
+
+class ArroyoClient:
+    """Talks to one Arroyo API, on one pooled session. Every call of ``arroyo.api`` is a method, too.
+
+    A call fails with an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`; what passes is tried again
+    as the policy says, with a warning each time.
+
+    :param settings: where it is, and how to talk to it.
+    :param retry: how failed calls are tried again.
+    :param session: a session to use instead of an own one; TLS is then as the session has it, and it is not
+        closed here.
+    :param sleep: how to wait, in seconds.
+    :param clock: tells the time that deadlines are in, in seconds.
+    :raises ValueError: names the setting whose file cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        retry: RetryPolicy | None = None,
+        session: requests.Session | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._retry = retry or RetryPolicy()
+        self._sleep = sleep
+        self._clock = clock
+        self._owns_session = session is None
+        self._session = session or _new_session(settings)
+        proxy = proxy_for(settings)
+        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections, unless the session was given."""
+        if self._owns_session:
+            self._session.close()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, call: Call[T], *, deadline: float | None = None) -> T:
+        """Make a call and return what it answers.
+
+        :param call: from ``arroyo.api``.
+        :param deadline: no attempt and no wait goes past this moment of the clock (``time.monotonic``
+            seconds); None leaves it to the timeouts and the policy.
+        :raises ArroyoError: says what to do next.
+        :raises ValueError: where the call cannot be sent.
+        """
+        return self.exchange(call, deadline=deadline).value
+
+    def exchange(self, call: Call[T], *, deadline: float | None = None) -> Exchange[T]:
+        """Make a call and return what it answers, with what came beside it. As :meth:`call` otherwise."""
+        attempts = Attempts(call, self._retry, deadline=deadline, clock=self._clock)
+        try:
+            return Retrying(sleep=self._sleep, **attempts.options)(self._attempt, call, attempts)
+        except ArroyoNotFoundError as err:
+            if not attempts.is_done_already(err):
+                raise
+            return Exchange(call.read(Answer(200, {}, b"", "")))
+
+    def pages(self, call: Call[Page[Item]], *, deadline: float | None = None) -> Iterator[Item]:
+        """Yield the items of a list, asking for the next page only when it is needed.
+
+        :param call: the first page.
+        :param deadline: as for :meth:`call`.
+        """
+        following: Call[Page[Item]] | None = call
+        while following is not None:
+            page = self.call(following, deadline=deadline)
+            yield from page.data
+            following = api.next_page(following, page)
+
+    def iter_pipelines(self, *, page_size: int = 100) -> Iterator[Pipeline]:
+        """Yield the server's pipelines, newest first, previews left out.
+
+        :param page_size: pipelines in one answer, default 100.
+        """
+        return self.pages(api.list_pipelines(limit=page_size))
+
+    def iter_job_errors(self, pipeline_id: str, job_id: str, *, page_size: int = 100) -> Iterator[JobError]:
+        """Yield the errors of a job, newest first.
+
+        :param pipeline_id, job_id: of which.
+        :param page_size: errors in one answer, default 100.
+        """
+        return self.pages(api.job_errors(pipeline_id, job_id, limit=page_size))
+
+    def iter_connection_tables(self, *, page_size: int = 100) -> Iterator[ConnectionTable]:
+        """Yield the connection tables.
+
+        :param page_size: tables in one answer, default 100.
+        """
+        return self.pages(api.list_connection_tables(limit=page_size))
+
+    def stream_output(
+        self, pipeline_id: str, job_id: str, *, deadline: float | None = None
+    ) -> Iterator[OutputBatch]:
+        """Yield the output of a preview from now on, until it ends.
+
+        Rows made before are lost; the batches' ``start_id`` tells how many. Opening the stream is tried again
+        as for any call, what comes after is not.
+
+        :param pipeline_id, job_id: of which; the job must be running.
+        :param deadline: as for :meth:`call`; past it, the stream ends with an error, at the next batch at the
+            latest.
+        """
+        call = api.output(pipeline_id, job_id)
+        attempts = Attempts(call, self._retry, deadline=deadline, clock=self._clock)
+        response = Retrying(sleep=self._sleep, **attempts.options)(self._open_stream, call, attempts)
+        parser = OutputParser()
+        with response, self._explained(call):
+            for chunk in _chunks(response):
+                attempts.limit(STREAM_IDLE_SECONDS)
+                yield from interpret_event(parser, chunk, call, response.url, self.settings)
+
+    ping = _bind(api.ping)
+    validate_query = _bind(api.validate_query)
+    create_pipeline = _bind(api.create_pipeline)
+    put_pipeline = _bind(api.put_pipeline)
+    preview = _bind(api.preview)
+    list_pipelines = _bind(api.list_pipelines)
+    get_pipeline = _bind(api.get_pipeline)
+    patch_pipeline = _bind(api.patch_pipeline)
+    restart_pipeline = _bind(api.restart_pipeline)
+    delete_pipeline = _bind(api.delete_pipeline)
+    pipeline_jobs = _bind(api.pipeline_jobs)
+    list_jobs = _bind(api.list_jobs)
+    job_errors = _bind(api.job_errors)
+    checkpoints = _bind(api.checkpoints)
+    operator_checkpoints = _bind(api.operator_checkpoints)
+    metrics = _bind(api.metrics)
+    list_udfs = _bind(api.list_udfs)
+    create_udf = _bind(api.create_udf)
+    validate_udf = _bind(api.validate_udf)
+    delete_udf = _bind(api.delete_udf)
+    list_connectors = _bind(api.list_connectors)
+    list_connection_tables = _bind(api.list_connection_tables)
+    create_connection_table = _bind(api.create_connection_table)
+    delete_connection_table = _bind(api.delete_connection_table)
+    list_connection_profiles = _bind(api.list_connection_profiles)
+    create_connection_profile = _bind(api.create_connection_profile)
+    delete_connection_profile = _bind(api.delete_connection_profile)
+
+    # -- one attempt -----------------------------------------------------------------------------------------------
+
+    def _attempt(self, call: Call[T], attempts: Attempts) -> Exchange[T]:
+        read_seconds = max(self.settings.read_timeout_seconds, call.min_read_timeout_seconds)
+        began = self._clock()
+        allowed = attempts.limit(self.settings.connect_timeout_seconds + read_seconds)
+        with self._explained(call), self._send(call, attempts, read_seconds) as response:
+            body = bytearray()
+            for chunk in _chunks(response):
+                body += chunk
+                if self._clock() - began > allowed:
+                    raise requests.exceptions.ReadTimeout("the answer came too slowly")
+            answer = _answer(response, bytes(body))
+        return interpret(call, answer, self.settings)
+
+    def _open_stream(self, call: Call[Any], attempts: Attempts) -> requests.Response:
+        with self._explained(call):
+            response = self._send(call, attempts, STREAM_IDLE_SECONDS)
+            try:
+                # A refusal has a body to read; the stream is still to come.
+                body = b"" if response.status_code == 200 else response.content
+                interpret(call, _answer(response, body), self.settings)
+            except BaseException:
+                response.close()
+                raise
+        return response
+
+    def _send(self, call: Call[Any], attempts: Attempts, read_seconds: float) -> requests.Response:
+        # The total bounds both together where a deadline leaves less than their sum.
+        total = attempts.limit(self.settings.connect_timeout_seconds + read_seconds)
+        timeout = urllib3.Timeout(
+            total=total,
+            connect=min(self.settings.connect_timeout_seconds, total),
+            read=min(read_seconds, total),
+        )
+        return self._session.request(
+            call.method,
+            self.settings.api_url + call.target,
+            data=call.content(),
+            headers=request_headers(call, self.settings),
+            timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
+            allow_redirects=False,
+            stream=True,
+            proxies=self._proxies,
+            verify=self.settings.verify,
+        )
+
+    @contextmanager
+    def _explained(self, call: Call[Any]) -> Iterator[None]:
+        try:
+            yield
+        except _LIBRARY_ERRORS as err:
+            raise explain(err, _trouble(err), call, self.settings) from err
+
+
+_LIBRARY_ERRORS = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Uses our own TLS context, so that both clients trust the same, and builds it once."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._ssl_context = make_ssl_context(settings) if settings.base_url.startswith("https:") else None
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._ssl_context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._ssl_context)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave the context as it is; requests would add its own authorities."""
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing. In its place, requests would put a login of ``~/.netrc`` over the API key."""
+    return request
+
+
+def _new_session(settings: ClientSettings) -> requests.Session:
+    settings.check_files()
+    session = requests.Session()
+    # Proxies are chosen by proxy_for and authorities by make_ssl_context.
+    session.trust_env = False
+    session.auth = _keep_headers
+    adapter = _Adapter(settings)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    return session
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """Yield what has come of the body, as it comes: nothing waits for a chunk to be full."""
+    read1 = response.raw.read1
+    while True:
+        chunk = read1(_CHUNK_BYTES, decode_content=True)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _answer(response: requests.Response, body: bytes) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, body, response.url)
+
+
+_TROUBLES: tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...] = (
+    (
+        Trouble.PROXY,
+        (
+            requests.exceptions.ProxyError,
+            requests.exceptions.InvalidURL,
+            urllib3.exceptions.ProxyError,
+        ),
+    ),
+    (
+        Trouble.CONNECT_TIMEOUT,
+        (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
+    ),
+    (Trouble.DNS, (urllib3.exceptions.NameResolutionError,)),
+    (Trouble.CONNECT, (urllib3.exceptions.NewConnectionError,)),
+    (
+        Trouble.READ_TIMEOUT,
+        (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError),
+    ),
+    # A kind of BadStatusLine, but nothing came at all.
+    (Trouble.BROKEN, (http.client.RemoteDisconnected,)),
+    (Trouble.NOT_HTTP, (http.client.BadStatusLine, http.client.UnknownProtocol)),
+    (
+        Trouble.CUT_SHORT,
+        (
+            urllib3.exceptions.IncompleteRead,
+            urllib3.exceptions.InvalidChunkLength,
+            urllib3.exceptions.DecodeError,
+            http.client.IncompleteRead,
+        ),
+    ),
+)
+"""What the libraries' errors mean. The first that is found among an error's causes counts."""
+
+
+def _trouble(error: BaseException) -> Trouble:
+    chain = list(causes(error))
+    for trouble, classes in _TROUBLES:
+        if any(isinstance(cause, classes) for cause in chain):
+            return trouble
+    return Trouble.BROKEN
