@@ -1,0 +1,143 @@
+"""What the sandbox keeps: pipelines, their jobs, and what it needs to know to let them run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, JobState
+
+DEFAULT_INTERVAL_MICROS = 10_000_000
+PREVIEW_INTERVAL_MICROS = 86_400_000_000
+INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
+
+
+@dataclass(slots=True)
+class Source:
+    """A source of a pipeline, as far as it decides how long the pipeline runs.
+
+    :param rate: rows a second; None where nobody knows.
+    :param count: rows until it ends; None: it never ends.
+    :param missing_path: the file that it cannot open.
+    """
+
+    name: str
+    connector: str
+    rate: float | None = None
+    count: int | None = None
+    missing_path: str | None = None
+
+    @property
+    def duration_micros(self) -> int | None:
+        """How long it runs from its first row to its last; None: for ever."""
+        if self.count is None:
+            return None
+        return int(self.count / self.rate * 1_000_000) if self.rate else 0
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What was asked of a job: the API writes it, the controller reads it at its next glance."""
+
+    parallelism: int
+    interval_micros: int
+    stop: str = "none"
+    env_vars: dict[str, str] = field(default_factory=dict)
+    scheduler_config: dict[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    """How often a restart was asked."""
+    restart_force: bool = False
+    ignore_state: bool = False
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A checkpoint, with its times in micros. ``finish`` may lie in the future: then it is under way."""
+
+    epoch: int
+    stopping: bool
+    start: int
+    operators_done: int
+    finish: int
+    parallelism: int
+
+
+@dataclass(slots=True)
+class Job:
+    """A job: its state, and what the engine remembers of it."""
+
+    id: str
+    pipeline: Pipeline
+    created_at: int
+    sequence: int
+    wanted: Wanted
+    state: str = JobState.CREATED.value
+    run_id: int = 0
+    start_time: int | None = None
+    finish_time: int | None = None
+    tasks: int | None = None
+    failure: tuple[str, str] | None = None
+    """The error and its domain."""
+
+    # What the controller took over of what is wanted.
+    seen_restarts: int = 0
+    seen_parallelism: int = 0
+    seen_env: tuple[Mapping[str, str], Mapping[str, Any]] = ({}, {})
+    seen_interval_micros: int = 0
+    restarted: bool = False
+    """A restart since the job was last started: a rescale then shows as a restart, on real servers too."""
+    entered: int = 0
+    """When the state was entered."""
+    turn: int = 0
+    """Rises with each change of state: what was planned for an earlier turn is void."""
+    failures: int = 0
+
+    # The data that flows.
+    run_started: int | None = None
+    run_ended: int | None = None
+    run_parallelism: int = 0
+    progress_micros: int = 0
+    """How far the sources had come when the run began."""
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    next_checkpoint: int | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    # Orders of the fault page.
+    held: bool = False
+    """The state was set from outside and stands until it is let go."""
+    state_before_hold: str = ""
+    never_starts: bool = False
+    flap: tuple[int, int] | None = None
+    """How many micros each run lasts, and how many runs are still to fail."""
+
+    rendered: bytes | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is Stopped, Finished or Failed."""
+        return self.state in TERMINAL_STATES
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """A pipeline and its one job; without a job it is a half-made record that only holds its id."""
+
+    id: str
+    name: str
+    query: str
+    created_at: int
+    sequence: int
+    graph: Mapping[str, Any]
+    sources: tuple[Source, ...] = ()
+    sinks: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    """The columns of the rows that a preview puts out."""
+    udfs: list[dict[str, Any]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    state_url: str | None = None
+    preview: bool = False
+    tables: frozenset[str] = frozenset()
+    """The connection tables that it reads and writes, by id."""
+    job: Job | None = None
+    rendered: bytes | None = None

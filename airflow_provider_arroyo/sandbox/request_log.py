@@ -1,0 +1,84 @@
+"""What was asked of the sandbox: a log that tests can read."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+@dataclass(slots=True)
+class Request:
+    """One request.
+
+    :param path: without the query string, escaped as it came.
+    :param headers: by their names in lower case.
+    :param time_micros: when it came, on the sandbox's clock.
+    :param status: what it was answered; None while it is under way, or where it got no answer.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    time_micros: int
+    status: int | None = None
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON; None where it is empty."""
+        return json.loads(self.body) if self.body else None
+
+    def matches(self, method: str | None, path: str | None) -> bool:
+        """Return whether it has this method and a path like this pattern (``*`` stands for anything)."""
+        return (method is None or self.method == method.upper()) and (
+            path is None or fnmatchcase(self.path, path)
+        )
+
+
+@dataclass(slots=True)
+class RequestLog:
+    """The requests to ``/api``, the oldest first.
+
+    :param size: how many are kept; older ones are forgotten, and still counted in ``total``.
+    """
+
+    size: int = 10_000
+    total: int = 0
+    _kept: deque[Request] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._kept = deque(maxlen=self.size)
+
+    def add(self, request: Request) -> None:
+        """Keep a request."""
+        self.total += 1
+        self._kept.append(request)
+
+    def clear(self) -> None:
+        """Forget all requests."""
+        self._kept.clear()
+        self.total = 0
+
+    def find(self, method: str | None = None, path: str | None = None) -> list[Request]:
+        """Return the kept requests with this method and a path like this pattern.
+
+        :param method: such as ``"POST"``; None: any.
+        :param path: a pattern such as ``"*/pipelines/*/jobs"``, where ``*`` stands for anything, slashes
+            too; None: any.
+        """
+        return [request for request in tuple(self._kept) if request.matches(method, path)]
+
+    def count(self, method: str | None = None, path: str | None = None) -> int:
+        """Return how many of the kept requests have this method and a path like this pattern."""
+        return len(self.find(method, path))
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(tuple(self._kept))
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,117 @@
+"""Which path and method is which call: found, missing, or not allowed, as a real server says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from .api import Answer, Api, Call, Output
+
+Handler: TypeAlias = Callable[[Call], Answer | Output]
+
+PREFIX = "/api/v1/"
+_ADMIN = ("admin", "organizations")
+
+
+@dataclass(slots=True)
+class _Node:
+    """One part of a path: what may follow it, and what can be done there."""
+
+    fixed: dict[str, _Node] = field(default_factory=dict)
+    named: _Node | None = None
+    methods: dict[str, Handler] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a path leads to.
+
+    :param handler: None: there is no such path, or not with this method.
+    :param ids: the parts of the path that name something, unescaped.
+    :param allowed: the methods, where the path is there.
+    """
+
+    handler: Handler | None
+    ids: tuple[str, ...] = ()
+    allowed: str | None = None
+
+
+class Routes:
+    """The paths of one version.
+
+    :param api: who answers.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._root = _Node()
+        self._organizations = api.version == "0.16"
+        job = "pipelines/*/jobs/*"
+        # The order of the methods of one path is that of the ``allow`` header.
+        for method, path, handler in (
+            ("GET", "ping", api.ping),
+            ("GET", "connectors", api.connectors),
+            ("POST", "connection_profiles", api.create_profile),
+            ("GET", "connection_profiles", api.profiles),
+            ("POST", "connection_profiles/test", api.test_profile),
+            ("DELETE", "connection_profiles/*", api.delete_profile),
+            ("GET", "connection_profiles/*/autocomplete", api.autocomplete),
+            ("GET", "connection_tables", api.tables),
+            ("POST", "connection_tables", api.create_table),
+            ("POST", "connection_tables/test", api.test_table),
+            ("POST", "connection_tables/schemas/test", api.test_schema),
+            ("DELETE", "connection_tables/*", api.delete_table),
+            ("POST", "udfs", api.create_udf),
+            ("GET", "udfs", api.udfs),
+            ("POST", "udfs/validate", api.validate_udf),
+            ("DELETE", "udfs/*", api.delete_udf),
+            ("POST", "pipelines", api.create),
+            ("GET", "pipelines", api.pipelines),
+            ("POST", "pipelines/preview", api.preview),
+            ("POST", "pipelines/validate_query", api.validate),
+            ("GET", "jobs", api.all_jobs),
+            ("PATCH", "pipelines/*", api.patch),
+            ("GET", "pipelines/*", api.get),
+            ("DELETE", "pipelines/*", api.delete),
+            ("POST", "pipelines/*/restart", api.restart),
+            ("GET", "pipelines/*/jobs", api.jobs),
+            ("GET", f"{job}/errors", api.errors),
+            ("GET", f"{job}/checkpoints", api.checkpoints),
+            ("GET", f"{job}/checkpoints/*/operator_checkpoint_groups", api.checkpoint_groups),
+            ("GET", f"{job}/operator_metric_groups", api.metrics),
+            ("GET", f"{job}/output", api.output),
+        ):
+            self._add(method, path, handler)
+        if api.version == "0.16":
+            self._add("PUT", "pipelines/*", api.put)
+
+    def _add(self, method: str, path: str, handler: Handler) -> None:
+        node = self._root
+        for part in path.split("/"):
+            if part == "*":
+                node.named = node = node.named or _Node()
+            else:
+                node = node.fixed.setdefault(part, _Node())
+        node.methods[method] = handler
+        if method == "GET":
+            node.methods["HEAD"] = handler
+
+    def find(self, method: str, path: str) -> Found:
+        """Return what a path below ``/api/v1/`` leads to."""
+        parts = path.split("/")
+        if self._organizations and tuple(parts[:2]) == _ADMIN:
+            parts = parts[3:]
+        node: _Node | None = self._root
+        ids = []
+        for part in parts:
+            if node is None:
+                break
+            following = node.fixed.get(part)
+            if following is None and part:
+                following = node.named
+                ids.append(part if "%" not in part else unquote(part))
+            node = following
+        if node is None or not node.methods:
+            return Found(None)
+        return Found(node.methods.get(method), tuple(ids), ",".join(node.methods))
