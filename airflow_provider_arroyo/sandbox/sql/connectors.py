@@ -3,108 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, planning
+from airflow_provider_arroyo.sandbox.sql.options import Options
 from airflow_provider_arroyo.sandbox.sql.types import INT64, TIMESTAMP, UTF8, Type
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """The value of an option in a WITH clause.
-
-    :param kind: ``string``, ``number``, ``boolean``, ``name`` or ``expression``.
-    :param text: the value; of a string what stands between the quotes.
-    """
-
-    kind: str
-    text: str
-
-
-class Options:
-    """The options of a WITH clause; each one that is asked for is taken out."""
-
-    def __init__(self, options: Mapping[str, Option]) -> None:
-        self._options = dict(options)
-
-    def __len__(self) -> int:
-        return len(self._options)
-
-    def left(self) -> list[str]:
-        """Return the names that nothing asked for."""
-        return list(self._options)
-
-    def with_text(self, name: str, text: str) -> Options:
-        """Return the options with one more, which is a string."""
-        return Options({**self._options, name: Option("string", text)})
-
-    def drop(self, *prefixes: str) -> None:
-        """Take out every option whose name begins with one of the texts."""
-        for name in self.left():
-            if name.startswith(prefixes):
-                del self._options[name]
-
-    def text(self, name: str) -> str | None:
-        """Take out an option that must be a string."""
-        option = self._options.pop(name, None)
-        if option is None:
-            return None
-        if option.kind != "string":
-            raise planning(
-                f"expected with option '{name}' to be a single-quoted string, but it was `{option.text}`"
-            )
-        return option.text
-
-    def required_text(self, name: str) -> str:
-        """Take out an option that must be a string and must be there."""
-        found = self.text(name)
-        if found is None:
-            raise planning(f"required option '{name}' not set")
-        return found
-
-    def integer(self, name: str) -> int | None:
-        """Take out an option that must be a whole number of 64 bits."""
-        text = self._number(name, "an integer")
-        if text is None:
-            return None
-        digits = text[1:] if text[:1] in ("+", "-") else text
-        if not (digits.isascii() and digits.isdigit()) or not -(2**63) <= int(text[:40]) < 2**63:
-            raise planning(f"expected with option '{name}' to be an integer, but it was `{text}`")
-        return int(text)
-
-    def double(self, name: str) -> float | None:
-        """Take out an option that must be a number."""
-        text = self._number(name, "a double")
-        if text is None:
-            return None
-        try:
-            if "_" in text or text != text.strip():
-                raise ValueError(text)
-            return float(text)
-        except ValueError as error:
-            raise planning(f"expected with option '{name}' to be a double, but it was `{text}`") from error
-
-    def boolean(self, name: str) -> bool | None:
-        """Take out an option that must be true or false."""
-        option = self._options.pop(name, None)
-        if option is None:
-            return None
-        known = {"true": True, "yes": True, "false": False, "no": False}
-        if option.kind in ("string", "boolean") and option.text.lower() in known:
-            return known[option.text.lower()]
-        shown = f"'{option.text}'" if option.kind == "string" else option.text
-        raise planning(f"expected with option '{name}' to be a boolean, but it was `{shown}`")
-
-    def _number(self, name: str, what: str) -> str | None:
-        option = self._options.pop(name, None)
-        if option is None:
-            return None
-        if option.kind not in ("string", "number"):
-            raise planning(f"expected with option '{name}' to be {what}, but it was `{option.text}`")
-        return option.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +25,7 @@ class Connection:
     :param path: the file or folder that it reads or writes.
     :param columns: the columns that the connector brings along.
     :param judged: False when its options were taken as they are.
+    :param partitions: the columns by which a sink cuts its files.
     """
 
     connector: str
@@ -129,6 +36,7 @@ class Connection:
     path: str | None = None
     columns: tuple[tuple[str, Type | None], ...] = ()
     judged: bool = True
+    partitions: tuple[str, ...] = ()
 
 
 IMPULSE_COLUMNS: tuple[tuple[str, Type | None], ...] = (("counter", INT64), ("subtask_index", INT64))
@@ -209,14 +117,6 @@ def rate_of(value: int, size: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _impulse(options: Options) -> Connection:
-    event_rate = options.double("event_rate")
-    if event_rate is None:
-        raise planning("required option 'event_rate' not set")
-    interval = options.integer("event_time_interval")
-    return impulse(event_rate, interval, options.integer("message_count"))
-
-
 def impulse(event_rate: float, interval: int | None, count: int | None) -> Connection:
     """Return an impulse source."""
     bounded = "" if count is None else "Bounded"
@@ -229,13 +129,6 @@ def impulse(event_rate: float, interval: int | None, count: int | None) -> Conne
         message_count=count,
         columns=IMPULSE_COLUMNS,
     )
-
-
-def _nexmark(options: Options) -> Connection:
-    event_rate = options.double("event_rate")
-    if event_rate is None:
-        raise planning("required option 'event_rate' not set")
-    return nexmark(event_rate, options.double("runtime"))
 
 
 def nexmark(event_rate: float, runtime: float | None) -> Connection:
@@ -254,83 +147,149 @@ def nexmark(event_rate: float, runtime: float | None) -> Connection:
     )
 
 
-def _single_file(options: Options) -> Connection:
-    path = options.required_text("path")
-    kind = options.required_text("type")
-    if kind not in ("source", "sink"):
-        raise _OwnWordsError("'type' must be 'source' or 'sink'")
-    options.boolean("wait_for_control")
-    return Connection("single_file", kind, "Single File Source", path=path)
-
-
 class _OwnWordsError(Exception):
     """A refusal in a connector's own words, to which the planner adds its prefix once."""
 
 
-_FIXED: dict[str, Callable[[Options], Connection]] = {
-    "impulse": _impulse,
-    "nexmark": _nexmark,
-    "single_file": _single_file,
-    "blackhole": lambda _: Connection("blackhole", "sink", "Blackhole"),
-    "stdout": lambda _: Connection("stdout", "sink", "StdoutSink"),
-}
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a connector needs and shows, where its options are not known in full.
 
-# Connector: (what it can be, names for the graph with the option that they show).
-_SHOWN: dict[str, tuple[str, dict[str, tuple[str, str | None]]]] = {
-    "kafka": ("type", {"source": ("KafkaSource", "topic"), "sink": ("KafkaSink", "topic")}),
-    "confluent": ("type", {"source": ("KafkaSource", "topic"), "sink": ("KafkaSink", "topic")}),
-    "kinesis": ("type", {"source": ("KinesisSource", "stream_name"), "sink": ("KinesisSink", "stream_name")}),
-    "mqtt": ("type", {"source": ("MqttSource", "topic"), "sink": ("MqttSink", "topic")}),
-    "fluvio": ("type", {"source": ("FluvioSource", "topic"), "sink": ("FluvioSink", "topic")}),
-    "nats": ("type", {"source": ("NatsSource", "subject"), "sink": ("NatsSink", "subject")}),
-    "rabbitmq": ("type", {"source": ("RabbitmqStreamSource", "stream")}),
-    "redis": ("type", {"sink": ("RedisSink", None), "lookup": ("RedisLookup", None)}),
-    "filesystem": ("type", {"source": ("FileSystem", None), "sink": ("FileSystemSink", "path")}),
-    "delta": ("sink", {"sink": ("DeltaLakeSink", "path")}),
-    "iceberg": ("sink", {"sink": ("IcebergSink", "table_name")}),
-    "sse": ("source", {"source": ("SSESource", "endpoint")}),
-    "websocket": ("source", {"source": ("WebsocketSource", "endpoint")}),
-    "polling_http": ("source", {"source": ("PollingHTTPSource", "endpoint")}),
-    "webhook": ("sink", {"sink": ("WebhookSink", "endpoint")}),
-}
+    :param kinds: what it can be, each with its name in the graph and the option shown with it.
+    :param server: the options that say where it connects to; not needed with a connection profile.
+    :param table: the other options that it needs.
+    :param needs_format: whom it names when it has no format; None when it needs none.
+    :param kind_refused: what it says of another kind; None when it does not look at the kind.
+    :param metadata: the names and types of what a column can take from a message's envelope.
+    """
 
-CONNECTORS = frozenset((*_FIXED, *_SHOWN, "preview"))
+    kinds: Mapping[str, tuple[str, str | None]]
+    server: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    needs_format: str | None = None
+    kind_refused: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_SOURCE_OR_SINK = "type must be one of 'source' or 'sink"
+_KAFKA = {"source": ("KafkaSource", "topic"), "sink": ("KafkaSink", "topic")}
+_KAFKA_METADATA = {
+    "offset_id": "Int64",
+    "partition": "Int32",
+    "topic": "Utf8",
+    "timestamp": "Int64",
+    "key": "Binary",
+}
+_SHAPES: dict[str, _Shape] = {
+    "kafka": _Shape(
+        _KAFKA, ("bootstrap_servers",), ("topic",), "Kafka connection", _SOURCE_OR_SINK, _KAFKA_METADATA
+    ),
+    "confluent": _Shape(
+        _KAFKA,
+        ("bootstrap_servers", "key", "secret"),
+        ("topic",),
+        "Kafka connection",
+        _SOURCE_OR_SINK,
+        _KAFKA_METADATA,
+    ),
+    "kinesis": _Shape(
+        {"source": ("KinesisSource", "stream_name"), "sink": ("KinesisSink", "stream_name")},
+        (),
+        ("stream_name",),
+        "kinesis connections",
+        _SOURCE_OR_SINK,
+    ),
+    "mqtt": _Shape(
+        {"source": ("MqttSource", "topic"), "sink": ("MqttSink", "topic")},
+        ("url",),
+        ("topic",),
+        "Mqtt connection",
+        _SOURCE_OR_SINK,
+        {"topic": "Utf8"},
+    ),
+    "fluvio": _Shape(
+        {"source": ("FluvioSource", "topic"), "sink": ("FluvioSink", "topic")},
+        (),
+        ("topic",),
+        "Fluvio connection",
+        _SOURCE_OR_SINK,
+    ),
+    "nats": _Shape(
+        {"source": ("NatsSource", "subject"), "sink": ("NatsSink", "subject")},
+        ("servers",),
+        (),
+        "NATS connection",
+        "Type must be one of 'source' or 'sink'",
+    ),
+    "rabbitmq": _Shape(
+        {"source": ("RabbitmqStreamSource", "stream")},
+        (),
+        ("stream",),
+        "RabbitMQ Stream connection",
+        "type must 'source'",
+    ),
+    "redis": _Shape(
+        {"sink": ("RedisSink", None), "lookup": ("RedisLookup", None)},
+        (),
+        (),
+        "Redis connection",
+        "'{}' is not a valid type; must be `sink`",
+        {"key": "Utf8"},
+    ),
+    "filesystem": _Shape(
+        {"source": ("FileSystem", None), "sink": ("FileSystemSink", "path")},
+        (),
+        ("path",),
+        "FileSystem connection",
+        "type must be one of 'source' or 'sink'",
+    ),
+    "delta": _Shape(
+        {"sink": ("DeltaLakeSink", "path")}, (), ("path",), "DeltaLake connection", "type must be 'sink'"
+    ),
+    "iceberg": _Shape(
+        {"sink": ("IcebergSink", "table_name")},
+        ("catalog.type",),
+        ("table_name",),
+        None,
+        "type must be 'sink'",
+    ),
+    "sse": _Shape({"source": ("SSESource", "endpoint")}, (), ("endpoint",), "SSE connection"),
+    "websocket": _Shape(
+        {"source": ("WebsocketSource", "endpoint")}, (), ("endpoint",), "WebSocket connection"
+    ),
+    "polling_http": _Shape(
+        {"source": ("PollingHTTPSource", "endpoint")}, (), ("endpoint",), "polling HTTP connection"
+    ),
+    "webhook": _Shape({"sink": ("WebhookSink", "endpoint")}, (), ("endpoint",), "webhook connection"),
+}
+_FIXED = ("impulse", "nexmark", "single_file", "blackhole", "stdout", "preview")
 
 # Options that no connector sees, because they are about every connector.
-_FORMATS = (
-    "format",
-    "framing",
-    "json.",
-    "avro.",
-    "parquet.",
-    "raw_bytes.",
-    "raw_string.",
-    "protobuf.",
-    "bad_data",
-)
+_FORMATS = ("framing", "json.", "avro.", "parquet.", "raw_bytes.", "raw_string.", "protobuf.", "bad_data")
 _COMMON = ("event_time_field", "watermark_field", "idle_micros", "lookup.cache.")
 _FORMAT_NAMES = frozenset(("json", "debezium_json", "avro", "raw_string", "raw_bytes", "protobuf", "parquet"))
 
 
-def create(connector: str, options: Options) -> Connection:
+def create(connector: str, options: Options, *, arroyo_version: str, profile: bool = False) -> Connection:
     """Return the connection that a CREATE TABLE asks for.
 
     :param connector: the connector's name.
     :param options: its options; what it knows is taken out.
+    :param arroyo_version: whose descriptions to use.
+    :param profile: whether a connection profile says where it connects to.
     :raises RefusedError: there is no such connector, or an option is missing or of the wrong kind.
     """
-    if connector not in CONNECTORS:
+    if connector not in _SHAPES and connector not in _FIXED:
         raise planning(f"Unknown connector '{connector}'")
     format_name = options.text("format")
     if format_name is not None and format_name not in _FORMAT_NAMES:
-        raise planning(f"invalid format: 'Error during planning: Unknown format '{format_name}''")
+        raise planning(f"invalid format: 'Error during planning: unknown format '{format_name}''")
     options.drop(*_FORMATS)
     try:
-        if connector == "preview":
-            raise _OwnWordsError("Preview connector cannot be created in SQL")
-        made = _FIXED[connector](options) if connector in _FIXED else _shown(connector, options)
-        if connector == "single_file" and format_name is None:
-            raise _OwnWordsError("'format' must be set for Single File Source connection")
+        if connector in _SHAPES:
+            made = _shaped(connector, options, format_name, arroyo_version, profile=profile)
+        else:
+            made = _fixed(connector, options, format_name)
     except _OwnWordsError as refused:
         raise planning(str(refused)) from refused
     except RefusedError as refused:
@@ -345,45 +304,112 @@ def create(connector: str, options: Options) -> Connection:
     return made
 
 
-def _shown(connector: str, options: Options) -> Connection:
-    chooses, kinds = _SHOWN[connector]
-    if chooses == "type":
+def _fixed(connector: str, options: Options, format_name: str | None) -> Connection:
+    """Return the connection of a connector whose options are all known."""
+    if connector == "preview":
+        raise _OwnWordsError("Preview connector cannot be created in SQL")
+    if connector == "blackhole":
+        return Connection("blackhole", "sink", "Blackhole")
+    if connector == "stdout":
+        if format_name is None:
+            raise _OwnWordsError("'format' must be set for stdout sink")
+        return Connection("stdout", "sink", "StdoutSink")
+    if connector == "single_file":
+        path, kind = options.required_text("path"), options.required_text("type")
+        if kind not in ("source", "sink"):
+            raise _OwnWordsError("'type' must be 'source' or 'sink'")
+        options.boolean("wait_for_control")
+        if format_name is None:
+            raise _OwnWordsError("'format' must be set for Single File Source connection")
+        return Connection("single_file", kind, "Single File Source", path=path)
+    event_rate = options.double("event_rate")
+    if event_rate is None:
+        raise planning("required option 'event_rate' not set")
+    if connector == "nexmark":
+        return nexmark(event_rate, options.double("runtime"))
+    return impulse(event_rate, options.integer("event_time_interval"), options.integer("message_count"))
+
+
+def _shaped(
+    connector: str, options: Options, format_name: str | None, arroyo_version: str, *, profile: bool
+) -> Connection:
+    shape = _SHAPES[connector]
+    for name in () if profile else shape.server:
+        options.required_text(name)
+    kind = next(iter(shape.kinds))
+    if shape.kind_refused is not None:
         kind = options.required_text("type")
-        if kind not in kinds:
-            raise _OwnWordsError("type must be one of 'source' or 'sink")
-    else:
-        kind = options.text("type") or chooses
-        kind = kind if kind in kinds else chooses
-    name, shows = kinds[kind]
-    shown = None if shows is None else options.text(shows)
-    path = shown if shows == "path" else options.text("path")
-    return Connection(connector, kind, name if shown is None else f"{name}<{shown}>", path=path, judged=False)
+        if kind not in shape.kinds:
+            raise _OwnWordsError(shape.kind_refused.replace("{}", kind))
+    given = {name: options.required_text(name) for name in shape.table}
+    shows = shape.kinds[kind][1]
+    if shows is not None and shows not in given:
+        given[shows] = options.text(shows) or ""
+    if shape.needs_format is not None and format_name is None:
+        raise _OwnWordsError(f"'format' must be set for {shape.needs_format}")
+    version = (options.text("sink.version") or "v1").upper()
+    described = {
+        **given,
+        "format": format_name or "",
+        "version": version,
+        "namespace": options.text("namespace") or "",
+    }
+    return Connection(
+        connector,
+        kind,
+        _description(connector, kind, described, arroyo_version),
+        path=given.get("path"),
+        judged=False,
+        partitions=options.names("partitioning.fields"),
+    )
 
 
-def from_config(connector: str, config: Mapping[str, Any], table_type: str) -> Connection:
+def _description(connector: str, kind: str, given: Mapping[str, str], arroyo_version: str) -> str:
+    name, shows = _SHAPES[connector].kinds.get(kind, (connector, None))
+    if shows is None or not given.get(shows):
+        return name
+    shown = given[shows]
+    version = given.get("version", "V1") if arroyo_version == "0.16" else ""
+    if connector == "filesystem":
+        return f"{name}{version}<{given.get('format', '').removeprefix('debezium_')}, {shown}>"
+    if connector == "delta":
+        return f"{name}<{given.get('format', '')}, {shown}>"
+    if connector == "iceberg":
+        return f"{name}{version}<{given.get('namespace') or 'default'}.{shown}>"
+    return f'{name}<"{shown}">' if connector == "nats" else f"{name}<{shown}>"
+
+
+def metadata_type(connector: str, key: str) -> str | None:
+    """Return the Arrow type of what a column takes from a message's envelope; None when there is none."""
+    shape = _SHAPES.get(connector)
+    return None if shape is None else shape.metadata.get(key)
+
+
+def from_config(
+    connector: str, config: Mapping[str, Any], table_type: str, *, arroyo_version: str
+) -> Connection:
     """Return the connection of a connection table that the server has.
 
     :param connector: the connector's name.
     :param config: its configuration as the API took it; what does not fit is read as not set.
     :param table_type: ``source``, ``sink`` or ``lookup``.
+    :param arroyo_version: whose descriptions to use.
     """
-    event_rate = _number(config.get("event_rate"))
+    event_rate = _number(config.get("event_rate")) or 0.0
     if connector == "impulse":
         return impulse(
-            event_rate or 0.0, _whole(config.get("event_time_interval")), _whole(config.get("message_count"))
+            event_rate, _whole(config.get("event_time_interval")), _whole(config.get("message_count"))
         )
     if connector == "nexmark":
-        return nexmark(event_rate or 0.0, _number(config.get("runtime")))
-    path = config.get("path")
-    found_path = path if isinstance(path, str) else None
+        return nexmark(event_rate, _number(config.get("runtime")))
     if connector in ("blackhole", "stdout"):
-        return _FIXED[connector](Options({}))
+        return Connection(connector, "sink", "Blackhole" if connector == "blackhole" else "StdoutSink")
+    given = {name: value for name, value in config.items() if isinstance(value, str)}
+    path = given.get("path")
     if connector == "single_file":
-        return Connection(connector, table_type, "Single File Source", path=found_path)
-    name, shows = _SHOWN.get(connector, ("", {}))[1].get(table_type, (connector, None))
-    shown = config.get(shows) if shows else None
-    description = f"{name}<{shown}>" if isinstance(shown, str) else name
-    return Connection(connector, table_type, description, path=found_path, judged=False)
+        return Connection(connector, table_type, "Single File Source", path=path)
+    shown = _description(connector, table_type, given, arroyo_version) if connector in _SHAPES else connector
+    return Connection(connector, table_type, shown, path=path, judged=False)
 
 
 def _number(value: Any) -> float | None:

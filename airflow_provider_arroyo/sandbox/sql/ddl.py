@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from sqlglot import Token, TokenType, exp
 
-from airflow_provider_arroyo.sandbox.sql.connectors import Option
 from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, Span, planning
+from airflow_provider_arroyo.sandbox.sql.options import Option
 from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse, word
 from airflow_provider_arroyo.sandbox.sql.types import Type, from_sql
 
@@ -31,12 +31,14 @@ class Column:
     :param type: its type.
     :param generated: the expression that computes it, if it is computed.
     :param primary: whether it is the primary key.
+    :param metadata: what it takes from a message's envelope, if it does.
     """
 
     name: str
     type: Type | None
     generated: exp.Expression | None = None
     primary: bool = False
+    metadata: str | None = None
 
 
 @dataclass(slots=True)
@@ -219,6 +221,7 @@ def _column(reader: _Reader) -> Column:
     column_type = _type(reader)
     generated: exp.Expression | None = None
     primary = False
+    metadata: str | None = None
     while (token := reader.token) is not None and token.token_type not in (
         TokenType.COMMA,
         TokenType.R_PAREN,
@@ -228,9 +231,9 @@ def _column(reader: _Reader) -> Column:
         if reader.skip("PRIMARY", "KEY"):
             primary = True
         elif reader.skip("METADATA", "FROM"):
-            if reader.next("string literal for metadata key").token_type != TokenType.STRING:
-                reader.place -= 1
+            if reader.token is None or reader.token.token_type != TokenType.STRING:
                 raise reader.expected("string literal for metadata key")
+            metadata = reader.next("string literal for metadata key").text
         elif reader.skip("GENERATED", "ALWAYS", "AS"):
             reader.need("(")
             generated = reader.expression()
@@ -242,7 +245,7 @@ def _column(reader: _Reader) -> Column:
             reader.until("NOT", "NULL", "PRIMARY", "UNIQUE", "GENERATED", "METADATA")
         else:
             raise reader.expected("',' or ')' after column definition")
-    return Column(name, column_type, generated, primary)
+    return Column(name, column_type, generated, primary, metadata)
 
 
 def _type(reader: _Reader) -> Type:

@@ -14,9 +14,11 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import (
     planning,
     worded,
 )
-from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, CatalogTable, Judgement
+from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, CatalogTable, Judgement, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.parsing import Text, statements, tokenize
-from airflow_provider_arroyo.sandbox.sql.program import Program, build, described
+from airflow_provider_arroyo.sandbox.sql.program import Program
+from airflow_provider_arroyo.sandbox.sql.steps import Graph
+from airflow_provider_arroyo.sandbox.sql.tables import Table
 from airflow_provider_arroyo.sandbox.sql.udfs import read
 
 
@@ -80,10 +82,13 @@ def _graph(program: Program, *, preview: bool, enable_sinks: bool, parallelism: 
     chunks = list(statements(tokenize(program.text)))
     for chunk in chunks:
         _statement(program, chunk)
-    built = build(program.sinks())
+    built = Graph()
+    for sink in program.sinks():
+        built.add(sink)
+    built.chain()
     if preview:
         built.preview(keep_sinks=enable_sinks)
-    sources, sinks = described(built)
+    sources, sinks = _described(built)
     return built.as_json(parallelism), sources, sinks
 
 
@@ -122,3 +127,22 @@ def _refused(
         udf_refusal=message if udf and arroyo_version == "0.16" else None,
         not_judged=not_judged,
     )
+
+
+def _described(graph: Graph) -> tuple[tuple[Source, ...], tuple[Sink, ...]]:
+    """Return the sources and the sinks of a graph."""
+    sources: list[Source] = []
+    sinks: list[Sink] = []
+    for node in graph.nodes:
+        table = node.step.table
+        if not isinstance(table, Table):
+            continue
+        made = table.connection
+        if node.kind == "source" and made is not None:
+            sources.append(
+                Source(table.name, made.connector, made.event_rate, made.message_count, made.path, node.id)
+            )
+        elif node.kind == "sink":
+            columns = tuple((name, "?" if kind is None else kind.name) for name, kind in table.fields)
+            sinks.append(Sink(table.name, node.operators[0], node.id, columns))
+    return tuple(sources), tuple(sinks)

@@ -16,6 +16,9 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import Diagnostic, RefusedE
 #: How deep brackets may nest before Arroyo's parser gives up.
 MAX_DEPTH = 50
 
+# A type of token that older versions of sqlglot lack.
+_SESSION = getattr(TokenType, "SESSION", TokenType.WINDOW)
+
 # Names under which a place is kept in the `meta` of a node; sqlglot's own differ between versions.
 _START, _END = "arroyo_start", "arroyo_end"
 
@@ -190,11 +193,35 @@ class _Parser(Postgres.Parser):  # type: ignore[misc]  # the type of a nested cl
         return node
 
 
+def _plain_names(tokens: list[Token]) -> list[Token]:
+    """Return tokens as Arroyo reads them, where sqlglot takes them for something else.
+
+    ``session`` and ``window`` are names, except at the beginning of a WINDOW clause, and FLOAT is
+    another type than DOUBLE.
+    """
+    if not any(token.token_type in (_SESSION, TokenType.WINDOW, TokenType.DOUBLE) for token in tokens):
+        return tokens
+    found: list[Token] = []
+    for place, token in enumerate(tokens):
+        kind = token.token_type
+        named = tokens[place + 1].text[:1].isalpha() if len(tokens) > place + 2 else False
+        clause = named and word(tokens[place + 2]) == "AS"
+        if kind in (_SESSION, TokenType.WINDOW) and not clause:
+            kind = TokenType.VAR
+        elif kind == TokenType.DOUBLE and word(token) == "FLOAT":
+            kind = TokenType.FLOAT
+        if kind != token.token_type:
+            token = Token(kind, token.text, token.line, token.col, token.start, token.end, [])
+        found.append(token)
+    return found
+
+
 def parse(text: Text, tokens: list[Token]) -> exp.Expression:
     """Return the tree of one statement or expression.
 
     :raises RefusedError: it is not SQL.
     """
+    tokens = _plain_names(tokens)
     parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=Postgres())
     try:
         trees = parser.parse(tokens, text.text)
@@ -245,4 +272,4 @@ def identifier(node: exp.Expression) -> str:
     name = str(node.this)
     if node.args.get("quoted"):
         return name
-    return "".join(c.lower() if c.isascii() else c for c in name)
+    return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)

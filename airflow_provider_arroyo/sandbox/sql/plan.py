@@ -33,6 +33,7 @@ _NANOS = {
     "WEEK": 7 * 86400 * 10**9,
     "W": 7 * 86400 * 10**9,
 }
+_REWRITING, _CHECKING, _BUILDING = range(3)
 _MONTHS = ("MONTH", "MON", "YEAR", "QUARTER", "DECADE", "CENTURY", "MILLENNIUM")
 
 
@@ -110,23 +111,37 @@ class Later:
 
     def rewriting(self, refusal: RefusedError) -> None:
         """Note what is found when the plan is rewritten for streams."""
-        self.found.append((0, refusal))
+        self.found.append((_REWRITING, refusal))
 
     def checking(self, refusal: RefusedError) -> None:
         """Note what is found in the check after that."""
-        self.found.append((1, refusal))
+        self.found.append((_CHECKING, refusal))
 
     def building(self, refusal: RefusedError) -> None:
         """Note what is found when the graph is built."""
-        self.found.append((2, refusal))
+        self.found.append((_BUILDING, refusal))
+
+    def settle_rewriting(self) -> None:
+        """Raise the refusal that Arroyo comes upon first before it builds the graph.
+
+        :raises RefusedError: there is one.
+        """
+        found = [item for item in self.found if item[0] < _BUILDING]
+        if found:
+            raise min(found, key=lambda item: item[0])[1]
+
+    def at_building(self) -> list[RefusedError]:
+        """Return what is found when the graph is built."""
+        return [refusal for phase, refusal in self.found if phase == _BUILDING]
 
     def settle(self) -> None:
         """Raise the refusal that Arroyo comes upon first.
 
         :raises RefusedError: there is one.
         """
-        if self.found:
-            raise min(self.found, key=lambda item: item[0])[1]
+        self.settle_rewriting()
+        for refusal in self.at_building():
+            raise refusal
 
 
 def nanoseconds(node: exp.Expression) -> int:

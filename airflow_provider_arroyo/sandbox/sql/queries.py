@@ -21,6 +21,9 @@ from airflow_provider_arroyo.sandbox.sql.selection import Selection
 from airflow_provider_arroyo.sandbox.sql.trees import conjuncts
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 
+# Conditions that do not hold where a column is NULL.
+_STRICT = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.In, exp.Between)
+
 _Ctes = Mapping[str, Plan]
 
 
@@ -178,15 +181,39 @@ class QueryPlanner:
             self.later.rewriting(not_implemented("can't handle join constraint other than ON"))
             return joined(left, right, name, True, self.later)
         condition = join.args.get("on")
+        where = node.args.get("where")
+        if side and where is not None:
+            name = self._without_nulls(name, where.this, both, len(left.fields))
         if condition is not None:
             resolver = self._resolver()
             self._check_lookup(right, condition, resolver, both, len(left.fields))
             equal = self._links(condition, resolver, both, len(left.fields))
             resolver.settle()
         else:
-            where = node.args.get("where")
             equal = where is not None and self._would_link(where.this, both, len(left.fields))
         return joined(left, right, name, equal or both.plan.is_open, self.later)
+
+    def _without_nulls(self, kind: str, condition: exp.Expression, both: Scope, size: int) -> str:
+        """Return what an outer join becomes because WHERE drops the rows that one side lacks."""
+        left, right = False, False
+        for part in conjuncts(condition):
+            if not isinstance(part, _STRICT):
+                continue
+            try:
+                columns = self._resolver().resolve(part, both).columns
+            except RefusedError:
+                # WHERE is checked as a whole, once all tables are joined.
+                continue
+            left = left or any(place < size for place in columns)
+            right = right or any(place >= size for place in columns)
+        kept = {"Left": right, "Right": left}
+        if kind in kept:
+            return "Inner" if kept[kind] else kind
+        if kind == "Full":
+            return {(True, True): "Inner", (True, False): "Left", (False, True): "Right"}.get(
+                (left, right), kind
+            )
+        return kind
 
     def _check_using(self, join: exp.Expression, left: Plan, right: Plan) -> None:
         for column in join.args.get("using") or []:

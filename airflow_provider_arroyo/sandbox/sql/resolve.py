@@ -149,6 +149,11 @@ class Resolver:
     :param udfs: the user-defined functions.
     :param subquery: plans a query inside of an expression.
     :param not_judged: where it notes what it accepts without a check.
+    :param mismatches: refusals for types that do not fit; Arroyo looks at types after all names.
+    :param located: whether it says where a name stands that is not there.
+    :param seen: what was found for each node, by the id of the node.
+    :param called: the names of the functions that were called.
+    :param any_over: whether there was a call with OVER.
     """
 
     udfs: Mapping[str, Udf]
@@ -157,6 +162,8 @@ class Resolver:
     mismatches: list[RefusedError] = field(default_factory=list)
     located: bool = True
     seen: dict[int, Typed] = field(default_factory=dict)
+    called: dict[str, None] = field(default_factory=dict)
+    any_over: bool = False
 
     def settle(self) -> None:
         """Raise the first refusal for types that do not fit, now that every name was found."""
@@ -262,7 +269,8 @@ class Resolver:
         inner = self.resolve(node.this, scope)
         target = node.args["to"]
         kind = target.this if isinstance(target, exp.DataType) else None
-        into = from_cast(str(getattr(kind, "name", kind)))
+        sizes = tuple(part.sql() for part in target.expressions) if isinstance(target, exp.DataType) else ()
+        into = from_cast(str(getattr(kind, "name", kind)), sizes)
         shown = into.name if into is not None else str(target)
         verb = "TRY_CAST" if isinstance(node, exp.TryCast) else "CAST"
         # Arroyo names the column after what was cast, and shows the cast in messages only.
@@ -275,6 +283,7 @@ class Resolver:
         quoted = isinstance(written, exp.Identifier)
         name = identifier(written) if quoted else str(written).lower()
         arguments = [part for part in node.expressions if isinstance(part, exp.Expression)]
+        self.called[name] = None
         udf = self.udfs.get(name)
         if udf is None and not _known(name, windowed=windowed):
             raise self._unknown_function(name, node, windowed)
@@ -333,6 +342,7 @@ class Resolver:
         )
 
     def _over(self, node: exp.Window, scope: Scope) -> Typed:
+        self.any_over = True
         call = node.this
         while isinstance(call, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
             call = call.this

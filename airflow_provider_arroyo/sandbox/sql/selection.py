@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
@@ -84,7 +84,7 @@ class Selection:
 
     def _where(self, condition: exp.Expression) -> None:
         self.resolver.resolve(condition, self.scope)
-        if any(True for _ in calls(condition, self._is_aggregate)):
+        if any(True for _ in self._calls(condition, self._is_aggregate)):
             raise planning(
                 "Aggregate functions are not allowed in the WHERE clause. Consider using HAVING instead"
             )
@@ -121,6 +121,13 @@ class Selection:
 
     # --- GROUP BY -----------------------------------------------------------------------------------
 
+    def _calls(
+        self, item: exp.Expression, wanted: Callable[[str], bool], *, windowed: bool = False
+    ) -> Iterator[exp.Anonymous]:
+        """Go through the calls of some functions; at once where nothing called any of them."""
+        if any(wanted(name) for name in self.resolver.called):
+            yield from calls(item, wanted, windowed=windowed)
+
     def _is_aggregate(self, name: str) -> bool:
         udf = self.resolver.udfs.get(name)
         return udf.aggregate if udf is not None else name in functions.AGGREGATES
@@ -137,7 +144,9 @@ class Selection:
             raise UnjudgedError("ROLLUP, CUBE and GROUPING SETS")
         written = clause.expressions
         if clause.args.get("all"):
-            written = [i for i in items if not any(True for _ in calls(unaliased(i), self._is_aggregate))]
+            written = [
+                i for i in items if not any(True for _ in self._calls(unaliased(i), self._is_aggregate))
+            ]
         found: list[_Item] = []
         for one in written:
             if type(one).__name__ in ("Rollup", "Cube", "GroupingSets"):
@@ -169,7 +178,7 @@ class Selection:
     def _gathered(self, groups: Sequence[_Item], items: Sequence[exp.Expression], having: object) -> Plan:
         """Return the plan after GROUP BY and aggregates, if there are any."""
         if not groups and not any(
-            True for item in items for _ in calls(item, self._is_aggregate, windowed=True)
+            True for item in items for _ in self._calls(item, self._is_aggregate, windowed=True)
         ):
             if having is not None:
                 raise planning(
@@ -201,7 +210,7 @@ class Selection:
         texts = {typed.text for _, typed in groups}
 
         def covered(node: exp.Expression) -> bool:
-            name = call_name(node)
+            name = call_name(node.this if isinstance(node, exp.WithinGroup | exp.Filter) else node)
             if name is not None and self._is_aggregate(name):
                 return True
             typed = self.resolver.seen.get(id(node))
@@ -222,11 +231,11 @@ class Selection:
                     ),
                     span=span_of(column.this),
                 )
-            self._no_windows([call for call in calls(item, self._is_window) if not covered(call)])
+            self._no_windows([call for call in self._calls(item, self._is_window) if not covered(call)])
 
     def _no_windows(self, items: Sequence[exp.Expression]) -> None:
         for item in items:
-            for call in calls(item, self._is_window):
+            for call in self._calls(item, self._is_window):
                 self.later.checking(
                     planning(
                         f"time window function {call_name(call)} is not allowed in this context. Are you missing a "
@@ -237,7 +246,7 @@ class Selection:
     # --- steps --------------------------------------------------------------------------------------
 
     def _window_functions(self, plan: Plan, items: Sequence[exp.Expression]) -> Plan:
-        found = [node for item in items for node in overs(item)]
+        found = [node for item in items for node in overs(item)] if self.resolver.any_over else []
         if not found:
             return plan
         problem = None
@@ -265,14 +274,14 @@ class Selection:
         def is_async(name: str) -> bool:
             return name in udfs and udfs[name].is_async
 
-        for call in calls(where.this, is_async) if where is not None else ():
+        for call in self._calls(where.this, is_async) if where is not None else ():
             self.later.rewriting(
                 planning(
                     f"async UDFs are only supported in projections, but {call_name(call)} was called in another "
                     "context"
                 )
             )
-        names = [call_name(call) for item in items for call in calls(item, is_async)]
+        names = [call_name(call) for item in items for call in self._calls(item, is_async)]
         if not names or not plan.steps:
             return None
         if len(names) > 1:

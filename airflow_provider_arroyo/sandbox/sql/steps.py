@@ -55,8 +55,9 @@ class _Node:
     kind: str
     step: Step
     place: int = 0
-    leaving: list[_Edge] = field(default_factory=list)
-    entering: list[_Edge] = field(default_factory=list)
+    # In the order in which they were added; a dict for want of an ordered set.
+    leaving: dict[_Edge, None] = field(default_factory=dict)
+    entering: dict[_Edge, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -126,13 +127,16 @@ class Graph:
     @staticmethod
     def _follower(node: _Node) -> _Node | None:
         """Return the node that can be joined to this one, if there is one."""
-        if node.kind == "source" or len(node.leaving) != 1 or node.leaving[0].type != "Forward":
+        if node.kind == "source" or len(node.leaving) != 1:
             return None
-        following = node.leaving[0].target
+        edge = next(iter(node.leaving))
+        if edge.type != "Forward":
+            return None
+        following = edge.target
         return None if following.kind == "sink" or len(following.entering) > 1 else following
 
     def _remove(self, node: _Node, heir: _Node) -> None:
-        self._drop_edge(node.entering[0])
+        self._drop_edge(next(iter(node.entering)))
         # The graph library lists the edges of a node from the newest to the oldest.
         for edge in reversed(list(node.leaving)):
             self._drop_edge(edge)
@@ -145,12 +149,12 @@ class Graph:
     def _add_edge(self, source: _Node, target: _Node, kind: str) -> None:
         edge = _Edge(source, target, kind, len(self.edges))
         self.edges.append(edge)
-        source.leaving.append(edge)
-        target.entering.append(edge)
+        source.leaving[edge] = None
+        target.entering[edge] = None
 
     def _drop_edge(self, edge: _Edge) -> None:
-        edge.source.leaving.remove(edge)
-        edge.target.entering.remove(edge)
+        del edge.source.leaving[edge]
+        del edge.target.entering[edge]
         last = self.edges.pop()
         if last is not edge:
             self.edges[edge.place] = last

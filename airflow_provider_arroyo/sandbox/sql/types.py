@@ -151,9 +151,9 @@ def from_catalog(name: str) -> Type | None:
     return _named(_API, name.lower()) or from_sql(" ".join(name.upper().split()))
 
 
-def from_cast(name: str) -> Type | None:
+def from_cast(name: str, arguments: tuple[str, ...] = ()) -> Type | None:
     """Return the type that sqlglot has under a name; None when it has no counterpart."""
-    return _named(_CAST, name) or from_sql(name)
+    return _named(_CAST, name) or from_sql(name, arguments)
 
 
 def _named(names: dict[str, str], name: str) -> Type | None:
