@@ -1,0 +1,165 @@
+"""What becomes of a pipeline when its task is killed: it goes on, unless a stop was asked for, and then is due.
+
+A stop is due only if the task instance really was ended, and only for the very run that the task watched.
+Airflow also kills what it merely moves: a worker that shuts down, a triggerer that lost its triggers to
+another one; and after a clear, the old try can be killed when the new one has taken the pipeline up already.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.listing import newest_job
+from airflow_provider_arroyo.arroyo.models import StopMode
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop, refusal
+
+ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
+"""States of a task instance that no new try follows of itself. One that was cleared has none of them."""
+
+WORKER_SECONDS = 4.0
+"""How long it may take in a worker, which Airflow kills for good after 5 seconds."""
+
+TRIGGERER_SECONDS = 20.0
+"""How long it may take in a triggerer, where Airflow allows 30 seconds."""
+
+
+class TaskIdentity(Protocol):
+    """What names a task instance."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+
+
+def state_in(answer: Mapping[str, Mapping[str, Any]], ti: TaskIdentity) -> str | None:
+    """Return the state of a task instance from Airflow's answer about task states."""
+    key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+    state = answer.get(ti.run_id, {}).get(key)
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def let_go(
+    *,
+    client: Any,
+    watched: Watched,
+    mode: StopMode | None,
+    ti: Any,
+    is_timeout: bool,
+    log: Any,
+    limit_seconds: float = WORKER_SECONDS,
+) -> bool:
+    """See to the pipeline of a task that ends in the worker, and say in the log what becomes of it.
+
+    Never waits for a stop to finish, and never raises.
+
+    :param client: a synchronous client.
+    :param watched: what the task watched.
+    :param mode: how to stop; None leaves the pipeline running.
+    :param ti: the task instance, to ask Airflow for its state.
+    :param is_timeout: whether the task ends because its time is up, so that Airflow need not be asked.
+    :param log: gets one line.
+    :param limit_seconds: how long it may take in all.
+    :return: whether a stop was asked for.
+    """
+    if mode is None:
+        log.info("This task ends. %s", how_to_stop(watched))
+        return False
+    limit = time.monotonic() + limit_seconds
+    if not is_timeout:
+        asked, state = _in_time(lambda: ti.get_task_states(**_question(ti)), limit_seconds / 2)
+        found = state_in(state, ti) if asked else None
+        if found not in ENDED_STATES:
+            why = f"is {found}" if asked else "cannot be told"
+            log.warning("This task was interrupted, its state in Airflow %s. %s", why, how_to_stop(watched))
+            return False
+    try:
+        job = newest_job(client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
+        if why_not := refusal(job, watched):
+            log.warning("%s is not stopped: %s", watched.label, why_not)
+            return False
+        client.call(api.patch_pipeline(watched.pipeline_id, stop=mode), deadline=limit)
+    except ArroyoError as err:
+        log.error("The stop of a task that ended did not get through: %s. %s", err, how_to_stop(watched))
+        return False
+    log.warning("%s was asked to stop (%s), because its task ended", watched.label, mode.value)
+    return True
+
+
+async def let_go_async(
+    *,
+    connect: Callable[[], Any],
+    watched: Watched,
+    mode: StopMode | None,
+    ti: Any,
+    log: Any,
+    limit_seconds: float = TRIGGERER_SECONDS,
+) -> bool:
+    """See to the pipeline of a task that ends while its wait is in a triggerer.
+
+    :param connect: a coroutine function that returns an asynchronous client.
+    :param watched, mode, ti, log, limit_seconds: as for :func:`let_go`.
+    :return: whether a stop was asked for.
+    """
+    limit = time.monotonic() + limit_seconds
+    state = await _state_async(ti)
+    if state == "deferred":
+        log.info("The wait goes on in another triggerer. %s goes on", watched.label)
+        return False
+    if mode is None or state not in ENDED_STATES:
+        log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
+        return False
+    try:
+        client = await connect()
+        try:
+            job = newest_job(await client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
+            if why_not := refusal(job, watched):
+                log.warning("%s is not stopped: %s", watched.label, why_not)
+                return False
+            await client.call(api.patch_pipeline(watched.pipeline_id, stop=mode), deadline=limit)
+        finally:
+            await client.aclose()
+    except ArroyoError as err:
+        log.error("The stop of a task that ended did not get through: %s. %s", err, how_to_stop(watched))
+        return False
+    log.warning("%s was asked to stop (%s), because its task ended", watched.label, mode.value)
+    return True
+
+
+def _question(ti: TaskIdentity) -> dict[str, Any]:
+    question: dict[str, Any] = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+    if ti.map_index >= 0:
+        question["map_index"] = ti.map_index
+    return question
+
+
+async def _state_async(ti: TaskIdentity) -> str | None:
+    """Ask Airflow for the state of a task instance, from a triggerer's event loop."""
+    # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
+    from airflow.sdk.execution_time.comms import GetTaskStates
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    answer: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
+    return state_in(answer.task_states, ti)
+
+
+def _in_time(ask: Callable[[], Any], seconds: float) -> tuple[bool, Any]:
+    """Return whether a question was answered in time, and the answer.
+
+    It is asked in a thread of its own: the signal that led here may have interrupted the very exchange with
+    the supervisor that the question needs to wait for.
+    """
+    answers: list[Any] = []
+
+    def run() -> None:
+        answers.append(ask())
+
+    thread = threading.Thread(target=run, daemon=True, name="arroyo-task-state")
+    thread.start()
+    thread.join(seconds)
+    return (True, answers[0]) if answers else (False, None)

@@ -1,0 +1,101 @@
+"""Calls that outlast an outage: what a task asks of Arroyo before and after its wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_arroyo.arroyo.api import Call, Exchange, Repeat
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoUnreachableError,
+)
+from airflow_provider_arroyo.hooks.clock import SteadyClock
+from airflow_provider_arroyo.monitoring.notes import duration, moment
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.arroyo.client import ArroyoClient
+
+T = TypeVar("T")
+
+
+class PatientClient:
+    """A client that goes on with calls that are safe to repeat while an outage is tolerated.
+
+    The client's own retries bound one attempt (about 15 seconds); this bounds how long attempts go on.
+
+    :param client: makes the calls.
+    :param clock: tells the time.
+    :param tolerance: for how long no call may succeed.
+    :param log: gets a warning when an outage begins, and a line when it ends.
+    :param sleep: how to wait between attempts, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: ArroyoClient,
+        *,
+        clock: SteadyClock,
+        tolerance: timedelta,
+        log: Any,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.client = client
+        self._clock = clock
+        self._tolerance_seconds = tolerance.total_seconds()
+        self._log = log
+        self._sleep = sleep
+
+    def call(self, call: Call[T]) -> T:
+        """Make a call and return what it answers.
+
+        :raises ArroyoUnreachableError: if no attempt succeeded for as long as is tolerated.
+        :raises ArroyoError: at once for what no waiting mends, and for a call that may have taken effect and
+            is not safe to repeat.
+        """
+        return self.exchange(call).value
+
+    def exchange(self, call: Call[T]) -> Exchange[T]:
+        """Make a call and return what it answers, with the server's clock. Raises as :meth:`call` does."""
+        since = self._clock()
+        limit = since + self._tolerance_seconds
+        warned = False
+        while True:
+            try:
+                answer = self.client.exchange(call, deadline=self._clock.monotonic(max(limit, since + 1)))
+            except ArroyoError as err:
+                if not err.is_transient or not _is_safe(call, err):
+                    raise
+                now = self._clock()
+                if now >= limit:
+                    raise ArroyoUnreachableError(
+                        f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, longer "
+                        f"than api_outage_tolerance allows. The last call failed: {err}\n"
+                        "Nothing is known of the pipeline meanwhile, and nothing was done to it. "
+                        "Check the server and the connection, then clear this task.",
+                        since=since,
+                    ) from err
+                if not warned:
+                    self._log.warning(
+                        "Arroyo cannot be reached, which is tolerated for %s: %s",
+                        duration(self._tolerance_seconds),
+                        err,
+                    )
+                    warned = True
+                self._sleep(min(1.0, max(0.0, limit - now)))
+            else:
+                if warned:
+                    self._log.info("Arroyo can be reached again after %s", duration(self._clock() - since))
+                return answer
+
+
+def _is_safe(call: Call[Any], error: ArroyoError) -> bool:
+    if call.repeat is Repeat.ALWAYS:
+        return True
+    if isinstance(error, ArroyoConnectionError):
+        return not error.was_sent
+    return isinstance(error, ArroyoApiError) and error.status == 429
