@@ -5,146 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, planning
+from airflow_provider_arroyo.sandbox.sql.generators import Connection, impulse, nexmark
 from airflow_provider_arroyo.sandbox.sql.options import Options
-from airflow_provider_arroyo.sandbox.sql.types import INT64, TIMESTAMP, UTF8, Type
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A table's connector with its settings.
-
-    :param connector: name of the connector.
-    :param type: ``source``, ``sink`` or ``lookup``.
-    :param description: what the graph shows for it.
-    :param event_rate: rows a second that a source makes, where it has such a setting.
-    :param message_count: after how many rows a source ends.
-    :param path: the file or folder that it reads or writes.
-    :param columns: the columns that the connector brings along.
-    :param judged: False when its options were taken as they are.
-    :param partitions: the columns by which a sink cuts its files.
-    """
-
-    connector: str
-    type: str
-    description: str
-    event_rate: float | None = None
-    message_count: int | None = None
-    path: str | None = None
-    columns: tuple[tuple[str, Type | None], ...] = ()
-    judged: bool = True
-    partitions: tuple[str, ...] = ()
-
-
-IMPULSE_COLUMNS: tuple[tuple[str, Type | None], ...] = (("counter", INT64), ("subtask_index", INT64))
-
-
-def _struct(**fields: Type | None) -> Type:
-    return Type("Struct", tuple(fields.items()))
-
-
-_TIME = Type(TIMESTAMP)
-NEXMARK_COLUMNS: tuple[tuple[str, Type | None], ...] = (
-    (
-        "person",
-        _struct(
-            id=INT64,
-            name=UTF8,
-            email_address=UTF8,
-            credit_card=UTF8,
-            city=UTF8,
-            state=UTF8,
-            datetime=_TIME,
-            extra=UTF8,
-        ),
-    ),
-    (
-        "auction",
-        _struct(
-            id=INT64,
-            description=UTF8,
-            item_name=UTF8,
-            initial_bid=INT64,
-            reserve=INT64,
-            datetime=_TIME,
-            expires=_TIME,
-            seller=INT64,
-            category=INT64,
-            extra=UTF8,
-        ),
-    ),
-    (
-        "bid",
-        _struct(
-            auction=INT64,
-            bidder=INT64,
-            price=INT64,
-            channel=UTF8,
-            url=UTF8,
-            datetime=_TIME,
-            extra=UTF8,
-        ),
-    ),
-)
-
-
-def rate(value: float) -> str:
-    """Return a number as Arroyo prints it: no exponent, no zero behind the point."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    text = format(Decimal(repr(value)), "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text or "0"
-
-
-def duration(nanos: int) -> str:
-    """Return a time as Arroyo prints it, such as ``1ms``."""
-    nanos %= 2**64
-    for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
-        if nanos >= size:
-            return rate_of(nanos, size) + unit
-    return f"{nanos}ns"
-
-
-def rate_of(value: int, size: int) -> str:
-    """Return a quotient without loss and without zeros at its end."""
-    text = format(Decimal(value) / Decimal(size), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def impulse(event_rate: float, interval: int | None, count: int | None) -> Connection:
-    """Return an impulse source."""
-    bounded = "" if count is None else "Bounded"
-    spacing = "" if interval is None else f", {duration(interval)}"
-    return Connection(
-        "impulse",
-        "source",
-        f"{bounded}Impulse<{rate(event_rate)} eps{spacing}>",
-        event_rate=event_rate,
-        message_count=count,
-        columns=IMPULSE_COLUMNS,
-    )
-
-
-def nexmark(event_rate: float, runtime: float | None) -> Connection:
-    """Return a nexmark source; with a running time it ends by itself."""
-    count = None
-    if runtime is not None and math.isfinite(event_rate * runtime):
-        count = int(event_rate * runtime)
-    bounded = "" if runtime is None else "Bounded"
-    return Connection(
-        "nexmark",
-        "source",
-        f"{bounded}Nexmark<{rate(event_rate)} eps>",
-        event_rate=event_rate,
-        message_count=count,
-        columns=NEXMARK_COLUMNS,
-    )
 
 
 class _OwnWordsError(Exception):
@@ -161,6 +26,8 @@ class _Shape:
     :param needs_format: whom it names when it has no format; None when it needs none.
     :param kind_refused: what it says of another kind; None when it does not look at the kind.
     :param metadata: the names and types of what a column can take from a message's envelope.
+    :param others: how all its other options begin; None when they are not known.
+    :param choices: the values that some options can have.
     """
 
     kinds: Mapping[str, tuple[str, str | None]]
@@ -169,6 +36,8 @@ class _Shape:
     needs_format: str | None = None
     kind_refused: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] | None = None
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _SOURCE_OR_SINK = "type must be one of 'source' or 'sink"
@@ -180,9 +49,25 @@ _KAFKA_METADATA = {
     "timestamp": "Int64",
     "key": "Binary",
 }
+_KAFKA_OTHERS = (
+    *("auth.", "schema_registry.", "source.group_id", "source.group_id_prefix", "sink.timestamp_field"),
+    *("sink.key_field", "client_configs", "value.subject"),
+)
+_KAFKA_CHOICES = {
+    "source.offset": ("earliest", "group", "latest"),
+    "source.read_mode": ("read_committed", "read_uncommitted"),
+    "sink.commit_mode": ("at_least_once", "exactly_once"),
+}
 _SHAPES: dict[str, _Shape] = {
     "kafka": _Shape(
-        _KAFKA, ("bootstrap_servers",), ("topic",), "Kafka connection", _SOURCE_OR_SINK, _KAFKA_METADATA
+        _KAFKA,
+        ("bootstrap_servers",),
+        ("topic",),
+        "Kafka connection",
+        _SOURCE_OR_SINK,
+        _KAFKA_METADATA,
+        _KAFKA_OTHERS,
+        _KAFKA_CHOICES,
     ),
     "confluent": _Shape(
         _KAFKA,
@@ -253,14 +138,30 @@ _SHAPES: dict[str, _Shape] = {
         None,
         "type must be 'sink'",
     ),
-    "sse": _Shape({"source": ("SSESource", "endpoint")}, (), ("endpoint",), "SSE connection"),
+    "sse": _Shape(
+        {"source": ("SSESource", "endpoint")},
+        (),
+        ("endpoint",),
+        "SSE connection",
+        others=("headers", "events"),
+    ),
     "websocket": _Shape(
-        {"source": ("WebsocketSource", "endpoint")}, (), ("endpoint",), "WebSocket connection"
+        {"source": ("WebsocketSource", "endpoint")},
+        (),
+        ("endpoint",),
+        "WebSocket connection",
+        others=("headers", "subscription_message"),
     ),
     "polling_http": _Shape(
-        {"source": ("PollingHTTPSource", "endpoint")}, (), ("endpoint",), "polling HTTP connection"
+        {"source": ("PollingHTTPSource", "endpoint")},
+        (),
+        ("endpoint",),
+        "polling HTTP connection",
+        others=("headers", "method", "body", "poll_interval_ms", "emit_behavior"),
     ),
-    "webhook": _Shape({"sink": ("WebhookSink", "endpoint")}, (), ("endpoint",), "webhook connection"),
+    "webhook": _Shape(
+        {"sink": ("WebhookSink", "endpoint")}, (), ("endpoint",), "webhook connection", others=("headers",)
+    ),
 }
 _FIXED = ("impulse", "nexmark", "single_file", "blackhole", "stdout", "preview")
 
@@ -341,6 +242,11 @@ def _shaped(
         kind = options.required_text("type")
         if kind not in shape.kinds:
             raise _OwnWordsError(shape.kind_refused.replace("{}", kind))
+    for name, allowed in shape.choices.items():
+        value = options.text(name) if name.startswith(kind) else None
+        if value is not None and value not in allowed:
+            shown = "commit_mode" if name == "sink.commit_mode" else name
+            raise _OwnWordsError(f"invalid value for {shown} '{value}'")
     given = {name: options.required_text(name) for name in shape.table}
     shows = shape.kinds[kind][1]
     if shows is not None and shows not in given:
@@ -354,12 +260,14 @@ def _shaped(
         "version": version,
         "namespace": options.text("namespace") or "",
     }
+    if shape.others is not None:
+        options.drop(*shape.others)
     return Connection(
         connector,
         kind,
         _description(connector, kind, described, arroyo_version),
         path=given.get("path"),
-        judged=False,
+        judged=shape.others is not None,
         partitions=options.names("partitioning.fields"),
     )
 

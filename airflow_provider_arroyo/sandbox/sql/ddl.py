@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlglot import Token, TokenType, exp
 
-from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, Span, planning
+from airflow_provider_arroyo.sandbox.sql.diagnostics import Span, planning
 from airflow_provider_arroyo.sandbox.sql.options import Option
 from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse, word
+from airflow_provider_arroyo.sandbox.sql.reader import OPENING, Reader
 from airflow_provider_arroyo.sandbox.sql.types import Type, from_sql
 
 # Words that go on with the name of a type.
@@ -19,8 +19,6 @@ _TYPE_TAILS = {
     "CHARACTER": ("VARYING",),
     "CHAR": ("VARYING",),
 }
-_CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
-_OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,117 +52,12 @@ class CreateTable:
     query: exp.Expression | None = None
 
 
-class _Reader:
-    """Goes through the tokens of one statement."""
-
-    def __init__(self, text: Text, tokens: Sequence[Token]) -> None:
-        self.text = text
-        self._whole = tokens
-        self.tokens: Sequence[Token] = [part for token in tokens for part in _words(text, token)]
-        self.place = 0
-
-    @property
-    def token(self) -> Token | None:
-        return self.tokens[self.place] if self.place < len(self.tokens) else None
-
-    def ahead(self, *words: str) -> bool:
-        """Tell whether these words come next."""
-        found = self.tokens[self.place : self.place + len(words)]
-        return [word(token) for token in found] == list(words)
-
-    def skip(self, *words: str) -> bool:
-        """Go past these words if they come next."""
-        if not self.ahead(*words):
-            return False
-        self.place += len(words)
-        return True
-
-    def need(self, *words: str, what: str | None = None) -> None:
-        for wanted in words:
-            if not self.skip(wanted):
-                raise self.expected(what or wanted)
-
-    def expected(self, what: str) -> RefusedError:
-        return self.text.expected(what, self.token)
-
-    def next(self, what: str) -> Token:
-        token = self.token
-        if token is None:
-            raise self.expected(what)
-        self.place += 1
-        return token
-
-    def name(self) -> str:
-        """Read a name; as written, without its quotes."""
-        token = self.token
-        plain = token is not None and (token.text[:1].isalpha() or token.text[:1] == "_")
-        if token is None or token.token_type == TokenType.STRING:
-            raise self.expected("identifier")
-        if not plain and token.token_type != TokenType.IDENTIFIER:
-            raise self.expected("identifier")
-        self.place += 1
-        return token.text
-
-    def until(self, *stops: str) -> list[Token]:
-        """Take all up to a comma, a closing bracket, or one of these words outside of brackets."""
-        start = self.place
-        depth = 0
-        while (token := self.token) is not None:
-            if depth == 0 and (
-                token.token_type == TokenType.COMMA or token.token_type in _CLOSING or word(token) in stops
-            ):
-                break
-            depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
-            self.place += 1
-        return self.whole(start, self.place)
-
-    def whole(self, start: int, end: int) -> list[Token]:
-        """Return a stretch of tokens as sqlglot cut them."""
-        if start >= end:
-            return []
-        first, last = self.tokens[start].start, self.tokens[end - 1].end
-        return [token for token in self._whole if first <= token.start <= last]
-
-    def expression(self, *stops: str) -> exp.Expression:
-        """Read an expression."""
-        tokens = self.until(*stops)
-        if not tokens:
-            raise self.expected("an expression")
-        return parse(self.text, tokens)
-
-
-def _words(text: Text, token: Token) -> list[Token]:
-    """Cut a token of several words, such as ``PRIMARY KEY``, into its words."""
-    raw = text.raw(token)
-    if token.token_type in (TokenType.STRING, TokenType.IDENTIFIER) or len(raw.split()) < 2:
-        return [token]
-    return [
-        Token(TokenType.VAR, found.group(), token.line, token.col, *_place(token, found), [])
-        for found in re.finditer(r"\S+", raw)
-    ]
-
-
-def _place(token: Token, found: re.Match[str]) -> tuple[int, int]:
-    return token.start + found.start(), token.start + found.end() - 1
-
-
-def is_create_table(tokens: Sequence[Token]) -> bool:
-    """Tell whether a statement creates a table."""
-    words = [word(token) for token in tokens[:6]]
-    rest = words[1:]
-    if rest[:2] == ["OR", "REPLACE"]:
-        rest = rest[2:]
-    while rest[:1] and rest[0] in ("TEMPORARY", "TEMP", "GLOBAL", "LOCAL", "EXTERNAL", "UNBOUNDED"):
-        rest = rest[1:]
-    return words[:1] == ["CREATE"] and rest[:1] == ["TABLE"]
-
-
 def read_create_table(text: Text, tokens: Sequence[Token]) -> CreateTable:
     """Read a CREATE TABLE.
 
     :raises RefusedError: it is not SQL, or names a type that Arroyo lacks.
     """
-    reader = _Reader(text, tokens)
+    reader = Reader(text, tokens)
     reader.need("CREATE")
     reader.skip("OR", "REPLACE")
     temporary = False
@@ -196,7 +89,7 @@ def read_create_table(text: Text, tokens: Sequence[Token]) -> CreateTable:
     return created
 
 
-def _items(reader: _Reader, created: CreateTable) -> None:
+def _items(reader: Reader, created: CreateTable) -> None:
     while True:
         if reader.skip("WATERMARK"):
             reader.need("FOR")
@@ -216,7 +109,7 @@ def _items(reader: _Reader, created: CreateTable) -> None:
         reader.need(",", what="',' or ')' after column definition")
 
 
-def _column(reader: _Reader) -> Column:
+def _column(reader: Reader) -> Column:
     name = reader.name()
     column_type = _type(reader)
     generated: exp.Expression | None = None
@@ -248,7 +141,7 @@ def _column(reader: _Reader) -> Column:
     return Column(name, column_type, generated, primary, metadata)
 
 
-def _type(reader: _Reader) -> Type:
+def _type(reader: Reader) -> Type:
     first = reader.token
     if first is None or not (first.text[:1].isalpha() or first.text[:1] == "_"):
         raise reader.expected("a data type name")
@@ -291,7 +184,7 @@ def _type(reader: _Reader) -> Type:
     return _brackets(reader, found)
 
 
-def _struct(reader: _Reader) -> Type:
+def _struct(reader: Reader) -> Type:
     fields: list[tuple[str, Type | None]] = []
     while True:
         fields.append((reader.name(), _type(reader)))
@@ -301,7 +194,7 @@ def _struct(reader: _Reader) -> Type:
     return Type("Struct", tuple(fields))
 
 
-def _close(reader: _Reader) -> None:
+def _close(reader: Reader) -> None:
     """Go past the end of ``<…>``; the ends of two come as one token."""
     if reader.skip(">"):
         return
@@ -313,7 +206,7 @@ def _close(reader: _Reader) -> None:
     raise reader.expected(">")
 
 
-def _brackets(reader: _Reader, inner: Type) -> Type:
+def _brackets(reader: Reader, inner: Type) -> Type:
     while reader.skip("["):
         if not reader.skip("]"):
             reader.next("]")
@@ -322,7 +215,7 @@ def _brackets(reader: _Reader, inner: Type) -> Type:
     return inner
 
 
-def _options(reader: _Reader, created: CreateTable) -> None:
+def _options(reader: Reader, created: CreateTable) -> None:
     reader.need("(")
     while not reader.skip(")"):
         token = reader.next("identifier")
@@ -336,7 +229,7 @@ def _options(reader: _Reader, created: CreateTable) -> None:
             reader.need(",", what=")")
 
 
-def _option(reader: _Reader) -> Option:
+def _option(reader: Reader) -> Option:
     tokens = reader.until()
     if not tokens:
         raise reader.expected("an expression")
@@ -352,6 +245,6 @@ def _option(reader: _Reader) -> Option:
         return Option("name", first.text)
     if [word(token) for token in tokens[:1]] == ["-"] and len(tokens) == 2:
         return Option("expression", raw)
-    if first.token_type not in _OPENING:
+    if first.token_type not in OPENING:
         parse(reader.text, tokens)
     return Option("expression", raw)

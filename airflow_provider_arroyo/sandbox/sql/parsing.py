@@ -174,6 +174,10 @@ class _Parser(Postgres.Parser):  # type: ignore[misc]  # the type of a nested cl
         self.failed_at = args[0] if args and args[0] is not None else self._curr
         super().raise_error(message, *args, **kwargs)
 
+    def _parse_as_command(self, *_: Any, **__: Any) -> Any:
+        # sqlglot would take what it does not know as it is, and log a warning.
+        self.raise_error("Invalid expression / Unexpected token")
+
     def _parse_id_var(self, *args: Any, **kwargs: Any) -> Any:
         node = super()._parse_id_var(*args, **kwargs)
         if isinstance(node, exp.Identifier) and self._prev is not None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import Token, exp
 
-from airflow_provider_arroyo.sandbox.sql.connectors import Connection
-from airflow_provider_arroyo.sandbox.sql.ddl import is_create_table, read_create_table
+from airflow_provider_arroyo.sandbox.sql.ddl import read_create_table
 from airflow_provider_arroyo.sandbox.sql.diagnostics import (
     RefusedError,
     UnjudgedError,
@@ -18,6 +17,7 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import (
     quote,
     schema_error,
 )
+from airflow_provider_arroyo.sandbox.sql.generators import Connection
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
 from airflow_provider_arroyo.sandbox.sql.parsing import (
     Text,
@@ -28,13 +28,13 @@ from airflow_provider_arroyo.sandbox.sql.parsing import (
     parse,
     word,
 )
-from airflow_provider_arroyo.sandbox.sql.plan import Field, Later, Plan, nanoseconds, sink_input
+from airflow_provider_arroyo.sandbox.sql.plan import Field, Later, Plan, sink_input
 from airflow_provider_arroyo.sandbox.sql.queries import QueryPlanner
+from airflow_provider_arroyo.sandbox.sql.statements import created_object, read_create_view, read_set
 from airflow_provider_arroyo.sandbox.sql.steps import Step, forward
 from airflow_provider_arroyo.sandbox.sql.tables import Creator, Table, from_server
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
-
-_QUERIES = ("SELECT", "WITH", "VALUES", "FROM", "(")
+from airflow_provider_arroyo.sandbox.sql.windows import nanoseconds
 
 
 @dataclass(slots=True)
@@ -78,33 +78,42 @@ class Program:
         """
         first = check_start(self.text, tokens)
         check_shape(self.text, tokens)
-        if first == "CREATE" and is_create_table(tokens):
-            created = read_create_table(self.text, tokens)
-            if created.query is not None:
-                self._add_view(created.name, self._settled(created.query))
-            else:
-                made = Creator(self.arroyo_version, self.udfs, self.not_judged).create(created)
-                self._tables[created.name.lower()] = made
-        elif first in (*_QUERIES, "INSERT", "CREATE", "SET"):
-            self._tree(first, parse(self.text, tokens))
+        if first == "CREATE":
+            self._create(tokens)
+        elif first == "SET":
+            self._set(*read_set(self.text, tokens))
+        elif first == "INSERT":
+            self._insert(parse(self.text, tokens))
+        elif first in ("SELECT", "WITH", "VALUES", "FROM", "("):
+            tree = parse(self.text, tokens)
+            if isinstance(tree, exp.Insert):
+                self._insert(tree)
+                return
+            if first == "(" and not isinstance(tree, exp.Query | exp.Subquery | exp.Values | exp.Table):
+                raise self.text.expected("SELECT, VALUES, or a subquery in the query body", tokens[1])
+            plan, later = self._planned(tree)
+            self._writes.append(_Write(None, plan, later))
         elif first == "EXPLAIN":
             raise planning("EXPLAIN is not supported (Explain)")
         else:
             whole = self.text.text[tokens[0].start : tokens[-1].end + 1]
             raise not_implemented(f"Unsupported SQL statement: {whole}")
 
-    def _tree(self, first: str, tree: exp.Expression) -> None:
-        if isinstance(tree, exp.Insert):
-            self._insert(tree)
-        elif isinstance(tree, exp.Create) and str(tree.args.get("kind")).upper() == "VIEW":
-            self._view(tree)
-        elif first == "SET":
-            self._set(tree)
-        elif first in _QUERIES:
-            plan, later = self._planned(tree)
-            self._writes.append(_Write(None, plan, later))
+    def _create(self, tokens: list[Token]) -> None:
+        what = created_object(self.text, tokens)
+        if what == "VIEW":
+            view = read_create_view(self.text, tokens)
+            plan = self._settled(view.query)
+            self._add_view(view.name, plan.aliased(view.name, view.columns) if view.columns else plan)
+        elif what == "TABLE":
+            created = read_create_table(self.text, tokens)
+            if created.query is not None:
+                self._add_view(created.name, self._settled(created.query))
+                return
+            made = Creator(self.arroyo_version, self.udfs, self.not_judged).create(created)
+            self._tables[created.name.lower()] = made
         else:
-            raise UnjudgedError(f"the statement {first}")
+            raise UnjudgedError(f"the statement CREATE {what}")
 
     def accept(self, tokens: Sequence[Token], reason: str) -> None:
         """Take a statement without a check, as far as its tables can be told.
@@ -135,29 +144,14 @@ class Program:
 
     # --- views and settings ---------------------------------------------------------------------------
 
-    def _view(self, tree: exp.Create) -> None:
-        target, columns = tree.this, []
-        if isinstance(target, exp.Schema):
-            columns = [identifier(c.this if isinstance(c, exp.ColumnDef) else c) for c in target.expressions]
-            target = target.this
-        query = tree.args.get("expression")
-        if not isinstance(target, exp.Table) or not isinstance(query, exp.Expression):
-            raise UnjudgedError("the statement CREATE VIEW")
-        name = identifier(target.this)
-        plan = self._settled(query)
-        self._add_view(name, plan.aliased(name, columns) if columns else plan)
-
     def _add_view(self, name: str, plan: Plan) -> None:
         step = forward("value_{}", name, plan.steps, key=("table", name))
         columns = [(f.name, f.type) for f in plan.fields]
         view = replace(plan, steps=(step,), lookup=None)
         self._tables[name.lower()] = Table(name, columns, plan=view, is_open=plan.is_open)
 
-    def _set(self, tree: exp.Expression) -> None:
-        items = tree.expressions if isinstance(tree, exp.Set) else []
-        if len(items) != 1 or not isinstance(items[0].this, exp.EQ):
-            raise UnjudgedError("the statement SET")
-        name, value = items[0].this.this.sql(), items[0].this.expression
+    @staticmethod
+    def _set(name: str, value: exp.Expression) -> None:
         if name != "updating_ttl":
             raise planning(f"invalid option '{name}'; supported options are 'updating_ttl'")
         try:
@@ -215,7 +209,7 @@ class Program:
 
     # --- inserts --------------------------------------------------------------------------------------
 
-    def _insert(self, tree: exp.Insert) -> None:
+    def _insert(self, tree: exp.Expression) -> None:
         target, columns = tree.this, []
         if isinstance(target, exp.Schema):
             columns = [identifier(column) for column in target.expressions]

@@ -16,7 +16,8 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import (
 )
 from airflow_provider_arroyo.sandbox.sql.parsing import arg, identifier, span_of
 from airflow_provider_arroyo.sandbox.sql.plan import Field, Later, Plan, aggregated, joined, united
-from airflow_provider_arroyo.sandbox.sql.resolve import Resolver, Scope
+from airflow_provider_arroyo.sandbox.sql.resolve import Resolver
+from airflow_provider_arroyo.sandbox.sql.scope import Scope
 from airflow_provider_arroyo.sandbox.sql.selection import Selection
 from airflow_provider_arroyo.sandbox.sql.trees import conjuncts
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +21,10 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import (
 )
 from airflow_provider_arroyo.sandbox.sql.parsing import identifier, span_of
 from airflow_provider_arroyo.sandbox.sql.plan import Plan
+from airflow_provider_arroyo.sandbox.sql.scope import Scope, Typed, literal, short
 from airflow_provider_arroyo.sandbox.sql.trees import children
 from airflow_provider_arroyo.sandbox.sql.types import (
     BOOLEAN,
-    FLOAT64,
     INT64,
     NULL,
     UTF8,
@@ -59,7 +58,6 @@ _COMPARISONS = (
     exp.ILike,
 )
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
-_LONG = 500
 _SIGNS: dict[type[Any], str] = {
     exp.EQ: "=",
     exp.NEQ: "!=",
@@ -89,57 +87,6 @@ _CALLS = {
     "Trim": "btrim",
     "Overlay": "overlay",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """An expression whose names were found.
-
-    :param text: the expression as Arroyo shows it.
-    :param type: its type; None when not known.
-    :param place: the place of the column in the plan, if it is nothing but a column.
-    :param columns: the places of all columns in it.
-    :param name: the name that it has as a column of a result.
-    :param qualifier: the table that goes with the name.
-    """
-
-    text: str
-    type: Type | None = None
-    place: int | None = None
-    columns: frozenset[int] = frozenset()
-    name: str = ""
-    qualifier: str | None = None
-
-
-@dataclass(slots=True)
-class Scope:
-    """Where names are looked up.
-
-    :param plan: the relation whose columns they are.
-    :param outer: the scope around a subquery.
-    :param aliases: names given in SELECT, where they count.
-    """
-
-    plan: Plan
-    outer: Scope | None = None
-    aliases: Mapping[str, exp.Expression] = field(default_factory=dict)
-    by_name: dict[str, list[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for place, item in enumerate(self.plan.fields):
-            self.by_name.setdefault(item.name, []).append(place)
-
-    def find(self, qualifier: str | None, name: str) -> list[int]:
-        """Return the places of the columns with that name."""
-        found = self.by_name.get(name, [])
-        if qualifier is None:
-            return found
-        return [place for place in found if self.plan.fields[place].qualifier == qualifier]
-
-    @property
-    def valid(self) -> list[tuple[str | None, str]]:
-        """Table and name of every column."""
-        return [(item.qualifier, item.name) for item in self.plan.fields]
 
 
 @dataclass(slots=True)
@@ -195,7 +142,7 @@ class Resolver:
         if isinstance(node, exp.Column):
             return self._column(node, scope)
         if isinstance(node, exp.Literal):
-            return _literal(node)
+            return literal(node)
         if isinstance(node, exp.Null):
             return Typed("NULL", NULL, name="NULL")
         if isinstance(node, exp.Boolean):
@@ -292,7 +239,7 @@ class Resolver:
             distinct = "DISTINCT "
             arguments = list(arguments[0].expressions)
         typed = [self.resolve(argument, scope) for argument in arguments]
-        text = _short(f"{name}({distinct}{', '.join(part.text for part in typed)})")
+        text = short(f"{name}({distinct}{', '.join(part.text for part in typed)})")
         columns = frozenset(place for part in typed for place in part.columns)
         if udf is not None:
             self._check_signature(name, [part.type for part in typed], udf.arguments)
@@ -374,12 +321,12 @@ class Resolver:
             typed = self.resolve(child, scope)
             inside.append(typed)
             columns |= typed.columns
-        text = _short(f"{type(node).__name__}({', '.join(part.text for part in inside)})")
+        text = short(f"{type(node).__name__}({', '.join(part.text for part in inside)})")
         result: Type | None = None
         called = _CALLS.get(type(node).__name__)
         if called is not None:
             result = functions.returned(called, [part.type for part in inside])
-            text = _short(f"{called}({', '.join(part.text for part in inside)})")
+            text = short(f"{called}({', '.join(part.text for part in inside)})")
         elif isinstance(node, (exp.Not, exp.In, exp.Between, exp.Exists, *_COMPARISONS)):
             result = BOOLEAN
         elif isinstance(node, exp.Neg | exp.Filter | exp.WithinGroup) and inside:
@@ -398,37 +345,14 @@ def _binary(node: exp.Binary, left: Typed, right: Typed, columns: frozenset[int]
         result = arithmetic(left.type, right.type)
     elif isinstance(node, exp.DPipe):
         result = UTF8
-    text = _short(f"{left.text} {_SIGNS[type(node)]} {right.text}")
+    text = short(f"{left.text} {_SIGNS[type(node)]} {right.text}")
     return Typed(text, result, None, columns, text)
-
-
-def _short(text: str) -> str:
-    """Return a text that stands for a long one, and differs where those differ."""
-    if len(text) <= _LONG:
-        return text
-    return f"{text[:_LONG]}…{zlib.crc32(text.encode('utf-8', 'surrogatepass')):x}{len(text)}"
 
 
 def _known(name: str, *, windowed: bool) -> bool:
     if windowed:
         return name in functions.WINDOW_FUNCTIONS or name in functions.AGGREGATES
     return name in functions.SCALARS or name in functions.AGGREGATES
-
-
-def _literal(node: exp.Literal) -> Typed:
-    value = str(node.this)
-    if node.is_string:
-        text = f'Utf8("{value[:1000]}")'
-        return Typed(text, UTF8, name=text)
-    digits = value.replace("_", "")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 20:
-        number = int(digits)
-        if number < 2**63:
-            return Typed(f"Int64({number})", INT64, name=f"Int64({number})")
-        if number < 2**64:
-            return Typed(f"UInt64({number})", Type("UInt64"), name=f"UInt64({number})")
-    text = f"Float64({value[:50]})"
-    return Typed(text, FLOAT64, name=text)
 
 
 def _nested(outer: Type | None, names: Sequence[str]) -> Type | None:

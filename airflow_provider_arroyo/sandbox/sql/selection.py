@@ -14,15 +14,15 @@ from airflow_provider_arroyo.sandbox.sql.plan import (
     Field,
     Later,
     Plan,
-    Window,
     aggregated,
     key_step,
     shuffled,
-    window_of,
 )
-from airflow_provider_arroyo.sandbox.sql.resolve import Resolver, Scope, Typed
+from airflow_provider_arroyo.sandbox.sql.resolve import Resolver
+from airflow_provider_arroyo.sandbox.sql.scope import Scope, Typed
 from airflow_provider_arroyo.sandbox.sql.steps import forward
 from airflow_provider_arroyo.sandbox.sql.trees import call_name, calls, columns_outside, overs, unaliased
+from airflow_provider_arroyo.sandbox.sql.windows import Window, window_of
 
 _Item = tuple[exp.Expression, Typed]
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import connectors
-from airflow_provider_arroyo.sandbox.sql.connectors import Connection
 from airflow_provider_arroyo.sandbox.sql.ddl import Column, CreateTable
 from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, UnjudgedError, in_table, planning
+from airflow_provider_arroyo.sandbox.sql.generators import Connection
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
 from airflow_provider_arroyo.sandbox.sql.options import Options
 from airflow_provider_arroyo.sandbox.sql.plan import Field, Plan
-from airflow_provider_arroyo.sandbox.sql.resolve import Resolver, Scope
+from airflow_provider_arroyo.sandbox.sql.resolve import Resolver
+from airflow_provider_arroyo.sandbox.sql.scope import Scope
 from airflow_provider_arroyo.sandbox.sql.types import Type, from_catalog
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 
