@@ -143,7 +143,8 @@ class PipelineWait:
         p, plan = self._p, self.plan
         due = min(plan.deadline, p.said_at + plan.heartbeat.total_seconds())
         if p.outage_since is not None:
-            due = min(due, p.outage_since + plan.outage_tolerance.total_seconds())
+            # The look that ends the outage is brought in any case, and only from there on anything stands.
+            return min(due, p.outage_since + plan.outage_tolerance.total_seconds())
         if p.held_since is not None:
             due = min(due, self._stable_at(p.held_since))
         if p.job is not None and p.job.state in _RESTING and self._is_stale(p.job, p.now):

@@ -1,0 +1,114 @@
+"""The recorded timelines of real servers, as the looks that a wait would have had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_arroyo.arroyo.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.monitoring.verdict import Verdict
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+RECORDINGS = Path(__file__).parent.parent / "data" / "arroyo"
+VERSIONS = ("0.15.0", "0.16-dev")
+EPOCH = 1_795_572_000.0
+"""The moment that a timeline counts its milliseconds from."""
+
+
+def moment(ms: float) -> float:
+    return EPOCH + ms / 1000
+
+
+def milliseconds(when: float) -> float:
+    return (when - EPOCH) * 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    ms: float
+    job: Job | None = None
+    error: ArroyoError | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    ms: float
+    text: str
+
+
+def _error(status: Any) -> ArroyoError:
+    if status == 404:
+        return ArroyoNotFoundError(
+            "Pipeline not found", status=404, method="GET", path="/pipelines/pl_1/jobs"
+        )
+    return ArroyoConnectionError(str(status), method="GET", path="/pipelines/pl_1/jobs")
+
+
+class Timeline:
+    def __init__(self, version: str, name: str) -> None:
+        self.name = f"{version}/{name}"
+        self.rows: list[Row] = []
+        self.calls: list[Call] = []
+        path = RECORDINGS / version / "timelines" / f"{name}.json"
+        for entry in json.loads(path.read_text()):
+            if "state" in entry:
+                times = {"start_time": None, "finish_time": None}
+                self.rows.append(Row(entry["ms"], job=Job.from_api({**entry, **times})))
+            elif "call" in entry:
+                self.calls.append(Call(entry["ms"], entry["call"]))
+            else:
+                self.rows.append(Row(entry["ms"], error=_error(entry["status"])))
+
+    def call(self, text: str, number: int = 1) -> Call:
+        """The number-th call that begins with this text."""
+        return [call for call in self.calls if call.text.startswith(text)][number - 1]
+
+    def shown_at(self, ms: float) -> Row | None:
+        """What a look at that moment shows."""
+        shown = [row for row in self.rows if row.ms <= ms + 1e-3]
+        return shown[-1] if shown else None
+
+    def first(self, state: str, run: int, *, after: float) -> float:
+        """When a job in that state and run was first seen after a moment."""
+        for row in self.rows:
+            if row.ms > after and row.job and (row.job.state, row.job.run_id) == (state, run):
+                return row.ms
+        raise LookupError(f"{self.name} has no {state} in run {run} after {after} ms")
+
+
+def look(wait: PipelineWait, timeline: Timeline, now: float) -> Verdict:
+    row = timeline.shown_at(milliseconds(now))
+    assert row is not None
+    if row.error is not None:
+        return wait.observe_error(row.error, now)
+    return wait.observe(row.job, now)
+
+
+def replay_rows(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[Verdict, float]:
+    """Look when something changed, and when the wait says that a look is due; return the end and its time."""
+    now = moment(max(start, timeline.rows[0].ms))
+    changes = [moment(row.ms) for row in timeline.rows]
+    while True:
+        verdict = look(wait, timeline, now)
+        if verdict.is_over:
+            return verdict, milliseconds(now)
+        due = min([change for change in changes if change > now] + [wait.next_due()])
+        assert due > now, "what is due now would be due for ever"
+        now = due
+
+
+def replay_polled(
+    wait: PipelineWait, timeline: Timeline, start: float, interval: float = 100.0
+) -> tuple[Verdict, float]:
+    """Look at an interval, as the synchronous wait does; return the end and its time."""
+    begin = max(start, timeline.rows[0].ms)
+    looks = 0
+    while True:
+        now = min(moment(begin + looks * interval), wait.plan.deadline)
+        verdict = look(wait, timeline, now)
+        if verdict.is_over:
+            return verdict, milliseconds(now)
+        looks += 1
