@@ -6,8 +6,8 @@ import asyncio
 import io
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -22,10 +22,18 @@ from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
 from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
 from airflow_provider_arroyo.arroyo.retry import Attempts, Clock, RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.tls import make_ssl_context
-from airflow_provider_arroyo.arroyo.transport import Trouble, explain, proxy_for, request_headers
+from airflow_provider_arroyo.arroyo.transport import (
+    PortLooks,
+    Trouble,
+    explain,
+    proxy_for,
+    request_headers,
+    tls_error,
+)
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 
 P = ParamSpec("P")
@@ -76,6 +84,7 @@ class ArroyoAsyncClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ssl_context: ssl.SSLContext | None = None
         self._proxy = proxy_for(settings)
+        self._looks = PortLooks(settings, own_session=session is None)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.base_url!r})"
@@ -174,12 +183,11 @@ class ArroyoAsyncClient:
             self._open_stream, call, attempts
         )
         parser = OutputParser()
-        with self._explained(call):
-            async with response:
-                async for chunk in response.content.iter_any():
-                    attempts.limit(STREAM_IDLE_SECONDS)
-                    for batch in interpret_event(parser, chunk, call, str(response.url), self.settings):
-                        yield batch
+        async with self._explained(call, attempts), response:
+            async for chunk in response.content.iter_any():
+                attempts.limit(STREAM_IDLE_SECONDS)
+                for batch in interpret_event(parser, chunk, call, str(response.url), self.settings):
+                    yield batch
 
     ping = _bind(api.ping)
     validate_query = _bind(api.validate_query)
@@ -214,14 +222,14 @@ class ArroyoAsyncClient:
     async def _attempt(self, call: Call[T], attempts: Attempts) -> Exchange[T]:
         read_seconds = max(self.settings.read_timeout_seconds, call.min_read_timeout_seconds)
         total = self.settings.connect_timeout_seconds + read_seconds
-        with self._explained(call):
+        async with self._explained(call, attempts):
             response = await self._send(call, attempts, read_seconds, total)
             async with response:
                 answer = _answer(response, await response.read())
         return interpret(call, answer, self.settings)
 
     async def _open_stream(self, call: Call[Any], attempts: Attempts) -> aiohttp.ClientResponse:
-        with self._explained(call):
+        async with self._explained(call, attempts):
             response = await self._send(call, attempts, STREAM_IDLE_SECONDS, None)
             try:
                 # A refusal has a body to read; the stream is still to come.
@@ -271,12 +279,20 @@ class ArroyoAsyncClient:
             self._loop = loop
         return self._session
 
-    @contextmanager
-    def _explained(self, call: Call[Any]) -> Iterator[None]:
+    @asynccontextmanager
+    async def _explained(self, call: Call[Any], attempts: Attempts) -> AsyncIterator[None]:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as err:
-            raise explain(err, _trouble(err), call, self.settings) from err
+            trouble = _trouble(err)
+            error = explain(err, trouble, call, self.settings)
+            if self._looks.is_worth_it(error, trouble):
+                found = await asyncio.to_thread(
+                    find_tls_trouble, self.settings, self._ssl_context, attempts.rest(LOOK_SECONDS)
+                )
+                error = tls_error(found, call) if found else error
+            raise error from err
+        self._looks.answered()
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +23,19 @@ from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
 from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
 from airflow_provider_arroyo.arroyo.retry import Attempts, Clock, RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.tls import make_ssl_context
-from airflow_provider_arroyo.arroyo.transport import Trouble, causes, explain, proxy_for, request_headers
+from airflow_provider_arroyo.arroyo.transport import (
+    PortLooks,
+    Trouble,
+    causes,
+    explain,
+    proxy_for,
+    request_headers,
+    tls_error,
+)
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 
 _CHUNK_BYTES = 65536
@@ -74,7 +84,13 @@ class ArroyoClient:
         self._sleep = sleep
         self._clock = clock
         self._owns_session = session is None
-        self._session = session or _new_session(settings)
+        self._ssl_context: ssl.SSLContext | None = None
+        if session is None:
+            settings.check_files()
+            if settings.base_url.startswith("https:"):
+                self._ssl_context = make_ssl_context(settings)
+        self._session = session or _new_session(self._ssl_context)
+        self._looks = PortLooks(settings, own_session=session is None)
         proxy = proxy_for(settings)
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
 
@@ -170,7 +186,7 @@ class ArroyoClient:
         attempts = Attempts(call, self._retry, deadline=deadline, clock=self._clock)
         response = Retrying(sleep=self._sleep, **attempts.options)(self._open_stream, call, attempts)
         parser = OutputParser()
-        with response, self._explained(call):
+        with response, self._explained(call, attempts):
             for chunk in _chunks(response):
                 attempts.limit(STREAM_IDLE_SECONDS)
                 yield from interpret_event(parser, chunk, call, response.url, self.settings)
@@ -209,7 +225,7 @@ class ArroyoClient:
         read_seconds = max(self.settings.read_timeout_seconds, call.min_read_timeout_seconds)
         began = self._clock()
         allowed = attempts.limit(self.settings.connect_timeout_seconds + read_seconds)
-        with self._explained(call), self._send(call, attempts, read_seconds) as response:
+        with self._explained(call, attempts), self._send(call, attempts, read_seconds) as response:
             body = bytearray()
             for chunk in _chunks(response):
                 body += chunk
@@ -219,7 +235,7 @@ class ArroyoClient:
         return interpret(call, answer, self.settings)
 
     def _open_stream(self, call: Call[Any], attempts: Attempts) -> requests.Response:
-        with self._explained(call):
+        with self._explained(call, attempts):
             response = self._send(call, attempts, STREAM_IDLE_SECONDS)
             try:
                 # A refusal has a body to read; the stream is still to come.
@@ -251,11 +267,17 @@ class ArroyoClient:
         )
 
     @contextmanager
-    def _explained(self, call: Call[Any]) -> Iterator[None]:
+    def _explained(self, call: Call[Any], attempts: Attempts) -> Iterator[None]:
         try:
             yield
         except _LIBRARY_ERRORS as err:
-            raise explain(err, _trouble(err), call, self.settings) from err
+            trouble = _trouble(err)
+            error = explain(err, trouble, call, self.settings)
+            if self._looks.is_worth_it(error, trouble):
+                found = find_tls_trouble(self.settings, self._ssl_context, attempts.rest(LOOK_SECONDS))
+                error = tls_error(found, call) if found else error
+            raise error from err
+        self._looks.answered()
 
 
 _LIBRARY_ERRORS = (
@@ -269,8 +291,8 @@ _LIBRARY_ERRORS = (
 class _Adapter(requests.adapters.HTTPAdapter):
     """Uses our own TLS context, so that both clients trust the same, and builds it once."""
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self._ssl_context = make_ssl_context(settings) if settings.base_url.startswith("https:") else None
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+        self._ssl_context = ssl_context
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -288,13 +310,12 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
-def _new_session(settings: ClientSettings) -> requests.Session:
-    settings.check_files()
+def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
     session = requests.Session()
     # Proxies are chosen by proxy_for and authorities by make_ssl_context.
     session.trust_env = False
     session.auth = _keep_headers
-    adapter = _Adapter(settings)
+    adapter = _Adapter(ssl_context)
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return session
@@ -324,12 +345,13 @@ _TROUBLES: tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...] = (
             urllib3.exceptions.ProxyError,
         ),
     ),
+    # These two are kinds of ConnectTimeoutError, whatever happened.
+    (Trouble.DNS, (urllib3.exceptions.NameResolutionError,)),
+    (Trouble.CONNECT, (urllib3.exceptions.NewConnectionError,)),
     (
         Trouble.CONNECT_TIMEOUT,
         (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
     ),
-    (Trouble.DNS, (urllib3.exceptions.NameResolutionError,)),
-    (Trouble.CONNECT, (urllib3.exceptions.NewConnectionError,)),
     (
         Trouble.READ_TIMEOUT,
         (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError),

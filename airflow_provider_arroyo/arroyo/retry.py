@@ -151,6 +151,10 @@ class Attempts:
         left = self.left()
         return seconds if left is None else min(seconds, left)
 
+    def rest(self, seconds: float) -> float:
+        """Return how much of ``seconds`` is left before the deadline; 0 where it has passed."""
+        return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - self._clock()))
+
     def is_done_already(self, error: ArroyoNotFoundError) -> bool:
         """Return whether what a DELETE does not find was deleted by an attempt whose answer was lost."""
         return self._call.method == "DELETE" and self._took_effect

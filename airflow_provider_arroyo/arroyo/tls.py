@@ -97,14 +97,12 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
     :param settings: how it was tried.
     """
     base_url = settings.base_url
-    if isinstance(error, ssl.SSLCertVerificationError):
+    # A class of aiohttp's is a kind of this, and lacks what it has.
+    if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_code"):
         return _explain_certificate(error, settings)
     reason = error_reason(error)
     if reason.endswith(_PLAIN_PORT):
-        return (
-            f"{base_url} does not speak TLS: the port answers in plain text. "
-            "Set the scheme to http, or use the port that has TLS."
-        )
+        return plain_port(base_url)
     if reason.endswith(_CERTIFICATE_WANTED) or (
         settings.client_cert is None and reason.endswith(_CERTIFICATE_REFUSED)
     ):
@@ -145,6 +143,19 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSe
         f"The certificate of {base_url} is not signed by any of {trusted}: {words}. "
         "Set ca_cert to the file with the authority that signed it."
     )
+
+
+def plain_port(base_url: str) -> str:
+    """Return what to say where TLS met a port with plain HTTP."""
+    return (
+        f"{base_url} does not speak TLS: the port answers in plain text. "
+        "Set the scheme to http, or use the port that has TLS."
+    )
+
+
+def plain_to_tls(base_url: str) -> str:
+    """Return what to say where plain HTTP met a port with TLS."""
+    return f"The port of {base_url} wants TLS, and plain HTTP was sent. Set the scheme to https."
 
 
 def error_reason(error: BaseException) -> str:

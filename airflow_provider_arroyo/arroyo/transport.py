@@ -14,7 +14,7 @@ from airflow_provider_arroyo import __version__
 from airflow_provider_arroyo.arroyo.answers import MAX_BODY_BYTES, too_large
 from airflow_provider_arroyo.arroyo.call import Call, Repeat
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.arroyo.tls import error_reason, explain_tls
+from airflow_provider_arroyo.arroyo.tls import error_reason, explain_tls, plain_to_tls
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoError,
@@ -75,6 +75,39 @@ def explain(error: BaseException, trouble: Trouble, call: Call[Any], settings: C
     return _Explanation(error, trouble, call, settings).error()
 
 
+class PortLooks:
+    """Says when a failed call is worth a look at the port (``probe.py``), which may tell what the failure hid.
+
+    :param settings: how calls are made.
+    :param own_session: whether they are made as the settings say, and not in a session of the caller's.
+    """
+
+    def __init__(self, settings: ClientSettings, *, own_session: bool) -> None:
+        self._settings = settings
+        # An address that just does not answer is not worth more.
+        self._left = 3 if own_session and proxy_for(settings) is None else 0
+
+    def answered(self) -> None:
+        """Take note of an answer: what TLS needs is there, so later failures have other causes."""
+        self._left = 0
+
+    def is_worth_it(self, error: ArroyoError, trouble: Trouble) -> bool:
+        """Return whether to look after a failure; counts the look."""
+        if self._left == 0 or type(error) is not ArroyoConnectionError:
+            return False
+        if trouble in (Trouble.DNS, Trouble.CUT_SHORT):
+            return False
+        if trouble is not Trouble.BROKEN and not self._settings.base_url.startswith("https:"):
+            return False
+        self._left -= 1
+        return True
+
+
+def tls_error(message: str, call: Call[Any]) -> ArroyoTlsError:
+    """Return the error for a call that TLS stands in the way of."""
+    return ArroyoTlsError(message, was_sent=False, method=call.method, path=call.path)
+
+
 class _Explanation:
     def __init__(
         self, error: BaseException, trouble: Trouble, call: Call[Any], settings: ClientSettings
@@ -97,8 +130,8 @@ class _Explanation:
             return self._not_http()
         if self._trouble is Trouble.CONNECT_TIMEOUT:
             return self._unsent(
-                f"{self._base_url} did not take a connection within "
-                f"{self._settings.connect_timeout_seconds:g} s. Check host, port and any firewall in between."
+                f"{self._base_url} did not take a connection in time (connect timeout "
+                f"{self._settings.connect_timeout_seconds:g} s). Check host, port and any firewall in between."
             )
         if self._trouble is Trouble.DNS or self._find(socket.gaierror):
             return self._unsent(
@@ -128,21 +161,21 @@ class _Explanation:
         )
 
     def _tls(self) -> ArroyoError | None:
-        for cause in self._causes:
-            if isinstance(cause, ssl.SSLError):
-                if message := explain_tls(cause, self._settings):
-                    return self._tls_error(message)
-                if self._trouble is Trouble.CONNECT:
-                    return self._unsent(
-                        f"The TLS handshake with {self._base_url} broke off ({self._detail()}). "
-                        "Check that this port speaks TLS."
-                    )
+        found = [cause for cause in self._causes if isinstance(cause, ssl.SSLError)]
+        for cause in found:
+            if message := explain_tls(cause, self._settings):
+                return tls_error(message, self._call)
+        if found and self._trouble is Trouble.CONNECT:
+            return self._unsent(
+                f"The TLS handshake with {self._base_url} broke off ({self._detail()}). "
+                "Check that this port speaks TLS."
+            )
         return None
 
     def _not_http(self) -> ArroyoError:
         text = " ".join(str(cause) for cause in self._causes)
         if any(sign in text for sign in _TLS_RECORDS):
-            return self._tls_error(plain_to_tls(self._base_url))
+            return tls_error(plain_to_tls(self._base_url), self._call)
         return ArroyoResponseError(
             f"What listens at {self._base_url} does not speak HTTP. "
             f"Check that the connection's host and port lead to Arroyo. It said: {self._detail()}",
@@ -176,14 +209,6 @@ class _Explanation:
         if self._call.repeat is Repeat.UNSENT_ONLY:
             message += " It may have taken effect all the same: look before it is made again."
         return ArroyoConnectionError(message, was_sent=True, **self._where())
-
-    def _tls_error(self, message: str) -> ArroyoTlsError:
-        return ArroyoTlsError(message, was_sent=False, **self._where())
-
-
-def plain_to_tls(base_url: str) -> str:
-    """Return what to say where plain HTTP met a port with TLS."""
-    return f"The port of {base_url} wants TLS, and plain HTTP was sent. Set the scheme to https."
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
