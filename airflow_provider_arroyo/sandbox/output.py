@@ -12,6 +12,7 @@ from airflow_provider_arroyo.arroyo.models import JobState
 from .answers import render
 from .engine import Engine
 from .records import Job
+from .rows import row_maker
 
 
 async def stream_output(
@@ -72,7 +73,7 @@ class _Rows:
         self._rate = min(rates, default=10.0)
         counts = [source.count for source in pipeline.sources if source.count is not None]
         self._count = min(counts, default=None)
-        self._columns = pipeline.columns or ("counter",)
+        self._row = row_maker(pipeline.query, pipeline.columns)
         node = next(
             (node for node in pipeline.graph["nodes"] if "preview" in node["operator"]), {"node_id": 0}
         )
@@ -104,6 +105,3 @@ class _Rows:
             batches.append((numbers[0], moments, [self._row(number) for number in numbers]))
             self._next = numbers[-1] + 1
         return batches
-
-    def _row(self, number: int) -> dict[str, Any]:
-        return dict.fromkeys(self._columns, number)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.sandbox.support import Caller
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import requests
-from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.sandbox.support import IMPULSE, Caller
 
 
@@ -33,7 +33,7 @@ def test_the_api_goes_away_and_comes_back_on_the_same_port(sandbox: ArroyoSandbo
     pipeline_id = call.create()
     port = sandbox.port
     sandbox.faults.api_away()
-    with pytest.raises(requests.ConnectionError, match="refused|reset"):
+    with pytest.raises(requests.ConnectionError, match=r"refused|reset"):
         call("GET", "/ping")
     sandbox.advance(3)
     sandbox.faults.api_back()

@@ -1,0 +1,107 @@
+"""Runs the suite against a sandbox of each version, or against one server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.conformance import recordings, timelines
+from tests.conformance.exchanges import SITUATIONS, Outcome, Situation, replay, replay_stream
+from tests.conformance.target import Target, sandbox_target
+
+KEY = "sekrit-key"
+
+
+@dataclass
+class Result:
+    """What became of one recording file.
+
+    :param part: ``exchanges`` or ``timelines``.
+    """
+
+    version: str
+    part: str
+    name: str
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def differing(self) -> list[Outcome]:
+        """What did not compare equal."""
+        return [outcome for outcome in self.outcomes if outcome.differences]
+
+    @property
+    def skipped(self) -> list[Outcome]:
+        """What was left out."""
+        return [outcome for outcome in self.outcomes if outcome.skipped]
+
+
+def options(needs: str) -> dict[str, Any]:
+    """Return what a sandbox must be started with for recordings with these needs."""
+    if needs == "worker":
+        return {"job_controller": "worker"}
+    if needs == "key":
+        return {"api_key": KEY}
+    return {} if needs == "default restarts" else {"allowed_restarts": 2}
+
+
+def situations(version: str) -> list[Situation]:
+    """Return the situations that were recorded of a version."""
+    there = set(recordings.exchange_files(version))
+    return [item for item in SITUATIONS if there & set(item.files)]
+
+
+def all_files_have_a_situation(version: str) -> set[str]:
+    """Return the recorded files that no situation replays; empty when all is well."""
+    return set(recordings.exchange_files(version)) - {file for item in SITUATIONS for file in item.files}
+
+
+def on_sandbox(version: str, seed: int = 1) -> Iterator[Result]:
+    """Compare a sandbox with every recording of a version."""
+    for situation in situations(version):
+        with sandbox_target(version, seed=seed, **options(situation.needs)) as target:
+            yield Result(version, "exchanges", "+".join(situation.files), replay(target, situation))
+    if version == "0.16":
+        with sandbox_target(version, seed=seed) as target:
+            yield Result(version, "exchanges", "preview_output_sse", [replay_stream(target)])
+    for name in recordings.timelines(version):
+        with sandbox_target(version, seed=seed, **options(timelines.needs(name))) as target:
+            yield Result(version, "timelines", name, [timelines.provoke(target, name)])
+
+
+def on_server(target: Target) -> Iterator[Result]:
+    """Compare a server that is not ours: leaves out what needs faults or another configuration."""
+    version = target.version
+    for situation in situations(version):
+        name = "+".join(situation.files)
+        if reason := _left_out(target, situation.needs):
+            count = sum(len(recordings.exchanges(version, file)) for file in situation.files)
+            yield Result(version, "exchanges", name, [Outcome(name, skipped=reason)] * count)
+            continue
+        yield Result(version, "exchanges", name, replay(target, situation))
+        target.clean_up()
+    if version == "0.16":
+        yield Result(version, "exchanges", "preview_output_sse", [replay_stream(target)])
+    for name in recordings.timelines(version):
+        if reason := _left_out(target, timelines.needs(name)):
+            yield Result(version, "timelines", name, [Outcome(name, skipped=reason)])
+            continue
+        yield Result(version, "timelines", name, [timelines.provoke(target, name)])
+        target.clean_up()
+
+
+def _left_out(target: Target, needs: str) -> str | None:
+    if needs == "sandbox":
+        return "needs a process of the server to be killed"
+    if needs == "key" and target.api_key is None:
+        return "the server asks for no key, as far as ARROYO_API_KEY says"
+    if needs == "worker" and os.environ.get("ARROYO_JOB_CONTROLLER") != "worker":
+        return "needs job-controller worker; set ARROYO_JOB_CONTROLLER=worker where it has it"
+    restarts = os.environ.get("ARROYO_ALLOWED_RESTARTS")
+    if target.version == "0.15":
+        if needs == "restarts" and restarts != "2":
+            return "needs allowed-restarts 2; set ARROYO_ALLOWED_RESTARTS=2 where it has that"
+        if needs == "default restarts" and restarts not in (None, "20"):
+            return "needs allowed-restarts 20"
+    return None
