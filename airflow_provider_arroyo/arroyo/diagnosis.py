@@ -10,7 +10,9 @@ from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 _SHOWN_DIAGNOSTICS = 10
+_SHOWN_MESSAGE = 2000
 _SHOWN_COLUMNS = 160
 
 
@@ -21,16 +23,37 @@ def with_place(diagnostic: SqlDiagnostic) -> SqlDiagnostic:
     return diagnostic
 
 
+def moved_up(diagnostic: SqlDiagnostic, lines: int) -> SqlDiagnostic:
+    """Return the diagnostic for SQL that lacks the first lines of that which it speaks of."""
+    if diagnostic.line is None:
+        return diagnostic
+    return replace(
+        diagnostic,
+        message=_PLACE.sub(
+            lambda found: f"Line: {int(found[1]) - lines}, Column: {found[2]}", diagnostic.message
+        ),
+        line=diagnostic.line - lines,
+        end_line=None if diagnostic.end_line is None else diagnostic.end_line - lines,
+    )
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _SHOWN_MESSAGE else f"{message[:_SHOWN_MESSAGE]}…"
+
+
 def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
     """Return the line of SQL that a diagnostic speaks of, with the place marked below it; empty without one."""
-    lines = query.splitlines()
+    # Only this sign ends a line for Arroyo's parser; splitlines knows more of them.
+    lines = query.split("\n")
     if diagnostic.line is None or not 0 < diagnostic.line <= len(lines):
         return ""
-    line = lines[diagnostic.line - 1].replace("\t", " ")
-    column = max(1, diagnostic.column or 1)
+    line = _CONTROL.sub(" ", lines[diagnostic.line - 1].rstrip("\r"))
+    column = min(max(1, diagnostic.column or 1), len(line) + 1)
     length = 1
     if diagnostic.end_line == diagnostic.line and diagnostic.end_column is not None:
         length = max(1, diagnostic.end_column - column)
+    elif diagnostic.end_line is not None and diagnostic.end_line > diagnostic.line:
+        length = max(1, len(line) + 1 - column)
     # A line may be a megabyte long; what surrounds the place is enough.
     start = max(0, column - 1 - _SHOWN_COLUMNS // 2)
     shown = line[start : start + _SHOWN_COLUMNS]
@@ -53,12 +76,12 @@ def refused(
     found = [with_place(diagnostic) for diagnostic in diagnostics or error.diagnostics]
     lines = ["Arroyo refused the SQL. Mend it, then clear this task."]
     if not found:
-        lines.append(error.server_message or error.message)
+        lines.append(_cut(error.server_message or error.message))
     for diagnostic in found[:_SHOWN_DIAGNOSTICS]:
-        where = (
-            f" (line {diagnostic.line}, column {diagnostic.column})" if diagnostic.line is not None else ""
-        )
-        lines.append(f"{diagnostic.message}{where}")
+        where = ""
+        if diagnostic.line is not None:
+            where = f" (line {diagnostic.line}, column {diagnostic.column or 1})"
+        lines.append(f"{_cut(diagnostic.message)}{where}")
         if shown := excerpt(query, diagnostic):
             lines.append(shown)
     if len(found) > _SHOWN_DIAGNOSTICS:

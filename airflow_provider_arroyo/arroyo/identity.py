@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from airflow_provider_arroyo.arroyo.models import Pipeline
 
@@ -24,7 +25,15 @@ _KEY_DIGITS = 20
 
 
 class DamagedMarkError(ValueError):
-    """A mark that cannot be read: damaged, or written by a newer version of this package."""
+    """A mark that cannot be read: damaged, or written by a newer version of this package.
+
+    :param key, owner: what it says all the same; None where it does not.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None, owner: Owner | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.owner = owner
 
 
 def _digest(*parts: object) -> str:
@@ -70,12 +79,19 @@ class Mark:
     :param owner: by which task.
     :param try_number: in which try.
     :param package_version: by which version of this package.
+    :param call: by which call, a text that no other call has; empty where it is not told. It tells a pipeline
+        whose creation was not answered from one of an earlier try, and from a copy that somebody made.
     """
 
     key: str
     owner: Owner
     try_number: int
     package_version: str
+    call: str = ""
+
+    def for_new_call(self) -> Self:
+        """Return the mark for one more call."""
+        return replace(self, call=secrets.token_hex(8))
 
     def _fields(self) -> dict[str, str]:
         return {
@@ -87,6 +103,7 @@ class Mark:
             "map_index": str(self.owner.map_index),
             "try": str(self.try_number),
             "package": self.package_version,
+            "call": self.call,
         }
 
     def to_tags(self) -> dict[str, str]:
@@ -104,29 +121,30 @@ class Mark:
         return _COMMENT + json.dumps(fields, ensure_ascii=True) + "\n"
 
     @classmethod
-    def _read(cls, fields: Mapping[str, str]) -> Self:
+    def _read(cls, fields: Mapping[str, Any]) -> Self:
+        key, owner = _text_or_none(fields, "key"), _owner_or_none(fields)
         try:
             version = int(fields["mark"])
             if version > MARK_VERSION:
                 raise DamagedMarkError(
                     f"its mark has version {version}, this package reads up to {MARK_VERSION}: "
-                    "a newer airflow-provider-arroyo made it"
+                    "a newer airflow-provider-arroyo made it",
+                    key=key,
+                    owner=owner,
                 )
+            if version < 1 or not key or owner is None:
+                raise ValueError("it does not say whose it is")
             return cls(
-                key=fields["key"],
-                owner=Owner(
-                    dag_id=fields["dag"],
-                    task_id=fields["task"],
-                    run_id=fields["run"],
-                    map_index=int(fields["map_index"]),
-                ),
+                key=key,
+                owner=owner,
                 try_number=int(fields["try"]),
-                package_version=fields["package"],
+                package_version=str(fields["package"]),
+                call=str(fields.get("call", "")),
             )
-        except DamagedMarkError:
-            raise
-        except (KeyError, TypeError, ValueError) as err:
-            raise DamagedMarkError(f"its mark is damaged ({err!r})") from err
+        except (KeyError, OverflowError, TypeError, ValueError) as err:
+            if isinstance(err, DamagedMarkError):
+                raise
+            raise DamagedMarkError(f"its mark is damaged ({err!r})", key=key, owner=owner) from err
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
@@ -139,18 +157,45 @@ class Mark:
             for name, value in pipeline.tags.items()
             if name.startswith(TAG_PREFIX)
         }
-        if tags:
-            return cls._read(tags)
-        if not pipeline.query.startswith(_COMMENT):
+        return cls._read(tags) if tags else cls.in_comment(pipeline.query)
+
+    @classmethod
+    def in_comment(cls, query: str) -> Self | None:
+        """Return the mark in the first line of some SQL; None where it has none.
+
+        :raises DamagedMarkError: where it has one that cannot be read.
+        """
+        if not query.startswith(_COMMENT):
             return None
-        line = pipeline.query.split("\n", 1)[0]
+        text = query.split("\n", 1)[0].removeprefix(_COMMENT)
         try:
-            fields = json.loads(line.removeprefix(_COMMENT))
-        except ValueError as err:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as err:
             raise DamagedMarkError(f"its mark is damaged ({err})") from err
         if not isinstance(fields, dict):
             raise DamagedMarkError("its mark is damaged (not an object)")
         return cls._read(fields)
+
+
+def without_comment(query: str) -> str:
+    """Return SQL without the line that carries a mark, where it has one."""
+    return query.partition("\n")[2] if query.startswith(_COMMENT) else query
+
+
+def _text_or_none(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _owner_or_none(fields: Mapping[str, Any]) -> Owner | None:
+    dag_id, task_id, run_id = (_text_or_none(fields, name) for name in ("dag", "task", "run"))
+    try:
+        map_index = int(fields["map_index"])
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
+    if dag_id is None or task_id is None or run_id is None:
+        return None
+    return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
 
 
 def check_user_tags(tags: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_arroyo.exceptions import (
 T = TypeVar("T")
 
 PAGE_SIZE = 100
+_MAX_RESTARTS = 5
 
 
 class Caller(Protocol):
@@ -32,14 +33,40 @@ def newest_job(jobs: Sequence[Job]) -> Job | None:
 
 
 def iter_pipelines(caller: Caller, *, page_size: int = PAGE_SIZE) -> Iterator[Pipeline]:
-    """Yield all pipelines, newest first, asking for a page when it is needed."""
-    after: str | None = None
+    """Yield all pipelines, newest first, asking for a page when it is needed.
+
+    Those of one second come oldest first from a server on SQLite, which dates them to the second.
+
+    :param caller: asks for the pages.
+    :param page_size: pipelines in one answer, default 100.
+    """
+    seen: set[str] = set()
+    after, limit, restarts = None, page_size, 0
     while True:
-        page = caller.call(api.list_pipelines(limit=page_size, starting_after=after))
-        yield from page.data
-        if not page.has_more or not page.data:
+        page = caller.call(api.list_pipelines(limit=limit, starting_after=after))
+        for pipeline in page.data:
+            if pipeline.id not in seen:
+                seen.add(pipeline.id)
+                yield pipeline
+        if page.data and page.has_more:
+            # The server's next page begins with the first that is dated before the one named, so it is asked
+            # to begin anew with the last date of this page: else the others of that date were left out.
+            last = page.data[-1]
+            newer = [item.id for item in page.data if item.created_at_micros > last.created_at_micros]
+            if newer and newer[-1] != after:
+                after, limit = newer[-1], page_size
+            elif len(page.data) >= limit:
+                limit *= 2
+            elif last.id != after:
+                # The server's own limit is below ours, and its page full of one date.
+                after = last.id
+            else:
+                return
+        elif not page.data and after is not None and restarts < _MAX_RESTARTS:
+            # More was promised: the one named was deleted meanwhile, and nothing comes after what is not there.
+            after, limit, restarts = None, len(seen) + page_size, restarts + 1
+        else:
             return
-        after = page.data[-1].id
 
 
 def resolve_name(caller: Caller, name: str) -> Pipeline:

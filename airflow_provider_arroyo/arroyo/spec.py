@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,7 +33,7 @@ def check_parallelism(value: Any, argument: str = "parallelism") -> int:
 
     :raises ValueError: on anything else.
     """
-    number = int(value) if isinstance(value, str) and value.strip().isdigit() else value
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"{argument} must be a whole number, 1 or more, got {value!r}")
     return number
@@ -56,10 +57,24 @@ def check_text_map(value: Any, argument: str) -> dict[str, str]:
     :raises ValueError: on anything else.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{argument} must be a mapping of texts to texts, got {value!r}")
+        raise ValueError(f"{argument} must be a mapping of texts to texts, got {type(value).__name__}")
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise ValueError(f"{argument} must map texts to texts, got {key!r}: {type(item).__name__}")
+    return dict(value)
+
+
+def check_object(value: Any, argument: str) -> dict[str, Any]:
+    """Return a mapping that can be written as a JSON object.
+
+    :raises ValueError: on anything else.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{argument} must be a mapping with texts for keys, got {type(value).__name__}")
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"{argument} must hold only what JSON can hold: {err}") from err
     return dict(value)
 
 
@@ -68,7 +83,7 @@ def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
 
     :raises ValueError: on anything else, or on one without a source.
     """
-    if isinstance(items, str | bytes | Mapping):
+    if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
         raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")
     udfs = []
     for position, item in enumerate(items):
@@ -78,7 +93,7 @@ def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
         elif isinstance(item, str):
             udf = Udf(item)
         elif isinstance(item, Mapping) and set(item) <= {"definition", "language"}:
-            udf = Udf(str(item.get("definition", "")), item.get("language"))
+            udf = Udf(item.get("definition", ""), item.get("language"))
         else:
             raise ValueError(f"{where} must be a source, a Udf or a mapping with definition and language")
         check_text(udf.definition, f"{where}.definition")
@@ -115,11 +130,15 @@ class PipelineSpec:
     def __post_init__(self) -> None:
         check_text(self.name, "name")
         check_text(self.query, "query")
-        check_parallelism(self.parallelism)
+        # Digits are taken too, and the API takes only a number.
+        object.__setattr__(self, "parallelism", check_parallelism(self.parallelism))
         if self.checkpoint_interval is not None:
             check_checkpoint_interval(self.checkpoint_interval)
         check_text_map(self.tags, "tags")
         check_text_map(self.env_vars, "env_vars")
+        if self.scheduler_config is not None:
+            check_object(self.scheduler_config, "scheduler_config")
+        object.__setattr__(self, "udfs", as_udfs(self.udfs))
 
     @property
     def fingerprint(self) -> str:
