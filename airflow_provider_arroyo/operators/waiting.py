@@ -121,9 +121,12 @@ class WaitingTask:
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _deadline(self, timeout: timedelta) -> tuple[float, str]:
-        """Return when a wait that begins now must end, and which argument says so."""
-        now = self.clock()
+    def _deadline(self, timeout: timedelta, *, began: float | None = None) -> tuple[float, str]:
+        """Return when a wait must end, and which argument says so.
+
+        :param began: when it began; default now.
+        """
+        now = self.clock() if began is None else began
         if self.execution_timeout is not None and self.execution_timeout < timeout:
             return now + self.execution_timeout.total_seconds(), "execution_timeout"
         return now + timeout.total_seconds(), "timeout"

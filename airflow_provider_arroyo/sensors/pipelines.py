@@ -70,6 +70,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
     )
     ui_color = "#e2f5df"
     operator_extra_links = (ArroyoPipelineLink(),)
+    _execute_began: float | None = None
 
     def __init__(
         self,
@@ -115,6 +116,8 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait: in the triggerer if ``deferrable``, else here, poke by poke."""
+        # Before Airflow takes its own start, so that of the two time-outs ours comes first and says more.
+        self._execute_began = self.clock()
         if not self.deferrable:
             return super().execute(context)
         with self._task_errors():
@@ -176,7 +179,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         return self._new_wait(plan, subject), subject
 
     def _sensor_deadline(self, context: Context) -> tuple[float, str]:
-        deadline, limit = self._deadline(timedelta(seconds=self.timeout))
+        deadline, limit = self._deadline(timedelta(seconds=self.timeout), began=self._execute_began)
         if self.reschedule and not self.deferrable:
             first = context["ti"].get_first_reschedule_date(context)
             if first is not None:
