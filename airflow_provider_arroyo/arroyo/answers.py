@@ -154,7 +154,7 @@ class _Judge:
             405: self._not_allowed,
             407: self._proxy_refusal,
             413: self._too_large,
-            429: lambda: self._api_error(ArroyoApiError, "has had too many calls. Ask less often."),
+            429: lambda: self._api_error(ArroyoApiError, "has had too many calls (429). Ask less often."),
         }
         if status in rules:
             return rules[status]()
@@ -272,7 +272,9 @@ class _Judge:
         return repr(shorten(self._settings.redact(self._answer.text))) if self._answer.body else "nothing"
 
     def _api_error(self, cls: type[ArroyoApiError], what: str) -> ArroyoApiError:
-        return cls(f"{self._where()} {what}{self._said()}", **self._data())
+        wait = retry_after_seconds(self._answer)
+        asks = "" if wait is None else f" It asks to wait {wait:g} s."
+        return cls(f"{self._where()} {what}{asks}{self._said()}", **self._data())
 
     def _foreign(self, what: str, *, is_cut_short: bool = False) -> ArroyoResponseError:
         advice = (

@@ -276,6 +276,9 @@ class ArroyoAsyncClient:
                 self._session.detach()
             # Without trust_env, since a login of ~/.netrc would collide with the API key.
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            # It would repeat GET, PUT and DELETE once by itself, unseen: no warning, and a DELETE whose answer
+            # was lost would look like one of a pipeline that never was. Their own test client says it so, too.
+            self._session._retry_connection = False
             self._loop = loop
         return self._session
 

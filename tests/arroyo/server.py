@@ -15,6 +15,8 @@ from typing import Any, Self
 TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
 """What a TLS server written in Rust sends to somebody who speaks plain HTTP: a fatal alert."""
 
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
 _PATIENCE_SECONDS = 20.0
 """How long a connection that a test forgot is kept."""
 
@@ -90,11 +92,13 @@ class Server:
 
     :param tls: makes it a TLS server.
     :param to_plain: what a TLS server says to plain HTTP before it hangs up.
+    :param to_tls: what a plain server says to TLS before it hangs up; None says nothing, and waits.
     """
 
     script: list[Reply] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     to_plain: bytes = TLS_ALERT
+    to_tls: bytes | None = BAD_REQUEST
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -151,6 +155,13 @@ class Server:
                     raw.sendall(self.to_plain)
                     return
                 connection = self.tls.wrap_socket(raw, server_side=True)
+            elif raw.recv(1, socket.MSG_PEEK) == b"\x16":
+                raw.recv(65536)
+                if self.to_tls is None:
+                    self._over.wait(_PATIENCE_SECONDS)
+                else:
+                    raw.sendall(self.to_tls)
+                return
             self._talk(connection)
         except OSError:
             # The client is gone, or the handshake failed: both are what some test is about.

@@ -13,7 +13,7 @@ import trustme
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.exceptions import ArroyoTlsError
 from tests.arroyo.conftest import Clock, Connect, Driver, server_context, write_client_cert
-from tests.arroyo.server import Server, reply
+from tests.arroyo.server import BAD_REQUEST, Server, reply
 
 Serve = Callable[[ssl.SSLContext], Server]
 
@@ -124,12 +124,15 @@ def test_plain_http_to_a_port_with_tls_that_hangs_up(
     assert "wants TLS, and plain HTTP was sent" in tls_error(connect(tls_server.url("http")), clock)
 
 
-def test_tls_to_a_plain_port(connect: Connect, server: Server, clock: Clock) -> None:
-    server.play(reply("Bad request", 400, content_type="text/plain", then="close"))
-    driver = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5)
+@pytest.mark.parametrize("words", [BAD_REQUEST, b"", None], ids=["refuses", "hangs up", "says nothing"])
+def test_tls_to_a_plain_port(words: bytes | None, connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(reply("Pong"))
+    server.to_tls = words
+    driver = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5, api_key="k")
     message = tls_error(driver, clock)
     assert "does not speak TLS" in message
-    assert "http" in message
+    assert "Set the scheme to http" in message
+    assert all("authorization" not in request.headers for request in server.requests)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
