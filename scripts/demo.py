@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,6 +26,8 @@ DAG_ID = "arroyo_submit_watch_stop"
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 RUN_TIMEOUT_SECONDS = 600
 POLL_SECONDS = 0.3
+# How this package's log lines begin: name and id.
+PIPELINE = re.compile(r"(Pipeline '.*?') \([^)]*\)")
 
 
 class Interrupted(BaseException):
@@ -43,6 +46,7 @@ class Followed:
         self._run_id = run_id
         self._begun = time.monotonic()
         self._states: dict[str, str] = {}
+        self._named: set[str] = set()
         self._read: dict[Path, int] = {}
 
     def look(self) -> None:
@@ -50,11 +54,19 @@ class Followed:
         states = self._airflow.task_states(DAG_ID, self._run_id)
         # What a task logged came before the state that it is in now.
         for task_id, text in self._new_lines(list(states)):
-            self._say(task_id, f"  {text}")
+            self._say(task_id, f"  {self._shortened(text)}")
         for task_id, state in states.items():
             if state != "none" and self._states.get(task_id) != state:
                 self._states[task_id] = state
                 self._say(task_id, f"[{state}]")
+
+    def _shortened(self, text: str) -> str:
+        """Return a line without the id of a pipeline that an earlier line has named in full."""
+        label = PIPELINE.match(text)
+        if label is None or label[0] not in self._named:
+            self._named.add(label[0] if label else "")
+            return text
+        return f"{label[1]}{text[label.end() :]}"
 
     def _say(self, task_id: str, text: str) -> None:
         say(f"{time.monotonic() - self._begun:6.1f} s  {task_id:<7} {text}")
