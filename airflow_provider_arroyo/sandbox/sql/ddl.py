@@ -9,7 +9,7 @@ from sqlglot import Token, TokenType, exp
 
 from airflow_provider_arroyo.sandbox.sql.diagnostics import Span, planning
 from airflow_provider_arroyo.sandbox.sql.options import Option
-from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse, word
+from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse, parse_query, word
 from airflow_provider_arroyo.sandbox.sql.reader import OPENING, Reader
 from airflow_provider_arroyo.sandbox.sql.types import Type, from_sql
 
@@ -82,7 +82,7 @@ def read_create_table(text: Text, tokens: Sequence[Token]) -> CreateTable:
                 if not reader.ahead(")"):
                     reader.need(",", what="',' or ')'")
         elif reader.skip("AS"):
-            created.query = parse(text, reader.whole(reader.place, len(reader.tokens)))
+            created.query = parse_query(text, reader.whole(reader.place, len(reader.tokens)))
             break
         else:
             raise text.expected("end of statement", token)

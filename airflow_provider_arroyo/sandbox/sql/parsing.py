@@ -16,6 +16,9 @@ from airflow_provider_arroyo.sandbox.sql.diagnostics import Diagnostic, RefusedE
 #: How deep brackets may nest before Arroyo's parser gives up.
 MAX_DEPTH = 50
 
+_QUERY = "SELECT, VALUES, or a subquery in the query body"
+_CLAUSES = ("FROM", "WHERE", "GROUP", "HAVING", "UNION", "ORDER", "LIMIT")
+
 # A type of token that older versions of sqlglot lack.
 _SESSION = getattr(TokenType, "SESSION", TokenType.WINDOW)
 
@@ -135,6 +138,8 @@ def check_shape(text: Text, tokens: Sequence[Token]) -> None:
     :raises RefusedError: brackets nest too deep or do not close, or a comma hangs in the air.
     """
     depth = 0
+    # Elsewhere, these words may be names of columns.
+    starts_query = word(tokens[0]) != "CREATE"
     closing = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE}
     opening = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE}
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -147,8 +152,7 @@ def check_shape(text: Text, tokens: Sequence[Token]) -> None:
         elif token.token_type == TokenType.COMMA and (
             following is None
             or following.token_type in closing
-            or word(following).split(" ")[0]
-            in ("FROM", "WHERE", "GROUP", "HAVING", "UNION", "ORDER", "LIMIT")
+            or (starts_query and word(following).split(" ")[0] in _CLAUSES)
         ):
             raise text.expected("an expression", following)
 
@@ -236,6 +240,20 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression:
     return trees[0]  # type: ignore[no-any-return]  # the parser is untyped, see above
 
 
+def parse_query(text: Text, tokens: list[Token]) -> exp.Expression:
+    """Return the tree of a query.
+
+    :raises RefusedError: it is not SQL, or no query.
+    """
+    first = next((token for token in tokens if token.token_type != TokenType.L_PAREN), None)
+    if not tokens or first is None:
+        raise text.expected(_QUERY, None)
+    tree = parse(text, tokens)
+    if isinstance(tree, exp.Query | exp.Subquery | exp.Values | exp.Table | exp.Insert):
+        return tree
+    raise text.expected(_QUERY, first)
+
+
 def _refused(text: Text, tokens: Sequence[Token], token: Token | None, message: str) -> RefusedError:
     known = token is not None and any(token is candidate for candidate in tokens)
     failed = token if known else None
@@ -251,6 +269,11 @@ def _refused(text: Text, tokens: Sequence[Token], token: Token | None, message: 
     else:
         what = "an expression"
     return text.expected(what, failed)
+
+
+def no_rows(text: Text) -> RefusedError:
+    """Return the refusal of an INSERT that does not say what to insert."""
+    return text.expected(_QUERY, None)
 
 
 def span_of(node: exp.Expression | None) -> Span | None:

@@ -25,7 +25,9 @@ from airflow_provider_arroyo.sandbox.sql.parsing import (
     check_shape,
     check_start,
     identifier,
+    no_rows,
     parse,
+    parse_query,
     word,
 )
 from airflow_provider_arroyo.sandbox.sql.plan import Field, Later, Plan, sink_input
@@ -85,12 +87,10 @@ class Program:
         elif first == "INSERT":
             self._insert(parse(self.text, tokens))
         elif first in ("SELECT", "WITH", "VALUES", "FROM", "("):
-            tree = parse(self.text, tokens)
+            tree = parse_query(self.text, tokens)
             if isinstance(tree, exp.Insert):
                 self._insert(tree)
                 return
-            if first == "(" and not isinstance(tree, exp.Query | exp.Subquery | exp.Values | exp.Table):
-                raise self.text.expected("SELECT, VALUES, or a subquery in the query body", tokens[1])
             plan, later = self._planned(tree)
             self._writes.append(_Write(None, plan, later))
         elif first == "EXPLAIN":
@@ -215,6 +215,8 @@ class Program:
             columns = [identifier(column) for column in target.expressions]
             target = target.this
         query = tree.args.get("expression")
+        if query is None and not tree.args.get("default"):
+            raise no_rows(self.text)
         if not isinstance(target, exp.Table) or not isinstance(query, exp.Expression):
             raise UnjudgedError("the statement INSERT")
         clause = arg(tree, "with")

@@ -221,7 +221,7 @@ class Selection:
                 typed = self.resolver.seen.get(id(column))
                 if typed is None or not typed.columns:
                     continue
-                allowed = ", ".join(t.text for _, t in groups)
+                allowed = ", ".join(dict.fromkeys([t.text for _, t in groups] + self._aggregates(items)))
                 raise planning(
                     "Column in SELECT must be in GROUP BY or an aggregate function: While expanding wildcard, column "
                     f'"{typed.text}" must appear in the GROUP BY clause or must be part of an aggregate function, '
@@ -232,6 +232,10 @@ class Selection:
                     span=span_of(column.this),
                 )
             self._no_windows([call for call in self._calls(item, self._is_window) if not covered(call)])
+
+    def _aggregates(self, items: Sequence[exp.Expression]) -> list[str]:
+        found = [call for item in items for call in self._calls(item, self._is_aggregate)]
+        return [self.resolver.seen[id(call)].text for call in found if id(call) in self.resolver.seen]
 
     def _no_windows(self, items: Sequence[exp.Expression]) -> None:
         for item in items:

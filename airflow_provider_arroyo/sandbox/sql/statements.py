@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlglot import Token, TokenType, exp
 
-from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse
+from airflow_provider_arroyo.sandbox.sql.parsing import Text, parse_query
 from airflow_provider_arroyo.sandbox.sql.reader import Reader
 
 _BEFORE_OBJECTS = (
@@ -89,9 +89,7 @@ def read_create_view(text: Text, tokens: Sequence[Token]) -> CreateView:
             reader.need(",", what="',' or ')'")
     reader.need("AS")
     query = reader.whole(reader.place, len(reader.tokens))
-    if not query:
-        raise reader.expected("SELECT, VALUES, or a subquery in the query body")
-    return CreateView(name, tuple(columns), parse(text, query))
+    return CreateView(name, tuple(columns), parse_query(text, query))
 
 
 def read_set(text: Text, tokens: Sequence[Token]) -> tuple[str, exp.Expression]:
