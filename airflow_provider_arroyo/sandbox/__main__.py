@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="make ids and times repeat themselves from run to run")
     add("--allowed-restarts", type=int, default=20, help="tries of a failing job (default: %(default)s)")
     add("--database", default="sqlite", choices=("sqlite", "postgres"), help="how records are dated")
+    add("--pipelines", type=int, default=0, metavar="N", help="begin with so many running pipelines")
+    add("--data", type=Path, metavar="DIR", help="keep everything in this folder over a restart")
     add("--strict", action="store_true", help="refuse SQL that the sandbox cannot judge")
     add(
         "--fault",
@@ -83,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allowed_restarts=options.allowed_restarts,
             database=options.database,
             strict=options.strict,
+            pipelines=options.pipelines,
+            data=options.data,
         )
     except ValueError as error:
         parser.error(str(error))

@@ -65,6 +65,8 @@ class Engine:
         self.now = clock.now_micros()
         self.on_change: list[Callable[[Job, str], None]] = []
         """Called with the job and its former state after each change of state."""
+        self.on_touch: Callable[[str], None] | None = None
+        """Called with the id of the pipeline whenever anything of its job changes."""
         self._table = moves(flavour)
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._planned = 0
@@ -135,6 +137,8 @@ class Engine:
     def touch(self, job: Job) -> None:
         """Forget the answers that were made of the job."""
         self.changes += 1
+        if self.on_touch is not None:
+            self.on_touch(job.pipeline.id)
         job.rendered = None
         job.pipeline.rendered = None
 

@@ -17,7 +17,9 @@ from .clock import Clock, ManualClock, RealClock
 from .control import Control
 from .engine import Engine
 from .faults import Faults
+from .keeping import Keeper
 from .lifecycle import Flavour
+from .populate import populate
 from .request_log import RequestLog
 from .server import Server
 from .store import Database, Store
@@ -43,6 +45,8 @@ class ArroyoSandbox:
     :param allowed_restarts: how often a job may fail and be tried again, default 20 as on real servers.
     :param database: ``"sqlite"`` (default) or ``"postgres"``; see :class:`store.Store`.
     :param strict: refuse SQL that the sandbox cannot judge, instead of taking it; default False.
+    :param pipelines: how many running pipelines are there to begin with, default 0.
+    :param data: a folder in which everything is kept over a restart; None (default): nothing is.
     :param host: where to listen, default 127.0.0.1.
     :param port: default 0: a free one.
     :param tls_cert: file with the server's certificate; with it the sandbox speaks HTTPS.
@@ -64,6 +68,8 @@ class ArroyoSandbox:
         allowed_restarts: int = 20,
         database: str = "sqlite",
         strict: bool = False,
+        pipelines: int = 0,
+        data: Path | str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         tls_cert: Path | str | None = None,
@@ -83,6 +89,8 @@ class ArroyoSandbox:
             raise ValueError(f"port must be 0 to 65535, not {port!r}")
         if clock is not None and speed != 1.0:
             raise ValueError("speed is for the real clock: give speed or clock, not both")
+        if pipelines < 0:
+            raise ValueError(f"pipelines must not be below 0, not {pipelines!r}")
         if api_key == "":
             raise ValueError("api_key must not be empty; None asks for no key")
         if allowed_restarts < 0:
@@ -120,6 +128,14 @@ class ArroyoSandbox:
         self._server.control = Control(self._server, about=about, lock=self._lock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._keeper: Keeper | None = None
+        if data is not None:
+            self._keeper = Keeper(
+                Path(data), version=version, engine=self.engine, store=self.store, lock=self._lock
+            )
+            self._keeper.load()
+        if not self.store.pipelines:
+            populate(self._api, pipelines)
 
     # -- coming and going ---------------------------------------------------------------------------------
 
@@ -146,6 +162,8 @@ class ArroyoSandbox:
         except BaseException:
             self.close()
             raise
+        if self._keeper is not None:
+            self._keeper.start()
         return self
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -168,6 +186,8 @@ class ArroyoSandbox:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
+            if self._keeper is not None:
+                self._keeper.close()
 
     # -- using it -----------------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class Store:
         self._sequence += 1
         return self._sequence
 
+    def number_on_from(self, sequence: int) -> None:
+        """Give the next record a number above this one."""
+        self._sequence = max(self._sequence, sequence)
+
     def add(self, pipeline: Pipeline) -> None:
         """Keep a pipeline."""
         self.pipelines[pipeline.id] = pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -197,6 +198,8 @@ def _body(item: Exchange, text: str) -> Any:
 
 
 def _calls(replay: Replay) -> None:
+    replay.send(until="parallelism 0")
+    _begin_of_a_second(replay.target)
     replay.send(until="get")
     target = replay.target
     recorded = {item.note: item for item in replay._listed}
@@ -231,8 +234,9 @@ def _learn_jobs(replay: Replay, item: Exchange) -> None:
 
 
 def _begin_of_a_second(target: Target) -> None:
-    # Records of one second are listed in the order in which they were made.
-    target.wait(1 - target.now() % 1 + 0.02 if target.sandbox else 0.0)
+    # Records of one second are listed in the order in which they were made, and paged as one.
+    now = target.now() if target.sandbox else time.time()
+    target.wait(1 - now % 1 + 0.02)
 
 
 def _delete(replay: Replay) -> None:
