@@ -114,8 +114,9 @@ class Job:
     finish_time_micros: int | None = None
     tasks: int | None = None
     failure: FailureReason | None = None
-    scheduler_config: Mapping[str, Any] = field(default_factory=dict)
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    # Both may hold secrets, so they stay out of what is logged.
+    scheduler_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def is_terminal(self) -> bool:
