@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange, http_date
@@ -92,8 +93,17 @@ class _Judge:
         self._call = call
         self._answer = answer
         self._settings = settings
-        self._own_words = _error_text(answer)
-        self._words = settings.redact(answer.text if self._own_words is None else self._own_words).strip()
+
+    # Read only where an answer says no: one that says yes can be a list of megabytes, ten times a second.
+
+    @cached_property
+    def _own_words(self) -> str | None:
+        return _error_text(self._answer)
+
+    @cached_property
+    def _words(self) -> str:
+        own = self._own_words
+        return self._settings.redact(self._answer.text if own is None else own).strip()
 
     def exchange(self) -> Exchange[Any]:
         status = self._answer.status
