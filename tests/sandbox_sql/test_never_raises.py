@@ -153,11 +153,11 @@ def big(kind: str) -> str:
 )
 def test_a_megabyte_takes_seconds(kind: str) -> None:
     query = big(kind)
-    started = time.monotonic()
+    started = time.process_time()
     judgement = judge(query, arroyo_version="0.16")
-    took = time.monotonic() - started
+    took = time.process_time() - started
     check(judgement)
     assert (judgement.graph is None) == (kind in ("noise", "garbage"))
     assert len(query) > 900_000
-    # Generous, for a shared machine; it takes a few.
-    assert took < 60
+    # It took 5 at most where this was written; the bound is for slower machines.
+    assert took < 30

@@ -141,7 +141,7 @@ def test_all_column_options_and_types() -> None:
         "Total": "Float64",
         "orders.address[place][x]": "Int32",
         "c": "Utf8",
-        "Bracket(orders.tags, Int64(0))": "?",
+        "orders.tags[Int64(1)]": "Utf8",
         "price": "Decimal128(10, 2)",
         "n": "UInt32",
         "topic": "Utf8",

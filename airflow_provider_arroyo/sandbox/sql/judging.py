@@ -36,7 +36,8 @@ def judge(
     """Say what Arroyo would say of a query, without an Arroyo.
 
     Never raises for what stands in the query, in the tables or in the functions. What it cannot judge
-    it accepts, and lists. It does not look at the types of arguments of built-in functions.
+    it accepts, and lists. It does not look at the types of arguments of built-in functions. A query of
+    a megabyte may take some seconds, so call it in a thread where an event loop must go on.
 
     :param query: the SQL.
     :param arroyo_version: ``"0.15"`` or ``"0.16"``: whose words to use.

@@ -164,6 +164,8 @@ class Resolver:
             return Typed(node.sql(), Type(_INTERVAL), name=node.sql())
         if isinstance(node, exp.Dot):
             return self._dot(node, scope)
+        if isinstance(node, exp.Bracket):
+            return self._bracket(node, scope)
         if isinstance(node, exp.Subquery | exp.Select | exp.SetOperation):
             plan = self.subquery(node, scope)
             return Typed("(<subquery>)", plan.fields[0].type if plan.fields else None, name="(<subquery>)")
@@ -313,6 +315,20 @@ class Resolver:
         name = identifier(node.expression) if isinstance(node.expression, exp.Identifier) else ""
         text = f"{inner.text}[{name}]"
         return Typed(text, _nested(inner.type, [name]), None, inner.columns, text)
+
+    def _bracket(self, node: exp.Bracket, scope: Scope) -> Typed:
+        inner = self.resolve(node.this, scope)
+        columns = set(inner.columns)
+        shown = []
+        for index in node.expressions:
+            typed = self.resolve(index, scope)
+            columns |= typed.columns
+            # sqlglot counts from 0 where the query counts from 1.
+            plain = isinstance(index, exp.Literal) and not index.is_string and str(index.this).isdigit()
+            shown.append(f"Int64({int(str(index.this)[:18]) + 1})" if plain else typed.text)
+        text = short(f"{inner.text}[{', '.join(shown)}]")
+        item = inner.type.item if inner.type is not None else None
+        return Typed(text, item, None, frozenset(columns), text)
 
     def _other(self, node: exp.Expression, scope: Scope) -> Typed:
         columns: set[int] = set()
