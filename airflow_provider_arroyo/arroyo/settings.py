@@ -44,10 +44,10 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
+        if "@" in self.base_url or parts.query or parts.fragment:
+            raise ValueError("base_url must not hold credentials, a query or a fragment")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"base_url must be http(s)://host[:port][/path], got {self.base_url!r}")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("base_url must not hold credentials, a query or a fragment")
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):

@@ -104,6 +104,7 @@ class Server:
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
+        self.asked = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -187,6 +188,7 @@ class Server:
             body = b"" if step.unread else stream.read(int(headers.get("content-length", 0)))
             with self._lock:
                 self.requests.append(Request(line[0], line[1], headers, body))
+            self.asked.set()
             if step.data:
                 connection.sendall(step.data)
             if step.then == "hang":
