@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from . import orders
+from . import orders, running
 from .answers import render
 from .clock import ManualClock
+from .records import Pipeline
 
 if TYPE_CHECKING:
     from .server import Server
+
+
+_PAGE = Path(__file__).with_name("console.html")
+_SHOWN_PIPELINES = 200
+_SHOWN_REQUESTS = 12
+_SHOWN_CHECKPOINTS = 20
 
 
 class Control:
@@ -23,6 +33,7 @@ class Control:
         self._server = server
         self._about = about
         self._lock = lock
+        self._page = _PAGE.read_text("utf-8")
 
     async def answer(self, request: web.Request, path: str) -> web.Response:
         """Answer a request below ``/sandbox``."""
@@ -40,13 +51,17 @@ class Control:
         match method, parts:
             case "GET", []:
                 return self._about
+            case "GET", ["overview"]:
+                return self._overview()
+            case "GET", ["pipelines", pipeline_id]:
+                return self._pipeline(unquote(pipeline_id))
             case "GET", ["requests"]:
                 return self._requests(request)
             case "DELETE", ["requests"]:
                 server.log.clear()
                 return {"ok": True}
             case "GET", ["faults"]:
-                return {"kinds": list(orders.KINDS), "pending": server.faults.pending()}
+                return {"kinds": orders.choices(), "pending": server.faults.pending()}
             case "POST", ["faults"]:
                 return {"id": self._order(await _fields(request))}
             case "DELETE", ["faults"]:
@@ -63,9 +78,9 @@ class Control:
                 return self._advance(await _fields(request))
             case _:
                 raise LookupError(
-                    f"{method} /sandbox/{'/'.join(parts)}: there are GET /sandbox, GET and DELETE "
-                    "/sandbox/requests, GET, POST and DELETE /sandbox/faults, DELETE /sandbox/faults/{id}, "
-                    "POST /sandbox/let_go, POST /sandbox/advance"
+                    f"{method} /sandbox/{'/'.join(parts)}: there are GET /sandbox, GET /sandbox/overview, "
+                    "GET /sandbox/pipelines/{id}, GET and DELETE /sandbox/requests, GET, POST and DELETE "
+                    "/sandbox/faults, DELETE /sandbox/faults/{id}, POST /sandbox/let_go, POST /sandbox/advance"
                 )
 
     def _order(self, fields: dict[str, Any]) -> int:
@@ -105,10 +120,78 @@ class Control:
             ],
         }
 
-    def page(self, path: str) -> web.Response:
-        """Return a page of the console."""
-        text = f"<!doctype html><title>Arroyo sandbox</title><h1>Arroyo sandbox</h1><p>{len(path)}"
-        return web.Response(text=text, content_type="text/html")
+    def _overview(self) -> dict[str, Any]:
+        server = self._server
+        with self._lock:
+            server.engine.advance()
+            listed = server.store.listed()
+            shown = [_summary(pipeline) for pipeline in listed[:_SHOWN_PIPELINES]]
+        last = list(server.log)[-_SHOWN_REQUESTS:]
+        return {
+            "total": len(listed),
+            "pipelines": shown,
+            "requests": {
+                "total": server.log.total,
+                "last": [
+                    {
+                        "method": item.method,
+                        "path": item.path,
+                        "status": item.status,
+                        "time": item.time_micros,
+                    }
+                    for item in reversed(last)
+                ],
+            },
+        }
+
+    def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
+        server = self._server
+        with self._lock:
+            now = server.engine.advance()
+            pipeline = server.store.whole(pipeline_id)
+            if pipeline is None or (job := pipeline.job) is None:
+                raise LookupError(f"there is no pipeline with the id {pipeline_id}")
+            running.catch_up(job, now, server.engine.rng)
+            checkpoints = [
+                {**dataclasses.asdict(item), "done": item.finish <= now}
+                for item in reversed(job.checkpoints[-_SHOWN_CHECKPOINTS:])
+            ]
+            return {
+                **_summary(pipeline),
+                "query": pipeline.query,
+                "parallelism": job.wanted.parallelism,
+                "checkpoints": checkpoints,
+                "errors": job.errors[::-1][:_SHOWN_CHECKPOINTS],
+            }
+
+    def page(self) -> web.Response:
+        """Return the page of the console: the same for all paths, its script asks for what the path names."""
+        return web.Response(
+            text=self._page,
+            content_type="text/html",
+            headers={
+                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
+                "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
+            },
+        )
+
+
+def _summary(pipeline: Pipeline) -> dict[str, Any]:
+    job = pipeline.job
+    if job is None:
+        raise LookupError(f"the record {pipeline.id!r} is half-made")
+    return {
+        "id": pipeline.id,
+        "name": pipeline.name,
+        "job": {
+            "id": job.id,
+            "state": job.state,
+            "run_id": job.run_id,
+            "running_desired": job.wanted.stop == "none",
+            "since": job.entered or job.created_at,
+            "failure": job.failure,
+        },
+    }
 
 
 async def _fields(request: web.Request) -> dict[str, Any]:

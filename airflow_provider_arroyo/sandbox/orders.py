@@ -303,6 +303,28 @@ def parse(fields: Mapping[str, Any]) -> Order:
     return order
 
 
+def choices() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what can be ordered: by kind, the fields with their defaults and what they take."""
+    listed: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, order_class in KINDS.items():
+        hints = get_type_hints(order_class)
+        listed[kind] = {
+            item.name: {
+                "default": item.default,
+                "choices": _choices(hints[item.name]),
+            }
+            for item in dataclasses.fields(order_class)
+            if not item.metadata.get("given")
+        }
+    return listed
+
+
+def _choices(hint: Any) -> list[str] | None:
+    if hint is bool:
+        return ["false", "true"]
+    return list(get_args(hint)) if get_origin(hint) is Literal else None
+
+
 def describe(order: Order) -> dict[str, Any]:
     """Return an order as a mapping, with its kind."""
     return {"kind": order.kind, **dataclasses.asdict(order)}

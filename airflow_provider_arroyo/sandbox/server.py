@@ -59,6 +59,7 @@ class Server:
     ) -> None:
         self._api = api
         self.engine = api.engine
+        self.store = api.store
         self._routes = Routes(api)
         self.log = log
         self._lock = lock
@@ -192,7 +193,7 @@ class Server:
         if self._expected is not None and not self._has_key(request):
             answer = web.Response(status=401)
         elif not is_api:
-            answer = self._page(request, path)
+            answer = self._page(request)
         elif body is None:
             answer = _response(_TOO_LARGE)
         else:
@@ -225,10 +226,10 @@ class Server:
         except (RefusedError, BadQueryError) as refused:
             return refused.answer
 
-    def _page(self, request: web.Request, path: str) -> web.Response:
+    def _page(self, request: web.Request) -> web.Response:
         if self.control is None or request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"allow": "GET,HEAD"})
-        return self.control.page(path)
+        return self.control.page()
 
     async def _body(self, request: web.Request) -> bytes | None:
         """Return the body; None where it is larger than a real server takes."""

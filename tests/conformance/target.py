@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import requests
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 
 API = "/api/v1"
+CONSOLE_PAGE = "/pipelines/pl_x"
+"""The one recorded path that is not the API's."""
 
 
 class NoServerError(Exception):
@@ -57,7 +60,7 @@ class Target:
         elif body is not None:
             data = _as_recorded(body)
             headers["content-type"] = "application/json"
-        full = path if path.startswith(("/api", "/pipelines/pl_x")) else f"{API}{path}"
+        full = path if path.startswith("/api") or path == CONSOLE_PAGE else f"{API}{path}"
         # Compression is the transport's: the recordings were made without it.
         headers["accept-encoding"] = "identity"
         answer = self.session.request(method, f"{self.url}{full}", data=data, headers=headers, timeout=30)
@@ -146,8 +149,6 @@ def _ended(jobs: requests.Response) -> bool:
 
 
 def _as_recorded(body: Any) -> bytes:
-    import json
-
     return json.dumps(body).encode()
 
 

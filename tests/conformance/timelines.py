@@ -251,7 +251,8 @@ def _aligned(recorded: list[Seen], current: list[Seen]) -> list[tuple[Seen, Seen
         row = rows[index]
         if index == len(rows) - 1:
             return False
-        if row.lasted <= SHORT_MS:
+        # A glance can come before the first look.
+        if row.lasted <= SHORT_MS or (index == 0 and row.state == "Created"):
             return True
         return index > 0 and row.lasted <= GLANCE_MS and _only_desired(rows[index - 1], row)
 

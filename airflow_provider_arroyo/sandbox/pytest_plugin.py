@@ -1,0 +1,42 @@
+"""The fixture ``arroyo_sandbox`` for people's own tests; pytest finds it where this package is installed.
+
+It costs a test run that does not use it nothing: what a sandbox needs is imported when one is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "arroyo_sandbox(**options): how the fixture arroyo_sandbox starts its sandbox: the arguments of "
+        "ArroyoSandbox, and conn_id, the Airflow connection that leads to it (default arroyo_default)",
+    )
+
+
+@pytest.fixture
+def arroyo_sandbox(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ArroyoSandbox]:
+    """An Arroyo API for one test, and an Airflow connection that leads to it.
+
+    The marker ``arroyo_sandbox`` takes the arguments of :class:`ArroyoSandbox`, and ``conn_id``, the name of
+    the connection, default ``arroyo_default``.
+    """
+    from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+    marker = request.node.get_closest_marker("arroyo_sandbox")
+    options = dict(marker.kwargs) if marker is not None else {}
+    connection = options.pop("conn_id", "arroyo_default")
+    with ArroyoSandbox(**options) as sandbox:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
+        yield sandbox

@@ -1,0 +1,289 @@
+"""The calls beyond what the recordings show, and the promises of the contract."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.sandbox.support import IMPULSE, Caller, bounded
+
+
+def test_half_made_records_hold_their_id_until_deleted(sandbox: ArroyoSandbox, call: Caller) -> None:
+    body = {"name": "x", "query": IMPULSE, "parallelism": 1, "checkpoint_interval_micros": 5}
+    if sandbox.arroyo_version == "0.15":
+        refused = call("PUT", "/pipelines/mine", body)
+        assert (refused.status_code, refused.content) == (405, b"")
+        assert refused.headers["allow"] == "PATCH,GET,HEAD,DELETE"
+        assert "content-type" not in refused.headers
+        assert call("POST", "/pipelines", body).status_code == 400
+        assert call("GET", "/pipelines").json()["data"] == []
+        return
+    assert call("PUT", "/pipelines/mine", body).status_code == 400
+    good = body | {"checkpoint_interval_micros": 1_000_000}
+    for method, path, status in (
+        ("GET", "/pipelines/mine", 404),
+        ("GET", "/pipelines/mine/jobs", 404),
+        ("PATCH", "/pipelines/mine", 404),
+        ("POST", "/pipelines/mine/restart", 400),
+        ("PUT", "/pipelines/mine", 400),
+        ("DELETE", "/pipelines/mine", 200),
+        ("DELETE", "/pipelines/mine", 404),
+        ("PUT", "/pipelines/mine", 200),
+    ):
+        sent = good if method == "PUT" else {}
+        assert call(method, path, sent).status_code == status, (method, path)
+
+
+def test_a_body_over_two_megabytes_is_refused_whole(call: Caller) -> None:
+    body = {"name": "x", "query": f"-- {'x' * 2_097_152}\n{IMPULSE}", "parallelism": 1}
+    answer = call("POST", "/pipelines", body)
+    assert answer.status_code == 413
+    assert answer.json() == {"error": "Failed to buffer the request body: length limit exceeded"}
+    body["query"] = f"-- {'x' * 2_000_000}\n{IMPULSE}"
+    assert call("POST", "/pipelines", body).status_code == 200
+
+
+def test_names_and_comments_come_back_unharmed(call: Caller) -> None:
+    name = "ü\n<b>&\"'\\ \u2028 " + "n" * 5000
+    query = f"-- ключ: \"a\" 'b' <c>\n{IMPULSE}"
+    pipeline_id = call.create(name, query)
+    pipeline = call("GET", f"/pipelines/{pipeline_id}").json()
+    assert (pipeline["name"], pipeline["query"]) == (name, query)
+
+
+def test_pages_follow_the_date_and_skip_what_shares_its_second(sandbox: ArroyoSandbox, call: Caller) -> None:
+    made = []
+    for _ in range(3):
+        made.append(call.create())
+        sandbox.advance(1)
+    first = call("GET", "/pipelines?limit=2").json()
+    assert [item["id"] for item in first["data"]] == [made[2], made[1]]
+    assert first["hasMore"]
+    rest = call("GET", f"/pipelines?limit=2&starting_after={made[1]}").json()
+    assert [item["id"] for item in rest["data"]] == [made[0]]
+    assert not rest["hasMore"]
+    twin = [call.create(), call.create()]
+    assert call("GET", f"/pipelines?starting_after={twin[0]}").json()["data"][0]["id"] == made[2]
+
+
+def test_parallelism_zero_stands_in_scheduling_and_can_be_stopped(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    pipeline_id = call.create(parallelism=0)
+    sandbox.advance(3600)
+    assert call.job(pipeline_id)["state"] == "Scheduling"
+    assert call.job(pipeline_id)["tasks"] is None
+    call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "immediate"})
+    sandbox.advance(2)
+    assert call.job(pipeline_id)["state"] == "Stopped"
+
+
+def test_a_bounded_source_goes_on_where_its_checkpoint_left_it(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create(query=bounded(10, 100))
+    sandbox.advance(6)
+    call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "checkpoint"})
+    sandbox.advance(2)
+    assert call.job(pipeline_id)["state"] == "Stopped"
+    call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "none"})
+    sandbox.advance(4)
+    assert call.job(pipeline_id)["state"] == "Running"
+    sandbox.advance(2)
+    assert call.job(pipeline_id)["state"] == "Finished"
+
+
+def test_a_preview_stops_by_itself_after_a_minute(sandbox: ArroyoSandbox, call: Caller) -> None:
+    answer = call("POST", "/pipelines/preview", {"query": "SELECT 1 AS one;"})
+    query = "CREATE TABLE impulse WITH (connector='impulse', event_rate='10'); SELECT counter FROM impulse;"
+    answer = call("POST", "/pipelines/preview", {"query": query})
+    pipeline_id = answer.json()["id"]
+    sandbox.advance(59)
+    assert call.job(pipeline_id)["state"] == "Running"
+    sandbox.advance(3)
+    job = call.job(pipeline_id)
+    assert (job["state"], job["running_desired"]) == ("Stopped", True)
+    sandbox.advance(60)
+    assert call.job(pipeline_id)["state"] == "Stopped"
+
+
+def test_output_is_refused_before_the_preview_runs(sandbox: ArroyoSandbox, call: Caller) -> None:
+    query = "CREATE TABLE impulse WITH (connector='impulse', event_rate='10'); SELECT counter FROM impulse;"
+    pipeline_id = call("POST", "/pipelines/preview", {"query": query}).json()["id"]
+    job_id = call.job(pipeline_id)["id"]
+    early = call("GET", f"/pipelines/{pipeline_id}/jobs/{job_id}/output")
+    assert (early.status_code, early.json()) == (400, {"error": f"Job {job_id} does not exist"})
+    sandbox.advance(100)
+    late = call("GET", f"/pipelines/{pipeline_id}/jobs/{job_id}/output")
+    assert (late.status_code, late.json()) == (400, {"error": "Job must be running to read output"})
+
+
+def test_metrics_follow_the_rate_and_stay_after_the_stop(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create(query=bounded(500, 10_000_000), parallelism=2)
+    sandbox.advance(1)
+    path = f"/pipelines/{pipeline_id}/jobs/{call.job(pipeline_id)['id']}/operator_metric_groups"
+    assert all(
+        not group["subtasks"] for node in call("GET", path).json()["data"] for group in node["metric_groups"]
+    )
+    sandbox.advance(20)
+    first, last = sent(call("GET", path).json()), None
+    assert len(first) == 2
+    assert all(value == pytest.approx(250, rel=0.01) for series in first for value in series)
+    call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "immediate"})
+    sandbox.advance(5)
+    last = sent(call("GET", path).json())
+    sandbox.advance(600)
+    assert sent(call("GET", path).json()) == last
+    assert all(value > 0 for series in last for value in series)
+
+
+def sent(answer: dict[str, Any]) -> list[list[float]]:
+    """The messages that the source's subtasks sent, sample by sample."""
+    source = next(node for node in answer["data"] if node["node_id"] == 0)
+    group = next(item for item in source["metric_groups"] if item["name"] == "messages_sent")
+    return [[metric["value"] for metric in subtask["metrics"]] for subtask in group["subtasks"]]
+
+
+def test_a_static_key_guards_everything_but_the_sandbox_itself() -> None:
+    with ArroyoSandbox(api_key="sekrit", clock=ManualClock()) as sandbox:
+        for path in ("/", "/pipelines/x", "/api/v1/jobs", "/api/nope"):
+            answer = requests.get(sandbox.url + path, timeout=10)
+            assert (answer.status_code, answer.content) == (401, b""), path
+        headers = {"authorization": "Bearer sekrit"}
+        assert requests.get(f"{sandbox.url}/api/v1/jobs", headers=headers, timeout=10).json() == {"data": []}
+        assert "password" not in sandbox.airflow_connection_uri()
+        assert ":sekrit@" in sandbox.airflow_connection_uri()
+
+
+def test_the_date_header_is_the_sandboxs_clock() -> None:
+    with ArroyoSandbox(clock=ManualClock(start_seconds=1_700_000_000)) as sandbox:
+        sandbox.advance(3600)
+        answer = requests.get(f"{sandbox.url}/api/v1/ping", timeout=10)
+        assert answer.headers["date"] == "Tue, 14 Nov 2023 23:13:20 GMT"
+        sandbox.faults.clock_skew(-86400)
+        answer = requests.get(f"{sandbox.url}/api/v1/ping", timeout=10)
+        assert answer.headers["date"] == "Mon, 13 Nov 2023 23:13:20 GMT"
+
+
+@pytest.mark.parametrize(
+    "body, content_type, status, words",
+    [
+        (b"{}", "text/plain", 415, "Expected request with `Content-Type: application/json`"),
+        (b'{"name": "x",}', "application/json", 400, "trailing comma at line 1 column 14"),
+        (b'{"name": "x"\n "query"', "application/json", 400, "expected `,` or `}` at line 2 column 2"),
+        (b"[]", "application/json", 422, "invalid type: sequence, expected struct PipelinePost"),
+        (b'{"name": "x", "query": "", "parallelism": 1.5}', "application/json", 422, "floating point `1.5`"),
+        (b'{"name": null}', "application/json", 422, "name: invalid type: null, expected a string"),
+        (gzip.compress(b"{}"), "application/json", 400, "invalid unicode code point"),
+    ],
+)
+def test_bodies_are_refused_in_the_words_of_arroyos_json_library(
+    sandbox: ArroyoSandbox, body: bytes, content_type: str, status: int, words: str
+) -> None:
+    url = f"{sandbox.url}/api/v1/pipelines"
+    answer = requests.post(url, data=body, headers={"content-type": content_type}, timeout=10)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
+def test_worker_mode_replaces_the_job_of_a_restart_without_state() -> None:
+    with (
+        ArroyoSandbox(job_controller="worker", clock=ManualClock()) as sandbox,
+        requests.Session() as session,
+    ):
+        call = Caller(session, sandbox.url)
+        pipeline_id = call.create()
+        sandbox.advance(2)
+        before = call.job(pipeline_id)
+        refused = call("POST", f"/pipelines/{pipeline_id}/restart", {"ignore_state": True})
+        assert refused.status_code == 409
+        call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "checkpoint"})
+        sandbox.advance(2)
+        assert call("POST", f"/pipelines/{pipeline_id}/restart", {"ignore_state": True}).status_code == 200
+        after = call.job(pipeline_id)
+        assert after["id"] != before["id"]
+        assert (after["state"], after["run_id"], after["running_desired"]) == ("Created", 0, True)
+        assert [job["id"] for job in call("GET", "/jobs").json()["data"]] == [after["id"]]
+        sandbox.advance(2)
+        assert call.job(pipeline_id)["state"] == "Running"
+
+
+def test_connection_tables_count_their_consumers(call: Caller) -> None:
+    table = {"name": "ticks", "connector": "impulse", "config": {"event_rate": 5}}
+    made = call("POST", "/connection_tables", table).json()
+    query = "CREATE TABLE s (n BIGINT) WITH (connector='blackhole'); INSERT INTO s SELECT counter FROM ticks;"
+    call.create(query=query)
+    assert call("GET", "/connection_tables").json()["data"][0]["consumers"] == 1
+    assert call("DELETE", f"/connection_tables/{made['id']}").status_code == 200
+    gone = call("POST", "/pipelines/validate_query", {"query": query}).json()
+    assert gone["graph"] is None
+    assert gone["errors"]
+
+
+def test_udfs_are_kept_and_known_to_queries(call: Caller) -> None:
+    definition = "use arroyo_udf_plugin::udf;\n#[udf]\nfn twice(x: i64) -> i64 { x * 2 }"
+    made = call("POST", "/udfs", {"prefix": "/udfs", "definition": definition, "language": "rust"}).json()
+    assert made["name"] == "twice"
+    assert call("POST", "/udfs/validate", {"definition": definition}).json() == {
+        "udf_name": "twice",
+        "errors": [],
+    }
+    query = IMPULSE.replace("BIGINT UNSIGNED", "BIGINT").replace("SELECT counter", "SELECT twice(counter)")
+    assert call("POST", "/pipelines/validate_query", {"query": query}).json()["errors"] == []
+    assert call("DELETE", f"/udfs/{made['id']}").status_code == 200
+    assert call("POST", "/pipelines/validate_query", {"query": query}).json()["errors"] != []
+
+
+def test_the_console_is_one_page_that_needs_nothing_else(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create("</script><b>")
+    sandbox.advance(2)
+    for path in ("/", f"/pipelines/{pipeline_id}"):
+        page = requests.get(sandbox.url + path, timeout=10)
+        assert page.status_code == 200
+        assert "Arroyo sandbox" in page.text
+        assert "http://" not in page.text
+        assert "https://" not in page.text
+    shown = requests.get(f"{sandbox.url}/sandbox/overview", timeout=10).json()
+    assert shown["pipelines"][0]["job"]["state"] == "Running"
+    one = requests.get(f"{sandbox.url}/sandbox/pipelines/{pipeline_id}", timeout=10).json()
+    assert one["name"] == "</script><b>"
+    assert requests.get(f"{sandbox.url}/sandbox/nope", timeout=10).status_code == 404
+
+
+def test_the_log_counts_requests_with_their_headers_and_bodies(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create()
+    call("GET", "/jobs", headers={"X-Trace": "7"})
+    assert (
+        sandbox.requests.count("post", "*/pipelines")
+        == 0 + sandbox.requests.count("POST", "*/pipelines")
+        == 1
+    )
+    (seen,) = sandbox.requests.find("GET", "*/jobs")
+    assert (seen.headers["x-trace"], seen.status) == ("7", 200)
+    (made,) = sandbox.requests.find("POST")
+    assert made.json["query"] == IMPULSE
+    assert pipeline_id
+    sandbox.requests.clear()
+    assert (len(sandbox.requests), sandbox.requests.total) == (0, 0)
+
+
+def test_seeded_runs_repeat_themselves() -> None:
+    stories = []
+    for _ in range(2):
+        with (
+            ArroyoSandbox(clock=ManualClock(start_seconds=1_700_000_000), seed=5) as sandbox,
+            requests.Session() as session,
+        ):
+            call = Caller(session, sandbox.url)
+            sandbox.faults.flap("*", runs=2, every=0.3)
+            pipeline_id = call.create()
+            story = []
+            for _ in range(60):
+                sandbox.advance(0.1)
+                story.append(json.dumps(call.job(pipeline_id)))
+            stories.append(story)
+    assert stories[0] == stories[1]
+    assert json.loads(stories[0][-1])["run_id"] == 3

@@ -1,0 +1,68 @@
+"""The fixture that people's own tests get."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+PLUGIN = "airflow_provider_arroyo.sandbox.pytest_plugin"
+
+
+def run_pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """Run a test file of somebody else's, with the plugin."""
+    (folder / "test_theirs.py").write_text(textwrap.dedent(test))
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider"]
+    command += [] if plugin_is_installed() else ["-p", PLUGIN]
+    return subprocess.run(
+        [*command, "--rootdir", str(folder), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def plugin_is_installed() -> bool:
+    """Whether pytest finds the plugin by itself."""
+    from importlib.metadata import entry_points
+
+    return any(item.value == PLUGIN for item in entry_points(group="pytest11"))
+
+
+def test_the_fixture_gives_a_sandbox_and_a_connection(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+        import os
+        import pytest
+        import requests
+
+        def test_default(arroyo_sandbox):
+            assert requests.get(f"{arroyo_sandbox.url}/api/v1/ping").json() == "Pong"
+            assert os.environ["AIRFLOW_CONN_ARROYO_DEFAULT"] == arroyo_sandbox.airflow_connection_uri()
+            assert arroyo_sandbox.requests.count("GET", "*/ping") == 1
+
+        @pytest.mark.arroyo_sandbox(arroyo_version="0.15", api_key="k", conn_id="mine")
+        def test_marked(arroyo_sandbox):
+            assert arroyo_sandbox.arroyo_version == "0.15"
+            assert requests.get(f"{arroyo_sandbox.url}/api/v1/ping").status_code == 401
+            assert ":k@" in os.environ["AIRFLOW_CONN_MINE"]
+            assert "AIRFLOW_CONN_ARROYO_DEFAULT" not in os.environ
+        """,
+    )
+    assert "2 passed" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("heavy", ["aiohttp", "sqlglot", "airflow", "requests", "sqlite3"])
+def test_the_plugin_imports_nothing_heavy(heavy: str) -> None:
+    code = f"import {PLUGIN}, sys; sys.exit({heavy!r} in sys.modules)"
+    # pytest itself may import what it likes.
+    bare = subprocess.run(
+        [sys.executable, "-c", f"import pytest, sys; sys.exit({heavy!r} in sys.modules)"], check=False
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False)
+    assert result.returncode == bare.returncode
