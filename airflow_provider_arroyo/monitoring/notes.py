@@ -37,9 +37,9 @@ def log_notes(log: Any, notes: Iterable[Note]) -> None:
 def duration(seconds: float) -> str:
     """Return a length of time as people read it: ``0.26 s``, ``12.4 s``, ``3 min 5 s``, ``2 h 10 min``."""
     seconds = max(0.0, seconds)
-    if seconds < 1:
+    if round(seconds, 2) < 1:
         return f"{seconds:.2f} s"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

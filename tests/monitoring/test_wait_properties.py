@@ -78,7 +78,11 @@ ERRORS: list[ArroyoError] = [
 jobs = st.builds(
     Job,
     id=st.sampled_from(["job_a", "job_a", "job_a", "job_b"]),
-    state=st.sampled_from([*JobState, "Running", "Running", "Running", "Failed", "Stopped", "Hibernating"]),
+    state=st.one_of(
+        st.just("Running"),
+        st.just("Running"),
+        st.sampled_from([*map(str, JobState), "Failed", "Stopped", "Hibernating"]),
+    ),
     run_id=st.integers(0, 3),
     running_desired=st.sampled_from([True, True, True, False]),
     failure=st.sampled_from([None, None, FailureReason("no such file", "user"), FailureReason("too often")]),
@@ -86,18 +90,20 @@ jobs = st.builds(
     scheduler_config=st.just({"token": SECRET}),
 )
 
+short_steps = st.sampled_from([0.5, 0.0, 0.02, 0.1, 1.0, 2.0, 5.0])
 steps = st.one_of(
-    st.sampled_from([0.0, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0]),
+    short_steps,
+    short_steps,
+    short_steps,
     st.floats(0, 20, allow_nan=False),
-    st.sampled_from([60.0, 301.0, 700.0]),
-    st.sampled_from([-0.05, -3.0, -400.0]),
+    st.sampled_from([60.0, 301.0, 700.0, -0.05, -3.0, -400.0]),
 )
 forward_steps = steps.filter(lambda seconds: seconds >= 0)
 
 
 def histories(moves: st.SearchStrategy[float] = steps) -> st.SearchStrategy[list[Event]]:
     """Histories of a few things that are shown again and again, so that states last and come back."""
-    kinds = st.sampled_from(["look"] * 9 + ["outage", "outage", "error", "none", "time"])
+    kinds = st.sampled_from(["look"] * 18 + ["outage", "outage", "outage", "error", "none", "time"])
     return st.builds(
         _history,
         st.lists(jobs, min_size=1, max_size=3),
@@ -133,18 +139,17 @@ plans = st.builds(
     pipeline_id=st.just("pl_1"),
     targets=st.one_of(
         st.just(frozenset({"Running"})),
+        st.just(frozenset({"Running"})),
         st.just(frozenset(TERMINAL)),
         st.frozensets(st.sampled_from([state.value for state in JobState]), min_size=1, max_size=3),
     ),
-    deadline=st.sampled_from([START, START + 3, START + 30, START + 900, START + 90_000]),
-    stable_for=st.sampled_from(
-        [timedelta(0), timedelta(seconds=0.5), timedelta(seconds=2), timedelta(minutes=1)]
-    ),
+    deadline=st.sampled_from([START + seconds for seconds in (*[90_000] * 9, 900, 30, 3, 0)]),
+    stable_for=st.sampled_from([timedelta(seconds=seconds) for seconds in (2, 2, 0.5, 0, 60)]),
     finished_is_success=st.booleans(),
     stopped_is_final=st.booleans(),
     baseline=baselines,
-    outage_tolerance=st.sampled_from([timedelta(0), timedelta(seconds=3), timedelta(minutes=10)]),
-    stale_grace=st.sampled_from([timedelta(0), timedelta(seconds=5)]),
+    outage_tolerance=st.sampled_from([timedelta(seconds=seconds) for seconds in (600, 600, 600, 3, 0)]),
+    stale_grace=st.sampled_from([timedelta(seconds=5), timedelta(seconds=5), timedelta(0)]),
     heartbeat=st.sampled_from([timedelta(seconds=1), timedelta(minutes=5)]),
 )
 
