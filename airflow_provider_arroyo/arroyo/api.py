@@ -6,26 +6,41 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
 
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange, Repeat
+from airflow_provider_arroyo.arroyo.call_parts import (
+    COMPILE_TIMEOUT_SECONDS,
+    delete,
+    escaped,
+    filled,
+    get,
+    paging,
+)
+from airflow_provider_arroyo.arroyo.catalog_api import (
+    create_connection_profile,
+    create_connection_table,
+    create_udf,
+    delete_connection_profile,
+    delete_connection_table,
+    delete_udf,
+    list_connection_profiles,
+    list_connection_tables,
+    list_connectors,
+    list_udfs,
+    validate_udf,
+)
 from airflow_provider_arroyo.arroyo.details import (
     Checkpoint,
-    ConnectionProfile,
-    ConnectionTable,
-    Connector,
-    GlobalUdf,
     JobError,
     OperatorCheckpoint,
     OperatorMetrics,
     OutputBatch,
     Page,
     QueryValidation,
-    UdfValidation,
 )
 from airflow_provider_arroyo.arroyo.models import Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.arroyo.output import batches_in
-from airflow_provider_arroyo.arroyo.reading import many, nothing, one, page, pong
+from airflow_provider_arroyo.arroyo.reading import many, one, page, pong
 from airflow_provider_arroyo.arroyo.spec import (
     PipelineSpec,
     check_checkpoint_interval,
@@ -34,10 +49,42 @@ from airflow_provider_arroyo.arroyo.spec import (
     check_text_map,
 )
 
-__all__ = ["Answer", "Call", "Exchange", "Repeat"]
-
-COMPILE_TIMEOUT_SECONDS = 300.0
-"""How long a call may take that makes the server compile a UDF; over 30 s is usual."""
+__all__ = [
+    "Answer",
+    "Call",
+    "Exchange",
+    "HasId",
+    "Repeat",
+    "checkpoints",
+    "create_connection_profile",
+    "create_connection_table",
+    "create_pipeline",
+    "create_udf",
+    "delete_connection_profile",
+    "delete_connection_table",
+    "delete_pipeline",
+    "delete_udf",
+    "get_pipeline",
+    "job_errors",
+    "list_connection_profiles",
+    "list_connection_tables",
+    "list_connectors",
+    "list_jobs",
+    "list_pipelines",
+    "list_udfs",
+    "metrics",
+    "next_page",
+    "operator_checkpoints",
+    "output",
+    "patch_pipeline",
+    "ping",
+    "pipeline_jobs",
+    "preview",
+    "put_pipeline",
+    "restart_pipeline",
+    "validate_query",
+    "validate_udf",
+]
 
 
 class HasId(Protocol):
@@ -57,7 +104,7 @@ Item = TypeVar("Item", bound=HasId)
 
 def ping() -> Call[None]:
     """Ask whether Arroyo is there and accepts the key."""
-    return _get("/ping", pong)
+    return get("/ping", pong)
 
 
 # -- pipelines -----------------------------------------------------------------------------------------------------
@@ -73,7 +120,7 @@ def validate_query(query: str, *, udfs: Iterable[Udf] = ()) -> Call[QueryValidat
         method="POST",
         path="/pipelines/validate_query",
         read=one(QueryValidation.from_api),
-        body=_filled(query=query, udfs=_udfs(udfs)),
+        body=filled(query=query, udfs=_udfs(udfs)),
         changes=False,
         carries_sql=True,
     )
@@ -130,7 +177,7 @@ def preview(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False)
         method="POST",
         path="/pipelines/preview",
         read=one(Pipeline.from_api),
-        body=_filled(
+        body=filled(
             query=check_text(query, "query"), udfs=functions, enable_sinks=True if enable_sinks else None
         ),
         repeat=Repeat.UNSENT_ONLY,
@@ -145,12 +192,12 @@ def list_pipelines(*, limit: int | None = None, starting_after: str | None = Non
     :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
     :param starting_after: id of the last pipeline of the page before.
     """
-    return _get("/pipelines", page(Pipeline.from_api), params=_paging(limit, starting_after))
+    return get("/pipelines", page(Pipeline.from_api), params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Call[Pipeline]:
     """Ask for one pipeline."""
-    return _get(_pipeline_path(pipeline_id), one(Pipeline.from_api), subject=f"pipeline {pipeline_id!r}")
+    return get(_pipeline_path(pipeline_id), one(Pipeline.from_api), subject=f"pipeline {pipeline_id!r}")
 
 
 def patch_pipeline(
@@ -174,7 +221,7 @@ def patch_pipeline(
     """
     if stop is not None and stop not in list(StopMode):
         raise ValueError(f"stop must be one of {', '.join(StopMode)}, got {stop!r}")
-    body = _filled(
+    body = filled(
         stop=None if stop is None else str(StopMode(stop)),
         parallelism=None if parallelism is None else check_parallelism(parallelism),
         checkpoint_interval_micros=_micros(checkpoint_interval),
@@ -202,7 +249,7 @@ def restart_pipeline(pipeline_id: str, *, force: bool = False, ignore_state: boo
         path=f"{_pipeline_path(pipeline_id)}/restart",
         read=one(Pipeline.from_api),
         # An empty object where nothing is asked: Arroyo refuses a call without a body.
-        body=_filled(force=True if force else None, ignore_state=True if ignore_state else None),
+        body=filled(force=True if force else None, ignore_state=True if ignore_state else None),
         repeat=Repeat.UNSENT_ONLY,
         subject=f"pipeline {pipeline_id!r}",
     )
@@ -210,7 +257,7 @@ def restart_pipeline(pipeline_id: str, *, force: bool = False, ignore_state: boo
 
 def delete_pipeline(pipeline_id: str) -> Call[None]:
     """Delete a pipeline that is Stopped, Finished or Failed; others are refused."""
-    return _delete(_pipeline_path(pipeline_id), subject=f"pipeline {pipeline_id!r}")
+    return delete(_pipeline_path(pipeline_id), subject=f"pipeline {pipeline_id!r}")
 
 
 # -- jobs ----------------------------------------------------------------------------------------------------------
@@ -218,14 +265,12 @@ def delete_pipeline(pipeline_id: str) -> Call[None]:
 
 def pipeline_jobs(pipeline_id: str) -> Call[tuple[Job, ...]]:
     """Ask for the jobs of a pipeline, newest first; in practice there is one."""
-    return _get(
-        f"{_pipeline_path(pipeline_id)}/jobs", many(Job.from_api), subject=f"pipeline {pipeline_id!r}"
-    )
+    return get(f"{_pipeline_path(pipeline_id)}/jobs", many(Job.from_api), subject=f"pipeline {pipeline_id!r}")
 
 
 def list_jobs() -> Call[tuple[Job, ...]]:
     """Ask for every job of the server, finished and stopped ones included, previews not."""
-    return _get("/jobs", many(Job.from_api))
+    return get("/jobs", many(Job.from_api))
 
 
 def job_errors(
@@ -238,7 +283,7 @@ def job_errors(
     :param starting_after: id of the last error of the page before.
     """
     return _of_job(
-        pipeline_id, job_id, "errors", page(JobError.from_api), params=_paging(limit, starting_after)
+        pipeline_id, job_id, "errors", page(JobError.from_api), params=paging(limit, starting_after)
     )
 
 
@@ -267,152 +312,6 @@ def output(pipeline_id: str, job_id: str) -> Call[tuple[OutputBatch, ...]]:
     return _of_job(pipeline_id, job_id, "output", batches_in)
 
 
-# -- user-defined functions of the whole server --------------------------------------------------------------------
-
-
-def list_udfs() -> Call[tuple[GlobalUdf, ...]]:
-    """Ask for the functions that every pipeline may use."""
-    return _get("/udfs", many(GlobalUdf.from_api))
-
-
-def create_udf(
-    *, prefix: str, definition: str, language: str | None = None, description: str | None = None
-) -> Call[GlobalUdf]:
-    """Make a function for every pipeline. One in Rust is compiled meanwhile, which takes over half a minute.
-
-    :param prefix: folder under which the console shows it, such as ``/``.
-    :param definition: its source.
-    :param language: ``rust`` or ``python``; None leaves it to the server, which takes it for Rust.
-    :param description: shown in the console.
-    """
-    return Call(
-        method="POST",
-        path="/udfs",
-        read=one(GlobalUdf.from_api),
-        body=_filled(
-            prefix=prefix,
-            definition=check_text(definition, "definition"),
-            language=language,
-            description=description,
-        ),
-        repeat=Repeat.UNSENT_ONLY,
-        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS,
-    )
-
-
-def validate_udf(definition: str, *, language: str | None = None) -> Call[UdfValidation]:
-    """Ask what Arroyo makes of a function.
-
-    :param definition: its source.
-    :param language: ``rust`` or ``python``; None leaves it to the server, which takes it for Rust.
-    """
-    return Call(
-        method="POST",
-        path="/udfs/validate",
-        read=one(UdfValidation.from_api),
-        body=_filled(definition=definition, language=language),
-        changes=False,
-        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS,
-    )
-
-
-def delete_udf(udf_id: str) -> Call[None]:
-    """Delete a function of the whole server."""
-    return _delete(f"/udfs/{_escaped(udf_id, 'udf_id')}", subject=f"UDF {udf_id!r}")
-
-
-# -- connections ---------------------------------------------------------------------------------------------------
-
-
-def list_connectors() -> Call[tuple[Connector, ...]]:
-    """Ask which kinds of source and sink the server knows."""
-    return _get("/connectors", many(Connector.from_api))
-
-
-def list_connection_tables(
-    *, limit: int | None = None, starting_after: str | None = None
-) -> Call[Page[ConnectionTable]]:
-    """Ask for a page of the tables that were made apart from any pipeline.
-
-    :param limit: tables on the page, 1 or more; None leaves it to the server.
-    :param starting_after: id of the last table of the page before.
-    """
-    return _get("/connection_tables", page(ConnectionTable.from_api), params=_paging(limit, starting_after))
-
-
-def create_connection_table(
-    *,
-    name: str,
-    connector: str,
-    config: Mapping[str, Any],
-    connection_profile_id: str | None = None,
-    schema: Mapping[str, Any] | None = None,
-) -> Call[ConnectionTable]:
-    """Make a table that every pipeline may use.
-
-    :param name: what SQL calls it.
-    :param connector: id of the connector.
-    :param config: as the connector wants it.
-    :param connection_profile_id: where the connector finds its system, if it needs that.
-    :param schema: fields and format, if the connector needs them.
-    """
-    return Call(
-        method="POST",
-        path="/connection_tables",
-        read=one(ConnectionTable.from_api),
-        body=_filled(
-            name=check_text(name, "name"),
-            connector=check_text(connector, "connector"),
-            config=config,
-            connection_profile_id=connection_profile_id,
-            schema=schema,
-        ),
-        repeat=Repeat.UNSENT_ONLY,
-        subject=f"a connection table {name!r}",
-    )
-
-
-def delete_connection_table(table_id: str) -> Call[None]:
-    """Delete a table; Arroyo does so also while pipelines use it."""
-    return _delete(
-        f"/connection_tables/{_escaped(table_id, 'table_id')}", subject=f"connection table {table_id!r}"
-    )
-
-
-def list_connection_profiles() -> Call[tuple[ConnectionProfile, ...]]:
-    """Ask for the profiles that connection tables share."""
-    return _get("/connection_profiles", many(ConnectionProfile.from_api))
-
-
-def create_connection_profile(
-    *, name: str, connector: str, config: Mapping[str, Any]
-) -> Call[ConnectionProfile]:
-    """Make a profile for connection tables.
-
-    :param name: what people call it.
-    :param connector: id of the connector.
-    :param config: as the connector wants it.
-    """
-    return Call(
-        method="POST",
-        path="/connection_profiles",
-        read=one(ConnectionProfile.from_api),
-        body=_filled(
-            name=check_text(name, "name"), connector=check_text(connector, "connector"), config=config
-        ),
-        repeat=Repeat.UNSENT_ONLY,
-        subject=f"a connection profile {name!r}",
-    )
-
-
-def delete_connection_profile(profile_id: str) -> Call[None]:
-    """Delete a profile."""
-    return _delete(
-        f"/connection_profiles/{_escaped(profile_id, 'profile_id')}",
-        subject=f"connection profile {profile_id!r}",
-    )
-
-
 # -- pages ---------------------------------------------------------------------------------------------------------
 
 
@@ -434,14 +333,8 @@ def next_page(call: Call[Page[Item]], page: Page[Item]) -> Call[Page[Item]] | No
 # -- parts of calls ------------------------------------------------------------------------------------------------
 
 
-def _get(
-    path: str, read: Callable[[Answer], T], *, params: Mapping[str, str] | None = None, subject: str = ""
-) -> Call[T]:
-    return Call(method="GET", path=path, read=read, params=params or {}, changes=False, subject=subject)
-
-
-def _delete(path: str, *, subject: str) -> Call[None]:
-    return Call(method="DELETE", path=path, read=nothing, subject=subject)
+def _pipeline_path(pipeline_id: str) -> str:
+    return f"/pipelines/{escaped(pipeline_id, 'pipeline_id')}"
 
 
 def _of_job(
@@ -452,36 +345,10 @@ def _of_job(
     *,
     params: Mapping[str, str] | None = None,
 ) -> Call[T]:
-    path = f"{_pipeline_path(pipeline_id)}/jobs/{_escaped(job_id, 'job_id')}/{what}"
-    return _get(
+    path = f"{_pipeline_path(pipeline_id)}/jobs/{escaped(job_id, 'job_id')}/{what}"
+    return get(
         path, read, params=params, subject=f"job {job_id!r} of pipeline {pipeline_id!r}, or its {what}"
     )
-
-
-def _escaped(value: str, argument: str) -> str:
-    check_text(value, argument)
-    if value in (".", ".."):
-        # HTTP libraries take these for steps in the path, however they are escaped.
-        raise ValueError(f"{argument} must not be {value!r}")
-    return quote(value, safe="")
-
-
-def _pipeline_path(pipeline_id: str) -> str:
-    return f"/pipelines/{_escaped(pipeline_id, 'pipeline_id')}"
-
-
-def _paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more, got {limit!r}")
-    return {
-        name: str(value)
-        for name, value in (("limit", limit), ("starting_after", starting_after))
-        if value is not None
-    }
-
-
-def _filled(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _udfs(udfs: Iterable[Udf]) -> list[dict[str, str]] | None:
@@ -495,7 +362,7 @@ def _micros(interval: timedelta | None) -> int | None:
 
 
 def _pipeline_body(spec: PipelineSpec, state_url: str | None) -> dict[str, Any]:
-    return _filled(
+    return filled(
         name=spec.name,
         query=spec.query,
         parallelism=check_parallelism(spec.parallelism),

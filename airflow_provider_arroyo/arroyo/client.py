@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import requests
-import requests.adapters
 import urllib3
-import urllib3.exceptions
 from tenacity import Retrying
 
 from airflow_provider_arroyo.arroyo import api
@@ -24,21 +21,24 @@ from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, Ou
 from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
 from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
+from airflow_provider_arroyo.arroyo.requests_transport import (
+    LIBRARY_ERRORS,
+    answer_of,
+    chunks,
+    new_session,
+    trouble_of,
+)
 from airflow_provider_arroyo.arroyo.retry import Attempts, Clock, RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.tls import make_ssl_context
 from airflow_provider_arroyo.arroyo.transport import (
     PortLooks,
-    Trouble,
-    causes,
     explain,
     proxy_for,
     request_headers,
     tls_error,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
-
-_CHUNK_BYTES = 65536
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class ArroyoClient:
             settings.check_files()
             if settings.base_url.startswith("https:"):
                 self._ssl_context = make_ssl_context(settings)
-        self._session = session or _new_session(self._ssl_context)
+        self._session = session or new_session(self._ssl_context)
         self._looks = PortLooks(settings, own_session=session is None)
         proxy = proxy_for(settings)
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
@@ -187,7 +187,7 @@ class ArroyoClient:
         response = Retrying(sleep=self._sleep, **attempts.options)(self._open_stream, call, attempts)
         parser = OutputParser()
         with response, self._explained(call, attempts):
-            for chunk in _chunks(response):
+            for chunk in chunks(response):
                 attempts.limit(STREAM_IDLE_SECONDS)
                 yield from interpret_event(parser, chunk, call, response.url, self.settings)
 
@@ -227,11 +227,11 @@ class ArroyoClient:
         allowed = attempts.limit(self.settings.connect_timeout_seconds + read_seconds)
         with self._explained(call, attempts), self._send(call, attempts, read_seconds) as response:
             body = bytearray()
-            for chunk in _chunks(response):
+            for chunk in chunks(response):
                 body += chunk
                 if self._clock() - began > allowed:
                     raise requests.exceptions.ReadTimeout("the answer came too slowly")
-            answer = _answer(response, bytes(body))
+            answer = answer_of(response, bytes(body))
         return interpret(call, answer, self.settings)
 
     def _open_stream(self, call: Call[Any], attempts: Attempts) -> requests.Response:
@@ -240,7 +240,7 @@ class ArroyoClient:
             try:
                 # A refusal has a body to read; the stream is still to come.
                 body = b"" if response.status_code == 200 else response.content
-                interpret(call, _answer(response, body), self.settings)
+                interpret(call, answer_of(response, body), self.settings)
             except BaseException:
                 response.close()
                 raise
@@ -270,111 +270,11 @@ class ArroyoClient:
     def _explained(self, call: Call[Any], attempts: Attempts) -> Iterator[None]:
         try:
             yield
-        except _LIBRARY_ERRORS as err:
-            trouble = _trouble(err)
+        except LIBRARY_ERRORS as err:
+            trouble = trouble_of(err)
             error = explain(err, trouble, call, self.settings)
             if self._looks.is_worth_it(error, trouble):
                 found = find_tls_trouble(self.settings, self._ssl_context, attempts.rest(LOOK_SECONDS))
                 error = tls_error(found, call) if found else error
             raise error from err
         self._looks.answered()
-
-
-_LIBRARY_ERRORS = (
-    requests.exceptions.RequestException,
-    urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
-    OSError,
-)
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Uses our own TLS context, so that both clients trust the same, and builds it once."""
-
-    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
-        self._ssl_context = ssl_context
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._ssl_context)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._ssl_context)
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave the context as it is; requests would add its own authorities."""
-
-
-def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing. In its place, requests would put a login of ``~/.netrc`` over the API key."""
-    return request
-
-
-def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
-    session = requests.Session()
-    # Proxies are chosen by proxy_for and authorities by make_ssl_context.
-    session.trust_env = False
-    session.auth = _keep_headers
-    adapter = _Adapter(ssl_context)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, adapter)
-    return session
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """Yield what has come of the body, as it comes: nothing waits for a chunk to be full."""
-    read1 = response.raw.read1
-    while True:
-        chunk = read1(_CHUNK_BYTES, decode_content=True)
-        if not chunk:
-            return
-        yield chunk
-
-
-def _answer(response: requests.Response, body: bytes) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, body, response.url)
-
-
-_TROUBLES: tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...] = (
-    (
-        Trouble.PROXY,
-        (
-            requests.exceptions.ProxyError,
-            requests.exceptions.InvalidURL,
-            urllib3.exceptions.ProxyError,
-        ),
-    ),
-    # These two are kinds of ConnectTimeoutError, whatever happened.
-    (Trouble.DNS, (urllib3.exceptions.NameResolutionError,)),
-    (Trouble.CONNECT, (urllib3.exceptions.NewConnectionError,)),
-    (
-        Trouble.CONNECT_TIMEOUT,
-        (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
-    ),
-    (
-        Trouble.READ_TIMEOUT,
-        (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError),
-    ),
-    # A kind of BadStatusLine, but nothing came at all.
-    (Trouble.BROKEN, (http.client.RemoteDisconnected,)),
-    (Trouble.NOT_HTTP, (http.client.BadStatusLine, http.client.UnknownProtocol)),
-    (
-        Trouble.CUT_SHORT,
-        (
-            urllib3.exceptions.IncompleteRead,
-            urllib3.exceptions.InvalidChunkLength,
-            urllib3.exceptions.DecodeError,
-            http.client.IncompleteRead,
-        ),
-    ),
-)
-"""What the libraries' errors mean. The first that is found among an error's causes counts."""
-
-
-def _trouble(error: BaseException) -> Trouble:
-    chain = list(causes(error))
-    for trouble, classes in _TROUBLES:
-        if any(isinstance(cause, classes) for cause in chain):
-            return trouble
-    return Trouble.BROKEN
