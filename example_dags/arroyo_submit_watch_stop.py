@@ -33,12 +33,12 @@ with DAG(
         timeout=timedelta(minutes=5),
     )
 
-    # Ends once it has been Running for another five seconds; fails at once if the pipeline fails.
+    # Ends once it has been Running for another ten seconds; fails at once if the pipeline fails.
     watch = ArroyoPipelineSensor(
         task_id="watch",
         pipeline_id="{{ ti.xcom_pull('submit')['pipeline_id'] }}",
         target_states=["Running"],
-        stable_for=timedelta(seconds=5),
+        stable_for=timedelta(seconds=10),
     )
 
     # Stops it so that it can go on later from where it was, and waits until it is at rest.

@@ -68,6 +68,9 @@ class LocalAirflow:
             # A trigger moves to another triggerer once its own was silent for this long.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            # Airflow notices up to this many seconds late that a worker has ended, and may then take a task that
+            # has resumed from a short deferral meanwhile for one that was killed (apache/airflow#72716).
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **env,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
         )
 
     async def _verdict(self) -> Verdict:
+        # Loading an HTTP library takes long enough to hold up every other trigger of the triggerer.
+        await asyncio.to_thread(_load_client)
+
         from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
         from airflow_provider_arroyo.hooks.clock import SteadyClock
         from airflow_provider_arroyo.monitoring.feed import shared_feed
@@ -133,3 +137,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return Verdict(outcome=Outcome.ERROR, error=err)
+
+
+def _load_client() -> None:
+    """Import what a wait needs, so that no import is left for the event loop."""
+    import airflow_provider_arroyo.arroyo.async_client
+    import airflow_provider_arroyo.hooks.arroyo
+    import airflow_provider_arroyo.monitoring.feed  # noqa: F401  # loaded for its effect

@@ -13,7 +13,15 @@ from scripts.local_arroyo import SandboxServer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
-OWN = ("e2e_held_open", "e2e_operators_defer", "e2e_bad_sql", "e2e_failing")
+OWN = ("e2e_held_open", "e2e_submit_defers", "e2e_bad_sql", "e2e_fails_at_once", "e2e_fails_later")
+
+FAILS_LATER = {
+    "kind": "fail",
+    "pipeline": "fails_later",
+    "after": 8,
+    "error": "the broker went away",
+    "domain": "external",
+}
 
 
 def in_worker(dag_id: str) -> str:
@@ -60,8 +68,9 @@ def airflow(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def runs(airflow: LocalAirflow) -> dict[str, str]:
+def runs(airflow: LocalAirflow, arroyo: SandboxServer) -> dict[str, str]:
     """Start a run of every DAG, all at once, and return the run ids by DAG id."""
+    arroyo.call("POST", "/sandbox/faults", FAILS_LATER)
     dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *OWN)
     for dag_id in dag_ids:
         airflow.unpause(dag_id)

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.local_airflow import LocalAirflow, wait_until
 from scripts.local_arroyo import SandboxServer
-from tests.e2e.conftest import EXAMPLES, in_worker
+from tests.e2e.conftest import EXAMPLES, FAILS_LATER, in_worker
 
 pytestmark = pytest.mark.e2e
 
@@ -121,14 +121,13 @@ def test_a_backfill_ends_with_its_pipeline(
     assert "message_count = '200'" in query
 
 
-def test_operators_defer_too(airflow: LocalAirflow, runs: dict[str, str]) -> None:
-    dag_id = "e2e_operators_defer"
+def test_an_operator_defers_too(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "e2e_submit_defers"
     assert finished(airflow, runs, dag_id) == "success"
-    told = results(airflow, dag_id, runs[dag_id])
-    assert told["submit"]["state"] == "Running"
-    assert told["stop"]["state"] == "Stopped"
-    for task_id in told:
-        assert was_deferred(airflow, dag_id, runs[dag_id], task_id)
+    assert was_deferred(airflow, dag_id, runs[dag_id], "submit")
+    told = airflow.xcom(dag_id, runs[dag_id], "submit")
+    assert told["state"] == "Running"
+    assert told["how"] == "created"
 
 
 def test_sql_that_arroyo_refuses_fails_for_good(airflow: LocalAirflow, runs: dict[str, str]) -> None:
@@ -141,16 +140,24 @@ def test_sql_that_arroyo_refuses_fails_for_good(airflow: LocalAirflow, runs: dic
     assert "table 'nowhere' not found" in airflow.task_log(dag_id, runs[dag_id], "submit")
 
 
-def test_a_pipeline_that_fails_says_why(airflow: LocalAirflow, runs: dict[str, str]) -> None:
-    dag_id = "e2e_failing"
+@pytest.mark.parametrize(
+    "dag_id,reason,deferred",
+    [
+        ("e2e_fails_at_once", "failed to open file '/nonexistent/input.json'", False),
+        ("e2e_fails_later", FAILS_LATER["error"], True),
+    ],
+)
+def test_a_pipeline_that_fails_says_why(
+    airflow: LocalAirflow, runs: dict[str, str], dag_id: str, reason: str, deferred: bool
+) -> None:
     assert finished(airflow, runs, dag_id) == "failed"
+    assert was_deferred(airflow, dag_id, runs[dag_id], "submit") is deferred
     log = airflow.task_log(dag_id, runs[dag_id], "submit")
-    assert "failed to open file '/nonexistent/input.json'" in log
-    assert was_deferred(airflow, dag_id, runs[dag_id], "submit")
+    assert f"Arroyo's reason (domain: {'external' if deferred else 'user'}): {reason}" in log
 
 
 def test_the_log_of_a_task_tells_each_change_once(airflow: LocalAirflow, runs: dict[str, str]) -> None:
-    dag_id = "e2e_operators_defer"
+    dag_id = "e2e_submit_defers"
     finished(airflow, runs, dag_id)
     log = airflow.task_log(dag_id, runs[dag_id], "submit")
     assert len(re.findall(r"Scheduling\b[^\n]*Running", log)) == 1

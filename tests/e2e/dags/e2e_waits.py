@@ -5,7 +5,6 @@ from datetime import timedelta
 from airflow.sdk import DAG
 
 from airflow_provider_arroyo.operators.pipelines import (
-    ArroyoStopPipelineOperator,
     ArroyoSubmitPipelineOperator,
 )
 from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
@@ -33,13 +32,15 @@ with DAG("e2e_held_open", schedule=None):
         )
     )
 
-with DAG("e2e_operators_defer", schedule=None):
-    # Without time in the worker even a start and a stop of a second are waited for in the triggerer.
-    (
-        ArroyoSubmitPipelineOperator(
-            task_id="submit", name="operators_defer", query=ENDLESS, deferrable=True, defer_after=0
-        )
-        >> ArroyoStopPipelineOperator(task_id="stop", pipeline_id=SUBMITTED, deferrable=True, defer_after=0)
+with DAG("e2e_submit_defers", schedule=None):
+    # Without time in the worker even a start of a second is waited for in the triggerer.
+    ArroyoSubmitPipelineOperator(
+        task_id="submit",
+        name="submit_defers",
+        query=ENDLESS,
+        stable_for=timedelta(seconds=8),
+        deferrable=True,
+        defer_after=0,
     )
 
 with DAG("e2e_bad_sql", schedule=None):
@@ -52,7 +53,18 @@ with DAG("e2e_bad_sql", schedule=None):
         retry_delay=timedelta(seconds=1),
     )
 
-with DAG("e2e_failing", schedule=None):
+with DAG("e2e_fails_at_once", schedule=None):
     ArroyoSubmitPipelineOperator(
-        task_id="submit", name="failing", query=FILE_IS_MISSING, deferrable=True, defer_after=0
+        task_id="submit", name="fails_at_once", query=FILE_IS_MISSING, deferrable=False
+    )
+
+with DAG("e2e_fails_later", schedule=None):
+    # The test orders the failure.
+    ArroyoSubmitPipelineOperator(
+        task_id="submit",
+        name="fails_later",
+        query=ENDLESS,
+        stable_for=timedelta(minutes=5),
+        deferrable=True,
+        defer_after=0,
     )
