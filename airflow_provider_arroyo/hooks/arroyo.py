@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -14,15 +17,17 @@ from airflow_provider_arroyo.arroyo import api, listing
 from airflow_provider_arroyo.arroyo.models import Job, Pipeline, StopMode
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
-from airflow_provider_arroyo.hooks.connection import settings_from
+from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
     from airflow_provider_arroyo.arroyo.client import ArroyoClient
     from airflow_provider_arroyo.arroyo.details import Checkpoint, JobError, QueryValidation
+    from airflow_provider_arroyo.arroyo.retry import RetryPolicy
     from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
+_TEST_SECONDS = 15.0
 
 
 class ArroyoHook(BaseHook):
@@ -89,7 +94,7 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException as err:
             raise _no_connection(self.arroyo_conn_id) from err
         settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
-        _mask_headers(settings.headers)
+        _mask(_secrets(settings))
         return settings
 
     async def async_settings(self) -> ClientSettings:
@@ -104,33 +109,62 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException as err:
             raise _no_connection(self.arroyo_conn_id) from err
         settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
-        if settings.headers:
+        if secrets := _secrets(settings):
             # Masking asks the supervisor synchronously, so it is kept off the loop.
-            await asyncio.to_thread(_mask_headers, settings.headers)
+            await asyncio.to_thread(_mask, secrets)
         return settings
 
     @cached_property
     def client(self) -> ArroyoClient:
-        """The synchronous client: one pooled session for the hook's life."""
+        """The synchronous client: one pooled session for the hook's life.
+
+        :raises ArroyoSettingsError: names the connection's field that is wrong, such as a file that is missing.
+        """
+        return self._new_client()
+
+    def _new_client(self, retry: RetryPolicy | None = None) -> ArroyoClient:
         from airflow_provider_arroyo.arroyo.client import ArroyoClient
 
-        return ArroyoClient(self.settings)
+        with self._named():
+            return ArroyoClient(self.settings, retry=retry)
 
     def get_conn(self) -> ArroyoClient:
         """Return the synchronous client."""
         return self.client
 
     async def get_async_conn(self) -> ArroyoAsyncClient:
-        """Return a new asynchronous client, to be closed by the caller, on a fresh look at the connection."""
+        """Return a new asynchronous client, to be closed by the caller, on a fresh look at the connection.
+
+        :raises ArroyoSettingsError: as :attr:`client` does.
+        """
         from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 
-        return ArroyoAsyncClient(await self.async_settings())
+        settings = await self.async_settings()
+        with self._named():
+            # The client would find out at its first call, which tells no connection.
+            await asyncio.to_thread(_check_files, settings)
+            return ArroyoAsyncClient(settings)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the connection in errors of the files that it names."""
+        try:
+            yield
+        except ArroyoError:
+            raise
+        except ValueError as err:
+            raise settings_error(self.arroyo_conn_id, err) from err
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether Arroyo answers and accepts the key, and what to show for it."""
+        """Return whether Arroyo answers and accepts the key, and what to show for it. Takes 15 seconds at most."""
+        from airflow_provider_arroyo.arroyo.retry import RetryPolicy
+
+        deadline = time.monotonic() + _TEST_SECONDS
         try:
-            self.client.call(api.ping())
-            self.client.call(api.list_pipelines(limit=1))
+            # Somebody waits for it in front of a page, so one more try must do.
+            with self._new_client(RetryPolicy(retries=1)) as client:
+                client.call(api.ping(), deadline=deadline)
+                client.call(api.list_pipelines(limit=1), deadline=deadline)
         except ArroyoError as err:
             return False, str(err)
         return True, f"Arroyo answers at {self.settings.base_url} and accepts the connection"
@@ -221,10 +255,28 @@ def _extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
     return value
 
 
-def _mask_headers(headers: Mapping[str, str]) -> None:
-    """Keep the values of a gateway's headers out of Airflow's logs."""
+def _check_files(settings: ClientSettings) -> None:
+    """Check that the files which the settings name can be used.
+
+    :raises ValueError: names the setting.
+    """
+    from airflow_provider_arroyo.arroyo.tls import make_ssl_context
+
+    settings.check_files()
+    if settings.base_url.startswith("https:") and (settings.ca_cert or settings.client_cert):
+        make_ssl_context(settings)
+
+
+def _secrets(settings: ClientSettings) -> tuple[str, ...]:
+    """Return what must not be seen in logs: what gateways and proxies want. Airflow knows of the password."""
+    passwords = (urlsplit(address).password for address in settings.proxies.values())
+    return (*settings.headers.values(), *(unquote(password) for password in passwords if password))
+
+
+def _mask(secrets: Iterable[str]) -> None:
+    """Keep secrets out of Airflow's logs."""
     from airflow.providers.common.compat.sdk import mask_secret
 
     mask: Callable[[str], None] = mask_secret
-    for value in headers.values():
-        mask(value)
+    for secret in secrets:
+        mask(secret)

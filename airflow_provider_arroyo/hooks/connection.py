@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_arroyo.arroyo.settings import DEFAULT_PORT, ClientSettings
+from airflow_provider_arroyo.arroyo.settings import API_PREFIX, DEFAULT_PORT, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 _EXTRAS = (
@@ -22,6 +24,17 @@ _EXTRAS = (
     "connect_timeout",
     "read_timeout",
 )
+
+
+_FIELD_OF_SETTING = {
+    "api_key": "password",
+    "base_url": "host",
+    "connect_timeout_seconds": "connect_timeout",
+    "read_timeout_seconds": "read_timeout",
+}
+"""Where a setting has another name than the field that it comes from."""
+
+_HOST_FORMS = "must be a host name, an IP address, host:port, or http(s)://host[:port][/path]"
 
 
 class ConnectionFields(Protocol):
@@ -50,7 +63,7 @@ class _Fields:
             return None
         if not isinstance(value, str):
             raise self.wrong(name, f"must be a text, got {type(value).__name__}")
-        return value
+        return value.strip() or None
 
     def flag(self, name: str, default: bool) -> bool:
         value = self._extra.get(name)
@@ -67,8 +80,8 @@ class _Fields:
         if value is None or value == "":
             return default
         try:
-            number = float(value)
-        except (TypeError, ValueError) as err:
+            number = 0.0 if isinstance(value, bool) else float(value)
+        except (OverflowError, TypeError, ValueError) as err:
             raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}") from err
         if not 0 < number < float("inf"):
             raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}")
@@ -79,6 +92,8 @@ class _Fields:
         if value is None or value == "":
             return {}
         if isinstance(value, str):
+            if not value.strip():
+                return {}
             try:
                 value = json.loads(value)
             except ValueError as err:
@@ -94,21 +109,20 @@ class _Fields:
 def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> ClientSettings:
     """Return the settings that a connection describes.
 
-    :param connection: host (a name, or an address with scheme, port and path; default ``localhost``), port
-        (default 5115, or the scheme's own where the host is an address), schema (``http``, the default, or
-        ``https``), password (the API key).
+    :param connection: host (a name, an IP address, ``host:port``, or an address with scheme, port and path;
+        default ``localhost``), port (default 5115, or the scheme's own where the host is an address with a
+        scheme), schema (``http``, the default, or ``https``), password (the API key).
     :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, proxies,
         connect_timeout, read_timeout`` (seconds). Mappings may come as JSON text, as the form sends them.
     :raises ArroyoSettingsError: a ``ValueError`` that names the connection, the field, and what it may be.
+        Never shows a secret.
     """
     fields = _Fields(connection.conn_id, extra)
     unknown = sorted(set(extra) - set(_EXTRAS))
     if unknown:
         raise fields.wrong(f"extra.{unknown[0]}", f"is not known; known: {', '.join(_EXTRAS)}")
     base_url = _base_url(connection, fields)
-    console_url = fields.text("console_url")
-    if console_url is not None and urlsplit(console_url).scheme not in ("http", "https"):
-        raise fields.wrong("console_url", f"must begin with http:// or https://, got {console_url!r}")
+    _check_proxies(fields)
     if fields.text("client_key") and not fields.text("client_cert"):
         raise fields.wrong("client_key", "needs client_cert")
     try:
@@ -123,42 +137,125 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
             proxies=fields.text_map("proxies"),
             connect_timeout_seconds=fields.seconds("connect_timeout", 5.0),
             read_timeout_seconds=fields.seconds("read_timeout", 30.0),
-            console_url=console_url,
+            console_url=_console_url(fields),
         )
+    except ArroyoSettingsError:
+        raise
     except ValueError as err:
-        raise ArroyoSettingsError(f"Airflow connection {connection.conn_id!r}: {err}") from err
+        raise settings_error(connection.conn_id, err) from err
+
+
+def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
+    """Return what is wrong with a connection, from what is wrong with the settings that were made of it.
+
+    :param conn_id: the connection.
+    :param error: begins with the name of the setting.
+    """
+    text = str(error)
+    setting = re.split(r"\W", text, maxsplit=1)[0]
+    field = _FIELD_OF_SETTING.get(setting, setting)
+    if field not in (*_EXTRAS, *_FIELD_OF_SETTING.values()):
+        return ArroyoSettingsError(f"Airflow connection {conn_id!r}: {text}")
+    return _Fields(conn_id, {}).wrong(field, text.removeprefix(setting).lstrip(": "))
+
+
+def _console_url(fields: _Fields) -> str | None:
+    url = fields.text("console_url")
+    if url is None:
+        return None
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {_shown(url)}")
+    if "@" in parts.netloc:
+        raise fields.wrong("console_url", "must not hold credentials: whoever sees a task sees it")
+    return url
+
+
+def _check_proxies(fields: _Fields) -> None:
+    for scheme, address in fields.text_map("proxies").items():
+        if _split(address) is None:
+            # The address may hold a password, so it is not shown.
+            raise fields.wrong("proxies", f"[{scheme!r}] must be http(s)://host:port")
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of an address; None where it is not one."""
+    if re.search(r"[\s\x00-\x1f\x7f]", url):
+        return None
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # looked at, since only that refuses one that is no number
+    except ValueError:
+        return None
+    return parts
+
+
+def _shown(address: str) -> str:
+    """Return an address as messages may show it: without credentials."""
+    return repr(address) if "@" not in address else f"'…@{address.rpartition('@')[2]}'"
 
 
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
-    scheme = (connection.schema or "").lower() or None
+    scheme = (connection.schema or "").strip().lower() or None
     if scheme not in (None, "http", "https"):
         raise fields.wrong("schema", f"must be 'http' or 'https', got {connection.schema!r}")
-    host, port, path = connection.host or "localhost", connection.port, ""
-    if "://" in host:
-        parts = urlsplit(host)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise fields.wrong("host", f"must be a host name or http(s)://host[:port][/path], got {host!r}")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise fields.wrong("host", "must not hold credentials, a query or a fragment")
-        try:
-            own_port = parts.port
-        except ValueError as err:
-            raise fields.wrong("host", str(err)) from err
-        if scheme and scheme != parts.scheme:
-            raise fields.wrong("schema", f"is {scheme!r}, but host begins with {parts.scheme}://")
-        scheme, path = parts.scheme, parts.path
-        host = parts.hostname
-        # An address without a port means the scheme's own, as it does everywhere else.
-        port = port or own_port or (443 if scheme == "https" else 80)
-    elif any(sign in host for sign in "/?#@ "):
-        raise fields.wrong("host", f"must be a host name or http(s)://host[:port][/path], got {host!r}")
-    port = port or DEFAULT_PORT
+    given_port = _port(connection.port, fields)
+    address = (connection.host or "").strip() or "localhost"
+    has_scheme = "://" in address
+    parts = _split(address if has_scheme else f"//{_bracketed(address)}")
+    if parts is None or (has_scheme and parts.scheme not in ("http", "https")) or not parts.hostname:
+        raise fields.wrong("host", f"{_HOST_FORMS}, got {_shown(address)}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise fields.wrong("host", "must not hold credentials, a query or a fragment")
+    if parts.path and not has_scheme:
+        raise fields.wrong("host", f"{_HOST_FORMS}, got {_shown(address)}")
+    if parts.port == 0:
+        raise fields.wrong("host", "must have a port from 1 to 65535, got 0")
+    if has_scheme and scheme and scheme != parts.scheme:
+        raise fields.wrong("schema", f"is {scheme!r}, but host begins with {parts.scheme}://")
+    scheme = scheme or parts.scheme or "http"
+    if given_port and parts.port and given_port != parts.port:
+        raise fields.wrong("port", f"is {given_port}, but host says {parts.port}")
+    # An address with a scheme and without a port means the scheme's own, as it does everywhere else.
+    own = {"http": 80, "https": 443}[scheme] if has_scheme else DEFAULT_PORT
+    port = given_port or parts.port or own
+    path = _base_path(parts.path.rstrip("/"), fields)
+    return f"{scheme}://{_bracketed(parts.hostname)}:{port}{path}"
+
+
+def _bracketed(host: str) -> str:
+    """Return a host as it stands in an address: a bare IPv6 address needs brackets."""
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return f"[{host}]"
+
+
+def _port(value: Any, fields: _Fields) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        port = int(value)
+    except (TypeError, ValueError) as err:
+        raise fields.wrong("port", f"must be from 1 to 65535, got {value!r}") from err
     if not 0 < port < 65536:
-        raise fields.wrong("port", f"must be from 1 to 65535, got {port!r}")
-    base_path = fields.text("base_path") or path
-    if base_path and not base_path.startswith("/"):
-        base_path = f"/{base_path}"
-    base_path = base_path.rstrip("/").removesuffix("/api/v1")
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    return f"{scheme or 'http'}://{host}:{port}{base_path}"
+        raise fields.wrong("port", f"must be from 1 to 65535, got {value!r}")
+    return port
+
+
+def _base_path(path_of_host: str, fields: _Fields) -> str:
+    path = _without_api(path_of_host)
+    text = fields.text("base_path")
+    if text is None:
+        return path
+    if _split(text) is None or any(sign in text for sign in ("?", "#", "://", "\\")):
+        raise fields.wrong("base_path", f"must be a path such as /arroyo, got {_shown(text)}")
+    base_path = _without_api("/" + text.strip("/"))
+    if path and path != base_path:
+        raise fields.wrong("base_path", f"is {text!r}, but host ends with {path!r}")
+    return base_path
+
+
+def _without_api(path: str) -> str:
+    return path.rstrip("/").removesuffix(API_PREFIX).rstrip("/")

@@ -7,16 +7,19 @@ another one; and after a clear, the old try can be killed when the new one has t
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.listing import newest_job
 from airflow_provider_arroyo.arroyo.models import StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop, refusal
+
+T = TypeVar("T")
 
 ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 """States of a task instance that no new try follows of itself. One that was cleared has none of them."""
@@ -34,12 +37,12 @@ class TaskIdentity(Protocol):
     dag_id: str
     task_id: str
     run_id: str
-    map_index: int
+    map_index: int | None
 
 
 def state_in(answer: Mapping[str, Mapping[str, Any]], ti: TaskIdentity) -> str | None:
     """Return the state of a task instance from Airflow's answer about task states."""
-    key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+    key = ti.task_id if _map_index(ti) < 0 else f"{ti.task_id}_{_map_index(ti)}"
     state = answer.get(ti.run_id, {}).get(key)
     return None if state is None else str(getattr(state, "value", state))
 
@@ -72,11 +75,20 @@ def let_go(
         return False
     limit = time.monotonic() + limit_seconds
     if not is_timeout:
-        asked, state = _in_time(lambda: ti.get_task_states(**_question(ti)), limit_seconds / 2)
-        found = state_in(state, ti) if asked else None
-        if found not in ENDED_STATES:
-            why = f"is {found}" if asked else "cannot be told"
-            log.warning("This task was interrupted, its state in Airflow %s. %s", why, how_to_stop(watched))
+        try:
+            answer = _in_time(lambda: ti.get_task_states(**_question(ti)), limit_seconds / 2)
+            state = state_in(answer, ti)
+        except Exception as err:  # noqa: BLE001  # the task ends here whatever Airflow answers, so it is logged
+            log.warning(
+                "This task was interrupted, its state in Airflow cannot be told (%r). %s",
+                err,
+                how_to_stop(watched),
+            )
+            return False
+        if state not in ENDED_STATES:
+            log.warning(
+                "This task was interrupted, its state in Airflow is %s. %s", state, how_to_stop(watched)
+            )
             return False
     try:
         job = newest_job(client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
@@ -84,7 +96,7 @@ def let_go(
             log.warning("%s is not stopped: %s", watched.label, why_not)
             return False
         client.call(api.patch_pipeline(watched.pipeline_id, stop=mode), deadline=limit)
-    except ArroyoError as err:
+    except Exception as err:  # noqa: BLE001  # the task ends here whatever fails, so it is logged
         log.error("The stop of a task that ended did not get through: %s. %s", err, how_to_stop(watched))
         return False
     log.warning("%s was asked to stop (%s), because its task ended", watched.label, mode.value)
@@ -93,7 +105,7 @@ def let_go(
 
 async def let_go_async(
     *,
-    connect: Callable[[], Any],
+    connect: Callable[[], Awaitable[Any]],
     watched: Watched,
     mode: StopMode | None,
     ti: Any,
@@ -107,7 +119,15 @@ async def let_go_async(
     :return: whether a stop was asked for.
     """
     limit = time.monotonic() + limit_seconds
-    state = await _state_async(ti)
+    try:
+        state = await _in_time_async(_state_async(ti), limit_seconds / 2)
+    except Exception as err:  # noqa: BLE001  # the wait ends here whatever Airflow answers, so it is logged
+        log.warning(
+            "This wait was interrupted, the state of its task in Airflow cannot be told (%r). %s",
+            err,
+            how_to_stop(watched),
+        )
+        return False
     if state == "deferred":
         log.info("The wait goes on in another triggerer. %s goes on", watched.label)
         return False
@@ -115,25 +135,40 @@ async def let_go_async(
         log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
         return False
     try:
-        client = await connect()
-        try:
-            job = newest_job(await client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
-            if why_not := refusal(job, watched):
-                log.warning("%s is not stopped: %s", watched.label, why_not)
-                return False
-            await client.call(api.patch_pipeline(watched.pipeline_id, stop=mode), deadline=limit)
-        finally:
-            await client.aclose()
-    except ArroyoError as err:
+        why_not = await _in_time_async(_stop(connect, watched, mode, limit), limit - time.monotonic())
+    except Exception as err:  # noqa: BLE001  # the wait ends here whatever fails, so it is logged
         log.error("The stop of a task that ended did not get through: %s. %s", err, how_to_stop(watched))
+        return False
+    if why_not:
+        log.warning("%s is not stopped: %s", watched.label, why_not)
         return False
     log.warning("%s was asked to stop (%s), because its task ended", watched.label, mode.value)
     return True
 
 
+async def _stop(
+    connect: Callable[[], Awaitable[Any]], watched: Watched, mode: StopMode, limit: float
+) -> str | None:
+    """Ask a pipeline to stop, and return None; or why it must not be."""
+    client = await connect()
+    try:
+        job = newest_job(await client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
+        if why_not := refusal(job, watched):
+            return why_not
+        await client.call(api.patch_pipeline(watched.pipeline_id, stop=mode), deadline=limit)
+    finally:
+        await client.aclose()
+    return None
+
+
+def _map_index(ti: TaskIdentity) -> int:
+    """Return the map index; -1 also where Airflow says None for a task that is not mapped."""
+    return -1 if ti.map_index is None else ti.map_index
+
+
 def _question(ti: TaskIdentity) -> dict[str, Any]:
     question: dict[str, Any] = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
-    if ti.map_index >= 0:
+    if _map_index(ti) >= 0:
         question["map_index"] = ti.map_index
     return question
 
@@ -148,18 +183,57 @@ async def _state_async(ti: TaskIdentity) -> str | None:
     return state_in(answer.task_states, ti)
 
 
-def _in_time(ask: Callable[[], Any], seconds: float) -> tuple[bool, Any]:
-    """Return whether a question was answered in time, and the answer.
+async def _in_time_async(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Return what some work comes to.
+
+    What takes too long is left to end by itself: all of a triggerer shares one line to its supervisor, and
+    whoever is cancelled between question and answer leaves his answer to the next who asks.
+
+    :raises TimeoutError: if it is not done in time.
+    """
+    task = asyncio.ensure_future(work)
+    _left_alone.add(task)
+    task.add_done_callback(_forget)
+    done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
+    if not done:
+        raise TimeoutError(f"no answer in {seconds:.0f} s")
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception):
+        raise error
+    if task.cancelled() or error is not None:
+        raise RuntimeError(f"it was broken off ({error!r})") from error
+    return task.result()
+
+
+_left_alone: set[asyncio.Future[Any]] = set()
+"""Kept, since the event loop alone does not keep its tasks alive."""
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _left_alone.discard(task)
+    if not task.cancelled():
+        # Looked at, so that asyncio does not report that nobody did.
+        task.exception()
+
+
+def _in_time(ask: Callable[[], T], seconds: float) -> T:
+    """Return the answer to a question.
 
     It is asked in a thread of its own: the signal that led here may have interrupted the very exchange with
     the supervisor that the question needs to wait for.
+
+    :raises TimeoutError: if it is not answered in time.
     """
-    answers: list[Any] = []
+    answered: Future[T] = Future()
 
     def run() -> None:
-        answers.append(ask())
+        try:
+            answered.set_result(ask())
+        except BaseException as err:  # noqa: BLE001  # told to the thread that waits; Airflow has some of its own
+            answered.set_exception(RuntimeError(f"{type(err).__name__}: {err}"))
 
-    thread = threading.Thread(target=run, daemon=True, name="arroyo-task-state")
-    thread.start()
-    thread.join(seconds)
-    return (True, answers[0]) if answers else (False, None)
+    threading.Thread(target=run, daemon=True, name="arroyo-task-state").start()
+    try:
+        return answered.result(seconds)
+    except TimeoutError as err:
+        raise TimeoutError(f"no answer in {seconds:g} s") from err

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BETWEEN_SECONDS = 1.0
+_ROUNDING_SECONDS = 0.001
+_LEAST_SECONDS = 5.0
+"""What the first attempt may take even where less of an outage is tolerated."""
+
 
 class PatientClient:
     """A client that goes on with calls that are safe to repeat while an outage is tolerated.
@@ -63,34 +68,51 @@ class PatientClient:
         """Make a call and return what it answers, with the server's clock. Raises as :meth:`call` does."""
         since = self._clock()
         limit = since + self._tolerance_seconds
+        # An answer that is merely slow is no outage, so the first attempt has its time in any case.
+        deadline = self._clock.monotonic(
+            max(limit, since + max(_LEAST_SECONDS, call.min_read_timeout_seconds))
+        )
         warned = False
         while True:
             try:
-                answer = self.client.exchange(call, deadline=self._clock.monotonic(max(limit, since + 1)))
+                answer = self.client.exchange(call, deadline=deadline)
             except ArroyoError as err:
                 if not err.is_transient or not _is_safe(call, err):
                     raise
-                now = self._clock()
-                if now >= limit:
-                    raise ArroyoUnreachableError(
-                        f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, longer "
-                        f"than api_outage_tolerance allows. The last call failed: {err}\n"
-                        "Nothing is known of the pipeline meanwhile, and nothing was done to it. "
-                        "Check the server and the connection, then clear this task.",
-                        since=since,
-                    ) from err
-                if not warned:
-                    self._log.warning(
-                        "Arroyo cannot be reached, which is tolerated for %s: %s",
-                        duration(self._tolerance_seconds),
-                        err,
-                    )
-                    warned = True
-                self._sleep(min(1.0, max(0.0, limit - now)))
+                self._endure(err, since, limit, warned=warned)
+                warned = True
             else:
                 if warned:
                     self._log.info("Arroyo can be reached again after %s", duration(self._clock() - since))
                 return answer
+
+    def _endure(self, error: ArroyoError, since: float, limit: float, *, warned: bool) -> None:
+        """Wait for the next attempt.
+
+        :raises ArroyoUnreachableError: if the outage has lasted for as long as is tolerated, or would by then.
+        """
+        wait = _BETWEEN_SECONDS
+        if isinstance(error, ArroyoApiError):
+            wait = max(wait, error.retry_after_seconds or 0.0)
+        left = limit - self._clock()
+        if left > 0 and not warned:
+            self._log.warning(
+                "Arroyo cannot be reached, which is tolerated for %s: %s",
+                duration(self._tolerance_seconds),
+                error,
+            )
+        if left > 0:
+            self._sleep(min(wait, left))
+        now = self._clock()
+        if now < limit - _ROUNDING_SECONDS:
+            return
+        raise ArroyoUnreachableError(
+            f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, longer "
+            f"than api_outage_tolerance allows. The last call failed: {error}\n"
+            "Nothing is known of the pipeline meanwhile, and nothing was done to it. "
+            "Check the server and the connection, then clear this task.",
+            since=since,
+        ) from error
 
 
 def _is_safe(call: Call[Any], error: ArroyoError) -> bool:

@@ -51,13 +51,14 @@ class WaitEvent:
             version = int(data.get("version", EVENT_VERSION))
             if version > EVENT_VERSION:
                 raise ValueError(f"it has version {version}, this package reads up to {EVENT_VERSION}")
+            pipeline_id = data["pipeline_id"]
+            if not isinstance(pipeline_id, str):
+                raise TypeError(f"its pipeline_id is {type(pipeline_id).__name__}, not a text")
             verdict = Verdict.from_dict(data["verdict"])
             if not verdict.is_over:
                 raise ValueError("its wait is not over")
-            return cls(
-                pipeline_id=str(data["pipeline_id"]), verdict=verdict, carry=dict(data.get("carry") or {})
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            return cls(pipeline_id=pipeline_id, verdict=verdict, carry=dict(data.get("carry") or {}))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
             raise UnreadableEventError(
                 f"The trigger's event cannot be read: {err!r}. Triggerer and worker must run the same version "
                 "of airflow-provider-arroyo; clear the task to wait anew. The pipeline was not touched."

@@ -33,8 +33,18 @@ class StopRequest:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(after_epoch=int(data.get("after_epoch", 0)), asked_at_micros=data.get("asked_at_micros"))
+        """Read what :meth:`to_dict` wrote; unknown fields are ignored.
+
+        :raises ValueError: on anything else. Nothing could be proven by guesses.
+        """
+        try:
+            after_epoch, asked_at = data["after_epoch"], data.get("asked_at_micros")
+        except (AttributeError, KeyError, TypeError) as err:
+            raise ValueError(f"this does not say what was asked to stop, and when: {data!r}") from err
+        for value in (after_epoch, 0 if asked_at is None else asked_at):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"this does not say what was asked to stop, and when: {data!r}")
+        return cls(after_epoch=after_epoch, asked_at_micros=asked_at)
 
 
 def checkpoint_of_stop(checkpoints: Sequence[Checkpoint], request: StopRequest) -> Checkpoint | None:

@@ -36,7 +36,9 @@ def refusal(job: Job | None, watched: Watched) -> str | None:
         return "it was asked to stop already"
     if watched.job is None:
         return "this task never saw it run"
-    if (job.id, job.run_id) != (watched.job.id, watched.job.run_id):
+    began_since = (job.id, job.run_id, watched.job.run_id) == (watched.job.id, 1, 0)
+    # Run 0 is a job that was not scheduled yet, and run 1 the same one a moment later.
+    if (job.id, job.run_id) != (watched.job.id, watched.job.run_id) and not began_since:
         return (
             f"it is at run {job.run_id} of {job.id} now, and this task watched run {watched.job.run_id} "
             f"of {watched.job.id}"

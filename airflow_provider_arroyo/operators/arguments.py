@@ -16,8 +16,12 @@ STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 def is_final(value: Any) -> bool:
     """Return whether a value is what the task will see: not a template, nor another task's result."""
     if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    return value is None or isinstance(value, bool | int | float | timedelta | list | tuple | dict | set)
+        return not any(sign in value for sign in ("{{", "{%", "{#"))
+    if isinstance(value, dict):
+        return all(is_final(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple | set):
+        return all(is_final(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | timedelta)
 
 
 def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:
@@ -73,6 +77,8 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     argument, value = (
         ("pipeline_id", pipeline_id) if pipeline_id is not None else ("pipeline_name", pipeline_name)
     )
+    if is_final(value) and not isinstance(value, str):
+        raise ValueError(f"{argument} must be a text, got {type(value).__name__}")
     # What an upstream task did not give renders as "None".
     if isinstance(value, str) and value.strip() in ("", "None"):
         raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task give one?")
