@@ -80,10 +80,12 @@ class PipelineWait:
             self._notes.reachable_again(now - p.outage_since)
             p.answers_since = p.said_at = now
         p.looked_at, p.outage_since, p.last_error = now, None, None
-        if job is not None:
-            self._remember(job, now)
-            if outcome := self._judge(job, now):
-                return self._verdict(outcome, now)
+        if job is None:
+            p.held_since = None
+            return self._pending(now)
+        self._remember(job, now)
+        if outcome := self._judge(job, now):
+            return self._verdict(outcome, now)
         return self._pending(now)
 
     def observe_error(self, error: ArroyoError, now: float, *, answered_at: float | None = None) -> Verdict:

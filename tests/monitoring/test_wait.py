@@ -130,8 +130,8 @@ def test_a_clock_behind_the_one_that_asked_does_not_stretch_the_grace_time() -> 
 
 @pytest.mark.parametrize(
     "between",
-    [job("Recovering", 1), job("Running", 2), job("Running", 1, desired=False), job(job_id="job_2")],
-    ids=["another state", "another run", "asked to stop", "another job"],
+    [job("Recovering", 1), job("Running", 2), job("Running", 1, desired=False), job(job_id="job_2"), None],
+    ids=["another state", "another run", "asked to stop", "another job", "no job"],
 )
 def test_what_came_between_begins_the_wait_for_stability_anew(between: Any) -> None:
     stable = wait("Running", stable_for=2)

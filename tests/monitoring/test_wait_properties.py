@@ -213,20 +213,25 @@ def shows_a_change(plan: WaitPlan, job: Job) -> bool:
     return job.state != plan.baseline.state
 
 
-def unbroken(events: Sequence[Event], *, with_desire: bool) -> int:
-    """Index of the first of the looks that have shown what the last one shows, without another in between."""
+def unbroken(events: Sequence[Event], *, strictly: bool) -> int:
+    """Index of the first of the looks that have shown what the last one shows, without another in between.
+
+    Strictly means that running_desired was the same too, and that no look showed no job at all.
+    """
 
     def key(job: Job) -> tuple[Any, ...]:
-        return (job.id, job.run_id, job.state, job.running_desired if with_desire else None)
+        return (job.id, job.run_id, job.state, job.running_desired if strictly else None)
 
     last = events[-1].job
     assert last is not None
     first = len(events) - 1
     for index in range(len(events) - 1, -1, -1):
-        job = events[index].job
-        if job is not None and key(job) != key(last):
+        event = events[index]
+        if event.kind == "look" and event.job is None and strictly:
             break
-        if job is not None:
+        if event.job is not None:
+            if key(event.job) != key(last):
+                break
             first = index
     return first
 
@@ -264,7 +269,7 @@ def test_success_is_never_unwanted_unstable_or_stale(plan: WaitPlan, events: lis
 
 
 def assert_it_lasted(done: Run, wanted: float) -> None:
-    assert done.since(unbroken(done.events, with_desire=True)) >= wanted - ALMOST
+    assert done.since(unbroken(done.events, strictly=True)) >= wanted - ALMOST
     recovery = last_recovery(done.events)
     if recovery is not None:
         # An answer after an outage can be what stood before it.
@@ -281,7 +286,7 @@ def assert_it_is_no_leftover(done: Run, job: Job) -> None:
     if any(event.job is not None and shows_a_change(plan, event.job) for event in done.events):
         return
     grace = plan.stale_grace.total_seconds()
-    assert done.since(unbroken(done.events, with_desire=False)) >= grace - ALMOST
+    assert done.since(unbroken(done.events, strictly=False)) >= grace - ALMOST
     recovery = last_recovery(done.events)
     if recovery is not None:
         assert done.since(recovery) >= grace - ALMOST
@@ -354,7 +359,7 @@ def test_a_state_that_lasted_long_enough_is_believed(plan: WaitPlan, events: lis
         return
     if not last.job.running_desired or last_recovery(done.events) is not None:
         return
-    if done.since(unbroken(done.events, with_desire=True)) >= plan.stable_for.total_seconds() + ALMOST:
+    if done.since(unbroken(done.events, strictly=True)) >= plan.stable_for.total_seconds() + ALMOST:
         assert done.verdicts[-1].outcome is Outcome.REACHED
 
 
@@ -442,19 +447,25 @@ def test_an_unchanged_look_before_it_is_due_changes_nothing(
         wait.notes()
         return wait
 
-    last = events[-1]
     if run(plan, events).ended:
+        return
+    now = events[-1].at
+    looked = [event for event in events if event.kind != "time"]
+    if not looked:
         return
     wait = as_it_stands()
     due = wait.next_due()
-    assert due > last.at, "it would be due for ever"
-    early = last.at + (due - last.at) * part
-    if early < due:
-        assert not show(wait, replace(last if looks else Event("time", 0), at=early)).is_over
+    if events[-1] is looked[-1]:
+        assert due > now, "it would be due for ever"
+    early = now + (due - now) * part
+    if now <= early < due:
+        again = replace(looked[-1] if looks else Event("time", 0), at=early)
+        assert not show(wait, again).is_over
         assert wait.notes() == []
         assert wait.next_due() >= due
     wait = as_it_stands()
-    assert show(wait, replace(last, at=due)).is_over or wait.next_due() > due
+    due = max(due, now)
+    assert show(wait, replace(looked[-1], at=due)).is_over or wait.next_due() > due
 
 
 @thorough
