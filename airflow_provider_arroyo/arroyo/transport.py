@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from airflow_provider_arroyo import __version__
+import airflow_provider_arroyo
 from airflow_provider_arroyo.arroyo.answers import MAX_BODY_BYTES, too_large
 from airflow_provider_arroyo.arroyo.call import Call, Repeat
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
@@ -23,7 +23,7 @@ from airflow_provider_arroyo.exceptions import (
     shorten,
 )
 
-USER_AGENT = f"airflow-provider-arroyo/{__version__}"
+USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
 
 _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 """How the first bytes of TLS, an alert or a handshake, look inside an error's text."""
