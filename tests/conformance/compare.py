@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +53,15 @@ class Matching:
         return recorded in self.ids
 
 
-def compare_headers(recorded: dict[str, str], current: Any) -> list[str]:
-    """Return what differs between the headers that matter."""
+def compare_headers(recorded: dict[str, str], current: Any, *, but: Set[str] = frozenset()) -> list[str]:
+    """Return what differs between the headers that matter.
+
+    :param but: those that do not, for once.
+    """
     found = [
         f"header {name}: {recorded.get(name)!r} was recorded, got {current.get(name)!r}"
         for name in HEADERS
-        if recorded.get(name) != current.get(name)
+        if name not in but and recorded.get(name) != current.get(name)
     ]
     if recorded.get("content-length") == "0" and current.get("content-length") != "0":
         found.append(f"header content-length: '0' was recorded, got {current.get('content-length')!r}")

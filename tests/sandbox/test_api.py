@@ -97,7 +97,6 @@ def test_a_bounded_source_goes_on_where_its_checkpoint_left_it(sandbox: ArroyoSa
 
 
 def test_a_preview_stops_by_itself_after_a_minute(sandbox: ArroyoSandbox, call: Caller) -> None:
-    answer = call("POST", "/pipelines/preview", {"query": "SELECT 1 AS one;"})
     query = "CREATE TABLE impulse WITH (connector='impulse', event_rate='10'); SELECT counter FROM impulse;"
     answer = call("POST", "/pipelines/preview", {"query": query})
     pipeline_id = answer.json()["id"]
@@ -129,7 +128,7 @@ def test_metrics_follow_the_rate_and_stay_after_the_stop(sandbox: ArroyoSandbox,
         not group["subtasks"] for node in call("GET", path).json()["data"] for group in node["metric_groups"]
     )
     sandbox.advance(20)
-    first, last = sent(call("GET", path).json()), None
+    first = sent(call("GET", path).json())
     assert len(first) == 2
     assert all(value == pytest.approx(250, rel=0.01) for series in first for value in series)
     call("PATCH", f"/pipelines/{pipeline_id}", {"stop": "immediate"})
@@ -254,7 +253,7 @@ def test_the_console_is_one_page_that_needs_nothing_else(sandbox: ArroyoSandbox,
 
 
 def test_the_log_counts_requests_with_their_headers_and_bodies(sandbox: ArroyoSandbox, call: Caller) -> None:
-    pipeline_id = call.create()
+    call.create()
     call("GET", "/jobs", headers={"X-Trace": "7"})
     assert (
         sandbox.requests.count("post", "*/pipelines")
@@ -265,7 +264,6 @@ def test_the_log_counts_requests_with_their_headers_and_bodies(sandbox: ArroyoSa
     assert (seen.headers["x-trace"], seen.status) == ("7", 200)
     (made,) = sandbox.requests.find("POST")
     assert made.json["query"] == IMPULSE
-    assert pipeline_id
     sandbox.requests.clear()
     assert (len(sandbox.requests), sandbox.requests.total) == (0, 0)
 
