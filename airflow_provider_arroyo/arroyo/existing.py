@@ -10,7 +10,7 @@ from typing import TypeVar
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.listing import Caller, newest_job
 from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, JobState, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
 
 T = TypeVar("T")
 
@@ -83,11 +83,19 @@ class Existing:
         """
         # Another try may be at the same, and be done first.
         with suppress(ArroyoNotFoundError):
-            job = self.job(pipeline_id)
-            if job is not None and job.state not in TERMINAL_STATES:
-                self._caller.call(api.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE))
-                self.at_rest(pipeline_id)
-            self.delete(pipeline_id)
+            for attempt in range(_ATTEMPTS):
+                job = self.job(pipeline_id)
+                if job is not None and not _is_down(job):
+                    self._caller.call(api.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE))
+                    self.at_rest(pipeline_id)
+                try:
+                    self.delete(pipeline_id)
+                    break
+                except ArroyoApiError as err:
+                    # A restart that was asked for shows only when it begins, and it may have begun just now.
+                    if err.status not in (400, 409) or attempt == _ATTEMPTS - 1:
+                        raise
+                self._sleep(POLL_SECONDS)
 
     def delete(self, pipeline_id: str) -> None:
         """Delete a pipeline that is at rest, or half of one; nothing is done where it is gone."""
@@ -144,6 +152,11 @@ class Existing:
                     return
             else:
                 return
+
+
+def _is_down(job: Job) -> bool:
+    """Whether nothing goes on: a stopped one that was asked to run is on its way up."""
+    return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
 
 
 def _is_going_down(job: Job) -> bool:

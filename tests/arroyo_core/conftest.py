@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.arroyo_core.bench import Bench, bench
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def both(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench of each version of Arroyo in turn."""
+    with bench(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def old() -> Iterator[Bench]:
+    """A bench of 0.15, which has no PUT."""
+    with bench("0.15") as made:
+        yield made
+
+
+@pytest.fixture
+def new() -> Iterator[Bench]:
+    """A bench of 0.16."""
+    with bench("0.16") as made:
+        yield made
