@@ -9,8 +9,10 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -22,6 +24,7 @@ from .faults import Faults
 from .output import stream_output
 from .request_log import Request, RequestLog
 from .routes import PREFIX, Routes
+from .tls import TlsProtocol
 
 BODY_LIMIT = 2 * 1024 * 1024
 _VARY_CORS = "origin, access-control-request-method, access-control-request-headers"
@@ -67,7 +70,7 @@ class Server:
         self._expected = None if api_key is None else f"Bearer {api_key}".encode()
         self._tls = tls
         self._runner: web.AppRunner | None = None
-        self._site: web.SockSite | None = None
+        self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._returning: asyncio.Task[None] | None = None
         self._dated: tuple[int, str] = (0, "")
@@ -105,18 +108,27 @@ class Server:
             sock.close()
             raise
         self.host, self.port = host, sock.getsockname()[1]
-        if self._runner is None:
+        if self._runner is None or self._runner.server is None:
             raise RuntimeError("the server was not started")
-        self._site = web.SockSite(self._runner, sock, ssl_context=self._tls, backlog=1024)
-        await self._site.start()
+        factory: Callable[[], asyncio.BaseProtocol] = self._runner.server
+        if self._tls is not None:
+            factory = partial(TlsProtocol, self._tls, self._runner.server)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(factory, sock=sock, backlog=1024)
 
     async def stop(self) -> None:
         """Close everything."""
         if self._returning is not None:
             self._returning.cancel()
+        self._stop_listening()
         self._reset_all()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def close(self, until_micros: int | None) -> None:
         """Refuse connections and reset the open ones; see :class:`faults.Gate`."""
@@ -135,9 +147,7 @@ class Server:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _go_away(self, until_micros: int | None) -> None:
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
+        self._stop_listening()
         self._reset_all()
         if until_micros is not None:
             self._returning = asyncio.get_running_loop().create_task(self._return_at(until_micros))
@@ -147,7 +157,7 @@ class Server:
         await self._come_back()
 
     async def _come_back(self) -> None:
-        if self._site is None:
+        if self._listener is None:
             await self._listen(self.host, self.port)
 
     def _reset_all(self) -> None:

@@ -84,3 +84,109 @@ def test_a_bad_order_is_refused_by_field_and_choices(
     assert answer.status_code == 400
     assert words in answer.json()["error"]
     assert sandbox.faults.pending() == []
+
+
+def test_latency_lets_a_short_timeout_pass(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.latency(0.4, path="*/jobs", times=1)
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"{sandbox.url}/api/v1/jobs", timeout=0.1)
+    assert call("GET", "/jobs").status_code == 200
+
+
+def test_answers_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.hang(path="*/jobs")
+    with pytest.raises(requests.exceptions.RequestException):
+        requests.get(f"{sandbox.url}/api/v1/jobs", timeout=0.2)
+    sandbox.faults.cut_short(path="*/jobs")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        call("GET", "/jobs")
+    sandbox.faults.not_json(path="*/jobs")
+    page = call("GET", "/jobs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.text.startswith("<html>")
+    assert call("GET", "/jobs").json() == {"data": []}
+
+
+def test_the_api_comes_back_by_itself_when_its_time_is_over() -> None:
+    with ArroyoSandbox(speed=100) as sandbox:
+        sandbox.faults.api_away(seconds=20)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{sandbox.url}/api/v1/ping", timeout=1)
+        for _ in range(200):
+            try:
+                answer = requests.get(f"{sandbox.url}/api/v1/ping", timeout=1)
+                break
+            except requests.ConnectionError:
+                continue
+        assert answer.json() == "Pong"
+
+
+def test_a_server_that_was_killed_schedules_its_jobs_anew(sandbox: ArroyoSandbox, call: Caller) -> None:
+    pipeline_id = call.create()
+    sandbox.advance(5)
+    order = sandbox.faults.server_restart(seconds=3)
+    assert order > 0
+    with pytest.raises(requests.ConnectionError):
+        call("GET", "/ping")
+    sandbox.advance(3.5)
+    # The manual clock let the time pass; the port is opened by the server's own loop.
+    for _ in range(100):
+        try:
+            job = call.job(pipeline_id)
+            break
+        except requests.ConnectionError:
+            continue
+    assert (job["state"], job["run_id"]) == ("Running", 2)
+
+
+def test_without_a_controller_a_pipeline_stays_created(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.controller_away(seconds=100)
+    pipeline_id = call.create()
+    sandbox.advance(99)
+    assert call.job(pipeline_id)["state"] == "Created"
+    sandbox.advance(3)
+    assert call.job(pipeline_id)["state"] == "Running"
+
+
+def test_somebody_else_stops_and_deletes(sandbox: ArroyoSandbox, call: Caller) -> None:
+    first, second = call.create("first"), call.create("second")
+    sandbox.advance(2)
+    sandbox.faults.stop("first", mode="checkpoint", after=1)
+    sandbox.faults.delete("second", after=1)
+    assert call.job(second)["state"] == "Running"
+    sandbox.advance(3)
+    job = call.job(first)
+    assert (job["state"], job["running_desired"]) == ("Stopped", False)
+    assert call("GET", f"/pipelines/{second}").status_code == 404
+    assert [item["id"] for item in call("GET", "/jobs").json()["data"]] == [job["id"]]
+
+
+def test_a_pipeline_that_never_starts_and_one_whose_worker_dies(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.never_starts("stuck")
+    stuck, healthy = call.create("stuck"), call.create("healthy")
+    sandbox.advance(60)
+    assert (call.job(stuck)["state"], call.job(healthy)["state"]) == ("Scheduling", "Running")
+    sandbox.faults.kill_worker("healthy")
+    sandbox.advance(1)
+    assert call.job(healthy)["state"] == "Recovering"
+    sandbox.advance(2)
+    assert (call.job(healthy)["state"], call.job(healthy)["run_id"]) == ("Running", 2)
+
+
+def test_orders_can_be_taken_back(sandbox: ArroyoSandbox, call: Caller) -> None:
+    order = sandbox.faults.status(500, times=None)
+    assert call("GET", "/ping").status_code == 500
+    listed = requests.get(f"{sandbox.url}/sandbox/faults", timeout=10).json()
+    assert [item["id"] for item in listed["pending"]] == [order]
+    assert "status" in listed["kinds"]["status"]
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{order}", timeout=10).status_code == 200
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{order}", timeout=10).status_code == 404
+    assert call("GET", "/ping").status_code == 200
+    sandbox.faults.latency(5)
+    sandbox.faults.fail("nobody")
+    sandbox.faults.controller_away()
+    sandbox.faults.clear()
+    assert sandbox.faults.pending() == []
+    pipeline_id = call.create("nobody")
+    sandbox.advance(3)
+    assert call.job(pipeline_id)["state"] == "Running"
