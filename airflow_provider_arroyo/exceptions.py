@@ -135,6 +135,11 @@ class ArroyoApiError(ArroyoError):
         """Whether the status is one that passes: 429, 502, 503, 504, and 500 on a read."""
         return self.status in (429, 502, 503, 504) or (self.status == 500 and self.method == "GET")
 
+    @property
+    def is_permanent(self) -> bool:  # type: ignore[override]  # as above
+        """Whether what was sent can never be right: too large (413), or of a wrong type (422)."""
+        return self.status in (413, 422)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON values."""
         return {

@@ -11,13 +11,18 @@ import ssl
 from urllib.parse import urlsplit
 
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.arroyo.tls import explain_tls, plain_port, plain_to_tls
+from airflow_provider_arroyo.arroyo.tls import (
+    explain_tls,
+    hangs_up_after_handshake,
+    plain_port,
+    plain_to_tls,
+)
 
 LOOK_SECONDS = 2.0
 """How long a look may take."""
 
 _WAITS = 4
-"""How often a look waits for the port at most: to connect and to hear something, twice."""
+"""How often a look waits for the port at most: to shake hands or connect, and to hear something, twice."""
 
 _QUESTION = b"GET /api/v1/ping HTTP/1.0\r\n\r\n"
 
@@ -37,12 +42,9 @@ def find_tls_trouble(
     if context is None:
         return plain_to_tls(settings.base_url) if _speaks_tls(settings, timeout) else None
     try:
-        with (
-            _connect(settings, timeout) as plain,
-            context.wrap_socket(plain, server_hostname=_address(settings)[0]) as secure,
-        ):
-            # TLS 1.3 tells only now what the server makes of our certificate.
-            secure.recv(1)
+        # Once may be a server that is just going down. One that is does not shake hands again.
+        if _hangs_up(settings, context, timeout) and _hangs_up(settings, context, timeout):
+            return hangs_up_after_handshake(settings)
     except ssl.SSLError as err:
         if message := explain_tls(err, settings):
             return message
@@ -51,6 +53,24 @@ def find_tls_trouble(
     else:
         return None
     return plain_port(settings.base_url) if _speaks_plain_http(settings, timeout) else None
+
+
+def _hangs_up(settings: ClientSettings, context: ssl.SSLContext, timeout: float) -> bool:
+    """Return whether the server shakes hands, and then goes without having been asked anything.
+
+    :raises OSError: where there is no handshake, or the server says why it goes.
+    """
+    with (
+        _connect(settings, timeout) as plain,
+        context.wrap_socket(plain, server_hostname=_address(settings)[0]) as secure,
+    ):
+        try:
+            # TLS 1.3 tells only now what the server makes of our certificate.
+            return secure.recv(1) == b""
+        except TimeoutError:
+            return False
+        except (ssl.SSLEOFError, ConnectionError):
+            return True
 
 
 def _speaks_tls(settings: ClientSettings, timeout: float) -> bool:

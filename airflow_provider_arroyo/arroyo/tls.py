@@ -158,6 +158,16 @@ def plain_to_tls(base_url: str) -> str:
     return f"The port of {base_url} wants TLS, and plain HTTP was sent. Set the scheme to https."
 
 
+def hangs_up_after_handshake(settings: ClientSettings) -> str:
+    """Return what to say where a server goes after the handshake, without a reason and before any request."""
+    likely = "wants a client certificate, and none was sent. Set client_cert and client_key."
+    if settings.client_cert is not None:
+        likely = (
+            f"refuses the client certificate {settings.client_cert!r}. Check which authorities it trusts."
+        )
+    return f"{settings.base_url} hangs up right after the TLS handshake, before any request. Most likely it {likely}"
+
+
 def error_reason(error: BaseException) -> str:
     """Return OpenSSL's name for an error, such as ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty without one."""
     reason = getattr(error, "reason", None)

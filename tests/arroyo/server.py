@@ -93,12 +93,14 @@ class Server:
     :param tls: makes it a TLS server.
     :param to_plain: what a TLS server says to plain HTTP before it hangs up.
     :param to_tls: what a plain server says to TLS before it hangs up; None says nothing, and waits.
+    :param greets_and_goes: a TLS server hangs up after each handshake.
     """
 
     script: list[Reply] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     to_plain: bytes = TLS_ALERT
     to_tls: bytes | None = BAD_REQUEST
+    greets_and_goes: bool = False
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -156,6 +158,8 @@ class Server:
                     raw.sendall(self.to_plain)
                     return
                 connection = self.tls.wrap_socket(raw, server_side=True)
+                if self.greets_and_goes:
+                    return
             elif raw.recv(1, socket.MSG_PEEK) == b"\x16":
                 raw.recv(65536)
                 if self.to_tls is None:

@@ -282,6 +282,7 @@ def test_body_that_is_too_large(client: Driver, server: Server) -> None:
     error = refusal(client, api.create_pipeline(spec))
     assert error.status == 413
     assert "2 MB" in str(error)
+    assert error.is_permanent
     assert f"{len(server.requests[0].body):,} bytes" in str(error)
     assert words in str(error)
     assert len(server.requests) == 1

@@ -13,7 +13,7 @@ import trustme
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.exceptions import ArroyoTlsError
 from tests.arroyo.conftest import Clock, Connect, Driver, server_context, write_client_cert
-from tests.arroyo.server import BAD_REQUEST, Server, reply
+from tests.arroyo.server import BAD_REQUEST, HANG_UP, Server, reply
 
 Serve = Callable[[ssl.SSLContext], Server]
 
@@ -162,6 +162,25 @@ class TestClientCertificates:
         driver = connect(server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key)
         message = tls_error(driver, clock)
         assert f"refuses the client certificate {cert!r}" in message
+
+
+def test_server_that_hangs_up_after_the_handshake(
+    connect: Connect, tls_server: Server, authority: trustme.CA, ca_cert: str, clock: Clock, tmp_path: Path
+) -> None:
+    tls_server.greets_and_goes = True
+    message = tls_error(connect(tls_server.url(), ca_cert=ca_cert), clock)
+    assert "Most likely it wants a client certificate, and none was sent" in message
+    cert, key = write_client_cert(authority, tmp_path)
+    with_one = connect(tls_server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key)
+    assert f"Most likely it refuses the client certificate {cert!r}" in tls_error(with_one, clock)
+
+
+def test_server_that_breaks_a_call_but_not_the_handshake_may_be_asked_again(
+    connect: Connect, tls_server: Server, ca_cert: str, clock: Clock
+) -> None:
+    tls_server.play(HANG_UP, reply("Pong"))
+    connect(tls_server.url(), ca_cert=ca_cert).call(api.ping())
+    assert len(clock.slept) == 1
 
 
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert", "client_key"])
