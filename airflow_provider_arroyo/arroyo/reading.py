@@ -41,7 +41,11 @@ def object_of(answer: Answer) -> Mapping[str, Any]:
     return value
 
 
-def _list_in(data: Mapping[str, Any]) -> list[Any]:
+def list_in(data: Mapping[str, Any]) -> list[Any]:
+    """Return the items of ``{"data": [...]}``.
+
+    :raises KeyError, TypeError: where it has none.
+    """
     items = data["data"]
     if not isinstance(items, list):
         raise TypeError(f"field 'data' is {type(items).__name__}, not a list")
@@ -55,7 +59,7 @@ def one(from_api: FromApi[T]) -> Callable[[Answer], T]:
 
 def many(from_api: FromApi[T]) -> Callable[[Answer], tuple[T, ...]]:
     """Return a reader of ``{"data": [...]}``, which is the whole list."""
-    return lambda answer: tuple(from_api(item) for item in _list_in(object_of(answer)))
+    return lambda answer: tuple(from_api(item) for item in list_in(object_of(answer)))
 
 
 def page(from_api: FromApi[T]) -> Callable[[Answer], Page[T]]:
@@ -63,7 +67,7 @@ def page(from_api: FromApi[T]) -> Callable[[Answer], Page[T]]:
 
     def read(answer: Answer) -> Page[T]:
         data = object_of(answer)
-        return Page(tuple(from_api(item) for item in _list_in(data)), bool(data.get("hasMore", False)))
+        return Page(tuple(from_api(item) for item in list_in(data)), bool(data.get("hasMore", False)))
 
     return read
 

@@ -1,0 +1,206 @@
+"""The requests of a feed: its one client, what it asks, and how long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.listing import newest_job
+from airflow_provider_arroyo.arroyo.models import Job
+from airflow_provider_arroyo.arroyo.reading import list_in, object_of
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConnectionError,
+    ArroyoError,
+)
+from airflow_provider_arroyo.monitoring.feed_cost import LookCosts
+from airflow_provider_arroyo.monitoring.feed_waiters import Target
+
+T = TypeVar("T")
+
+_ALL_CONCERNED = (401, 429, 502, 503, 504)
+
+
+class LookingClient(Protocol):
+    """What a feed needs of a client."""
+
+    async def call(self, call: api.Call[T], /) -> T:
+        """Make a call, with the client's own retries, and return what it answers."""
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+
+
+Connect = Callable[[], Awaitable[LookingClient]]
+
+
+class ConnectFailedError(Exception):
+    """There is no client to look with; the cause is what ``connect`` raised."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Listing(NamedTuple):
+    """What a list showed.
+
+    :param items: the watched pipelines' jobs, as they came; None where the answer is the same, byte for byte,
+        as the last one.
+    :param size: bytes of the answer.
+    """
+
+    items: dict[Target, Mapping[str, Any]] | None
+    size: int
+
+
+def concerns_all(error: ArroyoError) -> bool:
+    """Whether a look's failure says that every other look would fail as well."""
+    if isinstance(error, ArroyoApiError):
+        return error.status in _ALL_CONCERNED
+    return isinstance(error, ArroyoConnectionError)
+
+
+class Looks:
+    """Makes a feed's requests with one client, which is connected by the first of them.
+
+    After a 401 it connects once more, in case the connection was given another key, before the error counts.
+
+    :param connect: makes the client.
+    :param costs: is told what each kind of look takes.
+    :param own_seconds: how long this thread has worked, in seconds.
+    """
+
+    def __init__(
+        self, connect: Connect, costs: LookCosts, own_seconds: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._connect = connect
+        self._costs = costs
+        self._own_seconds = own_seconds
+        self._client: LookingClient | None = None
+        self._retired: list[LookingClient] = []
+        self._is_renewed = False
+        self._connecting = asyncio.Lock()
+        self._time = asyncio.get_running_loop().time
+        self._list_body: bytes | None = None
+        self.names_pipelines: bool | None = None
+        """Whether jobs in the list carry their pipeline's id; None until a list with jobs was seen."""
+
+    # -- the requests ----------------------------------------------------------------------------------------
+
+    async def list_jobs(
+        self, targets: Mapping[str, Target], by_job: Mapping[str, Target], *, reread: bool
+    ) -> Listing:
+        """Look at all jobs at once.
+
+        :param targets: what is watched, by pipeline id.
+        :param by_job: the same by job id, for servers whose list does not name pipelines.
+        :param reread: read the answer even if it is the same as the last one.
+        """
+
+        def read(answer: api.Answer) -> Listing:
+            if answer.body == self._list_body and not reread:
+                return Listing(None, len(answer.body))
+            items = self._match(list_in(object_of(answer)), targets, by_job)
+            self._list_body = answer.body
+            return Listing(items, len(answer.body))
+
+        began, own = self._time(), self._own_seconds()
+        call = api.list_jobs()
+        listing = await self._call(
+            api.Call(method=call.method, path=call.path, read=read, changes=call.changes)
+        )
+        self._costs.saw_list(self._time() - began, self._own_seconds() - own, listing.size)
+        return listing
+
+    async def pipeline_job(self, pipeline_id: str, *, is_alone: bool) -> Job | None:
+        """Look at one pipeline.
+
+        :param is_alone: whether no other look is under way, so that its time tells what it costs.
+        """
+        began, own = self._time(), self._own_seconds()
+        job = newest_job(await self._call(api.pipeline_jobs(pipeline_id)))
+        if is_alone:
+            now = self._time()
+            self._costs.saw_single(now - began, self._own_seconds() - own, now)
+        return job
+
+    async def ping(self) -> None:
+        """Measure the way to the server and back."""
+        began, own = self._time(), self._own_seconds()
+        try:
+            await self._call(api.ping())
+        except ArroyoError:
+            # Whether it matters, the next look finds out.
+            self._costs.ping_failed(self._time())
+        else:
+            now = self._time()
+            self._costs.saw_ping(now - began, self._own_seconds() - own, now)
+
+    # -- the client ------------------------------------------------------------------------------------------
+
+    async def close_retired(self) -> None:
+        """Close clients that another one took the place of, once no look uses them."""
+        while self._retired:
+            await self._retired.pop().aclose()
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._retired.append(client)
+        await self.close_retired()
+
+    async def _call(self, call: api.Call[T]) -> T:
+        client = await self._in_place_of(None)
+        try:
+            value = await client.call(call)
+        except ArroyoAuthError as err:
+            if err.status != 401 or (self._is_renewed and client is self._client):
+                raise
+            client = await self._in_place_of(client)
+            self._is_renewed = True
+            value = await client.call(call)
+        self._is_renewed = False
+        return value
+
+    async def _in_place_of(self, old: LookingClient | None) -> LookingClient:
+        """Return the client that follows the old one, made by whichever look needs it first."""
+        async with self._connecting:
+            if self._client is None or self._client is old:
+                try:
+                    client = await self._connect()
+                except Exception as err:  # Airflow's look-up may raise anything; the waiters get it
+                    raise ConnectFailedError(err) from err
+                if self._client is not None:
+                    self._retired.append(self._client)
+                self._client = client
+            return self._client
+
+    def _match(
+        self, items: list[Any], targets: Mapping[str, Target], by_job: Mapping[str, Target]
+    ) -> dict[Target, Mapping[str, Any]]:
+        found: dict[Target, Mapping[str, Any]] = {}
+        several: set[Target] = set()
+        names_pipelines = False
+        for item in items:
+            pipeline_id = item.get("pipeline_id")
+            if pipeline_id is None:
+                target = by_job.get(item["id"])
+            else:
+                names_pipelines = True
+                target = targets.get(pipeline_id)
+            if target is not None:
+                if target in found:
+                    several.add(target)
+                found[target] = item
+        if items:
+            self.names_pipelines = names_pipelines
+        for target in several:
+            # Which of them is the newest, only a look at the pipeline tells.
+            del found[target]
+        return found
