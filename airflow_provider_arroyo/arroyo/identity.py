@@ -36,8 +36,11 @@ class DamagedMarkError(ValueError):
         self.owner = owner
 
 
+_as_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
 def _digest(*parts: object) -> str:
-    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
+    text = _as_json(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
