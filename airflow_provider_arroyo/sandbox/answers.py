@@ -237,7 +237,7 @@ def checkpoint_groups(job: Job, checkpoint: Checkpoint, now: int, rng: random.Ra
 def error_entry(entry: dict[str, Any], version: Version) -> dict[str, Any]:
     """Return one entry of a job's errors."""
     if version == "0.16":
-        return entry
+        return dict(entry)
     return {key: value for key, value in entry.items() if key != "error_domain"}
 
 

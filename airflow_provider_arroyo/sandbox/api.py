@@ -1,16 +1,16 @@
-"""The calls of the API, free of HTTP: a call goes in, an answer comes out."""
+"""The calls about pipelines and their jobs."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from airflow_provider_arroyo.arroyo.models import JobState
 
-from . import answers, bodies, catalog, running
+from . import answers, bodies, running
+from .calls import EMPTY, Answer, Call, Output, RefusedError, page, read_body
+from .connections import Connections
 from .engine import Engine, new_id
 from .planning import Plan, plan
 from .records import (
@@ -22,53 +22,6 @@ from .records import (
     Wanted,
 )
 from .store import Store
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request to the API.
-
-    :param ids: the parts of its path that name something, unescaped, in their order.
-    """
-
-    method: str
-    ids: Sequence[str] = ()
-    query: str = ""
-    body: bytes = b""
-    content_type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the API.
-
-    :param content_type: None where it has no body.
-    """
-
-    status: int = 200
-    body: bytes = b""
-    content_type: str | None = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The answer to a call for a preview's output: a stream, for as long as the job runs."""
-
-    job: Job
-
-
-EMPTY = Answer(200, b"", None)
-
-
-class RefusedError(Exception):
-    """A call that the API refuses."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.answer = Answer(status, answers.render({"error": text}))
 
 
 class Api:
@@ -94,6 +47,7 @@ class Api:
         self.rng = rng
         self.worker_mode = worker_mode
         self.strict = strict
+        self.connections = Connections(engine=engine, store=store, rng=rng)
         self.on_create: list[Callable[[Pipeline], None]] = []
         self._all_jobs: tuple[int, bytes] = (-1, b"")
 
@@ -112,7 +66,7 @@ class Api:
         return self._create(call, call.ids[0])
 
     def _create(self, call: Call, own_id: str | None) -> Answer:
-        body = self._body(call, bodies.PIPELINE[self.version])
+        body = read_body(call, bodies.PIPELINE[self.version])
         planned = self._plan(body, parallelism=body["parallelism"])
         if not body["name"]:
             raise RefusedError(400, "Field name must be set")
@@ -149,7 +103,7 @@ class Api:
 
     def preview(self, call: Call) -> Answer:
         """``POST /pipelines/preview``."""
-        body = self._body(call, bodies.PREVIEW)
+        body = read_body(call, bodies.PREVIEW)
         planned = self._plan(body, parallelism=1, preview=not body.get("enable_sinks", False))
         pipeline = Pipeline(
             id=new_id(self.rng, "pl"),
@@ -183,7 +137,7 @@ class Api:
 
     def validate(self, call: Call) -> Answer:
         """``POST /pipelines/validate_query``."""
-        body = self._body(call, bodies.VALIDATE)
+        body = read_body(call, bodies.VALIDATE)
         planned = self._judge(body, parallelism=1)
         if planned.udf_refusal is not None:
             raise RefusedError(400, planned.udf_refusal)
@@ -196,9 +150,9 @@ class Api:
 
     def pipelines(self, call: Call) -> Answer:
         """``GET /pipelines``."""
-        page, more = self._page(call, self.store.listed(), lambda item: (item.id, item.created_at))
+        found, more = page(call, self.store.listed(), lambda item: (item.id, item.created_at))
         return Answer(
-            body=answers.collection((answers.pipeline(item, self.version) for item in page), has_more=more)
+            body=answers.collection((answers.pipeline(item, self.version) for item in found), has_more=more)
         )
 
     def get(self, call: Call) -> Answer:
@@ -207,7 +161,7 @@ class Api:
 
     def patch(self, call: Call) -> Answer:
         """``PATCH /pipelines/{id}``."""
-        body = self._body(call, bodies.PATCH[self.version])
+        body = read_body(call, bodies.PATCH[self.version])
         interval = body.get("checkpoint_interval_micros")
         if interval is not None and not INTERVAL_RANGE_MICROS[0] <= interval <= INTERVAL_RANGE_MICROS[1]:
             raise RefusedError(400, "checkpoint_interval_micros must be between 1 second and 1 day")
@@ -233,7 +187,7 @@ class Api:
 
     def restart(self, call: Call) -> Answer:
         """``POST /pipelines/{id}/restart``."""
-        body = self._body(call, bodies.RESTART[self.version])
+        body = read_body(call, bodies.RESTART[self.version])
         pipeline = self.store.whole(call.ids[0])
         if pipeline is None or (job := pipeline.job) is None:
             raise RefusedError(400, "No jobs for pipeline")
@@ -298,8 +252,8 @@ class Api:
         """``GET …/errors``."""
         job = self._job(call)
         newest_first = sorted(job.errors, key=lambda entry: -int(entry["created_at"]))
-        page, more = self._page(call, newest_first, lambda entry: (entry["id"], entry["created_at"]))
-        shown = [answers.error_entry(entry, self.version) for entry in page]
+        found, more = page(call, newest_first, lambda entry: (entry["id"], entry["created_at"]))
+        shown = [answers.error_entry(entry, self.version) for entry in found]
         for entry in shown:
             entry["created_at"] = self.store.dated(entry["created_at"])
         return Answer(body=answers.collection(map(answers.render, shown), has_more=more))
@@ -348,157 +302,7 @@ class Api:
             raise RefusedError(400, "Job must be running to read output")
         return Output(job)
 
-    # -- connections and UDFs -----------------------------------------------------------------------------
-
-    def connectors(self, call: Call) -> Answer:
-        """``GET /connectors``."""
-        return Answer(body=answers.collection(map(answers.render, catalog.connectors())))
-
-    def tables(self, call: Call) -> Answer:
-        """``GET /connection_tables``."""
-        newest_first = sorted(self.store.tables.values(), key=lambda item: -int(item["created_at"]))
-        page, more = self._page(call, newest_first, lambda item: (item["id"], item["created_at"]))
-        shown = (answers.render(item | {"consumers": self.store.consumers(item["id"])}) for item in page)
-        return Answer(body=answers.collection(shown, has_more=more))
-
-    def create_table(self, call: Call) -> Answer:
-        """``POST /connection_tables``."""
-        body = self._body(call, bodies.TABLE)
-        table = self._checked_table(body)
-        if any(item["name"] == table["name"] for item in self.store.tables.values()):
-            raise RefusedError(400, "connection_table with that name already exists")
-        self.store.tables[table["id"]] = table
-        return Answer(body=answers.render(table))
-
-    def _checked_table(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        connector, config = body["connector"], body.get("config")
-        if connector not in catalog.NAMES:
-            raise RefusedError(500, "Something went wrong")
-        if problem := catalog.config_problem(connector, config):
-            raise RefusedError(400, problem)
-        if not body["name"]:
-            raise RefusedError(400, "Field name must be set")
-        profile = None
-        if profile_id := body.get("connection_profile_id"):
-            profile = self.store.profiles.get(profile_id)
-            if profile is None:
-                raise RefusedError(400, f"Could not find connection profile with id '{profile_id}'")
-        return {
-            "id": new_id(self.rng, "ct"),
-            "name": body["name"],
-            "created_at": self.store.dated(self.engine.now),
-            "connector": connector,
-            "connection_profile": profile,
-            "table_type": catalog.table_type(connector, config or {}),
-            "config": config,
-            "schema": catalog.table_schema(connector, body.get("schema")),
-            "consumers": 0,
-        }
-
-    def test_table(self, call: Call) -> Answer:
-        """``POST /connection_tables/test``: server-sent events on real servers too."""
-        self._checked_table(self._body(call, bodies.TABLE))
-        message = {"error": False, "done": True, "message": "Successfully validated connection"}
-        return Answer(body=b"data: " + answers.render(message) + b"\n\n", content_type="text/event-stream")
-
-    def test_schema(self, call: Call) -> Answer:
-        """``POST /connection_tables/schemas/test``."""
-        return EMPTY
-
-    def delete_table(self, call: Call) -> Answer:
-        """``DELETE /connection_tables/{id}``: one in use goes as well."""
-        if self.store.tables.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "Connection table not found")
-        return EMPTY
-
-    def profiles(self, call: Call) -> Answer:
-        """``GET /connection_profiles``."""
-        return Answer(body=answers.collection(map(answers.render, self.store.profiles.values())))
-
-    def create_profile(self, call: Call) -> Answer:
-        """``POST /connection_profiles``."""
-        body = self._body(call, bodies.PROFILE)
-        if body["connector"] not in catalog.NAMES:
-            raise RefusedError(400, f"Unknown connector '{body['connector']}'")
-        if any(item["name"] == body["name"] for item in self.store.profiles.values()):
-            raise RefusedError(400, "connection_profile with that name already exists")
-        profile = {
-            "id": new_id(self.rng, "cp"),
-            "name": body["name"],
-            "connector": body["connector"],
-            "config": body.get("config"),
-            "description": catalog.profile_description(body["connector"], body.get("config")),
-        }
-        self.store.profiles[profile["id"]] = profile
-        return Answer(body=answers.render(profile))
-
-    def test_profile(self, call: Call) -> Answer:
-        """``POST /connection_profiles/test``."""
-        self._body(call, bodies.PROFILE)
-        message = {"error": False, "done": True, "message": "Successfully validated connection"}
-        return Answer(body=answers.render(message))
-
-    def autocomplete(self, call: Call) -> Answer:
-        """``GET /connection_profiles/{id}/autocomplete``."""
-        if call.ids[0] not in self.store.profiles:
-            raise RefusedError(404, "Connection profile not found")
-        return Answer(body=answers.render({"values": {}}))
-
-    def delete_profile(self, call: Call) -> Answer:
-        """``DELETE /connection_profiles/{id}``."""
-        if self.store.profiles.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "Connection profile not found")
-        return EMPTY
-
-    def udfs(self, call: Call) -> Answer:
-        """``GET /udfs``."""
-        return Answer(body=answers.collection(map(answers.render, self.store.udfs.values())))
-
-    def create_udf(self, call: Call) -> Answer:
-        """``POST /udfs``: at once, where a real server compiles Rust for half a minute."""
-        body = self._body(call, bodies.UDF)
-        language = body.get("language", "rust")
-        if problem := catalog.udf_problem(body["definition"], language):
-            raise RefusedError(400, f"Invalid UDF: {problem}")
-        name = catalog.udf_name(body["definition"], language)
-        if any(udf["name"] == name for udf in self.store.udfs.values()):
-            raise RefusedError(400, "global_udf with that name already exists")
-        now = self.store.dated(self.engine.now)
-        udf = {
-            "id": new_id(self.rng, "udf"),
-            "prefix": body["prefix"],
-            "name": name,
-            "language": language,
-            "created_at": now,
-            "updated_at": now,
-            "definition": body["definition"],
-            "description": body.get("description"),
-            "dylib_url": None,
-        }
-        self.store.udfs[udf["id"]] = udf
-        return Answer(body=answers.render(udf))
-
-    def validate_udf(self, call: Call) -> Answer:
-        """``POST /udfs/validate``."""
-        body = self._body(call, bodies.UDF_VALIDATE)
-        language = body.get("language", "rust")
-        problem = catalog.udf_problem(body["definition"], language)
-        name = catalog.udf_name(body["definition"], language)
-        return Answer(body=answers.render({"udf_name": name, "errors": [problem] if problem else []}))
-
-    def delete_udf(self, call: Call) -> Answer:
-        """``DELETE /udfs/{id}``."""
-        if self.store.udfs.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "UDF not found")
-        return EMPTY
-
     # -- common -------------------------------------------------------------------------------------------
-
-    def _body(self, call: Call, shape: bodies.Shape) -> dict[str, Any]:
-        try:
-            return bodies.read(call.body, call.content_type, shape)
-        except bodies.BodyRefusedError as refused:
-            raise RefusedError(refused.status, refused.text) from refused
 
     def _pipeline(self, call: Call) -> Pipeline:
         pipeline = self.store.whole(call.ids[0])
@@ -536,40 +340,3 @@ class Api:
             {"definition": udf["definition"], "language": udf.get("language", "rust")}
             for udf in body.get("udfs", ())
         ]
-
-    def _page(
-        self, call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]
-    ) -> tuple[Sequence[T], bool]:
-        after, limit = None, 10
-        for name, value in parse_qsl(call.query, keep_blank_values=True):
-            if name == "starting_after":
-                after = value
-            elif name == "limit":
-                limit = _number(value)
-        if limit < 1:
-            raise RefusedError(400, "Limit must be greater than 0")
-        if after is not None and after != "":
-            date = next((key(item)[1] for item in items if key(item)[0] == after), None)
-            items = [item for item in items if date is not None and key(item)[1] < date]
-        return items[:limit], len(items) > limit
-
-
-class BadQueryError(Exception):
-    """A parameter of the query string that does not parse: refused in plain text."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__(words)
-        self.answer = Answer(
-            400, f"Failed to deserialize query string: {words}".encode(), "text/plain; charset=utf-8"
-        )
-
-
-def _number(text: str) -> int:
-    digits = text[1:] if text.startswith("+") else text
-    if not text:
-        raise BadQueryError("cannot parse integer from empty string")
-    if not (digits.isascii() and digits.isdecimal()):
-        raise BadQueryError("invalid digit found in string")
-    if int(digits) >= 2**32:
-        raise BadQueryError("number too large to fit in target type")
-    return int(digits)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from .api import Answer, Api, Call, Output
+from .api import Api
+from .calls import Answer, Call, Output
 
 Handler: TypeAlias = Callable[[Call], Answer | Output]
 
@@ -51,21 +52,21 @@ class Routes:
         # The order of the methods of one path is that of the ``allow`` header.
         for method, path, handler in (
             ("GET", "ping", api.ping),
-            ("GET", "connectors", api.connectors),
-            ("POST", "connection_profiles", api.create_profile),
-            ("GET", "connection_profiles", api.profiles),
-            ("POST", "connection_profiles/test", api.test_profile),
-            ("DELETE", "connection_profiles/*", api.delete_profile),
-            ("GET", "connection_profiles/*/autocomplete", api.autocomplete),
-            ("GET", "connection_tables", api.tables),
-            ("POST", "connection_tables", api.create_table),
-            ("POST", "connection_tables/test", api.test_table),
-            ("POST", "connection_tables/schemas/test", api.test_schema),
-            ("DELETE", "connection_tables/*", api.delete_table),
-            ("POST", "udfs", api.create_udf),
-            ("GET", "udfs", api.udfs),
-            ("POST", "udfs/validate", api.validate_udf),
-            ("DELETE", "udfs/*", api.delete_udf),
+            ("GET", "connectors", api.connections.connectors),
+            ("POST", "connection_profiles", api.connections.create_profile),
+            ("GET", "connection_profiles", api.connections.profiles),
+            ("POST", "connection_profiles/test", api.connections.test_profile),
+            ("DELETE", "connection_profiles/*", api.connections.delete_profile),
+            ("GET", "connection_profiles/*/autocomplete", api.connections.autocomplete),
+            ("GET", "connection_tables", api.connections.tables),
+            ("POST", "connection_tables", api.connections.create_table),
+            ("POST", "connection_tables/test", api.connections.test_table),
+            ("POST", "connection_tables/schemas/test", api.connections.test_schema),
+            ("DELETE", "connection_tables/*", api.connections.delete_table),
+            ("POST", "udfs", api.connections.create_udf),
+            ("GET", "udfs", api.connections.udfs),
+            ("POST", "udfs/validate", api.connections.validate_udf),
+            ("DELETE", "udfs/*", api.connections.delete_udf),
             ("POST", "pipelines", api.create),
             ("GET", "pipelines", api.pipelines),
             ("POST", "pipelines/preview", api.preview),

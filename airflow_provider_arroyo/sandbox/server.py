@@ -18,7 +18,8 @@ from typing import Any
 from aiohttp import web
 
 from . import orders
-from .api import Answer, Api, BadQueryError, Call, Output, RefusedError
+from .api import Api
+from .calls import Answer, BadQueryError, Call, Output, RefusedError
 from .control import Control
 from .faults import Faults
 from .output import stream_output

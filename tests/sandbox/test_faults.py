@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.sandbox.support import IMPULSE, Caller
+from tests.sandbox.support import IMPULSE, Caller, answered
 
 
 def test_status_befalls_the_next_matching_requests_only(sandbox: ArroyoSandbox, call: Caller) -> None:
@@ -112,12 +112,7 @@ def test_the_api_comes_back_by_itself_when_its_time_is_over() -> None:
         sandbox.faults.api_away(seconds=20)
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{sandbox.url}/api/v1/ping", timeout=1)
-        for _ in range(200):
-            try:
-                answer = requests.get(f"{sandbox.url}/api/v1/ping", timeout=1)
-                break
-            except requests.ConnectionError:
-                continue
+        answer = answered(lambda: requests.get(f"{sandbox.url}/api/v1/ping", timeout=1))
         assert answer.json() == "Pong"
 
 
@@ -130,12 +125,7 @@ def test_a_server_that_was_killed_schedules_its_jobs_anew(sandbox: ArroyoSandbox
         call("GET", "/ping")
     sandbox.advance(3.5)
     # The manual clock let the time pass; the port is opened by the server's own loop.
-    for _ in range(100):
-        try:
-            job = call.job(pipeline_id)
-            break
-        except requests.ConnectionError:
-            continue
+    job = answered(lambda: call.job(pipeline_id))
     assert (job["state"], job["run_id"]) == ("Running", 2)
 
 
