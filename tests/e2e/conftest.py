@@ -63,6 +63,7 @@ def airflow(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> 
         },
     )
     with server:
+        server.favour_triggerer()
         yield server
     assert server.processes_left() == []
 
