@@ -31,6 +31,8 @@ unexport PYTHONPATH
 unexport AIRFLOW_HOME
 export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
+# Most tests wait for a server that takes its time, so more of them run at once than there are cores.
+UNIT = $(PYTEST) -m "not e2e" -n 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance bench chaos lock clean
@@ -42,8 +44,10 @@ demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 
 	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
 test: lint types test-airflow-oldest $(NEWEST).wheel $(STAGE) ## Run every check; pytest's summary comes last
-	@echo "== all tests, Airflow $(NEWEST_AIRFLOW)"
-	@$(call in_stage,$(NEWEST),$(PYTEST))
+	@echo "== unit and HTTP tests, Airflow $(NEWEST_AIRFLOW)"
+	@$(call in_stage,$(NEWEST),$(UNIT))
+	@echo "== end to end, Airflow $(NEWEST_AIRFLOW)"
+	@$(call in_stage,$(NEWEST),$(PYTEST) -m e2e)
 
 lint: $(NEWEST_READY) ## Check style
 	@echo "== lint"
@@ -55,14 +59,14 @@ types: $(NEWEST_READY) ## Check types
 	@$(NEWEST)/bin/mypy
 
 unit: $(NEWEST).wheel $(STAGE) ## Run the tests that need no running Airflow
-	@$(call in_stage,$(NEWEST),$(PYTEST) -m "not e2e")
+	@$(call in_stage,$(NEWEST),$(UNIT))
 
 e2e: $(NEWEST).wheel $(STAGE) ## Run the tests in a real Airflow
 	@$(call in_stage,$(NEWEST),$(PYTEST) -m e2e)
 
 test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run the unit and HTTP tests on the oldest supported Airflow
 	@echo "== unit and HTTP tests, Airflow $(OLDEST_AIRFLOW)"
-	@$(call in_stage,$(OLDEST),$(PYTEST) -m "not e2e")
+	@$(call in_stage,$(OLDEST),$(UNIT))
 
 wheel: $(NEWEST_READY) ## Build the wheel into build/wheel
 	@rm -rf $(WHEELS)
