@@ -33,6 +33,7 @@ from airflow_provider_arroyo.arroyo.transport import (
     proxy_for,
     request_headers,
     tls_error,
+    without_login,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 
@@ -83,7 +84,13 @@ class ArroyoAsyncClient:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ssl_context: ssl.SSLContext | None = None
-        self._proxy = proxy_for(settings)
+        proxy = proxy_for(settings)
+        # aiohttp repeats a proxy's address in its errors, so the login goes into a header instead.
+        self._proxy: str | None = None
+        self._proxy_headers: dict[str, str] = {}
+        if proxy is not None:
+            self._proxy, self._proxy_headers = without_login(proxy)
+        self._is_tls = settings.base_url.startswith("https:")
         self._looks = PortLooks(settings, own_session=session is None)
 
     def __repr__(self) -> str:
@@ -115,7 +122,7 @@ class ArroyoAsyncClient:
         :param deadline: no attempt and no wait goes past this moment of the clock (``time.monotonic``
             seconds); None leaves it to the timeouts and the policy.
         :raises ArroyoError: says what to do next.
-        :raises ValueError: where the call cannot be sent, or names the setting whose file cannot be used.
+        :raises ValueError: where the call cannot be sent.
         """
         return (await self.exchange(call, deadline=deadline)).value
 
@@ -251,7 +258,8 @@ class ArroyoAsyncClient:
             URL(self.settings.api_url + call.target, encoded=True),
             # As a file, since aiohttp warns of a large body in one piece.
             data=None if content is None else io.BytesIO(content),
-            headers=request_headers(call, self.settings),
+            # Through a tunnel the proxy sees its own request alone, else the server's.
+            headers=request_headers(call, self.settings) | ({} if self._is_tls else self._proxy_headers),
             timeout=aiohttp.ClientTimeout(
                 total=attempts.left() if total_seconds is None else attempts.limit(total_seconds),
                 connect=connect,
@@ -260,11 +268,12 @@ class ArroyoAsyncClient:
             ),
             allow_redirects=False,
             proxy=self._proxy,
+            proxy_headers=self._proxy_headers if self._is_tls else None,
             ssl=self._ssl_context or True,
         )
 
     async def _connected(self) -> aiohttp.ClientSession:
-        if self._ssl_context is None and self.settings.base_url.startswith("https:"):
+        if self._ssl_context is None and self._is_tls:
             # It reads files and takes milliseconds. Calls that race here build it twice, and no harm is done.
             self._ssl_context = await asyncio.to_thread(make_ssl_context, self.settings)
         if self._given_session is not None:

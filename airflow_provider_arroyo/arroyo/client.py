@@ -67,7 +67,7 @@ class ArroyoClient:
         closed here.
     :param sleep: how to wait, in seconds.
     :param clock: tells the time that deadlines are in, in seconds.
-    :raises ValueError: names the setting whose file cannot be used.
+    :raises ArroyoSettingsError: names the setting whose file cannot be used.
     """
 
     def __init__(

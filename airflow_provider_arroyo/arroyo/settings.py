@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
+
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 API_PREFIX = "/api/v1"
 DEFAULT_PORT = 5115
@@ -71,7 +74,7 @@ class ClientSettings:
     def check_files(self) -> None:
         """Check that the files of certificates and keys are there and can be read.
 
-        :raises ValueError: names the setting and the path.
+        :raises ArroyoSettingsError: names the setting and the path.
         """
         for name in ("ca_cert", "client_cert", "client_key"):
             path = getattr(self, name)
@@ -81,7 +84,7 @@ class ClientSettings:
                 with Path(path).open("rb"):
                     pass
             except OSError as err:
-                raise ValueError(f"{name}: cannot read {path!r}: {err.strerror or err}") from err
+                raise ArroyoSettingsError(f"{name}: cannot read {path!r}: {err.strerror or err}") from err
 
     @property
     def request_headers(self) -> dict[str, str]:
@@ -104,7 +107,8 @@ class ClientSettings:
         # The longest first: one secret may be a part of another.
         for secret in sorted(secrets - {""}, key=len, reverse=True):
             text = text.replace(secret, "***")
-        return text
+        # The login in an address, such as that of a proxy of the environment.
+        return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
     @property
     def api_url(self) -> str:

@@ -10,6 +10,7 @@ import ssl
 import certifi
 
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
     Trusts ``ca_cert`` alone where it is set; else the bundle that ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``
     names; else the machine's own authorities and those of ``certifi``.
 
-    :raises ValueError: names the setting whose file cannot be used.
+    :raises ArroyoSettingsError: names the setting whose file cannot be used.
     """
     settings.check_files()
     context = _trusting(settings)
@@ -54,7 +55,7 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
             files = f"{settings.client_cert!r}" + (
                 f" and client_key {settings.client_key!r}" if settings.client_key else ""
             )
-            raise ValueError(
+            raise ArroyoSettingsError(
                 f"client_cert {files}: not a certificate in PEM with its own key: {_reason(err)}"
             ) from err
     return context
@@ -65,7 +66,7 @@ def _trusting(settings: ClientSettings) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=settings.ca_cert)
         except (ssl.SSLError, OSError) as err:
-            raise ValueError(
+            raise ArroyoSettingsError(
                 f"ca_cert: {settings.ca_cert!r} holds no certificates in PEM: {_reason(err)}"
             ) from err
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
@@ -75,7 +76,9 @@ def _trusting(settings: ClientSettings) -> ssl.SSLContext:
                     return ssl.create_default_context(capath=bundle)
                 return ssl.create_default_context(cafile=bundle)
             except (ssl.SSLError, OSError) as err:
-                raise ValueError(f"environment variable {variable}: cannot use {bundle!r}: {err}") from err
+                raise ArroyoSettingsError(
+                    f"environment variable {variable}: cannot use {bundle!r}: {err}"
+                ) from err
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -83,7 +86,9 @@ def _trusting(settings: ClientSettings) -> ssl.SSLContext:
 
 def _no_password() -> str:
     # OpenSSL would ask for it on the terminal, and wait.
-    raise ValueError("client_key: is encrypted, which is not supported; decrypt it, or keep it unencrypted")
+    raise ArroyoSettingsError(
+        "client_key: is encrypted, which is not supported; decrypt it, or keep it unencrypted"
+    )
 
 
 def _reason(error: OSError) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import airflow_provider_arroyo
@@ -62,6 +63,16 @@ def proxy_for(settings: ClientSettings) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def without_login(proxy: str) -> tuple[str, dict[str, str]]:
+    """Return a proxy's address without its login, and the header that carries the login instead."""
+    parts = urlsplit(proxy)
+    if parts.username is None:
+        return proxy, {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return address, {"Proxy-Authorization": f"Basic {b64encode(login).decode()}"}
 
 
 def explain(error: BaseException, trouble: Trouble, call: Call[Any], settings: ClientSettings) -> ArroyoError:

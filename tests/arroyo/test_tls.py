@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from airflow_provider_arroyo.arroyo import api
-from airflow_provider_arroyo.exceptions import ArroyoTlsError
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError, ArroyoTlsError
 from tests.arroyo.conftest import Clock, Connect, Driver, server_context, write_client_cert
 from tests.arroyo.server import BAD_REQUEST, HANG_UP, Server, reply
 
@@ -202,7 +202,7 @@ def test_file_that_cannot_be_used(
     elif wrong == "not PEM":
         path.write_text("hello")
     files[name] = str(path)
-    with pytest.raises(ValueError, match=name) as caught:
+    with pytest.raises(ArroyoSettingsError, match=name) as caught:
         connect(tls_server.url(), **files).call(api.ping())
     assert str(path) in str(caught.value)
     assert tls_server.connections == 0
@@ -222,5 +222,5 @@ def test_key_with_a_password_is_refused_instead_of_asking(
             serialization.BestAvailableEncryption(b"pa55word"),
         )
     )
-    with pytest.raises(ValueError, match="client_key: is encrypted"):
+    with pytest.raises(ArroyoSettingsError, match="client_key: is encrypted"):
         connect(tls_server.url(), client_cert=cert, client_key=key).call(api.ping())

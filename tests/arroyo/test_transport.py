@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_arroyo.arroyo.retry import RetryPolicy
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
+    ArroyoAuthError,
     ArroyoConnectionError,
     ArroyoResponseError,
 )
@@ -168,13 +170,33 @@ def test_error_holds_no_password_of_a_proxy(connect: Connect) -> None:
     assert "pa55word" not in str(error) + str(error.to_dict())
 
 
+@pytest.mark.parametrize("by", ["settings", "environment"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_refuses(
+    by: str, scheme: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "<html>who is http://someone:pa55word@proxy?</html>"
+    server.play(reply(page, 407, content_type="text/html", then="close"))
+    address = server.url().replace("://", "://someone:pa55word@")
+    if by == "environment":
+        monkeypatch.setenv(f"{scheme}_proxy", address)
+    proxies = {scheme: address} if by == "settings" else {}
+    with pytest.raises((ArroyoAuthError, ArroyoConnectionError)) as caught:
+        connect(f"{scheme}://arroyo.invalid", proxies=proxies, retry=ONCE).call(api.create_pipeline(SPEC))
+    assert "proxy" in str(caught.value)
+    assert "407" in str(caught.value)
+    assert server.requests[0].headers["proxy-authorization"] == "Basic c29tZW9uZTpwYTU1d29yZA=="
+    told = "".join(traceback.format_exception(caught.value))
+    assert "pa55word" not in told
+
+
 def test_proxy_of_the_settings_is_used(connect: Connect, server: Server) -> None:
     server.play(reply("Pong"))
     proxies = {"http": server.url().replace("://", "://someone:pa55word@")}
     connect("http://arroyo.invalid:5115/base", proxies=proxies, api_key="k").call(api.ping())
     request = server.requests[0]
     assert request.target == "http://arroyo.invalid:5115/base/api/v1/ping"
-    assert request.headers["proxy-authorization"].startswith("Basic ")
+    assert request.headers["proxy-authorization"] == "Basic c29tZW9uZTpwYTU1d29yZA=="
     assert request.headers["authorization"] == "Bearer k"
 
 
