@@ -1,0 +1,429 @@
+"""Every field of a connection, good and bad: the error names the field, and never repeats a secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.arroyo.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
+
+SECRET = "s3cr3t-Ünf"
+
+
+@dataclass
+class Fields:
+    conn_id: str = "arroyo_prod"
+    host: str | None = "arroyo.example"
+    port: int | None = None
+    schema: str | None = None
+    password: str | None = None
+
+
+def read(extra: dict[str, Any] | None = None, **fields: Any) -> ClientSettings:
+    return settings_from(Fields(**fields), extra or {})
+
+
+def refuse(extra: dict[str, Any] | None = None, **fields: Any) -> str:
+    with pytest.raises(ArroyoSettingsError) as caught:
+        read(extra, **fields)
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.is_permanent
+    assert "'arroyo_prod'" in str(caught.value)
+    return str(caught.value)
+
+
+# -- where it is -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host, port, schema, base_url",
+    [
+        (None, None, None, "http://localhost:5115"),
+        ("", None, "", "http://localhost:5115"),
+        ("arroyo.example", None, None, "http://arroyo.example:5115"),
+        ("  arroyo.example\n", None, None, "http://arroyo.example:5115"),
+        ("arroyo.example", 80, None, "http://arroyo.example:80"),
+        ("arroyo.example", None, "https", "https://arroyo.example:5115"),
+        ("arroyo.example", 443, "HTTPS", "https://arroyo.example:443"),
+        ("arroyo.example:6000", None, None, "http://arroyo.example:6000"),
+        ("arroyo.example:6000", 6000, "https", "https://arroyo.example:6000"),
+        ("10.0.0.7", None, None, "http://10.0.0.7:5115"),
+        ("10.0.0.7:80", None, None, "http://10.0.0.7:80"),
+        ("::1", None, None, "http://[::1]:5115"),
+        ("[::1]", 80, None, "http://[::1]:80"),
+        ("[::1]:80", None, None, "http://[::1]:80"),
+        ("2001:db8::1", None, "https", "https://[2001:db8::1]:5115"),
+        ("http://arroyo.example", None, None, "http://arroyo.example:80"),
+        ("https://arroyo.example", None, None, "https://arroyo.example:443"),
+        ("https://arroyo.example/", None, "https", "https://arroyo.example:443"),
+        ("HTTP://Arroyo.Example", None, None, "http://arroyo.example:80"),
+        ("http://arroyo.example", 5115, None, "http://arroyo.example:5115"),
+        ("http://arroyo.example:5115", 5115, None, "http://arroyo.example:5115"),
+        ("http://[::1]:5115", None, None, "http://[::1]:5115"),
+        ("https://gate.example/arroyo", None, None, "https://gate.example:443/arroyo"),
+        ("https://gate.example/arroyo/", None, None, "https://gate.example:443/arroyo"),
+        ("https://gate.example/arroyo/api/v1", None, None, "https://gate.example:443/arroyo"),
+        ("http://arroyo.example:5115/api/v1/", None, None, "http://arroyo.example:5115"),
+        ("arroyo.example", "5116", None, "http://arroyo.example:5116"),
+        ("arroyo.example", "", None, "http://arroyo.example:5115"),
+    ],
+)
+def test_where_it_is(host: str | None, port: Any, schema: str | None, base_url: str) -> None:
+    assert read(host=host, port=port, schema=schema).base_url == base_url
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "arroyo example",
+        "arroyo\texample",
+        "arroyo.example/path",
+        "arroyo.example:port",
+        "arroyo.example:99999",
+        "arroyo.example:0",
+        "ftp://arroyo.example",
+        "http://",
+        "https:///path",
+        "http://[::1",
+        "[::1",
+        "http://arroyo.example:port",
+        "http://arroyo.example:99999",
+        "http://arroyo.example?x=1",
+        "http://arroyo.example/#x",
+        "arroyo.example?x",
+        "://",
+        ":5115",
+    ],
+)
+def test_host_that_is_none(host: str) -> None:
+    assert "field 'host': must" in refuse(host=host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        f"user:{SECRET}@arroyo.example",
+        f"http://user:{SECRET}@arroyo.example",
+        f"http://{SECRET}@arroyo.example",
+        f"{SECRET}@arroyo.example",
+        f"ftp://user:{SECRET}@arroyo.example",
+        f"http://user:{SECRET}/x@arroyo.example",
+        f"user:{SECRET}#x@arroyo.example",
+        f"user:{SECRET}?x@arroyo.example",
+        f"user:{SECRET} @arroyo.example",
+        f"http://user:{SECRET}@arroyo.example:port",
+    ],
+)
+def test_credentials_in_the_host_are_refused_and_not_repeated(host: str) -> None:
+    text = refuse(host=host)
+    assert "field 'host': must" in text
+    assert SECRET not in text
+    assert SECRET[:6] not in text
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, "x", "5115.0", [1]])
+def test_port_that_is_none(port: Any) -> None:
+    assert f"field 'port': must be from 1 to 65535, got {port!r}" in refuse(port=port)
+
+
+@pytest.mark.parametrize("schema", ["ftp", "httpx", "http://", "prod"])
+def test_schema_that_is_none(schema: str) -> None:
+    assert f"field 'schema': must be 'http' or 'https', got {schema!r}" in refuse(schema=schema)
+
+
+def test_fields_that_contradict_each_other() -> None:
+    assert "field 'schema': is 'http', but host begins with https://" in refuse(
+        host="https://arroyo.example", schema="http"
+    )
+    assert "field 'port': is 5115, but host says 80" in refuse(host="http://arroyo.example:80", port=5115)
+    assert "field 'base_path': is '/b', but host ends with '/a'" in refuse(
+        {"base_path": "/b"}, host="http://arroyo.example/a"
+    )
+
+
+@pytest.mark.parametrize(
+    "base_path, path",
+    [
+        ("/arroyo", "/arroyo"),
+        ("arroyo", "/arroyo"),
+        ("/arroyo/", "/arroyo"),
+        ("a/b//", "/a/b"),
+        ("/arroyo/api/v1", "/arroyo"),
+        ("/arroyo//api/v1/", "/arroyo"),
+        ("/api/v1", ""),
+        ("/", ""),
+        ("", ""),
+        (None, ""),
+        ("  ", ""),
+    ],
+)
+def test_base_path(base_path: str | None, path: str) -> None:
+    assert read({"base_path": base_path}).base_url == f"http://arroyo.example:5115{path}"
+    assert read({"base_path": base_path}, host="http://h:1" + path).base_url == f"http://h:1{path}"
+
+
+@pytest.mark.parametrize("base_path", ["/a?b", "/a#b", "/a b", "http://x/y", 5, ["/a"], "a\\b"])
+def test_base_path_that_is_none(base_path: Any) -> None:
+    assert "field 'base_path': must be a" in refuse({"base_path": base_path})
+
+
+# -- who calls -------------------------------------------------------------------------------------------------
+
+
+def test_password_is_the_api_key() -> None:
+    assert read(password="key").api_key == "key"
+    assert read(password="").api_key is None
+    assert read().api_key is None
+
+
+@pytest.mark.parametrize("password", [f"{SECRET}\n", f" {SECRET}", "s3cr3t\nX-Other: 1", SECRET])
+def test_password_that_cannot_be_sent(password: str) -> None:
+    text = refuse(password=password)
+    assert "field 'password': must" in text
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize(
+    "value", [{"X-Tenant": "blue"}, '{"X-Tenant": "blue"}', ' {"X-Tenant": "blue"} ', '{"X-Tenant":\n"blue"}']
+)
+def test_headers(value: Any) -> None:
+    assert read({"headers": value}).headers == {"X-Tenant": "blue"}
+
+
+@pytest.mark.parametrize("name", ["headers", "proxies"])
+@pytest.mark.parametrize("value", [None, "", "  ", "{}", {}])
+def test_mappings_that_are_empty(name: str, value: Any) -> None:
+    assert getattr(read({name: value}), name) == {}
+
+
+@pytest.mark.parametrize("name", ["headers", "proxies"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"X-Token: {SECRET}",
+        f'{{"X-Token": "{SECRET}"',
+        f'["{SECRET}"]',
+        f'"{SECRET}"',
+        [SECRET],
+        {"http": {"x": SECRET}},
+        {"http": 5},
+        {5: SECRET},
+        "null",
+        "5",
+        7,
+        True,
+    ],
+)
+def test_mappings_that_are_none(name: str, value: Any) -> None:
+    text = refuse({name: value})
+    assert f"field {name!r}: must be a JSON object" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Ü": "s3cr3t"}],
+)
+def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
+    text = refuse({"headers": headers})
+    assert "field 'headers': " in text
+    assert "s3cr3t" not in text
+
+
+def test_proxies() -> None:
+    proxies = {"http": "http://user:pass@proxy:3128", "https": "https://proxy"}
+    assert read({"proxies": json.dumps(proxies)}).proxies == proxies
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        {"ftp": f"http://user:{SECRET}@proxy"},
+        {"http": f"user:{SECRET}@proxy:3128"},
+        {"http": f"socks5://user:{SECRET}@proxy"},
+        {"http": f"http://user:{SECRET}@[proxy"},
+        {"http": f"http://user:{SECRET}@proxy:port"},
+        {"http": "http://"},
+        {"http": ""},
+    ],
+)
+def test_proxies_that_are_none(proxies: dict[str, str]) -> None:
+    text = refuse({"proxies": proxies})
+    assert "field 'proxies': " in text
+    assert SECRET not in text
+
+
+# -- TLS, times, console ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, verify",
+    [
+        (True, True),
+        (False, False),
+        ("true", True),
+        ("False", False),
+        (" FALSE ", False),
+        (None, True),
+        ("", True),
+    ],
+)
+def test_verify(value: Any, verify: bool) -> None:
+    assert read({"verify": value}).verify is verify
+
+
+@pytest.mark.parametrize("value", ["no", "0", 0, 1, "off", [], {"a": 1}])
+def test_verify_that_is_none(value: Any) -> None:
+    assert f"field 'verify': must be true or false, got {value!r}" in refuse({"verify": value})
+
+
+def test_certificates() -> None:
+    made = read({"ca_cert": "/a.pem", "client_cert": "/b.pem", "client_key": " /c.pem "})
+    assert (made.ca_cert, made.client_cert, made.client_key) == ("/a.pem", "/b.pem", "/c.pem")
+    assert read({"client_cert": "/both.pem"}).client_key is None
+    assert read({"ca_cert": "", "client_cert": None}).ca_cert is None
+
+
+@pytest.mark.parametrize("name", ["ca_cert", "client_cert", "client_key", "base_path", "console_url"])
+def test_texts_that_are_none(name: str) -> None:
+    assert f"field {name!r}: must be a text, got int" in refuse({name: 5})
+
+
+def test_key_without_its_certificate() -> None:
+    assert "field 'client_key': needs client_cert" in refuse({"client_key": "/c.pem"})
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
+@pytest.mark.parametrize("value, seconds", [(2, 2.0), (0.5, 0.5), ("7", 7.0), (" 1.5 ", 1.5)])
+def test_timeouts(name: str, value: Any, seconds: float) -> None:
+    assert getattr(read({name: value}), f"{name}_seconds") == seconds
+
+
+def test_timeouts_by_default() -> None:
+    for extra in ({}, {"connect_timeout": "", "read_timeout": None}):
+        made = read(extra)
+        assert (made.connect_timeout_seconds, made.read_timeout_seconds) == (5.0, 30.0)
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
+@pytest.mark.parametrize(
+    "value", [0, -1, "x", "nan", float("inf"), "1e999", True, False, [], {"a": 1}, 10**400]
+)
+def test_timeouts_that_are_none(name: str, value: Any) -> None:
+    assert f"field {name!r}: must be a number of seconds above 0" in refuse({name: value})
+
+
+@pytest.mark.parametrize("url", ["https://console.example", "http://console.example:8080/arroyo/"])
+def test_console_url(url: str) -> None:
+    assert read({"console_url": url}).console_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "console.example",
+        "ftp://x",
+        "javascript:alert(1)",
+        "http://",
+        "http://[x",
+        "http://a b",
+        "https://x:y",
+    ],
+)
+def test_console_url_that_is_none(url: str) -> None:
+    assert "field 'console_url': must be http(s)://host[:port][/path]" in refuse({"console_url": url})
+
+
+@pytest.mark.parametrize(
+    "url", [f"https://user:{SECRET}@console.example", f"user:{SECRET}@console.example", f"ftp://{SECRET}@x"]
+)
+def test_console_url_with_credentials(url: str) -> None:
+    text = refuse({"console_url": url})
+    assert "field 'console_url': must" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize("name", ["verfiy", "Headers", "timeout", "extra__arroyo__verify", ""])
+def test_unknown_extra(name: str) -> None:
+    text = refuse({name: SECRET, "verify": True})
+    assert f"field 'extra.{name}': is not known; known: base_path, console_url, verify" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "said, text",
+    [
+        ("ca_cert: cannot read '/x': No such file", "field 'ca_cert': cannot read '/x'"),
+        ("client_cert '/x': not a certificate", "field 'client_cert': '/x': not a certificate"),
+        ("api_key must not be empty", "field 'password': must not be empty"),
+        ("headers['X'] must hold", "field 'headers': ['X'] must hold"),
+        (
+            "environment variable CURL_CA_BUNDLE: cannot use",
+            "'a': environment variable CURL_CA_BUNDLE: cannot",
+        ),
+        ("", "'a': "),
+    ],
+)
+def test_settings_error_names_the_field(said: str, text: str) -> None:
+    assert text in str(settings_error("a", ValueError(said)))
+
+
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.text("/:@[]?#.%\\ ab1"),
+    st.lists(st.text(), max_size=2),
+    st.dictionaries(st.text(), st.text(), max_size=2),
+)
+extras = st.dictionaries(
+    st.sampled_from(
+        [
+            "base_path",
+            "console_url",
+            "verify",
+            "ca_cert",
+            "client_cert",
+            "client_key",
+            "headers",
+            "proxies",
+            "connect_timeout",
+            "read_timeout",
+        ]
+    ),
+    anything,
+    max_size=3,
+)
+hosts = st.one_of(
+    st.none(), st.text(), st.text("/:@[]?#.%\\ ab1"), st.text("/:@[]ab1").map("http://{}".format)
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    host=hosts,
+    port=st.one_of(st.none(), st.integers()),
+    schema=st.one_of(st.none(), st.text(), st.sampled_from(["http", "https"])),
+    password=st.one_of(st.none(), st.text()),
+    extra=extras,
+)
+def test_any_connection_gives_settings_or_names_a_field(
+    host: str | None, port: int | None, schema: str | None, password: str | None, extra: dict[str, Any]
+) -> None:
+    try:
+        made = read(extra, host=host, port=port, schema=schema, password=password)
+    except ArroyoSettingsError as err:
+        assert "Airflow connection 'arroyo_prod', field '" in str(err)  # noqa: PT017  # either is right
+        return
+    # What was made can be read as an address again, and leads to the same.
+    again = read({"base_path": None}, host=made.base_url)
+    assert again.base_url == made.base_url
