@@ -78,6 +78,8 @@ class JobFeed:
         :return: the verdict, which is over.
         :raises Exception: what ``connect`` raised.
         """
+        if self.is_closed:
+            raise RuntimeError("this feed has ended; enter shared_feed() again")
         if self._task is None:
             # Without the context of whoever comes first, to whose log all that follows would go.
             self._task = asyncio.get_running_loop().create_task(

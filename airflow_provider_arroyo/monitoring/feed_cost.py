@@ -11,9 +11,19 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from typing import NamedTuple
 
 SAMPLES = 8
-"""How many looks of a kind are remembered. The best of them counts; an old best is soon forgotten."""
+"""How many looks of a kind are remembered at most. The best of them counts."""
+
+ENOUGH_SAMPLES = 3
+"""How many it takes to tell what a look costs from what else went on."""
+
+YOUNG_SECONDS = 10.0
+"""For how long they count: what a server was able to do once must not count for ever."""
+
+WAY_YOUNG_SECONDS = 900.0
+"""For how long the measurements of the way count, which does not change with what the server has to do."""
 
 EMPTY_ANSWER_SECONDS = 0.0003
 """What even an empty answer costs a server; not part of the way there and back."""
@@ -34,8 +44,8 @@ EXPLORING_SHARE = 0.05
 REFRESH_SECONDS = 60.0
 """How often the cheap things are measured again: a single look, while lists are used, and the way."""
 
-LIST_REST_SECONDS = 300.0
-"""For how long lists are left alone after they failed twice where single looks did not."""
+REST_SECONDS = 300.0
+"""For how long a kind of request is left alone that failed, while others did not."""
 
 
 class Look(Enum):
@@ -45,28 +55,44 @@ class Look(Enum):
     SINGLE = "single"
 
 
+class _Sample(NamedTuple):
+    at: float
+    seconds: float
+    own_seconds: float
+    size: int
+
+
 class _Samples:
     """The last few times of one kind of request."""
 
-    __slots__ = ("own", "seconds", "size")
+    __slots__ = ("_last", "_young_seconds")
 
-    def __init__(self) -> None:
-        self.seconds: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
-        self.own: deque[float] = deque(maxlen=SAMPLES)
-        self.size = 1
+    def __init__(self, young_seconds: float = YOUNG_SECONDS) -> None:
+        self._last: deque[_Sample] = deque(maxlen=SAMPLES)
+        self._young_seconds = young_seconds
 
-    def add(self, seconds: float, own_seconds: float, size: int = 1) -> None:
-        self.size = max(1, size)
-        self.seconds.append((seconds, self.size))
-        self.own.append(own_seconds)
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def clear(self) -> None:
+        self._last.clear()
+
+    def add(self, at: float, seconds: float, own_seconds: float, size: int = 1) -> None:
+        while self._last and at - self._last[0].at > self._young_seconds:
+            self._last.popleft()
+        self._last.append(_Sample(at, seconds, own_seconds, max(1, size)))
+
+    def age(self, now: float) -> float:
+        return now - self._last[-1].at if self._last else float("inf")
 
     def away(self) -> float | None:
         """Return the time that this process did not work; None before the first sample."""
-        if not self.seconds:
+        if not self._last:
             return None
         # A list that grew is as much dearer at once, though the best of the last few was still short.
-        best = min(seconds * self.size / size for seconds, size in self.seconds)
-        return max(0.0, best - min(self.own))
+        size = self._last[-1].size
+        best = min(sample.seconds * size / sample.size for sample in self._last)
+        return max(0.0, best - min(sample.own_seconds for sample in self._last))
 
 
 class LookCosts:
@@ -79,41 +105,39 @@ class LookCosts:
     def __init__(self) -> None:
         self._list = _Samples()
         self._single = _Samples()
-        self._ping = _Samples()
-        self._last: Look | None = None
+        self._ping = _Samples(WAY_YOUNG_SECONDS)
+        self._in_use: Look | None = None
+        self._doubts_single = False
         self._spent = 0.0
         self._list_failures = 0
-        self._list_rests_until = 0.0
-        self._single_measured_at = float("-inf")
-        self._ping_measured_at = float("-inf")
+        self._list_rests_until = float("-inf")
+        self._ping_rests_until = float("-inf")
 
     # -- what was measured -----------------------------------------------------------------------------------
 
-    def saw_list(self, seconds: float, own_seconds: float, size: int) -> None:
+    def saw_list(self, now: float, seconds: float, own_seconds: float, size: int) -> None:
         """Take the time of a list: all of it, this process's own work in it, and the answer's bytes."""
-        self._list.add(seconds, own_seconds, size)
+        self._list.add(now, seconds, own_seconds, size)
         self._list_failures = 0
         self._spent = 0.0
 
-    def saw_single(self, seconds: float, own_seconds: float, now: float) -> None:
+    def saw_single(self, now: float, seconds: float, own_seconds: float) -> None:
         """Take the time of a single look that was made alone."""
-        self._single.add(seconds, own_seconds)
-        self._single_measured_at = now
+        self._single.add(now, seconds, own_seconds)
 
-    def saw_ping(self, seconds: float, own_seconds: float, now: float) -> None:
+    def saw_ping(self, now: float, seconds: float, own_seconds: float) -> None:
         """Take the time of an empty answer."""
-        self._ping.add(seconds, own_seconds)
-        self._ping_measured_at = now
+        self._ping.add(now, seconds, own_seconds)
 
     def ping_failed(self, now: float) -> None:
-        """Do without it: some gateways let only the API's own paths through."""
-        self._ping_measured_at = now + LIST_REST_SECONDS
+        """Do without it for a while: some gateways let only the API's own paths through."""
+        self._ping_rests_until = now + REST_SECONDS
 
     def list_failed(self, now: float) -> None:
         """A list did not succeed. Twice in a row, and single looks are used for a while."""
         self._list_failures += 1
         if self._list_failures >= 2:
-            self._list_rests_until = now + LIST_REST_SECONDS
+            self._list_rests_until = now + REST_SECONDS
 
     # -- what follows ----------------------------------------------------------------------------------------
 
@@ -127,22 +151,35 @@ class LookCosts:
         """What one list costs the server."""
         return self._server_seconds(self._list, GUESSED_LIST_SECONDS)
 
-    def choose(self, pipelines: int, now: float, *, may_explore: bool) -> Look:
-        """Return the kind of look for this tick.
+    def choose(self, pipelines: int, now: float, *, is_regular: bool, may_explore: bool) -> Look:
+        """Return the kind of look for this round.
 
         :param pipelines: how many have to be looked at.
         :param now: the time.
+        :param is_regular: whether it is a round like the last one; else, as for those who just came, what is
+            cheaper for them alone is chosen.
         :param may_explore: whether a look of the dearer kind would do no harm at this moment.
         """
         if now < self._list_rests_until:
             return Look.SINGLE
         singles, listed = pipelines * self.single_seconds, self.list_seconds
-        if self._last is Look.SINGLE:
+        if not is_regular:
+            return Look.LIST if listed < singles else Look.SINGLE
+        if self._doubts_single and len(self._single) < ENOUGH_SAMPLES:
+            return Look.LIST
+        is_sure, self._doubts_single = self._doubts_single, False
+        if self._in_use is Look.SINGLE:
             singles *= HYSTERESIS
-        elif self._last is Look.LIST:
+        elif self._in_use is Look.LIST:
             listed *= HYSTERESIS
         chosen = Look.LIST if listed < singles else Look.SINGLE
-        self._last = chosen
+        if chosen is Look.SINGLE and self._in_use is Look.LIST and not is_sure:
+            # Lists show by themselves when they become dear. What single looks cost now must be measured
+            # first, since a thousand of them are no small mistake.
+            self._doubts_single = True
+            self._single.clear()
+            return Look.LIST
+        self._in_use = chosen
         if chosen is Look.SINGLE:
             self._spent += pipelines * self.single_seconds
             if may_explore and self._spent * EXPLORING_SHARE >= self.list_seconds:
@@ -151,13 +188,18 @@ class LookCosts:
 
     def wants_single(self, now: float) -> bool:
         """Whether a single look should be measured, though lists are used."""
-        return bool(self._list.seconds) and now - self._single_measured_at >= REFRESH_SECONDS
+        if not self._list:
+            return False
+        age = self._single.age(now)
+        has_begun = len(self._single) < ENOUGH_SAMPLES and age <= YOUNG_SECONDS
+        return self._doubts_single or has_begun or age >= REFRESH_SECONDS
 
     def wants_ping(self, now: float) -> bool:
         """Whether the way there and back should be measured: only where both kinds are known it matters."""
         return (
-            bool(self._list.seconds and self._single.seconds)
-            and now - self._ping_measured_at >= REFRESH_SECONDS
+            bool(self._list and self._single)
+            and self._ping.age(now) >= REFRESH_SECONDS
+            and now >= self._ping_rests_until
         )
 
     def _server_seconds(self, samples: _Samples, guess: float) -> float:

@@ -114,7 +114,8 @@ class Looks:
         listing = await self._call(
             api.Call(method=call.method, path=call.path, read=read, changes=call.changes)
         )
-        self._costs.saw_list(self._time() - began, self._own_seconds() - own, listing.size)
+        now = self._time()
+        self._costs.saw_list(now, now - began, self._own_seconds() - own, listing.size)
         return listing
 
     async def pipeline_job(self, pipeline_id: str, *, is_alone: bool) -> Job | None:
@@ -126,7 +127,7 @@ class Looks:
         job = newest_job(await self._call(api.pipeline_jobs(pipeline_id)))
         if is_alone:
             now = self._time()
-            self._costs.saw_single(now - began, self._own_seconds() - own, now)
+            self._costs.saw_single(now, now - began, self._own_seconds() - own)
         return job
 
     async def ping(self) -> None:
@@ -139,7 +140,7 @@ class Looks:
             self._costs.ping_failed(self._time())
         else:
             now = self._time()
-            self._costs.saw_ping(now - began, self._own_seconds() - own, now)
+            self._costs.saw_ping(now, now - began, self._own_seconds() - own)
 
     # -- the client ------------------------------------------------------------------------------------------
 

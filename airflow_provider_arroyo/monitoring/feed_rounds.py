@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -141,7 +142,8 @@ class Rounds:
             return False
         if self._failures and not await self._is_back(listed, [*listable, *singly]):
             return False
-        if self._costs.choose(count, self._time(), may_explore=is_calm) is Look.SINGLE:
+        kind = self._costs.choose(count, self._time(), is_regular=bool(listed), may_explore=is_calm)
+        if kind is Look.SINGLE:
             await self._look_singly([*_targets_of(listed), *listable, *singly])
             return False
         return await self._look_at_list(listed, listable, singly, is_calm=is_calm)
@@ -285,7 +287,7 @@ class Rounds:
         for waiter in target.waiters:
             if (is_new or waiter.wants_look) and not waiter.is_over:
                 waiter.wants_look, waiter.was_told = False, True
-                self._settle(waiter, waiter.wait.observe(target.job, now))
+                self._settle(waiter, partial(waiter.wait.observe, target.job, now), now)
 
     def _tell_error(self, target: Target, error: ArroyoError, now: float) -> None:
         seen_at = target.seen_at
@@ -295,28 +297,34 @@ class Rounds:
             if not waiter.is_over:
                 waiter.wants_look = True
                 answered_at = seen_at if waiter.was_told else None
-                self._settle(waiter, waiter.wait.observe_error(error, now, answered_at=answered_at))
+                self._settle(
+                    waiter, partial(waiter.wait.observe_error, error, now, answered_at=answered_at), now
+                )
         if target.waiters:
             self._roster.wanting.add(target)
 
-    def _settle(self, waiter: Waiter, verdict: Verdict) -> None:
-        if waiter.settle(verdict):
-            self._alarms.set(waiter, waiter.wait.next_due())
+    def _settle(self, waiter: Waiter, judge: Callable[[], Verdict], now: float) -> None:
+        try:
+            if waiter.settle(judge()):
+                due = waiter.wait.next_due()
+                if due <= now:
+                    # Only a look can tell, and may be long in coming; the deadline must not wait for it.
+                    waiter.wants_look = True
+                    self._roster.wanting.add(waiter.target)
+                    due = min(waiter.wait.plan.deadline, now + OVERDUE_SECONDS)
+                self._alarms.set(waiter, due)
+        except Exception as err:  # noqa: BLE001  # whatever breaks in one wait, the others share the look
+            waiter.fail(err)
 
     def _ring(self, waiter: Waiter) -> None:
         """Let a waiter's moment come, without a look."""
         if waiter.is_over:
             return
-        wait, now = waiter.wait, self._clock()
-        if wait.next_due() <= now and not waiter.settle(wait.tick(now)):
-            return
-        due = wait.next_due()
-        if due <= now:
-            # Only a look can tell, and its answer may be long in coming; the deadline must not wait for it.
-            waiter.wants_look = True
-            self._roster.wanting.add(waiter.target)
-            due = min(wait.plan.deadline, now + OVERDUE_SECONDS)
-        self._alarms.set(waiter, due)
+        now, due = self._clock(), waiter.wait.next_due()
+        if due > now:
+            self._alarms.set(waiter, due)
+        else:
+            self._settle(waiter, partial(waiter.wait.tick, now), now)
 
 
 def _targets_of(cadences: Iterable[Cadence]) -> Iterator[Target]:

@@ -50,7 +50,7 @@ class FakeArroyo:
         self._now_asked: Counter[str] = Counter()
         self._bodies: dict[str, bytes] = {}
 
-    def set(self, pipeline_id: str, state: str, *, run_id: int = 1, **fields: Any) -> None:
+    def set(self, pipeline_id: str, state: str, *, run_id: Any = 1, **fields: Any) -> None:
         """Let a pipeline have one job, in a state."""
         self._bodies.clear()
         job = {
