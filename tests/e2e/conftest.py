@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scripts import processes
 from scripts.local_airflow import LocalAirflow
 from scripts.local_arroyo import SandboxServer
 
@@ -46,7 +49,20 @@ def arroyo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
 
 
 @pytest.fixture(scope="session")
-def airflow(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the file in which an idle event loop notes when the machine held it up."""
+    log = tmp_path_factory.mktemp("bystander") / "late"
+    mark = uuid.uuid4().hex
+    script = Path(__file__).parent / "bystander.py"
+    processes.start([sys.executable, str(script)], log=log, mark=mark, cwd=log.parent)
+    yield log
+    processes.stop_marked(mark)
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    arroyo: SandboxServer, bystander: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     """Return a running Airflow with the example DAGs, copies of them that do not defer, and our own DAGs."""
     dags = tmp_path_factory.mktemp("dags")
     shutil.copytree(ROOT / "example_dags", dags, dirs_exist_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import urllib.request
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,7 +186,8 @@ def test_the_connections_test_button_tells_right_from_wrong(
 
 
 # Last, when all that can block it has been on the event loop.
-def test_no_event_loop_was_blocked(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+def test_no_event_loop_was_blocked(airflow: LocalAirflow, bystander: Path, runs: dict[str, str]) -> None:
+    """A triggerer's loop is never blocked, unless the machine was so busy that an idle loop was held up too."""
     from airflow.jobs import triggerer_job_runner
 
     assert BLOCKED in inspect.getsource(triggerer_job_runner), "Airflow words its warning in another way now"
@@ -193,4 +196,15 @@ def test_no_event_loop_was_blocked(airflow: LocalAirflow, runs: dict[str, str]) 
     logs = [path for path in airflow.home.rglob("*") if path.is_file() and ".log" in path.name]
     assert {"standalone.log", "triggerer.log"} <= {path.name for path in logs}
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()]
-    assert [line for line in lines if BLOCKED in line] == []
+    busy = [float(line.split()[0]) for line in bystander.read_text().splitlines()]
+    unexplained = [
+        line for line in lines if BLOCKED in line and not any(abs(at - moment_of(line)) < 2 for at in busy)
+    ]
+    assert unexplained == []
+
+
+def moment_of(line: str) -> float:
+    """Return when a line was logged, in seconds since the epoch."""
+    found = re.search(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line)
+    assert found
+    return datetime.fromisoformat(found[0]).timestamp()
