@@ -45,24 +45,27 @@ class RequestLog:
     """The requests to ``/api``, the oldest first.
 
     :param size: how many are kept; older ones are forgotten, and still counted in ``total``.
+    :param size_bytes: how much their bodies may hold together; beyond it older ones are forgotten too.
     """
 
     size: int = 10_000
+    size_bytes: int = 64 * 1024 * 1024
     total: int = 0
     _kept: deque[Request] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self._kept = deque(maxlen=self.size)
+    _bytes: int = 0
 
     def add(self, request: Request) -> None:
         """Keep a request."""
         self.total += 1
         self._kept.append(request)
+        self._bytes += len(request.body)
+        while len(self._kept) > self.size or (self._bytes > self.size_bytes and len(self._kept) > 1):
+            self._bytes -= len(self._kept.popleft().body)
 
     def clear(self) -> None:
         """Forget all requests."""
         self._kept.clear()
-        self.total = 0
+        self._bytes = self.total = 0
 
     def find(self, method: str | None = None, path: str | None = None) -> list[Request]:
         """Return the kept requests with this method and a path like this pattern.

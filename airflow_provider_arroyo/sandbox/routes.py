@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+from .answers import render
 from .api import Api
 from .calls import Answer, Call, Output
 
@@ -86,6 +87,7 @@ class Routes:
             self._add(method, path, handler)
         if api.version == "0.16":
             self._add("PUT", "pipelines/*", api.put)
+        self._add("GET", "api-docs/openapi.json", self._describe)
 
     def _add(self, method: str, path: str, handler: Handler) -> None:
         node = self._root
@@ -97,6 +99,23 @@ class Routes:
         node.methods[method] = handler
         if method == "GET":
             node.methods["HEAD"] = handler
+
+    def _describe(self, call: Call) -> Answer:
+        """``GET /api-docs/openapi.json``: the paths and methods; a real server describes the bodies too."""
+        paths: dict[str, dict[str, Any]] = {}
+
+        def walk(node: _Node, path: str) -> None:
+            if node.methods:
+                listed = [method.lower() for method in node.methods if method != "HEAD"]
+                paths[path] = {method: {"responses": {"200": {"description": ""}}} for method in listed}
+            for part, following in node.fixed.items():
+                walk(following, f"{path}/{part}")
+            if node.named is not None:
+                walk(node.named, f"{path}/{{id{path.count('{') or ''}}}")
+
+        walk(self._root, "/v1")
+        about = {"title": "Arroyo REST API", "version": "1.0.0"}
+        return Answer(body=render({"openapi": "3.0.3", "info": about, "paths": paths}))
 
     def find(self, method: str, path: str) -> Found:
         """Return what a path below ``/api/v1/`` leads to."""

@@ -346,12 +346,15 @@ def _abandon(request: web.Request) -> None:
     raise _Abandoned
 
 
+def _gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
 async def _hang(request: web.Request) -> None:
     response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "1000000"})
     await response.prepare(request)
     await response.write(b'{"data":[')
-    # Nothing tells a handler that the client went away.
-    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+    while not _gone(request):  # noqa: ASYNC110 - no event tells a handler that the client went away
         await asyncio.sleep(0.05)
     raise _Abandoned
 

@@ -141,7 +141,7 @@ def _compare_lists(
 
 def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[list[Any], list[Any]]:
     """Leave out what was not made again, and what somebody else has on the server."""
-    kinds = ("pl_", "job_", "ct_", "cp_")
+    kinds = ("pl_", "job_", "ct_", "cp_", "udf_")
     if not all(isinstance(item, dict) and isinstance(item.get("id"), str) for item in [*recorded, *current]):
         return recorded, current
     if not any(item["id"].startswith(kinds) for item in [*recorded, *current]):
