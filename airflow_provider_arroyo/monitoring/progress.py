@@ -97,7 +97,7 @@ class Progress:
                 said_at=_moment(data, "said_at", now, now),
                 job=job_from_dict(job) if job else None,
                 state_since=_moment(data, "state_since", now, now),
-                held_since=_moment_or_none(data, "held_since", now) if job else None,
+                held_since=_moment_or_none(data, "held_since", now),
                 left_baseline=_flag(data, "left_baseline"),
                 restarts=int(data.get("restarts", 0)),
                 looked_at=_moment_or_none(data, "looked_at", now),

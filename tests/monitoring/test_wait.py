@@ -119,6 +119,11 @@ def test_a_finished_pipeline_is_at_rest_for_who_wants_that() -> None:
     assert stop.observe(job("Finished", 1, desired=False), T0).outcome is REACHED
 
 
+def test_what_finished_after_it_was_asked_is_finished() -> None:
+    restart = wait("Finished", before=job("Running", 1))
+    assert restart.observe(job("Finished", 1), T0 + 0.2).outcome is REACHED
+
+
 def test_a_clock_behind_the_one_that_asked_does_not_stretch_the_grace_time() -> None:
     restart = PipelineWait(plan("Running", before=job("Failed", 1)), now=T0 - 3600)
     restart.observe(job("Failed", 1), T0 - 3600)
@@ -150,6 +155,23 @@ def test_an_outage_does_not_begin_a_long_wait_for_stability_anew() -> None:
     # A moment after the first answer, since that may be what stood before the server went away.
     assert stable.observe(job(), T0 + 60).outcome is WAITING
     assert stable.observe(job(), T0 + 63).outcome is REACHED
+
+
+def test_a_clock_that_steps_back_delays_no_success() -> None:
+    stable = wait("Running", stable_for=2)
+    stable.observe(job(), T0)
+    assert stable.observe(job(), T0 - 3600).outcome is WAITING
+    assert stable.observe(job(), T0 - 3598.1).outcome is WAITING
+    assert stable.observe(job(), T0 - 3598).outcome is REACHED
+
+
+def test_a_clock_that_steps_back_silences_no_heartbeat() -> None:
+    stable = wait("Finished", heartbeat=300)
+    stable.observe(job(), T0)
+    stable.observe(job(), T0 - 3600)
+    stable.notes()
+    stable.observe(job(), T0 - 3300)
+    assert said(stable) == ["P is still Running after 5 min (run 1); waiting for Finished, 1 h 5 min left"]
 
 
 def test_time_alone_is_no_success() -> None:
@@ -299,6 +321,12 @@ def test_an_outage_goes_on_in_the_next_process_with_its_error() -> None:
     assert verdict.outcome is Outcome.UNREACHABLE
     assert isinstance(verdict.error, ArroyoApiError)
     assert verdict.error.status == 503
+
+
+def test_the_next_process_knows_that_something_had_happened() -> None:
+    restart = wait("Running", before=job("Failed", 1))
+    restart.observe(job("Scheduling", 1), T0 + 0.1)
+    assert move(restart, T0 + 0.2).observe(job("Failed", 1), T0 + 0.2).outcome is FAILED
 
 
 def test_a_clock_that_is_behind_delays_by_no_more_than_is_waited_for_anyway() -> None:

@@ -342,11 +342,14 @@ def test_what_is_there_to_see_is_seen_at_once(plan: WaitPlan, events: list[Event
     done = run(plan, events)
     for event, verdict in zip(done.events, done.verdicts, strict=True):
         job = event.job
-        if job is None or job.state not in plan.targets or not fresh(plan, job):
+        if job is None or job.state not in plan.targets:
             continue
-        if job.state in TERMINAL or (
+        lasts = job.state in TERMINAL or (
             plan.stable_for == timedelta(0) and (job.state != "Running" or job.running_desired)
-        ):
+        )
+        # A state that rests is news as well when it is another one than before the change.
+        news = fresh(plan, job) or (job.state in TERMINAL and shows_a_change(plan, job))
+        if lasts and news:
             assert verdict.outcome is Outcome.REACHED
 
 
@@ -396,6 +399,8 @@ def test_an_outage_ends_the_wait_when_it_lasted_for_longer_than_is_tolerated(
         assert (verdict.unreachable_seconds is not None) == (
             away and verdict.outcome not in (Outcome.ERROR, Outcome.DELETED, Outcome.MISSING)
         ) or verdict.outcome in (Outcome.ERROR, Outcome.DELETED, Outcome.MISSING)
+        if event.kind == "look":
+            assert verdict.error is None
         if verdict.outcome is Outcome.UNREACHABLE:
             assert away
             assert gone >= tolerated - ALMOST
