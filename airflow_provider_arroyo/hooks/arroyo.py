@@ -59,26 +59,30 @@ class ArroyoHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's further fields."""
-        # Airflow before 3.2 provides these three, or stands in for them, when it asks for the form.
-        from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found]  # not a dependency
-            BS3PasswordFieldWidget,
-            BS3TextFieldWidget,
-        )
-        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # not a dependency
-        from wtforms import BooleanField, StringField  # type: ignore[import-untyped]  # not a dependency
+        """Return the form's further fields; none where what they are made of is not installed."""
+        try:
+            # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, and puts its own
+            # stand-ins in their place when it asks for the form.
+            from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
+            from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
+        except ImportError:
+            # The connection's own fields keep their labels, and the rest can be written as JSON in Extra.
+            return {}
 
         from airflow_provider_arroyo.get_provider_info import get_provider_info
 
         widgets: dict[str, Any] = {}
         for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
             label, schema = lazy_gettext(field["label"]), field["schema"]
+            default, kind = schema.get("default"), StringField
             if "boolean" in schema["type"]:
-                widgets[name] = BooleanField(label, default=schema.get("default", False))
-            else:
-                secret = schema.get("format") == "password"
-                widget = BS3PasswordFieldWidget() if secret else BS3TextFieldWidget()
-                widgets[name] = StringField(label, widget=widget, description=field["description"])
+                kind = BooleanField
+            elif schema.get("format") == "password":
+                kind = PasswordField
+            elif default is not None:
+                # That form has no field for numbers with a fraction.
+                default = str(default)
+            widgets[name] = kind(label, description=field["description"], default=default)
         return widgets
 
     # -- clients ---------------------------------------------------------------------------------------------
@@ -125,8 +129,9 @@ class ArroyoHook(BaseHook):
     def _new_client(self, retry: RetryPolicy | None = None) -> ArroyoClient:
         from airflow_provider_arroyo.arroyo.client import ArroyoClient
 
+        settings = self.settings
         with self._named():
-            return ArroyoClient(self.settings, retry=retry)
+            return ArroyoClient(settings, retry=retry)
 
     def get_conn(self) -> ArroyoClient:
         """Return the synchronous client."""
@@ -150,8 +155,6 @@ class ArroyoHook(BaseHook):
         """Name the connection in errors of the files that it names."""
         try:
             yield
-        except ArroyoError:
-            raise
         except ValueError as err:
             raise settings_error(self.arroyo_conn_id, err) from err
 

@@ -21,6 +21,10 @@ from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop, ref
 
 T = TypeVar("T")
 
+WAIT_XCOM_KEY = "arroyo_wait"
+"""Where a task notes which run it watches, and in which try: an error in the triggerer tells nothing, and after
+a clear the state of the task is that of a later try, which may have succeeded already."""
+
 ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 """States of a task instance that no new try follows of itself. One that was cleared has none of them."""
 
@@ -32,12 +36,13 @@ TRIGGERER_SECONDS = 20.0
 
 
 class TaskIdentity(Protocol):
-    """What names a task instance."""
+    """What names a task instance, and a try of it."""
 
     dag_id: str
     task_id: str
     run_id: str
     map_index: int | None
+    try_number: int
 
 
 def state_in(answer: Mapping[str, Mapping[str, Any]], ti: TaskIdentity) -> str | None:
@@ -76,8 +81,7 @@ def let_go(
     limit = time.monotonic() + limit_seconds
     if not is_timeout:
         try:
-            answer = _in_time(lambda: ti.get_task_states(**_question(ti)), limit_seconds / 2)
-            state = state_in(answer, ti)
+            state, trying = _in_time(lambda: _state_and_try(ti), limit_seconds / 2)
         except Exception as err:  # noqa: BLE001  # the task ends here whatever Airflow answers, so it is logged
             log.warning(
                 "This task was interrupted, its state in Airflow cannot be told (%r). %s",
@@ -89,6 +93,9 @@ def let_go(
             log.warning(
                 "This task was interrupted, its state in Airflow is %s. %s", state, how_to_stop(watched)
             )
+            return False
+        if trying != ti.try_number:
+            log.warning("This try was interrupted, and a later one has begun. %s goes on", watched.label)
             return False
     try:
         job = newest_job(client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
@@ -120,7 +127,7 @@ async def let_go_async(
     """
     limit = time.monotonic() + limit_seconds
     try:
-        state = await _in_time_async(_state_async(ti), limit_seconds / 2)
+        state, trying = await _in_time_async(_state_and_try_async(ti), limit_seconds / 2)
     except Exception as err:  # noqa: BLE001  # the wait ends here whatever Airflow answers, so it is logged
         log.warning(
             "This wait was interrupted, the state of its task in Airflow cannot be told (%r). %s",
@@ -133,6 +140,9 @@ async def let_go_async(
         return False
     if mode is None or state not in ENDED_STATES:
         log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
+        return False
+    if trying != ti.try_number:
+        log.info("This wait is over, and a later try of its task has begun. %s goes on", watched.label)
         return False
     try:
         why_not = await _in_time_async(_stop(connect, watched, mode, limit), limit - time.monotonic())
@@ -173,14 +183,50 @@ def _question(ti: TaskIdentity) -> dict[str, Any]:
     return question
 
 
-async def _state_async(ti: TaskIdentity) -> str | None:
-    """Ask Airflow for the state of a task instance, from a triggerer's event loop."""
+def noted_wait(ti: Any) -> Mapping[str, Any]:
+    """Return what this task instance noted about its wait; empty where it noted nothing."""
+    # Without an index, Airflow returns what all the mapped instances noted.
+    noted = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=_map_index(ti))
+    return noted if isinstance(noted, Mapping) else {}
+
+
+def _state_and_try(ti: Any) -> tuple[str | None, int | None]:
+    """Ask Airflow for the state of a task instance, then for the try that noted its wait last.
+
+    In this order: Airflow forgets the note when the next try begins, before that can come to any end.
+    """
+    state = state_in(ti.get_task_states(**_question(ti)), ti)
+    return state, noted_wait(ti).get("try_number")
+
+
+async def _state_and_try_async(ti: TaskIdentity) -> tuple[str | None, int | None]:
+    """Ask as :func:`_state_and_try` does, from a triggerer's event loop."""
     # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
-    from airflow.sdk.execution_time.comms import GetTaskStates
+    from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    answer: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
-    return state_in(answer.task_states, ti)
+    states: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
+    state = state_in(states.task_states, ti)
+    if state not in ENDED_STATES:
+        return state, None
+    noted: Any = await SUPERVISOR_COMMS.asend(
+        GetXCom(
+            key=WAIT_XCOM_KEY,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=_map_index(ti),
+        )
+    )
+    value = await asyncio.to_thread(_deserialized, noted)
+    return state, value.get("try_number") if isinstance(value, Mapping) else None
+
+
+def _deserialized(result: Any) -> Any:
+    """Return the value of an XCom as its backend, which may do I/O, gives it back."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return None if result.value is None else XCom.deserialize_value(result)
 
 
 async def _in_time_async(work: Coroutine[Any, Any, T], seconds: float) -> T:

@@ -1,0 +1,87 @@
+"""The connection's form for Airflow before 3.2 has what later ones read from the provider's info."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.get_provider_info import get_provider_info
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+(CONNECTION,) = get_provider_info()["connection-types"]
+
+
+@dataclass
+class Field:
+    """What Airflow puts in the place of a field of wtforms: it takes these arguments, and no others."""
+
+    label: str | None = None
+    validators: Any = None
+    description: str = ""
+    default: Any = None
+    widget: Any = None
+
+
+class StringField(Field):
+    pass
+
+
+class PasswordField(Field):
+    pass
+
+
+class BooleanField(Field):
+    pass
+
+
+@pytest.fixture
+def form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put stand-ins where Airflow puts its own."""
+    wtforms, babel = ModuleType("wtforms"), ModuleType("flask_babel")
+    for field in (StringField, PasswordField, BooleanField):
+        setattr(wtforms, field.__name__, field)
+    babel.lazy_gettext = lambda text: text  # type: ignore[attr-defined]  # made for this test
+    monkeypatch.setitem(sys.modules, "wtforms", wtforms)
+    monkeypatch.setitem(sys.modules, "flask_babel", babel)
+
+
+@pytest.mark.usefixtures("form")
+def test_old_form_has_the_fields_of_the_new_one() -> None:
+    widgets = ArroyoHook.get_connection_form_widgets()
+    assert list(widgets) == list(CONNECTION["conn-fields"])
+    for name, field in CONNECTION["conn-fields"].items():
+        widget, schema = widgets[name], field["schema"]
+        assert (widget.label, widget.description) == (field["label"], field["description"])
+        if "boolean" in schema["type"]:
+            assert isinstance(widget, BooleanField)
+            assert widget.default is schema["default"]
+        else:
+            hidden = schema.get("format") == "password"
+            assert type(widget) is (PasswordField if hidden else StringField)
+            assert widget.default == (str(schema["default"]) if "default" in schema else None)
+
+
+@pytest.mark.parametrize("missing", ["wtforms", "flask_babel"])
+def test_old_form_where_its_parts_are_not_installed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert ArroyoHook.get_connection_form_widgets() == {}
+
+
+def test_old_labels_are_those_of_the_new_one() -> None:
+    new = CONNECTION["ui-field-behaviour"]
+    assert ArroyoHook.get_ui_field_behaviour() == {
+        "hidden_fields": new["hidden-fields"],
+        "relabeling": new["relabeling"],
+        "placeholders": new["placeholders"],
+    }
+
+
+def test_what_airflow_asks_of_a_hook() -> None:
+    assert ArroyoHook.conn_type == CONNECTION["connection-type"]
+    assert ArroyoHook.hook_name == CONNECTION["hook-name"]
+    assert ArroyoHook.conn_name_attr == "arroyo_conn_id"
+    assert hasattr(ArroyoHook("x"), ArroyoHook.conn_name_attr)

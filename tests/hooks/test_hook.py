@@ -1,0 +1,326 @@
+"""The hook: from an Airflow connection to clients that work, and errors that say what to mend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
+from airflow_provider_arroyo.arroyo.models import StopMode
+from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAmbiguousNameError,
+    ArroyoNoSuchNameError,
+    ArroyoNotFoundError,
+    ArroyoSettingsError,
+)
+from airflow_provider_arroyo.hooks import arroyo as hook_module
+from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.arroyo.server import Server, reply
+from tests.hooks.conftest import Connect
+
+ENDLESS = """\
+CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM impulse;"""
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[ArroyoSandbox]:
+    with ArroyoSandbox(
+        arroyo_version=request.param, api_key="right-key", clock=ManualClock(), seed=1
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def hook(sandbox: ArroyoSandbox, connect: Connect) -> Iterator[ArroyoHook]:
+    made = ArroyoHook(connect(sandbox.airflow_connection_uri()))
+    yield made
+    made.client.close()
+
+
+def as_json(host: str, **fields: Any) -> str:
+    return json.dumps({"conn_type": "arroyo", "host": host, **fields})
+
+
+# -- the button ------------------------------------------------------------------------------------------------
+
+
+def test_button_when_all_is_well(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+    assert hook.test_connection() == (
+        True,
+        f"Arroyo answers at {sandbox.url} and accepts the connection",
+    )
+
+
+@pytest.mark.parametrize("password", ["wrong-key", None])
+def test_button_with_a_wrong_key(sandbox: ArroyoSandbox, connect: Connect, password: str | None) -> None:
+    good, text = ArroyoHook(connect(as_json(sandbox.url, password=password))).test_connection()
+    assert not good
+    assert "401" in text
+    assert "Authorization" in text
+    assert "wrong-key" not in text
+    assert sandbox.requests.total == 1
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (reply("<html><h1>It works!</h1></html>", content_type="text/html"), "It works!"),
+        (reply({"status": "ok"}), "not Arroyo's"),
+        (
+            reply(status=302, headers={"location": "https://login.example/"}),
+            "redirect to https://login.example/",
+        ),
+    ],
+)
+def test_button_when_it_is_not_arroyo(connect: Connect, answer: Any, words: str) -> None:
+    with Server() as server:
+        server.play(answer)
+        good, text = ArroyoHook(connect(as_json(server.url()))).test_connection()
+    assert not good
+    assert words in text
+    assert "lead to Arroyo" in text
+
+
+def test_button_when_nothing_listens(connect: Connect) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        good, text = ArroyoHook(connect(as_json("127.0.0.1", port=unused.getsockname()[1]))).test_connection()
+    assert not good
+    assert "refused the connection" in text
+
+
+def test_button_when_one_answer_is_lost(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.status(503, method="GET", path="*/ping")
+    assert hook.test_connection()[0]
+
+
+def test_button_does_not_let_people_wait(
+    hook: ArroyoHook, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook_module, "_TEST_SECONDS", 0.3)
+    sandbox.faults.hang(times=None)
+    good, text = hook.test_connection()
+    assert not good
+    assert "did not answer" in text
+
+
+def test_button_without_a_connection() -> None:
+    good, text = ArroyoHook("nowhere").test_connection()
+    assert not good
+    assert "There is no Airflow connection 'nowhere'" in text
+
+
+def test_button_with_a_wrong_field(connect: Connect) -> None:
+    good, text = ArroyoHook(connect(as_json("h", extra=json.dumps({"verify": "perhaps"})))).test_connection()
+    assert not good
+    assert "Airflow connection 'arroyo_tested', field 'verify': must be true or false" in text
+
+
+def test_button_with_a_file_that_is_missing(connect: Connect, tmp_path: Path) -> None:
+    extra = {"ca_cert": str(tmp_path / "ca.pem")}
+    good, text = ArroyoHook(connect(as_json("https://h", extra=json.dumps(extra)))).test_connection()
+    assert not good
+    assert "Airflow connection 'arroyo_tested', field 'ca_cert': cannot read" in text
+
+
+# -- the connection --------------------------------------------------------------------------------------------
+
+
+def test_default_connection() -> None:
+    assert ArroyoHook().arroyo_conn_id == DEFAULT_CONN_ID == "arroyo_default"
+
+
+def test_connection_as_uri(connect: Connect) -> None:
+    uri = "arroyo://:k%2Fey@gate.example:8443/https?base_path=%2Farroyo&read_timeout=7&headers=%7B%22X-A%22%3A%22b%22%7D"
+    settings = ArroyoHook(connect(uri)).settings
+    assert settings.base_url == "https://gate.example:8443/arroyo"
+    assert (settings.api_key, settings.read_timeout_seconds, settings.headers) == ("k/ey", 7.0, {"X-A": "b"})
+
+
+def test_connection_as_json(connect: Connect) -> None:
+    extra = {"verify": False, "proxies": {"http": "http://p:1"}, "console_url": "https://c.example/x/"}
+    hook = ArroyoHook(connect(as_json("h", port=1, password="k", extra=extra)))
+    assert (hook.settings.verify, hook.settings.proxies) == (False, {"http": "http://p:1"})
+    assert hook.console_url("a/b c") == "https://c.example/x/pipelines/a%2Fb%20c"
+
+
+@pytest.mark.parametrize("extra", ["s3cr3t", "[1]", '"s3cr3t"', "{s3cr3t"])
+def test_extra_that_is_no_object(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    class Stored:
+        conn_id, host, port, schema, password = "arroyo_tested", "h", None, None, None
+
+    stored = Stored()
+    stored.extra = extra  # type: ignore[attr-defined]  # Airflow's own class checks it, where it is typed in
+    monkeypatch.setattr(ArroyoHook, "get_connection", lambda *_, **__: stored)
+    with pytest.raises(ArroyoSettingsError, match="field 'extra'") as caught:
+        _ = ArroyoHook("arroyo_tested").settings
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_connection_is_looked_up_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    look = ArroyoHook.get_connection
+
+    def counted(conn_id: str) -> Any:
+        looks.append(conn_id)
+        return look(conn_id)
+
+    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(counted))
+    hook = ArroyoHook(connect(as_json("h")))
+    assert looks == []
+    assert hook.client is hook.get_conn()
+    _ = (hook.settings, hook.console_url("x"), hook.client)
+    assert looks == ["arroyo_tested"]
+
+
+def test_secrets_of_gateways_and_proxies_are_masked(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.mask_secret", masked.append, raising=False)
+    extra = {
+        "headers": {"X-Token": "t0ken"},
+        "proxies": {"http": "http://u:p%40ss@p:1", "https": "http://q:1"},
+    }
+    connect(as_json("h", extra=extra))
+    _ = ArroyoHook("arroyo_tested").settings
+    assert sorted(masked) == ["p@ss", "t0ken"]
+    masked.clear()
+    asyncio.run(ArroyoHook("arroyo_tested").async_settings())
+    assert sorted(masked) == ["p@ss", "t0ken"]
+
+
+# -- asynchronously --------------------------------------------------------------------------------------------
+
+
+async def test_async_client_works(hook: ArroyoHook) -> None:
+    async with await hook.get_async_conn() as client:
+        await client.call(api.ping())
+        assert (await client.call(api.list_pipelines(limit=1))).data == ()
+
+
+async def test_async_look_is_fresh_each_time(connect: Connect) -> None:
+    hook = ArroyoHook(connect(as_json("h", password="old")))
+    assert (await hook.async_settings()).api_key == "old"
+    connect(as_json("h", password="new"))
+    assert (await hook.async_settings()).api_key == "new"
+
+
+async def test_async_errors() -> None:
+    with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
+        await ArroyoHook("nowhere").async_settings()
+    with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
+        await ArroyoHook("nowhere").get_async_conn()
+
+
+@pytest.mark.parametrize("name", ["ca_cert", "client_cert"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_async_client_with_files_that_cannot_be_used(
+    connect: Connect, tmp_path: Path, name: str, content: str | None
+) -> None:
+    path = tmp_path / "file.pem"
+    if content is not None:
+        path.write_text(content)
+    connect(as_json("https://h", extra={name: str(path)}))
+    with pytest.raises(
+        ArroyoSettingsError, match=f"Airflow connection 'arroyo_tested', field '{name}': "
+    ) as err:
+        await ArroyoHook("arroyo_tested").get_async_conn()
+    assert str(path) in str(err.value)
+    with pytest.raises(ArroyoSettingsError, match=f"Airflow connection 'arroyo_tested', field '{name}': "):
+        _ = ArroyoHook("arroyo_tested").client
+
+
+async def test_nothing_slow_is_done_on_the_event_loop(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Looking up where Airflow cannot do it asynchronously, masking, and reading certificates."""
+    ca_cert = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca_cert))
+    extra = {"headers": {"X-Token": "t0ken"}, "ca_cert": str(ca_cert)}
+    connect(as_json("https://h", extra=extra))
+    threads: dict[str, set[int]] = {"look": set(), "mask": set(), "tls": set()}
+
+    def note(what: str, do: Any) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            threads[what].add(threading.get_ident())
+            return do(*args, **kwargs)
+
+        return noted
+
+    tls = "airflow_provider_arroyo.arroyo.tls.make_ssl_context"
+    from airflow_provider_arroyo.arroyo.tls import make_ssl_context
+
+    monkeypatch.setattr(ArroyoHook, "get_connection", note("look", ArroyoHook.get_connection))
+    monkeypatch.setattr(hook_module, "_mask", note("mask", hook_module._mask))
+    monkeypatch.setattr(tls, note("tls", make_ssl_context))
+    await (await ArroyoHook("arroyo_tested").get_async_conn()).aclose()
+    assert threads["mask"]
+    assert threads["tls"]
+    assert threading.get_ident() not in set.union(*threads.values())
+
+
+# -- convenience -----------------------------------------------------------------------------------------------
+
+
+def test_convenience(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+    made = hook.create_pipeline(PipelineSpec(name="orders", query=ENDLESS))
+    assert hook.get_pipeline(made.id).name == "orders"
+    assert hook.resolve_name("orders").id == made.id
+    sandbox.advance(5)
+    job = hook.get_job(made.id)
+    assert job is not None
+    assert job.state == "Running"
+    hook.stop_pipeline(made.id)
+    sandbox.advance(5)
+    assert sandbox.state(made.id) == "Stopped"
+    assert hook.checkpoints(made.id, job.id)[-1].is_finished
+    hook.resume_pipeline(made.id)
+    sandbox.advance(5)
+    hook.restart_pipeline(made.id, force=True)
+    sandbox.advance(5)
+    assert sandbox.state(made.id) == "Running"
+    sandbox.faults.fail(made.id, error="boom")
+    sandbox.advance(10)
+    if sandbox.arroyo_version == "0.16":
+        assert (
+            "boom"
+            in hook.job_errors(made.id, job.id)[0].message + hook.job_errors(made.id, job.id)[0].details
+        )
+    hook.stop_pipeline(made.id, StopMode.IMMEDIATE)
+    hook.delete_pipeline(made.id)
+    with pytest.raises(ArroyoNotFoundError):
+        hook.get_pipeline(made.id)
+    with pytest.raises(ArroyoNotFoundError):
+        hook.get_job(made.id)
+    with pytest.raises(ArroyoNoSuchNameError):
+        hook.resolve_name("orders")
+
+
+def test_name_that_means_several(hook: ArroyoHook) -> None:
+    for _ in range(2):
+        hook.create_pipeline(PipelineSpec(name="orders", query=ENDLESS))
+    with pytest.raises(ArroyoAmbiguousNameError):
+        hook.resolve_name("orders")
+
+
+def test_validate_query(hook: ArroyoHook) -> None:
+    assert hook.validate_query(ENDLESS).is_valid
+    (error,) = hook.validate_query("SELEC 1").errors
+    assert isinstance(error, SqlDiagnostic)
+    with pytest.raises(ValueError, match=r"udfs\[0\]"):
+        hook.validate_query(ENDLESS, udfs=[5])
