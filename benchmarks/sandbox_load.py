@@ -22,7 +22,6 @@ from pathlib import Path
 
 import aiohttp
 
-
 WARM_UP_SECONDS = 12
 """Until the log of requests is full: from then on memory must not grow."""
 

@@ -74,6 +74,8 @@ class Provoked:
     seen: list[Seen] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     pipeline_id: str = ""
+    short_ms: float = SHORT_MS
+    _looked: float = 0.0
 
     def run(self) -> list[str]:
         """Do what was done, when it was done, and return what differs."""
@@ -183,6 +185,9 @@ class Provoked:
 
     def _look(self) -> None:
         now = (self.target.now() - self._begun) * 1000
+        # A machine that was busy with something else looked less often: what fell between is not missed.
+        self.short_ms = max(self.short_ms, now - self._looked + SHORT_MS - 1000 * POLL_SECONDS)
+        self._looked = now
         try:
             answer = self.target.send("GET", f"/pipelines/{self.pipeline_id}/jobs")
             if answer.status_code == 200:
@@ -200,14 +205,14 @@ class Provoked:
     def _compare(self) -> list[str]:
         recorded = _timed([Seen(row.ms, row.values) for row in self.rows if "state" in row.values])
         current = _timed([row for row in self.seen if "state" in row.values])
-        pairs = _aligned(recorded, current)
+        pairs = _aligned(recorded, current, self.short_ms)
         if pairs is None:
             story = [" → ".join(map(_line, rows)) for rows in (recorded, current)]
             return [f"recorded: {story[0]}", f"now: {story[1]}"]
         found = []
         for before, now in pairs:
             if before.lasted and now.lasted:
-                slack = GLANCE_MS if before.state in AWAITS_A_GLANCE else SHORT_MS
+                slack = GLANCE_MS if before.state in AWAITS_A_GLANCE else self.short_ms
                 low, high = before.lasted / FACTOR - slack, before.lasted * FACTOR + slack
                 if not low <= now.lasted <= high:
                     was = f"{before.lasted:.0f} ms were recorded"
@@ -244,7 +249,7 @@ def _timed(rows: list[Seen]) -> list[Seen]:
     return rows
 
 
-def _aligned(recorded: list[Seen], current: list[Seen]) -> list[tuple[Seen, Seen]] | None:
+def _aligned(recorded: list[Seen], current: list[Seen], short_ms: float) -> list[tuple[Seen, Seen]] | None:
     """Pair the rows; what is too short for the poll may be missing on either side."""
 
     def optional(rows: list[Seen], index: int) -> bool:
@@ -252,7 +257,7 @@ def _aligned(recorded: list[Seen], current: list[Seen]) -> list[tuple[Seen, Seen
         if index == len(rows) - 1:
             return False
         # A glance can come before the first look.
-        if row.lasted <= SHORT_MS or (index == 0 and row.state == "Created"):
+        if row.lasted <= short_ms or (index == 0 and row.state == "Created"):
             return True
         return index > 0 and row.lasted <= GLANCE_MS and _only_desired(rows[index - 1], row)
 
