@@ -242,7 +242,7 @@ async def _in_time_async(work: Coroutine[Any, Any, T], seconds: float) -> T:
     task.add_done_callback(_forget)
     done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
     if not done:
-        raise TimeoutError(f"no answer in {seconds:.0f} s")
+        raise TimeoutError(f"no answer in {seconds:.1f} s")
     error = None if task.cancelled() else task.exception()
     if isinstance(error, Exception):
         raise error
@@ -282,4 +282,4 @@ def _in_time(ask: Callable[[], T], seconds: float) -> T:
     try:
         return answered.result(seconds)
     except TimeoutError as err:
-        raise TimeoutError(f"no answer in {seconds:g} s") from err
+        raise TimeoutError(f"no answer in {seconds:.1f} s") from err
