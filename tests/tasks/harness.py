@@ -46,7 +46,9 @@ class FakeTaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, task_ids: str, key: str) -> Any:
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
+        # Airflow returns what all the mapped instances pushed where no index is asked for.
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
         return self.xcoms.get(key)
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
