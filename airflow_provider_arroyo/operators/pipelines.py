@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 DEFAULT_CONN_ID = "arroyo_default"
-WAIT_XCOM_KEY = "arroyo_wait"
-"""Where a task notes, before it defers, which run it watches: an error in the triggerer tells nothing."""
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
 IF_MISSING = ("fail", "succeed")
@@ -99,21 +97,30 @@ class _ArroyoWaitOperator(WaitingTask, BaseOperator):
     ) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""
         self._ti = context["ti"]
-        wait = self._waiting = self._new_wait(plan, subject)
+        wait = self._new_wait(plan, subject)
+        if self.on_kill_mode is not None:
+            self._note_wait(wait, subject)
+        self._waiting = wait
         until = self.clock() + self.defer_after if self.deferrable else None
         verdict = self._watch(wait, until=until)
         if not verdict.is_over:
-            job = wait.job
-            self._ti.xcom_push(
-                key=WAIT_XCOM_KEY,
-                value={
-                    "pipeline_id": subject.pipeline_id,
-                    "name": subject.name,
-                    "job": job_to_dict(job) if job else None,
-                },
-            )
+            self._note_wait(wait, subject)
             self._defer_wait(wait, subject, carry, on_kill=self.on_kill_mode)
         return self._finish(verdict, subject, carry)
+
+    def _note_wait(self, wait: PipelineWait, subject: Subject) -> None:
+        """Note what is waited for where a later half of this task finds it, and what kills it."""
+        from airflow_provider_arroyo.hooks.letting_go import WAIT_XCOM_KEY
+
+        self._ti.xcom_push(
+            key=WAIT_XCOM_KEY,
+            value={
+                "pipeline_id": subject.pipeline_id,
+                "name": subject.name,
+                "job": job_to_dict(wait.job) if wait.job else None,
+                "try_number": self._ti.try_number,
+            },
+        )
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on when the trigger has fired, with what it saw."""
@@ -144,7 +151,9 @@ class _ArroyoWaitOperator(WaitingTask, BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as err:
             self._ti = context["ti"]
-            told = self._ti.xcom_pull(task_ids=self.task_id, key=WAIT_XCOM_KEY) or {}
+            from airflow_provider_arroyo.hooks.letting_go import noted_wait
+
+            told = noted_wait(self._ti)
             subject = Subject(pipeline_id=str(told.get("pipeline_id", "")), name=told.get("name"))
             job = job_from_dict(told["job"]) if told.get("job") else None
             watched = Watched(pipeline_id=subject.pipeline_id, label=subject.label, job=job)
