@@ -31,6 +31,9 @@ FAULTY_TRIES = 5
 
 MAX_TRIES = 40
 
+PATIENCE_SECONDS = 20.0
+"""How long a pipeline may take, on a busy machine, to come where it is asked to be."""
+
 FATES = (
     "goes on",
     "was asked to stop",
@@ -182,8 +185,14 @@ class Story:
         if self._is_bounded or self.at_rest != {JobState.RUNNING}:
             return
         self._until(lambda: self._is_in(pipeline_id, JobState.RUNNING), "Running, to be broken")
-        self._place.sandbox.faults.fail(pipeline_id, error="chaos")
-        self._until(lambda: self._is_in(pipeline_id, JobState.FAILING, JobState.FAILED), "Failed")
+
+        def fails() -> bool:
+            # Ordered again and again: it passes by a pipeline whose controller is away.
+            if self._is_in(pipeline_id, JobState.RUNNING):
+                self._place.sandbox.faults.fail(pipeline_id, error="chaos")
+            return self._is_in(pipeline_id, JobState.FAILING, JobState.FAILED)
+
+        self._until(fails, "Failed")
         self._submit()
 
     def _mark_failed(self) -> None:
@@ -362,10 +371,12 @@ class Story:
         return job is not None and job.state in states
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
+        until = min(self._place.until, time.monotonic() + PATIENCE_SECONDS)
         waited = threading.Event()
         while not condition():
-            if time.monotonic() > self._place.until:
-                raise NotEndedError(f"its pipeline does not come to be {what}")
+            if time.monotonic() > until:
+                states = self._truth.timeline(self._submitted["pipeline_id"])
+                raise NotEndedError(f"its pipeline does not come to be {what}: {states}")
             waited.wait(0.05)
 
     def _befell(self, what: str) -> None:
