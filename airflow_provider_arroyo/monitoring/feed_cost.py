@@ -39,7 +39,10 @@ HYSTERESIS = 0.9
 """The other kind must be cheaper by this factor before a feed changes over."""
 
 EXPLORING_SHARE = 0.05
-"""Which share of what the looks cost may go into finding out whether the other kind has become cheaper."""
+"""Which share of what lists could have saved at the very most may go into finding out what they cost."""
+
+CHEAPEST_LIST = 0.75
+"""What a list costs at the very least, in single looks: that of a server with a handful of jobs."""
 
 REFRESH_SECONDS = 60.0
 """How often the cheap things are measured again: a single look, while lists are used, and the way."""
@@ -108,7 +111,7 @@ class LookCosts:
         self._ping = _Samples(WAY_YOUNG_SECONDS)
         self._in_use: Look | None = None
         self._doubts_single = False
-        self._spent = 0.0
+        self._missed = 0.0
         self._list_failures = 0
         self._list_rests_until = float("-inf")
         self._ping_rests_until = float("-inf")
@@ -119,7 +122,7 @@ class LookCosts:
         """Take the time of a list: all of it, this process's own work in it, and the answer's bytes."""
         self._list.add(now, seconds, own_seconds, size)
         self._list_failures = 0
-        self._spent = 0.0
+        self._missed = 0.0
 
     def saw_single(self, now: float, seconds: float, own_seconds: float) -> None:
         """Take the time of a single look that was made alone."""
@@ -181,8 +184,8 @@ class LookCosts:
             return Look.LIST
         self._in_use = chosen
         if chosen is Look.SINGLE:
-            self._spent += pipelines * self.single_seconds
-            if may_explore and self._spent * EXPLORING_SHARE >= self.list_seconds:
+            self._missed += (pipelines - CHEAPEST_LIST) * self.single_seconds
+            if may_explore and self._missed * EXPLORING_SHARE >= self.list_seconds:
                 return Look.LIST
         return chosen
 

@@ -73,6 +73,16 @@ class FakeArroyo:
         self._bodies.clear()
         del self.jobs[pipeline_id]
 
+    def hide(self, pipeline_id: str) -> None:
+        """Let a pipeline be a preview, which the list does not show."""
+        self._bodies.clear()
+        self.previews.add(pipeline_id)
+
+    def show(self, pipeline_id: str) -> None:
+        """Let a pipeline be no preview."""
+        self._bodies.clear()
+        self.previews.discard(pipeline_id)
+
     def forget(self) -> None:
         """Let the counts begin anew."""
         self.log.clear()
