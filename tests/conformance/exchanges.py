@@ -358,7 +358,7 @@ def _straight(replay: Replay) -> None:
 class Situation:
     """Recordings that belong together, and how to come to where they were made.
 
-    :param needs: what a server must be for them: ``sandbox`` (faults), ``worker``, ``key``, ``restarts``
+    :param needs: what a server must be for them: ``sandbox`` (faults), ``worker`` or ``controller`` (who leads jobs), ``key``, ``restarts``
         (allowed-restarts 2 on 0.15), ``whole`` (nothing).
     """
 

@@ -98,6 +98,8 @@ def _left_out(target: Target, needs: str) -> str | None:
         return "the server asks for no key, as far as ARROYO_API_KEY says"
     if needs == "worker" and os.environ.get("ARROYO_JOB_CONTROLLER") != "worker":
         return "needs job-controller worker; set ARROYO_JOB_CONTROLLER=worker where it has it"
+    if needs == "controller" and os.environ.get("ARROYO_JOB_CONTROLLER") == "worker":
+        return "needs job-controller controller"
     restarts = os.environ.get("ARROYO_ALLOWED_RESTARTS")
     if target.version == "0.15":
         if needs == "restarts" and restarts != "2":

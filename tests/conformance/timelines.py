@@ -312,6 +312,8 @@ def needs(name: str) -> str:
     """Return what a server must be to provoke a timeline: see :class:`exchanges.Situation`."""
     if name.startswith("worker_mode"):
         return "worker"
+    if name == "restart_ignore_state":
+        return "controller"
     if name == "failing_source_default_restarts":
         return "default restarts"
     if name == "failing_source":
