@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 """Seconds that only grow, as from ``time.monotonic``."""
 
+LEAST_ATTEMPT_SECONDS = 0.1
+"""No further attempt begins with less than this left until its deadline."""
+
 
 def is_retryable(error: BaseException, call: Call[Any]) -> bool:
     """Return whether making the call again is safe, and may mend the error.
@@ -171,7 +174,10 @@ class Attempts:
             return True
         if (_retry_after(state) or 0.0) > self._policy.max_retry_after_seconds:
             return True
-        return self._deadline is not None and self._clock() + state.upcoming_sleep >= self._deadline
+        if self._deadline is None:
+            return False
+        # An attempt with no time to end in would only hide the reason that the last one told.
+        return self._clock() + state.upcoming_sleep >= self._deadline - LEAST_ATTEMPT_SECONDS
 
     def _warn(self, state: RetryCallState) -> None:
         log.warning(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.arroyo.api import Call, Exchange, Repeat
+from airflow_provider_arroyo.arroyo.retry import LEAST_ATTEMPT_SECONDS
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BETWEEN_SECONDS = 1.0
-_ROUNDING_SECONDS = 0.001
 _LEAST_SECONDS = 5.0
 """What the first attempt may take even where less of an outage is tolerated."""
 
@@ -104,7 +104,8 @@ class PatientClient:
         if left > 0:
             self._sleep(min(wait, left))
         now = self._clock()
-        if now < limit - _ROUNDING_SECONDS:
+        # An attempt with no time to end in would only hide the reason that the last one told.
+        if now < limit - LEAST_ATTEMPT_SECONDS:
             return
         raise ArroyoUnreachableError(
             f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, longer "

@@ -265,7 +265,8 @@ async def test_nothing_slow_is_done_on_the_event_loop(
     tls = "airflow_provider_arroyo.arroyo.tls.make_ssl_context"
     from airflow_provider_arroyo.arroyo.tls import make_ssl_context
 
-    monkeypatch.setattr(ArroyoHook, "get_connection", note("look", ArroyoHook.get_connection))
+    look = staticmethod(note("look", ArroyoHook.get_connection))
+    monkeypatch.setattr(ArroyoHook, "get_connection", look)
     monkeypatch.setattr(hook_module, "_mask", note("mask", hook_module._mask))
     monkeypatch.setattr(tls, note("tls", make_ssl_context))
     await (await ArroyoHook("arroyo_tested").get_async_conn()).aclose()
