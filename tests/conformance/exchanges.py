@@ -358,8 +358,8 @@ def _straight(replay: Replay) -> None:
 class Situation:
     """Recordings that belong together, and how to come to where they were made.
 
-    :param needs: what a server must be for them: ``sandbox`` (faults), ``worker`` or ``controller`` (who leads jobs), ``key``, ``restarts``
-        (allowed-restarts 2 on 0.15), ``whole`` (nothing).
+    :param needs: what a server must be for them: ``sandbox`` (takes faults), ``worker`` or ``controller``
+        (who leads jobs), ``key``, ``restarts`` (allowed-restarts 2 on 0.15), ``whole`` (nothing).
     """
 
     files: tuple[str, ...]
