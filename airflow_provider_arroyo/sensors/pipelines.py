@@ -24,7 +24,7 @@ from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, check_states
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
 from airflow_provider_arroyo.operators.arguments import check_duration, check_early, check_one_of_id_and_name
-from airflow_provider_arroyo.operators.pipelines import DEFAULT_CONN_ID
+from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID
 from airflow_provider_arroyo.operators.waiting import WaitingTask
 
 if TYPE_CHECKING:
