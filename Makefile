@@ -35,6 +35,8 @@ PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 UNIT = $(PYTEST) -m "not e2e" -n 4
 
 .DEFAULT_GOAL := help
+# The targets share environments and the stage.
+.NOTPARALLEL:
 .PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance bench chaos lock clean
 
 help: ## Show this list
