@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from .figures import Figures, table
-from .in_process import VERSIONS, run
+from .in_process import VERSIONS, complain, run
 
 
 def _say(text: str) -> None:
@@ -18,13 +18,9 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
 def in_process(*, tasks: int, seed: str, versions: Sequence[str], only: str | None) -> list[Figures]:
     """Run the first part, a process for each version."""
-    work = partial(run, tasks=tasks, seed=seed, only=only, tell=_complain)
+    work = partial(run, tasks=tasks, seed=seed, only=only, tell=complain)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
         return list(pool.map(work, versions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +136,11 @@ def _let_settle(place: Place, stories: Sequence[Story], *, limit_seconds: float 
 
     while not all(map(is_settled, stories)) and time.monotonic() < until:
         waited.wait(0.2)
+
+
+def complain(text: str) -> None:
+    """Write what the tasks of a story said that went wrong, apart from the table."""
+    sys.stderr.write(f"{text}\n")
 
 
 def run(

@@ -1,0 +1,101 @@
+"""A real Airflow with more than one triggerer, whose processes can be killed, stopped and let go on."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from scripts import processes
+from scripts.local_airflow import LocalAirflow, LocalAirflowError
+
+
+class Triggerers(LocalAirflow):
+    """``airflow standalone`` whose triggerers can be told apart: the one that it started is number 1.
+
+    :param arguments: see :class:`.LocalAirflow`.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._triggerers: dict[int, psutil.Process] = {}
+
+    def start_triggerer(self, number: int) -> None:
+        """Start one more triggerer.
+
+        :param number: names it, 2 or more.
+        """
+        # Each serves its logs at a port of its own.
+        (port,) = processes.free_ports(1)
+        more = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port)}
+        self._triggerers[number] = self.start_process("triggerer", log=f"triggerer-{number}", more=more)
+
+    def start_process(
+        self, name: str, *, log: str | None = None, more: Mapping[str, str] | None = None
+    ) -> psutil.Process:
+        """Start one of Airflow's commands and return its process.
+
+        :param log: name of its log, default the command's.
+        :param more: more environment.
+        """
+        started = processes.start(
+            [sys.executable, "-m", "airflow", name],
+            log=self.log_path(log or name),
+            env={**self._env, **(more or {})},
+            mark=self._mark,
+            cwd=self.home,
+        )
+        return psutil.Process(started.pid)
+
+    def triggerer(self, number: int) -> psutil.Process:
+        """Return a triggerer's main process."""
+        if number not in self._triggerers and number == 1:
+            self._triggerers[1] = self.component("triggerer")
+        return self._triggerers[number]
+
+    def signal_triggerer(self, number: int, signum: signal.Signals) -> None:
+        """Send a signal to a triggerer and all its children, as the end or the sleep of a machine would be."""
+        signal_tree(self.triggerer(number), signum)
+
+    # The REST API
+
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task failed, as somebody does in Airflow's UI."""
+        self.call("PATCH", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}", {"new_state": "failed"})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks, whatever their state, as somebody does in Airflow's UI."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": list(task_ids),
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        self.call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+
+    def try_number(self, dag_id: str, run_id: str, task_id: str) -> int:
+        """Return which try of a task is the latest."""
+        return int(self.task_instance(dag_id, run_id, task_id)["try_number"])
+
+    def logs_on_disk(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
+        """Return what a try logged, worker's and triggerers' parts, as it is on disk."""
+        files = self.task_log_files(dag_id, run_id, task_id)
+        return "\n".join(
+            path.read_text(errors="replace") for path in files if path.name.startswith(f"attempt={attempt}.")
+        )
+
+
+def signal_tree(process: psutil.Process, signum: signal.Signals) -> None:
+    """Send a signal to a process and all its children."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signum)
+
+
+__all__ = ["LocalAirflowError", "Triggerers", "signal_tree"]
