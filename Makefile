@@ -29,7 +29,6 @@ OLDEST_READY := $(OLDEST)/.ready-$(call lock_sum,airflow-$(OLDEST_AIRFLOW))
 # What is imported must be the installed wheel and Airflow must not read the developer's own settings.
 unexport PYTHONPATH
 unexport AIRFLOW_HOME
-export PYTHONDONTWRITEBYTECODE := 1
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 # Most tests wait for a server that takes its time, so more of them run at once than there are cores.
 UNIT = $(PYTEST) -m "not e2e" -n 4
@@ -103,7 +102,7 @@ $(STAGE):
 .PHONY: $(NEWEST).wheel $(OLDEST).wheel
 $(NEWEST).wheel $(OLDEST).wheel: %.wheel: wheel
 	@$(MAKE) $*/ready
-	@$(UV) pip install --quiet --python $*/bin/python --no-deps --reinstall $(WHEELS)/*.whl
+	@$(UV) pip install --quiet --compile-bytecode --python $*/bin/python --no-deps --reinstall $(WHEELS)/*.whl
 
 .PHONY: $(NEWEST)/ready $(OLDEST)/ready
 $(NEWEST)/ready: $(NEWEST_READY) ; @:
@@ -113,7 +112,7 @@ $(NEWEST_READY) $(OLDEST_READY): $(TOOLS_READY)
 	@echo "== making $(@D)"
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv --without-pip $(@D)
-	@$(UV) pip install --quiet --python $(@D)/bin/python --no-deps -r requirements/$(notdir $(@D)).txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(@D)/bin/python --no-deps -r requirements/$(notdir $(@D)).txt
 	@$(UV) pip check --quiet --python $(@D)/bin/python
 	@touch $@
 
