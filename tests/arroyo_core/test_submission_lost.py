@@ -87,18 +87,18 @@ class LateCaller:
     def __init__(self, bench: Bench, before_call: int) -> None:
         self._bench = bench
         self._before_call = before_call
-        self._lost: api.Call[Any] | None = None
+        self.lost: api.Call[Any] | None = None
         self._calls_since = 0
         self.came_in = False
 
     def call(self, call: api.Call[T]) -> T:
-        if self._lost is None and call.method == "POST" and call.path == "/pipelines":
-            self._lost = call
+        if self.lost is None and call.method == "POST" and call.path == "/pipelines":
+            self.lost = call
             raise ArroyoConnectionError("reset", method="POST", path="/pipelines", was_sent=True)
-        if self._lost is not None and not self.came_in:
+        if self.lost is not None and not self.came_in:
             self._calls_since += 1
             if self._calls_since == self._before_call:
-                self._bench.client.call(self._lost)
+                self._bench.client.call(self.lost)
                 self.came_in = True
         return self._bench.client.call(call)
 
@@ -125,10 +125,28 @@ def test_create_that_comes_in_late(database: str) -> None:
     assert seen_twice > 0
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5, 3.5])
+def test_create_that_comes_in_seconds_later(old: Bench, seconds: float) -> None:
+    """It is looked for after it was lost, and once more after it was made again."""
+    caller = LateCaller(old, before_call=10_000)
+
+    def sleep(asked: float) -> None:
+        old.sandbox.advance(asked)
+        lost = caller.lost
+        if lost is not None and not caller.came_in and old.now() >= began + seconds:
+            caller.came_in = True
+            old.client.call(lost)
+
+    began = old.now()
+    submitted = old.submit(caller=caller, sleep=sleep)
+    assert caller.came_in
+    assert old.the_only_one().id == submitted.pipeline.id
+
+
 def test_create_that_comes_in_after_its_try_is_removed_by_the_next(old: Bench) -> None:
     caller = LateCaller(old, before_call=10_000)
     first = old.submit(caller=caller).pipeline
-    lost = caller._lost
+    lost = caller.lost
     assert lost is not None
     old.sandbox.advance(5)
     late = old.client.call(lost)
