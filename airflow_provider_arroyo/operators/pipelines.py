@@ -106,7 +106,7 @@ class ArroyoSubmitPipelineOperator(ArroyoWaitOperator):
         *,
         name: str,
         query: str,
-        parallelism: int = 1,
+        parallelism: int | str = 1,
         checkpoint_interval: timedelta | None = None,
         udfs: Sequence[Any] = (),
         tags: Mapping[str, str] | None = None,

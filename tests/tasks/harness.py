@@ -60,6 +60,11 @@ class FakeTaskInstance:
         return {self.run_id: {key: self.state}}
 
 
+def context(ti: FakeTaskInstance | None = None) -> Any:
+    """Return what Airflow hands to a task, as far as our tasks look into it."""
+    return {"ti": ti or FakeTaskInstance()}
+
+
 @dataclass
 class Ended:
     """How a task ended.

@@ -20,10 +20,10 @@ from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
 
 from .conftest import ENDLESS
-from .harness import DEFERRED, SYNC, FakeTaskInstance, fire, run_task
+from .harness import DEFERRED, SYNC, context, fire, run_task
 
-SUBMIT = {"name": "orders", "query": ENDLESS}
-STOP = {"pipeline_id": "pl_1"}
+SUBMIT: dict[str, Any] = {"name": "orders", "query": ENDLESS}
+STOP: dict[str, Any] = {"pipeline_id": "pl_1"}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_not_arroyo_at_that_address_is_said_with_what_answered(sandbox: ArroyoSa
 def test_an_event_that_cannot_be_read_is_never_a_success(operator: Any, event: Any) -> None:
     task = operator(task_id="t", **(SUBMIT if operator is ArroyoSubmitPipelineOperator else STOP))
     with pytest.raises(ArroyoTaskError, match="cannot be read"):
-        task.execute_complete({"ti": FakeTaskInstance()}, event=event)
+        task.execute_complete(context(), event=event)
 
 
 def test_an_event_with_unknown_fields_is_read(sandbox: ArroyoSandbox) -> None:
@@ -240,7 +240,7 @@ def test_an_event_with_unknown_fields_is_read(sandbox: ArroyoSandbox) -> None:
         "new": [],
     }
     task = ArroyoSubmitPipelineOperator(task_id="t", **SUBMIT)
-    result = task.execute_complete({"ti": FakeTaskInstance()}, event=event)
+    result = task.execute_complete(context(), event=event)
     assert result == {
         "pipeline_id": "pl_1",
         "name": "orders",
@@ -262,7 +262,7 @@ def test_trigger_arguments_that_cannot_be_read_reach_the_worker_as_an_error(plan
     (event,) = asyncio.run(fire(trigger))
     task = ArroyoPipelineSensor(task_id="t", pipeline_id="pl")
     with pytest.raises(ArroyoTaskError, match="another version"):
-        task.execute_complete({"ti": FakeTaskInstance()}, event=json.loads(json.dumps(event)))
+        task.execute_complete(context(), event=json.loads(json.dumps(event)))
 
 
 def test_a_trigger_keeps_what_it_does_not_know() -> None:

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
 
 from .conftest import Arrange
-from .harness import FakeTaskInstance, fire
+from .harness import context, fire
 
 
 class BlockedLoopError(AssertionError):
@@ -36,7 +36,7 @@ def _forbid_on(thread: int, function: Callable[..., Any], what: str) -> Callable
 def deferred(sensor: ArroyoPipelineSensor) -> ArroyoPipelineTrigger:
     """Return the trigger that a sensor hands its wait to."""
     with pytest.raises(TaskDeferred) as caught:
-        sensor.execute({"ti": FakeTaskInstance()})
+        sensor.execute(context())
     _, arguments = caught.value.trigger.serialize()
     return ArroyoPipelineTrigger(**arguments)
 
