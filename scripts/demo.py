@@ -192,7 +192,7 @@ def main() -> int:
         say("Interrupted; everything that was started has ended.")
     except (LocalAirflowError, LocalArroyoError) as error:
         say(f"The demo failed: {error}")
-    if code in (0, 130):
+    if code in (0, 130) or not any(scratch.iterdir()):
         shutil.rmtree(scratch, ignore_errors=True)
     else:
         say(f"Logs are in {scratch}")
