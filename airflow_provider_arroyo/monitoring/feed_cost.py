@@ -41,6 +41,12 @@ HYSTERESIS = 0.9
 EXPLORING_SHARE = 0.05
 """Which share of what lists could have saved at the very most may go into finding out what they cost."""
 
+UNSURE_EXPLORING_SHARE = 0.25
+"""The same, after the first list until lists were measured often enough to tell their cost from a hiccup."""
+
+UNSURE_FACTOR = 10.0
+"""A list that seems dearer by more than that is no hiccup."""
+
 CHEAPEST_LIST = 0.75
 """What a list costs at the very least, in single looks: that of a server with a handful of jobs."""
 
@@ -112,6 +118,7 @@ class LookCosts:
         self._in_use: Look | None = None
         self._doubts_single = False
         self._missed = 0.0
+        self._lists_seen = 0
         self._list_failures = 0
         self._list_rests_until = float("-inf")
         self._ping_rests_until = float("-inf")
@@ -121,6 +128,7 @@ class LookCosts:
     def saw_list(self, now: float, seconds: float, own_seconds: float, size: int) -> None:
         """Take the time of a list: all of it, this process's own work in it, and the answer's bytes."""
         self._list.add(now, seconds, own_seconds, size)
+        self._lists_seen += 1
         self._list_failures = 0
         self._missed = 0.0
 
@@ -185,7 +193,9 @@ class LookCosts:
         self._in_use = chosen
         if chosen is Look.SINGLE:
             self._missed += (pipelines - CHEAPEST_LIST) * self.single_seconds
-            if may_explore and self._missed * EXPLORING_SHARE >= self.list_seconds:
+            is_unsure = 0 < self._lists_seen < ENOUGH_SAMPLES and listed < UNSURE_FACTOR * singles
+            share = UNSURE_EXPLORING_SHARE if is_unsure else EXPLORING_SHARE
+            if may_explore and self._missed * share >= self.list_seconds:
                 return Look.LIST
         return chosen
 

@@ -84,6 +84,8 @@ class Looks:
         self._client: LookingClient | None = None
         self._retired: list[LookingClient] = []
         self._is_renewed = False
+        self._is_warm = False
+        """Whether the client has its connection: the first look does not tell what looks cost."""
         self._connecting = asyncio.Lock()
         self._time = asyncio.get_running_loop().time
         self._list_body: bytes | None = None
@@ -109,13 +111,14 @@ class Looks:
             self._list_body = answer.body
             return Listing(items, len(answer.body))
 
-        began, own = self._time(), self._own_seconds()
+        is_warm, began, own = self._is_warm, self._time(), self._own_seconds()
         call = api.list_jobs()
         listing = await self._call(
             api.Call(method=call.method, path=call.path, read=read, changes=call.changes)
         )
-        now = self._time()
-        self._costs.saw_list(now, now - began, self._own_seconds() - own, listing.size)
+        if is_warm:
+            now = self._time()
+            self._costs.saw_list(now, now - began, self._own_seconds() - own, listing.size)
         return listing
 
     async def pipeline_job(self, pipeline_id: str, *, is_alone: bool) -> Job | None:
@@ -123,9 +126,9 @@ class Looks:
 
         :param is_alone: whether no other look is under way, so that its time tells what it costs.
         """
-        began, own = self._time(), self._own_seconds()
+        is_warm, began, own = self._is_warm, self._time(), self._own_seconds()
         job = newest_job(await self._call(api.pipeline_jobs(pipeline_id)))
-        if is_alone:
+        if is_alone and is_warm:
             now = self._time()
             self._costs.saw_single(now, now - began, self._own_seconds() - own)
         return job
@@ -166,7 +169,7 @@ class Looks:
             client = await self._in_place_of(client)
             self._is_renewed = True
             value = await client.call(call)
-        self._is_renewed = False
+        self._is_renewed, self._is_warm = False, True
         return value
 
     async def _in_place_of(self, old: LookingClient | None) -> LookingClient:
@@ -179,7 +182,7 @@ class Looks:
                     raise ConnectFailedError(err) from err
                 if self._client is not None:
                     self._retired.append(self._client)
-                self._client = client
+                self._client, self._is_warm = client, False
             return self._client
 
     def _match(
