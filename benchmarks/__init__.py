@@ -1,0 +1,1 @@
+"""Measurements: ``python -m benchmarks`` prints them and writes ``RESULTS.md``. Nothing here is a test."""

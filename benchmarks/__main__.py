@@ -1,0 +1,71 @@
+"""Measures what is promised, prints each row, and writes ``RESULTS.md``.
+
+``python -m benchmarks [--rows waits,requests,…] [--quick] [--out FILE]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.imports import imports_table
+from benchmarks.waits import Effort, burst_table, listed_memory_table, requests_table, waits_table
+
+COMPARED = (
+    "apache-airflow",
+    "aiohttp",
+    "apache-airflow-providers-http",
+    "apache-airflow-providers-databricks",
+    "apache-airflow-providers-dbt-cloud",
+)
+
+
+def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
+    """Return what can be measured, by name.
+
+    :param quick: short runs, to see that it works; the figures mean little.
+    """
+    effort = Effort(1, 3, 3, 6) if quick else Effort(3, 6, 10, 20)
+    steady = Effort(1, 3, 4, 0) if quick else Effort(3, 8, 10, 0)
+    waits = [1, 100, 1000] if quick else [1, 10, 100, 500, 1000]
+    plan = {"feed": waits, "one each": waits, "arroyo rule": waits}
+    if importlib.util.find_spec("airflow.providers.http") is not None:
+        plan["http sensor"] = [1, 10] if quick else [1, 10, 50]
+    cells = [(w, j) for j in (10, 100, 1000, 10_000) for w in (1, 10, 100, 1000) if w <= j]
+    if quick:
+        cells = [(1, 10), (10, 100), (100, 1000)]
+    return {
+        "imports": lambda: [imports_table(1 if quick else 5)],
+        "waits": lambda: waits_table(effort, plan),
+        "burst": lambda: [burst_table(effort, 1000)],
+        "memory": lambda: [listed_memory_table(effort, 10_000)],
+        "requests": lambda: [requests_table(steady, cells)],
+    }
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short runs, to see that it works")
+    parser.add_argument(
+        "--rows", default="", help=f"which, with commas (default: all of {', '.join(rows(True))})"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "RESULTS.md", help="file to write"
+    )
+    options = parser.parse_args()
+    known = rows(options.quick)
+    chosen = [name for name in options.rows.split(",") if name] or list(known)
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"--rows: {', '.join(unknown)} is not one of {', '.join(known)}")
+    about = f"{report.machine()}. {report.versions(COMPARED)}."
+    print(about, flush=True)
+    tables = [table for name in chosen for table in known[name]()]
+    report.write(options.out, tables, about=about, command=parser.prog)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A sandbox in a process of its own, whose pipelines change when they are told to, and which tells when.
+
+Speaks JSON, a line for a line: commands on standard input, answers on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+import urllib.request
+from typing import Any
+
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox.populate import QUERY
+
+JITTER_SECONDS = 0.15
+"""More than an interval between looks, so that changes fall anywhere between two looks."""
+
+
+class Script:
+    """Lets things happen in a sandbox.
+
+    :param sandbox: runs already.
+    """
+
+    def __init__(self, sandbox: ArroyoSandbox) -> None:
+        self._sandbox = sandbox
+        self.pipelines = [job.pipeline.id for job in sandbox.store.jobs()]
+        self._state = dict.fromkeys(self.pipelines, "Running")
+        self._marked = (0.0, 0.0, 0)
+
+    def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do what a command says, and return what there is to tell."""
+        match command:
+            case {"do": "change", "pipelines": list(names), "count": count, "seconds": seconds, "seed": seed}:
+                return {"changes": self._change(names, count, seconds, random.Random(seed))}
+            case {"do": "create", "pipelines": list(names), "seconds": seconds, "seed": seed}:
+                return {"changes": self._create(names, seconds, random.Random(seed))}
+            case {"do": "mark"}:
+                self._marked = (time.monotonic(), time.process_time(), self._sandbox.requests.total)
+                return {}
+            case {"do": "spent"}:
+                wall, cpu, total = self._marked
+                return {
+                    "seconds": time.monotonic() - wall,
+                    "cpu_seconds": time.process_time() - cpu,
+                    "requests": self._sandbox.requests.total - total,
+                }
+            case _:
+                raise ValueError(f"unknown command {command!r}")
+
+    def _change(
+        self, names: list[str], count: int, seconds: float, rng: random.Random
+    ) -> list[tuple[str, str, float]]:
+        changes = []
+        begun = time.monotonic()
+        for number in range(count):
+            _sleep_until(begun + number * seconds / count + rng.uniform(0, min(JITTER_SECONDS, seconds)))
+            name = names[number % len(names)]
+            state = self._state[name] = "Stopped" if self._state[name] == "Running" else "Running"
+            self._sandbox.faults.show_state(name, state)
+            changes.append((name, state, time.monotonic()))
+        return changes
+
+    def _create(self, names: list[str], seconds: float, rng: random.Random) -> list[tuple[str, str, float]]:
+        changes = []
+        begun = time.monotonic()
+        for number, name in enumerate(names):
+            _sleep_until(begun + number * seconds / len(names) + rng.uniform(0, JITTER_SECONDS))
+            body = json.dumps({"name": name, "query": QUERY, "parallelism": 1}).encode()
+            request = urllib.request.Request(
+                f"{self._sandbox.url}/api/v1/pipelines/{name}",
+                method="PUT",
+                data=body,
+                headers={"Content-Type": "application/json"},
+            )
+            before = time.monotonic()
+            urllib.request.urlopen(request, timeout=10).close()
+            changes.append((name, "there", before))
+        return changes
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def main() -> None:
+    """Serve until standard input ends. The first line out says where, and which pipelines there are."""
+    pipelines, version = int(sys.argv[1]), sys.argv[2]
+    with ArroyoSandbox(arroyo_version=version, pipelines=pipelines, log_size=10) as sandbox:
+        script = Script(sandbox)
+        print(json.dumps({"url": sandbox.url, "pipelines": script.pipelines}), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(script.answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
