@@ -61,7 +61,8 @@ class Existing:
         :raises ArroyoError: if it does not come to rest.
         """
         if job is not None and _is_going_down(job):
-            job = self.at_rest(pipeline_id)
+            # A server that is started again meanwhile runs it anew, so that it never comes to rest.
+            job = self._when(lambda now: not _is_going_down(now), pipeline_id)
         if job is None or job.state == JobState.FINISHED:
             return How.ADOPTED, None
         if job.state == JobState.FAILED:
@@ -107,14 +108,17 @@ class Existing:
 
         :raises ArroyoError: if it does not come to rest.
         """
+        return self._when(lambda job: job.state in TERMINAL_STATES, pipeline_id)
+
+    def _when(self, condition: Callable[[Job], bool], pipeline_id: str) -> Job | None:
         job: Job | None = None
 
-        def rests() -> bool:
+        def holds() -> bool:
             nonlocal job
             job = self.job(pipeline_id)
-            return job is None or job.state in TERMINAL_STATES
+            return job is None or condition(job)
 
-        if self.until(rests, _REST_SECONDS):
+        if self.until(holds, _REST_SECONDS):
             return job
         raise ArroyoError(
             f"Pipeline {pipeline_id!r} has not come to rest in {_REST_SECONDS:.0f} s; it is "

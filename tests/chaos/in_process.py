@@ -39,13 +39,17 @@ ACCIDENTS: Sequence[Callable[[ArroyoSandbox], object] | None] = (
 
 
 @contextmanager
-def _without_the_clients_warnings() -> Iterator[None]:
-    level = retry.log.level
-    retry.log.setLevel(logging.ERROR)
+def _quiet_logs() -> Iterator[None]:
+    """Keep out of the way what is logged of each fault: by clients, and by a server that hangs up on them."""
+    loggers = {logging.getLogger("aiohttp.server"): logging.CRITICAL, retry.log: logging.ERROR}
+    before = {logger: logger.level for logger in loggers}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
     try:
         yield
     finally:
-        retry.log.setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def _place(version: str, seed: str, limit_seconds: float) -> Iterator[Place]:
     with ExitStack() as stack:
         stack.enter_context(clients())
         stack.enter_context(states_of_tasks())
-        stack.enter_context(_without_the_clients_warnings())
+        stack.enter_context(_quiet_logs())
         sandbox = stack.enter_context(
             ArroyoSandbox(
                 arroyo_version=version,
