@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
@@ -121,10 +122,24 @@ async def let_go_async(
 ) -> bool:
     """See to the pipeline of a task that ends while its wait is in a triggerer.
 
+    It is seen to its end even if this is cancelled meanwhile: Airflow 3.3 cancels a trigger that is to end
+    once a second until it is out, and what sees to its pipeline along with it.
+
     :param connect: a coroutine function that returns an asynchronous client.
     :param watched, mode, ti, log, limit_seconds: as for :func:`let_go`.
     :return: whether a stop was asked for.
     """
+    return await _unbroken(_let_go_async(connect, watched, mode, ti, log, limit_seconds))
+
+
+async def _let_go_async(
+    connect: Callable[[], Awaitable[Any]],
+    watched: Watched,
+    mode: StopMode | None,
+    ti: Any,
+    log: Any,
+    limit_seconds: float,
+) -> bool:
     limit = time.monotonic() + limit_seconds
     try:
         state, trying = await _in_time_async(_state_and_try_async(ti), limit_seconds / 2)
@@ -136,7 +151,8 @@ async def let_go_async(
         )
         return False
     if state == "deferred":
-        log.info("The wait goes on in another triggerer. %s goes on", watched.label)
+        where = "in another triggerer" if trying == ti.try_number else "in a later try of its task"
+        log.info("The wait goes on %s. %s goes on", where, watched.label)
         return False
     if mode is None or state not in ENDED_STATES:
         log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
@@ -207,8 +223,6 @@ async def _state_and_try_async(ti: TaskIdentity) -> tuple[str | None, int | None
 
     states: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
     state = state_in(states.task_states, ti)
-    if state not in ENDED_STATES:
-        return state, None
     noted: Any = await SUPERVISOR_COMMS.asend(
         GetXCom(
             key=WAIT_XCOM_KEY,
@@ -227,6 +241,18 @@ def _deserialized(result: Any) -> Any:
     from airflow.sdk.execution_time.xcom import XCom
 
     return None if result.value is None else XCom.deserialize_value(result)
+
+
+async def _unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """Return what some work comes to, which must be bounded in time, however often this is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    _left_alone.add(task)
+    task.add_done_callback(_forget)
+    while not task.done():
+        # Where it is cancelled so often that whoever waits gives up, the task goes on all the same.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
 
 
 async def _in_time_async(work: Coroutine[Any, Any, T], seconds: float) -> T:

@@ -93,17 +93,26 @@ class ArroyoPipelineTrigger(BaseTrigger):
         from airflow_provider_arroyo.hooks.letting_go import let_go_async
         from airflow_provider_arroyo.monitoring.watched import Watched
 
-        if self._wait is None or self.task_instance is None:
+        if self.task_instance is None:
+            return
+        try:
+            wait = self._wait or self._begin(WaitPlan.from_dict(self.plan))
+        except UnreadablePlanError as err:
+            self.log.warning("This wait was ended before it began, and nothing was stopped: %s", err)
             return
         await let_go_async(
             connect=ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_conn,
-            watched=Watched(
-                pipeline_id=self._wait.plan.pipeline_id, label=self._wait.label, job=self._wait.job
-            ),
+            watched=Watched(pipeline_id=wait.plan.pipeline_id, label=wait.label, job=wait.job),
             mode=StopMode(self.on_kill_mode) if self.on_kill_mode else None,
             ti=self.task_instance,
             log=self.log,
         )
+
+    def _begin(self, plan: WaitPlan) -> PipelineWait:
+        from airflow_provider_arroyo.hooks.clock import SteadyClock
+        from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+        return PipelineWait(plan, now=SteadyClock()(), label=self.label, progress=self.progress)
 
     async def _verdict(self) -> Verdict:
         # Loading an HTTP library takes long enough to hold up every other trigger of the triggerer.
@@ -113,14 +122,13 @@ class ArroyoPipelineTrigger(BaseTrigger):
         from airflow_provider_arroyo.hooks.clock import SteadyClock
         from airflow_provider_arroyo.monitoring.feed import shared_feed
         from airflow_provider_arroyo.monitoring.notes import log_notes
-        from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
         try:
             plan = WaitPlan.from_dict(self.plan)
         except UnreadablePlanError as err:
             return Verdict(outcome=Outcome.ERROR, error=ArroyoError(str(err)))
         clock = SteadyClock()
-        wait = self._wait = PipelineWait(plan, now=clock(), label=self.label, progress=self.progress)
+        wait = self._wait = self._begin(plan)
         hook = ArroyoHook(arroyo_conn_id=self.arroyo_conn_id)
         try:
             async with shared_feed(

@@ -493,13 +493,17 @@ async def test_question_that_takes_too_long_is_not_cancelled(
     assert cancelled == []
 
 
-async def test_cancellation_goes_through(triggerer: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = asyncio.Event()
+async def test_airflow_cancels_it_once_a_second_and_it_goes_on(
+    triggerer: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+    ti = TaskInstance("failed")
 
     class Supervisor:
         async def asend(self, message: Any) -> Any:
             asked.set()
-            await asyncio.sleep(20)
+            await answer.wait()
+            return await ti.asend(message)
 
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
     letting_go = asyncio.ensure_future(
@@ -507,15 +511,17 @@ async def test_cancellation_goes_through(triggerer: Bench, monkeypatch: pytest.M
             connect=triggerer.connect,
             watched=triggerer.watched,
             mode=StopMode.CHECKPOINT,
-            ti=TaskInstance(),
+            ti=ti,
             log=logging.getLogger("tests.letting_go"),
         )
     )
     await asked.wait()
-    letting_go.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await letting_go
-    assert triggerer.changes() == []
+    for _ in range(3):
+        letting_go.cancel()
+        await asyncio.sleep(0)
+    answer.set()
+    assert await letting_go
+    assert triggerer.changes() == [("PATCH", {"stop": "checkpoint"})]
 
 
 def test_arroyo_that_is_away(bench: Bench) -> None:
