@@ -80,7 +80,8 @@ bench: $(NEWEST).wheel $(STAGE) ## Measure; writes benchmarks/RESULTS.md
 	@($(call in_stage,$(NEWEST),python -m benchmarks $(ARGS)))
 	@cp $(STAGE)/benchmarks/RESULTS.md benchmarks/RESULTS.md
 
-chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong
+chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong; needs PostgreSQL
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/chaos.txt
 	@$(call in_stage,$(NEWEST),python -m tests.chaos $(ARGS))
 
 lock: $(TOOLS_READY) ## Write requirements/*.txt anew

@@ -66,6 +66,7 @@ class Faults:
 
     def put(self, order: orders.Order) -> int:
         """Order a fault."""
+        closed_until: int | None = None
         with self._lock:
             self._engine.advance()
             order.id = next(self._ids)
@@ -75,18 +76,21 @@ class Faults:
                 case orders.OnPipeline():
                     self._put_on_pipelines(order)
                 case orders.ApiAway():
-                    self._gate.close(self._until(order.seconds))
+                    closed_until = self._until(order.seconds)
                 case orders.ControllerAway():
                     self._engine.controller_goes(list(self._store.jobs()))
                     if order.seconds is not None:
                         self._engine.later(order.seconds, self._controller_comes)
                 case orders.ServerRestart():
                     self._engine.controller_goes(list(self._store.jobs()))
-                    self._gate.close(self._until(order.seconds))
+                    closed_until = self._until(order.seconds)
                     self._engine.later(order.seconds, self._controller_comes)
                 case orders.ClockSkew():
                     self._engine.set_skew(micros(order.seconds), list(self._store.jobs()))
-            return order.id
+        if isinstance(order, orders.ApiAway | orders.ServerRestart):
+            # Without the lock: requests wait for it on the thread that closes the gate.
+            self._gate.close(closed_until)
+        return order.id
 
     def _until(self, seconds: float | None) -> int | None:
         return None if seconds is None else self._engine.now + micros(seconds)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from . import in_airflow
 from .figures import Figures, table
 from .in_process import VERSIONS, complain, run
 
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tasks=asked.tasks, seed=asked.seed, versions=asked.versions.split(","), only=asked.only
         )
         _say(table(runs))
+    if asked.airflow or both:
+        figures = in_airflow.run(seed=asked.seed, say=_say)
+        runs.append(figures)
+        _say(table([figures]))
     return 0 if all(one.is_good for one in runs) else 1
 
 

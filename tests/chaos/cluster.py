@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 
 from scripts import processes
-from scripts.local_airflow import LocalAirflow, LocalAirflowError
+from scripts.local_airflow import COMPONENTS, LocalAirflow, LocalAirflowError, wait_until
 
 
 class Triggerers(LocalAirflow):
@@ -90,12 +91,70 @@ class Triggerers(LocalAirflow):
         )
 
 
+class Cluster(Triggerers):
+    """Airflow's components one by one, each to be killed and started again, with two triggerers.
+
+    :param arguments: see :class:`.LocalAirflow`; the environment names a database.
+    """
+
+    def start(self, *, timeout_seconds: float = 240.0) -> None:
+        """Make the database, start every component, and wait until all are healthy."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with self.log_path("migrate").open("wb") as log:
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=self._env,
+                cwd=self.home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        try:
+            self.start_process("api-server")
+            self.start_scheduler()
+            self.start_process("dag-processor")
+            for number in (1, 2):
+                self.start_triggerer(number)
+            wait_until(
+                self._is_healthy,
+                what="a healthy Airflow",
+                timeout_seconds=timeout_seconds,
+                interval_seconds=1,
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler, with its workers."""
+        self._scheduler = self.start_process("scheduler")
+
+    def kill_scheduler(self) -> None:
+        """End the scheduler, its workers and their tasks with SIGKILL."""
+        signal_tree(self._scheduler, signal.SIGKILL)
+
+    def task_processes(self) -> dict[str, psutil.Process]:
+        """Return the processes in which tasks run at the moment, by the ids of their task instances."""
+        found = {}
+        for process in processes.marked(self._mark):
+            with contextlib.suppress(psutil.Error):
+                _, said, title = " ".join(process.cmdline()).partition("airflow worker -- ")
+                if said and not title.startswith("LocalExecutor"):
+                    found[title.strip()] = process
+        return found
+
+    def _is_healthy(self) -> bool:
+        with contextlib.suppress(OSError, LocalAirflowError, KeyError):
+            health = self.call("GET", "/api/v2/monitor/health", login=False)
+            if all(health[name]["status"] == "healthy" for name in COMPONENTS):
+                self._log_in()
+                return True
+        return False
+
+
 def signal_tree(process: psutil.Process, signum: signal.Signals) -> None:
     """Send a signal to a process and all its children."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for one in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.send_signal(signum)
-
-
-__all__ = ["LocalAirflowError", "Triggerers", "signal_tree"]

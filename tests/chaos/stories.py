@@ -25,6 +25,7 @@ from .figures import Figures
 from .mortals import Killed
 from .stage import Deferred, Green, MakeOperator, Red, Running, Triggerer, Worker
 from .truth import Truth
+from .weather import LATE_SECONDS
 
 FAULTY_TRIES = 5
 """How many tries of a task may be killed; after that it is only the API that is bad."""
@@ -178,6 +179,7 @@ class Story:
             self._wrong("checkpoint claimed", f"stop ({mode}): {unmade}")
         if not self._is_bounded:
             self.at_rest = frozenset({JobState.STOPPED})
+        self._let_late_calls_land()
 
     def _break(self) -> None:
         """Let the pipeline fail by itself, then clear its submit."""
@@ -214,6 +216,7 @@ class Story:
                 ledger.open(self._truth.now())
             self._kill(worker.operator.on_kill)
             ledger.close(self._truth.now())
+            self._let_late_calls_land()
         # Whatever came of it, the task is cleared now.
         self._submit()
 
@@ -226,6 +229,7 @@ class Story:
                 ledger.open(self._truth.now())
             self._kill(running.kill)
             ledger.close(self._truth.now())
+            self._let_late_calls_land()
             return
         self.outcome.befell["old trigger killed after a clear"] += 1
         ti.state = self._draw.choice((None, "scheduled", "queued"))
@@ -365,6 +369,10 @@ class Story:
         there = self._truth.pipelines(self.name)
         if len(there) > 1:
             self._wrong("doubled", f"{[pipeline.id for pipeline in there]} when its submit was green")
+
+    def _let_late_calls_land(self) -> None:
+        """Wait as long as a call whose client gave up may be under way: a person is no quicker to clear a task."""
+        threading.Event().wait(LATE_SECONDS)
 
     def _is_in(self, pipeline_id: str, *states: str) -> bool:
         job = self._truth.job(pipeline_id)

@@ -22,6 +22,9 @@ CHANGES_BEFALLEN = 0.3
 
 READS_BEFALLEN = 0.04
 
+LATE_SECONDS = 1.8
+"""How long a call may be under way at most before it takes effect."""
+
 _KINDS: tuple[tuple[str, int, Callable[[random.Random], OnRequest]], ...] = (
     ("reset before", 4, lambda draw: Reset()),
     ("reset after", 5, lambda draw: Reset(after_effect=True)),
@@ -37,7 +40,7 @@ _KINDS: tuple[tuple[str, int, Callable[[random.Random], OnRequest]], ...] = (
     ("cut short", 2, lambda draw: CutShort()),
     ("garbage", 1, lambda draw: NotJson()),
     # The client gives up after a second; what it asked for happens all the same, a moment later.
-    ("late effect", 2, lambda draw: Latency(seconds=draw.uniform(0.2, 1.8), times=1)),
+    ("late effect", 2, lambda draw: Latency(seconds=draw.uniform(0.2, LATE_SECONDS), times=1)),
 )
 
 
