@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_CONN_ID = "arroyo_default"
 
 
-class ArroyoWaitOperator(WaitingTask, BaseOperator):
+class WaitingOperator(WaitingTask, BaseOperator):
     """What the operators share: their waiting arguments, and the two halves of a wait that may defer.
 
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.

@@ -32,7 +32,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_one_of_id_and_name,
     check_stop_mode,
 )
-from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID, ArroyoWaitOperator
+from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID, WaitingOperator
 from airflow_provider_arroyo.operators.waiting import as_failure
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ ON_EXISTING = ("adopt", "replace", "fail")
 IF_MISSING = ("fail", "succeed")
 
 
-class ArroyoSubmitPipelineOperator(ArroyoWaitOperator):
+class ArroyoSubmitPipelineOperator(WaitingOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs, or has finished.
 
     However often the task is tried, one pipeline comes of it: every try looks for what an earlier one made.
@@ -239,7 +239,7 @@ class ArroyoSubmitPipelineOperator(ArroyoWaitOperator):
         return self._result(subject, verdict.job, how=carry.get("how"), finished=finished)
 
 
-class ArroyoStopPipelineOperator(ArroyoWaitOperator):
+class ArroyoStopPipelineOperator(WaitingOperator):
     """Stop a pipeline, and wait until it is at rest.
 
     One that is stopped or finished already is a success at once.
