@@ -130,7 +130,9 @@ class Submission:
                 found = self._put()
             if found is None:
                 self._check_old_server()
-                found = (None if looked else self._find_marked()) or self._post()
+                # What the try before asked for may still be on its way, and no later look is taken.
+                within = SETTLE_SECONDS if looked else 0.0
+                found = self._existing.until(self._find_marked, within) or self._post()
             return found if isinstance(found, Submitted) else self._take(found)
         except ArroyoQueryError as err:
             raise refused(err, self._spec.query, self._diagnose(err)) from err

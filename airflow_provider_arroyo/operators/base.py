@@ -15,7 +15,7 @@ from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict, job_from_dict, job_to_dict
-from airflow_provider_arroyo.monitoring.watched import Watched
+from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop
 from airflow_provider_arroyo.operators.arguments import check_duration
 from airflow_provider_arroyo.operators.waiting import WaitingTask
 
@@ -149,8 +149,13 @@ class WaitingOperator(WaitingTask, BaseOperator):
         from airflow_provider_arroyo.arroyo.client import ArroyoClient
         from airflow_provider_arroyo.hooks.letting_go import let_go
 
-        # A client of its own: the signal that led here may have interrupted the other one in the middle of a call.
-        with ArroyoClient(self.hook.settings) as client:
+        try:
+            # Its own: the signal that led here may have interrupted the other one in the middle of a call.
+            client = ArroyoClient(self.hook.settings)
+        except ValueError as err:
+            self.log.error("Arroyo cannot be asked for anything: %s. %s", err, how_to_stop(watched))
+            return
+        with client:
             let_go(
                 client=client,
                 watched=watched,

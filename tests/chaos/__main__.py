@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--versions", default=",".join(VERSIONS), help="of the server, with commas between")
     parser.add_argument("--only", help="the name of one story of the first part, to see it again")
     asked = parser.parse_args(arguments)
+    # So that whatever was started is ended in any case.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     both = not asked.in_process and not asked.airflow
     runs: list[Figures] = []
     if asked.in_process or both:
