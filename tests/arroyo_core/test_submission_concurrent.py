@@ -81,6 +81,9 @@ def _orders() -> Iterator[str]:
     """Yield the orders in which two tries may take turns: every one of their first calls, and some longer."""
     for number in range(2**6):
         yield f"{number:06b}"
+    # The second looks for a while before it makes its own, and then both do in the same moment.
+    for looks in range(3, 16):
+        yield "00" + "1" * looks + "01" * 10
     yield "01" * 20
     yield "0011" * 10
     yield "000111" * 6
