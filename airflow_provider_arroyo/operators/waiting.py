@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.hooks.patience import PatientClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-TRIGGER_BACKSTOP = timedelta(minutes=1)
-"""How much later than our own deadline Airflow ends a deferral; ours is exact and says what was going on."""
+BACKSTOP = timedelta(minutes=1)
+"""How much later than our own deadline Airflow ends a wait; ours is exact and says what was going on."""
 
 
 class WaitingTask:
@@ -185,7 +185,7 @@ class WaitingTask:
                 carry={**carry, "name": subject.name, "console_url": subject.console_url},
             ),
             method_name="execute_complete",
-            timeout=left + TRIGGER_BACKSTOP,
+            timeout=left + BACKSTOP,
         )
 
     def _resume(self, event: Any) -> tuple[Verdict, Subject, Mapping[str, Any]]:

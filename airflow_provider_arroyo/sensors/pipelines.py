@@ -25,7 +25,7 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan, check_states
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
 from airflow_provider_arroyo.operators.arguments import check_duration, check_early, check_one_of_id_and_name
 from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID
-from airflow_provider_arroyo.operators.waiting import WaitingTask
+from airflow_provider_arroyo.operators.waiting import BACKSTOP, WaitingTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -71,6 +71,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
     ui_color = "#e2f5df"
     operator_extra_links = (ArroyoPipelineLink(),)
     _execute_began: float | None = None
+    _limit_seconds: float | None = None
 
     def __init__(
         self,
@@ -116,10 +117,14 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait: in the triggerer if ``deferrable``, else here, poke by poke."""
-        # Before Airflow takes its own start, so that of the two time-outs ours comes first and says more.
-        self._execute_began = self.clock()
+        self._execute_began, self._limit_seconds = self.clock(), float(self.timeout)
         if not self.deferrable:
-            return super().execute(context)
+            # Airflow's own time-out is the backstop: ours comes first, and says what was going on.
+            self.timeout = self._limit_seconds + BACKSTOP.total_seconds()
+            try:
+                return super().execute(context)
+            finally:
+                self.timeout = self._limit_seconds
         with self._task_errors():
             wait, subject = self._begin(context)
             verdict = self._watch(wait, until=self.clock() + self.defer_after)
@@ -179,11 +184,12 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         return self._new_wait(plan, subject), subject
 
     def _sensor_deadline(self, context: Context) -> tuple[float, str]:
-        deadline, limit = self._deadline(timedelta(seconds=self.timeout), began=self._execute_began)
+        seconds = float(self.timeout) if self._limit_seconds is None else self._limit_seconds
+        deadline, limit = self._deadline(timedelta(seconds=seconds), began=self._execute_began)
         if self.reschedule and not self.deferrable:
             first = context["ti"].get_first_reschedule_date(context)
             if first is not None:
-                since_first = first.timestamp() + float(self.timeout)
+                since_first = first.timestamp() + seconds
                 if since_first < deadline:
                     return since_first, "timeout"
         return deadline, limit
