@@ -161,10 +161,10 @@ class Rounds:
     async def _look_at_list(
         self, listed: list[Cadence], listable: list[Target], singly: list[Target], *, is_calm: bool
     ) -> bool:
+        # Of whom nothing was read yet, an answer that is the same as the last one may tell something all the same.
+        reread = self._reread or any(target.item is None for target in self._roster.wanting)
         try:
-            listing = await self._looks.list_jobs(
-                self._roster.targets, self._roster.by_job, reread=self._reread
-            )
+            listing = await self._looks.list_jobs(self._roster.targets, self._roster.by_job, reread=reread)
         except ArroyoError as err:
             self._costs.list_failed(self._time())
             everyone = [*_targets_of(listed), *listable, *singly]

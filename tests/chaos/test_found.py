@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
+from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.monitoring.feed import shared_feed
+from airflow_provider_arroyo.monitoring.feed_cost import Look, LookCosts
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.verdict import Outcome
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.tasks.conftest import ENDLESS
 from tests.tasks.harness import DEFERRED, SYNC, FakeTaskInstance, run_task
 
@@ -97,3 +105,29 @@ def test_an_outage_can_be_ordered_while_requests_come_in() -> None:
             thread.join(10)
         # The thread that answers requests was waited for, for 10 s, by one that held what it needed.
         assert took < 8
+
+
+async def test_who_joins_a_feed_is_told_though_the_list_stays_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing changes on the server, and the answer with all jobs was read before anybody waited for this one."""
+    monkeypatch.setattr(LookCosts, "choose", lambda self, *asked, **more: Look.LIST)
+    with ArroyoSandbox(arroyo_version="0.16", seed=1, pipelines=3, clock=ManualClock()) as sandbox:
+        sandbox.advance(30)
+        first, second, _ = sandbox.store.pipelines
+
+        async def connect() -> ArroyoAsyncClient:
+            return ArroyoAsyncClient(ClientSettings(base_url=sandbox.url))
+
+        def wait(pipeline_id: str, state: str) -> PipelineWait:
+            plan = WaitPlan(pipeline_id=pipeline_id, targets=frozenset({state}), deadline=time.time() + 60)
+            return PipelineWait(plan, now=time.time())
+
+        async with shared_feed(key=("a",), interval_seconds=0.05, connect=connect, clock=time.time) as feed:
+            long = asyncio.create_task(feed.watch(wait(first, "Stopped")))
+            while sandbox.requests.count("GET", "*/jobs") < 5:  # noqa: ASYNC110  # it is in another thread
+                await asyncio.sleep(0.02)
+            async with asyncio.timeout(10):
+                verdict = await feed.watch(wait(second, "Running"))
+            long.cancel()
+        assert verdict.outcome is Outcome.REACHED
