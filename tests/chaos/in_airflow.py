@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class Monkey:
         self._wait_for_work(8)
         self._kill_tasks(3)
         self._clear(3)
-        self._mark_failed(3)
+        self._wait_for_work(2, "deferred")
+        self._mark_failed(4)
         for number in (1, 2):
             self._wait_for_work(4, "deferred")
             self._kill_triggerer(number)
@@ -178,7 +180,12 @@ class Monkey:
 
         self._until(lambda: len(there()) >= count, 60)
         found = there()
-        return self._draw.sample(found, min(count, len(found)))
+        self._draw.shuffle(found)
+        # In turn one that waits in a triggerer and one that is in a worker, as far as there are.
+        deferred = [one for one in found if one["state"] == "deferred"]
+        others = [one for one in found if one["state"] != "deferred"]
+        mixed = [one for pair in zip_longest(deferred, others) for one in pair if one is not None]
+        return mixed[:count]
 
     def _wait_for_work(self, count: int, *states: str) -> None:
         wanted = states or AT_WORK
