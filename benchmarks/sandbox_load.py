@@ -56,6 +56,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waited_seconds(pid: int) -> float:
+    """Return how long a process was ready to compute and got no core: other programs had them."""
+    fields = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(field[1]) for field in fields) / 1e9
+
+
 async def look(url: str, rate: int, connections: int, seconds: float) -> list[float]:
     """Look at single pipelines at a fixed rate; return how long each look took, in milliseconds."""
     connector = aiohttp.TCPConnector(limit=connections)
@@ -89,6 +95,7 @@ def measure(pipelines: int, rate: int, connections: int, seconds: float) -> dict
     with server(pipelines) as (url, pid):
         asyncio.run(look(url, rate, connections, WARM_UP_SECONDS))
         memory, computed, begun = resident_megabytes(pid), cpu_seconds(pid), time.perf_counter()
+        waited = [waited_seconds(pid), waited_seconds(os.getpid())]
         took = sorted(asyncio.run(look(url, rate, connections, seconds)))
         elapsed = time.perf_counter() - begun
         return {
@@ -100,6 +107,10 @@ def measure(pipelines: int, rate: int, connections: int, seconds: float) -> dict
             "p99_ms": round(took[len(took) * 99 // 100], 2),
             "max_ms": round(took[-1], 2),
             "server_cpu_percent": round(100 * (cpu_seconds(pid) - computed) / elapsed, 1),
+            "server_waited_for_its_core_percent": round(100 * (waited_seconds(pid) - waited[0]) / elapsed, 1),
+            "client_waited_for_its_core_percent": round(
+                100 * (waited_seconds(os.getpid()) - waited[1]) / elapsed, 1
+            ),
             "memory_before_mb": round(memory, 1),
             "memory_after_mb": round(resident_megabytes(pid), 1),
         }

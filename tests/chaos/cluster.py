@@ -136,7 +136,8 @@ class Cluster(Triggerers):
     def task_processes(self) -> dict[str, psutil.Process]:
         """Return the processes in which tasks run at the moment, by the ids of their task instances."""
         found = {}
-        for process in processes.marked(self._mark):
+        # Airflow keeps the environment of these from being read, so that no mark is seen.
+        for process in self._scheduler.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 _, said, title = " ".join(process.cmdline()).partition("airflow worker -- ")
                 if said and not title.startswith("LocalExecutor"):
