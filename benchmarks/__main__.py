@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.imports import imports_table
+from benchmarks.in_airflow import neighbours_table, submit_table
 from benchmarks.waits import Effort, burst_table, listed_memory_table, requests_table, waits_table
 
 COMPARED = (
@@ -43,6 +44,8 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
         "burst": lambda: [burst_table(effort, 1000)],
         "memory": lambda: [listed_memory_table(effort, 10_000)],
         "requests": lambda: [requests_table(steady, cells)],
+        "submits": lambda: [submit_table()],
+        "neighbours": lambda: [neighbours_table(1 if quick else 2)],
     }
 
 

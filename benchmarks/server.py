@@ -12,11 +12,19 @@ import time
 import urllib.request
 from typing import Any
 
+from airflow_provider_arroyo.arroyo.models import JobState
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.populate import QUERY
+from airflow_provider_arroyo.sandbox.records import Job
 
 JITTER_SECONDS = 0.15
 """More than an interval between looks, so that changes fall anywhere between two looks."""
+
+LATE = "late_"
+"""How the names of pipelines begin that take long to start …"""
+
+LATE_SECONDS = (5.0, 6.0)
+"""… this long: more than a deferral takes."""
 
 
 class Script:
@@ -30,6 +38,8 @@ class Script:
         self.pipelines = [job.pipeline.id for job in sandbox.store.jobs()]
         self._state = dict.fromkeys(self.pipelines, "Running")
         self._marked = (0.0, 0.0, 0)
+        self._ran: dict[str, float] = {}
+        sandbox.engine.on_change.append(self._changed)
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what a command says, and return what there is to tell."""
@@ -38,6 +48,8 @@ class Script:
                 return {"changes": self._change(names, count, seconds, random.Random(seed))}
             case {"do": "create", "pipelines": list(names), "seconds": seconds, "seed": seed}:
                 return {"changes": self._create(names, seconds, random.Random(seed))}
+            case {"do": "when did they run"}:
+                return {"ran": self._ran}
             case {"do": "mark"}:
                 self._marked = (time.monotonic(), time.process_time(), self._sandbox.requests.total)
                 return {}
@@ -50,6 +62,15 @@ class Script:
                 }
             case _:
                 raise ValueError(f"unknown command {command!r}")
+
+    def _changed(self, job: Job, before: str) -> None:
+        name = job.pipeline.name
+        if job.state == JobState.RUNNING:
+            self._ran.setdefault(name, time.time())
+        elif job.state == JobState.SCHEDULING and name.startswith(LATE) and not job.held:
+            engine = self._sandbox.engine
+            engine.hold(job, job.state)
+            engine.later(random.uniform(*LATE_SECONDS), lambda: engine.let_go(job))
 
     def _change(
         self, names: list[str], count: int, seconds: float, rng: random.Random

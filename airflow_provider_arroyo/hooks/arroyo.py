@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
     from airflow_provider_arroyo.arroyo.client import ArroyoClient
     from airflow_provider_arroyo.arroyo.details import Checkpoint, JobError, QueryValidation
-    from airflow_provider_arroyo.arroyo.retry import RetryPolicy
     from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
@@ -33,7 +32,7 @@ _TEST_SECONDS = 15.0
 class ArroyoHook(BaseHook):
     """Talks to one Arroyo server through an Airflow connection of type ``arroyo``.
 
-    The connection is looked up once, at the first use; so is the HTTP session opened.
+    The connection is looked up once, at the first use. Hooks of one process share their HTTP sessions.
 
     :param arroyo_conn_id: the connection, default ``arroyo_default``.
     """
@@ -120,18 +119,15 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def client(self) -> ArroyoClient:
-        """The synchronous client: one pooled session for the hook's life.
+        """The synchronous client: one pooled session for all hooks of this process that lead to the same place.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, such as a file that is missing.
         """
-        return self._new_client()
-
-    def _new_client(self, retry: RetryPolicy | None = None) -> ArroyoClient:
-        from airflow_provider_arroyo.arroyo.client import ArroyoClient
+        from airflow_provider_arroyo.hooks.clients import shared_client
 
         settings = self.settings
         with self._named():
-            return ArroyoClient(settings, retry=retry)
+            return shared_client(settings)
 
     def get_conn(self) -> ArroyoClient:
         """Return the synchronous client."""
@@ -160,12 +156,16 @@ class ArroyoHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether Arroyo answers and accepts the key, and what to show for it. Takes 15 seconds at most."""
+        from airflow_provider_arroyo.arroyo.client import ArroyoClient
         from airflow_provider_arroyo.arroyo.retry import RetryPolicy
 
         deadline = time.monotonic() + _TEST_SECONDS
         try:
-            # Somebody waits for it in front of a page, so one more try must do.
-            with self._new_client(RetryPolicy(retries=1)) as client:
+            settings = self.settings
+            with self._named():
+                # Somebody waits for it in front of a page, so one more try must do.
+                client = ArroyoClient(settings, retry=RetryPolicy(retries=1))
+            with client:
                 client.call(api.ping(), deadline=deadline)
                 client.call(api.list_pipelines(limit=1), deadline=deadline)
         except ArroyoError as err:

@@ -1,0 +1,211 @@
+"""In a real Airflow: what our waits do to other people's, and how soon a submit is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.crowds import CROWDS, Crowd
+from benchmarks.parts import ALARMS, FOLDER, SUBMITS
+from benchmarks.processes import Child, child, cpu_seconds, resident_megabytes
+from benchmarks.report import Table, spread
+from scripts.local_airflow import LocalAirflow, wait_until
+
+ROOT = Path(__file__).parent.parent
+SETTLE_SECONDS = 40.0
+QUIET_SECONDS = 15.0
+ALARM_SECONDS = 2.0
+"""Between two alarms, so that one worker is done before the next begins."""
+
+FLOOR = "Airflow's floor: a trigger fires"
+
+
+@contextmanager
+def airflow(server: Child, crowd: str, dags: Sequence[str]) -> Iterator[LocalAirflow]:
+    """Run an Airflow with some of our DAGs.
+
+    :param server: the sandbox.
+    :param crowd: who waits in it, one of ``CROWDS``.
+    :param dags: files in the folder of DAGs.
+    """
+    begun = server.read()
+    scratch = Path(tempfile.mkdtemp(prefix="arroyo-bench-"))
+    try:
+        folder = scratch / "dags"
+        folder.mkdir()
+        for name in dags:
+            shutil.copy(ROOT / "benchmarks" / "dags" / f"{name}.py", folder)
+        _tell(scratch, "server", {**begun, "crowd": crowd})
+        env = {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+            "AIRFLOW_CONN_ARROYO_DEFAULT": json.dumps({"conn_type": "arroyo", "host": begun["url"]}),
+            # Airflow's default is 1,000: then the others wait until there is room.
+            "AIRFLOW__TRIGGERER__CAPACITY": "2000",
+            # Reading hundreds of DAGs again and again would take a core from what is measured.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            FOLDER: str(scratch),
+        }
+        with LocalAirflow(home=scratch / "airflow", dags_folder=folder, env=env) as running:
+            yield running
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tell(scratch: Path, name: str, value: Any) -> None:
+    (scratch / f"{name}.json").write_text(json.dumps(value))
+
+
+def _ends(running: LocalAirflow, dag_id: str, run_id: str) -> dict[str, dict[str, float]]:
+    """Return when each task of a run began and ended, seconds since the epoch; all must have gone well."""
+    path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
+    found = {}
+    for one in running.call("GET", path)["task_instances"]:
+        if one["state"] != "success":
+            raise RuntimeError(f"{one['task_id']} of {dag_id} is {one['state']}")
+        found[one["task_id"]] = {
+            name: datetime.fromisoformat(one[f"{name}_date"]).timestamp()
+            for name in ("start", "end")
+            if one[f"{name}_date"]
+        }
+    return found
+
+
+def _fill(running: LocalAirflow, crowd: Crowd) -> None:
+    """Let a crowd in and wait until all of it waits."""
+    for number in range(crowd.dags):
+        running.unpause(f"crowd_{number}")
+        running.trigger(f"crowd_{number}")
+    path = "/api/v2/dags/~/dagRuns/~/taskInstances?state=deferred&limit=1"
+    wait_until(
+        lambda: running.call("GET", path)["total_entries"] == crowd.waits,
+        what=f"{crowd.waits} tasks to be deferred",
+        timeout_seconds=300,
+        interval_seconds=2,
+    )
+
+
+def _alarms(running: LocalAirflow, seed: int) -> tuple[list[float], list[float]]:
+    """Let alarms go off; return how long after its event each task was done, by worker and by triggerer."""
+    running.unpause("neighbours")
+    rng = random.Random(seed)
+    first = time.time() + 20
+    alarms = [first + ALARM_SECONDS * (number + rng.random()) for number in range(ALARMS)]
+    _tell(running.home.parent, "alarms", alarms)
+    run_id = running.trigger("neighbours")
+    running.wait_for_run("neighbours", run_id, timeout_seconds=20 + ALARM_SECONDS * ALARMS + 120)
+    ends = _ends(running, "neighbours", run_id)
+    late = [ends[f"alarm_{number}"]["end"] - alarm for number, alarm in enumerate(alarms)]
+    return late[0::2], late[1::2]
+
+
+def _triggerer(running: LocalAirflow, seconds: float) -> tuple[float, float]:
+    """Return the share of a core that the triggerer took, in percent, and its memory in megabytes."""
+    main = running.component("triggerer")
+    pids = [main.pid, *(one.pid for one in main.children(recursive=True))]
+    before, began = sum(map(cpu_seconds, pids)), time.monotonic()
+    time.sleep(seconds)
+    cpu = 100 * (sum(map(cpu_seconds, pids)) - before) / (time.monotonic() - began)
+    return cpu, sum(map(resident_megabytes, pids))
+
+
+def neighbours_table(repeats: int) -> Table:
+    """Measure other people's triggers beside crowds of waits.
+
+    :param repeats: Airflows for each crowd, one after another.
+    """
+    table = Table(
+        "Other people's triggers in a real triggerer: the event to the task's success, seconds",
+        "median and worst within 1.2 × of those where nobody else waits",
+        [
+            "who waits beside them",
+            "resumed in a worker: median",
+            "worst",
+            "ended by the triggerer: median",
+            "worst",
+            "triggerer's CPU, % of a core",
+            "its memory, MB",
+        ],
+    )
+    print(table.title, flush=True)
+    seen: dict[str, list[tuple[list[float], list[float], float, float]]] = defaultdict(list)
+    for seed in range(repeats):
+        for name, crowd in CROWDS.items():
+            with (
+                child("server", "1000", "0.16") as server,
+                airflow(server, name, ["crowd", "neighbours"]) as running,
+            ):
+                _fill(running, crowd)
+                time.sleep(SETTLE_SECONDS)
+                cpu, memory = _triggerer(running, QUIET_SECONDS)
+                seen[name].append((*_alarms(running, seed), cpu, memory))
+    for name, runs in seen.items():
+        resumed, ended, cpu, memory = zip(*runs, strict=True)
+        table.add(
+            name,
+            *(
+                figure
+                for late in (resumed, ended)
+                for figure in (
+                    spread([statistics.median(one) for one in late], 2),
+                    spread([max(one) for one in late], 2),
+                )
+            ),
+            spread(cpu),
+            spread(memory, 0),
+        )
+    table.note(
+        f"{ALARMS // 2} events of each kind in a run, {repeats} runs, on SQLite with the LocalExecutor. "
+        "CPU and memory are those of all of the triggerer's processes while no event happens."
+    )
+    return table
+
+
+def submit_table() -> Table:
+    """Measure how soon after its pipeline really runs a submit is done."""
+    table = Table(
+        "Submit (`stable_for=0`): the pipeline really runs to the task's success, seconds",
+        "in the worker ≤ 0.15 s; deferred within 0.2 s of Airflow's own floor",
+        ["how", "the pipeline runs after", "submits", "median", "worst", "whole task: median"],
+    )
+    print(table.title, flush=True)
+    with (
+        child("server", "10", "0.16") as server,
+        airflow(server, "nobody", ["submits", "neighbours"]) as running,
+    ):
+        running.unpause("submits")
+        floor, _ = _alarms(running, 0)
+        run_id = running.trigger("submits")
+        running.wait_for_run("submits", run_id, timeout_seconds=1800)
+        ends = _ends(running, "submits", run_id)
+        ran = server.ask(do="when did they run")["ran"]
+    late, whole = defaultdict(list), defaultdict(list)
+    for task_id, times in ends.items():
+        kind = task_id.rpartition("_")[0]
+        late[kind].append(times["end"] - ran[f"{SUBMITS[kind][0]}_{task_id}"])
+        whole[kind].append(times["end"] - times["start"])
+    for kind, some in late.items():
+        table.add(
+            kind.replace("_", " "),
+            "1 s" if SUBMITS[kind][0] == "soon" else "6 s",
+            str(len(some)),
+            f"{statistics.median(some):.2f}",
+            f"{max(some):.2f}",
+            f"{statistics.median(whole[kind]):.1f}",
+        )
+    table.add(FLOOR, "–", str(len(floor)), f"{statistics.median(floor):.2f}", f"{max(floor):.2f}", "–")
+    table.note(
+        "“worker” and those with “defer after” are ours; “always defers” creates the pipeline, defers at once and "
+        "looks every 100 ms in a trigger of its own."
+    )
+    return table

@@ -1,0 +1,148 @@
+"""What the measured DAGs are made of: waits to compare with, and waits of other people."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
+
+INTERVAL = 0.1
+ALARMS = 40
+ROUNDS = 12
+SUBMITS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "worker": ("soon", {"deferrable": False}),
+    "before_defer_after": ("soon", {"deferrable": True}),
+    "always_defers": ("soon", None),
+    "worker_waits_long": ("late", {"deferrable": False}),
+    "after_defer_after": ("late", {"deferrable": True, "defer_after": 1}),
+    "always_defers_and_waits_long": ("late", None),
+}
+"""How soon the pipeline runs, and how it is submitted: our operator's arguments; None: another operator."""
+
+FOLDER = "ARROYO_BENCH_FOLDER"
+"""Names the environment variable with the folder of ``server.json`` and ``alarms.json``."""
+
+
+def told(name: str) -> Any:
+    """Return what the measuring process wrote down, from a file in the folder."""
+    return json.loads((Path(os.environ[FOLDER]) / f"{name}.json").read_text())
+
+
+class Alarm(BaseTrigger):
+    """Fires at a moment that ``alarms.json`` names: an event of which is known when it happened.
+
+    :param number: which of the moments.
+    :param ends_task: whether the task ends with the event, without a worker.
+    """
+
+    def __init__(self, number: int, ends_task: bool) -> None:
+        super().__init__()
+        self.number = number
+        self.ends_task = ends_task
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.Alarm", {"number": self.number, "ends_task": self.ends_task}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(told("alarms")[self.number] - time.time())
+        yield TaskSuccessEvent() if self.ends_task else TriggerEvent("now")
+
+
+class Idle(BaseTrigger):
+    """Waits, and does nothing at all: what is left is Airflow's own."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.Idle", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.Event().wait()
+        yield TriggerEvent("never")
+
+
+class AskingTrigger(BaseTrigger):
+    """Asks for one pipeline by itself, over a session that all of its kind share.
+
+    :param pipeline_id: which.
+    :param state: fires when it is in this state; None: never.
+    """
+
+    _session: Any = None
+
+    def __init__(self, pipeline_id: str, state: str | None) -> None:
+        super().__init__()
+        self.pipeline_id = pipeline_id
+        self.state = state
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.AskingTrigger", {"pipeline_id": self.pipeline_id, "state": self.state}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        import aiohttp
+
+        if AskingTrigger._session is None:
+            AskingTrigger._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        url = f"{told('server')['url']}/api/v1/pipelines/{self.pipeline_id}/jobs"
+        while True:
+            async with AskingTrigger._session.get(url) as response:
+                jobs = json.loads(await response.read())["data"]
+            if jobs[0]["state"] == self.state:
+                yield TriggerEvent(self.state)
+                return
+            due = max(due + INTERVAL, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+
+class FromTrigger(BaseOperator):
+    """Waits in a triggerer from the start, without a worker before it.
+
+    :param path: the trigger's class.
+    :param arguments: the trigger's.
+    """
+
+    start_from_trigger = True
+
+    def __init__(self, *, path: str, arguments: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=path, next_method="execute_complete", trigger_kwargs=arguments
+        )
+
+    def execute_complete(self, context: Any, event: Any) -> None:
+        """End."""
+
+
+class DeferringSubmit(BaseOperator):
+    """Creates a pipeline and defers at once, as deferrable operators mostly do.
+
+    :param name: the pipeline's.
+    :param query: its SQL.
+    """
+
+    def __init__(self, *, name: str, query: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.query = query
+
+    def execute(self, context: Any) -> None:
+        """Create it and defer."""
+        import requests
+
+        answer = requests.post(
+            f"{told('server')['url']}/api/v1/pipelines",
+            json={"name": self.name, "query": self.query, "parallelism": 1},
+            timeout=10,
+        )
+        answer.raise_for_status()
+        self.defer(trigger=AskingTrigger(answer.json()["id"], "Running"), method_name="execute_complete")
+
+    def execute_complete(self, context: Any, event: Any) -> None:
+        """End."""
