@@ -37,6 +37,10 @@ class ArroyoError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own way calls the class with the message alone, and so cannot copy those that want more.
+        return _remade, (type(self), self.args, self.__dict__)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON values, to cross from the triggerer to the worker. Holds no secret."""
         return {"type": type(self).__name__, "message": self.message}
@@ -44,6 +48,12 @@ class ArroyoError(Exception):
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> ArroyoError:
         return cls(str(data.get("message", "")))
+
+
+def _remade(cls: type[ArroyoError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ArroyoError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ArroyoSettingsError(ArroyoError, ValueError):

@@ -20,6 +20,7 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
+from airflow_provider_arroyo.arroyo.listing import PipelineWalk
 from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
 from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
@@ -149,12 +150,15 @@ class ArroyoAsyncClient:
                 yield item
             following = api.next_page(following, page)
 
-    def iter_pipelines(self, *, page_size: int = 100) -> AsyncIterator[Pipeline]:
+    async def iter_pipelines(self, *, page_size: int = 100) -> AsyncIterator[Pipeline]:
         """Yield the server's pipelines, newest first, previews left out.
 
         :param page_size: pipelines in one answer, default 100.
         """
-        return self.pages(api.list_pipelines(limit=page_size))
+        walk = PipelineWalk(page_size)
+        while (call := walk.call) is not None:
+            for pipeline in walk.take(await self.call(call)):
+                yield pipeline
 
     def iter_job_errors(
         self, pipeline_id: str, job_id: str, *, page_size: int = 100

@@ -14,7 +14,7 @@ import requests
 import urllib3
 from tenacity import Retrying
 
-from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo import api, listing
 from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
@@ -153,7 +153,7 @@ class ArroyoClient:
 
         :param page_size: pipelines in one answer, default 100.
         """
-        return self.pages(api.list_pipelines(limit=page_size))
+        return listing.iter_pipelines(self, page_size=page_size)
 
     def iter_job_errors(self, pipeline_id: str, job_id: str, *, page_size: int = 100) -> Iterator[JobError]:
         """Yield the errors of a job, newest first.

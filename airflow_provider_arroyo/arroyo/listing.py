@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.call import Call
+from airflow_provider_arroyo.arroyo.details import Page
 from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
@@ -23,7 +25,7 @@ _MAX_RESTARTS = 5
 class Caller(Protocol):
     """Whatever makes calls: a client, or one that outlasts outages."""
 
-    def call(self, call: api.Call[T]) -> T:
+    def call(self, call: Call[T]) -> T:
         """Make a call and return what it answers."""
 
 
@@ -32,41 +34,71 @@ def newest_job(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if jobs else None
 
 
-def iter_pipelines(caller: Caller, *, page_size: int = PAGE_SIZE) -> Iterator[Pipeline]:
-    """Yield all pipelines, newest first, asking for a page when it is needed.
+class PipelineWalk:
+    """Says which page of the list of pipelines to ask for next, and leaves out what came before.
 
     Those of one second come oldest first from a server on SQLite, which dates them to the second.
+
+    :param page_size: pipelines in one answer, default 100.
+    """
+
+    def __init__(self, page_size: int = PAGE_SIZE) -> None:
+        self._page_size = page_size
+        self._seen: set[str] = set()
+        self._after: str | None = None
+        self._limit = page_size
+        self._restarts = 0
+        self._is_over = False
+
+    @property
+    def call(self) -> Call[Page[Pipeline]] | None:
+        """The call for the next page; None when there is no more."""
+        if self._is_over:
+            return None
+        return api.list_pipelines(limit=self._limit, starting_after=self._after)
+
+    def take(self, page: Page[Pipeline]) -> list[Pipeline]:
+        """Return what is new on a page."""
+        new = []
+        for pipeline in page.data:
+            if pipeline.id not in self._seen:
+                self._seen.add(pipeline.id)
+                new.append(pipeline)
+        if page.data and page.has_more:
+            self._go_on(page)
+        elif not page.data and self._after is not None and self._restarts < _MAX_RESTARTS:
+            # More was promised: the one named was deleted meanwhile, and nothing comes after what is not there.
+            self._after, self._limit = None, len(self._seen) + self._page_size
+            self._restarts += 1
+        else:
+            self._is_over = True
+        return new
+
+    def _go_on(self, page: Page[Pipeline]) -> None:
+        # The server's next page begins with the first that is dated before the one named, so it is asked
+        # to begin anew with the last date of this page: else the others of that date were left out.
+        last = page.data[-1]
+        newer = [item.id for item in page.data if item.created_at_micros > last.created_at_micros]
+        if newer and newer[-1] != self._after:
+            self._after, self._limit = newer[-1], self._page_size
+        elif len(page.data) >= self._limit:
+            self._limit *= 2
+        elif last.id != self._after:
+            # The server's own limit is below ours, and its page full of one date.
+            self._after = last.id
+        else:
+            self._is_over = True
+
+
+def iter_pipelines(caller: Caller, *, page_size: int = PAGE_SIZE) -> Iterator[Pipeline]:
+    """Yield all pipelines, newest first, asking for a page when it is needed.
 
     :param caller: asks for the pages.
     :param page_size: pipelines in one answer, default 100.
     """
-    seen: set[str] = set()
-    after, limit, restarts = None, page_size, 0
-    while True:
-        page = caller.call(api.list_pipelines(limit=limit, starting_after=after))
-        for pipeline in page.data:
-            if pipeline.id not in seen:
-                seen.add(pipeline.id)
-                yield pipeline
-        if page.data and page.has_more:
-            # The server's next page begins with the first that is dated before the one named, so it is asked
-            # to begin anew with the last date of this page: else the others of that date were left out.
-            last = page.data[-1]
-            newer = [item.id for item in page.data if item.created_at_micros > last.created_at_micros]
-            if newer and newer[-1] != after:
-                after, limit = newer[-1], page_size
-            elif len(page.data) >= limit:
-                limit *= 2
-            elif last.id != after:
-                # The server's own limit is below ours, and its page full of one date.
-                after = last.id
-            else:
-                return
-        elif not page.data and after is not None and restarts < _MAX_RESTARTS:
-            # More was promised: the one named was deleted meanwhile, and nothing comes after what is not there.
-            after, limit, restarts = None, len(seen) + page_size, restarts + 1
-        else:
-            return
+    walk = PipelineWalk(page_size)
+    while (call := walk.call) is not None:
+        yield from walk.take(caller.call(call))
 
 
 def resolve_name(caller: Caller, name: str) -> Pipeline:

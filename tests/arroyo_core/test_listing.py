@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 from airflow_provider_arroyo.arroyo.details import Page
 from airflow_provider_arroyo.arroyo.listing import iter_pipelines, newest_job, resolve_name
 from airflow_provider_arroyo.arroyo.models import Pipeline
@@ -104,8 +106,14 @@ def test_pages_of_a_server_that_dates_to_the_second(both: Bench) -> None:
     """Made within a second, so that every page but the first would be lost."""
     made = [both.make(replace(SPEC, name=f"n{number}"), pipeline_id=f"p{number}").id for number in range(9)]
     assert len({pipeline.created_at_micros for pipeline in both.pipelines()}) < 9
-    found = [pipeline.id for pipeline in iter_pipelines(both.client, page_size=2)]
+    found = [pipeline.id for pipeline in both.client.iter_pipelines(page_size=2)]
     assert sorted(found) == sorted(made)
+
+    async def walked() -> list[str]:
+        async with ArroyoAsyncClient(both.client.settings) as client:
+            return [pipeline.id async for pipeline in client.iter_pipelines(page_size=2)]
+
+    assert asyncio.run(walked()) == found
 
 
 def test_newest_job() -> None:

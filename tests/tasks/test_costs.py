@@ -23,7 +23,7 @@ from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
 
 from .conftest import ENDLESS, Arrange
-from .harness import FakeTaskInstance, fire
+from .harness import FakeTaskInstance, context, fire
 
 
 @pytest.fixture
@@ -73,16 +73,16 @@ def stop(pipeline_id: str, **more: Any) -> ArroyoStopPipelineOperator:
 def test_a_wait_in_the_worker_uses_one_connection_and_looks_it_up_once(
     sandbox: ArroyoSandbox, opened: list[Any], looked_up: list[str]
 ) -> None:
-    submit(deferrable=False).execute({"ti": FakeTaskInstance()})
+    submit(deferrable=False).execute(context())
     assert sandbox.requests.total > 5
     assert len(opened) == 1
     assert looked_up == ["arroyo_default"]
 
 
 def test_the_tasks_of_one_process_share_a_session(sandbox: ArroyoSandbox, opened: list[Any]) -> None:
-    made = submit(deferrable=False).execute({"ti": FakeTaskInstance()})["pipeline_id"]
-    sense(made, "Running").execute({"ti": FakeTaskInstance(task_id="b")})
-    stop(made, deferrable=False).execute({"ti": FakeTaskInstance(task_id="c")})
+    made = submit(deferrable=False).execute(context())["pipeline_id"]
+    sense(made, "Running").execute(context(FakeTaskInstance(task_id="b")))
+    stop(made, deferrable=False).execute(context(FakeTaskInstance(task_id="c")))
     for _ in range(3):
         ArroyoHook().get_pipeline(made)
     assert len(opened) == 1
@@ -120,12 +120,12 @@ def _requests_after_the_event(
     """Return what the worker asks between the event of its trigger and the end of its task."""
     ti = FakeTaskInstance()
     with pytest.raises(TaskDeferred) as deferred:
-        make().execute({"ti": ti})
+        make().execute(context(ti))
     meanwhile()
     _, arguments = deferred.value.trigger.serialize()
     (event,) = asyncio.run(fire(ArroyoPipelineTrigger(**arguments)))
     asked = sandbox.requests.total
-    make().execute_complete({"ti": ti}, event=event)
+    make().execute_complete(context(ti), event=event)
     return [request.path.rpartition("/")[2] for request in list(sandbox.requests)[asked:]]
 
 
@@ -160,7 +160,7 @@ def test_a_goal_that_is_reached_already_costs_one_look_and_no_deferral(
 ) -> None:
     made = arrange.pipeline("Running")
     asked = sandbox.requests.total
-    sense(made, "Running", deferrable=True).execute({"ti": FakeTaskInstance()})
+    sense(made, "Running", deferrable=True).execute(context())
     paths = [request.path.rpartition("/")[2] for request in list(sandbox.requests)[asked:]]
     assert paths.count("jobs") == 1
     assert len(paths) <= 2
