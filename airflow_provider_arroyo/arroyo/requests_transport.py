@@ -30,7 +30,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         self._ssl_context = ssl_context
-        super().__init__()
+        # Room for the idle connections of as many threads; each is opened when it is needed.
+        super().__init__(pool_maxsize=100)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._ssl_context)

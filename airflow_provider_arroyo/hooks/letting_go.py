@@ -18,13 +18,15 @@ from typing import Any, Protocol, TypeVar
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.listing import newest_job
 from airflow_provider_arroyo.arroyo.models import StopMode
+from airflow_provider_arroyo.monitoring.verdict import job_to_dict
 from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop, refusal
 
 T = TypeVar("T")
 
 WAIT_XCOM_KEY = "arroyo_wait"
-"""Where a task notes which run it watches, and in which try: an error in the triggerer tells nothing, and after
-a clear the state of the task is that of a later try, which may have succeeded already."""
+"""Where a task notes which run it watches, in which try, and whether that wait is over. An error in the triggerer
+tells nothing; after a clear the state of the task is that of a later try, which may have succeeded already; and
+of two triggerers that both run a wait one is told to end it when the other one's event has made its task green."""
 
 ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 """States of a task instance that no new try follows of itself. One that was cleared has none of them."""
@@ -82,7 +84,7 @@ def let_go(
     limit = time.monotonic() + limit_seconds
     if not is_timeout:
         try:
-            state, trying = _in_time(lambda: _state_and_try(ti), limit_seconds / 2)
+            state, noted = _in_time(lambda: _state_and_note(ti), limit_seconds / 2)
         except Exception as err:  # noqa: BLE001  # the task ends here whatever Airflow answers, so it is logged
             log.warning(
                 "This task was interrupted, its state in Airflow cannot be told (%r). %s",
@@ -95,8 +97,8 @@ def let_go(
                 "This task was interrupted, its state in Airflow is %s. %s", state, how_to_stop(watched)
             )
             return False
-        if trying != ti.try_number:
-            log.warning("This try was interrupted, and a later one has begun. %s goes on", watched.label)
+        if is_elsewhere := _is_elsewhere(noted, ti):
+            log.warning("This try was interrupted, and %s. %s goes on", is_elsewhere, watched.label)
             return False
     try:
         job = newest_job(client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
@@ -142,7 +144,7 @@ async def _let_go_async(
 ) -> bool:
     limit = time.monotonic() + limit_seconds
     try:
-        state, trying = await _in_time_async(_state_and_try_async(ti), limit_seconds / 2)
+        state, noted = await _in_time_async(_state_and_note_async(ti), limit_seconds / 2)
     except Exception as err:  # noqa: BLE001  # the wait ends here whatever Airflow answers, so it is logged
         log.warning(
             "This wait was interrupted, the state of its task in Airflow cannot be told (%r). %s",
@@ -151,14 +153,15 @@ async def _let_go_async(
         )
         return False
     if state == "deferred":
-        where = "in another triggerer" if trying == ti.try_number else "in a later try of its task"
+        is_same_try = noted.get("try_number") == ti.try_number
+        where = "in another triggerer" if is_same_try else "in a later try of its task"
         log.info("The wait goes on %s. %s goes on", where, watched.label)
         return False
     if mode is None or state not in ENDED_STATES:
         log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
         return False
-    if trying != ti.try_number:
-        log.info("This wait is over, and a later try of its task has begun. %s goes on", watched.label)
+    if is_elsewhere := _is_elsewhere(noted, ti):
+        log.info("This wait is over: %s. %s goes on", is_elsewhere, watched.label)
         return False
     try:
         why_not = await _in_time_async(_stop(connect, watched, mode, limit), limit - time.monotonic())
@@ -199,24 +202,52 @@ def _question(ti: TaskIdentity) -> dict[str, Any]:
     return question
 
 
+def note_wait(ti: Any, *, watched: Watched, name: str | None, is_over: bool = False) -> None:
+    """Note what a try of a task watches, for :func:`noted_wait`.
+
+    :param is_over: whether the wait has come to an end of its own: from then on whoever ends it comes too late.
+    """
+    ti.xcom_push(
+        key=WAIT_XCOM_KEY,
+        value={
+            "pipeline_id": watched.pipeline_id,
+            "name": name,
+            "job": job_to_dict(watched.job) if watched.job else None,
+            "try_number": ti.try_number,
+            "is_over": is_over,
+        },
+    )
+
+
 def noted_wait(ti: Any) -> Mapping[str, Any]:
     """Return what this task instance noted about its wait; empty where it noted nothing."""
     # Without an index, Airflow returns what all the mapped instances noted.
-    noted = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=_map_index(ti))
-    return noted if isinstance(noted, Mapping) else {}
+    return _note(ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=_map_index(ti)))
 
 
-def _state_and_try(ti: Any) -> tuple[str | None, int | None]:
-    """Ask Airflow for the state of a task instance, then for the try that noted its wait last.
+def _note(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
-    In this order: Airflow forgets the note when the next try begins, before that can come to any end.
+
+def _is_elsewhere(noted: Mapping[str, Any], ti: TaskIdentity) -> str | None:
+    """Return why it is not this wait that ended with its task; None where it may well be."""
+    if noted.get("try_number") != ti.try_number:
+        return "a later try of its task has begun"
+    return "its task had come to its own end already" if noted.get("is_over") else None
+
+
+def _state_and_note(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """Ask Airflow for the state of a task instance, then for what it noted about its wait.
+
+    In this order: Airflow forgets the note when the next try begins, before that can come to any end; and the end
+    of a wait is noted before its task comes to its own.
     """
     state = state_in(ti.get_task_states(**_question(ti)), ti)
-    return state, noted_wait(ti).get("try_number")
+    return state, noted_wait(ti)
 
 
-async def _state_and_try_async(ti: TaskIdentity) -> tuple[str | None, int | None]:
-    """Ask as :func:`_state_and_try` does, from a triggerer's event loop."""
+async def _state_and_note_async(ti: TaskIdentity) -> tuple[str | None, Mapping[str, Any]]:
+    """Ask as :func:`_state_and_note` does, from a triggerer's event loop."""
     # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
     from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
@@ -232,8 +263,7 @@ async def _state_and_try_async(ti: TaskIdentity) -> tuple[str | None, int | None
             map_index=_map_index(ti),
         )
     )
-    value = await asyncio.to_thread(_deserialized, noted)
-    return state, value.get("try_number") if isinstance(value, Mapping) else None
+    return state, _note(await asyncio.to_thread(_deserialized, noted))
 
 
 def _deserialized(result: Any) -> Any:

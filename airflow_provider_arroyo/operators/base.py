@@ -14,7 +14,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict, job_from_dict, job_to_dict
+from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict, job_from_dict
 from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop
 from airflow_provider_arroyo.operators.arguments import check_duration
 from airflow_provider_arroyo.operators.waiting import WaitingTask
@@ -22,6 +22,7 @@ from airflow_provider_arroyo.operators.waiting import WaitingTask
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.arroyo.models import Job
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 DEFAULT_CONN_ID = "arroyo_default"
@@ -73,34 +74,31 @@ class WaitingOperator(WaitingTask, BaseOperator):
         self._ti = context["ti"]
         wait = self._new_wait(plan, subject)
         if self.on_kill_mode is not None:
-            self._note_wait(wait, subject)
+            self._note(subject, wait.job)
         self._waiting = wait
         until = self.clock() + self.defer_after if self.deferrable else None
         verdict = self._watch(wait, until=until)
         if not verdict.is_over:
-            self._note_wait(wait, subject)
+            self._note(subject, wait.job)
             self._defer_wait(wait, subject, carry, on_kill=self.on_kill_mode)
-        return self._finish(verdict, subject, carry)
+        result = self._finish(verdict, subject, carry)
+        self._waiting = None
+        return result
 
-    def _note_wait(self, wait: PipelineWait, subject: Subject) -> None:
+    def _note(self, subject: Subject, job: Job | None, *, is_over: bool = False) -> None:
         """Note what is waited for where a later half of this task finds it, and what kills it."""
-        from airflow_provider_arroyo.hooks.letting_go import WAIT_XCOM_KEY
+        from airflow_provider_arroyo.hooks.letting_go import note_wait
 
-        self._ti.xcom_push(
-            key=WAIT_XCOM_KEY,
-            value={
-                "pipeline_id": subject.pipeline_id,
-                "name": subject.name,
-                "job": job_to_dict(wait.job) if wait.job else None,
-                "try_number": self._ti.try_number,
-            },
-        )
+        watched = Watched(pipeline_id=subject.pipeline_id, label=subject.label, job=job)
+        note_wait(self._ti, watched=watched, name=subject.name, is_over=is_over)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on when the trigger has fired, with what it saw."""
         self._ti = context["ti"]
         with self._task_errors():
             verdict, subject, carry = self._resume(event)
+            if self.on_kill_mode is not None:
+                self._note(subject, verdict.job, is_over=True)
             return self._finish(verdict, subject, carry)
 
     def _finish(self, verdict: Verdict, subject: Subject, carry: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +110,7 @@ class WaitingOperator(WaitingTask, BaseOperator):
     def on_kill(self) -> None:
         """See to the pipeline when Airflow kills the task in the worker: it goes on unless ``on_kill`` was given."""
         if self._waiting is None:
-            self.log.info("This task was interrupted before it knew its pipeline; nothing was stopped")
+            self.log.info("This task was interrupted while it waited for no pipeline; nothing was stopped")
             return
         wait, self._waiting = self._waiting, None
         self._let_go(

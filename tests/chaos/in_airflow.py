@@ -32,7 +32,7 @@ OUTAGE_SECONDS = 60.0
 FROZEN_SECONDS = 25.0
 """Longer than the 10 seconds after which a silent triggerer loses its triggers here."""
 
-LIMIT_SECONDS = 1800.0
+LIMIT_SECONDS = 900.0
 AT_WORK = ("running", "deferred")
 
 
@@ -261,8 +261,9 @@ class Monkey:
         for lane in filter(is_stopped, range(LANES)):
             path = f"/api/v2/dags/{DAG_ID}/dagRuns/{self._run_id}/taskInstances/last_{lane}/tries"
             begun = [one["start_date"] for one in self._airflow.call("GET", path)["task_instances"]]
-            first = min(datetime.fromisoformat(date) for date in begun if date)
-            self._truth.ledgers[f"lane-{lane}"].open(int(first.timestamp() * 1_000_000))
+            dates = [datetime.fromisoformat(date) for date in begun if date]
+            if dates:
+                self._truth.ledgers[f"lane-{lane}"].open(int(min(dates).timestamp() * 1_000_000))
 
     def _tells_fate(self, ended: Ended) -> bool:
         """Whether the log of a wait that was ended, or of the next try, says what became of the pipeline."""

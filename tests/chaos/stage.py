@@ -36,12 +36,12 @@ MakeOperator = Callable[[], Any]
 def states_of_tasks() -> Iterator[None]:
     """Let triggers ask a fake task instance, where they would ask Airflow, for the state of their task."""
 
-    async def answer(told: ToldTaskInstance) -> tuple[str | None, int | None]:
+    async def answer(told: ToldTaskInstance) -> tuple[str | None, dict[str, Any]]:
         state = told.now.state
         await asyncio.sleep(0)
-        return state, told.now.xcoms.get(letting_go.WAIT_XCOM_KEY, {}).get("try_number")
+        return state, told.now.xcoms.get(letting_go.WAIT_XCOM_KEY, {})
 
-    with mock.patch.object(letting_go, "_state_and_try_async", answer):
+    with mock.patch.object(letting_go, "_state_and_note_async", answer):
         yield
 
 

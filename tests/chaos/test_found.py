@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from typing import Any
@@ -23,6 +24,7 @@ from tests.tasks.conftest import ENDLESS
 from tests.tasks.harness import DEFERRED, SYNC, FakeTaskInstance, run_task
 
 from .mortals import Killed, clients, mortal
+from .stage import Deferred, Green, Triggerer, Worker, states_of_tasks
 
 
 def use(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
@@ -31,7 +33,7 @@ def use(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, **extra: Any) -
 
 def submit(**more: Any) -> Any:
     return lambda **mode: ArroyoSubmitPipelineOperator(
-        task_id="a_task", name="orders", query=ENDLESS, stable_for=0.2, timeout=60, **{**more, **mode}
+        task_id="a_task", name="orders", query=ENDLESS, **{"stable_for": 0.2, "timeout": 60, **more, **mode}
     )
 
 
@@ -131,3 +133,50 @@ async def test_who_joins_a_feed_is_told_though_the_list_stays_the_same(
                 verdict = await feed.watch(wait(second, "Running"))
             long.cancel()
         assert verdict.outcome is Outcome.REACHED
+
+
+def test_a_wait_that_another_triggerer_brought_to_its_end_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A triggerer that was silent for too long fires after all: the one that took over is told to end its wait."""
+    ti = FakeTaskInstance()
+    log = logging.getLogger("tests.chaos.found")
+    with ArroyoSandbox(seed=1) as sandbox, clients(), Triggerer("a") as one, Triggerer("b") as two:
+        use(sandbox, monkeypatch)
+        worker = Worker(lambda: submit(on_kill="checkpoint")(deferrable=True, defer_after=0), ti, log)
+        half = worker.begin()
+        assert isinstance(half, Deferred)
+        silent, successor = one.start(half.trigger()), two.start(half.trigger())
+        (payload,) = silent.payloads.result(20)
+        ti.state = "running"
+        end = worker.resume(half, payload)
+        assert isinstance(end, Green)
+        ti.state = "success"
+        with states_of_tasks():
+            successor.kill()
+        assert {request.method for request in sandbox.requests} == {"GET", "PUT"}
+        assert sandbox.state("orders") == "Running"
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_a_task_that_somebody_marked_while_it_waited_stops_its_pipeline(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same call, but here the task came to no end of its own."""
+    ti = FakeTaskInstance()
+    log = logging.getLogger("tests.chaos.found")
+    with ArroyoSandbox(seed=1) as sandbox, clients(), Triggerer("a") as one:
+        use(sandbox, monkeypatch)
+        make = submit(on_kill="checkpoint", stable_for=60, timeout=120)
+        half = Worker(lambda: make(deferrable=True, defer_after=0), ti, log).begin()
+        assert isinstance(half, Deferred)
+        running = one.start(half.trigger())
+        while sandbox.state("orders") != "Running":
+            assert not running.has_fired(within_seconds=0.1)
+        running.has_fired(within_seconds=0.3)
+        ti.state = state
+        with states_of_tasks():
+            running.kill()
+        assert [request.json for request in sandbox.requests if request.method == "PATCH"] == [
+            {"stop": "checkpoint"}
+        ]

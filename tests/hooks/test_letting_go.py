@@ -281,6 +281,15 @@ def test_end_of_another_try_stops_nothing(bench: Bench, state: str, noted: Any) 
     assert "goes on" in bench.lines.only()[1]
 
 
+@pytest.mark.parametrize("state", ENDED)
+def test_end_of_a_task_that_came_to_it_by_itself_stops_nothing(bench: Bench, state: str) -> None:
+    """Another triggerer's event resumed it; this one is told to end its wait when all is done."""
+    assert not bench.let_go(TaskInstance(state, noted={"try_number": 2, "is_over": True}))
+    assert bench.sandbox.requests.total == 0
+    assert "its own end already" in bench.lines.only()[1]
+    assert "goes on" in bench.lines.only()[1]
+
+
 def test_note_that_cannot_be_read_stops_nothing(bench: Bench) -> None:
     assert not bench.let_go(TaskInstance("failed", noted=RuntimeError("no XCom")))
     assert bench.sandbox.requests.total == 0
