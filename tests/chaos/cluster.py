@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ import psutil
 
 from scripts import processes
 from scripts.local_airflow import COMPONENTS, LocalAirflow, LocalAirflowError, wait_until
+
+RESTART_SECONDS = 3.0
+"""How long it takes until a scheduler that ended is started anew."""
 
 
 class Triggerers(LocalAirflow):
@@ -94,8 +98,18 @@ class Triggerers(LocalAirflow):
 class Cluster(Triggerers):
     """Airflow's components one by one, each to be killed and started again, with two triggerers.
 
+    Its scheduler is started anew whenever it has ended, as in every deployment: Airflow's own may break off when
+    a task is cleared just as its worker's end is dealt with.
+
     :param arguments: see :class:`.LocalAirflow`; the environment names a database.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._is_over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_scheduler, daemon=True, name="scheduler's keeper")
+        self.schedulers = 0
+        """How many were started."""
 
     def start(self, *, timeout_seconds: float = 240.0) -> None:
         """Make the database, start every component, and wait until all are healthy."""
@@ -111,7 +125,8 @@ class Cluster(Triggerers):
             )
         try:
             self.start_process("api-server")
-            self.start_scheduler()
+            self._start_scheduler()
+            self._keeper.start()
             self.start_process("dag-processor")
             for number in (1, 2):
                 self.start_triggerer(number)
@@ -125,19 +140,34 @@ class Cluster(Triggerers):
             self.stop()
             raise
 
-    def start_scheduler(self) -> None:
-        """Start the scheduler, with its workers."""
+    def stop(self) -> None:
+        """End every process; safe to call twice."""
+        self._is_over.set()
+        super().stop()
+
+    def _start_scheduler(self) -> None:
+        self.schedulers += 1
         self._scheduler = self.start_process("scheduler")
 
+    def _keep_scheduler(self) -> None:
+        while True:
+            self._scheduler.wait()
+            if self._is_over.wait(RESTART_SECONDS):
+                return
+            self._start_scheduler()
+
     def kill_scheduler(self) -> None:
-        """End the scheduler, its workers and their tasks with SIGKILL."""
+        """End the scheduler, its workers and their tasks with SIGKILL; another one is started soon after."""
         signal_tree(self._scheduler, signal.SIGKILL)
 
     def task_processes(self) -> dict[str, psutil.Process]:
         """Return the processes in which tasks run at the moment, by the ids of their task instances."""
         found = {}
         # Airflow keeps the environment of these from being read, so that no mark is seen.
-        for process in self._scheduler.children(recursive=True):
+        children: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = self._scheduler.children(recursive=True)
+        for process in children:
             with contextlib.suppress(psutil.Error):
                 _, said, title = " ".join(process.cmdline()).partition("airflow worker -- ")
                 if said and not title.startswith("LocalExecutor"):
