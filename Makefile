@@ -76,7 +76,8 @@ wheel: $(NEWEST_READY) ## Build the wheel into build/wheel
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
-bench: $(NEWEST).wheel $(STAGE) ## Measure; writes benchmarks/RESULTS.md
+bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt
 	@($(call in_stage,$(NEWEST),python -m benchmarks $(ARGS)))
 	@cp $(STAGE)/benchmarks/RESULTS.md benchmarks/RESULTS.md
 

@@ -17,3 +17,7 @@ compile requirements/oldest.in --output-file "requirements/airflow-$oldest.txt" 
 sed -i.bak 's/^apache-airflow-providers-common-compat==.*/apache-airflow-providers-common-compat==1.23.0/' \
     "requirements/airflow-$oldest.txt"
 rm "requirements/airflow-$oldest.txt.bak"
+
+# What `make bench` needs on top of the newest Airflow's environment.
+compile requirements/bench.in --constraints "requirements/airflow-$newest.txt" |
+    grep -vxFf "requirements/airflow-$newest.txt" > requirements/bench.txt
