@@ -90,10 +90,28 @@ class Feed:
             await self._fixed.aclose()
 
 
+async def ask_until(session: Any, url: str, state: str | None, *, pause_after_answer: bool = False) -> None:
+    """Look at a pipeline's jobs at the interval, and return when the newest is in a state.
+
+    :param session: ``aiohttp``'s.
+    :param state: None: never.
+    :param pause_after_answer: Arroyo's own rule: the interval begins with the answer, not with the request.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    while True:
+        async with session.get(url) as response:
+            jobs = json.loads(await response.read())["data"]
+        if jobs[0]["state"] == state:
+            return
+        due = loop.time() + INTERVAL if pause_after_answer else max(due + INTERVAL, loop.time())
+        await asyncio.sleep(due - loop.time())
+
+
 class OneEach:
     """One request for each wait and interval, over one ``aiohttp`` session for all.
 
-    :param pause_after_answer: Arroyo's own rule: the interval begins with the answer, not with the request.
+    :param pause_after_answer: as for :func:`ask_until`.
     """
 
     def __init__(self, *, pause_after_answer: bool) -> None:
@@ -107,16 +125,8 @@ class OneEach:
 
     async def watch(self, pipeline_id: str, state: str) -> None:
         url = f"{self._url}/api/v1/pipelines/{pipeline_id}/jobs"
-        loop = asyncio.get_running_loop()
         await asyncio.sleep(random.uniform(0, INTERVAL))
-        due = loop.time()
-        while True:
-            async with self._session.get(url) as response:
-                jobs = json.loads(await response.read())["data"]
-            if jobs[0]["state"] == state:
-                return
-            due = loop.time() + INTERVAL if self._pause_after_answer else max(due + INTERVAL, loop.time())
-            await asyncio.sleep(due - loop.time())
+        await ask_until(self._session, url, state, pause_after_answer=self._pause_after_answer)
 
     async def close(self) -> None:
         await self._session.close()

@@ -68,9 +68,8 @@ def _tell(scratch: Path, name: str, value: Any) -> None:
 
 def _ends(running: LocalAirflow, dag_id: str, run_id: str) -> dict[str, dict[str, float]]:
     """Return when each task of a run began and ended, seconds since the epoch; all must have gone well."""
-    path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
     found = {}
-    for one in running.call("GET", path)["task_instances"]:
+    for one in running.task_instances(dag_id, run_id):
         if one["state"] != "success":
             raise RuntimeError(f"{one['task_id']} of {dag_id} is {one['state']}")
         found[one["task_id"]] = {

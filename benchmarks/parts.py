@@ -13,7 +13,8 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
 
-INTERVAL = 0.1
+from benchmarks.designs import ask_until
+
 ALARMS = 40
 ROUNDS = 12
 SUBMITS: dict[str, tuple[str, dict[str, Any] | None]] = {
@@ -88,17 +89,9 @@ class AskingTrigger(BaseTrigger):
 
         if AskingTrigger._session is None:
             AskingTrigger._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         url = f"{told('server')['url']}/api/v1/pipelines/{self.pipeline_id}/jobs"
-        while True:
-            async with AskingTrigger._session.get(url) as response:
-                jobs = json.loads(await response.read())["data"]
-            if jobs[0]["state"] == self.state:
-                yield TriggerEvent(self.state)
-                return
-            due = max(due + INTERVAL, loop.time())
-            await asyncio.sleep(due - loop.time())
+        await ask_until(AskingTrigger._session, url, self.state)
+        yield TriggerEvent(self.state)
 
 
 class FromTrigger(BaseOperator):

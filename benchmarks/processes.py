@@ -79,6 +79,12 @@ def resident_megabytes(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def waited_seconds(pid: int) -> float:
+    """Return how long a process was ready to compute and got no core: other programs had them."""
+    fields = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(field[1]) for field in fields) / 1e9
+
+
 def cpu_seconds(pid: int) -> float:
     """Return how long a process has computed."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

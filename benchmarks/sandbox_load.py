@@ -18,9 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
+
+from benchmarks.processes import cpu_seconds, resident_megabytes, waited_seconds
 
 WARM_UP_SECONDS = 12
 """Until the log of requests is full: from then on memory must not grow."""
@@ -42,24 +43,6 @@ def server(pipelines: int) -> Iterator[tuple[str, int]]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-
-
-def resident_megabytes(pid: int) -> float:
-    """Return how much memory a process holds."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return how long a process has computed."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def waited_seconds(pid: int) -> float:
-    """Return how long a process was ready to compute and got no core: other programs had them."""
-    fields = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(field[1]) for field in fields) / 1e9
 
 
 async def look(url: str, rate: int, connections: int, seconds: float) -> list[float]:

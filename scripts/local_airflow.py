@@ -259,8 +259,12 @@ class LocalAirflow:
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
         """Return the state of each task instance of a run, by task id."""
-        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances")
-        return {one["task_id"]: one["state"] or "none" for one in answer["task_instances"]}
+        return {one["task_id"]: one["state"] or "none" for one in self.task_instances(dag_id, run_id)}
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return everything that Airflow tells about the task instances of a run, 100 at most."""
+        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances?limit=100")
+        return list(answer["task_instances"])
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """Return everything that Airflow tells about a task instance."""

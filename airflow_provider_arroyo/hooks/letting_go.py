@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.listing import newest_job
-from airflow_provider_arroyo.arroyo.models import StopMode
+from airflow_provider_arroyo.arroyo.models import Job, StopMode
+from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.verdict import job_to_dict
 from airflow_provider_arroyo.monitoring.watched import Watched, how_to_stop, refusal
 
@@ -97,8 +98,8 @@ def let_go(
                 "This task was interrupted, its state in Airflow is %s. %s", state, how_to_stop(watched)
             )
             return False
-        if is_elsewhere := _is_elsewhere(noted, ti):
-            log.warning("This try was interrupted, and %s. %s goes on", is_elsewhere, watched.label)
+        if over := _over_already(noted, ti):
+            log.warning("This try was interrupted, and %s. %s goes on", over, watched.label)
             return False
     try:
         job = newest_job(client.call(api.pipeline_jobs(watched.pipeline_id), deadline=limit))
@@ -160,8 +161,8 @@ async def _let_go_async(
     if mode is None or state not in ENDED_STATES:
         log.info("The task of this wait is %s now. %s", state or "cleared", how_to_stop(watched))
         return False
-    if is_elsewhere := _is_elsewhere(noted, ti):
-        log.info("This wait is over: %s. %s goes on", is_elsewhere, watched.label)
+    if over := _over_already(noted, ti):
+        log.info("This wait is over: %s. %s goes on", over, watched.label)
         return False
     try:
         why_not = await _in_time_async(_stop(connect, watched, mode, limit), limit - time.monotonic())
@@ -202,7 +203,7 @@ def _question(ti: TaskIdentity) -> dict[str, Any]:
     return question
 
 
-def note_wait(ti: Any, *, watched: Watched, name: str | None, is_over: bool = False) -> None:
+def note_wait(ti: Any, subject: Subject, job: Job | None, *, is_over: bool = False) -> None:
     """Note what a try of a task watches, for :func:`noted_wait`.
 
     :param is_over: whether the wait has come to an end of its own: from then on whoever ends it comes too late.
@@ -210,9 +211,9 @@ def note_wait(ti: Any, *, watched: Watched, name: str | None, is_over: bool = Fa
     ti.xcom_push(
         key=WAIT_XCOM_KEY,
         value={
-            "pipeline_id": watched.pipeline_id,
-            "name": name,
-            "job": job_to_dict(watched.job) if watched.job else None,
+            "pipeline_id": subject.pipeline_id,
+            "name": subject.name,
+            "job": job_to_dict(job) if job else None,
             "try_number": ti.try_number,
             "is_over": is_over,
         },
@@ -229,8 +230,8 @@ def _note(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _is_elsewhere(noted: Mapping[str, Any], ti: TaskIdentity) -> str | None:
-    """Return why it is not this wait that ended with its task; None where it may well be."""
+def _over_already(noted: Mapping[str, Any], ti: TaskIdentity) -> str | None:
+    """Return why this wait was over before its task was ended; None where it was not."""
     if noted.get("try_number") != ti.try_number:
         return "a later try of its task has begun"
     return "its task had come to its own end already" if noted.get("is_over") else None

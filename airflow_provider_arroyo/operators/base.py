@@ -89,8 +89,7 @@ class WaitingOperator(WaitingTask, BaseOperator):
         """Note what is waited for where a later half of this task finds it, and what kills it."""
         from airflow_provider_arroyo.hooks.letting_go import note_wait
 
-        watched = Watched(pipeline_id=subject.pipeline_id, label=subject.label, job=job)
-        note_wait(self._ti, watched=watched, name=subject.name, is_over=is_over)
+        note_wait(self._ti, subject, job, is_over=is_over)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on when the trigger has fired, with what it saw."""

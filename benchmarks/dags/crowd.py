@@ -10,7 +10,7 @@ from benchmarks.parts import FromTrigger, told
 server = told("server")
 crowd = CROWDS[server["crowd"]]
 for number in range(crowd.dags):
-    with DAG(f"crowd_{number}", schedule=None, is_paused_upon_creation=False) as dag:
+    with DAG(f"crowd_{number}", schedule=None) as dag:
         for task in range(TASKS_OF_A_DAG):
             FromTrigger(
                 task_id=f"wait_{task}",

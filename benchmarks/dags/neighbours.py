@@ -6,7 +6,7 @@ from airflow.sdk import DAG
 
 from benchmarks.parts import ALARMS, FromTrigger
 
-with DAG("neighbours", schedule=None, is_paused_upon_creation=False):
+with DAG("neighbours", schedule=None):
     for number in range(ALARMS):
         FromTrigger(
             task_id=f"alarm_{number}",

@@ -8,7 +8,7 @@ from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOper
 from airflow_provider_arroyo.sandbox.populate import QUERY
 from benchmarks.parts import ROUNDS, SUBMITS, DeferringSubmit
 
-with DAG("submits", schedule=None, is_paused_upon_creation=False):
+with DAG("submits", schedule=None):
     before = None
     for turn in range(ROUNDS):
         for kind, (start, arguments) in SUBMITS.items():

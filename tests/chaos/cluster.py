@@ -108,8 +108,9 @@ class Cluster(Triggerers):
         super().__init__(**arguments)
         self._is_over = threading.Event()
         self._keeper = threading.Thread(target=self._keep_scheduler, daemon=True, name="scheduler's keeper")
-        self.schedulers = 0
-        """How many were started."""
+        self._was_killed = False
+        self.scheduler_crashes = 0
+        """How often it ended though nobody killed it."""
 
     def start(self, *, timeout_seconds: float = 240.0) -> None:
         """Make the database, start every component, and wait until all are healthy."""
@@ -146,7 +147,6 @@ class Cluster(Triggerers):
         super().stop()
 
     def _start_scheduler(self) -> None:
-        self.schedulers += 1
         self._scheduler = self.start_process("scheduler")
 
     def _keep_scheduler(self) -> None:
@@ -154,10 +154,14 @@ class Cluster(Triggerers):
             self._scheduler.wait()
             if self._is_over.wait(RESTART_SECONDS):
                 return
+            if not self._was_killed:
+                self.scheduler_crashes += 1
+            self._was_killed = False
             self._start_scheduler()
 
     def kill_scheduler(self) -> None:
         """End the scheduler, its workers and their tasks with SIGKILL; another one is started soon after."""
+        self._was_killed = True
         signal_tree(self._scheduler, signal.SIGKILL)
 
     def task_processes(self) -> dict[str, psutil.Process]:

@@ -165,8 +165,7 @@ class Monkey:
     # -- looking ---------------------------------------------------------------------------------------------
 
     def _instances(self) -> list[dict[str, Any]]:
-        path = f"/api/v2/dags/{DAG_ID}/dagRuns/{self._run_id}/taskInstances?limit=100"
-        return list(self._airflow.call("GET", path)["task_instances"])
+        return self._airflow.task_instances(DAG_ID, self._run_id)
 
     def _some_at_work(self, count: int, prefix: str = "") -> list[dict[str, Any]]:
         def there() -> list[dict[str, Any]]:
@@ -220,8 +219,8 @@ class Monkey:
         figures = self.figures
         instances = self._instances()
         figures.tasks = len(instances)
-        if (crashed := self._airflow.schedulers - 2) > 0:
-            figures.befell["scheduler broke off by itself"] += crashed
+        if self._airflow.scheduler_crashes:
+            figures.befell["scheduler broke off by itself"] = self._airflow.scheduler_crashes
         figures.tries = sum(one["try_number"] for one in instances)
         for instance in instances:
             task_id = instance["task_id"]

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from unittest import mock
 
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -147,6 +147,7 @@ class Green:
     """A task that succeeded."""
 
     result: dict[str, Any]
+    state: ClassVar[str] = "success"
 
 
 @dataclass
@@ -162,6 +163,11 @@ class Red:
     def is_for_good(self) -> bool:
         """Whether Airflow would not retry it, so that a person has to clear it."""
         return isinstance(self.error, ArroyoTaskFailed)
+
+    @property
+    def state(self) -> str:
+        """The state that Airflow then gives to the task."""
+        return "failed" if self.is_for_good else "up_for_retry"
 
 
 def quiet(thing: Any, log: logging.Logger) -> Any:

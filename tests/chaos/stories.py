@@ -270,10 +270,7 @@ class Story:
             ti.xcoms.clear()
             self.outcome.tries += 1
             end = self._try(ti, make, is_faulty=number < FAULTY_TRIES)
-            if isinstance(end, Green):
-                ti.state = "success"
-            else:
-                ti.state = "failed" if end.is_for_good else "up_for_retry"
+            ti.state = end.state
             while self._outdone:
                 self._kill(self._outdone.pop().kill)
             if isinstance(end, Green):

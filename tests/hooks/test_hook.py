@@ -171,20 +171,12 @@ def test_extra_that_is_no_object(monkeypatch: pytest.MonkeyPatch, extra: str) ->
     assert caught.value.__cause__ is None
 
 
-def test_connection_is_looked_up_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[str] = []
-    look = ArroyoHook.get_connection
-
-    def counted(conn_id: str) -> Any:
-        looks.append(conn_id)
-        return look(conn_id)
-
-    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(counted))
+def test_connection_is_looked_up_once(connect: Connect, looked_up: list[str]) -> None:
     hook = ArroyoHook(connect(as_json("h")))
-    assert looks == []
+    assert looked_up == []
     assert hook.client is hook.get_conn()
     _ = (hook.settings, hook.console_url("x"), hook.client)
-    assert looks == ["arroyo_tested"]
+    assert looked_up == ["arroyo_tested"]
 
 
 def test_secrets_of_gateways_and_proxies_are_masked(

@@ -40,20 +40,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-@pytest.fixture
-def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the connections that were looked up in Airflow since the test began."""
-    seen: list[str] = []
-    look = ArroyoHook.get_connection
-
-    def counted(conn_id: str) -> Any:
-        seen.append(conn_id)
-        return look(conn_id)
-
-    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(counted))
-    return seen
-
-
 def submit(**more: Any) -> ArroyoSubmitPipelineOperator:
     return ArroyoSubmitPipelineOperator(
         task_id="a_task", name="orders", query=ENDLESS, stable_for=0.3, timeout=20, **more
