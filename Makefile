@@ -78,8 +78,7 @@ conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, wit
 
 bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt
-	@($(call in_stage,$(NEWEST),python -m benchmarks $(ARGS)))
-	@cp $(STAGE)/benchmarks/RESULTS.md benchmarks/RESULTS.md
+	@$(call in_stage,$(NEWEST),python -m benchmarks --out $(CURDIR)/benchmarks/RESULTS.md $(ARGS))
 
 chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong; needs PostgreSQL
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/chaos.txt

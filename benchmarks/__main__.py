@@ -58,7 +58,10 @@ def main() -> None:
         "--rows", default="", help=f"which, with commas (default: all of {', '.join(rows(True))})"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "RESULTS.md", help="file to write"
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "RESULTS.md",
+        help="file to write; tables of other rows stay in it",
     )
     options = parser.parse_args()
     known = rows(options.quick)
@@ -67,8 +70,9 @@ def main() -> None:
         parser.error(f"--rows: {', '.join(unknown)} is not one of {', '.join(known)}")
     about = f"{report.machine()}. {report.versions(COMPARED)}."
     print(about, flush=True)
-    tables = [table for name in chosen for table in known[name]()]
-    report.write(options.out, tables, about=about, command=parser.prog)
+    for name in chosen:
+        # After each, so that a run that is broken off leaves what it measured.
+        report.write(options.out, known[name](), about=about, command=parser.prog)
 
 
 if __name__ == "__main__":

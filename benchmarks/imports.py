@@ -12,18 +12,14 @@ HTTP_LIBRARIES = ("aiohttp", "requests", "httpx", "urllib3")
 
 OURS = (
     "airflow_provider_arroyo",
-    "airflow_provider_arroyo.operators.pipelines",
-    "airflow_provider_arroyo.operators.queries",
-    "airflow_provider_arroyo.sensors.pipelines",
-    "airflow_provider_arroyo.sensors.health",
-    "airflow_provider_arroyo.triggers.pipelines",
-    "airflow_provider_arroyo.triggers.events",
-    "airflow_provider_arroyo.hooks.arroyo",
+    "airflow_provider_arroyo.get_provider_info",
+    "airflow_provider_arroyo.exceptions",
     "airflow_provider_arroyo.links",
-    "airflow_provider_arroyo.assets",
-    "airflow_provider_arroyo.decorators",
-    "airflow_provider_arroyo.openlineage",
-    "airflow_provider_arroyo.plugin.plugin",
+    "airflow_provider_arroyo.hooks.arroyo",
+    "airflow_provider_arroyo.operators.pipelines",
+    "airflow_provider_arroyo.sensors.pipelines",
+    "airflow_provider_arroyo.triggers.pipelines",
+    "airflow_provider_arroyo.sandbox",
 )
 PEERS = (
     "airflow.providers.databricks.operators.databricks",

@@ -104,12 +104,23 @@ def commit() -> str:
 
 
 def write(path: Path, tables: Sequence[Table], *, about: str, command: str) -> None:
-    """Write the file of results."""
+    """Write tables into the file of results; those of other titles that are there already stay.
+
+    :param about: machine and versions; stands under each table, which may be of different days.
+    """
+    sections = _sections(path.read_text()) if path.exists() else {}
+    measured = f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}. {about}"
+    sections |= {table.title: f"{table.markdown()}\n{measured}\n" for table in tables}
     head = (
         "# Results\n\n"
-        f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}.\n\n"
-        f"{about}\n\n"
-        "Each figure is a median over the repeats, with the least and the greatest in brackets. Server and\n"
-        "waits run on this same machine, each in a process of its own; the server is the sandbox.\n\n"
+        f"Written by `{command}`. Each figure is a median over the repeats, with the least and the greatest in\n"
+        "brackets. What is compared in a table was measured in one go. Server and waits run on the same\n"
+        "machine, each in a process of its own; the server is the sandbox.\n\n"
     )
-    path.write_text(head + "\n".join(table.markdown() for table in tables))
+    path.write_text(head + "\n".join(sections.values()))
+
+
+def _sections(text: str) -> dict[str, str]:
+    """Return the tables of a file of results as they stand there, by title."""
+    found = text.split("\n## ")[1:]
+    return {one.partition("\n")[0]: f"## {one.rstrip()}\n" for one in found}
