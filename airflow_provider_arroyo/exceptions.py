@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
 
 SHOWN_CHARACTERS = 300
 """How much of a server's answer an error message repeats."""

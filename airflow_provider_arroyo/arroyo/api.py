@@ -38,11 +38,13 @@ from airflow_provider_arroyo.arroyo.details import (
     Page,
     QueryValidation,
 )
-from airflow_provider_arroyo.arroyo.models import Job, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.arroyo.models import Job, StopMode
 from airflow_provider_arroyo.arroyo.output import batches_in
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.reading import many, one, page, pong
 from airflow_provider_arroyo.arroyo.spec import (
     PipelineSpec,
+    Udf,
     check_checkpoint_interval,
     check_parallelism,
     check_text,

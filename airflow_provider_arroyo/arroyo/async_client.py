@@ -21,8 +21,8 @@ from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
 from airflow_provider_arroyo.arroyo.listing import PipelineWalk
-from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
 from airflow_provider_arroyo.arroyo.retry import Attempts, Clock, RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings

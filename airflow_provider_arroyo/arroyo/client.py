@@ -18,8 +18,8 @@ from airflow_provider_arroyo.arroyo import api, listing
 from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
-from airflow_provider_arroyo.arroyo.models import Pipeline
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
 from airflow_provider_arroyo.arroyo.requests_transport import (
     LIBRARY_ERRORS,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
-from airflow_provider_arroyo.arroyo.models import PipelineGraph
+from airflow_provider_arroyo.arroyo.pipeline import PipelineGraph
 
 T = TypeVar("T")
 

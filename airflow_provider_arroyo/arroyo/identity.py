@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from airflow_provider_arroyo.arroyo.models import Pipeline
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 
 MARK_VERSION = 1
 """Version of the mark's form. A reader that meets a higher one adopts nothing."""

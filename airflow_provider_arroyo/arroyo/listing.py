@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.call import Call
 from airflow_provider_arroyo.arroyo.details import Page
-from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, Pipeline
+from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoNoSuchNameError,

@@ -18,24 +18,29 @@ class NotJsonError(ValueError):
     """The body is not JSON, or JSON that breaks off."""
 
 
-def json_of(answer: Answer) -> Any:
+def json_of(answer: Answer, *, in_place_of: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Return the JSON value of a body.
 
+    :param in_place_of: is given each object, the inner ones first, and returns what to put in its place. Of a
+        long list, what nobody wants is so dropped before the rest is read.
     :raises NotJsonError: where it is not JSON.
     """
     try:
-        return json.loads(answer.body)
+        return json.loads(answer.body, object_hook=in_place_of)
     except (ValueError, RecursionError) as err:
         raise NotJsonError(str(err)) from err
 
 
-def object_of(answer: Answer) -> Mapping[str, Any]:
+def object_of(
+    answer: Answer, *, in_place_of: Callable[[dict[str, Any]], Any] | None = None
+) -> Mapping[str, Any]:
     """Return the JSON object of a body.
 
+    :param in_place_of: as for :func:`json_of`.
     :raises NotJsonError: where it is not JSON.
     :raises TypeError: where it is another value.
     """
-    value = json_of(answer)
+    value = json_of(answer, in_place_of=in_place_of)
     if not isinstance(value, dict):
         raise TypeError(f"the answer is {type(value).__name__}, not an object")
     return value

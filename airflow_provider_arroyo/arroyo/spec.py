@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
-from airflow_provider_arroyo.arroyo.models import Udf
+from airflow_provider_arroyo.arroyo.models import text_of
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
@@ -76,6 +76,30 @@ def check_object(value: Any, argument: str) -> dict[str, Any]:
     except (TypeError, ValueError) as err:
         raise ValueError(f"{argument} must hold only what JSON can hold: {err}") from err
     return dict(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Udf:
+    """A user-defined function that travels with a pipeline.
+
+    :param definition: its source.
+    :param language: ``rust`` or ``python``; None leaves it to the server, which takes it for Rust.
+    """
+
+    definition: str
+    language: str | None = None
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read a UDF from an answer."""
+        return cls(text_of(data, "definition"), data.get("language"))
+
+    def to_api(self) -> dict[str, str]:
+        """Return the JSON object for a request."""
+        body = {"definition": self.definition}
+        if self.language is not None:
+            body["language"] = self.language
+        return body
 
 
 def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:

@@ -20,7 +20,8 @@ from airflow_provider_arroyo.arroyo.diagnosis import moved_up, refused
 from airflow_provider_arroyo.arroyo.existing import SETTLE_SECONDS, Existing, How
 from airflow_provider_arroyo.arroyo.identity import DamagedMarkError, Mark, check_user_tags, without_comment
 from airflow_provider_arroyo.arroyo.listing import Caller, iter_pipelines
-from airflow_provider_arroyo.arroyo.models import Job, Pipeline
+from airflow_provider_arroyo.arroyo.models import Job
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,

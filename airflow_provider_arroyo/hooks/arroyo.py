@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_arroyo.arroyo import api, listing
-from airflow_provider_arroyo.arroyo.models import Job, Pipeline, StopMode
+from airflow_provider_arroyo.arroyo.models import StopMode
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
 from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
     from airflow_provider_arroyo.arroyo.client import ArroyoClient
     from airflow_provider_arroyo.arroyo.details import Checkpoint, JobError, QueryValidation
+    from airflow_provider_arroyo.arroyo.models import Job
+    from airflow_provider_arroyo.arroyo.pipeline import Pipeline
     from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
@@ -156,6 +157,7 @@ class ArroyoHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether Arroyo answers and accepts the key, and what to show for it. Takes 15 seconds at most."""
+        from airflow_provider_arroyo.arroyo import api
         from airflow_provider_arroyo.arroyo.client import ArroyoClient
         from airflow_provider_arroyo.arroyo.retry import RetryPolicy
 
@@ -183,48 +185,50 @@ class ArroyoHook(BaseHook):
 
         :raises ArroyoNotFoundError: if there is none with that id.
         """
-        return self.client.call(api.get_pipeline(pipeline_id))
+        return self.client.get_pipeline(pipeline_id)
 
     def get_job(self, pipeline_id: str) -> Job | None:
         """Return the pipeline's newest job; None where it has none yet.
 
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
-        return listing.newest_job(self.client.call(api.pipeline_jobs(pipeline_id)))
+        from airflow_provider_arroyo.arroyo.listing import newest_job
+
+        return newest_job(self.client.pipeline_jobs(pipeline_id))
 
     def create_pipeline(self, spec: PipelineSpec) -> Pipeline:
         """Create and start a pipeline at an id of the server's. Not repeatable: see ``arroyo/submission.py``."""
-        return self.client.call(api.create_pipeline(spec))
+        return self.client.create_pipeline(spec)
 
     def stop_pipeline(self, pipeline_id: str, mode: StopMode = StopMode.CHECKPOINT) -> Pipeline:
         """Ask a pipeline to stop. The answer comes before anything happened."""
-        return self.client.call(api.patch_pipeline(pipeline_id, stop=mode))
+        return self.client.patch_pipeline(pipeline_id, stop=mode)
 
     def resume_pipeline(self, pipeline_id: str) -> Pipeline:
         """Ask a stopped pipeline to run again. The answer comes before anything happened."""
-        return self.client.call(api.patch_pipeline(pipeline_id, stop=StopMode.NONE))
+        return self.client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
 
     def restart_pipeline(self, pipeline_id: str, *, force: bool = False) -> None:
         """Ask a running or failed pipeline to restart. Does nothing to a stopped or finished one."""
-        self.client.call(api.restart_pipeline(pipeline_id, force=force))
+        self.client.restart_pipeline(pipeline_id, force=force)
 
     def delete_pipeline(self, pipeline_id: str) -> None:
         """Delete a pipeline that is Stopped, Finished or Failed."""
-        self.client.call(api.delete_pipeline(pipeline_id))
+        self.client.delete_pipeline(pipeline_id)
 
     def validate_query(self, query: str, udfs: Any = ()) -> QueryValidation:
         """Return what Arroyo makes of a query, without running it."""
         from airflow_provider_arroyo.arroyo.spec import as_udfs
 
-        return self.client.call(api.validate_query(query, udfs=as_udfs(udfs)))
+        return self.client.validate_query(query, udfs=as_udfs(udfs))
 
     def job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
         """Return the job's last errors, newest first."""
-        return self.client.call(api.job_errors(pipeline_id, job_id, limit=limit)).data
+        return self.client.job_errors(pipeline_id, job_id, limit=limit).data
 
     def checkpoints(self, pipeline_id: str, job_id: str) -> tuple[Checkpoint, ...]:
         """Return the job's checkpoints, oldest first."""
-        return self.client.call(api.checkpoints(pipeline_id, job_id))
+        return self.client.checkpoints(pipeline_id, job_id)
 
     def resolve_name(self, name: str) -> Pipeline:
         """Return the one pipeline with a name.
@@ -236,7 +240,9 @@ class ArroyoHook(BaseHook):
         :raises ArroyoNoSuchNameError: if none has that name.
         :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
         """
-        return listing.resolve_name(self.client, name)
+        from airflow_provider_arroyo.arroyo.listing import resolve_name
+
+        return resolve_name(self.client, name)
 
 
 def _no_connection(conn_id: str) -> ArroyoSettingsError:

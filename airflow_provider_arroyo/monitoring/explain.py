@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.arroyo.details import JobError
 from airflow_provider_arroyo.arroyo.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, shorten
 from airflow_provider_arroyo.monitoring.notes import duration, moment
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.arroyo.details import JobError
 
 SHOWN_ERRORS = 5
 

@@ -107,9 +107,12 @@ class Looks:
         def read(answer: api.Answer) -> Listing:
             if answer.body == self._list_body and not reread:
                 return Listing(None, len(answer.body))
-            items = self._match(list_in(object_of(answer)), targets, by_job)
+            watched = _Watched(targets, by_job)
+            jobs = list_in(object_of(answer, in_place_of=watched.take))
+            if jobs:
+                self.names_pipelines = watched.names_pipelines
             self._list_body = answer.body
-            return Listing(items, len(answer.body))
+            return Listing(watched.unmistakable(), len(answer.body))
 
         is_warm, began, own = self._is_warm, self._time(), self._own_seconds()
         call = api.list_jobs()
@@ -185,26 +188,37 @@ class Looks:
                 self._client, self._is_warm = client, False
             return self._client
 
-    def _match(
-        self, items: list[Any], targets: Mapping[str, Target], by_job: Mapping[str, Target]
-    ) -> dict[Target, Mapping[str, Any]]:
-        found: dict[Target, Mapping[str, Any]] = {}
-        several: set[Target] = set()
-        names_pipelines = False
-        for item in items:
-            pipeline_id = item.get("pipeline_id")
-            if pipeline_id is None:
-                target = by_job.get(item["id"])
-            else:
-                names_pipelines = True
-                target = targets.get(pipeline_id)
-            if target is not None:
-                if target in found:
-                    several.add(target)
-                found[target] = item
-        if items:
-            self.names_pipelines = names_pipelines
-        for target in several:
-            # Which of them is the newest, only a look at the pipeline tells.
-            del found[target]
-        return found
+
+class _Watched:
+    """Picks the watched pipelines' jobs out of a list while it is read, so that the others take no memory.
+
+    :param targets: what is watched, by pipeline id.
+    :param by_job: the same by job id, for servers whose list does not name pipelines.
+    """
+
+    def __init__(self, targets: Mapping[str, Target], by_job: Mapping[str, Target]) -> None:
+        self._targets = targets
+        self._by_job = by_job
+        self._found: dict[Target, Mapping[str, Any]] = {}
+        self._several: set[Target] = set()
+        self.names_pipelines = False
+
+    def take(self, item: dict[str, Any]) -> dict[str, Any] | None:
+        """Keep an object if it is a watched job; return it if it is no job, since it may be part of one."""
+        if "run_id" not in item or "state" not in item:
+            return item
+        pipeline_id = item.get("pipeline_id")
+        if pipeline_id is None:
+            target = self._by_job.get(item.get("id", ""))
+        else:
+            self.names_pipelines = True
+            target = self._targets.get(pipeline_id)
+        if target is not None:
+            if target in self._found:
+                self._several.add(target)
+            self._found[target] = item
+        return None
+
+    def unmistakable(self) -> dict[Target, Mapping[str, Any]]:
+        """Return the jobs, without those of which a pipeline has several: a look at it tells the newest."""
+        return {target: item for target, item in self._found.items() if target not in self._several}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.arroyo.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, shorten
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """One line for the log, with lazy arguments."""
 
     level: int

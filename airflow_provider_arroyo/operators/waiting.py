@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.arroyo.details import JobError
-    from airflow_provider_arroyo.arroyo.models import Pipeline
+    from airflow_provider_arroyo.arroyo.pipeline import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
     from airflow_provider_arroyo.hooks.patience import PatientClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait

@@ -14,9 +14,9 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 from airflow_provider_arroyo.arroyo.call import Call
 from airflow_provider_arroyo.arroyo.client import ArroyoClient
-from airflow_provider_arroyo.arroyo.models import StopMode, Udf
+from airflow_provider_arroyo.arroyo.models import StopMode
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.arroyo.spec import PipelineSpec, Udf
 from tests.arroyo.conftest import Connect, Driver
 from tests.arroyo.server import Reply, Server, reply
 

@@ -12,7 +12,8 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.client import ArroyoClient
 from airflow_provider_arroyo.arroyo.identity import Mark, Owner
 from airflow_provider_arroyo.arroyo.listing import Caller, iter_pipelines, newest_job
-from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, Pipeline
+from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 from airflow_provider_arroyo.arroyo.submission import OnExisting, Submission, Submitted

@@ -20,8 +20,8 @@ from airflow_provider_arroyo.arroyo.identity import (
     check_user_tags,
     without_comment,
 )
-from airflow_provider_arroyo.arroyo.models import Pipeline, Udf
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
+from airflow_provider_arroyo.arroyo.spec import PipelineSpec, Udf
 
 any_text = st.text(max_size=40)
 name_text = any_text.filter(lambda text: bool(text.strip()))

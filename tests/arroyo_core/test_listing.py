@@ -14,7 +14,7 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 from airflow_provider_arroyo.arroyo.details import Page
 from airflow_provider_arroyo.arroyo.listing import iter_pipelines, newest_job, resolve_name
-from airflow_provider_arroyo.arroyo.models import Pipeline
+from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAmbiguousNameError, ArroyoNoSuchNameError
 from tests.arroyo_core.bench import BOUNDED, SPEC, Bench
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.arroyo.models import Udf
 from airflow_provider_arroyo.arroyo.spec import (
     PipelineSpec,
+    Udf,
     as_udfs,
     check_checkpoint_interval,
     check_object,

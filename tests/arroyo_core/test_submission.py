@@ -11,8 +11,7 @@ import pytest
 
 from airflow_provider_arroyo.arroyo.existing import How
 from airflow_provider_arroyo.arroyo.identity import MARK_VERSION, Mark, Owner
-from airflow_provider_arroyo.arroyo.models import Udf
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.arroyo.spec import PipelineSpec, Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoOwnershipError,
     ArroyoQueryError,

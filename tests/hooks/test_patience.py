@@ -12,10 +12,9 @@ import pytest
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.call import Call, Exchange
 from airflow_provider_arroyo.arroyo.client import ArroyoClient
-from airflow_provider_arroyo.arroyo.models import Udf
 from airflow_provider_arroyo.arroyo.retry import RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.arroyo.spec import PipelineSpec, Udf
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,

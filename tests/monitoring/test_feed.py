@@ -117,6 +117,32 @@ def test_each_is_told_its_own_job_only_and_only_when_it_changed() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize(
+    "env_vars",
+    [
+        {"run_id": "7"},
+        {"run_id": "7", "state": "Running"},
+        {"run_id": "7", "state": "Running", "id": "job_pl_8", "pipeline_id": "pl_8"},
+    ],
+)
+def test_environment_that_looks_like_a_job_does_not_hide_one(version: str, env_vars: dict[str, str]) -> None:
+    async def main() -> None:
+        server = FakeArroyo(version=version)
+        names = many(server, 20)
+        tasks = start(server, [a_wait(name) for name in names])
+        await asyncio.sleep(5)
+        server.set("pl_7", "Compiling", env_vars=env_vars)
+        await asyncio.sleep(5)
+        assert not any(task.done() for task in tasks)
+        server.set("pl_7", "Running", env_vars=env_vars)
+        await asyncio.sleep(1)
+        assert [task for task in tasks if task.done()] == [tasks[7]]
+        await cancel(tasks)
+
+    run(main())
+
+
 def test_who_joins_during_a_look_is_not_given_its_answer() -> None:
     async def main() -> None:
         server = FakeArroyo()

@@ -41,13 +41,20 @@ def test_reading_the_provider_info_imports_nothing_else() -> None:
     assert added == {PACKAGE, f"{PACKAGE}.get_provider_info"}
 
 
-def test_modules_of_tasks_bring_no_http_library() -> None:
-    modules = [f"{PACKAGE}.operators.pipelines", f"{PACKAGE}.sensors.pipelines"]
+def test_public_modules_bring_no_http_library_and_nothing_that_speaks_to_arroyo() -> None:
+    modules = [
+        f"{PACKAGE}.{one}"
+        for one in ("exceptions", "hooks.arroyo", "links", "operators.pipelines", "sensors.pipelines")
+    ]
+    modules.append(f"{PACKAGE}.triggers.pipelines")
     added = modules_added(
-        "from airflow.sdk import DAG, BaseSensorOperator", "\n".join(f"import {one}" for one in modules)
+        "from airflow.sdk import DAG, BaseSensorOperator\nfrom airflow.triggers.base import BaseTrigger",
+        "\n".join(f"import {one}" for one in modules),
     )
     assert added >= set(modules)
     assert not {name.split(".")[0] for name in added} & set(HTTP_LIBRARIES)
+    # They take longer than all the rest, and a DAG file needs none of them.
+    assert not added & {f"{PACKAGE}.arroyo.{one}" for one in ("api", "client", "details", "pipeline", "tls")}
 
 
 def requirements_without_airflow() -> set[str]:
