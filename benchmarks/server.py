@@ -39,6 +39,7 @@ class Script:
         self._state = dict.fromkeys(self.pipelines, "Running")
         self._marked = (0.0, 0.0, 0)
         self._ran: dict[str, float] = {}
+        self._held: set[str] = set()
         sandbox.engine.on_change.append(self._changed)
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +68,9 @@ class Script:
         name = job.pipeline.name
         if job.state == JobState.RUNNING:
             self._ran.setdefault(name, time.time())
-        elif job.state == JobState.SCHEDULING and name.startswith(LATE) and not job.held:
+        elif job.state == JobState.SCHEDULING and name.startswith(LATE) and name not in self._held:
+            # Once: it shows this state again when it is let go.
+            self._held.add(name)
             engine = self._sandbox.engine
             engine.hold(job, job.state)
             engine.later(random.uniform(*LATE_SECONDS), lambda: engine.let_go(job))
