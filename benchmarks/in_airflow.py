@@ -196,7 +196,7 @@ def submit_table() -> Table:
     for kind, some in late.items():
         table.add(
             kind.replace("_", " "),
-            "1 s" if SUBMITS[kind][0] == "soon" else "6 s",
+            "half a second" if SUBMITS[kind][0] == "soon" else "6 s",
             str(len(some)),
             f"{statistics.median(some):.2f}",
             f"{max(some):.2f}",

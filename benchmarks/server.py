@@ -67,7 +67,8 @@ class Script:
     def _changed(self, job: Job, before: str) -> None:
         name = job.pipeline.name
         if job.state == JobState.RUNNING:
-            self._ran.setdefault(name, time.time())
+            # Not the time now: the sandbox makes its moves when it is next asked, dated to when they were due.
+            self._ran.setdefault(name, self._sandbox.engine.now / 1e6)
         elif job.state == JobState.SCHEDULING and name.startswith(LATE) and name not in self._held:
             # Once: it shows this state again when it is let go.
             self._held.add(name)
