@@ -1,4 +1,4 @@
-"""What Arroyo's API speaks of, for servers 0.15 and 0.16 alike.
+"""Jobs and their states as Arroyo's API tells of them, for servers 0.15 and 0.16 alike.
 
 Every model is frozen and made by ``from_api`` from the JSON of an answer. Unknown fields are ignored,
 fields that only one version sends are optional. Times are microseconds since the epoch, as on the wire.

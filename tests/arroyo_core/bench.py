@@ -18,32 +18,13 @@ from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 from airflow_provider_arroyo.arroyo.submission import OnExisting, Submission, Submitted
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.support import ENDLESS, Lines
 
 T = TypeVar("T")
 
-ENDLESS = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
-
-BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '100', message_count = '20'")
 
 OWNER = Owner(dag_id="orders", task_id="submit", run_id="scheduled__2026-11-25T00:00:00+00:00")
 SPEC = PipelineSpec(name="orders per minute", query=ENDLESS)
-
-
-class Lines(logging.Handler):
-    """Keeps what was logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelname, record.getMessage()))
-
-    def text(self, level: str | None = None) -> str:
-        return "\n".join(text for name, text in self.lines if level in (None, name))
 
 
 class Bench:

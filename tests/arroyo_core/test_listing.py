@@ -16,7 +16,8 @@ from airflow_provider_arroyo.arroyo.details import Page
 from airflow_provider_arroyo.arroyo.listing import iter_pipelines, newest_job, resolve_name
 from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAmbiguousNameError, ArroyoNoSuchNameError
-from tests.arroyo_core.bench import BOUNDED, SPEC, Bench
+from tests.arroyo_core.bench import SPEC, Bench
+from tests.support import BOUNDED
 
 T = TypeVar("T")
 

@@ -17,7 +17,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoQueryError,
     ArroyoUnsupportedError,
 )
-from tests.arroyo_core.bench import BOUNDED, ENDLESS, OWNER, SPEC, Bench
+from tests.arroyo_core.bench import OWNER, SPEC, Bench
+from tests.support import BOUNDED, ENDLESS
 
 
 def test_first_try_makes_it_and_says_whose_it_is(both: Bench) -> None:

@@ -12,7 +12,8 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.existing import How
 from airflow_provider_arroyo.arroyo.models import JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError, ArroyoOwnershipError
-from tests.arroyo_core.bench import BOUNDED, OWNER, SPEC, Bench, bench
+from tests.arroyo_core.bench import OWNER, SPEC, Bench, bench
+from tests.support import BOUNDED
 
 T = TypeVar("T")
 

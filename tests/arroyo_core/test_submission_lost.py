@@ -15,7 +15,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoOwnershipError,
 )
-from tests.arroyo_core.bench import ENDLESS, OWNER, SPEC, Bench
+from tests.arroyo_core.bench import OWNER, SPEC, Bench
+from tests.support import ENDLESS
 
 T = TypeVar("T")
 PIPELINE_ID = OWNER.pipeline_id(OWNER.submit_key(SPEC.fingerprint))

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.operators.pipelines import (
     ArroyoSubmitPipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.tasks.conftest import BOUNDED, ENDLESS
+from tests.support import BOUNDED, ENDLESS
 from tests.tasks.harness import FakeTaskInstance
 
 from .figures import Figures

@@ -20,7 +20,7 @@ from airflow_provider_arroyo.monitoring.verdict import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.tasks.conftest import ENDLESS
+from tests.support import ENDLESS
 from tests.tasks.harness import DEFERRED, SYNC, FakeTaskInstance, run_task
 
 from .mortals import Killed, clients, mortal

@@ -28,11 +28,7 @@ from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.arroyo.server import Server, reply
 from tests.hooks.conftest import Connect
-
-ENDLESS = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
+from tests.support import ENDLESS
 
 
 @pytest.fixture(params=["0.15", "0.16"])

@@ -27,6 +27,7 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.hooks.clock import SteadyClock
 from airflow_provider_arroyo.hooks.patience import PatientClient
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.support import Lines
 
 T = TypeVar("T")
 
@@ -56,15 +57,6 @@ class Clock(SteadyClock):
         assert seconds >= 0
         self.slept.append(seconds)
         self.now += seconds
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelname, record.getMessage()))
 
 
 class Scripted:

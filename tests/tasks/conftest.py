@@ -13,13 +13,7 @@ from airflow_provider_arroyo.arroyo.retry import RetryPolicy
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-
-ENDLESS = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
-
-BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '100', message_count = '20'")
+from tests.support import ENDLESS
 
 BROKEN = """\
 CREATE TABLE input (n BIGINT) WITH

@@ -18,8 +18,8 @@ from airflow_provider_arroyo.operators.pipelines import (
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
+from tests.support import ENDLESS
 
-from .conftest import ENDLESS
 from .harness import DEFERRED, SYNC, context, fire, run_task
 
 SUBMIT: dict[str, Any] = {"name": "orders", "query": ENDLESS}

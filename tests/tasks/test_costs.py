@@ -21,8 +21,9 @@ from airflow_provider_arroyo.operators.pipelines import (
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
+from tests.support import ENDLESS
 
-from .conftest import ENDLESS, Arrange
+from .conftest import Arrange
 from .harness import FakeTaskInstance, context, fire
 
 

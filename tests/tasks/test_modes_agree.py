@@ -17,8 +17,9 @@ from airflow_provider_arroyo.operators.pipelines import (
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
+from tests.support import BOUNDED, ENDLESS
 
-from .conftest import BOUNDED, BROKEN, ENDLESS, Arrange
+from .conftest import BROKEN, Arrange
 from .harness import DEFERRED, DEFERRED_LATE, RESCHEDULE, SYNC, Ended, FakeTaskInstance, run_task
 
 OPERATOR_MODES = (SYNC, DEFERRED, DEFERRED_LATE)

@@ -31,8 +31,9 @@ from airflow_provider_arroyo.operators.pipelines import (
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
+from tests.support import ENDLESS
 
-from .conftest import BROKEN, ENDLESS, Arrange
+from .conftest import BROKEN, Arrange
 from .harness import DEFERRED, SYNC, FakeTaskInstance, fire, run_task
 
 MODES = (SYNC, DEFERRED)

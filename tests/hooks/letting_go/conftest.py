@@ -1,37 +1,40 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.hooks.letting_go.support import Bench, Lines
+from tests.hooks.letting_go.support import Bench
+
+MakeBench = Callable[[str], Bench]
 
 
 @pytest.fixture
-def sandbox() -> Iterator[ArroyoSandbox]:
-    with ArroyoSandbox(clock=ManualClock(), seed=3) as made:
-        yield made
+def make_bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeBench]:
+    """Make the bench for a mode, "worker" or "triggerer"."""
+    with ArroyoSandbox(clock=ManualClock(), seed=3) as sandbox:
+        made: list[Bench] = []
+
+        def make(mode: str) -> Bench:
+            made.append(Bench(sandbox, mode, monkeypatch))
+            return made[-1]
+
+        yield make
+        for bench in made:
+            bench.client.close()
 
 
 @pytest.fixture(params=["worker", "triggerer"])
-def bench(
-    request: pytest.FixtureRequest, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
-    made = Bench(sandbox, request.param, Lines(), monkeypatch)
-    yield made
-    made.client.close()
+def bench(request: pytest.FixtureRequest, make_bench: MakeBench) -> Bench:
+    return make_bench(request.param)
 
 
 @pytest.fixture
-def worker(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    made = Bench(sandbox, "worker", Lines(), monkeypatch)
-    yield made
-    made.client.close()
+def worker(make_bench: MakeBench) -> Bench:
+    return make_bench("worker")
 
 
 @pytest.fixture
-def triggerer(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    made = Bench(sandbox, "triggerer", Lines(), monkeypatch)
-    yield made
-    made.client.close()
+def triggerer(make_bench: MakeBench) -> Bench:
+    return make_bench("triggerer")

@@ -27,11 +27,7 @@ from airflow_provider_arroyo.hooks.letting_go import (
 )
 from airflow_provider_arroyo.monitoring.watched import Watched
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-
-ENDLESS = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
+from tests.support import ENDLESS, Lines
 
 ENDED = ["failed", "success", "skipped", "upstream_failed", "removed"]
 NOT_ENDED = [
@@ -49,19 +45,6 @@ NOT_ENDED = [
 
 class DeadlockImminentError(BaseException):
     """As Airflow's own: it is no Exception."""
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelname, record.getMessage()))
-
-    def only(self) -> tuple[str, str]:
-        (line,) = self.lines
-        return line
 
 
 @dataclass
@@ -118,14 +101,12 @@ class TaskInstance:
 class Bench:
     """A pipeline that runs, a task that watched it, and both ways to let it go."""
 
-    def __init__(
-        self, sandbox: ArroyoSandbox, mode: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def __init__(self, sandbox: ArroyoSandbox, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sandbox = sandbox
         self.mode = mode
-        self.lines = lines
+        self.lines = Lines()
         self._log = logging.Logger("tests.letting_go")
-        self._log.addHandler(lines)
+        self._log.addHandler(self.lines)
         self._monkeypatch = monkeypatch
         self.settings = ClientSettings(base_url=sandbox.url)
         self.client = ArroyoClient(self.settings)

@@ -1,0 +1,32 @@
+"""What several suites use: SQL that Arroyo takes, and a handler that keeps what was logged."""
+
+from __future__ import annotations
+
+import logging
+
+ENDLESS = """\
+CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM impulse;"""
+
+BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '100', message_count = '20'")
+
+
+class Lines(logging.Handler):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelname, record.getMessage()))
+
+    def only(self) -> tuple[str, str]:
+        """Return the level and the text of the one line that there is."""
+        (line,) = self.lines
+        return line
+
+    def text(self, level: str | None = None) -> str:
+        """Return the lines of a level, or all of them, as one text."""
+        return "\n".join(text for name, text in self.lines if level in (None, name))
