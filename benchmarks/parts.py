@@ -13,6 +13,8 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.sandbox.populate import QUERY
 from benchmarks.designs import ask_until
 
 ALARMS = 40
@@ -22,10 +24,17 @@ SUBMITS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "before_defer_after": ("soon", {"deferrable": True}),
     "always_defers": ("soon", None),
     "worker_waits_long": ("late", {"deferrable": False}),
-    "after_defer_after": ("late", {"deferrable": True, "defer_after": 1}),
-    "always_defers_and_waits_long": ("late", None),
 }
 """How soon the pipeline runs, and how it is submitted: our operator's arguments; None: another operator."""
+
+WAVES = 10
+WAVE = 3
+"""Submits of each kind, and alarms, that wait side by side."""
+DEFERRED: dict[str, dict[str, Any] | None] = {
+    "after_defer_after": {"deferrable": True, "defer_after": 1},
+    "always_defers_and_waits_long": None,
+}
+"""How those are submitted that a triggerer waits for, as in ``SUBMITS``."""
 
 FOLDER = "ARROYO_BENCH_FOLDER"
 """Names the environment variable with the folder of ``server.json`` and ``alarms.json``."""
@@ -36,8 +45,19 @@ def told(name: str) -> Any:
     return json.loads((Path(os.environ[FOLDER]) / f"{name}.json").read_text())
 
 
+def submit(task_id: str, name: str, arguments: dict[str, Any] | None) -> BaseOperator:
+    """Return a task that submits a pipeline and is done when it runs.
+
+    :param name: the pipeline's.
+    :param arguments: our operator's; None: :class:`DeferringSubmit`.
+    """
+    if arguments is None:
+        return DeferringSubmit(task_id=task_id, name=name, query=QUERY)
+    return ArroyoSubmitPipelineOperator(task_id=task_id, name=name, query=QUERY, stable_for=0, **arguments)
+
+
 class Alarm(BaseTrigger):
-    """Fires at a moment that ``alarms.json`` names: an event of which is known when it happened.
+    """Fires at a moment that ``alarms.json`` names once it is there: it is known when its event happened.
 
     :param number: which of the moments.
     :param ends_task: whether the task ends with the event, without a worker.
@@ -52,7 +72,9 @@ class Alarm(BaseTrigger):
         return f"{__name__}.Alarm", {"number": self.number, "ends_task": self.ends_task}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        await asyncio.sleep(told("alarms")[self.number] - time.time())
+        while (moments := told("alarms")) is None:  # noqa: ASYNC110 - another process writes them
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(moments[self.number] - time.time())
         yield TaskSuccessEvent() if self.ends_task else TriggerEvent("now")
 
 
@@ -119,6 +141,8 @@ class DeferringSubmit(BaseOperator):
     :param name: the pipeline's.
     :param query: its SQL.
     """
+
+    template_fields = ("name",)
 
     def __init__(self, *, name: str, query: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

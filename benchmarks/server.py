@@ -26,6 +26,9 @@ LATE = "late_"
 LATE_SECONDS = (5.0, 6.0)
 """… this long: more than a deferral takes."""
 
+HELD = "held_"
+"""How the names of pipelines begin that start when they are let."""
+
 
 class Script:
     """Lets things happen in a sandbox.
@@ -49,6 +52,9 @@ class Script:
                 return {"changes": self._change(names, count, seconds, random.Random(seed))}
             case {"do": "create", "pipelines": list(names), "seconds": seconds, "seed": seed}:
                 return {"changes": self._create(names, seconds, random.Random(seed))}
+            case {"do": "let run", "pipeline": str(name)}:
+                self._sandbox.faults.let_go(name)
+                return {}
             case {"do": "when did they run"}:
                 return {"ran": self._ran}
             case {"do": "mark"}:
@@ -69,12 +75,13 @@ class Script:
         if job.state == JobState.RUNNING:
             # Not the time now: the sandbox makes its moves when it is next asked, dated to when they were due.
             self._ran.setdefault(name, self._sandbox.engine.now / 1e6)
-        elif job.state == JobState.SCHEDULING and name.startswith(LATE) and name not in self._held:
+        elif job.state == JobState.SCHEDULING and name.startswith((LATE, HELD)) and name not in self._held:
             # Once: it shows this state again when it is let go.
             self._held.add(name)
             engine = self._sandbox.engine
             engine.hold(job, job.state)
-            engine.later(random.uniform(*LATE_SECONDS), lambda: engine.let_go(job))
+            if name.startswith(LATE):
+                engine.later(random.uniform(*LATE_SECONDS), lambda: engine.let_go(job))
 
     def _change(
         self, names: list[str], count: int, seconds: float, rng: random.Random

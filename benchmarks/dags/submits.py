@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
-from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.sandbox.populate import QUERY
-from benchmarks.parts import ROUNDS, SUBMITS, DeferringSubmit
+from benchmarks.parts import ROUNDS, SUBMITS, submit
 
 with DAG("submits", schedule=None):
     before = None
     for turn in range(ROUNDS):
         for kind, (start, arguments) in SUBMITS.items():
-            about = {"task_id": f"{kind}_{turn}", "name": f"{start}_{kind}_{turn}", "query": QUERY}
-            if arguments is None:
-                task = DeferringSubmit(**about)
-            else:
-                task = ArroyoSubmitPipelineOperator(**about, stable_for=0, **arguments)
+            task = submit(f"{kind}_{turn}", f"{start}_{kind}_{turn}", arguments)
             if before is not None:
                 before >> task
             before = task
