@@ -32,14 +32,17 @@ LEAST_SECONDS = 0.0001
 """No look costs less; keeps errors of measurement from making one free."""
 
 GUESSED_SINGLE_SECONDS = 0.0008
-GUESSED_LIST_SECONDS = 0.010
-"""Before anything was measured: as seen on a real server with 500 jobs."""
+GUESSED_LIST = 12.0
+"""What a list costs, in single looks, before one was measured: as seen on a real server with 500 jobs."""
 
 HYSTERESIS = 0.9
 """The other kind must be cheaper by this factor before a feed changes over."""
 
 EXPLORING_SHARE = 0.05
-"""Which share of what lists could have saved at the very most may go into finding out what they cost."""
+"""Which share of what lists could have saved at the very most may go into finding out what they cost.
+
+For the first list it is that for each pipeline, since the more there are, the less one list can make it worse.
+"""
 
 UNSURE_EXPLORING_SHARE = 0.25
 """The same, after the first list until lists were measured often enough to tell their cost from a hiccup."""
@@ -160,7 +163,7 @@ class LookCosts:
     @property
     def list_seconds(self) -> float:
         """What one list costs the server."""
-        return self._server_seconds(self._list, GUESSED_LIST_SECONDS)
+        return self._server_seconds(self._list, GUESSED_LIST * self.single_seconds)
 
     def choose(self, pipelines: int, now: float, *, is_regular: bool, may_explore: bool) -> Look:
         """Return the kind of look for this round.
@@ -193,8 +196,11 @@ class LookCosts:
         self._in_use = chosen
         if chosen is Look.SINGLE:
             self._missed += (pipelines - CHEAPEST_LIST) * self.single_seconds
-            is_unsure = 0 < self._lists_seen < ENOUGH_SAMPLES and listed < UNSURE_FACTOR * singles
-            share = UNSURE_EXPLORING_SHARE if is_unsure else EXPLORING_SHARE
+            share = EXPLORING_SHARE
+            if not self._lists_seen:
+                share = min(1.0, EXPLORING_SHARE * pipelines)
+            elif self._lists_seen < ENOUGH_SAMPLES and listed < UNSURE_FACTOR * singles:
+                share = UNSURE_EXPLORING_SHARE
             if may_explore and self._missed * share >= self.list_seconds:
                 return Look.LIST
         return chosen
@@ -208,9 +214,9 @@ class LookCosts:
         return self._doubts_single or has_begun or age >= REFRESH_SECONDS
 
     def wants_ping(self, now: float) -> bool:
-        """Whether the way there and back should be measured: only where both kinds are known it matters."""
+        """Whether the way there and back should be measured, without which a look seems as dear as it is far."""
         return (
-            bool(self._list and self._single)
+            bool(self._list or self._single)
             and self._ping.age(now) >= REFRESH_SECONDS
             and now >= self._ping_rests_until
         )

@@ -85,17 +85,33 @@ def test_the_cheaper_kind_of_look_is_found(waits: int, jobs: int, way: float) ->
     assert run(main()) <= ALLOWED
 
 
+@pytest.mark.parametrize("way", [0.0, 0.02], ids=["next door", "20 ms away"])
 @pytest.mark.parametrize("jobs", [10, 500, 10_000])
-def test_one_wait_alone_is_looked_at_singly_and_seldom_asks_for_more(jobs: int) -> None:
+def test_one_wait_alone_is_looked_at_singly_and_seldom_asks_for_more(jobs: int, way: float) -> None:
     async def main() -> None:
-        async with waiting(waits=1, jobs=jobs) as it:
+        async with waiting(waits=1, jobs=jobs, way=way) as it:
             await asyncio.sleep(60)
-            assert it.server.count(SINGLE) == it.server.count()
+            assert it.server.count(LIST) == 0
+            assert it.server.count(PING) == 1
+            assert it.server.count(SINGLE) > 590
             # A list of a handful of jobs is a little cheaper even than one single look.
             await asyncio.sleep(600)
             assert await it.ratio(600) <= ALLOWED
 
     run(main())
+
+
+@pytest.mark.parametrize("way", [0.0, 0.02], ids=["next door", "20 ms away"])
+@pytest.mark.parametrize("waits", [5, 10, 12])
+def test_the_more_wait_the_sooner_a_list_is_tried(waits: int, way: float) -> None:
+    async def main() -> tuple[int, int]:
+        async with waiting(waits=waits, jobs=20, way=way) as it:
+            await asyncio.sleep(3)
+            return it.server.count(SINGLE), it.server.count(LIST)
+
+    singles, lists = run(main())
+    assert singles <= {5: 65, 10: 35, 12: 29}[waits]
+    assert lists >= 17
 
 
 def test_the_choice_follows_the_number_of_jobs() -> None:
