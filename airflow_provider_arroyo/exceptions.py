@@ -63,15 +63,23 @@ class ArroyoSettingsError(ArroyoError, ValueError):
     is_permanent = True
 
 
+class ArroyoNoConnectionError(ArroyoSettingsError):
+    """Airflow has no connection of that name, or could not look it up just now: it does not tell which."""
+
+    is_permanent = False
+
+
 class ArroyoUnreachableError(ArroyoError):
     """No call succeeded for longer than is tolerated. Says nothing about any pipeline.
 
     :param since: when the first of the failed calls began, seconds since the epoch.
+    :param is_out_of_time: whether it was not that, but the time of the whole task that ended it.
     """
 
-    def __init__(self, message: str, *, since: float = 0.0) -> None:
+    def __init__(self, message: str, *, since: float = 0.0, is_out_of_time: bool = False) -> None:
         super().__init__(message)
         self.since = since
+        self.is_out_of_time = is_out_of_time
 
 
 class ArroyoConnectionError(ArroyoError):
@@ -324,6 +332,7 @@ _BY_NAME: dict[str, type[ArroyoError]] = {
     for cls in (
         ArroyoError,
         ArroyoSettingsError,
+        ArroyoNoConnectionError,
         ArroyoConnectionError,
         ArroyoTlsError,
         ArroyoApiError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
@@ -34,8 +35,10 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 _NO_JOBS = ("There are no jobs for the pipeline", "No jobs for pipeline")
 """What a PATCH (0.15) and a restart say, with 400, where there is no such pipeline."""
 
+_FIELD_MISSING = re.compile(r"field \w+ must be set")
+"""Of the call, not of the SQL: there it is "'format' must be set for Kafka connection" and its like."""
+
 _NOT_ABOUT_SQL = (
-    "must be set",
     "checkpoint_interval_micros must be between",
     "already exists",
     "failed to parse the request body",
@@ -101,9 +104,13 @@ class _Judge:
         return _error_text(self._answer)
 
     @cached_property
+    def _said_words(self) -> str:
+        """The server's words as they came: what they mean is judged by these, and shown are the others."""
+        return (self._answer.text if self._own_words is None else self._own_words).strip()
+
+    @cached_property
     def _words(self) -> str:
-        own = self._own_words
-        return self._settings.redact(self._answer.text if own is None else own).strip()
+        return self._settings.redact(self._said_words)
 
     def exchange(self) -> Exchange[Any]:
         status = self._answer.status
@@ -172,9 +179,9 @@ class _Judge:
             return self._server_error()
         if self._own_words is None and (self._is_html() or self._looks_like_json()):
             return self._foreign("HTML" if self._is_html() else "JSON that is not Arroyo's")
-        if status == 400 and self._words in _NO_JOBS:
+        if status == 400 and self._said_words in _NO_JOBS:
             return self._no_such_thing()
-        if status == 409 or (status == 400 and "already exists" in self._words):
+        if status == 409 or (status == 400 and "already exists" in self._said_words):
             return self._api_error(ArroyoConflictError, "refuses because of what is there already.")
         if status == 400 and self._call.carries_sql and self._is_about_sql():
             return ArroyoQueryError(
@@ -185,11 +192,13 @@ class _Judge:
         return self._api_error(ArroyoApiError, "refuses the call. Mend what it names.")
 
     def _is_about_sql(self) -> bool:
-        words = self._words.lower()
-        return bool(words) and not any(sign in words for sign in _NOT_ABOUT_SQL)
+        words = self._said_words.lower()
+        if not words or _FIELD_MISSING.fullmatch(words):
+            return False
+        return not any(sign in words for sign in _NOT_ABOUT_SQL)
 
     def _tls_refusal(self) -> ArroyoTlsError | None:
-        words = " ".join(self._words.lower().split())
+        words = " ".join(self._said_words.lower().split())
         if any(sign in words for sign in _WANTS_TLS):
             what = "The port wants TLS, and plain HTTP was sent. Set the scheme to https"
         elif any(sign in words for sign in _WANTS_CERTIFICATE):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange, Repeat
 from airflow_provider_arroyo.arroyo.call_parts import (
@@ -55,7 +54,6 @@ __all__ = [
     "Answer",
     "Call",
     "Exchange",
-    "HasId",
     "Repeat",
     "checkpoints",
     "create_connection_profile",
@@ -75,7 +73,6 @@ __all__ = [
     "list_pipelines",
     "list_udfs",
     "metrics",
-    "next_page",
     "operator_checkpoints",
     "output",
     "patch_pipeline",
@@ -89,16 +86,7 @@ __all__ = [
 ]
 
 
-class HasId(Protocol):
-    """What can stand in a list that comes in pages."""
-
-    @property
-    def id(self) -> str:
-        """What the next page is asked for with."""
-
-
 T = TypeVar("T")
-Item = TypeVar("Item", bound=HasId)
 
 
 # -- the server ----------------------------------------------------------------------------------------------------
@@ -315,21 +303,6 @@ def output(pipeline_id: str, job_id: str) -> Call[tuple[OutputBatch, ...]]:
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------
-
-
-def next_page(call: Call[Page[Item]], page: Page[Item]) -> Call[Page[Item]] | None:
-    """Return the call for the page after one; None after the last.
-
-    :param call: what was asked.
-    :param page: what it answered.
-    """
-    if not page.has_more or not page.data:
-        return None
-    last = page.data[-1].id
-    if call.params.get("starting_after") == last:
-        # A server that does not move on would be asked for ever.
-        return None
-    return replace(call, params={**call.params, "starting_after": last})
 
 
 # -- parts of calls ------------------------------------------------------------------------------------------------

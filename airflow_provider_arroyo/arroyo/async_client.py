@@ -20,7 +20,7 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.answers import interpret, interpret_event
 from airflow_provider_arroyo.arroyo.call import Answer, Call, Exchange
 from airflow_provider_arroyo.arroyo.details import ConnectionTable, JobError, OutputBatch, Page
-from airflow_provider_arroyo.arroyo.listing import PipelineWalk
+from airflow_provider_arroyo.arroyo.listing import Item, PageWalk
 from airflow_provider_arroyo.arroyo.output import STREAM_IDLE_SECONDS, OutputParser
 from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.arroyo.probe import LOOK_SECONDS, find_tls_trouble
@@ -33,14 +33,12 @@ from airflow_provider_arroyo.arroyo.transport import (
     explain,
     proxy_for,
     request_headers,
-    tls_error,
     without_login,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Item = TypeVar("Item", bound=api.HasId)
 
 
 def _bind(
@@ -143,22 +141,17 @@ class ArroyoAsyncClient:
         :param call: the first page.
         :param deadline: as for :meth:`call`.
         """
-        following: Call[Page[Item]] | None = call
-        while following is not None:
-            page = await self.call(following, deadline=deadline)
-            for item in page.data:
+        walk = PageWalk(call)
+        while (following := walk.call) is not None:
+            for item in walk.take(await self.call(following, deadline=deadline)):
                 yield item
-            following = api.next_page(following, page)
 
-    async def iter_pipelines(self, *, page_size: int = 100) -> AsyncIterator[Pipeline]:
+    def iter_pipelines(self, *, page_size: int = 100) -> AsyncIterator[Pipeline]:
         """Yield the server's pipelines, newest first, previews left out.
 
         :param page_size: pipelines in one answer, default 100.
         """
-        walk = PipelineWalk(page_size)
-        while (call := walk.call) is not None:
-            for pipeline in walk.take(await self.call(call)):
-                yield pipeline
+        return self.pages(api.list_pipelines(limit=page_size))
 
     def iter_job_errors(
         self, pipeline_id: str, job_id: str, *, page_size: int = 100
@@ -303,11 +296,11 @@ class ArroyoAsyncClient:
             trouble = _trouble(err)
             error = explain(err, trouble, call, self.settings)
             if self._looks.is_worth_it(error, trouble):
-                found = await asyncio.to_thread(
-                    find_tls_trouble, self.settings, self._ssl_context, attempts.rest(LOOK_SECONDS)
+                rest = attempts.rest(LOOK_SECONDS)
+                self._looks.saw(
+                    await asyncio.to_thread(find_tls_trouble, self.settings, self._ssl_context, rest)
                 )
-                error = tls_error(found, call) if found else error
-            raise error from err
+            raise self._looks.explain(error, trouble, call) from err
         self._looks.answered()
 
 

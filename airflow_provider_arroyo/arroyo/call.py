@@ -104,7 +104,7 @@ class Call(Generic[T_co]):
     path: str
     read: Callable[[Answer], T_co]
     params: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     repeat: Repeat = Repeat.ALWAYS
     changes: bool = True
     subject: str = ""

@@ -36,13 +36,11 @@ from airflow_provider_arroyo.arroyo.transport import (
     explain,
     proxy_for,
     request_headers,
-    tls_error,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Item = TypeVar("Item", bound=api.HasId)
 
 
 def _bind(make: Callable[P, Call[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
@@ -136,17 +134,17 @@ class ArroyoClient:
                 raise
             return Exchange(call.read(Answer(200, {}, b"", "")))
 
-    def pages(self, call: Call[Page[Item]], *, deadline: float | None = None) -> Iterator[Item]:
+    def pages(
+        self, call: Call[Page[listing.Item]], *, deadline: float | None = None
+    ) -> Iterator[listing.Item]:
         """Yield the items of a list, asking for the next page only when it is needed.
 
         :param call: the first page.
         :param deadline: as for :meth:`call`.
         """
-        following: Call[Page[Item]] | None = call
-        while following is not None:
-            page = self.call(following, deadline=deadline)
-            yield from page.data
-            following = api.next_page(following, page)
+        walk = listing.PageWalk(call)
+        while (following := walk.call) is not None:
+            yield from walk.take(self.call(following, deadline=deadline))
 
     def iter_pipelines(self, *, page_size: int = 100) -> Iterator[Pipeline]:
         """Yield the server's pipelines, newest first, previews left out.
@@ -274,7 +272,7 @@ class ArroyoClient:
             trouble = trouble_of(err)
             error = explain(err, trouble, call, self.settings)
             if self._looks.is_worth_it(error, trouble):
-                found = find_tls_trouble(self.settings, self._ssl_context, attempts.rest(LOOK_SECONDS))
-                error = tls_error(found, call) if found else error
-            raise error from err
+                rest = attempts.rest(LOOK_SECONDS)
+                self._looks.saw(find_tls_trouble(self.settings, self._ssl_context, rest))
+            raise self._looks.explain(error, trouble, call) from err
         self._looks.answered()

@@ -329,7 +329,7 @@ class ConnectionProfile:
     id: str
     name: str
     connector: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     description: str = ""
 
     @classmethod
@@ -357,7 +357,7 @@ class ConnectionTable:
     name: str
     connector: str
     table_type: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     schema: Mapping[str, Any] = field(default_factory=dict)
     consumers: int = 0
     created_at_micros: int = 0

@@ -1,10 +1,11 @@
-"""Finding pipelines: page by page, and by name."""
+"""Lists page by page, and finding pipelines by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.call import Call
@@ -20,6 +21,8 @@ from airflow_provider_arroyo.exceptions import (
 T = TypeVar("T")
 
 PAGE_SIZE = 100
+SERVERS_PAGE_SIZE = 10
+"""How many come on a page where the call names no limit."""
 _MAX_RESTARTS = 5
 
 
@@ -35,47 +38,69 @@ def newest_job(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if jobs else None
 
 
-class PipelineWalk:
-    """Says which page of the list of pipelines to ask for next, and leaves out what came before.
+class Dated(Protocol):
+    """What Arroyo lists by date, newest first."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def created_at_micros(self) -> int:
+        """When it was made, microseconds since the epoch."""
+
+
+Item = TypeVar("Item", bound=Dated)
+
+
+class PageWalk(Generic[Item]):
+    """Says which page of a list to ask for next, and leaves out what came before.
 
     Those of one second come oldest first from a server on SQLite, which dates them to the second.
 
-    :param page_size: pipelines in one answer, default 100.
+    :param first: asks for the first page.
     """
 
-    def __init__(self, page_size: int = PAGE_SIZE) -> None:
-        self._page_size = page_size
+    def __init__(self, first: Call[Page[Item]]) -> None:
+        self._first = first
+        self._begin: str | None = first.params.get("starting_after")
+        self._after = self._begin
+        self._page_size = int(first.params.get("limit", SERVERS_PAGE_SIZE))
+        self._limit = self._page_size
         self._seen: set[str] = set()
-        self._after: str | None = None
-        self._limit = page_size
         self._restarts = 0
         self._is_over = False
 
     @property
-    def call(self) -> Call[Page[Pipeline]] | None:
+    def call(self) -> Call[Page[Item]] | None:
         """The call for the next page; None when there is no more."""
         if self._is_over:
             return None
-        return api.list_pipelines(limit=self._limit, starting_after=self._after)
+        params = {**self._first.params, "limit": str(self._limit)}
+        if self._after is not None:
+            params["starting_after"] = self._after
+        elif "starting_after" in params:
+            del params["starting_after"]
+        return replace(self._first, params=params)
 
-    def take(self, page: Page[Pipeline]) -> list[Pipeline]:
+    def take(self, page: Page[Item]) -> list[Item]:
         """Return what is new on a page."""
         new = []
-        for pipeline in page.data:
-            if pipeline.id not in self._seen:
-                self._seen.add(pipeline.id)
-                new.append(pipeline)
+        for item in page.data:
+            if item.id not in self._seen:
+                self._seen.add(item.id)
+                new.append(item)
         if page.data and page.has_more:
             self._go_on(page)
-        elif not page.data and self._after is not None and self._restarts < _MAX_RESTARTS:
+        elif not page.data and self._after != self._begin and self._restarts < _MAX_RESTARTS:
             # More was promised: the one named was deleted meanwhile, and nothing comes after what is not there.
-            self._after, self._limit = None, len(self._seen) + self._page_size
+            self._after, self._limit = self._begin, len(self._seen) + self._page_size
             self._restarts += 1
         else:
             self._is_over = True
         return new
 
-    def _go_on(self, page: Page[Pipeline]) -> None:
+    def _go_on(self, page: Page[Item]) -> None:
         # The server's next page begins with the first that is dated before the one named, so it is asked
         # to begin anew with the last date of this page: else the others of that date were left out.
         last = page.data[-1]
@@ -91,15 +116,24 @@ class PipelineWalk:
             self._is_over = True
 
 
+def iter_pages(caller: Caller, call: Call[Page[Item]]) -> Iterator[Item]:
+    """Yield the items of a list, each once, asking for a page when it is needed.
+
+    :param caller: asks for the pages.
+    :param call: asks for the first page.
+    """
+    walk = PageWalk(call)
+    while (following := walk.call) is not None:
+        yield from walk.take(caller.call(following))
+
+
 def iter_pipelines(caller: Caller, *, page_size: int = PAGE_SIZE) -> Iterator[Pipeline]:
     """Yield all pipelines, newest first, asking for a page when it is needed.
 
     :param caller: asks for the pages.
     :param page_size: pipelines in one answer, default 100.
     """
-    walk = PipelineWalk(page_size)
-    while (call := walk.call) is not None:
-        yield from walk.take(caller.call(call))
+    return iter_pages(caller, api.list_pipelines(limit=page_size))
 
 
 def resolve_name(caller: Caller, name: str) -> Pipeline:

@@ -6,8 +6,10 @@ the operating system then drops the reason. Without a request in flight, the rea
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
@@ -27,9 +29,20 @@ _WAITS = 4
 _QUESTION = b"GET /api/v1/ping HTTP/1.0\r\n\r\n"
 
 
+class Finding(NamedTuple):
+    """What is wrong about TLS at an address.
+
+    :param message: what, and what to do about it.
+    :param is_certain: False where it may also be a server behind that is away for a while.
+    """
+
+    message: str
+    is_certain: bool = True
+
+
 def find_tls_trouble(
     settings: ClientSettings, context: ssl.SSLContext | None, timeout_seconds: float
-) -> str | None:
+) -> Finding | None:
     """Return what is wrong about TLS at the settings' address; None where nothing is found. Blocks.
 
     :param settings: where to look. No credentials are sent, but for the client certificate.
@@ -40,19 +53,20 @@ def find_tls_trouble(
         return None
     timeout = timeout_seconds / _WAITS
     if context is None:
-        return plain_to_tls(settings.base_url) if _speaks_tls(settings, timeout) else None
+        return Finding(plain_to_tls(settings.base_url)) if _speaks_tls(settings, timeout) else None
     try:
-        # Once may be a server that is just going down. One that is does not shake hands again.
+        # Once may be a server that is just going down. One that is does not shake hands again; but what only
+        # passes on, and finds nobody there to pass it on to, does.
         if _hangs_up(settings, context, timeout) and _hangs_up(settings, context, timeout):
-            return hangs_up_after_handshake(settings)
+            return Finding(hangs_up_after_handshake(settings), is_certain=False)
     except ssl.SSLError as err:
         if message := explain_tls(err, settings):
-            return message
+            return Finding(message)
     except OSError:
         pass
     else:
         return None
-    return plain_port(settings.base_url) if _speaks_plain_http(settings, timeout) else None
+    return Finding(plain_port(settings.base_url)) if _speaks_plain_http(settings, timeout) else None
 
 
 def _hangs_up(settings: ClientSettings, context: ssl.SSLContext, timeout: float) -> bool:
@@ -94,9 +108,17 @@ def _speaks_plain_http(settings: ClientSettings, timeout: float) -> bool:
     try:
         with _connect(settings, timeout) as plain:
             plain.sendall(_QUESTION)
-            return plain.recv(5) == b"HTTP/"
+            # Ports with TLS often answer 400 in plain text to whoever does not speak it.
+            return re.match(rb"HTTP/\d\.\d (?!400)\d", _begin_of_answer(plain)) is not None
     except OSError:
         return False
+
+
+def _begin_of_answer(plain: socket.socket) -> bytes:
+    begin = b""
+    while len(begin) < len(b"HTTP/1.1 400") and (more := plain.recv(64)):
+        begin += more
+    return begin
 
 
 def _address(settings: ClientSettings) -> tuple[str, int]:

@@ -112,10 +112,15 @@ _TROUBLES: tuple[tuple[Trouble, tuple[type[BaseException], ...]], ...] = (
 """What the libraries' errors mean. The first that is found among an error's causes counts."""
 
 
+_BROKE_OFF = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionAbortedError, ConnectionResetError)
+"""What only a connection that was there can do. urllib3 calls it an error of the proxy, where there is one."""
+
+
 def trouble_of(error: BaseException) -> Trouble:
     """Return what an error means, or one that it was made of."""
     chain = list(causes(error))
     for trouble, classes in _TROUBLES:
         if any(isinstance(cause, classes) for cause in chain):
-            return trouble
+            broke_off = any(isinstance(cause, _BROKE_OFF) for cause in chain)
+            return Trouble.BROKEN if trouble is Trouble.PROXY and broke_off else trouble
     return Trouble.BROKEN

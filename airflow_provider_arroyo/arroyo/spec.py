@@ -129,7 +129,7 @@ def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpec:
-    """What a pipeline should be.
+    """What a pipeline should be. What may hold secrets stays out of what is logged of it.
 
     :param name: shown in Arroyo's console; names need not be unique.
     :param query: the SQL.
@@ -143,13 +143,13 @@ class PipelineSpec:
     """
 
     name: str
-    query: str
+    query: str = field(repr=False)
     parallelism: int = 1
     checkpoint_interval: timedelta | None = None
     udfs: tuple[Udf, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    env_vars: Mapping[str, str] = field(default_factory=dict)
-    scheduler_config: Mapping[str, Any] | None = None
+    env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
+    scheduler_config: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_text(self.name, "name")

@@ -165,12 +165,15 @@ def plain_to_tls(base_url: str) -> str:
 
 def hangs_up_after_handshake(settings: ClientSettings) -> str:
     """Return what to say where a server goes after the handshake, without a reason and before any request."""
-    likely = "wants a client certificate, and none was sent. Set client_cert and client_key."
+    likely = "it wants a client certificate, and none was sent: set client_cert and client_key."
     if settings.client_cert is not None:
         likely = (
-            f"refuses the client certificate {settings.client_cert!r}. Check which authorities it trusts."
+            f"it refuses the client certificate {settings.client_cert!r}: check which authorities it trusts."
         )
-    return f"{settings.base_url} hangs up right after the TLS handshake, before any request. Most likely it {likely}"
+    return (
+        "What listens there hangs up right after the TLS handshake, before any request: either Arroyo is away "
+        f"behind it, or {likely}"
+    )
 
 
 def error_reason(error: BaseException) -> str:

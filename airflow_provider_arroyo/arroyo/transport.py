@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -14,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 import airflow_provider_arroyo
 from airflow_provider_arroyo.arroyo.answers import MAX_BODY_BYTES, too_large
 from airflow_provider_arroyo.arroyo.call import Call, Repeat
+from airflow_provider_arroyo.arroyo.probe import Finding
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.tls import error_reason, explain_tls, plain_to_tls
 from airflow_provider_arroyo.exceptions import (
@@ -59,10 +63,26 @@ def proxy_for(settings: ClientSettings) -> str | None:
     parts = urlsplit(settings.base_url)
     if settings.proxies:
         return settings.proxies.get(parts.scheme)
-    if not parts.hostname or proxy_bypass(parts.netloc):
+    host = parts.hostname
+    if not host or proxy_bypass(parts.netloc) or proxy_bypass(host) or _is_in_network(host):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    # As curl reads it: where it says no scheme, it is a proxy that speaks HTTP.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _is_in_network(host: str) -> bool:
+    """Return whether a host is an address in one of the networks that ``no_proxy`` names, as ``10.0.0.0/8``."""
+    entries = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for entry in entries.split(","):
+        # Most hosts are names, and most entries are no networks.
+        with suppress(ValueError):
+            if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
+                entry.strip(), strict=False
+            ):
+                return True
+    return False
 
 
 def without_login(proxy: str) -> tuple[str, dict[str, str]]:
@@ -97,10 +117,11 @@ class PortLooks:
         self._settings = settings
         # An address that just does not answer is not worth more.
         self._left = 3 if own_session and proxy_for(settings) is None else 0
+        self._found: Finding | None = None
 
     def answered(self) -> None:
         """Take note of an answer: what TLS needs is there, so later failures have other causes."""
-        self._left = 0
+        self._left, self._found = 0, None
 
     def is_worth_it(self, error: ArroyoError, trouble: Trouble) -> bool:
         """Return whether to look after a failure; counts the look."""
@@ -113,8 +134,27 @@ class PortLooks:
         self._left -= 1
         return True
 
+    def saw(self, found: Finding | None) -> None:
+        """Take note of what was seen at the port."""
+        self._found = found
 
-def tls_error(message: str, call: Call[Any]) -> ArroyoTlsError:
+    def explain(self, error: ArroyoError, trouble: Trouble, call: Call[Any]) -> ArroyoError:
+        """Return what a failed call comes to, in the light of what was seen at the port."""
+        found = self._found
+        if found is None or type(error) is not ArroyoConnectionError:
+            return error
+        if found.is_certain:
+            self._found = None
+            return _tls_error(found.message, call)
+        if trouble is not Trouble.BROKEN:
+            return error
+        # The call itself may have got through, and what answered it may have gone since.
+        return ArroyoConnectionError(
+            f"{error} {found.message}", was_sent=error.was_sent, method=call.method, path=call.path
+        )
+
+
+def _tls_error(message: str, call: Call[Any]) -> ArroyoTlsError:
     """Return the error for a call that TLS stands in the way of."""
     return ArroyoTlsError(message, was_sent=False, method=call.method, path=call.path)
 
@@ -175,7 +215,7 @@ class _Explanation:
         found = [cause for cause in self._causes if isinstance(cause, ssl.SSLError)]
         for cause in found:
             if message := explain_tls(cause, self._settings):
-                return tls_error(message, self._call)
+                return _tls_error(message, self._call)
         if found and self._trouble is Trouble.CONNECT:
             return self._unsent(
                 f"The TLS handshake with {self._base_url} broke off ({self._detail()}). "
@@ -186,7 +226,7 @@ class _Explanation:
     def _not_http(self) -> ArroyoError:
         text = " ".join(str(cause) for cause in self._causes)
         if any(sign in text for sign in _TLS_RECORDS):
-            return tls_error(plain_to_tls(self._base_url), self._call)
+            return _tls_error(plain_to_tls(self._base_url), self._call)
         return ArroyoResponseError(
             f"What listens at {self._base_url} does not speak HTTP. "
             f"Check that the connection's host and port lead to Arroyo. It said: {self._detail()}",

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_arroyo.arroyo.models import StopMode
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
 
 if TYPE_CHECKING:
@@ -245,9 +245,10 @@ class ArroyoHook(BaseHook):
         return resolve_name(self.client, name)
 
 
-def _no_connection(conn_id: str) -> ArroyoSettingsError:
-    return ArroyoSettingsError(
-        f"There is no Airflow connection {conn_id!r}. Create one of type Arroyo, or say another arroyo_conn_id."
+def _no_connection(conn_id: str) -> ArroyoNoConnectionError:
+    return ArroyoNoConnectionError(
+        f"There is no Airflow connection {conn_id!r}, or Airflow could not look it up just now. "
+        "Create one of type Arroyo, or say another arroyo_conn_id."
     )
 
 

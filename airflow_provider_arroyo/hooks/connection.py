@@ -41,6 +41,7 @@ class ConnectionFields(Protocol):
     """The fields of an Airflow connection that are read here."""
 
     conn_id: str
+    conn_type: str | None
     host: str | None
     port: int | None
     schema: str | None
@@ -197,6 +198,9 @@ def _shown(address: str) -> str:
 
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     scheme = (connection.schema or "").strip().lower() or None
+    if scheme is None and connection.conn_type == "https":
+        # As Airflow reads https://host: without this its key would go out in plain text.
+        scheme = "https"
     if scheme not in (None, "http", "https"):
         raise fields.wrong("schema", f"must be 'http' or 'https', got {connection.schema!r}")
     given_port = _port(connection.port, fields)

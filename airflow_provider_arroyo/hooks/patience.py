@@ -37,6 +37,7 @@ class PatientClient:
     :param clock: tells the time.
     :param tolerance: for how long no call may succeed.
     :param log: gets a warning when an outage begins, and a line when it ends.
+    :param deadline: a moment of the clock after which nothing goes on, however much is tolerated; default none.
     :param sleep: how to wait between attempts, in seconds.
     """
 
@@ -47,12 +48,14 @@ class PatientClient:
         clock: SteadyClock,
         tolerance: timedelta,
         log: Any,
+        deadline: float = float("inf"),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.client = client
         self._clock = clock
         self._tolerance_seconds = tolerance.total_seconds()
         self._log = log
+        self._deadline = deadline
         self._sleep = sleep
 
     def call(self, call: Call[T]) -> T:
@@ -67,7 +70,7 @@ class PatientClient:
     def exchange(self, call: Call[T]) -> Exchange[T]:
         """Make a call and return what it answers, with the server's clock. Raises as :meth:`call` does."""
         since = self._clock()
-        limit = since + self._tolerance_seconds
+        limit = min(since + self._tolerance_seconds, self._deadline)
         # An answer that is merely slow is no outage, so the first attempt has its time in any case.
         deadline = self._clock.monotonic(
             max(limit, since + max(_LEAST_SECONDS, call.min_read_timeout_seconds))
@@ -98,7 +101,7 @@ class PatientClient:
         if left > 0 and not warned:
             self._log.warning(
                 "Arroyo cannot be reached, which is tolerated for %s: %s",
-                duration(self._tolerance_seconds),
+                duration(max(0.0, limit - since)),
                 error,
             )
         if left > 0:
@@ -107,12 +110,15 @@ class PatientClient:
         # An attempt with no time to end in would only hide the reason that the last one told.
         if now < limit - LEAST_ATTEMPT_SECONDS:
             return
+        is_out_of_time = limit >= self._deadline
+        why = "until the time was up" if is_out_of_time else "longer than api_outage_tolerance allows"
         raise ArroyoUnreachableError(
-            f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, longer "
-            f"than api_outage_tolerance allows. The last call failed: {error}\n"
+            f"Arroyo has been unreachable for {duration(now - since)} since {moment(since)}, {why}. "
+            f"The last call failed: {error}\n"
             "Nothing is known of the pipeline meanwhile, and nothing was done to it. "
             "Check the server and the connection, then clear this task.",
             since=since,
+            is_out_of_time=is_out_of_time,
         ) from error
 
 

@@ -30,11 +30,12 @@ REMEMBERED_COSTS = 64
 class JobFeed:
     """Looks for its waiters, and gives each the answers that concern it.
 
-    Made by :func:`shared_feed`. It belongs to one event loop. It keeps its client until it ends or the server
-    answers 401, so that a connection that is edited meanwhile counts from then on.
+    Made by :func:`shared_feed`. It belongs to one event loop. It keeps its client until it ends, the server
+    answers 401 or 403, or gives no answer for longer than one look is tried: then a connection that was edited
+    meanwhile counts.
 
     :param interval_seconds: the usual time from look to look.
-    :param connect: makes the client; awaited for the first look, and once more after a 401.
+    :param connect: makes the client; awaited for the first look, and anew as said above.
     :param clock: seconds since the epoch, steady.
     :param costs: what is known of the server already.
     :param own_seconds: how long this thread has worked, in seconds; taken off the time of a look.

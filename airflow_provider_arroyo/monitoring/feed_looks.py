@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
@@ -68,7 +69,7 @@ def concerns_all(error: ArroyoError) -> bool:
 class Looks:
     """Makes a feed's requests with one client, which is connected by the first of them.
 
-    After a 401 it connects once more, in case the connection was given another key, before the error counts.
+    After a 401 or 403 it connects once more, in case the connection was given another key, before the error counts.
 
     :param connect: makes the client.
     :param costs: is told what each kind of look takes.
@@ -150,6 +151,11 @@ class Looks:
 
     # -- the client ------------------------------------------------------------------------------------------
 
+    async def reconnect(self) -> None:
+        """Take another client from now on, in case the connection leads elsewhere since; or keep the old one."""
+        with suppress(ConnectFailedError):
+            await self._in_place_of(self._client)
+
     async def close_retired(self) -> None:
         """Close clients that another one took the place of, once no look uses them."""
         while self._retired:
@@ -167,7 +173,7 @@ class Looks:
         try:
             value = await client.call(call)
         except ArroyoAuthError as err:
-            if err.status != 401 or (self._is_renewed and client is self._client):
+            if err.status not in (401, 403) or (self._is_renewed and client is self._client):
                 raise
             client = await self._in_place_of(client)
             self._is_renewed = True

@@ -26,6 +26,9 @@ FIRST_LOOK_SECONDS = 2.0
 OVERDUE_SECONDS = 1.0
 """How soon a waiter whose moment has come, but whose look has not, is asked again."""
 
+RECONNECT_SECONDS = 30.0
+"""How often in an outage the connection is looked up anew, in case it was edited to mend that."""
+
 PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 """The least pause after so many rounds in a row that Arroyo did not answer, beyond the client's own retries."""
 
@@ -53,7 +56,7 @@ class Rounds:
         self._absent: list[Target] = []
         self._reread = False
         self._failures = 0
-        self._was_calm = True
+        self._reconnect_at = 0.0
 
     # -- who waits -------------------------------------------------------------------------------------------
 
@@ -151,6 +154,9 @@ class Rounds:
     async def _is_back(self, listed: list[Cadence], others: list[Target]) -> bool:
         """Look with one single look whether Arroyo answers again; else tell everybody whose turn it is."""
         everyone = [*_targets_of(listed), *others]
+        if self._failures > 1 and self._time() >= self._reconnect_at:
+            self._reconnect_at = self._time() + RECONNECT_SECONDS
+            await self._looks.reconnect()
         # Another one each time, in case it is this pipeline only that gets no answer.
         probe = everyone[self._failures % len(everyone)]
         error = await self._look_at(probe, is_alone=True, doubt=ArroyoError)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -22,6 +22,34 @@ def is_final(value: Any) -> bool:
     if isinstance(value, list | tuple | set):
         return all(is_final(item) for item in value)
     return value is None or isinstance(value, bool | int | float | timedelta)
+
+
+def is_reference(value: Any) -> bool:
+    """Return whether a value stands for what another task gives, or for an argument of a mapped task group."""
+    return hasattr(value, "iter_references")
+
+
+def as_text(value: Any, argument: str) -> Any:
+    """Return the text that Airflow made a number of, in a DAG with ``render_template_as_native_obj``.
+
+    :raises ValueError: on a number with a fraction, of which it cannot be told how it was written.
+    """
+    if isinstance(value, float):
+        raise ValueError(
+            f"{argument} must be a text, got the number {value!r}; "
+            f"""with render_template_as_native_obj, put quotes into it: "'{value!r}'" """.rstrip()
+        )
+    return str(value) if isinstance(value, int) else value
+
+
+def as_text_map(value: Any, argument: str) -> Any:
+    """Return a mapping of texts, of some of which Airflow may have made numbers as for :func:`as_text`.
+
+    :raises ValueError: as there.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    return {as_text(key, argument): as_text(item, f"{argument}[{key!r}]") for key, item in value.items()}
 
 
 def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:
@@ -64,6 +92,16 @@ def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
     :raises ValueError: lists the modes.
     """
     return StopMode(check_choice(value, argument, STOP_MODES))
+
+
+def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | None, str | None]:
+    """Return both as texts, one of them None.
+
+    :raises ValueError: unless just one of the two says which pipeline is meant.
+    """
+    given = as_text(pipeline_id, "pipeline_id"), as_text(pipeline_name, "pipeline_name")
+    check_one_of_id_and_name(*given)
+    return given
 
 
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:

@@ -44,6 +44,7 @@ class WaitingOperator(WaitingTask, BaseOperator):
     operator_extra_links = (ArroyoPipelineLink(),)
     on_kill_mode: StopMode | None = None
     _waiting: PipelineWait | None = None
+    _has_failed = False
     _ti: Any = None
 
     def __init__(
@@ -108,6 +109,9 @@ class WaitingOperator(WaitingTask, BaseOperator):
 
     def on_kill(self) -> None:
         """See to the pipeline when Airflow kills the task in the worker: it goes on unless ``on_kill`` was given."""
+        if self._has_failed:
+            # Airflow's own alarm ends here too, after the error has seen to the pipeline.
+            return
         if self._waiting is None:
             self.log.info("This task was interrupted while it waited for no pipeline; nothing was stopped")
             return
@@ -128,15 +132,18 @@ class WaitingOperator(WaitingTask, BaseOperator):
             subject = Subject(pipeline_id=str(told.get("pipeline_id", "")), name=told.get("name"))
             job = job_from_dict(told["job"]) if told.get("job") else None
             watched = Watched(pipeline_id=subject.pipeline_id, label=subject.label, job=job)
-            if subject.pipeline_id:
+            if isinstance(err, TaskDeferralTimeout) and subject.pipeline_id:
                 self._let_go(watched, is_timeout=True)
+            elif subject.pipeline_id:
+                # What broke is the watching, of a pipeline that may be well; on_kill is for a task that ends.
+                self.log.info("%s", how_to_stop(watched))
             raise ArroyoTaskError(
                 f"The wait for {subject.label} broke off in the triggerer: {err}. "
                 "Look at the triggerer's log, then clear this task; it takes up the same pipeline."
             ) from err
 
     def _fail(self, verdict: Verdict, subject: Subject) -> NoReturn:
-        self._waiting = None
+        self._waiting, self._has_failed = None, True
         if verdict.outcome is Outcome.TIMED_OUT:
             watched = Watched(pipeline_id=subject.pipeline_id, label=subject.label, job=verdict.job)
             self._let_go(watched, is_timeout=True)

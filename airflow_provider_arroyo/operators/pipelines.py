@@ -26,11 +26,14 @@ from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
 from airflow_provider_arroyo.monitoring.watched import Watched
 from airflow_provider_arroyo.operators.arguments import (
+    as_text,
+    as_text_map,
     check_choice,
     check_duration,
     check_early,
     check_one_of_id_and_name,
     check_stop_mode,
+    rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID, WaitingOperator
 from airflow_provider_arroyo.operators.waiting import as_failure
@@ -163,17 +166,16 @@ class ArroyoSubmitPipelineOperator(WaitingOperator):
         """Submit, then wait as ``wait_for`` says."""
         with self._task_errors():
             with self._rendered_arguments():
-                spec = self._spec()
+                spec, users_id = self._spec(), self._users_id()
             began = self.clock()
-            submitted = self._submit(context, spec)
+            submitted = self._submit(context, spec, users_id)
             pipeline = submitted.pipeline
             subject = self._subject(pipeline)
             self._show_link(context, subject)
             carry = {"how": submitted.how.value}
             self.log.info("%s was %s: %s", subject.label, submitted.how.value, subject.console_url)
             if self.wait_for is None:
-                job = submitted.before or self._job(pipeline.id)
-                return self._result(subject, job, how=submitted.how.value, finished=False)
+                return self._submitted(subject, self._job(pipeline.id), submitted.how.value)
             deadline, limit = self._deadline(self.timeout)
             before = submitted.before
             plan = WaitPlan(
@@ -193,22 +195,25 @@ class ArroyoSubmitPipelineOperator(WaitingOperator):
         """Return what is to run, from the rendered arguments."""
         from airflow_provider_arroyo.arroyo.identity import check_user_tags
 
-        tags = check_text_map(self.tags or {}, "tags")
+        tags = check_text_map(as_text_map(self.tags or {}, "tags"), "tags")
         check_user_tags(tags)
-        if self.pipeline_id is not None:
-            check_text(self.pipeline_id, "pipeline_id")
         return PipelineSpec(
-            name=self.name,
+            name=as_text(self.name, "name"),
             query=self.query,
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,
             udfs=as_udfs(self.udfs),
             tags=tags,
-            env_vars=check_text_map(self.env_vars or {}, "env_vars"),
+            env_vars=check_text_map(as_text_map(self.env_vars or {}, "env_vars"), "env_vars"),
             scheduler_config=self.scheduler_config,
         )
 
-    def _submit(self, context: Context, spec: PipelineSpec) -> Submitted:
+    def _users_id(self) -> str | None:
+        if self.pipeline_id is None:
+            return None
+        return check_text(as_text(self.pipeline_id, "pipeline_id"), "pipeline_id")
+
+    def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo import __version__
         from airflow_provider_arroyo.arroyo.identity import Mark, Owner
         from airflow_provider_arroyo.arroyo.submission import OnExisting, Submission
@@ -226,8 +231,8 @@ class ArroyoSubmitPipelineOperator(WaitingOperator):
             self._arroyo,
             spec,
             mark,
-            pipeline_id=self.pipeline_id or owner.pipeline_id(key),
-            pipeline_id_is_users=self.pipeline_id is not None,
+            pipeline_id=users_id or owner.pipeline_id(key),
+            pipeline_id_is_users=users_id is not None,
             on_existing=OnExisting(self.on_existing),
             log=self.log,
         ).run()
@@ -235,8 +240,11 @@ class ArroyoSubmitPipelineOperator(WaitingOperator):
     def _finish(self, verdict: Verdict, subject: Subject, carry: Mapping[str, Any]) -> dict[str, Any]:
         if verdict.outcome is not Outcome.REACHED:
             self._fail(verdict, subject)
-        finished = verdict.job is not None and verdict.job.state == JobState.FINISHED
-        return self._result(subject, verdict.job, how=carry.get("how"), finished=finished)
+        return self._submitted(subject, verdict.job, carry.get("how"))
+
+    def _submitted(self, subject: Subject, job: Job | None, how: Any) -> dict[str, Any]:
+        finished = job is not None and job.state == JobState.FINISHED
+        return self._result(subject, job, how=how, finished=finished)
 
 
 class ArroyoStopPipelineOperator(WaitingOperator):
@@ -310,12 +318,12 @@ class ArroyoStopPipelineOperator(WaitingOperator):
         """Ask for the stop, then wait."""
         with self._task_errors():
             with self._rendered_arguments():
-                check_one_of_id_and_name(self.pipeline_id, self.pipeline_name)
+                named = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
                 mode = check_stop_mode(self.mode)
                 if self.require_checkpoint and mode is not StopMode.CHECKPOINT:
                     raise ValueError(f"require_checkpoint needs mode 'checkpoint', got {mode.value!r}")
             try:
-                pipeline = self._pipeline(self.pipeline_id, self.pipeline_name)
+                pipeline = self._pipeline(*named)
                 subject = self._subject(pipeline)
                 self._show_link(context, subject)
                 job = self._job(pipeline.id)
@@ -431,7 +439,8 @@ class ArroyoStopPipelineOperator(WaitingOperator):
             self._raise_for(error)
         self.log.warning("There is nothing to stop: %s", error)
         if subject is None:
-            subject = Subject(pipeline_id=self.pipeline_id or "", name=self.pipeline_name)
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+            subject = Subject(pipeline_id=pipeline_id or "", name=name)
         return self._result(subject, None, checkpoint=None, missing=True)
 
     def _raise_for(self, error: ArroyoError) -> NoReturn:

@@ -183,6 +183,7 @@ class WaitingTask:
                 progress=wait.progress(),
                 on_kill_mode=on_kill.value if on_kill else None,
                 carry={**carry, "name": subject.name, "console_url": subject.console_url},
+                server=self.hook.settings.base_url,
             ),
             method_name="execute_complete",
             timeout=left + BACKSTOP,

@@ -18,12 +18,18 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_arroyo.arroyo.models import JobState
-from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, check_states
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
-from airflow_provider_arroyo.operators.arguments import check_duration, check_early, check_one_of_id_and_name
+from airflow_provider_arroyo.operators.arguments import (
+    check_duration,
+    check_one_of_id_and_name,
+    is_final,
+    is_reference,
+    rendered_id_and_name,
+)
 from airflow_provider_arroyo.operators.base import DEFAULT_CONN_ID
 from airflow_provider_arroyo.operators.waiting import BACKSTOP, WaitingTask
 
@@ -31,6 +37,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+
+LOOK_UP_SECONDS = 5.0
+"""How long a pipeline is asked for before the wait for it begins all the same."""
 
 
 class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
@@ -78,7 +88,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         *,
         pipeline_id: str | None = None,
         pipeline_name: str | None = None,
-        target_states: Iterable[str | JobState] = (JobState.RUNNING,),
+        target_states: Any = (JobState.RUNNING,),
         stable_for: timedelta | float = timedelta(0),
         poll_interval: float = 0.1,
         api_outage_tolerance: timedelta | float = timedelta(minutes=10),
@@ -88,17 +98,14 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
-        if kwargs.get("mode", "poke") == "poke":
-            kwargs["poke_interval"] = self.poll_interval
         super().__init__(**kwargs)
+        if not self.reschedule:
+            # Only now, since the mode may come from the DAG's default_args.
+            self.poke_interval = self.poll_interval
         check_one_of_id_and_name(pipeline_id, pipeline_name)
-        check_early(self._check_states, target_states, "target_states")
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
-        # Plain strings, so that the field renders and serialises like any other.
-        self.target_states = (
-            target_states if isinstance(target_states, str) else [str(s) for s in target_states]
-        )
+        self.target_states = _states_as_given(target_states)
         self.stable_for = check_duration(stable_for, "stable_for")
         self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
         self.arroyo_conn_id = arroyo_conn_id
@@ -106,12 +113,6 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
-
-    @staticmethod
-    def _check_states(names: Any, argument: str) -> None:
-        rendered = [name for name in ([names] if isinstance(names, str) else names) if "{{" not in str(name)]
-        if rendered or not names:
-            check_states(rendered, argument)
 
     # -- the two ways of waiting -----------------------------------------------------------------------------
 
@@ -123,6 +124,9 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             self.timeout = self._limit_seconds + BACKSTOP.total_seconds()
             try:
                 return super().execute(context)
+            except AirflowTaskTimeout as err:
+                # Airflow's own alarm for execution_timeout, between two looks.
+                self._out_of_time(err)
             finally:
                 self.timeout = self._limit_seconds
         with self._task_errors():
@@ -144,6 +148,9 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             wait, subject = self._poking(context)
             # A rescheduled task remembers nothing, so what takes several looks is seen to its end at once.
             verdict = self._watch(wait, until=None if self.reschedule else self.clock(), calm=self._is_calm)
+            if verdict.is_over:
+                # With Airflow's silent_fail the next poke may do better.
+                self._begun.clear()
             if not verdict.is_over:
                 return False
             return PokeReturnValue(is_done=True, xcom_value=self._finish(verdict, subject))
@@ -168,11 +175,11 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
 
     def _begin(self, context: Context) -> tuple[PipelineWait, Subject]:
         with self._rendered_arguments():
-            check_one_of_id_and_name(self.pipeline_id, self.pipeline_name)
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             targets = check_states(self.target_states, "target_states")
-        subject = self._subject(self._pipeline(self.pipeline_id, self.pipeline_name))
-        self._show_link(context, subject)
         deadline, limit = self._sensor_deadline(context)
+        subject = self._named(str(name), deadline, limit) if pipeline_id is None else self._known(pipeline_id)
+        self._show_link(context, subject)
         plan = WaitPlan(
             pipeline_id=subject.pipeline_id,
             targets=targets,
@@ -182,6 +189,52 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._new_wait(plan, subject), subject
+
+    def _known(self, pipeline_id: str) -> Subject:
+        """Return what there is to tell of a pipeline; its id alone while Arroyo is away, which the wait endures.
+
+        :raises ArroyoNotFoundError: where there is none.
+        """
+        from airflow_provider_arroyo.arroyo import api
+
+        limit = self.clock.monotonic(self.clock() + LOOK_UP_SECONDS)
+        try:
+            return self._subject(self.hook.client.call(api.get_pipeline(pipeline_id), deadline=limit))
+        except ArroyoError as err:
+            if not err.is_transient:
+                raise
+            self.log.warning("Arroyo cannot be reached, so the wait begins without a look: %s", err)
+            return Subject(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
+
+    def _named(self, name: str, deadline: float, limit: str) -> Subject:
+        """Return the pipeline of a name.
+
+        :raises AirflowSensorTimeout: when Arroyo could not be asked in time.
+        """
+        from airflow_provider_arroyo.arroyo.listing import resolve_name
+        from airflow_provider_arroyo.hooks.patience import PatientClient
+
+        arroyo = PatientClient(
+            self.hook.client,
+            clock=self.clock,
+            tolerance=self.api_outage_tolerance,
+            log=self.log,
+            deadline=deadline,
+        )
+        try:
+            return self._subject(resolve_name(arroyo, name))
+        except ArroyoUnreachableError as err:
+            if not err.is_out_of_time:
+                raise
+            self._raise(self._timeout_error(Verdict(outcome=Outcome.TIMED_OUT, limit=limit), err), err)
+
+    def _out_of_time(self, alarm: BaseException) -> NoReturn:
+        """Raise what Airflow's alarm means, in the same words as while looking."""
+        if not self._begun:
+            self._raise(AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) is over"), alarm)
+        wait, subject = self._begun[0]
+        with self._task_errors():
+            self._fail(wait.expire(self.clock(), "execution_timeout"), subject)
 
     def _sensor_deadline(self, context: Context) -> tuple[float, str]:
         seconds = float(self.timeout) if self._limit_seconds is None else self._limit_seconds
@@ -214,3 +267,19 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         if (self.soft_fail or self.never_fail) and isinstance(error, AirflowException | AirflowTaskTimeout):
             raise AirflowSkipException(str(error)) from error
         raise error from cause
+
+
+def _states_as_given(names: Any) -> Any:
+    """Return names of states for a templated field: plain strings, which render and serialise like any other.
+
+    :raises ValueError: on one that is known already and wrong.
+    """
+    if is_reference(names):
+        return names
+    if not isinstance(names, Iterable):
+        raise ValueError(f"target_states must be names of states, got {names!r}")
+    given = names if isinstance(names, str) else [name if is_reference(name) else str(name) for name in names]
+    final = [name for name in ([given] if isinstance(given, str) else given) if is_final(name)]
+    if final or not given:
+        check_states(final, "target_states")
+    return given

@@ -34,6 +34,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
     :param on_kill_mode: how to stop the pipeline if the task is ended while it waits here (Airflow 3.3 and
         later tell a trigger); default None leaves it running.
     :param carry: JSON values that the event brings back to the task.
+    :param server: the address that the connection led the worker to, no secret. Those who were led elsewhere,
+        before it was edited, do not share their looks with these.
     :param unknown: arguments of a later version; kept, so that they survive, and otherwise ignored.
     """
 
@@ -47,6 +49,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         progress: Mapping[str, Any] | None = None,
         on_kill_mode: str | None = None,
         carry: Mapping[str, Any] | None = None,
+        server: str = "",
         **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
@@ -57,6 +60,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.progress = progress
         self.on_kill_mode = on_kill_mode
         self.carry = carry
+        self.server = server
         self._wait: PipelineWait | None = None
         self.unknown = unknown
 
@@ -71,6 +75,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             "progress": dict(self.progress) if self.progress else None,
             "on_kill_mode": self.on_kill_mode,
             "carry": dict(self.carry) if self.carry else None,
+            "server": self.server,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -132,7 +137,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         hook = ArroyoHook(arroyo_conn_id=self.arroyo_conn_id)
         try:
             async with shared_feed(
-                key=(self.arroyo_conn_id,),
+                key=(self.arroyo_conn_id, self.server),
                 interval_seconds=self.poll_interval,
                 connect=hook.get_async_conn,
                 clock=clock,

@@ -9,16 +9,16 @@ from typing import Any, Protocol, TypeVar
 import pytest
 import trustme
 
-from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 from airflow_provider_arroyo.arroyo.call import Call, Exchange
 from airflow_provider_arroyo.arroyo.client import ArroyoClient
 from airflow_provider_arroyo.arroyo.details import OutputBatch, Page
+from airflow_provider_arroyo.arroyo.listing import Dated
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from tests.arroyo.server import Server
 
 T = TypeVar("T")
-Item = TypeVar("Item", bound=api.HasId)
+Item = TypeVar("Item", bound=Dated)
 
 
 class Clock:

@@ -240,6 +240,22 @@ def test_sql_that_is_refused_for_several_reasons(client: Driver, server: Server)
 
 
 @pytest.mark.parametrize(
+    "words", ["'format' must be set for Kafka connection", "Required option 'topic' must be set"]
+)
+def test_options_of_a_table_are_part_of_the_sql(words: str, client: Driver, server: Server) -> None:
+    server.play(reply({"error": words}, 400))
+    assert refusal(client, api.create_pipeline(SPEC), ArroyoQueryError).is_permanent
+
+
+def test_what_is_secret_does_not_change_what_an_answer_means(connect: Connect, server: Server) -> None:
+    """A header of a gateway may have any value, also one that is a word of Arroyo's."""
+    server.play(reply({"error": "No jobs for pipeline"}, 400))
+    driver = connect(server.url(), headers={"X-Scope": "jobs"})
+    error = refusal(driver, api.restart_pipeline("pl_1"), ArroyoNotFoundError)
+    assert "jobs" not in error.server_message
+
+
+@pytest.mark.parametrize(
     "status, words",
     [
         (400, "Field name must be set"),

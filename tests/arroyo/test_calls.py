@@ -208,17 +208,22 @@ def test_chunked_answer_keeps_the_connection(client: Driver, server: Server) -> 
 
 
 def pipelines(*ids: str, more: bool) -> Any:
-    return reply({"data": [{**PIPELINE, "id": one} for one in ids], "hasMore": more})
+    # As old as their place in the alphabet says.
+    data = [{**PIPELINE, "id": one, "created_at": 1000 - ord(one[0])} for one in ids]
+    return reply({"data": data, "hasMore": more})
 
 
 def test_pages_are_followed(client: Driver, server: Server) -> None:
-    server.play(pipelines("a", "b", more=True), pipelines("c/d", more=True), pipelines("e", more=False))
-    found = client.first_items(api.list_pipelines(limit=2), 100)
-    assert [pipeline.id for pipeline in found] == ["a", "b", "c/d", "e"]
+    """Each begins with the last of the one before, whose date others may have that were not on it."""
+    server.play(
+        pipelines("a", "b/x", "c", more=True), pipelines("c", "d", "e", more=True), pipelines("e", more=False)
+    )
+    found = client.first_items(api.list_pipelines(limit=3), 100)
+    assert [pipeline.id for pipeline in found] == ["a", "b/x", "c", "d", "e"]
     assert [request.target.partition("?")[2] for request in server.requests] == [
-        "limit=2",
-        "limit=2&starting_after=b",
-        "limit=2&starting_after=c%2Fd",
+        "limit=3",
+        "limit=3&starting_after=b%2Fx",
+        "limit=3&starting_after=d",
     ]
 
 

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from airflow_provider_arroyo.arroyo import api
-from airflow_provider_arroyo.exceptions import ArroyoSettingsError, ArroyoTlsError
+from airflow_provider_arroyo.arroyo.retry import RetryPolicy
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoSettingsError, ArroyoTlsError
 from tests.arroyo.conftest import Clock, Connect, Driver, server_context, write_client_cert
 from tests.arroyo.server import BAD_REQUEST, HANG_UP, Server, reply
 
@@ -135,6 +136,18 @@ def test_tls_to_a_plain_port(words: bytes | None, connect: Connect, server: Serv
     assert all("authorization" not in request.headers for request in server.requests)
 
 
+def test_a_port_with_tls_that_answers_in_plain_text_is_no_plain_port(
+    connect: Connect, server: Server, clock: Clock
+) -> None:
+    """Many say 400 in plain text to whoever does not speak TLS; their handshake may break off for a while."""
+    server.play(reply("The plain HTTP request was sent to HTTPS port", 400, content_type="text/plain"))
+    server.to_tls = b""
+    with pytest.raises(ArroyoConnectionError) as caught:
+        connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5).call(api.ping())
+    assert type(caught.value) is ArroyoConnectionError, caught.value
+    assert caught.value.is_transient
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 class TestClientCertificates:
     @pytest.fixture
@@ -167,12 +180,22 @@ class TestClientCertificates:
 def test_server_that_hangs_up_after_the_handshake(
     connect: Connect, tls_server: Server, authority: trustme.CA, ca_cert: str, clock: Clock, tmp_path: Path
 ) -> None:
+    """What only passes calls on does so while Arroyo is away, so that it is no reason to give up for good."""
     tls_server.greets_and_goes = True
-    message = tls_error(connect(tls_server.url(), ca_cert=ca_cert), clock)
-    assert "Most likely it wants a client certificate, and none was sent" in message
     cert, key = write_client_cert(authority, tmp_path)
-    with_one = connect(tls_server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key)
-    assert f"Most likely it refuses the client certificate {cert!r}" in tls_error(with_one, clock)
+    for certificate, likely in (
+        ({}, "or it wants a client certificate, and none was sent"),
+        ({"client_cert": cert, "client_key": key}, f"or it refuses the client certificate {cert!r}"),
+    ):
+        with pytest.raises(ArroyoConnectionError) as caught:
+            connect(tls_server.url(), ca_cert=ca_cert, **certificate).call(api.ping())
+        assert "either Arroyo is away behind it" in str(caught.value)
+        assert likely in str(caught.value)
+        assert caught.value.is_transient
+        assert not caught.value.is_permanent
+        assert caught.value.was_sent
+        assert len(clock.slept) == RetryPolicy().retries
+        clock.slept.clear()
 
 
 def test_server_that_breaks_a_call_but_not_the_handshake_may_be_asked_again(

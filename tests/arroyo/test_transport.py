@@ -12,7 +12,9 @@ import pytest
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.call import Call
 from airflow_provider_arroyo.arroyo.retry import RetryPolicy
+from airflow_provider_arroyo.arroyo.settings import ClientSettings
 from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.arroyo.transport import proxy_for
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -207,6 +209,58 @@ def test_proxy_of_the_environment_is_used(
     monkeypatch.setenv("http_proxy", server.url())
     connect("http://arroyo.invalid").call(api.ping())
     assert server.requests[0].target == "http://arroyo.invalid/api/v1/ping"
+
+
+@pytest.mark.parametrize("then", [HANG_UP, RESET], ids=["hangs up", "resets"])
+def test_answer_that_is_lost_behind_a_proxy_may_have_taken_effect(
+    then: Reply, connect: Connect, server: Server
+) -> None:
+    """urllib3 says of it that the proxy cannot be reached, which would be safe to repeat."""
+    server.play(then)
+    error = failure(
+        connect("http://arroyo.invalid", proxies={"http": server.url()}), api.create_pipeline(SPEC)
+    )
+    assert error.was_sent
+    assert "may have taken effect" in str(error)
+    assert len(server.requests) == 1
+
+
+def test_proxy_of_the_environment_without_a_scheme(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.play(reply("Pong"))
+    monkeypatch.setenv("http_proxy", f"someone:pa55word@127.0.0.1:{server.port}")
+    connect("http://arroyo.invalid").call(api.ping())
+    assert server.requests[0].target == "http://arroyo.invalid/api/v1/ping"
+    assert server.requests[0].headers["proxy-authorization"] == "Basic c29tZW9uZTpwYTU1d29yZA=="
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free_port = listener.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"someone:pa55word@127.0.0.1:{free_port}")
+    error = failure(connect("http://arroyo.invalid", retry=ONCE), api.ping())
+    assert "proxy" in str(error)
+    assert "pa55word" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "host, no_proxy, is_passed_by",
+    [
+        ("[::1]:5115", "localhost,::1", True),
+        ("[::1]", "::1", True),
+        ("10.1.2.3:5115", "10.0.0.0/8", True),
+        ("10.1.2.3:5115", "example.com, 10.1.2.0/24", True),
+        ("11.1.2.3:5115", "10.0.0.0/8", False),
+        ("arroyo.example.com:5115", "10.0.0.0/8,.example.com", True),
+        ("arroyo.example.org:5115", "10.0.0.0/8,.example.com,x/y", False),
+        ("[fd00::5]:5115", "fd00::/8", True),
+    ],
+)
+def test_hosts_that_the_environments_proxy_is_not_for(
+    host: str, no_proxy: str, is_passed_by: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://other.invalid:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    proxy = proxy_for(ClientSettings(base_url=f"http://{host}"))
+    assert proxy == (None if is_passed_by else "http://other.invalid:3128")
 
 
 def test_proxy_of_the_settings_goes_before_that_of_the_environment(

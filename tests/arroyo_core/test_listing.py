@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
 from airflow_provider_arroyo.arroyo.details import Page
-from airflow_provider_arroyo.arroyo.listing import iter_pipelines, newest_job, resolve_name
+from airflow_provider_arroyo.arroyo.listing import iter_pages, iter_pipelines, newest_job, resolve_name
 from airflow_provider_arroyo.arroyo.pipeline import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAmbiguousNameError, ArroyoNoSuchNameError
 from tests.arroyo_core.bench import SPEC, Bench
@@ -61,6 +61,16 @@ def test_pages_leave_nothing_out_and_repeat_nothing(dates: list[int], page_size:
     assert sorted(pipeline.id for pipeline in found) == sorted(pipeline.id for pipeline in server.pipelines)
     listed = [pipeline.created_at_micros for pipeline in found]
     assert listed == sorted(listed, reverse=True)
+
+
+@given(dates=st.lists(st.integers(0, 6), max_size=40), limit=st.integers(1, 12), start=st.integers(0, 39))
+def test_pages_from_a_start(dates: list[int], limit: int, start: int) -> None:
+    server = Server(dates)
+    after = f"pl_{start}"
+    found = list(iter_pages(server, api.list_pipelines(limit=limit, starting_after=after)))
+    begin = next((one.created_at_micros for one in server.pipelines if one.id == after), 0)
+    expected = [one.id for one in server.pipelines if one.created_at_micros < begin]
+    assert sorted(one.id for one in found) == sorted(expected)
 
 
 @given(

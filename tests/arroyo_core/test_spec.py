@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.details import ConnectionTable
 from airflow_provider_arroyo.arroyo.spec import (
     PipelineSpec,
     Udf,
@@ -183,3 +185,18 @@ def test_fingerprint_takes_any_text(name: str, query: str) -> None:
     if not (name.strip() and query.strip()):
         return
     assert len(PipelineSpec(name=name, query=query).fingerprint) == 64
+
+
+def test_what_may_hold_secrets_is_not_shown() -> None:
+    spec = PipelineSpec(
+        name="orders",
+        query="CREATE TABLE t (a INT) WITH (password = 's3cr3t')",
+        env_vars={"KEY": "s3cr3t"},
+        scheduler_config={"token": "s3cr3t"},
+    )
+    assert "orders" in repr(spec)
+    assert "s3cr3t" not in repr(spec) + repr(api.create_pipeline(spec)) + repr(api.put_pipeline("pl", spec))
+    data = {"id": "a", "name": "n", "connector": "kafka", "table_type": "source", "config": {"p": "s3cr3t"}}
+    table = ConnectionTable.from_api({**data, "connection_profile": data})
+    assert table.connection_profile is not None
+    assert "s3cr3t" not in repr(table)

@@ -20,6 +20,7 @@ SECRET = "s3cr3t-Ünf"
 @dataclass
 class Fields:
     conn_id: str = "arroyo_prod"
+    conn_type: str | None = "arroyo"
     host: str | None = "arroyo.example"
     port: int | None = None
     schema: str | None = None
@@ -28,6 +29,13 @@ class Fields:
 
 def read(extra: dict[str, Any] | None = None, **fields: Any) -> ClientSettings:
     return settings_from(Fields(**fields), extra or {})
+
+
+def test_an_address_that_airflow_reads_as_a_type_keeps_its_tls() -> None:
+    """AIRFLOW_CONN_…=https://:key@arroyo.example: its key must not go out in plain text."""
+    assert read(conn_type="https", password="k").base_url == "https://arroyo.example:5115"
+    assert read(conn_type="https", schema="http").base_url == "http://arroyo.example:5115"
+    assert read(conn_type="http").base_url == "http://arroyo.example:5115"
 
 
 def refuse(extra: dict[str, Any] | None = None, **fields: Any) -> str:

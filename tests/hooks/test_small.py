@@ -16,6 +16,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoConflictError,
     ArroyoConnectionError,
     ArroyoError,
+    ArroyoNoConnectionError,
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
     ArroyoOwnershipError,
@@ -66,6 +67,7 @@ FOR_GOOD = [
 ]
 WORTH_A_RETRY = [
     ArroyoError("m"),
+    ArroyoNoConnectionError("m"),
     ArroyoUnreachableError("m", since=1.0),
     ArroyoConnectionError("m"),
     ArroyoApiError("m", **API),

@@ -28,7 +28,7 @@ class Connection:
     """
 
     def __init__(self, sandbox: ArroyoSandbox, *keys: str) -> None:
-        self._sandbox = sandbox
+        self.sandbox = sandbox
         self._keys = list(keys)
         self.clients: list[ArroyoAsyncClient] = []
         self.notes: list[str] = []
@@ -37,19 +37,21 @@ class Connection:
         key = None
         if self._keys:
             key = self._keys.pop(0) if len(self._keys) > 1 else self._keys[0]
-        settings = ClientSettings(base_url=self._sandbox.url, api_key=key)
+        settings = ClientSettings(base_url=self.sandbox.url, api_key=key)
         client = ArroyoAsyncClient(settings, retry=RetryPolicy(retries=1))
         self.clients.append(client)
         return client
 
-    def start(self, *pipeline_ids: str, target: str, timeout: float = 600.0) -> list[asyncio.Task[Verdict]]:
-        return [asyncio.create_task(self._watch(name, target, timeout)) for name in pipeline_ids]
+    def start(
+        self, *pipeline_ids: str, target: str, timeout: float = 600.0, server: str = ""
+    ) -> list[asyncio.Task[Verdict]]:
+        return [asyncio.create_task(self._watch(name, target, timeout, server)) for name in pipeline_ids]
 
-    async def _watch(self, pipeline_id: str, target: str, timeout: float) -> Verdict:  # noqa: ASYNC109  # the wait's own
+    async def _watch(self, pipeline_id: str, target: str, timeout: float, server: str) -> Verdict:  # noqa: ASYNC109  # the wait's own
         now = time.time()
         plan = WaitPlan(pipeline_id=pipeline_id, targets=frozenset([target]), deadline=now + timeout)
         async with shared_feed(
-            key=("arroyo",), interval_seconds=INTERVAL, connect=self.connect, clock=time.time
+            key=("arroyo", server), interval_seconds=INTERVAL, connect=self.connect, clock=time.time
         ) as feed:
             return await feed.watch(
                 PipelineWait(plan, now=now),
@@ -112,7 +114,8 @@ async def test_waits_outlast_an_api_that_is_away() -> None:
             verdicts = await asyncio.gather(*tasks)
         assert [verdict.outcome for verdict in verdicts] == [Outcome.REACHED] * len(names)
         assert sum("can be reached again" in note for note in connection.notes) == len(names)
-        assert len(connection.clients) == 1
+        # Looked up anew once at most meanwhile.
+        assert len(connection.clients) <= 2
 
 
 async def test_a_key_that_was_changed_is_looked_up_once_more() -> None:
@@ -124,6 +127,50 @@ async def test_a_key_that_was_changed_is_looked_up_once_more() -> None:
             verdicts = await asyncio.gather(*tasks)
         assert [verdict.outcome for verdict in verdicts] == [Outcome.REACHED] * len(names)
         assert len(connection.clients) == 2
+
+
+async def test_a_connection_that_is_edited_in_an_outage_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arroyo has moved: the old address answers nobody any more, and those who wait need not be told."""
+    monkeypatch.setattr("airflow_provider_arroyo.monitoring.feed_rounds.RECONNECT_SECONDS", 0.1)
+    with ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=1) as old:
+        names = pipelines_of(old)
+        connection = Connection(old)
+        tasks = connection.start(*names, target="Stopped")
+        await until(lambda: old.requests.count("GET", "*/v1/jobs") >= 3)
+        with ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=1) as new:
+            assert pipelines_of(new) == names
+            for name in names:
+                new.faults.stop(name)
+            new.advance(10)
+            old.faults.api_away()
+            connection.sandbox = new
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                verdicts = await asyncio.gather(*tasks)
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.REACHED] * len(names)
+
+
+async def test_those_who_were_led_elsewhere_do_not_share_their_looks() -> None:
+    """The worker found its pipeline on the new server, and must not be told that it was deleted on the old."""
+    with (
+        ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=1) as old,
+        ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=2) as new,
+    ):
+        connection = Connection(old)
+        there, here = pipelines_of(old)[0], pipelines_of(new)[0]
+        assert there != here
+        waits = connection.start(there, target="Stopped", server=old.url)
+        await until(lambda: old.requests.count("GET", "*") >= 3)
+        connection.sandbox = new
+        waits += connection.start(here, target="Stopped", server=new.url)
+        await until(lambda: new.requests.count("GET", "*") >= 3)
+        assert not any(wait.done() for wait in waits)
+        old.faults.stop(there)
+        old.advance(10)
+        new.faults.stop(here)
+        new.advance(10)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            verdicts = await asyncio.gather(*waits)
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.REACHED] * 2
 
 
 async def test_a_look_that_is_never_answered_does_not_hold_up_a_deadline() -> None:

@@ -287,7 +287,8 @@ def test_where_only_the_list_is_refused_single_looks_do(status: int) -> None:
         tasks = start(server, [a_wait(name) for name in names])
         await asyncio.sleep(10)
         assert not any(task.done() for task in tasks)
-        assert server.count(LIST) == 2
+        # A 403 may be that of a key that was changed, so each is asked once more with a new client.
+        assert server.count(LIST) == (4 if status == 403 else 2)
         assert server.most_at_once[SINGLE] <= SINGLE_LOOKS_AT_A_TIME
         for name in names:
             server.set(name, "Running")
