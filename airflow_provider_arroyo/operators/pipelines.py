@@ -72,8 +72,9 @@ class ArroyoSubmitPipelineOperator(WaitingOperator):
         not to wait.
     :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds.
     :param on_existing: what to do with the pipeline of an earlier try: ``"adopt"`` (default: take it if it
-        runs, resume it if it is stopped, restart it if it failed), ``"replace"`` (stop, delete and make it
-        anew; its state is lost) or ``"fail"``.
+        runs or has finished, resume it if it is stopped, restart it if it failed), ``"replace"`` (stop, delete
+        and make it anew; its state is lost) or ``"fail"``. A cleared task that is to run a backfill once more
+        needs ``"replace"``.
     :param on_kill: how to stop the pipeline if this task is ended before it is done: marked by somebody, or
         out of time (``"checkpoint"``, ``"graceful"``, ``"immediate"`` or ``"force"``). Default None: the
         pipeline goes on, and the log says how to stop it. It also goes on when the task is only moved, or
