@@ -45,6 +45,9 @@ _NOT_ABOUT_SQL = (
     "failed to deserialize",
 )
 
+_SERVERS_OWN = (500, 502, 503, 504)
+"""What a page of HTML may come with, and still be the word of whoever serves Arroyo."""
+
 _WANTS_TLS = (
     "plain http request was sent to https port",
     "client sent an http request to an https server",
@@ -175,7 +178,7 @@ class _Judge:
         }
         if status in rules:
             return rules[status]()
-        if status >= 500:
+        if status >= 500 and (status in _SERVERS_OWN or not self._is_html()):
             return self._server_error()
         if self._own_words is None and (self._is_html() or self._looks_like_json()):
             return self._foreign("HTML" if self._is_html() else "JSON that is not Arroyo's")

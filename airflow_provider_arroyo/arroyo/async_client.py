@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -129,7 +130,8 @@ class ArroyoAsyncClient:
         """Make a call and return what it answers, with what came beside it. As :meth:`call` otherwise."""
         attempts = Attempts(call, self._retry, deadline=deadline, clock=self._clock)
         try:
-            return await AsyncRetrying(sleep=self._sleep, **attempts.options)(self._attempt, call, attempts)
+            retrying = AsyncRetrying(sleep=self._sleep, **attempts.options)
+            return replace(await retrying(self._attempt, call, attempts), retries=attempts.retries)
         except ArroyoNotFoundError as err:
             if not attempts.is_done_already(err):
                 raise

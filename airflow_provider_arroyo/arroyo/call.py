@@ -61,10 +61,12 @@ class Exchange(Generic[T_co]):
     """The value of an answer, with what came beside it.
 
     :param headers: with names in lower case.
+    :param retries: how often it was tried again before it was answered.
     """
 
     value: T_co
     headers: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0
 
     @property
     def server_date(self) -> datetime | None:

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -128,7 +129,8 @@ class ArroyoClient:
         """Make a call and return what it answers, with what came beside it. As :meth:`call` otherwise."""
         attempts = Attempts(call, self._retry, deadline=deadline, clock=self._clock)
         try:
-            return Retrying(sleep=self._sleep, **attempts.options)(self._attempt, call, attempts)
+            answer = Retrying(sleep=self._sleep, **attempts.options)(self._attempt, call, attempts)
+            return replace(answer, retries=attempts.retries)
         except ArroyoNotFoundError as err:
             if not attempts.is_done_already(err):
                 raise

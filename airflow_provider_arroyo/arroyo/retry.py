@@ -117,6 +117,8 @@ class Attempts:
         self._deadline = deadline
         self._clock = clock
         self._took_effect = False
+        self.retries = 0
+        """How often it was tried again so far."""
 
     @property
     def options(self) -> RetryOptions:
@@ -180,6 +182,7 @@ class Attempts:
         return self._clock() + state.upcoming_sleep >= self._deadline - LEAST_ATTEMPT_SECONDS
 
     def _warn(self, state: RetryCallState) -> None:
+        self.retries = state.attempt_number
         log.warning(
             "%s %s: %s; retry %d of %d in %.1f s",
             self._call.method,

@@ -13,6 +13,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
     ArroyoError,
+    ArroyoResponseError,
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.hooks.clock import SteadyClock
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BETWEEN_SECONDS = 1.0
+_LAST_SECONDS = 1.0
+"""What is kept of the time that is tolerated for a last attempt, however long the server asks to wait."""
 _LEAST_SECONDS = 5.0
 """What the first attempt may take even where less of an outage is tolerated."""
 
@@ -37,6 +40,8 @@ class PatientClient:
     :param clock: tells the time.
     :param tolerance: for how long no call may succeed.
     :param log: gets a warning when an outage begins, and a line when it ends.
+    :param has_answered: whether Arroyo has answered at this address before, so that what is not its answer is
+        an outage, and no wrong address.
     :param deadline: a moment of the clock after which nothing goes on, however much is tolerated; default none.
     :param sleep: how to wait between attempts, in seconds.
     """
@@ -48,6 +53,7 @@ class PatientClient:
         clock: SteadyClock,
         tolerance: timedelta,
         log: Any,
+        has_answered: bool = False,
         deadline: float = float("inf"),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -55,6 +61,7 @@ class PatientClient:
         self._clock = clock
         self._tolerance_seconds = tolerance.total_seconds()
         self._log = log
+        self._has_answered = has_answered
         self._deadline = deadline
         self._sleep = sleep
 
@@ -80,14 +87,19 @@ class PatientClient:
             try:
                 answer = self.client.exchange(call, deadline=deadline)
             except ArroyoError as err:
-                if not err.is_transient or not _is_safe(call, err):
+                if not self._may_pass(err) or not _is_safe(call, err):
                     raise
                 self._endure(err, since, limit, warned=warned)
                 warned = True
             else:
+                self._has_answered = True
                 if warned:
                     self._log.info("Arroyo can be reached again after %s", duration(self._clock() - since))
                 return answer
+
+    def _may_pass(self, error: ArroyoError) -> bool:
+        # A gateway that shows its own page for a while looks like "not Arroyo".
+        return error.is_transient or (self._has_answered and isinstance(error, ArroyoResponseError))
 
     def _endure(self, error: ArroyoError, since: float, limit: float, *, warned: bool) -> None:
         """Wait for the next attempt.
@@ -105,7 +117,7 @@ class PatientClient:
                 error,
             )
         if left > 0:
-            self._sleep(min(wait, left))
+            self._sleep(min(wait, max(left - _LAST_SECONDS, min(left, _BETWEEN_SECONDS))))
         now = self._clock()
         # An attempt with no time to end in would only hide the reason that the last one told.
         if now < limit - LEAST_ATTEMPT_SECONDS:

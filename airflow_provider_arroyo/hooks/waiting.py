@@ -22,15 +22,21 @@ FIRST_LOOK_SECONDS = 2.0
 """What a look may take even when its wait's time is up: a wait always looks once."""
 
 
+LOOK_SECONDS = 60.0
+"""What a look may take at most, with all its retries, where the server takes connections and does not answer."""
+
+
 def look(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> Verdict:
     """Look once, with the client's retries but not past the wait's deadline, and return the verdict."""
     call = api.pipeline_jobs(wait.plan.pipeline_id)
-    limit = max(wait.plan.deadline, clock() + FIRST_LOOK_SECONDS)
+    now = clock()
+    most = min(LOOK_SECONDS, wait.plan.outage_tolerance.total_seconds())
+    limit = max(min(wait.plan.deadline, now + most), now + FIRST_LOOK_SECONDS)
     try:
-        jobs = client.call(call, deadline=clock.monotonic(limit))
+        answer = client.exchange(call, deadline=clock.monotonic(limit))
     except ArroyoError as err:
         return wait.observe_error(err, clock())
-    return wait.observe(newest_job(jobs), clock())
+    return wait.observe(newest_job(answer.value), clock(), after_trouble=answer.retries > 0)
 
 
 def watch(

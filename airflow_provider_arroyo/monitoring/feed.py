@@ -54,13 +54,20 @@ class JobFeed:
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._looks = Looks(connect, costs, own_seconds)
-        self._rounds = Rounds(self._looks, costs, clock)
+        self._rounds = Rounds(self._looks, costs, self._now)
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_closed(self) -> bool:
         """Whether it looks no more."""
         return self._task is not None and self._task.done()
+
+    def follow(self, clock: Clock) -> None:
+        """Go by another clock from now on: one that was made since the machine's own was set, for example."""
+        self._clock = clock
+
+    def _now(self) -> float:
+        return self._clock()
 
     async def watch(
         self,
@@ -141,8 +148,8 @@ async def shared_feed(
 ) -> AsyncIterator[JobFeed]:
     """Join the feed that looks through a connection at an interval, and leave it.
 
-    The first who comes makes it, with its own ``connect`` and ``clock``. The last one out ends it: the look
-    under way is given up and the client closed.
+    The first who comes makes it, with its own ``connect``; the clock is that of who came last. The last one out
+    ends it: the look under way is given up and the client closed.
 
     :param key: names the connection.
     :param interval_seconds: the usual time from look to look.
@@ -160,6 +167,7 @@ async def shared_feed(
             interval_seconds=interval_seconds, connect=connect, clock=clock, costs=here.costs_of(key)
         )
         shared = here.feeds[place] = _Shared(feed)
+    shared.feed.follow(clock)
     shared.users += 1
     try:
         yield shared.feed

@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_arroyo.arroyo import api
+from airflow_provider_arroyo.arroyo.call import Exchange
 from airflow_provider_arroyo.arroyo.listing import newest_job
 from airflow_provider_arroyo.arroyo.models import Job
 from airflow_provider_arroyo.arroyo.reading import list_in, object_of
@@ -29,8 +30,11 @@ _ALL_CONCERNED = (401, 429, 502, 503, 504)
 class LookingClient(Protocol):
     """What a feed needs of a client."""
 
-    async def call(self, call: api.Call[T], /) -> T:
-        """Make a call, with the client's own retries, and return what it answers."""
+    async def exchange(self, call: api.Call[T], /, *, deadline: float | None = None) -> Exchange[T]:
+        """Make a call, with the client's own retries, and return what it answers.
+
+        :param deadline: when it has to be done, by ``time.monotonic``.
+        """
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -47,6 +51,10 @@ class ConnectFailedError(Exception):
         self.cause = cause
 
 
+LOOK_SECONDS = 60.0
+"""What a look may take at most, with all its retries, where the server takes connections and does not answer."""
+
+
 class Listing(NamedTuple):
     """What a list showed.
 
@@ -57,6 +65,17 @@ class Listing(NamedTuple):
 
     items: dict[Target, Mapping[str, Any]] | None
     size: int
+
+
+class Seen(NamedTuple, Generic[T]):
+    """What a look came to.
+
+    :param value: what it showed.
+    :param after_trouble: whether it had to be tried again.
+    """
+
+    value: T
+    after_trouble: bool
 
 
 def concerns_all(error: ArroyoError) -> bool:
@@ -97,7 +116,7 @@ class Looks:
 
     async def list_jobs(
         self, targets: Mapping[str, Target], by_job: Mapping[str, Target], *, reread: bool
-    ) -> Listing:
+    ) -> Seen[Listing]:
         """Look at all jobs at once.
 
         :param targets: what is watched, by pipeline id.
@@ -117,25 +136,23 @@ class Looks:
 
         is_warm, began, own = self._is_warm, self._time(), self._own_seconds()
         call = api.list_jobs()
-        listing = await self._call(
-            api.Call(method=call.method, path=call.path, read=read, changes=call.changes)
-        )
+        seen = await self._call(api.Call(method=call.method, path=call.path, read=read, changes=call.changes))
         if is_warm:
             now = self._time()
-            self._costs.saw_list(now, now - began, self._own_seconds() - own, listing.size)
-        return listing
+            self._costs.saw_list(now, now - began, self._own_seconds() - own, seen.value.size)
+        return seen
 
-    async def pipeline_job(self, pipeline_id: str, *, is_alone: bool) -> Job | None:
+    async def pipeline_job(self, pipeline_id: str, *, is_alone: bool) -> Seen[Job | None]:
         """Look at one pipeline.
 
         :param is_alone: whether no other look is under way, so that its time tells what it costs.
         """
         is_warm, began, own = self._is_warm, self._time(), self._own_seconds()
-        job = newest_job(await self._call(api.pipeline_jobs(pipeline_id)))
+        seen = await self._call(api.pipeline_jobs(pipeline_id))
         if is_alone and is_warm:
             now = self._time()
             self._costs.saw_single(now, now - began, self._own_seconds() - own)
-        return job
+        return Seen(newest_job(seen.value), seen.after_trouble)
 
     async def ping(self) -> None:
         """Measure the way to the server and back."""
@@ -168,18 +185,18 @@ class Looks:
             self._retired.append(client)
         await self.close_retired()
 
-    async def _call(self, call: api.Call[T]) -> T:
+    async def _call(self, call: api.Call[T]) -> Seen[T]:
         client = await self._in_place_of(None)
         try:
-            value = await client.call(call)
+            answer = await client.exchange(call, deadline=time.monotonic() + LOOK_SECONDS)
         except ArroyoAuthError as err:
             if err.status not in (401, 403) or (self._is_renewed and client is self._client):
                 raise
             client = await self._in_place_of(client)
             self._is_renewed = True
-            value = await client.call(call)
+            answer = await client.exchange(call, deadline=time.monotonic() + LOOK_SECONDS)
         self._is_renewed, self._is_warm = False, True
-        return value
+        return Seen(answer.value, answer.retries > 0)
 
     async def _in_place_of(self, old: LookingClient | None) -> LookingClient:
         """Return the client that follows the old one, made by whichever look needs it first."""

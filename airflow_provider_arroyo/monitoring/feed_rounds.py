@@ -170,7 +170,7 @@ class Rounds:
         # Of whom nothing was read yet, an answer that is the same as the last one may tell something all the same.
         reread = self._reread or any(target.item is None for target in self._roster.wanting)
         try:
-            listing = await self._looks.list_jobs(self._roster.targets, self._roster.by_job, reread=reread)
+            seen = await self._looks.list_jobs(self._roster.targets, self._roster.by_job, reread=reread)
         except ArroyoError as err:
             self._costs.list_failed(self._time())
             everyone = [*_targets_of(listed), *listable, *singly]
@@ -182,9 +182,11 @@ class Rounds:
             return False
         now = self._listed_at = self._clock()
         self._failures = 0
-        if listing.items is not None:
+        if seen.after_trouble:
+            self._doubt(self._roster.targets.values())
+        if seen.value.items is not None:
             self._reread = False
-            self._take_list(listing.items, now)
+            self._take_list(seen.value.items, now)
         for target in self._absent:
             self._roster.was_missing_in_list(target, self._time())
         singly += self._absent
@@ -257,7 +259,7 @@ class Rounds:
         if target.cadence is None:
             return None
         try:
-            job = await self._looks.pipeline_job(target.pipeline_id, is_alone=is_alone)
+            job, after_trouble = await self._looks.pipeline_job(target.pipeline_id, is_alone=is_alone)
         except ArroyoNotFoundError as err:
             self._failures = 0
             self._tell_error(target, err, self._clock())
@@ -268,6 +270,8 @@ class Rounds:
             self._tell_error(target, err, self._clock())
             return None
         self._failures = 0
+        if after_trouble:
+            self._doubt([target])
         now = target.seen_at = self._clock()
         is_new = job != target.job
         if is_new:
@@ -288,12 +292,22 @@ class Rounds:
         for target in dict.fromkeys(targets):
             self._tell_error(target, error, now)
 
+    def _doubt(self, targets: Iterable[Target]) -> None:
+        """Let all who wait know that their next look came after trouble, however little it shows."""
+        for target in targets:
+            for waiter in target.waiters:
+                waiter.wants_look = waiter.after_trouble = True
+            if target.waiters:
+                self._roster.wanting.add(target)
+
     def _tell(self, target: Target, now: float, *, is_new: bool) -> None:
         self._roster.wanting.discard(target)
         for waiter in target.waiters:
             if (is_new or waiter.wants_look) and not waiter.is_over:
+                after_trouble, waiter.after_trouble = waiter.after_trouble, False
                 waiter.wants_look, waiter.was_told = False, True
-                self._settle(waiter, partial(waiter.wait.observe, target.job, now), now)
+                judge = partial(waiter.wait.observe, target.job, now, after_trouble=after_trouble)
+                self._settle(waiter, judge, now)
 
     def _tell_error(self, target: Target, error: ArroyoError, now: float) -> None:
         seen_at = target.seen_at

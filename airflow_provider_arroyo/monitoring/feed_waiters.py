@@ -26,6 +26,7 @@ class Waiter:
     __slots__ = (
         "_notes",
         "_woken",
+        "after_trouble",
         "alarm_at",
         "error",
         "interval_seconds",
@@ -44,6 +45,8 @@ class Waiter:
         self.error: BaseException | None = None
         self.wants_look = True
         """Whether it must be told the next look, changed or not."""
+        self.after_trouble = False
+        """Whether that look is the first after one that had to be tried again."""
         self.was_told = False
         """Whether it was told of a look that succeeded."""
         self.alarm_at = _NEVER

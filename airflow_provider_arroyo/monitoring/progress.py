@@ -67,6 +67,7 @@ class Progress:
         """Return it as JSON values."""
         return {
             "started_at": self.started_at,
+            "now": self.now,
             "answers_since": self.answers_since,
             "said_at": self.said_at,
             "job": job_to_dict(self.job) if self.job else None,
@@ -89,6 +90,8 @@ class Progress:
         """
         new = cls.begin(plan, now)
         try:
+            # While nobody looked, as while no triggerer ran, Arroyo was not seen to be away.
+            unwatched = now - _moment(data, "now", now, now)
             job, error = data.get("job"), data.get("error")
             return cls(
                 started_at=_moment(data, "started_at", now, new.started_at),
@@ -100,8 +103,8 @@ class Progress:
                 held_since=_moment_or_none(data, "held_since", now),
                 left_baseline=_flag(data, "left_baseline"),
                 restarts=int(data.get("restarts", 0)),
-                looked_at=_moment_or_none(data, "looked_at", now),
-                outage_since=_moment_or_none(data, "outage_since", now),
+                looked_at=_later(_moment_or_none(data, "looked_at", now), unwatched, now),
+                outage_since=_later(_moment_or_none(data, "outage_since", now), unwatched, now),
                 last_error=error_from_dict(error) if error else None,
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
@@ -110,6 +113,10 @@ class Progress:
 
 def _earlier(moment: float | None, now: float) -> float | None:
     return None if moment is None else min(moment, now)
+
+
+def _later(moment: float | None, seconds: float, now: float) -> float | None:
+    return None if moment is None else min(moment + seconds, now)
 
 
 def _moment(data: Mapping[str, Any], key: str, now: float, default: float) -> float:

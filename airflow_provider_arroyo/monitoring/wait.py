@@ -44,15 +44,24 @@ class PipelineWait:
     :param now: when the wait begins.
     :param label: what the log calls the pipeline, e.g. its name and id.
     :param progress: what :meth:`progress` gave in the process that waited before, to go on from there.
+    :param has_answered: whether Arroyo has answered at this address before, where that is not in the progress.
     """
 
     def __init__(
-        self, plan: WaitPlan, *, now: float, label: str = "", progress: Mapping[str, Any] | None = None
+        self,
+        plan: WaitPlan,
+        *,
+        now: float,
+        label: str = "",
+        progress: Mapping[str, Any] | None = None,
+        has_answered: bool = False,
     ) -> None:
         self.plan = plan
         self.label = label or f"Pipeline {plan.pipeline_id}"
         self._notes = Notes(self.label)
         self._p = Progress.from_dict(progress, plan, now) if progress else Progress.begin(plan, now)
+        if has_answered and self._p.looked_at is None:
+            self._p.looked_at = now
         self._over: Verdict | None = None
 
     @property
@@ -62,7 +71,7 @@ class PipelineWait:
 
     # -- what was seen ---------------------------------------------------------------------------------------
 
-    def observe(self, job: Job | None, now: float) -> Verdict:
+    def observe(self, job: Job | None, now: float, *, after_trouble: bool = False) -> Verdict:
         """Take a look that succeeded.
 
         A look that shows the same as the last one need not be brought before :meth:`next_due`, except the first
@@ -70,6 +79,8 @@ class PipelineWait:
 
         :param job: the pipeline's newest job; None when it has none yet.
         :param now: when the answer was read.
+        :param after_trouble: whether the look had to be tried again: an outage too short to speak of, after
+            which, as after any, what stood before it may show for a moment.
         :return: the verdict; once it :attr:`~.Verdict.is_over`, the wait has ended.
         """
         if self._over is not None:
@@ -79,6 +90,8 @@ class PipelineWait:
         if p.outage_since is not None:
             self._notes.reachable_again(now - p.outage_since)
             p.answers_since = p.said_at = now
+        elif after_trouble:
+            p.answers_since = now
         p.looked_at, p.outage_since, p.last_error = now, None, None
         if job is None:
             p.held_since = None
@@ -172,9 +185,9 @@ class PipelineWait:
             self._hold(job, now)
             return
         new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
-        if before is not None and before.id == job.id and before.run_id > 0 and self._is_fresh(before):
+        if before is not None and before.id == job.id:
             # A poll can miss every state between two runs; the rise of run_id alone counts them.
-            p.restarts += max(0, job.run_id - before.run_id)
+            p.restarts += max(0, job.run_id - max(before.run_id, self._first_run(job)))
         if before is not None and before.state == job.state and not new_run:
             if before.running_desired != job.running_desired:
                 self._notes.desire_changed(job)
@@ -199,6 +212,11 @@ class PipelineWait:
     def _is_fresh(self, job: Job) -> bool:
         baseline = self.plan.baseline
         return baseline is None or job.id != baseline.job_id or job.run_id > baseline.run_id
+
+    def _first_run(self, job: Job) -> int:
+        """The first run of a job that is no restart: of this wait's change, or of all."""
+        baseline = self.plan.baseline
+        return baseline.run_id + 1 if baseline is not None and baseline.job_id == job.id else 1
 
     def _has_left_baseline(self, job: Job) -> bool:
         """Whether this shows that something happened since the change was asked for."""

@@ -46,6 +46,8 @@ class WaitingTask:
     api_outage_tolerance: timedelta
     execution_timeout: timedelta | None
     log: Any
+    _has_waited = False
+    """Whether this task has waited for its pipeline before, in this process or another one."""
     defer: Callable[..., NoReturn]
 
     @cached_property
@@ -65,7 +67,11 @@ class WaitingTask:
         from airflow_provider_arroyo.hooks.patience import PatientClient
 
         return PatientClient(
-            self.hook.client, clock=self.clock, tolerance=self.api_outage_tolerance, log=self.log
+            self.hook.client,
+            clock=self.clock,
+            tolerance=self.api_outage_tolerance,
+            log=self.log,
+            has_answered=self._has_waited,
         )
 
     # -- errors ----------------------------------------------------------------------------------------------
@@ -134,7 +140,7 @@ class WaitingTask:
     def _new_wait(self, plan: WaitPlan, subject: Subject) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-        return PipelineWait(plan, now=self.clock(), label=subject.label)
+        return PipelineWait(plan, now=self.clock(), label=subject.label, has_answered=self._has_waited)
 
     def _watch(
         self,
@@ -203,6 +209,7 @@ class WaitingTask:
             name=told.carry.get("name"),
             console_url=told.carry.get("console_url"),
         )
+        self._has_waited = True
         return told.verdict, subject, told.carry
 
     # -- the end ---------------------------------------------------------------------------------------------

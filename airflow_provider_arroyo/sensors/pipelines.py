@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_arroyo.arroyo.models import JobState
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoResponseError, ArroyoUnreachableError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, check_states
@@ -145,15 +145,28 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Look once. A look that leaves the question open (an outage, a state that must last) looks on."""
         with self._task_errors():
+            had_begun = bool(self._begun)
             wait, subject = self._poking(context)
+            if had_begun and self.clock() >= wait.plan.deadline:
+                # As in the triggerer, where the time is up without another look.
+                return self._poked(wait.tick(self.clock()), subject)
             # A rescheduled task remembers nothing, so what takes several looks is seen to its end at once.
             verdict = self._watch(wait, until=None if self.reschedule else self.clock(), calm=self._is_calm)
-            if verdict.is_over:
-                # With Airflow's silent_fail the next poke may do better.
-                self._begun.clear()
-            if not verdict.is_over:
-                return False
-            return PokeReturnValue(is_done=True, xcom_value=self._finish(verdict, subject))
+            return self._poked(verdict, subject)
+
+    def _poked(self, verdict: Verdict, subject: Subject) -> PokeReturnValue | bool:
+        if not verdict.is_over:
+            return False
+        # With Airflow's silent_fail the next poke may do better.
+        self._begun.clear()
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(verdict, subject))
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Let Airflow sleep until the deadline at most, which it looks at only after a poke."""
+        usual = float(super()._get_next_poke_interval(*args, **kwargs))
+        if self.reschedule or not self._begun:
+            return usual
+        return max(0.0, min(usual, self._begun[0][0].plan.deadline - self.clock()))
 
     def _is_calm(self, verdict: Verdict) -> bool:
         holding = (
@@ -178,6 +191,8 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             targets = check_states(self.target_states, "target_states")
         deadline, limit = self._sensor_deadline(context)
+        # A poke that is followed by another one has had an answer.
+        self._has_waited = self.reschedule and context["ti"].get_first_reschedule_date(context) is not None
         subject = self._named(str(name), deadline, limit) if pipeline_id is None else self._known(pipeline_id)
         self._show_link(context, subject)
         plan = WaitPlan(
@@ -201,7 +216,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         try:
             return self._subject(self.hook.client.call(api.get_pipeline(pipeline_id), deadline=limit))
         except ArroyoError as err:
-            if not err.is_transient:
+            if not err.is_transient and not (self._has_waited and isinstance(err, ArroyoResponseError)):
                 raise
             self.log.warning("Arroyo cannot be reached, so the wait begins without a look: %s", err)
             return Subject(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
@@ -219,6 +234,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
             clock=self.clock,
             tolerance=self.api_outage_tolerance,
             log=self.log,
+            has_answered=self._has_waited,
             deadline=deadline,
         )
         try:

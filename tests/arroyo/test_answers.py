@@ -247,6 +247,13 @@ def test_options_of_a_table_are_part_of_the_sql(words: str, client: Driver, serv
     assert refusal(client, api.create_pipeline(SPEC), ArroyoQueryError).is_permanent
 
 
+@pytest.mark.parametrize("status", [507, 520, 521, 530])
+def test_page_of_a_gateway_whose_status_is_its_own(status: int, client: Driver, server: Server) -> None:
+    """To a wait for a pipeline that was seen it is an outage, as other pages are."""
+    server.play(reply("<html>web server is down</html>", status, content_type="text/html"))
+    assert refusal(client, api.get_pipeline("pl_1"), ArroyoResponseError).status == status
+
+
 def test_what_is_secret_does_not_change_what_an_answer_means(connect: Connect, server: Server) -> None:
     """A header of a gateway may have any value, also one that is a word of Arroyo's."""
     server.play(reply({"error": "No jobs for pipeline"}, 400))

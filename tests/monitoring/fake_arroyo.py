@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.answers import interpret
+from airflow_provider_arroyo.arroyo.call import Exchange
 from airflow_provider_arroyo.arroyo.settings import ClientSettings
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ class FakeArroyo:
         self.seconds: Callable[[str, int], float] = contract_seconds
         self.trouble: Callable[[str, str], Exception | None] = lambda kind, pipeline_id: None
         """Given the kind of look and the pipeline: what the client raises."""
+        self.retries = 0
+        """How often the next call has to be tried again."""
         self.unanswered: set[str] = set()
         """Kinds of look that get no answer, ever."""
         self.status: dict[str, int] = {}
@@ -150,8 +153,10 @@ class FakeClient:
         self.settings = ClientSettings()
         self.closings = 0
 
-    async def call(self, call: api.Call[T]) -> T:
-        return await self.server.answer(call, self)
+    async def exchange(self, call: api.Call[T], *, deadline: float | None = None) -> Exchange[T]:
+        value = await self.server.answer(call, self)
+        retries, self.server.retries = self.server.retries, 0
+        return Exchange(value, retries=retries)
 
     async def aclose(self) -> None:
         self.closings += 1

@@ -92,9 +92,9 @@ def test_each_is_told_its_own_job_only_and_only_when_it_changed() -> None:
     seen: Counter[str] = Counter()
 
     class Counting(PipelineWait):
-        def observe(self, job: Job | None, now: float) -> Verdict:
+        def observe(self, job: Job | None, now: float, **more: Any) -> Verdict:
             seen[self.plan.pipeline_id] += 1
-            return super().observe(job, now)
+            return super().observe(job, now, **more)
 
     async def main() -> None:
         server = FakeArroyo()

@@ -79,8 +79,8 @@ async def look_alone(server: FakeArroyo, wait: PipelineWait) -> Verdict:
     while True:
         began = clock()
         try:
-            jobs = await client.call(api.pipeline_jobs(wait.plan.pipeline_id))
-            verdict = wait.observe(newest_job(jobs), clock())
+            answer = await client.exchange(api.pipeline_jobs(wait.plan.pipeline_id))
+            verdict = wait.observe(newest_job(answer.value), clock(), after_trouble=answer.retries > 0)
         except ArroyoError as err:
             verdict = wait.observe_error(err, clock())
         if verdict.is_over:

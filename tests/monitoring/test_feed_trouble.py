@@ -18,6 +18,7 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.monitoring.feed import shared_feed
 from airflow_provider_arroyo.monitoring.feed_rounds import SINGLE_LOOKS_AT_A_TIME
 from airflow_provider_arroyo.monitoring.notes import Note
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.fake_arroyo import LIST, SINGLE, FakeArroyo
@@ -359,12 +360,63 @@ def test_a_job_in_the_list_that_cannot_be_read_is_looked_at_singly() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("count", [1, 40], ids=["single", "list"])
+def test_a_look_that_was_tried_again_is_told_to_all_it_was_for(count: int) -> None:
+    """What it shows may be what stood before a server was started again, so that it must last a moment more."""
+
+    async def main() -> None:
+        server = FakeArroyo()
+        names = many(server, count)
+        tasks = start(server, [a_wait(name, stable_for=timedelta(seconds=2)) for name in names])
+        await asyncio.sleep(5)
+        for name in names:
+            server.set(name, "Running")
+        await asyncio.sleep(1)
+        server.retries = 1
+        await asyncio.sleep(1.9)
+        assert server.retries == 0
+        assert not any(task.done() for task in tasks)
+        await asyncio.sleep(0.5)
+        assert outcomes(await asyncio.gather(*tasks)) == {"reached": count}
+
+    run(main())
+
+
+def test_a_clock_that_was_set_counts_for_those_who_come_after() -> None:
+    """The feed of those who came before must not judge them by the time that the machine showed then."""
+
+    async def main() -> None:
+        server = FakeArroyo()
+        many(server, 2)
+
+        def ahead() -> float:
+            return clock() + 3600
+
+        async def early() -> Verdict:
+            plan = WaitPlan(pipeline_id="pl_0", targets=frozenset(["Running"]), deadline=clock() + 90_000)
+            async with shared_feed(
+                key=("arroyo",), interval_seconds=INTERVAL, connect=server.connect, clock=ahead
+            ) as feed:
+                return await feed.watch(PipelineWait(plan, now=ahead()))
+
+        tasks = [asyncio.create_task(early())]
+        await asyncio.sleep(1)
+        tasks += start(server, [a_wait("pl_1", timeout=60)])
+        await asyncio.sleep(5)
+        assert not any(task.done() for task in tasks)
+        for name in ("pl_0", "pl_1"):
+            server.set(name, "Running")
+        assert outcomes(await asyncio.gather(*tasks)) == {"reached": 2}
+
+    run(main())
+
+
 # -- errors of our own ---------------------------------------------------------------------------------------------
 
 
 def test_a_judge_that_breaks_takes_nobody_along() -> None:
     class Broken(PipelineWait):
-        def observe(self, job: Any, now: float) -> Verdict:
+        def observe(self, job: Any, now: float, **more: Any) -> Verdict:
             raise ZeroDivisionError
 
     async def main() -> None:

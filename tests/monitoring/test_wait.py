@@ -317,10 +317,59 @@ def test_an_outage_goes_on_in_the_next_process_with_its_error() -> None:
     sensor = wait("Running", outage_tolerance=60)
     sensor.observe(job("Created", 0), T0)
     sensor.observe_error(api_error(503), T0 + 1)
-    verdict = move(sensor, T0 + 3).tick(T0 + 60)
+    moved = move(sensor, T0 + 3)
+    assert moved.tick(T0 + 61.9).outcome is WAITING, "two seconds in which nobody looked count"
+    verdict = moved.tick(T0 + 62)
     assert verdict.outcome is Outcome.UNREACHABLE
     assert isinstance(verdict.error, ArroyoApiError)
     assert verdict.error.status == 503
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["well", "in an outage"])
+def test_time_in_which_nobody_looked_is_no_outage(away: bool) -> None:
+    """A triggerer is started again after hours, and Arroyo is away for just that moment."""
+    sensor = wait("Stopped", deadline=T0 + 100_000, outage_tolerance=60)
+    sensor.observe(job(), T0)
+    if away:
+        sensor.observe_error(api_error(503), T0 + 10)
+    moved = move(sensor, T0 + 7200)
+    assert moved.tick(T0 + 7202).outcome is WAITING
+    assert moved.observe_error(api_error(503), T0 + 7212).outcome is WAITING
+    assert moved.observe_error(api_error(503), T0 + 7240).outcome is WAITING
+    assert moved.observe_error(api_error(503), T0 + 7261).outcome is Outcome.UNREACHABLE
+
+
+def test_what_shows_first_after_a_look_that_was_tried_again_may_be_what_stood_before() -> None:
+    """A server that is started again within one look, whose API is back before its controller."""
+    started = wait("Running", stable_for=2)
+    started.observe(job(), T0)
+    assert started.observe(job(), T0 + 8, after_trouble=True).outcome is WAITING
+    assert started.next_due() == T0 + 10
+    assert started.observe(job(), T0 + 9.9).outcome is WAITING
+    assert started.observe(job(), T0 + 10).outcome is REACHED
+    restarted = wait("Running", before=job("Failed", 1))
+    restarted.observe(job("Failed", 1), T0 + 0.1)
+    assert restarted.observe(job("Failed", 1), T0 + 8, after_trouble=True).outcome is WAITING
+    assert restarted.observe(job("Scheduling", 2), T0 + 9).outcome is WAITING
+
+
+def test_restarts_count_that_nobody_saw_the_first_run_before() -> None:
+    made = wait("Running", stable_for=2)
+    made.observe(job("Created", 0), T0)
+    assert made.observe(job("Failed", 21), T0 + 10).restarts == 20
+    again = wait("Running", before=job("Failed", 3))
+    again.observe(job("Failed", 3), T0 + 0.1)
+    assert again.observe(job("Failed", 24), T0 + 9).restarts == 20
+    first = wait("Running", before=job("Failed", 3))
+    first.observe(job("Failed", 3), T0 + 0.1)
+    assert first.observe(job("Running", 4), T0 + 1).restarts == 0
+
+
+def test_not_arroyo_is_an_outage_where_an_earlier_process_had_its_answers() -> None:
+    page = ArroyoResponseError("a page", status=200, method="GET", path="/x")
+    plan = wait("Running").plan
+    assert PipelineWait(plan, now=T0).observe_error(page, T0 + 1).outcome is Outcome.ERROR
+    assert PipelineWait(plan, now=T0, has_answered=True).observe_error(page, T0 + 1).outcome is WAITING
 
 
 def test_the_next_process_knows_that_something_had_happened() -> None:

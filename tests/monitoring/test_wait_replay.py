@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -372,16 +373,17 @@ class MovingWait(PipelineWait):
     def __init__(self, plan: WaitPlan, start: float) -> None:
         super().__init__(plan, now=moment(start))
 
-    def _move(self, now: float) -> None:
+    def _move(self) -> None:
         plan = WaitPlan.from_dict(json.loads(json.dumps(self.plan.to_dict())))
-        super().__init__(plan, now=now, progress=json.loads(json.dumps(self.progress())))
+        progress = json.loads(json.dumps(self.progress()))
+        super().__init__(plan, now=progress["now"], progress=progress)
 
-    def observe(self, job: Job | None, now: float) -> Verdict:
-        self._move(now)
-        return super().observe(job, now)
+    def observe(self, job: Job | None, now: float, **more: Any) -> Verdict:
+        self._move()
+        return super().observe(job, now, **more)
 
     def observe_error(self, error: ArroyoError, now: float, *, answered_at: float | None = None) -> Verdict:
-        self._move(now)
+        self._move()
         return super().observe_error(error, now, answered_at=answered_at)
 
 

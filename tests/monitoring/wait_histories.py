@@ -178,14 +178,19 @@ class Run:
 
 
 def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> Run:
-    """Show events until the wait is over; where ``moves`` says so, another process goes on before an event."""
+    """Show events until the wait is over; where ``moves`` says so, another process goes on before an event.
+
+    It takes over at once, since time in which nobody looks is no outage.
+    """
     done = Run(plan)
     wait = PipelineWait(plan, now=START)
     for index, event in enumerate(events):
         if index < len(moves) and moves[index]:
             carried = json.loads(json.dumps({"plan": wait.plan.to_dict(), "progress": wait.progress()}))
             wait = PipelineWait(
-                WaitPlan.from_dict(carried["plan"]), now=event.at, progress=carried["progress"]
+                WaitPlan.from_dict(carried["plan"]),
+                now=carried["progress"]["now"],
+                progress=carried["progress"],
             )
         done.events.append(event)
         done.verdicts.append(show(wait, event))

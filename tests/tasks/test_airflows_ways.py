@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from airflow_provider_arroyo.arroyo import api
 from airflow_provider_arroyo.arroyo.client import ArroyoClient
 from airflow_provider_arroyo.arroyo.models import StopMode
 from airflow_provider_arroyo.hooks.compat import TaskDeferralError, TaskDeferralTimeout
-from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, ArroyoTaskFailed
 from airflow_provider_arroyo.operators.pipelines import (
     ArroyoStopPipelineOperator,
     ArroyoSubmitPipelineOperator,
@@ -148,6 +148,42 @@ def test_a_sensor_that_begins_in_an_outage_waits_in_the_triggerer(sandbox: Arroy
     sensor = ArroyoPipelineSensor(task_id="a_task", pipeline_id="pl_1", deferrable=True)
     with pytest.raises(TaskDeferred):
         sensor.execute(context())
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_sensor_that_looks_seldom_ends_in_time(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    began = time.monotonic()
+    ended = run_task(
+        lambda **m: ArroyoPipelineSensor(
+            task_id="a_task",
+            pipeline_id=pipeline_id,
+            target_states=["Stopped"],
+            poll_interval=30,
+            timeout=1.5,
+            **m,
+        ),
+        mode,
+    )
+    assert isinstance(ended.error, AirflowSensorTimeout)
+    assert 1.5 <= time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+def test_a_page_of_a_gateway_is_an_outage_for_a_sensor_that_came_back(
+    came_back: bool, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """At the first poke it is a wrong address, which no retry mends."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.not_json(times=2)
+    ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC) if came_back else None)
+    ended = run_task(
+        lambda **m: ArroyoPipelineSensor(task_id="a_task", pipeline_id=pipeline_id, **m), RESCHEDULE, ti
+    )
+    if came_back:
+        assert ended.error is None, ended.error
+    else:
+        assert isinstance(ended.error, ArroyoTaskFailed)
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
