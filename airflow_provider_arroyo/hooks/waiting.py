@@ -11,19 +11,12 @@ from airflow_provider_arroyo.arroyo.listing import newest_job
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.clock import SteadyClock
 from airflow_provider_arroyo.monitoring.notes import log_notes
+from airflow_provider_arroyo.monitoring.plan import FIRST_LOOK_SECONDS, LOOK_SECONDS
 from airflow_provider_arroyo.monitoring.verdict import Verdict
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.arroyo.client import ArroyoClient
-
-
-FIRST_LOOK_SECONDS = 2.0
-"""What a look may take even when its wait's time is up: a wait always looks once."""
-
-
-LOOK_SECONDS = 60.0
-"""What a look may take at most, with all its retries, where the server takes connections and does not answer."""
 
 
 def look(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> Verdict:

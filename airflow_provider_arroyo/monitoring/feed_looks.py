@@ -21,6 +21,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.monitoring.feed_cost import LookCosts
 from airflow_provider_arroyo.monitoring.feed_waiters import Target
+from airflow_provider_arroyo.monitoring.plan import LOOK_SECONDS
 
 T = TypeVar("T")
 
@@ -49,10 +50,6 @@ class ConnectFailedError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-LOOK_SECONDS = 60.0
-"""What a look may take at most, with all its retries, where the server takes connections and does not answer."""
 
 
 class Listing(NamedTuple):

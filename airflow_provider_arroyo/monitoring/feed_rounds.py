@@ -15,13 +15,11 @@ from airflow_provider_arroyo.monitoring.feed_cost import Look, LookCosts
 from airflow_provider_arroyo.monitoring.feed_looks import ConnectFailedError, Looks, concerns_all
 from airflow_provider_arroyo.monitoring.feed_roster import Roster
 from airflow_provider_arroyo.monitoring.feed_waiters import Alarms, Cadence, Target, Waiter
+from airflow_provider_arroyo.monitoring.plan import FIRST_LOOK_SECONDS
 from airflow_provider_arroyo.monitoring.verdict import Verdict
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 SINGLE_LOOKS_AT_A_TIME = 8
-
-FIRST_LOOK_SECONDS = 2.0
-"""What the first look may take even when its wait's time is up: a wait always looks once."""
 
 OVERDUE_SECONDS = 1.0
 """How soon a waiter whose moment has come, but whose look has not, is asked again."""

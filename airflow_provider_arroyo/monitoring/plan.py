@@ -13,6 +13,12 @@ from airflow_provider_arroyo.arroyo.models import Job, JobState
 PLAN_VERSION = 1
 """Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""
 
+FIRST_LOOK_SECONDS = 2.0
+"""What the first look may take even when its wait's time is up: a wait always looks once."""
+
+LOOK_SECONDS = 60.0
+"""What a look may take at most, with all its retries, where the server takes connections and does not answer."""
+
 _STATES = {state.value for state in JobState}
 
 

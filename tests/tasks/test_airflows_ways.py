@@ -150,6 +150,25 @@ def test_a_sensor_that_begins_in_an_outage_waits_in_the_triggerer(sandbox: Arroy
         sensor.execute(context())
 
 
+def test_a_server_that_takes_calls_and_never_answers_is_out_of_reach(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Its read timeout is 30 seconds, and each look may be tried again ten times."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.hang(path="*/jobs", times=None)
+    began = time.monotonic()
+    ended = run_task(
+        lambda **m: ArroyoPipelineSensor(
+            task_id="a_task", pipeline_id=pipeline_id, api_outage_tolerance=3, timeout=120, **m
+        ),
+        SYNC,
+    )
+    sandbox.faults.clear()
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "unreachable" in str(ended.error)
+    assert 3 <= time.monotonic() - began < 20
+
+
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_sensor_that_looks_seldom_ends_in_time(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
