@@ -210,7 +210,11 @@ def requests_table(effort: Effort, cells: Sequence[tuple[int, int]]) -> Table:
             spread(cpu["always list"]),
             f"{statistics.median(cpu['feed']) / better:.2f}",
         )
-    table.note("Server time is the CPU time of the sandbox's process, in the steady state.")
+    table.note(
+        "Server time is the CPU time of the sandbox's process, in the steady state. The sandbox keeps the bytes of "
+        "its lists, so that they cost it far less than a real server: with 10,000 jobs there, a real one takes some "
+        "170 ms for each, and ten single looks are the cheaper choice by far."
+    )
     return table
 
 
