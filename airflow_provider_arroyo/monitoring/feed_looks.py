@@ -21,7 +21,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.monitoring.feed_cost import LookCosts
 from airflow_provider_arroyo.monitoring.feed_waiters import Target
-from airflow_provider_arroyo.monitoring.plan import LOOK_SECONDS
+from airflow_provider_arroyo.monitoring.plan import LOOK_SECONDS, TROUBLE_SECONDS
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Seen(NamedTuple, Generic[T]):
     """What a look came to.
 
     :param value: what it showed.
-    :param after_trouble: whether it had to be tried again.
+    :param after_trouble: whether it had to be tried again for a while.
     """
 
     value: T
@@ -184,6 +184,7 @@ class Looks:
 
     async def _call(self, call: api.Call[T]) -> Seen[T]:
         client = await self._in_place_of(None)
+        began = self._time()
         try:
             answer = await client.exchange(call, deadline=time.monotonic() + LOOK_SECONDS)
         except ArroyoAuthError as err:
@@ -193,7 +194,7 @@ class Looks:
             self._is_renewed = True
             answer = await client.exchange(call, deadline=time.monotonic() + LOOK_SECONDS)
         self._is_renewed, self._is_warm = False, True
-        return Seen(answer.value, answer.retries > 0)
+        return Seen(answer.value, answer.retries > 0 and self._time() - began >= TROUBLE_SECONDS)
 
     async def _in_place_of(self, old: LookingClient | None) -> LookingClient:
         """Return the client that follows the old one, made by whichever look needs it first."""

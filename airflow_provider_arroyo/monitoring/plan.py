@@ -19,6 +19,10 @@ FIRST_LOOK_SECONDS = 2.0
 LOOK_SECONDS = 60.0
 """What a look may take at most, with all its retries, where the server takes connections and does not answer."""
 
+TROUBLE_SECONDS = 1.0
+"""A look that was tried again for so long may have met a server that was started again meanwhile; a hiccup of a
+gateway is shorter, and on a bad network so frequent that nothing would ever be believed."""
+
 _STATES = {state.value for state in JobState}
 
 

@@ -79,8 +79,8 @@ class PipelineWait:
 
         :param job: the pipeline's newest job; None when it has none yet.
         :param now: when the answer was read.
-        :param after_trouble: whether the look had to be tried again: an outage too short to speak of, after
-            which, as after any, what stood before it may show for a moment.
+        :param after_trouble: whether the look had to be tried again for a while: an outage too short to speak of,
+            after which, as after any, what stood before it may show for a moment.
         :return: the verdict; once it :attr:`~.Verdict.is_over`, the wait has ended.
         """
         if self._over is not None:

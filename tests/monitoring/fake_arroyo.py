@@ -41,8 +41,8 @@ class FakeArroyo:
         self.seconds: Callable[[str, int], float] = contract_seconds
         self.trouble: Callable[[str, str], Exception | None] = lambda kind, pipeline_id: None
         """Given the kind of look and the pipeline: what the client raises."""
-        self.retries = 0
-        """How often the next call has to be tried again."""
+        self.retries_seconds = 0.0
+        """For how long the next call has to be tried again."""
         self.unanswered: set[str] = set()
         """Kinds of look that get no answer, ever."""
         self.status: dict[str, int] = {}
@@ -155,8 +155,9 @@ class FakeClient:
 
     async def exchange(self, call: api.Call[T], *, deadline: float | None = None) -> Exchange[T]:
         value = await self.server.answer(call, self)
-        retries, self.server.retries = self.server.retries, 0
-        return Exchange(value, retries=retries)
+        seconds, self.server.retries_seconds = self.server.retries_seconds, 0.0
+        await asyncio.sleep(seconds)
+        return Exchange(value, retries=1 if seconds else 0)
 
     async def aclose(self) -> None:
         self.closings += 1

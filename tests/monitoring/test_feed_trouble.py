@@ -360,8 +360,11 @@ def test_a_job_in_the_list_that_cannot_be_read_is_looked_at_singly() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("seconds", [0.1, 1.1], ids=["hiccup", "restart"])
 @pytest.mark.parametrize("count", [1, 40], ids=["single", "list"])
-def test_a_look_that_was_tried_again_is_told_to_all_it_was_for(count: int) -> None:
+def test_a_look_that_was_tried_again_for_a_while_is_told_to_all_it_was_for(
+    count: int, seconds: float
+) -> None:
     """What it shows may be what stood before a server was started again, so that it must last a moment more."""
 
     async def main() -> None:
@@ -372,11 +375,14 @@ def test_a_look_that_was_tried_again_is_told_to_all_it_was_for(count: int) -> No
         for name in names:
             server.set(name, "Running")
         await asyncio.sleep(1)
-        server.retries = 1
-        await asyncio.sleep(1.9)
-        assert server.retries == 0
-        assert not any(task.done() for task in tasks)
-        await asyncio.sleep(0.5)
+        server.retries_seconds = seconds
+        await asyncio.sleep(1.2)
+        assert server.retries_seconds == 0
+        assert any(task.done() for task in tasks) is (seconds < 1)
+        await asyncio.sleep(1.7)
+        assert any(task.done() for task in tasks) is (seconds < 1)
+        await asyncio.sleep(1.0)
+        assert all(task.done() for task in tasks)
         assert outcomes(await asyncio.gather(*tasks)) == {"reached": count}
 
     run(main())
