@@ -42,6 +42,13 @@ class ArroyoError(Exception):
         # Python's own way calls the class with the message alone, and so cannot copy those that want more.
         return _remade, (type(self), self.args, self.__dict__)
 
+    def may_pass(self, *, has_answered: bool) -> bool:
+        """Whether waiting may mend it, as it does an outage.
+
+        :param has_answered: whether Arroyo has answered at this address before.
+        """
+        return self.is_transient
+
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON values, to cross from the triggerer to the worker. Holds no secret."""
         return {"type": type(self).__name__, "message": self.message}
@@ -209,6 +216,10 @@ class ArroyoResponseError(ArroyoApiError):
     def is_permanent(self) -> bool:  # type: ignore[override]  # as above
         """Whether the address leads to something that is not Arroyo."""
         return not self.is_cut_short
+
+    def may_pass(self, *, has_answered: bool) -> bool:
+        """Whether it is an outage: a gateway that shows its own page for a while, where Arroyo was before."""
+        return has_answered or self.is_transient
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON values."""

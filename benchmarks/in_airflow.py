@@ -74,17 +74,13 @@ def _tell(scratch: Path, name: str, value: Any) -> None:
     draft.replace(scratch / f"{name}.json")
 
 
-def _ends(running: LocalAirflow, dag_id: str, run_id: str) -> dict[str, dict[str, float]]:
-    """Return when each task of a run began and ended, seconds since the epoch; all must have gone well."""
+def _ends(running: LocalAirflow, dag_id: str, run_id: str) -> dict[str, float]:
+    """Return when each task of a run ended, seconds since the epoch; all must have gone well."""
     found = {}
     for one in running.task_instances(dag_id, run_id):
         if one["state"] != "success":
             raise RuntimeError(f"{one['task_id']} of {dag_id} is {one['state']}")
-        found[one["task_id"]] = {
-            name: datetime.fromisoformat(one[f"{name}_date"]).timestamp()
-            for name in ("start", "end")
-            if one[f"{name}_date"]
-        }
+        found[one["task_id"]] = datetime.fromisoformat(one["end_date"]).timestamp()
     return found
 
 
@@ -112,7 +108,7 @@ def _alarms(running: LocalAirflow, seed: int) -> tuple[list[float], list[float]]
     run_id = running.trigger("neighbours")
     running.wait_for_run("neighbours", run_id, timeout_seconds=20 + ALARM_SECONDS * ALARMS + 120)
     ends = _ends(running, "neighbours", run_id)
-    late = [ends[f"alarm_{number}"]["end"] - alarm for number, alarm in enumerate(alarms)]
+    late = [ends[f"alarm_{number}"] - alarm for number, alarm in enumerate(alarms)]
     return late[0::2], late[1::2]
 
 
@@ -206,7 +202,7 @@ def _deferred(running: LocalAirflow, server: Child, wave: int) -> dict[str, list
     late = defaultdict(list)
     for (kind, number), moment in moments.items():
         begun = moment if kind == "alarm" else ran[f"held_{wave}_{kind}_{number}"]
-        late[kind].append(ends[f"{kind}_{number}"]["end"] - begun)
+        late[kind].append(ends[f"{kind}_{number}"] - begun)
     return late
 
 
@@ -227,9 +223,9 @@ def submit_table() -> Table:
         run_id = running.trigger("submits")
         running.wait_for_run("submits", run_id, timeout_seconds=1800)
         ran = server.ask(do="when did they run")["ran"]
-        for task_id, times in _ends(running, "submits", run_id).items():
+        for task_id, end in _ends(running, "submits", run_id).items():
             kind = task_id.rpartition("_")[0]
-            late[kind].append(times["end"] - ran[f"{SUBMITS[kind][0]}_{task_id}"])
+            late[kind].append(end - ran[f"{SUBMITS[kind][0]}_{task_id}"])
         running.unpause("deferred")
         for wave in range(WAVES):
             for kind, some in _deferred(running, server, wave).items():

@@ -13,7 +13,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
     ArroyoError,
-    ArroyoResponseError,
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.hooks.clock import SteadyClock
@@ -87,7 +86,7 @@ class PatientClient:
             try:
                 answer = self.client.exchange(call, deadline=deadline)
             except ArroyoError as err:
-                if not self._may_pass(err) or not _is_safe(call, err):
+                if not err.may_pass(has_answered=self._has_answered) or not _is_safe(call, err):
                     raise
                 self._endure(err, since, limit, warned=warned)
                 warned = True
@@ -96,10 +95,6 @@ class PatientClient:
                 if warned:
                     self._log.info("Arroyo can be reached again after %s", duration(self._clock() - since))
                 return answer
-
-    def _may_pass(self, error: ArroyoError) -> bool:
-        # A gateway that shows its own page for a while looks like "not Arroyo".
-        return error.is_transient or (self._has_answered and isinstance(error, ArroyoResponseError))
 
     def _endure(self, error: ArroyoError, since: float, limit: float, *, warned: bool) -> None:
         """Wait for the next attempt.
@@ -113,7 +108,7 @@ class PatientClient:
         if left > 0 and not warned:
             self._log.warning(
                 "Arroyo cannot be reached, which is tolerated for %s: %s",
-                duration(max(0.0, limit - since)),
+                duration(limit - since),
                 error,
             )
         if left > 0:

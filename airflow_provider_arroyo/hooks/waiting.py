@@ -11,7 +11,7 @@ from airflow_provider_arroyo.arroyo.listing import newest_job
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.clock import SteadyClock
 from airflow_provider_arroyo.monitoring.notes import log_notes
-from airflow_provider_arroyo.monitoring.plan import FIRST_LOOK_SECONDS, LOOK_SECONDS, TROUBLE_SECONDS
+from airflow_provider_arroyo.monitoring.plan import FIRST_LOOK_SECONDS, LOOK_SECONDS, was_troubled
 from airflow_provider_arroyo.monitoring.verdict import Verdict
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -29,7 +29,7 @@ def look(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> Verdic
         answer = client.exchange(call, deadline=clock.monotonic(limit))
     except ArroyoError as err:
         return wait.observe_error(err, clock())
-    after_trouble = answer.retries > 0 and clock() - now >= TROUBLE_SECONDS
+    after_trouble = was_troubled(answer.retries, clock() - now)
     return wait.observe(newest_job(answer.value), clock(), after_trouble=after_trouble)
 
 

@@ -21,7 +21,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.monitoring.feed_cost import LookCosts
 from airflow_provider_arroyo.monitoring.feed_waiters import Target
-from airflow_provider_arroyo.monitoring.plan import LOOK_SECONDS, TROUBLE_SECONDS
+from airflow_provider_arroyo.monitoring.plan import LOOK_SECONDS, was_troubled
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class Looks:
             self._is_renewed = True
             answer = await client.exchange(call, deadline=time.monotonic() + LOOK_SECONDS)
         self._is_renewed, self._is_warm = False, True
-        return Seen(answer.value, answer.retries > 0 and self._time() - began >= TROUBLE_SECONDS)
+        return Seen(answer.value, was_troubled(answer.retries, self._time() - began))
 
     async def _in_place_of(self, old: LookingClient | None) -> LookingClient:
         """Return the client that follows the old one, made by whichever look needs it first."""

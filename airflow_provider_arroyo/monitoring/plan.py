@@ -26,6 +26,15 @@ gateway is shorter, and on a bad network so frequent that nothing would ever be 
 _STATES = {state.value for state in JobState}
 
 
+def was_troubled(retries: int, seconds: float) -> bool:
+    """Return whether a look that succeeded may have met a server that was started again meanwhile.
+
+    :param retries: how often it was tried again.
+    :param seconds: how long it took.
+    """
+    return retries > 0 and seconds >= TROUBLE_SECONDS
+
+
 class UnreadablePlanError(ValueError):
     """A wait's arguments come from another version of this package and cannot be read."""
 

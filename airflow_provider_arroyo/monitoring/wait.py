@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, Job, JobState
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoResponseError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.notes import Note, Notes
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.progress import Progress
@@ -116,13 +116,10 @@ class PipelineWait:
         if answered_at is not None and p.outage_since is None:
             p.looked_at = min(now, max(answered_at, p.looked_at or answered_at))
         p.last_error = error
-        seen = p.looked_at is not None
         if isinstance(error, ArroyoNotFoundError):
             known = p.job is not None or self.plan.baseline is not None
             return self._verdict(Outcome.DELETED if known else Outcome.MISSING, now)
-        # A gateway that serves its own page for a while looks like "not Arroyo"; at an address where Arroyo
-        # has answered before, that is an outage.
-        if not error.is_transient and not (seen and isinstance(error, ArroyoResponseError)):
+        if not error.may_pass(has_answered=p.looked_at is not None):
             return self._verdict(Outcome.ERROR, now)
         if p.outage_since is None:
             p.outage_since = p.looked_at if p.looked_at is not None else p.started_at

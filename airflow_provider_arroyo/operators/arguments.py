@@ -37,7 +37,7 @@ def as_text(value: Any, argument: str) -> Any:
     if isinstance(value, float):
         raise ValueError(
             f"{argument} must be a text, got the number {value!r}; "
-            f"""with render_template_as_native_obj, put quotes into it: "'{value!r}'" """.rstrip()
+            f"with render_template_as_native_obj, put quotes into the text: '{value!r}'"
         )
     return str(value) if isinstance(value, int) else value
 

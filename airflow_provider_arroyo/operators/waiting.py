@@ -64,6 +64,10 @@ class WaitingTask:
 
     @cached_property
     def _arroyo(self) -> PatientClient:
+        return self._patient()
+
+    def _patient(self, *, deadline: float = float("inf")) -> PatientClient:
+        """Return a client that outlasts outages, until a moment of the clock at most."""
         from airflow_provider_arroyo.hooks.patience import PatientClient
 
         return PatientClient(
@@ -72,6 +76,7 @@ class WaitingTask:
             tolerance=self.api_outage_tolerance,
             log=self.log,
             has_answered=self._has_waited,
+            deadline=deadline,
         )
 
     # -- errors ----------------------------------------------------------------------------------------------

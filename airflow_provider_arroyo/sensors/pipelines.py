@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_arroyo.arroyo.models import JobState
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoResponseError, ArroyoUnreachableError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.explain import Subject
 from airflow_provider_arroyo.monitoring.plan import WaitPlan, check_states
@@ -216,7 +216,7 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         try:
             return self._subject(self.hook.client.call(api.get_pipeline(pipeline_id), deadline=limit))
         except ArroyoError as err:
-            if not err.is_transient and not (self._has_waited and isinstance(err, ArroyoResponseError)):
+            if not err.may_pass(has_answered=self._has_waited):
                 raise
             self.log.warning("Arroyo cannot be reached, so the wait begins without a look: %s", err)
             return Subject(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
@@ -227,18 +227,9 @@ class ArroyoPipelineSensor(WaitingTask, BaseSensorOperator):
         :raises AirflowSensorTimeout: when Arroyo could not be asked in time.
         """
         from airflow_provider_arroyo.arroyo.listing import resolve_name
-        from airflow_provider_arroyo.hooks.patience import PatientClient
 
-        arroyo = PatientClient(
-            self.hook.client,
-            clock=self.clock,
-            tolerance=self.api_outage_tolerance,
-            log=self.log,
-            has_answered=self._has_waited,
-            deadline=deadline,
-        )
         try:
-            return self._subject(resolve_name(arroyo, name))
+            return self._subject(resolve_name(self._patient(deadline=deadline), name))
         except ArroyoUnreachableError as err:
             if not err.is_out_of_time:
                 raise
