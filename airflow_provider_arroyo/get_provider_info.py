@@ -1,7 +1,7 @@
 """What Airflow reads about this package: its hook, its connection form, its modules, its link.
 
-Airflow imports this module and validates the answer in every one of its processes, so it imports nothing of
-this package and computes nothing.
+Airflow imports this module and validates its result in every one of its processes, so it imports nothing of this
+package and computes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ INTEGRATION_NAME = "Arroyo"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the description that Airflow's ``apache_airflow_provider`` entry point asks for.
+    """Return the description for Airflow's ``apache_airflow_provider`` entry point.
 
     :returns: a dictionary that satisfies Airflow's ``provider_info.schema.json``.
     """
@@ -29,9 +29,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks.arroyo"),
-        "operators": _modules("operators.pipelines"),
-        "sensors": _modules("sensors.pipelines"),
-        "triggers": _modules("triggers.pipelines"),
+        "operators": _modules("operators.arroyo"),
+        "sensors": _modules("sensors.arroyo"),
+        "triggers": _modules("triggers.arroyo"),
         "extra-links": ["airflow_provider_arroyo.links.ArroyoPipelineLink"],
         "connection-types": [
             {
@@ -97,13 +97,13 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         },
         "headers": {
             "label": "Extra headers",
-            "description": 'JSON object, sent with every call: {"X-Tenant": "blue"}',
+            "description": 'JSON object, sent with every request: {"X-Tenant": "blue"}',
             # A gateway's header is often a token, so the form hides it as it hides a password.
             "schema": {"type": ["string", "null"], "format": "password"},
         },
         "proxies": {
             "label": "Proxies",
-            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: as the environment says',
+            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: as in the environment',
             "schema": {"type": ["string", "null"]},
         },
         "connect_timeout": {
@@ -113,7 +113,7 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         },
         "read_timeout": {
             "label": "Read timeout (seconds)",
-            "description": "How long an answer may take",
+            "description": "How long a response may take",
             "schema": {"type": ["number", "null"], "default": 30, "exclusiveMinimum": 0},
         },
     }

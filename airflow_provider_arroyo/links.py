@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 class ArroyoPipelineLink(BaseOperatorLink):
-    """ "Arroyo console": shown as soon as the task knows its pipeline, also while it waits."""
+    """The button "Arroyo console": shown as soon as the task knows its pipeline, also while it waits."""
 
     name = "Arroyo console"
 
     @classmethod
     def push(cls, context: Context, console_url: str) -> None:
-        """Make the link of this task lead to a page, now rather than when the task ends."""
+        """Set the page that this task's link leads to, now rather than when the task ends."""
         context["ti"].xcom_push(key=cls().xcom_key, value=console_url)
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page that the task last gave; empty where it knows no pipeline yet.
+        """Return the page that the task last set; empty where it knows no pipeline yet.
 
-        Airflow asks for it in the worker after each stretch of work and stores the answer under the very key
-        that is read here, so a link is never lost when a task resumes.
+        Airflow calls this in the worker after each stretch of work, and stores the result under the very key that is
+        read here, so a link is never lost when a task resumes.
         """
         value = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
         return value if isinstance(value, str) else ""

@@ -1,6 +1,6 @@
-"""Measures what is promised, prints each row, and writes ``RESULTS.md``.
+"""Measures each row of the results, prints it, and writes ``RESULTS.md``.
 
-``python -m benchmarks [--rows waits,requests,…] [--quick] [--out FILE]``
+``python -m benchmarks [--rows waits,burst,…] [--quick] [--out FILE]``
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.imports import imports_table
 from benchmarks.in_airflow import neighbours_table, submit_table
-from benchmarks.waits import Effort, burst_table, listed_memory_table, requests_table, waits_table
+from benchmarks.waits import Effort, burst_table, many_table, waits_table
 
 COMPARED = (
     "apache-airflow",
@@ -30,23 +30,15 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
     :param quick: short runs, to see that it works; the figures mean little.
     """
     effort = Effort(1, 3, 3, 6) if quick else Effort(3, 4, 5, 8)
-    steady = Effort(1, 3, 4, 0) if quick else Effort(2, 4, 6, 0)
     waits = [1, 100, 1000] if quick else [1, 100, 500, 1000]
-    plan = {"feed": sorted({*waits, 10}), "one each": waits, "arroyo rule": waits}
+    plan = {"shared poller": sorted({*waits, 10}), "one each": waits, "arroyo rule": waits}
     if importlib.util.find_spec("airflow.providers.http") is not None:
         plan["http sensor"] = [1, 10, 100]
-    cells = [
-        (waits, jobs)
-        for jobs in (10, 100, 1000, 10_000)
-        for waits in (1, 10, 100, 1000)
-        if (waits * 10 == jobs <= 1000 if quick else waits <= jobs)
-    ]
     return {
         "imports": lambda: [imports_table(1 if quick else 5)],
         "waits": lambda: waits_table(effort, plan),
         "burst": lambda: [burst_table(effort, 1000)],
-        "memory": lambda: [listed_memory_table(effort, 10_000)],
-        "requests": lambda: [requests_table(steady, cells)],
+        "many": lambda: [many_table(effort, 1000 if quick else 10_000)],
         "submits": lambda: [submit_table()],
         "neighbours": lambda: [neighbours_table(1 if quick else 2)],
     }

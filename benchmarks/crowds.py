@@ -1,4 +1,4 @@
-"""Crowds of waits for a real triggerer: ours, some that do nothing, and some that each ask by themselves."""
+"""Crowds of waits for a real triggerer: ours, some that do nothing, and some that each poll by themselves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.triggers.pipelines import TRIGGER_PATH
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.triggers.arroyo import TRIGGER_PATH
 
 TASKS_OF_A_DAG = 10
 FAR_AWAY = 4e9
@@ -34,15 +34,17 @@ class Crowd:
 
 
 def _ours(pipeline_id: str) -> dict[str, Any]:
-    plan = WaitPlan(pipeline_id=pipeline_id, targets=frozenset({"Stopped"}), deadline=FAR_AWAY)
-    return {"arroyo_conn_id": "arroyo_default", "plan": plan.to_dict(), "label": pipeline_id}
+    plan = WaitPlan(
+        pipeline=PipelineRef(pipeline_id=pipeline_id), target_states=frozenset({"Stopped"}), deadline=FAR_AWAY
+    )
+    return {"arroyo_conn_id": "arroyo_default", "plan": plan.to_dict()}
 
 
 CROWDS = {
     "nobody": Crowd(0, "", lambda _: {}),
     "1,000 that do nothing": Crowd(1000, "benchmarks.parts.Idle", lambda _: {}),
     "1,000 of ours": Crowd(1000, TRIGGER_PATH, _ours),
-    "500 that ask one by one": Crowd(
-        500, "benchmarks.parts.AskingTrigger", lambda id_: {"pipeline_id": id_, "state": None}
+    "500 that poll one by one": Crowd(
+        500, "benchmarks.parts.PollingTrigger", lambda id_: {"pipeline_id": id_, "state": None}
     ),
 }

@@ -1,101 +1,84 @@
-"""The ways to wait that are compared. Each waits for one pipeline at a time, as often as it is asked to."""
+"""The ways to wait that are compared. Each waits for one pipeline at a time, again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import json
+import logging
 import os
 import random
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 INTERVAL = 0.1
 
+log = logging.getLogger(__name__)
+
 
 class Design(Protocol):
     """A way to wait."""
 
     async def open(self, url: str) -> None:
-        """Make ready what all waits share."""
+        """Set up what all waits share."""
 
     async def watch(self, pipeline_id: str, state: str) -> None:
         """Return as soon as the pipeline is seen in the state."""
 
     async def close(self) -> None:
-        """Give up what all waits share."""
+        """Close what all waits share."""
 
 
-class Feed:
-    """This package: what its trigger does, with nothing of Airflow around it.
+class Shared:
+    """This package: what its trigger does, with nothing of Airflow around it."""
 
-    :param only: "list" or "single" makes it use that kind of look alone.
-    """
-
-    def __init__(self, only: str = "") -> None:
-        self._only = only
+    def __init__(self) -> None:
         self._url = ""
+        self._poller: Any = None
 
     async def open(self, url: str) -> None:
-        from airflow_provider_arroyo.monitoring.feed import JobFeed
-        from airflow_provider_arroyo.monitoring.feed_cost import Look, LookCosts
+        from airflow_provider_arroyo.polling.clock import SteadyClock
 
         self._url = url
-        self._fixed = None
-        if self._only:
-            look = Look(self._only)
-
-            class Fixed(LookCosts):
-                def choose(self, pipelines: int, now: float, *, is_regular: bool, may_explore: bool) -> Look:
-                    return look
-
-                def wants_single(self, now: float) -> bool:
-                    return False
-
-                def wants_ping(self, now: float) -> bool:
-                    return False
-
-            self._fixed = JobFeed(
-                interval_seconds=INTERVAL, connect=self._connect, clock=time.time, costs=Fixed()
-            )
+        self._clock = SteadyClock()
 
     async def _connect(self) -> Any:
-        from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
-        from airflow_provider_arroyo.arroyo.settings import ClientSettings
+        from airflow_provider_arroyo.client.client import ArroyoClient
+        from airflow_provider_arroyo.client.settings import ClientSettings
 
-        return ArroyoAsyncClient(ClientSettings(base_url=self._url))
+        return ArroyoClient(ClientSettings(base_url=self._url))
 
     async def watch(self, pipeline_id: str, state: str) -> None:
-        from airflow_provider_arroyo.monitoring.feed import shared_feed
-        from airflow_provider_arroyo.monitoring.plan import WaitPlan
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
+        from airflow_provider_arroyo.polling.shared import shared_poller
 
-        now = time.time()
-        plan = WaitPlan(pipeline_id=pipeline_id, targets=frozenset([state]), deadline=now + 3600)
+        now = self._clock()
+        plan = WaitPlan(
+            pipeline=PipelineRef(pipeline_id=pipeline_id),
+            target_states=frozenset([state]),
+            deadline=now + 3600,
+        )
         wait = PipelineWait(plan, now=now)
-        if self._fixed is not None:
-            verdict = await self._fixed.watch(wait)
-        else:
-            async with shared_feed(
-                key=("bench",), interval_seconds=INTERVAL, connect=self._connect, clock=time.time
-            ) as feed:
-                verdict = await feed.watch(wait, interval_seconds=INTERVAL)
-        if verdict.outcome.value != "reached":
-            raise RuntimeError(f"{pipeline_id}: {verdict}")
+        async with shared_poller("bench", self._connect) as poller:
+            self._poller = poller
+            result = await poller.watch(wait, interval_seconds=INTERVAL, clock=self._clock, log=log)
+        if result.outcome.value != "reached":
+            raise RuntimeError(f"{pipeline_id}: {result}")
 
     async def close(self) -> None:
-        if self._fixed is not None:
-            await self._fixed.aclose()
+        pass
 
 
-async def ask_until(session: Any, url: str, state: str | None, *, pause_after_answer: bool = False) -> None:
-    """Look at a pipeline's jobs at the interval, and return when the newest is in a state.
+async def poll_until(
+    session: Any, url: str, state: str | None, *, pause_after_response: bool = False
+) -> None:
+    """Poll a pipeline's jobs at the interval, and return when the newest is in a state.
 
     :param session: ``aiohttp``'s.
     :param state: None: never.
-    :param pause_after_answer: Arroyo's own rule: the interval begins with the answer, not with the request.
+    :param pause_after_response: Arroyo's own rule: the interval begins with the response, not with the request.
     """
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -104,18 +87,18 @@ async def ask_until(session: Any, url: str, state: str | None, *, pause_after_an
             jobs = json.loads(await response.read())["data"]
         if jobs[0]["state"] == state:
             return
-        due = loop.time() + INTERVAL if pause_after_answer else max(due + INTERVAL, loop.time())
+        due = loop.time() + INTERVAL if pause_after_response else max(due + INTERVAL, loop.time())
         await asyncio.sleep(due - loop.time())
 
 
 class OneEach:
     """One request for each wait and interval, over one ``aiohttp`` session for all.
 
-    :param pause_after_answer: as for :func:`ask_until`.
+    :param pause_after_response: as for :func:`poll_until`.
     """
 
-    def __init__(self, *, pause_after_answer: bool) -> None:
-        self._pause_after_answer = pause_after_answer
+    def __init__(self, *, pause_after_response: bool) -> None:
+        self._pause_after_response = pause_after_response
 
     async def open(self, url: str) -> None:
         import aiohttp
@@ -126,7 +109,7 @@ class OneEach:
     async def watch(self, pipeline_id: str, state: str) -> None:
         url = f"{self._url}/api/v1/pipelines/{pipeline_id}/jobs"
         await asyncio.sleep(random.uniform(0, INTERVAL))
-        await ask_until(self._session, url, state, pause_after_answer=self._pause_after_answer)
+        await poll_until(self._session, url, state, pause_after_response=self._pause_after_response)
 
     async def close(self) -> None:
         await self._session.close()
@@ -159,10 +142,8 @@ class HttpSensor:
 
 
 DESIGNS: dict[str, Callable[[], Design]] = {
-    "feed": Feed,
-    "always list": lambda: Feed("list"),
-    "always single": lambda: Feed("single"),
-    "one each": lambda: OneEach(pause_after_answer=False),
-    "arroyo rule": lambda: OneEach(pause_after_answer=True),
+    "shared poller": Shared,
+    "one each": lambda: OneEach(pause_after_response=False),
+    "arroyo rule": lambda: OneEach(pause_after_response=True),
     "http sensor": HttpSensor,
 }

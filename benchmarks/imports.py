@@ -16,9 +16,9 @@ OURS = (
     "airflow_provider_arroyo.exceptions",
     "airflow_provider_arroyo.links",
     "airflow_provider_arroyo.hooks.arroyo",
-    "airflow_provider_arroyo.operators.pipelines",
-    "airflow_provider_arroyo.sensors.pipelines",
-    "airflow_provider_arroyo.triggers.pipelines",
+    "airflow_provider_arroyo.operators.arroyo",
+    "airflow_provider_arroyo.sensors.arroyo",
+    "airflow_provider_arroyo.triggers.arroyo",
     "airflow_provider_arroyo.sandbox",
 )
 PEERS = (

@@ -13,9 +13,9 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox.populate import QUERY
-from benchmarks.designs import ask_until
+from benchmarks.designs import poll_until
 
 ALARMS = 40
 ROUNDS = 12
@@ -40,7 +40,7 @@ FOLDER = "ARROYO_BENCH_FOLDER"
 """Names the environment variable with the folder of ``server.json`` and ``alarms.json``."""
 
 
-def told(name: str) -> Any:
+def read_shared(name: str) -> Any:
     """Return what the measuring process wrote down, from a file in the folder."""
     return json.loads((Path(os.environ[FOLDER]) / f"{name}.json").read_text())
 
@@ -53,7 +53,9 @@ def submit(task_id: str, name: str, arguments: dict[str, Any] | None) -> BaseOpe
     """
     if arguments is None:
         return DeferringSubmit(task_id=task_id, name=name, query=QUERY)
-    return ArroyoSubmitPipelineOperator(task_id=task_id, name=name, query=QUERY, stable_for=0, **arguments)
+    return ArroyoSubmitPipelineOperator(
+        task_id=task_id, pipeline_name=name, query=QUERY, stable_for=0, **arguments
+    )
 
 
 class Alarm(BaseTrigger):
@@ -72,7 +74,7 @@ class Alarm(BaseTrigger):
         return f"{__name__}.Alarm", {"number": self.number, "ends_task": self.ends_task}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        while (moments := told("alarms")) is None:  # noqa: ASYNC110 - another process writes them
+        while (moments := read_shared("alarms")) is None:  # noqa: ASYNC110 - another process writes them
             await asyncio.sleep(0.5)
         await asyncio.sleep(moments[self.number] - time.time())
         yield TaskSuccessEvent() if self.ends_task else TriggerEvent("now")
@@ -89,7 +91,7 @@ class Idle(BaseTrigger):
         yield TriggerEvent("never")
 
 
-class AskingTrigger(BaseTrigger):
+class PollingTrigger(BaseTrigger):
     """Asks for one pipeline by itself, over a session that all of its kind share.
 
     :param pipeline_id: which.
@@ -104,15 +106,15 @@ class AskingTrigger(BaseTrigger):
         self.state = state
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{__name__}.AskingTrigger", {"pipeline_id": self.pipeline_id, "state": self.state}
+        return f"{__name__}.PollingTrigger", {"pipeline_id": self.pipeline_id, "state": self.state}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         import aiohttp
 
-        if AskingTrigger._session is None:
-            AskingTrigger._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        url = f"{told('server')['url']}/api/v1/pipelines/{self.pipeline_id}/jobs"
-        await ask_until(AskingTrigger._session, url, self.state)
+        if PollingTrigger._session is None:
+            PollingTrigger._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        url = f"{read_shared('server')['url']}/api/v1/pipelines/{self.pipeline_id}/jobs"
+        await poll_until(PollingTrigger._session, url, self.state)
         yield TriggerEvent(self.state)
 
 
@@ -154,12 +156,12 @@ class DeferringSubmit(BaseOperator):
         import requests
 
         answer = requests.post(
-            f"{told('server')['url']}/api/v1/pipelines",
+            f"{read_shared('server')['url']}/api/v1/pipelines",
             json={"name": self.name, "query": self.query, "parallelism": 1},
             timeout=10,
         )
         answer.raise_for_status()
-        self.defer(trigger=AskingTrigger(answer.json()["id"], "Running"), method_name="execute_complete")
+        self.defer(trigger=PollingTrigger(answer.json()["id"], "Running"), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: Any) -> None:
         """End."""

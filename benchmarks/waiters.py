@@ -1,4 +1,4 @@
-"""Many waits of one design in a process of their own, so that what they cost can be read off it.
+"""Many waits of one design in a process of their own, so that their cost can be measured.
 
 Speaks JSON, a line for a line. The first line in says what to wait for; the others are commands.
 """
@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import os
+import statistics
 import sys
 import time
 from typing import Any
@@ -29,7 +30,7 @@ class Waiters:
     def __init__(self, design: Design, setup: dict[str, Any]) -> None:
         self._design = design
         self._setup = setup
-        self._verdicts: list[tuple[str, str, float]] = []
+        self._results: list[tuple[str, str, float]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._blocked = 0.0
         self._ticker: asyncio.Task[None] | None = None
@@ -45,12 +46,12 @@ class Waiters:
         while True:
             state = states[number % len(states)]
             await self._design.watch(name, state)
-            self._verdicts.append((name, state, time.monotonic()))
+            self._results.append((name, state, time.monotonic()))
             number += 1
             if self._setup["once"]:
                 return
 
-    async def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+    async def respond(self, command: dict[str, Any]) -> dict[str, Any]:
         match command:
             case {"do": "measure", "seconds": seconds}:
                 wall, cpu = time.monotonic(), time.process_time()
@@ -61,14 +62,18 @@ class Waiters:
                     "cpu_percent": 100 * cpu / wall,
                     "megabytes": resident_megabytes(os.getpid()) - self._idle_megabytes,
                 }
+            case {"do": "polls"}:
+                poller = self._design._poller  # type: ignore[attr-defined]  # the shared poller's alone
+                durations = poller._list_durations
+                return {"seconds": statistics.median(durations), "interval": poller._list_interval()}
             case {"do": "watch the loop"}:
                 self._ticker = asyncio.create_task(self._tick())
                 return {}
-            case {"do": "verdicts"}:
+            case {"do": "results"}:
                 for task in self._tasks:
                     if task.done() and not task.cancelled() and (error := task.exception()):
                         raise error
-                return {"verdicts": self._verdicts, "blocked_seconds": self._blocked}
+                return {"results": self._results, "blocked_seconds": self._blocked}
             case _:
                 raise ValueError(f"unknown command {command!r}")
 
@@ -87,7 +92,7 @@ class Waiters:
 
 async def main() -> None:
     """Wait until standard input ends."""
-    # What libraries print must not come between the answers.
+    # What libraries print must not come between the responses.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     reader = asyncio.StreamReader(limit=2**24)
@@ -99,7 +104,7 @@ async def main() -> None:
     await waiters.start()
     print(json.dumps({"waiting": len(setup["pipelines"])}), file=out, flush=True)
     while line := await reader.readline():
-        print(json.dumps(await waiters.answer(json.loads(line))), file=out, flush=True)
+        print(json.dumps(await waiters.respond(json.loads(line))), file=out, flush=True)
     await waiters.close()
 
 

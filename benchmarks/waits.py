@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -77,8 +76,8 @@ def run(design: str, waits: int, jobs: int, effort: Effort, *, seed: int, burst:
             how = {"do": "create"} if creates else {"do": "change", "count": count}
             changes = server.ask(**how, pipelines=names, seconds=seconds, seed=seed)["changes"]
             time.sleep(3.0)
-            told = waiters.ask(do="verdicts")
-    lateness, missed = _compare(changes, told["verdicts"])
+            outcome = waiters.ask(do="results")
+    lateness, missed = _compare(changes, outcome["results"])
     return Run(
         lateness=lateness,
         missed=missed,
@@ -86,18 +85,18 @@ def run(design: str, waits: int, jobs: int, effort: Effort, *, seed: int, burst:
         megabytes=quiet["megabytes"],
         requests_per_second=spent["requests"] / spent["seconds"],
         server_cpu_percent=100 * spent["cpu_seconds"] / spent["seconds"],
-        blocked_seconds=told["blocked_seconds"],
+        blocked_seconds=outcome["blocked_seconds"],
     )
 
 
-def _compare(changes: Sequence[Any], verdicts: Sequence[Any]) -> tuple[list[float], int]:
-    told: dict[tuple[str, str], deque[float]] = defaultdict(deque)
-    for name, state, moment in verdicts:
-        told[name, state].append(moment)
+def _compare(changes: Sequence[Any], results: Sequence[Any]) -> tuple[list[float], int]:
+    seen_at: dict[tuple[str, str], deque[float]] = defaultdict(deque)
+    for name, state, moment in results:
+        seen_at[name, state].append(moment)
     lateness = []
     for name, state, moment in changes:
-        if told[name, state]:
-            lateness.append(1000 * (told[name, state].popleft() - moment))
+        if seen_at[name, state]:
+            lateness.append(1000 * (seen_at[name, state].popleft() - moment))
     return lateness, len(changes) - len(lateness)
 
 
@@ -107,7 +106,7 @@ def waits_table(effort: Effort, plan: dict[str, list[int]]) -> list[Table]:
     :param plan: for each design, the numbers of waits.
     """
     detection = Table(
-        "Detection: the server's change to the waiter's verdict, milliseconds",
+        "Detection: the server's change to the waiter's result, milliseconds",
         "p50 ≤ 60 ms, p99 ≤ 120 ms at 1,000 waits; within 1.2 × of that at 1",
         ["design", "waits", "p50", "p99", "worst", "changes", "missed"],
     )
@@ -147,8 +146,8 @@ def waits_table(effort: Effort, plan: dict[str, list[int]]) -> list[Table]:
                 spread([one.server_cpu_percent for one in runs]),
             )
     detection.note(
-        "As many pipelines on the server as there are waits. “one each” asks every 100 ms over one shared "
-        "aiohttp session; “arroyo rule” is that of Arroyo's command line, a look and then 100 ms of sleep; "
+        "As many pipelines on the server as there are waits. “one each” polls every 100 ms over one shared "
+        "aiohttp session; “arroyo rule” is that of Arroyo's command line, a poll and then 100 ms of sleep; "
         "“http sensor” is Airflow's `HttpSensorTrigger` at 0.1 s, which waits for a pipeline to exist."
     )
     load.note(
@@ -161,11 +160,11 @@ def burst_table(effort: Effort, waits: int) -> Table:
     """Measure what happens when every pipeline changes in the same second."""
     table = Table(
         f"A burst: {waits:,} pipelines change in one second",
-        "every wait told within 1 s; the loop never blocked over 50 ms",
-        ["design", "told", "missed", "p50, ms", "worst, ms", "longest block of the loop, ms"],
+        "every wait informed within 1 s; the loop never blocked over 50 ms",
+        ["design", "seen", "missed", "p50, ms", "worst, ms", "longest block of the loop, ms"],
     )
     print(table.title, flush=True)
-    for design in ("feed", "one each"):
+    for design in ("shared poller", "one each"):
         runs = [run(design, waits, waits, effort, seed=seed, burst=True) for seed in range(effort.repeats)]
         table.add(
             design,
@@ -178,97 +177,65 @@ def burst_table(effort: Effort, waits: int) -> Table:
     return table
 
 
-def requests_table(effort: Effort, cells: Sequence[tuple[int, int]]) -> Table:
-    """Measure what the feed's choice costs the server, beside either kind of look alone."""
+def many_table(effort: Effort, waits: int) -> Table:
+    """Measure a crowd on one connection: quiet, while every response is parsed, and how late changes are seen."""
     table = Table(
-        "Requests a second at the server, and its time",
-        "server time never more than 1.3 × the better of the two",
+        f"{waits:,} waits on one connection with {waits:,} jobs",
+        "≤ 10 % of a core while nothing changes, ≤ 50 % when every response must be parsed; a change told within "
+        "the poll's duration plus half its interval (p50), plus its interval and 20 ms (p99)",
         [
-            "waits",
-            "jobs",
-            "feed: requests/s",
-            "feed: server CPU %",
-            "single looks: CPU %",
-            "lists: CPU %",
-            "feed ÷ better",
+            "CPU quiet, % of a core",
+            "CPU parsing, % of a core",
+            "memory, MB",
+            "poll's duration, ms",
+            "its interval, ms",
+            "p50, ms",
+            "p99, ms",
+            "changes",
+            "missed",
         ],
     )
     print(table.title, flush=True)
-    for waits, jobs in cells:
-        runs = {
-            design: [_steady(design, waits, jobs, effort) for _ in range(effort.repeats)]
-            for design in ("feed", "always single", "always list")
-        }
-        cpu = {design: [one["cpu"] for one in some] for design, some in runs.items()}
-        better = min(statistics.median(cpu["always single"]), statistics.median(cpu["always list"]))
-        table.add(
-            f"{waits:,}",
-            f"{jobs:,}",
-            spread([one["requests"] for one in runs["feed"]], 0),
-            spread(cpu["feed"]),
-            spread(cpu["always single"]),
-            spread(cpu["always list"]),
-            f"{statistics.median(cpu['feed']) / better:.2f}",
-        )
-    table.note(
-        "Server time is the CPU time of the sandbox's process, in the steady state. The sandbox keeps the bytes of "
-        "its lists, so that they cost it far less than a real server: with 10,000 jobs there, a real one takes some "
-        "170 ms for each, and ten single looks are the cheaper choice by far."
+    runs = [_many(waits, effort, seed) for seed in range(effort.repeats)]
+    lateness = [one for run_ in runs for one in run_["lateness"]]
+    table.add(
+        spread([one["quiet"]["cpu_percent"] for one in runs]),
+        spread([one["parsing"]["cpu_percent"] for one in runs]),
+        spread([one["quiet"]["megabytes"] for one in runs]),
+        spread([1000 * one["polls"]["seconds"] for one in runs], 0),
+        spread([1000 * one["polls"]["interval"] for one in runs], 0),
+        f"{percentile(lateness, 0.5):.0f}",
+        f"{percentile(lateness, 0.99):.0f}",
+        str(len(lateness)),
+        str(sum(one["missed"] for one in runs)),
     )
     return table
 
 
-def _steady(design: str, waits: int, jobs: int, effort: Effort) -> dict[str, float]:
-    with child("server", str(jobs), "0.16") as server:
+def _many(waits: int, effort: Effort, seed: int) -> dict[str, Any]:
+    with child("server", str(waits), "0.16") as server:
         begun = server.read()
         with child("waiters") as waiters:
             waiters.send(
-                design=design,
+                design="shared poller",
                 url=begun["url"],
-                pipelines=begun["pipelines"][:waits],
+                pipelines=begun["pipelines"],
                 states=STATES,
-                once=True,
+                once=False,
             )
             waiters.read()
-            # Long enough for the feed to have measured both kinds of look.
-            time.sleep(effort.settle_seconds * (4 if design == "feed" else 1))
-            server.ask(do="mark")
-            time.sleep(effort.quiet_seconds)
-            spent = server.ask(do="spent")
-    return {
-        "requests": spent["requests"] / spent["seconds"],
-        "cpu": 100 * spent["cpu_seconds"] / spent["seconds"],
-    }
-
-
-def listed_memory_table(effort: Effort, jobs: int) -> Table:
-    """Measure what a long list takes in memory."""
-    table = Table(
-        f"Memory with {jobs:,} jobs on the server",
-        "≤ 30 MB",
-        ["design", "waits", "memory, MB", "loop's CPU, % of a core"],
-    )
-    print(table.title, flush=True)
-    runs = []
-    for seed in range(effort.repeats):
-        with child("server", str(jobs), "0.16") as server:
-            begun = server.read()
-            with child("waiters") as waiters:
-                waiters.send(
-                    design="always list",
-                    url=begun["url"],
-                    pipelines=begun["pipelines"][:1000],
-                    states=STATES,
-                    once=True,
-                )
-                waiters.read()
-                time.sleep(effort.settle_seconds)
-                server.ask(do="change", pipelines=begun["pipelines"][-20:], count=20, seconds=3, seed=seed)
-                runs.append(waiters.ask(do="measure", seconds=effort.quiet_seconds))
-    table.add(
-        "feed, lists only",
-        "1,000",
-        spread([one["megabytes"] for one in runs]),
-        spread([one["cpu_percent"] for one in runs]),
-    )
-    return table
+            time.sleep(4 * effort.settle_seconds)
+            quiet = waiters.ask(do="measure", seconds=effort.quiet_seconds)
+            seconds = 2 * effort.change_seconds
+            # More often than polls, so that no two responses are the same.
+            server.send(
+                do="change", pipelines=begun["pipelines"], count=int(20 * seconds), seconds=seconds, seed=seed
+            )
+            parsing = waiters.ask(do="measure", seconds=seconds - 1)
+            # While they are parsed: as soon as nothing changes, polls take less, and are sent more often.
+            polls = waiters.ask(do="polls")
+            changed = server.read()["changes"]
+            time.sleep(3.0)
+            seen = waiters.ask(do="results")
+    lateness, missed = _compare(changed, seen["results"])
+    return {"quiet": quiet, "parsing": parsing, "polls": polls, "lateness": lateness, "missed": missed}

@@ -1,13 +1,13 @@
-"""Run a pipeline whose source has an end, and wait until it has worked all of it off.
+"""Run a pipeline whose source has an end, and wait until it has processed everything.
 
-The SQL is a template: the DAG's parameter `rows` says how much there is to do.
+The SQL is a template: the DAG's parameter `rows` says how many there are.
 """
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from airflow_provider_arroyo.operators.pipelines import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
 
 with DAG(
     dag_id="arroyo_bounded_backfill",
@@ -19,7 +19,7 @@ with DAG(
 ):
     ArroyoSubmitPipelineOperator(
         task_id="backfill",
-        name="orders_backfill",
+        pipeline_name="orders_backfill",
         query="sql/orders_backfill.sql",
         wait_for="Finished",
         timeout=timedelta(hours=1),

@@ -8,11 +8,8 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from airflow_provider_arroyo.operators.pipelines import (
-    ArroyoStopPipelineOperator,
-    ArroyoSubmitPipelineOperator,
-)
-from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
+from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
 with DAG(
     dag_id="arroyo_submit_watch_stop",
@@ -21,10 +18,10 @@ with DAG(
     tags=["arroyo", "example"],
     doc_md=__doc__,
 ):
-    # Ends once the pipeline has been Running for two seconds. The pipeline itself goes on.
+    # Succeeds once the pipeline has been Running for two seconds. The pipeline itself runs on.
     submit = ArroyoSubmitPipelineOperator(
         task_id="submit",
-        name="orders_per_minute",
+        pipeline_name="orders_per_minute",
         query="sql/orders_per_minute.sql",
         parallelism=1,
         checkpoint_interval=timedelta(seconds=10),
@@ -33,7 +30,7 @@ with DAG(
         timeout=timedelta(minutes=5),
     )
 
-    # Ends once it has been Running for another ten seconds; fails at once if the pipeline fails.
+    # Succeeds once it has been Running for another ten seconds; fails at once if the pipeline fails.
     watch = ArroyoPipelineSensor(
         task_id="watch",
         pipeline_id="{{ ti.xcom_pull('submit')['pipeline_id'] }}",
@@ -41,7 +38,7 @@ with DAG(
         stable_for=timedelta(seconds=10),
     )
 
-    # Stops it so that it can go on later from where it was, and waits until it is at rest.
+    # Stops it with a final checkpoint, from which it can be resumed later, and waits until it has stopped.
     stop = ArroyoStopPipelineOperator(
         task_id="stop",
         pipeline_id="{{ ti.xcom_pull('submit')['pipeline_id'] }}",

@@ -1,14 +1,13 @@
-"""The demo: a pipeline submitted, watched and stopped by a real Airflow, followed as it happens.
+"""The demo: a real Airflow submits, watches and stops a pipeline, and its progress is printed live.
 
 Run it with ``make demo``. Environment: ``KEEP=1`` leaves everything up until Ctrl-C; ``ARROYO_URL``, and
-``ARROYO_API_KEY`` where it asks for one, use a real Arroyo instead of the sandbox.
+``ARROYO_API_KEY`` if it requires one, use a real Arroyo instead of the sandbox.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -26,16 +25,14 @@ DAG_ID = "arroyo_submit_watch_stop"
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 RUN_TIMEOUT_SECONDS = 600
 POLL_SECONDS = 0.3
-# How this package's log lines begin: name and id.
-PIPELINE = re.compile(r"(Pipeline '.*?') \([^)]*\)")
 
 
 class Interrupted(BaseException):
-    """Somebody wants the demo to end."""
+    """The demo was interrupted by a signal."""
 
 
 class Followed:
-    """Prints what is new in a run since the last look: states of tasks, and lines about pipelines.
+    """Prints what is new in a run since the last update: states of tasks, and their log lines about pipelines.
 
     :param airflow: where it runs.
     :param run_id: the run of the demo's DAG.
@@ -46,27 +43,18 @@ class Followed:
         self._run_id = run_id
         self._begun = time.monotonic()
         self._states: dict[str, str] = {}
-        self._named: set[str] = set()
         self._read: dict[Path, int] = {}
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Print what is new."""
         states = self._airflow.task_states(DAG_ID, self._run_id)
-        # What a task logged came before the state that it is in now.
+        # What a task logged came before its present state.
         for task_id, text in self._new_lines(list(states)):
-            self._say(task_id, f"  {self._shortened(text)}")
+            self._say(task_id, f"  {text}")
         for task_id, state in states.items():
             if state != "none" and self._states.get(task_id) != state:
                 self._states[task_id] = state
                 self._say(task_id, f"[{state}]")
-
-    def _shortened(self, text: str) -> str:
-        """Return a line without the id of a pipeline that an earlier line has named in full."""
-        label = PIPELINE.match(text)
-        if label is None or label[0] not in self._named:
-            self._named.add(label[0] if label else "")
-            return text
-        return f"{label[1]}{text[label.end() :]}"
 
     def _say(self, task_id: str, text: str) -> None:
         say(f"{time.monotonic() - self._begun:6.1f} s  {task_id:<7} {text}")
@@ -133,9 +121,9 @@ def run_dag(airflow: LocalAirflow) -> str:
     while (state := airflow.run_state(DAG_ID, run_id)) not in RUN_ENDED:
         if time.monotonic() > deadline:
             raise LocalAirflowError(f"The run has not ended in {RUN_TIMEOUT_SECONDS} s; it is {state}")
-        followed.look()
+        followed.update()
         time.sleep(POLL_SECONDS)
-    followed.look()
+    followed.update()
     return state
 
 
@@ -163,12 +151,12 @@ def demo(scratch: Path) -> int:
         say()
         say(f"The run ended: {state}")
         if os.environ.get("KEEP") == "1":
-            say("Everything stays up for you to look around. Ctrl-C ends it.")
+            say("Everything stays up until you press Ctrl-C.")
             try:
                 signal.pause()
             except Interrupted:
                 say()
-        say("Ending Airflow and what else was started ...")
+        say("Stopping Airflow and everything else that was started ...")
     return 0 if state == "success" else 1
 
 
@@ -177,7 +165,7 @@ def main() -> int:
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # The end must not be interrupted: it is short, and what it leaves out would go on for ever.
+            # The cleanup must not be interrupted: it is short, and what it left out would run for ever.
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted
 
@@ -189,7 +177,7 @@ def main() -> int:
         code = demo(scratch)
     except Interrupted:
         code = 130
-        say("Interrupted; everything that was started has ended.")
+        say("Interrupted; everything that was started was stopped.")
     except (LocalAirflowError, LocalArroyoError) as error:
         say(f"The demo failed: {error}")
     if code in (0, 130) or not any(scratch.iterdir()):

@@ -30,7 +30,7 @@ COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 class LocalAirflowError(RuntimeError):
-    """Airflow did not do what was asked of it; the text says what and where to look."""
+    """Airflow did not do what was requested; the message says what, and which log to read."""
 
 
 class LocalAirflow:
@@ -69,8 +69,8 @@ class LocalAirflow:
             # A trigger moves to another triggerer once its own was silent for this long.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            # Airflow notices up to this many seconds late that a worker has ended, and may then take a task that
-            # has resumed from a short deferral meanwhile for one that was killed (apache/airflow#72716).
+            # Airflow notices the end of a worker up to this many seconds late, and may then take a task that has
+            # resumed from a short deferral for one that was killed (apache/airflow#72716).
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **env,
@@ -90,7 +90,7 @@ class LocalAirflow:
 
     @property
     def password(self) -> str:
-        """The password that Airflow made up for its user."""
+        """The password that Airflow generated for its user."""
         path = self.home / "simple_auth_manager_passwords.json.generated"
         return str(json.loads(path.read_text())[self.user])
 
@@ -153,15 +153,15 @@ class LocalAirflow:
         for one in [process, *process.children(recursive=True)]:
             one.send_signal(signal.SIGKILL)
 
-    def favour_triggerer(self) -> None:
-        """Let the triggerer have the processor before the rest, as if it were on a machine of its own.
+    def prioritise_triggerer(self) -> None:
+        """Run everything else at a lower priority than the triggerer, as if that had its own machine.
 
-        Otherwise starting tasks holds it up, and it reports an event loop that nothing in it has blocked.
+        Otherwise starting tasks delays it, and it reports a blocked event loop though nothing in it blocked.
         """
         triggerer = self.component("triggerer")
-        favoured = {triggerer.pid, *(one.pid for one in triggerer.children(recursive=True))}
+        preferred = {triggerer.pid, *(one.pid for one in triggerer.children(recursive=True))}
         for process in processes.marked(self._mark):
-            if process.pid not in favoured:
+            if process.pid not in preferred:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.nice(10)
 
@@ -197,8 +197,8 @@ class LocalAirflow:
         :param path: path and query, from the root of the server.
         :param body: sent as JSON.
         :param login: whether to send the token.
-        :raises LocalAirflowError: when the answer is an error.
-        :raises OSError: when there is no answer.
+        :raises LocalAirflowError: when the response is an error.
+        :raises OSError: when there is no response.
         """
         request = urllib.request.Request(
             self.url + path,
@@ -209,18 +209,18 @@ class LocalAirflow:
         if login:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                text = answer.read()
+            with urllib.request.urlopen(request, timeout=30) as response:
+                text = response.read()
         except urllib.error.HTTPError as error:
             words = error.read().decode(errors="replace")[:1000]
-            raise LocalAirflowError(f"{method} {path} was answered {error.code}: {words}") from error
+            raise LocalAirflowError(f"{method} {path} returned {error.code}: {words}") from error
         return json.loads(text) if text else None
 
     def _log_in(self) -> None:
-        answer = self.call(
+        response = self.call(
             "POST", "/auth/token", {"username": self.user, "password": self.password}, login=False
         )
-        self._token = answer["access_token"]
+        self._token = response["access_token"]
 
     def unpause(self, dag_id: str, *, timeout_seconds: float = 120.0) -> None:
         """Wait until a DAG is known, and unpause it.
@@ -262,21 +262,21 @@ class LocalAirflow:
         return {one["task_id"]: one["state"] or "none" for one in self.task_instances(dag_id, run_id)}
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return everything that Airflow tells about the task instances of a run, 100 at most."""
-        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances?limit=100")
-        return list(answer["task_instances"])
+        """Return what Airflow's API shows of the task instances of a run, 100 at most."""
+        response = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances?limit=100")
+        return list(response["task_instances"])
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
-        """Return everything that Airflow tells about a task instance."""
+        """Return what Airflow's API shows of a task instance."""
         return dict(self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}"))
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
         """Return the extra links of a task instance, by name."""
-        answer = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/links")
-        return dict(answer["extra_links"])
+        response = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/links")
+        return dict(response["extra_links"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return a value that a task left behind."""
+        """Return an XCom value of a task."""
         path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.call("GET", f"{path}?deserialize=true")["value"]
 
@@ -284,7 +284,9 @@ class LocalAirflow:
         """Return the log of a try as the UI shows it, the triggerer's part included."""
         path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/logs/{attempt}?full_content=true"
         content = self.call("GET", path)["content"]
-        return "\n".join(json.dumps(line) if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(
+            json.dumps(line, ensure_ascii=False) if isinstance(line, dict) else str(line) for line in content
+        )
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, state: str, *, timeout_seconds: float = 60.0
@@ -328,9 +330,9 @@ def wait_until(
     timeout_seconds: float,
     interval_seconds: float = 0.25,
 ) -> None:
-    """Ask again and again until a condition holds.
+    """Check a condition again and again until it holds.
 
-    :param condition: asked every ``interval_seconds``, default 0.25.
+    :param condition: checked every ``interval_seconds``, default 0.25.
     :param what: what is waited for, for the error.
     :param timeout_seconds: how long to go on.
     :raises LocalAirflowError: when it does not hold by then.
@@ -338,5 +340,5 @@ def wait_until(
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise LocalAirflowError(f"Waited {timeout_seconds:.0f} s for {what}, in vain")
+            raise LocalAirflowError(f"Waited {timeout_seconds:.0f} s for {what}, which did not happen")
         time.sleep(interval_seconds)

@@ -38,20 +38,20 @@ class ArroyoServer:
         return json.dumps({"conn_type": "arroyo", "host": self.url, "password": self._api_key})
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Call its REST API and return the answer's JSON.
+        """Call its REST API and return the JSON of the response.
 
         :param method: HTTP method.
         :param path: from the root of the server, with ``/api/v1``.
         :param body: sent as JSON.
-        :raises OSError: when there is no answer, or it is an error.
+        :raises OSError: when there is no response, or it is an error.
         """
         headers = {"Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, method=method, data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            text = answer.read()
+        with urllib.request.urlopen(request, timeout=10) as response:
+            text = response.read()
         return json.loads(text) if text else None
 
     def pipeline_state(self, pipeline_id: str) -> str:
@@ -59,7 +59,7 @@ class ArroyoServer:
         return str(self.call("GET", f"/api/v1/pipelines/{pipeline_id}/jobs")["data"][0]["state"])
 
     def check(self) -> None:
-        """See that it answers and takes the key.
+        """Check that it responds and accepts the key.
 
         :raises LocalArroyoError: says why not.
         """
@@ -69,13 +69,13 @@ class ArroyoServer:
             self.call("GET", "/api/v1/ping")
         except urllib.error.HTTPError as error:
             hint = ": is the API key right?" if error.code in (401, 403) else ""
-            raise LocalArroyoError(f"Arroyo at {self.url} answered {error.code}{hint}") from error
+            raise LocalArroyoError(f"Arroyo at {self.url} responded with {error.code}{hint}") from error
         except (OSError, ValueError) as error:
-            raise LocalArroyoError(f"No Arroyo answers at {self.url}: {error}") from error
+            raise LocalArroyoError(f"No Arroyo responds at {self.url}: {error}") from error
 
 
 class SandboxServer(ArroyoServer):
-    """The sandbox in a process of its own, on a free port.
+    """The sandbox in its own process, on a free port.
 
     :param log: file for its output.
     """
@@ -100,7 +100,7 @@ class SandboxServer(ArroyoServer):
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start it and wait until it responds.
 
         :raises LocalArroyoError: when it ends instead.
         """
@@ -112,7 +112,7 @@ class SandboxServer(ArroyoServer):
             cwd=self._log.parent,
         )
         try:
-            wait_until(self._answers, what="the sandbox to answer", timeout_seconds=30)
+            wait_until(self._responds, what="a response of the sandbox", timeout_seconds=30)
         except BaseException:
             self.stop()
             raise
@@ -121,7 +121,7 @@ class SandboxServer(ArroyoServer):
         """End it; safe to call twice."""
         processes.stop_marked(self._mark)
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise LocalArroyoError(f"The sandbox ended:\n{self._log.read_text(errors='replace')[-3000:]}")
         try:

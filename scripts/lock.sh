@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Write the lock files: lock.sh UV NEWEST_AIRFLOW OLDEST_AIRFLOW
-# The newest Airflow is locked with what is current; the oldest with what was current when it came out.
+# The newest Airflow is locked with current packages, the oldest with those of the time of its release.
 set -euo pipefail
 uv=$1 newest=$2 oldest=$3
 compile() {
@@ -13,7 +13,7 @@ compile pyproject.toml requirements/dev.in --output-file "requirements/airflow-$
 
 compile requirements/oldest.in --output-file "requirements/airflow-$oldest.txt" --upgrade \
     --exclude-newer 2025-10-15 --constraints <(echo "apache-airflow==$oldest")
-# The one package that must be newer than its time: see the dependencies in pyproject.toml.
+# The one package that must be newer than that release: see the dependencies in pyproject.toml.
 sed -i.bak 's/^apache-airflow-providers-common-compat==.*/apache-airflow-providers-common-compat==1.23.0/' \
     "requirements/airflow-$oldest.txt"
 rm "requirements/airflow-$oldest.txt.bak"

@@ -1,4 +1,4 @@
-"""Start child processes that can be ended for sure, with everything they started."""
+"""Start child processes that can be ended reliably, with everything they started."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def start(
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the living processes that carry a mark, this one excepted."""
+    """Return the running processes that have a mark, except this one."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -68,13 +68,13 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def stop_marked(mark: str, *, grace_seconds: float = 15.0) -> None:
-    """End every process that carries a mark: SIGTERM, and SIGKILL for those that stay.
+    """End every process that has a mark: with SIGTERM, and with SIGKILL those that remain.
 
     :param mark: what :func:`start` was given.
     :param grace_seconds: how long they may take to end by themselves, default 15.
     """
     _stop(marked(mark), grace_seconds)
-    # A process that was starting another while it was told to end may have left one behind.
+    # A process that was just starting another one when it got its signal may have left that behind.
     _stop(marked(mark), 0)
 
 

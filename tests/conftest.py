@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from airflow_provider_arroyo.hooks.clients import forget_clients
 
+# The same examples in every run, so that no unrelated change fails by chance; ARROYO_FUZZ=1 draws new ones. A busy
+# machine is not a failure, so there is no deadline.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if not os.environ.get("ARROYO_FUZZ"):
+    settings.load_profile("ci")
+
 
 @pytest.fixture(autouse=True)
-def _clients_of_its_own() -> None:
-    """Let no test have a client that an earlier one used: a sandbox may come to listen on the same port."""
+def _new_clients() -> None:
+    """Let no test have a client that an earlier one used: a sandbox may listen on the same port again."""
     forget_clients()
 
 
@@ -20,11 +29,20 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
     seen: list[str] = []
-    look = ArroyoHook.get_connection
+    get = ArroyoHook.get_connection
+    get_async = getattr(ArroyoHook, "aget_connection", None)
 
     def counted(conn_id: str) -> Any:
         seen.append(conn_id)
-        return look(conn_id)
+        return get(conn_id)
+
+    def counted_async(conn_id: str) -> Awaitable[Any]:
+        assert get_async is not None
+        seen.append(conn_id)
+        connection: Awaitable[Any] = get_async(conn_id)
+        return connection
 
     monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(counted))
+    if get_async is not None:
+        monkeypatch.setattr(ArroyoHook, "aget_connection", staticmethod(counted_async))
     return seen

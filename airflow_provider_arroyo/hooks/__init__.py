@@ -1,1 +1,1 @@
-"""From an Airflow connection to clients, and the loops that feed a wait."""
+"""From an Airflow connection to a client."""

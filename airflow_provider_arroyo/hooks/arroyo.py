@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection, and through it Arroyo."""
+"""The hook: from an Airflow connection to a client of Arroyo's API."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_arroyo.arroyo.models import StopMode
-from airflow_provider_arroyo.arroyo.settings import ClientSettings
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
-    from airflow_provider_arroyo.arroyo.client import ArroyoClient
-    from airflow_provider_arroyo.arroyo.details import Checkpoint, JobError, QueryValidation
-    from airflow_provider_arroyo.arroyo.models import Job
-    from airflow_provider_arroyo.arroyo.pipeline import Pipeline
-    from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.details import Checkpoint, JobError, QueryValidation
+    from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
 _TEST_SECONDS = 15.0
@@ -61,12 +59,12 @@ class ArroyoHook(BaseHook):
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's further fields; none where what they are made of is not installed."""
         try:
-            # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, and puts its own
-            # stand-ins in their place when it asks for the form.
+            # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, or puts its own
+            # stand-ins in their place when it requests the form.
             from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
             from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
         except ImportError:
-            # The connection's own fields keep their labels, and the rest can be written as JSON in Extra.
+            # The connection's own fields keep their labels; the others can be written as JSON into Extra.
             return {}
 
         from airflow_provider_arroyo.get_provider_info import get_provider_info
@@ -89,10 +87,13 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def settings(self) -> ClientSettings:
-        """Where the connection leads. Looks it up synchronously: not for an event loop.
+        """Where the connection leads. Looked up synchronously: not for an event loop.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
         """
+        return self._look_up()
+
+    def _look_up(self) -> ClientSettings:
         try:
             connection = self.get_connection(self.arroyo_conn_id)
         except AirflowNotFoundException as err:
@@ -101,8 +102,17 @@ class ArroyoHook(BaseHook):
         _mask(_secrets(settings))
         return settings
 
+    def _reload(self, look_up: Callable[[], ClientSettings] | None = None) -> ClientSettings:
+        """Look the connection up again; where Airflow fails, the client goes on with what it has."""
+        try:
+            return (look_up or self._look_up)()
+        except ArroyoError:
+            raise
+        except Exception as err:  # a secrets backend may raise anything
+            raise _no_connection(self.arroyo_conn_id) from err
+
     async def async_settings(self) -> ClientSettings:
-        """Look the connection up anew, without blocking the event loop, and return where it leads.
+        """Look the connection up, without blocking the event loop, and return where it leads.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
         """
@@ -120,7 +130,7 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def client(self) -> ArroyoClient:
-        """The synchronous client: one pooled session for all hooks of this process that lead to the same place.
+        """The client: one pooled HTTP session for all hooks of this process on this connection.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, such as a file that is missing.
         """
@@ -128,57 +138,67 @@ class ArroyoHook(BaseHook):
 
         settings = self.settings
         with self._named():
-            return shared_client(settings)
+            return shared_client(self.arroyo_conn_id, settings, self._reload)
 
     def get_conn(self) -> ArroyoClient:
-        """Return the synchronous client."""
+        """Return the client, which has a method for every endpoint of Arroyo's API."""
         return self.client
 
-    async def get_async_conn(self) -> ArroyoAsyncClient:
-        """Return a new asynchronous client, to be closed by the caller, on a fresh look at the connection.
+    async def get_async_client(self, server: str = "") -> ArroyoClient:
+        """Return a new client, to be closed by the caller, without blocking the event loop.
 
-        :raises ArroyoSettingsError: as :attr:`client` does.
+        The client blocks: call it in threads.
+
+        :param server: the address that the connection must lead to; default any.
+        :raises ArroyoSettingsError: as :attr:`client` does, and where the connection leads to another server.
         """
-        from airflow_provider_arroyo.arroyo.async_client import ArroyoAsyncClient
+        from airflow_provider_arroyo.client.client import ArroyoClient
 
+        loop = asyncio.get_running_loop()
         settings = await self.async_settings()
+        if server and settings.base_url != server:
+            raise ArroyoSettingsError(
+                f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began, and now leads to "
+                f"{settings.base_url}, which is another server. Clear the task to start anew there."
+            )
+
+        def look_up() -> ClientSettings:
+            return asyncio.run_coroutine_threadsafe(self.async_settings(), loop).result(_TEST_SECONDS)
+
         with self._named():
-            # The client would find out at its first call, which tells no connection.
-            await asyncio.to_thread(_check_files, settings)
-            return ArroyoAsyncClient(settings)
+            return await asyncio.to_thread(ArroyoClient, settings, reload=lambda: self._reload(look_up))
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Name the connection in errors of the files that it names."""
+        """Name the connection in errors about the files of its settings."""
         try:
             yield
         except ValueError as err:
             raise settings_error(self.arroyo_conn_id, err) from err
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether Arroyo answers and accepts the key, and what to show for it. Takes 15 seconds at most."""
-        from airflow_provider_arroyo.arroyo import api
-        from airflow_provider_arroyo.arroyo.client import ArroyoClient
-        from airflow_provider_arroyo.arroyo.retry import RetryPolicy
+        """Return whether Arroyo responds and accepts the key, and a message for people. Takes 15 seconds at most."""
+        from airflow_provider_arroyo.client.client import ArroyoClient
+        from airflow_provider_arroyo.client.retry import Limits
 
         deadline = time.monotonic() + _TEST_SECONDS
         try:
             settings = self.settings
             with self._named():
-                # Somebody waits for it in front of a page, so one more try must do.
-                client = ArroyoClient(settings, retry=RetryPolicy(retries=1))
+                # Somebody waits for it in front of a page, so a short repeat must do.
+                client = ArroyoClient(settings, limits=Limits(max_elapsed_seconds=1.0, deadline=deadline))
             with client:
-                client.call(api.ping(), deadline=deadline)
-                client.call(api.list_pipelines(limit=1), deadline=deadline)
+                client.ping()
+                client.list_pipelines(limit=1)
         except ArroyoError as err:
             return False, str(err)
-        return True, f"Arroyo answers at {self.settings.base_url} and accepts the connection"
+        return True, f"Arroyo responds at {self.settings.base_url} and accepts the connection"
 
     def console_url(self, pipeline_id: str) -> str:
         """Return the page of a pipeline in Arroyo's console."""
         return self.settings.pipeline_console_url(pipeline_id)
 
-    # -- convenience -----------------------------------------------------------------------------------------
+    # -- the requests that tasks make most -------------------------------------------------------------------
 
     def get_pipeline(self, pipeline_id: str) -> Pipeline:
         """Return a pipeline.
@@ -187,29 +207,35 @@ class ArroyoHook(BaseHook):
         """
         return self.client.get_pipeline(pipeline_id)
 
+    def list_pipelines(self) -> list[Pipeline]:
+        """Return all pipelines, newest first."""
+        return list(self.client.iter_pipelines())
+
     def get_job(self, pipeline_id: str) -> Job | None:
         """Return the pipeline's newest job; None where it has none yet.
 
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
-        from airflow_provider_arroyo.arroyo.listing import newest_job
+        return self.client.get_job(pipeline_id)
 
-        return newest_job(self.client.pipeline_jobs(pipeline_id))
+    def list_jobs(self) -> tuple[Job, ...]:
+        """Return every job of the server."""
+        return self.client.list_jobs()
 
     def create_pipeline(self, spec: PipelineSpec) -> Pipeline:
-        """Create and start a pipeline at an id of the server's. Not repeatable: see ``arroyo/submission.py``."""
-        return self.client.create_pipeline(spec)
+        """Create and start a pipeline at an id of the server's. Each call creates another one."""
+        return self.client.create_pipeline(**spec.to_request())
 
     def stop_pipeline(self, pipeline_id: str, mode: StopMode = StopMode.CHECKPOINT) -> Pipeline:
-        """Ask a pipeline to stop. The answer comes before anything happened."""
+        """Request a stop. The response comes before anything happens."""
         return self.client.patch_pipeline(pipeline_id, stop=mode)
 
     def resume_pipeline(self, pipeline_id: str) -> Pipeline:
-        """Ask a stopped pipeline to run again. The answer comes before anything happened."""
+        """Request that a stopped pipeline runs again. The response comes before anything happens."""
         return self.client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
 
     def restart_pipeline(self, pipeline_id: str, *, force: bool = False) -> None:
-        """Ask a running or failed pipeline to restart. Does nothing to a stopped or finished one."""
+        """Request a restart of a running or failed pipeline. Has no effect on a stopped or finished one."""
         self.client.restart_pipeline(pipeline_id, force=force)
 
     def delete_pipeline(self, pipeline_id: str) -> None:
@@ -217,30 +243,27 @@ class ArroyoHook(BaseHook):
         self.client.delete_pipeline(pipeline_id)
 
     def validate_query(self, query: str, udfs: Any = ()) -> QueryValidation:
-        """Return what Arroyo makes of a query, without running it."""
-        from airflow_provider_arroyo.arroyo.spec import as_udfs
+        """Validate SQL without running it."""
+        from airflow_provider_arroyo.pipelines.spec import as_udfs
 
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 
-    def job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
+    def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
         """Return the job's last errors, newest first."""
-        return self.client.job_errors(pipeline_id, job_id, limit=limit).data
+        return self.client.list_job_errors(pipeline_id, job_id, limit=limit).data
 
-    def checkpoints(self, pipeline_id: str, job_id: str) -> tuple[Checkpoint, ...]:
+    def list_checkpoints(self, pipeline_id: str, job_id: str) -> tuple[Checkpoint, ...]:
         """Return the job's checkpoints, oldest first."""
-        return self.client.checkpoints(pipeline_id, job_id)
+        return self.client.list_checkpoints(pipeline_id, job_id)
 
     def resolve_name(self, name: str) -> Pipeline:
-        """Return the one pipeline with a name.
-
-        Names are not unique in Arroyo. One that is alive goes before those at rest; where none is alive, the
-        only one that there is.
+        """Return the one pipeline with a name: the one that is alive; where none is, the only one there is.
 
         :param name: the exact name.
         :raises ArroyoNoSuchNameError: if none has that name.
         :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
         """
-        from airflow_provider_arroyo.arroyo.listing import resolve_name
+        from airflow_provider_arroyo.pipelines.names import resolve_name
 
         return resolve_name(self.client, name)
 
@@ -248,7 +271,7 @@ class ArroyoHook(BaseHook):
 def _no_connection(conn_id: str) -> ArroyoNoConnectionError:
     return ArroyoNoConnectionError(
         f"There is no Airflow connection {conn_id!r}, or Airflow could not look it up just now. "
-        "Create one of type Arroyo, or say another arroyo_conn_id."
+        "Create one of type Arroyo, or set another arroyo_conn_id."
     )
 
 
@@ -265,20 +288,8 @@ def _extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
     return value
 
 
-def _check_files(settings: ClientSettings) -> None:
-    """Check that the files which the settings name can be used.
-
-    :raises ValueError: names the setting.
-    """
-    from airflow_provider_arroyo.arroyo.tls import make_ssl_context
-
-    settings.check_files()
-    if settings.base_url.startswith("https:") and (settings.ca_cert or settings.client_cert):
-        make_ssl_context(settings)
-
-
 def _secrets(settings: ClientSettings) -> tuple[str, ...]:
-    """Return what must not be seen in logs: what gateways and proxies want. Airflow knows of the password."""
+    """Return what must not appear in logs, besides the password, which Airflow masks itself."""
     passwords = (urlsplit(address).password for address in settings.proxies.values())
     return (*settings.headers.values(), *(unquote(password) for password in passwords if password))
 

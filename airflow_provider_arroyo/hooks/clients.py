@@ -1,25 +1,25 @@
-"""The synchronous clients of this process: one for each place that connections lead to."""
+"""The clients of this process: one for each connection and place that it leads to."""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.arroyo.client import ArroyoClient
-    from airflow_provider_arroyo.arroyo.settings import ClientSettings
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.settings import ClientSettings
 
 _MOST = 8
-"""More servers than one process talks to; those beyond are forgotten, the longest unused first."""
+"""More servers than one process talks to; beyond that, the longest unused is forgotten."""
 
 
-@dataclass(frozen=True)
-class _Shared:
+class _Shared(NamedTuple):
+    conn_id: str
     settings: ClientSettings
-    files: tuple[int, ...]
+    file_times: tuple[int, ...]
     client: ArroyoClient
 
 
@@ -27,37 +27,42 @@ _shared: list[_Shared] = []
 _lock = threading.Lock()
 
 
-def shared_client(settings: ClientSettings) -> ArroyoClient:
-    """Return the client of this process for these settings, so that its connections are kept and used again.
+def shared_client(
+    conn_id: str, settings: ClientSettings, reload: Callable[[], ClientSettings]
+) -> ArroyoClient:
+    """Return the client of this process for a connection, so that its HTTP session is reused.
 
-    Other settings, or other files where the settings say, are another client: who edits a connection is not
-    answered from the old one.
+    Other settings, or other contents of the files that they name, get another client: an edited connection is never
+    served by the old one.
 
+    :param conn_id: the Airflow connection.
+    :param settings: where it leads.
+    :param reload: looks it up again.
     :raises ArroyoSettingsError: names the setting whose file cannot be used.
     """
-    from airflow_provider_arroyo.arroyo.client import ArroyoClient
+    from airflow_provider_arroyo.client.client import ArroyoClient
 
     settings.check_files()
-    files = tuple(
+    file_times = tuple(
         Path(path).stat().st_mtime_ns
         for path in (settings.ca_cert, settings.client_cert, settings.client_key)
         if path
     )
     with _lock:
         for one in _shared:
-            if (one.settings, one.files) == (settings, files):
+            if one[:3] == (conn_id, settings, file_times):
                 _shared.remove(one)
                 break
         else:
-            one = _Shared(settings, files, ArroyoClient(settings))
+            one = _Shared(conn_id, settings, file_times, ArroyoClient(settings, reload=reload))
         _shared.append(one)
         del _shared[:-_MOST]
     return one.client
 
 
 def forget_clients() -> None:
-    """Let whoever asks next have a new client."""
-    # A child must neither talk on its parent's connections nor find a lock that another thread held.
+    """Forget all clients, so that the next caller gets a new one."""
+    # A forked child must neither use its parent's connections nor meet a lock that another thread held.
     global _lock
     _lock = threading.Lock()
     _shared.clear()

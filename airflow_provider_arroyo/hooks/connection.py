@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_arroyo.arroyo.settings import API_PREFIX, DEFAULT_PORT, ClientSettings
+from airflow_provider_arroyo.client.settings import API_PREFIX, DEFAULT_PORT, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 _EXTRAS = (
@@ -49,7 +49,7 @@ class ConnectionFields(Protocol):
 
 
 class _Fields:
-    """Reads fields of one connection and says which one is wrong."""
+    """Reads the fields of one connection; errors name the field."""
 
     def __init__(self, conn_id: str, extra: Mapping[str, Any]) -> None:
         self._conn_id = conn_id
@@ -63,7 +63,7 @@ class _Fields:
         if value is None or value == "":
             return None
         if not isinstance(value, str):
-            raise self.wrong(name, f"must be a text, got {type(value).__name__}")
+            raise self.wrong(name, f"must be a string, got {type(value).__name__}")
         return value.strip() or None
 
     def flag(self, name: str, default: bool) -> bool:
@@ -98,12 +98,12 @@ class _Fields:
             try:
                 value = json.loads(value)
             except ValueError as err:
-                # The value may hold a secret, so only the place is told.
-                raise self.wrong(name, f"must be a JSON object of texts: {err}") from None
+                # The value may hold a secret, so only the place is shown.
+                raise self.wrong(name, f"must be a JSON object of strings: {err}") from None
         if not isinstance(value, Mapping) or not all(
             isinstance(key, str) and isinstance(item, str) for key, item in value.items()
         ):
-            raise self.wrong(name, "must be a JSON object that maps texts to texts")
+            raise self.wrong(name, "must be a JSON object that maps strings to strings")
         return dict(value)
 
 
@@ -121,7 +121,7 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
     fields = _Fields(connection.conn_id, extra)
     unknown = sorted(set(extra) - set(_EXTRAS))
     if unknown:
-        raise fields.wrong(f"extra.{unknown[0]}", f"is not known; known: {', '.join(_EXTRAS)}")
+        raise fields.wrong(f"extra.{unknown[0]}", f"is unknown; known: {', '.join(_EXTRAS)}")
     base_url = _base_url(connection, fields)
     _check_proxies(fields)
     if fields.text("client_key") and not fields.text("client_cert"):
@@ -147,7 +147,7 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
 
 
 def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
-    """Return what is wrong with a connection, from what is wrong with the settings that were made of it.
+    """Return what is wrong with a connection, from what is wrong with its settings.
 
     :param conn_id: the connection.
     :param error: begins with the name of the setting.
@@ -168,7 +168,7 @@ def _console_url(fields: _Fields) -> str | None:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {_shown(url)}")
     if "@" in parts.netloc:
-        raise fields.wrong("console_url", "must not hold credentials: whoever sees a task sees it")
+        raise fields.wrong("console_url", "must not hold credentials: everyone who sees a task sees it")
     return url
 
 
@@ -185,7 +185,7 @@ def _split(url: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  # looked at, since only that refuses one that is no number
+        parts.port  # noqa: B018  # read, since only that refuses a port that is no number
     except ValueError:
         return None
     return parts
@@ -199,7 +199,7 @@ def _shown(address: str) -> str:
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     scheme = (connection.schema or "").strip().lower() or None
     if scheme is None and connection.conn_type == "https":
-        # As Airflow reads https://host: without this its key would go out in plain text.
+        # As Airflow reads https://host: without this the key would be sent in plain text.
         scheme = "https"
     if scheme not in (None, "http", "https"):
         raise fields.wrong("schema", f"must be 'http' or 'https', got {connection.schema!r}")
@@ -219,8 +219,8 @@ def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
         raise fields.wrong("schema", f"is {scheme!r}, but host begins with {parts.scheme}://")
     scheme = scheme or parts.scheme or "http"
     if given_port and parts.port and given_port != parts.port:
-        raise fields.wrong("port", f"is {given_port}, but host says {parts.port}")
-    # An address with a scheme and without a port means the scheme's own, as it does everywhere else.
+        raise fields.wrong("port", f"is {given_port}, but host has {parts.port}")
+    # An address with a scheme and without a port means the scheme's default port, as everywhere.
     own = {"http": 80, "https": 443}[scheme] if has_scheme else DEFAULT_PORT
     port = given_port or parts.port or own
     path = _base_path(parts.path.rstrip("/"), fields)

@@ -1,4 +1,4 @@
-"""From this package's errors to what a task raises, so that Airflow retries just what a retry can mend."""
+"""From this package's errors to what a task raises, so that Airflow retries exactly what a retry can fix."""
 
 from __future__ import annotations
 
@@ -6,9 +6,26 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_provider_arroyo.exceptions import ArroyoError
 
+try:
+    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+except ImportError:  # Airflow 3.0; not in common.compat
+    from airflow.exceptions import (  # type: ignore[no-redef]  # only where the other is missing
+        TaskDeferralError,
+        TaskDeferralTimeout,
+    )
+
+__all__ = [
+    "ArroyoArgumentError",
+    "ArroyoFatalTaskError",
+    "ArroyoTaskError",
+    "TaskDeferralError",
+    "TaskDeferralTimeout",
+    "task_error",
+]
+
 
 class ArroyoTaskError(AirflowException):
-    """A task failed; its next try may do better.
+    """A task failed, and another try may succeed: Airflow retries it.
 
     :param error: what happened, with its data.
     """
@@ -18,8 +35,8 @@ class ArroyoTaskError(AirflowException):
         self.error = error
 
 
-class ArroyoTaskFailed(AirflowFailException):
-    """A task failed in a way that no further try can mend; Airflow does not retry it.
+class ArroyoFatalTaskError(AirflowFailException):
+    """A task failed in a way that no further try can fix: Airflow does not retry it.
 
     :param error: what happened, with its data.
     """
@@ -29,15 +46,15 @@ class ArroyoTaskFailed(AirflowFailException):
         self.error = error
 
 
-class ArroyoArgumentError(ArroyoTaskFailed, ValueError):
+class ArroyoArgumentError(ArroyoFatalTaskError, ValueError):
     """An argument turned out to be wrong once it was rendered. Airflow does not retry it."""
 
 
-def task_error(error: ArroyoError, arroyo_conn_id: str) -> ArroyoTaskError | ArroyoTaskFailed:
-    """Return what a task raises for an error.
+def task_error(error: ArroyoError, arroyo_conn_id: str) -> ArroyoTaskError | ArroyoFatalTaskError:
+    """Return what a task raises for an error, ``from None``: it says everything once.
 
-    :param error: the error, to be the cause as well: ``raise task_error(err, conn_id) from err``.
+    :param error: the error.
     :param arroyo_conn_id: the connection, which the message names.
     """
     message = f"{error}\nAirflow connection: {arroyo_conn_id}"
-    return ArroyoTaskFailed(message, error) if error.is_permanent else ArroyoTaskError(message, error)
+    return ArroyoFatalTaskError(message, error) if error.is_fatal else ArroyoTaskError(message, error)

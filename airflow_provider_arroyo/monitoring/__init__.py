@@ -1,1 +1,1 @@
-"""Decides whether a wait is over. Does no I/O of its own and owns no clock."""
+"""Decides whether a wait is over. Does no I/O and owns no clock."""

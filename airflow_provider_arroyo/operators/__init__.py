@@ -1,1 +1,1 @@
-"""Operators: tasks that change pipelines and wait for what follows."""
+"""Operators: tasks that change pipelines and wait for the effect."""

@@ -1,4 +1,4 @@
-"""Checks of what DAG authors write. Those of ``__init__`` let pass what is still to be rendered."""
+"""Checks of what DAG authors write. Those of ``__init__`` skip what is still to be rendered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.arroyo.models import StopMode
+from airflow_provider_arroyo.client.models import StopMode
 
 T = TypeVar("T")
 
@@ -14,9 +14,9 @@ STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 
 
 def is_final(value: Any) -> bool:
-    """Return whether a value is what the task will see: not a template, nor another task's result."""
+    """Return whether a value is what the task will get: not a template, nor another task's result."""
     if isinstance(value, str):
-        return not any(sign in value for sign in ("{{", "{%", "{#"))
+        return not any(brace in value for brace in ("{{", "{%", "{#"))
     if isinstance(value, dict):
         return all(is_final(item) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set):
@@ -25,31 +25,31 @@ def is_final(value: Any) -> bool:
 
 
 def is_reference(value: Any) -> bool:
-    """Return whether a value stands for what another task gives, or for an argument of a mapped task group."""
+    """Return whether a value stands for another task's result, or for an argument of a mapped task group."""
     return hasattr(value, "iter_references")
 
 
-def as_text(value: Any, argument: str) -> Any:
-    """Return the text that Airflow made a number of, in a DAG with ``render_template_as_native_obj``.
+def as_string(value: Any, argument: str) -> Any:
+    """Return the string that Airflow turned into an integer, in a DAG with ``render_template_as_native_obj``.
 
-    :raises ValueError: on a number with a fraction, of which it cannot be told how it was written.
+    :raises ValueError: on a float, since it cannot be known how it was written.
     """
     if isinstance(value, float):
         raise ValueError(
-            f"{argument} must be a text, got the number {value!r}; "
-            f"with render_template_as_native_obj, put quotes into the text: '{value!r}'"
+            f"{argument} must be a string, got the number {value!r}; "
+            f"with render_template_as_native_obj, put quotes into the template: '{value!r}'"
         )
     return str(value) if isinstance(value, int) else value
 
 
-def as_text_map(value: Any, argument: str) -> Any:
-    """Return a mapping of texts, of some of which Airflow may have made numbers as for :func:`as_text`.
+def as_string_map(value: Any, argument: str) -> Any:
+    """Return a mapping of strings, some of which Airflow may have turned into integers as for :func:`as_string`.
 
     :raises ValueError: as there.
     """
     if not isinstance(value, Mapping):
         return value
-    return {as_text(key, argument): as_text(item, f"{argument}[{key!r}]") for key, item in value.items()}
+    return {as_string(key, argument): as_string(item, f"{argument}[{key!r}]") for key, item in value.items()}
 
 
 def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:
@@ -58,24 +58,8 @@ def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> No
         check(value, argument)
 
 
-def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:
-    """Return a length of time from a timedelta or a number of seconds.
-
-    :raises ValueError: on another type, a negative one, or zero where it must be positive.
-    """
-    least = "more than 0" if positive else "0 or more"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            value = timedelta(seconds=value)
-        except (OverflowError, ValueError) as err:
-            raise ValueError(f"{argument} must be {least} seconds, got {value!r}") from err
-    if not isinstance(value, timedelta) or value < timedelta(0) or (positive and not value):
-        raise ValueError(f"{argument} must be a timedelta or a number of seconds, {least}, got {value!r}")
-    return value
-
-
 def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
-    """Return one of the allowed words.
+    """Return one of the allowed strings.
 
     :raises ValueError: lists them.
     """
@@ -87,7 +71,7 @@ def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
 
 
 def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
-    """Return a mode of stopping.
+    """Return a stop mode.
 
     :raises ValueError: lists the modes.
     """
@@ -95,17 +79,17 @@ def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
 
 
 def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | None, str | None]:
-    """Return both as texts, one of them None.
+    """Return both as strings, one of them None.
 
-    :raises ValueError: unless just one of the two says which pipeline is meant.
+    :raises ValueError: unless exactly one of the two is given.
     """
-    given = as_text(pipeline_id, "pipeline_id"), as_text(pipeline_name, "pipeline_name")
+    given = as_string(pipeline_id, "pipeline_id"), as_string(pipeline_name, "pipeline_name")
     check_one_of_id_and_name(*given)
     return given
 
 
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
-    """Check that just one of the two says which pipeline is meant.
+    """Check that exactly one of the two is given.
 
     :raises ValueError: on both or neither.
     """
@@ -116,7 +100,7 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
         ("pipeline_id", pipeline_id) if pipeline_id is not None else ("pipeline_name", pipeline_name)
     )
     if is_final(value) and not isinstance(value, str):
-        raise ValueError(f"{argument} must be a text, got {type(value).__name__}")
-    # What an upstream task did not give renders as "None".
+        raise ValueError(f"{argument} must be a string, got {type(value).__name__}")
+    # What an upstream task did not return renders as "None".
     if isinstance(value, str) and value.strip() in ("", "None"):
-        raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task give one?")
+        raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task return one?")

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from . import running
 from .records import Checkpoint, Job, Pipeline

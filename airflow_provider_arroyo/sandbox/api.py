@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from . import answers, bodies, running
 from .calls import EMPTY, Answer, Call, Output, RefusedError, page, read_body

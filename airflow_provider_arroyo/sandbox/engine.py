@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from . import running
 from .clock import Clock, micros

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from . import orders
 from .api import Api

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
 
-from airflow_provider_arroyo.arroyo.models import JobState as S
+from airflow_provider_arroyo.client.models import JobState as S
 
 Flavour: TypeAlias = Literal["0.15", "0.16", "0.16-worker"]
 """The version of the server, and on 0.16 whether the controller or a worker leads the jobs."""

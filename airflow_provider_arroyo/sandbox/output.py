@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from .answers import render
 from .engine import Engine

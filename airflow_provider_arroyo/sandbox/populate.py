@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_arroyo.arroyo.models import JobState
+from airflow_provider_arroyo.client.models import JobState
 
 from . import running
 from .api import Api

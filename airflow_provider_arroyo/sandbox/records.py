@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_arroyo.arroyo.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
 
 DEFAULT_INTERVAL_MICROS = 10_000_000
 PREVIEW_INTERVAL_MICROS = 86_400_000_000

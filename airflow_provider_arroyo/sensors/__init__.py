@@ -1,1 +1,1 @@
-"""Sensors: tasks that only look."""
+"""Sensors: tasks that wait, and change nothing."""

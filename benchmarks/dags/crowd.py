@@ -5,9 +5,9 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from benchmarks.crowds import CROWDS, TASKS_OF_A_DAG
-from benchmarks.parts import FromTrigger, told
+from benchmarks.parts import FromTrigger, read_shared
 
-server = told("server")
+server = read_shared("server")
 crowd = CROWDS[server["crowd"]]
 for number in range(crowd.dags):
     with DAG(f"crowd_{number}", schedule=None) as dag:

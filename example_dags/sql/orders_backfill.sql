@@ -1,4 +1,4 @@
--- A stand-in for old orders: fifty rows a second until all are read. Then the pipeline is Finished.
+-- A stand-in for old orders: fifty rows per second until all are read; then the pipeline is Finished.
 CREATE TABLE old_orders WITH (
     connector = 'impulse',
     event_rate = '50',

@@ -1,23 +1,24 @@
-"""Chaos: what becomes of pipelines when everything that can be cut off, is.
+"""Chaos: what happens to pipelines when everything that can fail does.
 
-``make chaos`` runs two parts and prints a table of figures for each; the exit code is not zero when a figure
-that must be zero is not.
+``make chaos`` runs two parts and prints a table of figures for each. The exit code is 1 if a figure that must be zero
+is not.
 
-``python -m tests.chaos --in-process`` runs thousands of submits, clears and stops through the operators' own
-code against the sandbox, both server versions, in one process of each. The faults, the deaths of tries and
-what happens between tries are drawn from a seed; how threads interleave is the machine's doing. Who wants a
-story again gives ``--seed`` and ``--only``.
+``python -m tests.chaos --in-process`` runs thousands of submits, clears and stops through the operators' own code
+against the sandbox, in one process for each version of the server (``--tasks 200`` for a short run). A seed decides
+the faults, where tries crash and what happens between tries; how threads interleave is up to the machine. To run one
+scenario again, give ``--seed`` and ``--only``.
 
-``python -m tests.chaos --airflow`` runs a real Airflow on PostgreSQL with two triggerers, and kills, stops and
-restarts its processes while tasks of all operators are under way.
+``python -m tests.chaos --airflow`` runs a real Airflow on PostgreSQL with two triggerers, and kills, freezes and
+restarts its processes while tasks of all operators run.
 
-The figures, all judged by what the sandbox itself knows and never by what a task said:
+The figures, all taken from what the sandbox itself knows and never from what a task says:
 
-- *wanted, made*: pipelines that tasks were to bring about, and those that are there at the end.
-- *doubled*: pipelines that are there twice.
-- *lost*: pipelines that should be there and running, finished or stopped, and are not.
-- *false success*: tasks that ended green while their pipeline was not what they said, in the run they said.
-- *stopped by accident*: requests to stop a pipeline that nobody wanted stopped.
-- *checkpoint claimed*: final checkpoints that a task reported and the server never made.
-- *not ended*: tasks that did not come to an end, however often they were tried.
+- *pipelines wanted, created*: pipelines that tasks were to create, and those that exist at the end.
+- *duplicated*: pipelines that exist twice.
+- *lost*: pipelines that should exist and be Running, Finished or Stopped, and are not.
+- *false success*: tasks that succeeded although their pipeline was not in the state and run of their result.
+- *unwanted stop*: requests to stop a pipeline that was not to be stopped.
+- *unproven checkpoint*: final checkpoints that a task reported and the server never took.
+- *not finished*: tasks that did not succeed, however often they were tried.
+- *outcome not logged*: killed waits whose log does not say what happens to the pipeline.
 """

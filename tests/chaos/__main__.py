@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: runs the parts, prints a table, and fails where a figure is not zero that must be."""
+"""``python -m tests.chaos``: runs the parts, prints a table, and fails if a figure is not zero that must be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 
 from . import in_airflow
 from .figures import Figures, table
-from .in_process import VERSIONS, complain, run
+from .in_process import VERSIONS, report_to_stderr, run
 
 
 def _say(text: str) -> None:
@@ -21,37 +21,37 @@ def _say(text: str) -> None:
 
 
 def in_process(*, tasks: int, seed: str, versions: Sequence[str], only: str | None) -> list[Figures]:
-    """Run the first part, a process for each version."""
-    work = partial(run, tasks=tasks, seed=seed, only=only, tell=complain)
+    """Run the first part, in one process for each version."""
+    run_version = partial(run, tasks=tasks, seed=seed, only=only, report=report_to_stderr)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
-        return list(pool.map(work, versions))
+        return list(pool.map(run_version, versions))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for and return the exit code."""
+    """Run the parts and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--in-process", action="store_true", help="only the first part")
     parser.add_argument("--airflow", action="store_true", help="only the second part")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of the first part, for each version")
-    parser.add_argument("--seed", default="1", help="what happens in the first part is drawn from it")
-    parser.add_argument("--versions", default=",".join(VERSIONS), help="of the server, with commas between")
-    parser.add_argument("--only", help="the name of one story of the first part, to see it again")
-    asked = parser.parse_args(arguments)
-    # So that whatever was started is ended in any case.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    both = not asked.in_process and not asked.airflow
+    parser.add_argument("--seed", default="1", help="decides what happens")
+    parser.add_argument("--versions", default=",".join(VERSIONS), help="of the server, separated by commas")
+    parser.add_argument("--only", help="the name of one scenario of the first part, to run it again")
+    options = parser.parse_args(arguments)
+    # So that every process that was started is ended in any case.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    both = not options.in_process and not options.airflow
     runs: list[Figures] = []
-    if asked.in_process or both:
+    if options.in_process or both:
         runs += in_process(
-            tasks=asked.tasks, seed=asked.seed, versions=asked.versions.split(","), only=asked.only
+            tasks=options.tasks, seed=options.seed, versions=options.versions.split(","), only=options.only
         )
         _say(table(runs))
-    if asked.airflow or both:
-        figures = in_airflow.run(seed=asked.seed, say=_say)
+    if options.airflow or both:
+        figures = in_airflow.run(seed=options.seed, say=_say)
         runs.append(figures)
         _say(table([figures]))
-    return 0 if all(one.is_good for one in runs) else 1
+    return 0 if all(one.has_passed for one in runs) else 1
 
 
 if __name__ == "__main__":

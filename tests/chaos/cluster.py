@@ -1,4 +1,4 @@
-"""A real Airflow with more than one triggerer, whose processes can be killed, stopped and let go on."""
+"""A real Airflow with several triggerers, whose processes can be killed, frozen and continued."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from scripts import processes
 from scripts.local_airflow import COMPONENTS, LocalAirflow, LocalAirflowError, wait_until
 
 RESTART_SECONDS = 3.0
-"""How long it takes until a scheduler that ended is started anew."""
+"""How long after its end a scheduler is started again."""
 
 
 class Triggerers(LocalAirflow):
-    """``airflow standalone`` whose triggerers can be told apart: the one that it started is number 1.
+    """``airflow standalone`` with numbered triggerers: the one that it started is number 1.
 
     :param arguments: see :class:`.LocalAirflow`.
     """
@@ -32,9 +32,9 @@ class Triggerers(LocalAirflow):
     def start_triggerer(self, number: int) -> None:
         """Start one more triggerer.
 
-        :param number: names it, 2 or more.
+        :param number: its number, 2 or more.
         """
-        # Each serves its logs at a port of its own.
+        # Each serves its logs on its own port.
         (port,) = processes.free_ports(1)
         more = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port)}
         self._triggerers[number] = self.start_process("triggerer", log=f"triggerer-{number}", more=more)
@@ -63,17 +63,17 @@ class Triggerers(LocalAirflow):
         return self._triggerers[number]
 
     def signal_triggerer(self, number: int, signum: signal.Signals) -> None:
-        """Send a signal to a triggerer and all its children, as the end or the sleep of a machine would be."""
+        """Send a signal to a triggerer and all its children, as if its machine ended or froze."""
         signal_tree(self.triggerer(number), signum)
 
     # The REST API
 
     def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Mark a task failed, as somebody does in Airflow's UI."""
+        """Mark a task failed, as a user does in Airflow's UI."""
         self.call("PATCH", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}", {"new_state": "failed"})
 
     def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
-        """Clear tasks, whatever their state, as somebody does in Airflow's UI."""
+        """Clear tasks, whatever their state, as a user does in Airflow's UI."""
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
@@ -84,11 +84,11 @@ class Triggerers(LocalAirflow):
         self.call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
 
     def try_number(self, dag_id: str, run_id: str, task_id: str) -> int:
-        """Return which try of a task is the latest."""
+        """Return the number of the latest try of a task."""
         return int(self.task_instance(dag_id, run_id, task_id)["try_number"])
 
     def logs_on_disk(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
-        """Return what a try logged, worker's and triggerers' parts, as it is on disk."""
+        """Return the log of a try, those of the triggerers included, as it is on disk."""
         files = self.task_log_files(dag_id, run_id, task_id)
         return "\n".join(
             path.read_text(errors="replace") for path in files if path.name.startswith(f"attempt={attempt}.")
@@ -96,10 +96,10 @@ class Triggerers(LocalAirflow):
 
 
 class Cluster(Triggerers):
-    """Airflow's components one by one, each to be killed and started again, with two triggerers.
+    """Airflow's components one by one, each of which can be killed and started again, with two triggerers.
 
-    Its scheduler is started anew whenever it has ended, as in every deployment: Airflow's own may break off when
-    a task is cleared just as its worker's end is dealt with.
+    Its scheduler is started again whenever it has ended, as in every deployment: Airflow's own may crash when a task
+    is cleared just as Airflow processes the end of its worker.
 
     :param arguments: see :class:`.LocalAirflow`; the environment names a database.
     """
@@ -107,13 +107,15 @@ class Cluster(Triggerers):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._is_over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep_scheduler, daemon=True, name="scheduler's keeper")
+        self._restarter = threading.Thread(
+            target=self._restart_scheduler, daemon=True, name="scheduler-restarter"
+        )
         self._was_killed = False
         self.scheduler_crashes = 0
-        """How often it ended though nobody killed it."""
+        """How often the scheduler ended without being killed."""
 
     def start(self, *, timeout_seconds: float = 240.0) -> None:
-        """Make the database, start every component, and wait until all are healthy."""
+        """Create the database, start every component, and wait until all are healthy."""
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log_path("migrate").open("wb") as log:
             subprocess.run(
@@ -127,7 +129,7 @@ class Cluster(Triggerers):
         try:
             self.start_process("api-server")
             self._start_scheduler()
-            self._keeper.start()
+            self._restarter.start()
             self.start_process("dag-processor")
             for number in (1, 2):
                 self.start_triggerer(number)
@@ -149,7 +151,7 @@ class Cluster(Triggerers):
     def _start_scheduler(self) -> None:
         self._scheduler = self.start_process("scheduler")
 
-    def _keep_scheduler(self) -> None:
+    def _restart_scheduler(self) -> None:
         while True:
             self._scheduler.wait()
             if self._is_over.wait(RESTART_SECONDS):
@@ -160,21 +162,21 @@ class Cluster(Triggerers):
             self._start_scheduler()
 
     def kill_scheduler(self) -> None:
-        """End the scheduler, its workers and their tasks with SIGKILL; another one is started soon after."""
+        """Kill the scheduler, its workers and their tasks; another one is started soon after."""
         self._was_killed = True
         signal_tree(self._scheduler, signal.SIGKILL)
 
     def task_processes(self) -> dict[str, psutil.Process]:
-        """Return the processes in which tasks run at the moment, by the ids of their task instances."""
+        """Return the processes of running tasks, by the ids of their task instances."""
         found = {}
-        # Airflow keeps the environment of these from being read, so that no mark is seen.
+        # Airflow makes the environment of these unreadable, so their mark cannot be seen.
         children: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             children = self._scheduler.children(recursive=True)
         for process in children:
             with contextlib.suppress(psutil.Error):
-                _, said, title = " ".join(process.cmdline()).partition("airflow worker -- ")
-                if said and not title.startswith("LocalExecutor"):
+                _, found_title, title = " ".join(process.cmdline()).partition("airflow worker -- ")
+                if found_title and not title.startswith("LocalExecutor"):
                     found[title.strip()] = process
         return found
 

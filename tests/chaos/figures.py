@@ -1,4 +1,4 @@
-"""The figures, and the table that they are shown in."""
+"""The figures of a run, and their table."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MUST_BE_ZERO = (
-    "doubled",
+    "duplicated",
     "lost",
     "false success",
-    "stopped by accident",
-    "checkpoint claimed",
-    "not ended",
-    "fate not told",
+    "unwanted stop",
+    "unproven checkpoint",
+    "not finished",
+    "outcome not logged",
 )
 
 
-def _nothing() -> dict[str, list[str]]:
+def _no_violations() -> dict[str, list[str]]:
     return {name: [] for name in MUST_BE_ZERO}
 
 
 @dataclass
 class Figures:
-    """What a run came to.
+    """The figures of one run.
 
     :param title: names the run.
-    :param wanted: pipelines that were wanted.
-    :param made: pipelines that are there at the end.
-    :param tasks: submits, clears and stops that were run to their end.
-    :param tries: how often they were tried.
-    :param wrong: what must not be, by the name of the figure: a line of text for each.
-    :param befell: what was done to them, by name.
+    :param wanted: pipelines that tasks were to create.
+    :param created: pipelines that exist at the end.
+    :param tasks: submits, clears and stops that were run until they succeeded.
+    :param tries: tries of these tasks.
+    :param violations: what must not happen, by the name of the figure: a line of text for each.
+    :param events: what was done to the tasks, and how often.
     """
 
     title: str
     wanted: int = 0
-    made: int = 0
+    created: int = 0
     tasks: int = 0
     tries: int = 0
-    wrong: dict[str, list[str]] = field(default_factory=_nothing)
-    befell: Counter[str] = field(default_factory=Counter)
+    violations: dict[str, list[str]] = field(default_factory=_no_violations)
+    events: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     @property
-    def is_good(self) -> bool:
-        """Whether every figure is zero that must be, and something was done at all."""
-        return self.tasks > 0 and self.made == self.wanted and not any(self.wrong.values())
+    def has_passed(self) -> bool:
+        """Whether every figure is zero that must be, and anything was done at all."""
+        return self.tasks > 0 and self.created == self.wanted and not any(self.violations.values())
 
     def add(self, other: Figures) -> None:
-        """Add what another run came to."""
+        """Add the figures of another run."""
         self.wanted += other.wanted
-        self.made += other.made
+        self.created += other.created
         self.tasks += other.tasks
         self.tries += other.tries
-        self.befell.update(other.befell)
-        for name, lines in other.wrong.items():
-            self.wrong[name].extend(lines)
+        self.events.update(other.events)
+        for name, lines in other.violations.items():
+            self.violations[name].extend(lines)
 
 
 def table(runs: Iterable[Figures]) -> str:
-    """Return the figures as a table, a run in each column, and below it what was wrong."""
+    """Return the figures as a table with a column for each run, and below it the events and violations."""
     runs = list(runs)
     rows: list[tuple[str, list[str]]] = [
         ("pipelines wanted", [f"{run.wanted:,}" for run in runs]),
-        ("pipelines made", [f"{run.made:,}" for run in runs]),
-        *((name, [str(len(run.wrong[name])) for run in runs]) for name in MUST_BE_ZERO),
+        ("pipelines created", [f"{run.created:,}" for run in runs]),
+        *((name, [str(len(run.violations[name])) for run in runs]) for name in MUST_BE_ZERO),
         ("tasks", [f"{run.tasks:,}" for run in runs]),
         ("tries", [f"{run.tries:,}" for run in runs]),
         ("seconds", [f"{run.seconds:.0f}" for run in runs]),
@@ -77,11 +77,11 @@ def table(runs: Iterable[Figures]) -> str:
         " " * width + "".join(f"  {title:>{wide}}" for title, wide in zip(titles, widths, strict=True)),
     ]
     for name, cells in rows:
-        told = "".join(f"  {cell:>{wide}}" for cell, wide in zip(cells, widths, strict=True))
-        lines.append(f"{name:<{width}}{told}")
+        row = "".join(f"  {cell:>{wide}}" for cell, wide in zip(cells, widths, strict=True))
+        lines.append(f"{name:<{width}}{row}")
     for run in runs:
-        befell = ", ".join(f"{name} {count:,}" for name, count in run.befell.most_common())
-        lines.append(f"\n{run.title}: {befell or 'nothing befell them'}")
-        for name, found in run.wrong.items():
+        events = ", ".join(f"{name} {count:,}" for name, count in run.events.most_common())
+        lines.append(f"\n{run.title}: {events or 'no events'}")
+        for name, found in run.violations.items():
             lines.extend(f"{run.title}: {name}: {line}" for line in found[:20])
     return "\n".join(lines)

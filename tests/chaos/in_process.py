@@ -1,4 +1,4 @@
-"""The first part: stories by the hundred, in one process for each version of the server."""
+"""The first part: hundreds of scenarios, in one process for each version of the server."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from airflow_provider_arroyo.arroyo import retry
+from airflow_provider_arroyo.client import client
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
+from .crashing_client import crashing_clients
 from .figures import Figures
-from .mortals import clients
-from .stage import Triggerer, states_of_tasks
-from .stories import Place, Story, judge_the_end
-from .truth import Truth
-from .weather import Weather
+from .ground_truth import GroundTruth
+from .network_faults import NetworkFaults
+from .scenarios import Environment, Scenario, check_the_end
+from .small_airflow import Triggerer, fake_task_states
 
 VERSIONS = ("0.15", "0.16")
 
 SPEED = 3.0
-"""How much faster than a real one the sandbox lives: the less of the time is spent waiting."""
+"""How much faster than a real server the sandbox is, so that less time is spent waiting."""
 
-ACCIDENTS: Sequence[Callable[[ArroyoSandbox], object] | None] = (
+OUTAGES: Sequence[Callable[[ArroyoSandbox], object] | None] = (
     None,
     None,
     lambda sandbox: sandbox.faults.api_away(seconds=2 * SPEED),
@@ -35,13 +35,16 @@ ACCIDENTS: Sequence[Callable[[ArroyoSandbox], object] | None] = (
     lambda sandbox: sandbox.faults.server_restart(seconds=1 * SPEED),
     lambda sandbox: sandbox.faults.kill_worker("*"),
 )
-"""What else happens once in a batch."""
+"""What else happens, once in a batch."""
 
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """Keep out of the way what is logged of each fault: by clients, and by a server that hangs up on them."""
-    loggers = {logging.getLogger("aiohttp.server"): logging.CRITICAL, retry.log: logging.ERROR}
+    """Silence what clients and the server log of each fault."""
+    loggers = {
+        logging.getLogger("aiohttp.server"): logging.CRITICAL,
+        logging.getLogger(client.__name__): logging.ERROR,
+    }
     before = {logger: logger.level for logger in loggers}
     for logger, level in loggers.items():
         logger.setLevel(level)
@@ -53,10 +56,10 @@ def _quiet_logs() -> Iterator[None]:
 
 
 @contextmanager
-def _place(version: str, seed: str, limit_seconds: float) -> Iterator[Place]:
+def _environment(version: str, seed: str, limit_seconds: float) -> Iterator[Environment]:
     with ExitStack() as stack:
-        stack.enter_context(clients())
-        stack.enter_context(states_of_tasks())
+        stack.enter_context(crashing_clients())
+        stack.enter_context(fake_task_states())
         stack.enter_context(_quiet_logs())
         sandbox = stack.enter_context(
             ArroyoSandbox(
@@ -68,82 +71,84 @@ def _place(version: str, seed: str, limit_seconds: float) -> Iterator[Place]:
         )
         conn_id = f"chaos_{sandbox.port}"
         variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-        # An answer may hang or come late, and the client must not wait for it for long.
+        # A response may hang or come late, and the client must not wait for it for long.
         os.environ[variable] = sandbox.airflow_connection_uri(connect_timeout=2, read_timeout=1)
         stack.callback(os.environ.pop, variable)
         triggerers = [stack.enter_context(Triggerer(f"triggerer-{number}")) for number in (1, 2)]
         until = time.monotonic() + limit_seconds
-        yield Place(sandbox, Truth(sandbox), triggerers, conn_id, until)
+        yield Environment(sandbox, GroundTruth(sandbox), triggerers, conn_id, until)
 
 
 def batch(
     version: str,
     *,
-    stories: int,
+    scenarios: int,
     seed: str,
     workers: int = 24,
     limit_seconds: float = 240.0,
     only: str | None = None,
-    tell: Callable[[str], object] | None = None,
+    report: Callable[[str], object] | None = None,
 ) -> Figures:
-    """Run some stories beside each other, on a server of their own, and return what they came to.
+    """Run scenarios side by side, on a server of their own, and return their figures.
 
-    :param version: the server's.
-    :param stories: how many.
-    :param seed: what happens is drawn from it.
-    :param workers: how many are under way at a time.
-    :param limit_seconds: when it is given up, which is a figure that must be zero.
-    :param only: the name of the one story to run.
-    :param tell: gets what the tasks of stories said that went wrong.
+    :param version: the version of the server.
+    :param scenarios: how many.
+    :param seed: decides what happens.
+    :param workers: how many run at the same time.
+    :param limit_seconds: after how long tasks count as not finished.
+    :param only: the name of the one scenario to run.
+    :param report: gets the logs of scenarios that violated a rule.
     """
     figures = Figures(title=version)
     began = time.monotonic()
-    with _place(version, seed, limit_seconds) as place:
-        weather = Weather(place.sandbox, f"{seed} weather")
-        names = [f"{seed}-{number}" for number in range(stories)]
-        told = [Story(place, name, f"{version} {name}") for name in names if only in (None, name)]
-        accident = random.Random(seed).choice(ACCIDENTS)
-        timer = threading.Timer(3.0, lambda: accident(place.sandbox) if accident else None)
+    with _environment(version, seed, limit_seconds) as environment:
+        faults = NetworkFaults(environment.sandbox, f"{seed} faults")
+        names = [f"{seed}-{number}" for number in range(scenarios)]
+        chosen = [Scenario(environment, name, f"{version} {name}") for name in names if only in (None, name)]
+        outage = random.Random(seed).choice(OUTAGES)
+        timer = threading.Timer(3.0, lambda: outage(environment.sandbox) if outage else None)
         timer.start()
         with ThreadPoolExecutor(workers, thread_name_prefix="worker") as pool:
-            outcomes = list(pool.map(Story.run, told))
+            outcomes = list(pool.map(Scenario.run, chosen))
         timer.join()
-        weather.calm_down()
-        place.sandbox.faults.controller_back()
-        _let_settle(place, told)
-        for story, outcome in zip(told, outcomes, strict=True):
+        faults.switch_off()
+        environment.sandbox.faults.controller_back()
+        _let_settle(environment, chosen)
+        for scenario, outcome in zip(chosen, outcomes, strict=True):
             figures.tasks += outcome.tasks
             figures.tries += outcome.tries
-            figures.befell.update(outcome.befell)
-            for figure, line in outcome.wrong:
-                figures.wrong[figure].append(line)
-            judge_the_end(story, place.truth, figures)
-        figures.wrong["stopped by accident"].extend(place.truth.stops_by_accident())
-        figures.befell.update(weather.count)
-        if tell is not None:
-            lines = [line for found in figures.wrong.values() for line in found]
-            for story in told:
-                if any(line.startswith(f"{story.name}:") for line in lines):
-                    tell("\n".join([f"== {story.name}", *story.journal.lines]))
+            figures.events.update(outcome.events)
+            for figure, line in outcome.violations:
+                figures.violations[figure].append(line)
+            check_the_end(scenario, environment.truth, figures)
+        figures.violations["unwanted stop"].extend(environment.truth.unwanted_stops())
+        figures.events.update(faults.count)
+        if report is not None:
+            lines = [line for found in figures.violations.values() for line in found]
+            for scenario in chosen:
+                if any(line.startswith(f"{scenario.name}:") for line in lines):
+                    report("\n".join([f"== {scenario.name}", *scenario.journal.lines]))
     figures.seconds = time.monotonic() - began
     return figures
 
 
-def _let_settle(place: Place, stories: Sequence[Story], *, limit_seconds: float = 10.0) -> None:
-    """Return when every pipeline is where it should be at the end, or does not come there in time."""
+def _let_settle(
+    environment: Environment, scenarios: Sequence[Scenario], *, limit_seconds: float = 10.0
+) -> None:
+    """Wait until every pipeline is in its final state, but no longer than the limit."""
     until = time.monotonic() + limit_seconds
-    waited = threading.Event()
+    pause = threading.Event()
 
-    def is_settled(story: Story) -> bool:
-        there = place.truth.pipelines(story.name)
-        return bool(there) and all(one.job is not None and one.job.state in story.at_rest for one in there)
+    def is_settled(scenario: Scenario) -> bool:
+        states = [one.job and one.job.state for one in environment.truth.pipelines(scenario.name)]
+        return bool(states) and set(states) == {scenario.final_state}
 
-    while not all(map(is_settled, stories)) and time.monotonic() < until:
-        waited.wait(0.2)
+    while not all(map(is_settled, scenarios)) and time.monotonic() < until:
+        pause.wait(0.2)
 
 
-def complain(text: str) -> None:
-    """Write what the tasks of a story said that went wrong, apart from the table."""
+def report_to_stderr(text: str) -> None:
+    """Print the log of a scenario apart from the table."""
     sys.stderr.write(f"{text}\n")
 
 
@@ -154,27 +159,29 @@ def run(
     seed: str,
     batch_size: int = 60,
     only: str | None = None,
-    tell: Callable[[str], object] | None = None,
+    report: Callable[[str], object] | None = None,
     limit_seconds: float = 1500.0,
 ) -> Figures:
-    """Run batches until so many tasks have come to their end.
+    """Run batches until so many tasks have finished.
 
-    :param version: the server's.
+    :param version: the version of the server.
     :param tasks: submits, clears and stops.
-    :param seed: what happens is drawn from it.
-    :param batch_size: stories on one server.
-    :param only: the name of the one story to run; its batch is the one that it names.
-    :param tell: gets what the tasks of stories said that went wrong.
-    :param limit_seconds: when no further batch is begun, which is a figure that must be zero.
+    :param seed: decides what happens.
+    :param batch_size: scenarios on one server.
+    :param only: the name of the one scenario to run, in the batch of that name.
+    :param report: gets the logs of scenarios that violated a rule.
+    :param limit_seconds: after how long no further batch is started; what is missing counts as not finished.
     """
     total = Figures(title=version)
     began = time.monotonic()
     number = int(only.split(".")[1].split("-")[0]) if only else 0
     while total.tasks < tasks:
         if time.monotonic() - began > limit_seconds:
-            total.wrong["not ended"].append(f"{total.tasks} of {tasks} tasks in {limit_seconds:.0f} s")
+            total.violations["not finished"].append(
+                f"{total.tasks} of {tasks} tasks in {limit_seconds:.0f} s"
+            )
             break
-        figures = batch(version, stories=batch_size, seed=f"{seed}.{number}", only=only, tell=tell)
+        figures = batch(version, scenarios=batch_size, seed=f"{seed}.{number}", only=only, report=report)
         total.add(figures)
         number += 1
         if only:

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own: Debian's programs, run by somebody without rights, in a scratch folder."""
+"""A PostgreSQL server in a scratch folder: Debian's programs, run by a user without privileges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NoPostgresError(RuntimeError):
 
 
 class Postgres:
-    """Runs while it is entered, on a free port, with an empty database ``airflow``."""
+    """Runs inside a ``with`` block, on a free port, with an empty database ``airflow``."""
 
     def __init__(self) -> None:
         self._bin = _programs()
@@ -39,7 +39,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The database, as Airflow wants to have it."""
+        """The address of the database in Airflow's form."""
         return f"postgresql+psycopg2://airflow@127.0.0.1:{self._port}/airflow"
 
     def __enter__(self) -> Self:
@@ -81,9 +81,9 @@ class Postgres:
         self.stop()
 
     def stop(self) -> None:
-        """End it and forget its data; safe to call twice."""
+        """Stop it and delete its data; safe to call twice."""
         if self._server is not None:
-            # At once, whoever is connected.
+            # A fast shutdown, which disconnects all clients.
             self._server.send_signal(signal.SIGINT)
             try:
                 self._server.wait(20)
@@ -93,8 +93,8 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _is_ready(self) -> bool:
-        asked: list[str | Path] = [self._bin / "pg_isready", "--host", "127.0.0.1", f"--port={self._port}"]
-        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+        command: list[str | Path] = [self._bin / "pg_isready", "--host", "127.0.0.1", f"--port={self._port}"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A short chaos with every change: about a hundred tasks, one seed."""
+"""A short chaos run: about a hundred tasks of one seed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .in_process import VERSIONS, batch
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_nothing_is_lost_doubled_or_stopped_by_accident(version: str) -> None:
-    told: list[str] = []
-    figures = batch(version, stories=20, seed="quick", workers=10, limit_seconds=100, tell=told.append)
-    assert figures.is_good, "\n\n".join([table([figures]), *told])
+def test_no_pipeline_is_lost_duplicated_or_stopped_unasked(version: str) -> None:
+    logs: list[str] = []
+    figures = batch(version, scenarios=20, seed="quick", workers=10, limit_seconds=100, report=logs.append)
+    assert figures.has_passed, "\n\n".join([table([figures]), *logs])
     assert figures.tasks >= 40
-    # Else nothing was put to the test.
-    assert figures.befell["killed in the worker"] > 0
+    # Else nothing was tested.
+    assert figures.events["killed in the worker"] > 0
     assert figures.tries > figures.tasks

@@ -1,6 +1,6 @@
-"""An event loop that has nothing to do: what holds it up is the machine, not a trigger.
+"""An idle event loop: what delays it is the machine, not a trigger.
 
-Prints a line for each time that it was held up: when (seconds since the epoch) and for how long.
+Prints a line for each delay: when it was noticed (seconds since the epoch), and how long it was.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import asyncio
 import time
 
 INTERVAL_SECONDS = 0.1
-# Far less than what the triggerer reports: one that works is held up much longer than one that rests.
-HELD_UP_SECONDS = 0.01
+# Far less than what the triggerer reports, since a busy loop is delayed much longer than an idle one.
+DELAY_SECONDS = 0.01
 
 
 async def watch() -> None:
@@ -19,8 +19,8 @@ async def watch() -> None:
         began = time.monotonic()
         await asyncio.sleep(INTERVAL_SECONDS)
         late = time.monotonic() - began - INTERVAL_SECONDS
-        if late > HELD_UP_SECONDS:
-            print(time.time(), late, flush=True)  # noqa: T201 - its output is read by the test
+        if late > DELAY_SECONDS:
+            print(time.time(), late, flush=True)  # noqa: T201 - the test reads its output
 
 
 if __name__ == "__main__":

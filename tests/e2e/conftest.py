@@ -50,7 +50,7 @@ def arroyo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
 
 @pytest.fixture(scope="session")
 def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the file in which an idle event loop notes when the machine held it up."""
+    """Return the file in which an idle event loop records when the machine delayed it."""
     log = tmp_path_factory.mktemp("bystander") / "late"
     mark = uuid.uuid4().hex
     script = Path(__file__).parent / "bystander.py"
@@ -79,7 +79,7 @@ def airflow(
         },
     )
     with server:
-        server.favour_triggerer()
+        server.prioritise_triggerer()
         yield server
     assert server.processes_left() == []
 

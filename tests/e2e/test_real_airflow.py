@@ -18,7 +18,7 @@ from tests.e2e.conftest import EXAMPLES, FAILS_LATER, in_worker
 pytestmark = pytest.mark.e2e
 
 RUN_TIMEOUT_SECONDS = 180
-RESULT = {"pipeline_id", "name", "job_id", "state", "run_id", "console_url"}
+RESULT = {"pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url"}
 BLOCKED = "async thread was blocked"
 
 
@@ -28,7 +28,7 @@ def finished(airflow: LocalAirflow, runs: dict[str, str], dag_id: str) -> str:
 
 
 def was_deferred(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> bool:
-    """Return whether a triggerer worked on a task: it leaves a log of its own."""
+    """Return whether a triggerer ran the task's wait: it writes its own log file."""
     return any(".trigger." in path.name for path in airflow.task_log_files(dag_id, run_id, task_id))
 
 
@@ -57,7 +57,9 @@ def test_a_wait_shows_its_link_and_outlives_its_triggerer(
 
     airflow.kill_component("triggerer")
     airflow.start_component("triggerer")
-    wait_until(lambda: triggerers() == 2, what="the wait to go on in the new triggerer", timeout_seconds=120)
+    wait_until(
+        lambda: triggerers() == 2, what="the wait to continue in the new triggerer", timeout_seconds=120
+    )
     assert airflow.task_states(dag_id, run_id)["watch"] == "deferred"
     assert arroyo.pipeline_state(pipeline_id) == "Running"
 
@@ -74,16 +76,16 @@ def test_an_example_succeeds_deferred_and_in_the_worker(
     for one in (dag_id, in_worker(dag_id)):
         assert finished(airflow, runs, one) == "success", airflow.task_states(one, runs[one])
     deferred = results(airflow, dag_id, runs[dag_id])
-    worked = results(airflow, in_worker(dag_id), runs[in_worker(dag_id)])
-    assert {task: set(told) for task, told in deferred.items()} == {
-        task: set(told) for task, told in worked.items()
-    }
-    assert {task: told["state"] for task, told in deferred.items()} == {
-        task: told["state"] for task, told in worked.items()
-    }
+    in_the_worker = results(airflow, in_worker(dag_id), runs[in_worker(dag_id)])
+    for of in (set, lambda result: result["state"]):
+        assert {task: of(result) for task, result in deferred.items()} == {
+            task: of(result) for task, result in in_the_worker.items()
+        }
 
 
-def test_the_sensor_waits_where_it_is_told_to(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+def test_the_sensor_waits_in_the_triggerer_only_if_deferrable(
+    airflow: LocalAirflow, runs: dict[str, str]
+) -> None:
     dag_id = "arroyo_submit_watch_stop"
     for one in (dag_id, in_worker(dag_id)):
         finished(airflow, runs, one)
@@ -91,24 +93,24 @@ def test_the_sensor_waits_where_it_is_told_to(airflow: LocalAirflow, runs: dict[
     assert not was_deferred(airflow, in_worker(dag_id), runs[in_worker(dag_id)], "watch")
 
 
-def test_each_operator_leaves_its_result(
+def test_each_operator_returns_its_result(
     airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
 ) -> None:
     dag_id = "arroyo_submit_watch_stop"
     finished(airflow, runs, dag_id)
-    told = results(airflow, dag_id, runs[dag_id])
-    assert {task: one["state"] for task, one in told.items()} == {
+    by_task = results(airflow, dag_id, runs[dag_id])
+    assert {task: one["state"] for task, one in by_task.items()} == {
         "submit": "Running",
         "watch": "Running",
         "stop": "Stopped",
     }
-    for one in told.values():
+    for one in by_task.values():
         assert set(one) >= RESULT
-        assert one["pipeline_id"] == told["submit"]["pipeline_id"]
-        assert one["name"] == "orders_per_minute"
+        assert one["pipeline_id"] == by_task["submit"]["pipeline_id"]
+        assert one["pipeline_name"] == "orders_per_minute"
         assert one["console_url"] == f"{arroyo.url}/pipelines/{one['pipeline_id']}"
-    assert told["stop"]["checkpoint"]["epoch"] >= 1
-    assert arroyo.pipeline_state(told["submit"]["pipeline_id"]) == "Stopped"
+    assert by_task["stop"]["checkpoint"]["epoch"] >= 1
+    assert arroyo.pipeline_state(by_task["submit"]["pipeline_id"]) == "Stopped"
 
 
 def test_a_backfill_ends_with_its_pipeline(
@@ -116,10 +118,10 @@ def test_a_backfill_ends_with_its_pipeline(
 ) -> None:
     dag_id = "arroyo_bounded_backfill"
     finished(airflow, runs, dag_id)
-    told = airflow.xcom(dag_id, runs[dag_id], "backfill")
-    assert told["finished"] is True
-    assert arroyo.pipeline_state(told["pipeline_id"]) == "Finished"
-    query = arroyo.call("GET", f"/api/v1/pipelines/{told['pipeline_id']}")["query"]
+    result = airflow.xcom(dag_id, runs[dag_id], "backfill")
+    assert result["finished"] is True
+    assert arroyo.pipeline_state(result["pipeline_id"]) == "Finished"
+    query = arroyo.call("GET", f"/api/v1/pipelines/{result['pipeline_id']}")["query"]
     assert "message_count = '200'" in query
 
 
@@ -127,12 +129,12 @@ def test_an_operator_defers_too(airflow: LocalAirflow, runs: dict[str, str]) -> 
     dag_id = "e2e_submit_defers"
     assert finished(airflow, runs, dag_id) == "success"
     assert was_deferred(airflow, dag_id, runs[dag_id], "submit")
-    told = airflow.xcom(dag_id, runs[dag_id], "submit")
-    assert told["state"] == "Running"
-    assert told["how"] == "created"
+    result = airflow.xcom(dag_id, runs[dag_id], "submit")
+    assert result["state"] == "Running"
+    assert result["action"] == "created"
 
 
-def test_sql_that_arroyo_refuses_fails_for_good(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+def test_refused_sql_fails_without_a_retry(airflow: LocalAirflow, runs: dict[str, str]) -> None:
     dag_id = "e2e_bad_sql"
     assert finished(airflow, runs, dag_id) == "failed"
     task = airflow.task_instance(dag_id, runs[dag_id], "submit")
@@ -158,14 +160,17 @@ def test_a_pipeline_that_fails_says_why(
     assert re.search(rf"Arroyo's reason \(domain: {domain}\): [^\n]*{re.escape(reason)}", log)
 
 
-def test_the_log_of_a_task_tells_each_change_once(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+def test_a_task_log_shows_each_change_once(airflow: LocalAirflow, runs: dict[str, str]) -> None:
     dag_id = in_worker("arroyo_submit_watch_stop")
     finished(airflow, runs, dag_id)
     log = airflow.task_log(dag_id, runs[dag_id], "submit")
-    assert len(re.findall("Scheduling -> Running", log)) == 1
+    # "Scheduling → Running after 0.30 s: orders_per_minute (run 1)"; of the first poll, the state alone.
+    states = re.findall(r'"event": "(?:\w+ → )?(\w+)(?: after [^:]+)?: orders_per_minute \(run', log)
+    assert states[-1] == "Running"
+    assert len(states) == len(set(states))
 
 
-def test_the_connections_form_has_our_fields(airflow: LocalAirflow) -> None:
+def test_the_connection_form_has_our_fields(airflow: LocalAirflow) -> None:
     forms = {form["connection_type"]: form for form in airflow.call("GET", "/ui/connections/hook_meta")}
     form = forms["arroyo"]
     assert form["hook_name"] == "Arroyo"
@@ -173,24 +178,22 @@ def test_the_connections_form_has_our_fields(airflow: LocalAirflow) -> None:
     assert form["standard_fields"]["password"]["title"] == "API key"
 
 
-def test_the_connections_test_button_tells_right_from_wrong(
-    airflow: LocalAirflow, arroyo: SandboxServer
-) -> None:
-    def press(url: str) -> Any:
-        body = {"connection_id": "tried", "conn_type": "arroyo", "host": url}
+def test_the_connection_test_button_accepts_only_arroyo(airflow: LocalAirflow, arroyo: SandboxServer) -> None:
+    def press_test(url: str) -> Any:
+        body = {"connection_id": "tested", "conn_type": "arroyo", "host": url}
         return airflow.call("POST", "/api/v2/connections/test", body)
 
-    assert press(arroyo.url)["status"] is True
-    # Airflow answers there, and Airflow is not Arroyo.
-    assert press(airflow.url)["status"] is False
+    assert press_test(arroyo.url)["status"] is True
+    # Airflow responds there, and Airflow is not Arroyo.
+    assert press_test(airflow.url)["status"] is False
 
 
-# Last, when all that can block it has been on the event loop.
+# Last, when everything that can block the event loop has run.
 def test_no_event_loop_was_blocked(airflow: LocalAirflow, bystander: Path, runs: dict[str, str]) -> None:
-    """A triggerer's loop is never blocked, unless the machine was so busy that an idle loop was held up too."""
+    """A triggerer's loop is never blocked, except where the machine was so busy that an idle loop was delayed too."""
     from airflow.jobs import triggerer_job_runner
 
-    assert BLOCKED in inspect.getsource(triggerer_job_runner), "Airflow words its warning in another way now"
+    assert BLOCKED in inspect.getsource(triggerer_job_runner), "Airflow's warning has other words now"
     for dag_id in runs:
         finished(airflow, runs, dag_id)
     logs = [path for path in airflow.home.rglob("*") if path.is_file() and ".log" in path.name]
@@ -198,13 +201,13 @@ def test_no_event_loop_was_blocked(airflow: LocalAirflow, bystander: Path, runs:
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()]
     busy = [float(line.split()[0]) for line in bystander.read_text().splitlines()]
     unexplained = [
-        line for line in lines if BLOCKED in line and not any(abs(at - moment_of(line)) < 3 for at in busy)
+        line for line in lines if BLOCKED in line and not any(abs(at - time_of(line)) < 3 for at in busy)
     ]
     assert unexplained == []
 
 
-def moment_of(line: str) -> float:
-    """Return when a line was logged, in seconds since the epoch."""
+def time_of(line: str) -> float:
+    """Return the time of a log line, in seconds since the epoch."""
     found = re.search(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line)
     assert found
     return datetime.fromisoformat(found[0]).timestamp()

@@ -1,4 +1,4 @@
-"""The connection's form for Airflow before 3.2 has what later ones read from the provider's info."""
+"""The connection form for Airflow before 3.2 has the same fields as the one in the provider's info."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
 @dataclass
 class Field:
-    """What Airflow puts in the place of a field of wtforms: it takes these arguments, and no others."""
+    """What Airflow uses in place of the fields of wtforms: it takes these arguments and no others."""
 
     label: str | None = None
     validators: Any = None
@@ -40,7 +40,7 @@ class BooleanField(Field):
 
 @pytest.fixture
 def form(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put stand-ins where Airflow puts its own."""
+    """Install stand-ins, as Airflow does."""
     wtforms, babel = ModuleType("wtforms"), ModuleType("flask_babel")
     for field in (StringField, PasswordField, BooleanField):
         setattr(wtforms, field.__name__, field)
@@ -50,7 +50,7 @@ def form(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("form")
-def test_old_form_has_the_fields_of_the_new_one() -> None:
+def test_the_old_form_has_the_same_fields() -> None:
     widgets = ArroyoHook.get_connection_form_widgets()
     assert list(widgets) == list(CONNECTION["conn-fields"])
     for name, field in CONNECTION["conn-fields"].items():
@@ -66,12 +66,14 @@ def test_old_form_has_the_fields_of_the_new_one() -> None:
 
 
 @pytest.mark.parametrize("missing", ["wtforms", "flask_babel"])
-def test_old_form_where_its_parts_are_not_installed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_the_old_form_without_the_packages_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     assert ArroyoHook.get_connection_form_widgets() == {}
 
 
-def test_old_labels_are_those_of_the_new_one() -> None:
+def test_the_old_form_has_the_same_labels() -> None:
     new = CONNECTION["ui-field-behaviour"]
     assert ArroyoHook.get_ui_field_behaviour() == {
         "hidden_fields": new["hidden-fields"],
@@ -80,7 +82,7 @@ def test_old_labels_are_those_of_the_new_one() -> None:
     }
 
 
-def test_what_airflow_asks_of_a_hook() -> None:
+def test_the_class_attributes_that_airflow_expects_of_a_hook() -> None:
     assert ArroyoHook.conn_type == CONNECTION["connection-type"]
     assert ArroyoHook.hook_name == CONNECTION["hook-name"]
     assert ArroyoHook.conn_name_attr == "arroyo_conn_id"

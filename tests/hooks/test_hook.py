@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to clients that work, and errors that say what to mend."""
+"""The hook: from an Airflow connection to a client that works, and errors that say what to fix."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from typing import Any
 import pytest
 import trustme
 
-from airflow_provider_arroyo.arroyo import api
-from airflow_provider_arroyo.arroyo.details import SqlDiagnostic
-from airflow_provider_arroyo.arroyo.models import StopMode
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import SqlDiagnostic
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.tls import make_ssl_context
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
+    ArroyoAuthError,
+    ArroyoNoConnectionError,
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
     ArroyoSettingsError,
 )
 from airflow_provider_arroyo.hooks import arroyo as hook_module
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.arroyo.server import Server, reply
+from tests.client.server import Server, reply
 from tests.hooks.conftest import Connect
 from tests.support import ENDLESS
 
@@ -40,23 +43,21 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[ArroyoSandbox]:
 
 
 @pytest.fixture
-def hook(sandbox: ArroyoSandbox, connect: Connect) -> Iterator[ArroyoHook]:
-    made = ArroyoHook(connect(sandbox.airflow_connection_uri()))
-    yield made
-    made.client.close()
+def hook(sandbox: ArroyoSandbox, connect: Connect) -> ArroyoHook:
+    return ArroyoHook(connect(sandbox.airflow_connection_uri()))
 
 
 def as_json(host: str, **fields: Any) -> str:
     return json.dumps({"conn_type": "arroyo", "host": host, **fields})
 
 
-# -- the button ------------------------------------------------------------------------------------------------
+# -- the Test button -------------------------------------------------------------------------------------------
 
 
-def test_button_when_all_is_well(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+def test_button_with_a_connection_that_works(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     assert hook.test_connection() == (
         True,
-        f"Arroyo answers at {sandbox.url} and accepts the connection",
+        f"Arroyo responds at {sandbox.url} and accepts the connection",
     )
 
 
@@ -71,7 +72,7 @@ def test_button_with_a_wrong_key(sandbox: ArroyoSandbox, connect: Connect, passw
 
 
 @pytest.mark.parametrize(
-    "answer, words",
+    "response, words",
     [
         (reply("<html><h1>It works!</h1></html>", content_type="text/html"), "It works!"),
         (reply({"status": "ok"}), "not Arroyo's"),
@@ -81,16 +82,16 @@ def test_button_with_a_wrong_key(sandbox: ArroyoSandbox, connect: Connect, passw
         ),
     ],
 )
-def test_button_when_it_is_not_arroyo(connect: Connect, answer: Any, words: str) -> None:
+def test_button_where_it_is_not_arroyo(connect: Connect, response: Any, words: str) -> None:
     with Server() as server:
-        server.play(answer)
+        server.play(response)
         good, text = ArroyoHook(connect(as_json(server.url()))).test_connection()
     assert not good
     assert words in text
     assert "lead to Arroyo" in text
 
 
-def test_button_when_nothing_listens(connect: Connect) -> None:
+def test_button_where_nothing_listens(connect: Connect) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         good, text = ArroyoHook(connect(as_json("127.0.0.1", port=unused.getsockname()[1]))).test_connection()
@@ -98,19 +99,19 @@ def test_button_when_nothing_listens(connect: Connect) -> None:
     assert "refused the connection" in text
 
 
-def test_button_when_one_answer_is_lost(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+def test_button_retries_a_short_fault(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, method="GET", path="*/ping")
     assert hook.test_connection()[0]
 
 
-def test_button_does_not_let_people_wait(
+def test_button_ends_in_time(
     hook: ArroyoHook, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hook_module, "_TEST_SECONDS", 0.3)
     sandbox.faults.hang(times=None)
     good, text = hook.test_connection()
     assert not good
-    assert "did not answer" in text
+    assert "did not respond" in text
 
 
 def test_button_without_a_connection() -> None:
@@ -154,12 +155,12 @@ def test_connection_as_json(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("extra", ["s3cr3t", "[1]", '"s3cr3t"', "{s3cr3t"])
-def test_extra_that_is_no_object(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+def test_extra_that_is_not_an_object(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     class Stored:
         conn_id, host, port, schema, password = "arroyo_tested", "h", None, None, None
 
     stored = Stored()
-    stored.extra = extra  # type: ignore[attr-defined]  # Airflow's own class checks it, where it is typed in
+    stored.extra = extra  # type: ignore[attr-defined]  # added for this test
     monkeypatch.setattr(ArroyoHook, "get_connection", lambda *_, **__: stored)
     with pytest.raises(ArroyoSettingsError, match="field 'extra'") as caught:
         _ = ArroyoHook("arroyo_tested").settings
@@ -192,16 +193,15 @@ def test_secrets_of_gateways_and_proxies_are_masked(
     assert sorted(masked) == ["p@ss", "t0ken"]
 
 
-# -- asynchronously --------------------------------------------------------------------------------------------
+# -- in a triggerer ----------------------------------------------------------------------------------------------
 
 
-async def test_async_client_works(hook: ArroyoHook) -> None:
-    async with await hook.get_async_conn() as client:
-        await client.call(api.ping())
-        assert (await client.call(api.list_pipelines(limit=1))).data == ()
+async def test_a_client_for_an_event_loop(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+    with await hook.get_async_client(sandbox.url) as client:
+        assert (await asyncio.to_thread(client.list_pipelines, limit=1)).data == ()
 
 
-async def test_async_look_is_fresh_each_time(connect: Connect) -> None:
+async def test_async_settings_are_looked_up_each_time(connect: Connect) -> None:
     hook = ArroyoHook(connect(as_json("h", password="old")))
     assert (await hook.async_settings()).api_key == "old"
     connect(as_json("h", password="new"))
@@ -209,27 +209,35 @@ async def test_async_look_is_fresh_each_time(connect: Connect) -> None:
 
 
 async def test_async_errors() -> None:
-    with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
-        await ArroyoHook("nowhere").async_settings()
-    with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
-        await ArroyoHook("nowhere").get_async_conn()
+    for look_up in (ArroyoHook("nowhere").async_settings, ArroyoHook("nowhere").get_async_client):
+        with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
+            await look_up()
+
+
+async def test_a_connection_that_leads_to_another_server_now(connect: Connect) -> None:
+    hook = ArroyoHook(connect(as_json("http://new:1")))
+    with pytest.raises(ArroyoSettingsError) as caught:
+        await hook.get_async_client("http://old:1")
+    assert str(caught.value) == (
+        "Airflow connection 'arroyo_tested' led to http://old:1 when this wait began, and now leads to "
+        "http://new:1, which is another server. Clear the task to start anew there."
+    )
 
 
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert"])
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_async_client_with_files_that_cannot_be_used(
+async def test_files_that_cannot_be_used(
     connect: Connect, tmp_path: Path, name: str, content: str | None
 ) -> None:
     path = tmp_path / "file.pem"
     if content is not None:
         path.write_text(content)
     connect(as_json("https://h", extra={name: str(path)}))
-    with pytest.raises(
-        ArroyoSettingsError, match=f"Airflow connection 'arroyo_tested', field '{name}': "
-    ) as err:
-        await ArroyoHook("arroyo_tested").get_async_conn()
-    assert str(path) in str(err.value)
-    with pytest.raises(ArroyoSettingsError, match=f"Airflow connection 'arroyo_tested', field '{name}': "):
+    words = f"Airflow connection 'arroyo_tested', field '{name}': "
+    with pytest.raises(ArroyoSettingsError, match=words) as caught:
+        await ArroyoHook("arroyo_tested").get_async_client()
+    assert str(path) in str(caught.value)
+    with pytest.raises(ArroyoSettingsError, match=words):
         _ = ArroyoHook("arroyo_tested").client
 
 
@@ -241,7 +249,7 @@ async def test_nothing_slow_is_done_on_the_event_loop(
     trustme.CA().cert_pem.write_to_path(str(ca_cert))
     extra = {"headers": {"X-Token": "t0ken"}, "ca_cert": str(ca_cert)}
     connect(as_json("https://h", extra=extra))
-    threads: dict[str, set[int]] = {"look": set(), "mask": set(), "tls": set()}
+    threads: dict[str, set[int]] = {"look up": set(), "mask": set(), "tls": set()}
 
     def note(what: str, do: Any) -> Any:
         def noted(*args: Any, **kwargs: Any) -> Any:
@@ -250,23 +258,78 @@ async def test_nothing_slow_is_done_on_the_event_loop(
 
         return noted
 
-    tls = "airflow_provider_arroyo.arroyo.tls.make_ssl_context"
-    from airflow_provider_arroyo.arroyo.tls import make_ssl_context
-
-    look = staticmethod(note("look", ArroyoHook.get_connection))
-    monkeypatch.setattr(ArroyoHook, "get_connection", look)
+    look_up = staticmethod(note("look up", ArroyoHook.get_connection))
+    monkeypatch.setattr(ArroyoHook, "get_connection", look_up)
     monkeypatch.setattr(hook_module, "_mask", note("mask", hook_module._mask))
+    tls = "airflow_provider_arroyo.client.transport.make_ssl_context"
     monkeypatch.setattr(tls, note("tls", make_ssl_context))
-    await (await ArroyoHook("arroyo_tested").get_async_conn()).aclose()
+    (await ArroyoHook("arroyo_tested").get_async_client()).close()
     assert threads["mask"]
     assert threads["tls"]
     assert threading.get_ident() not in set.union(*threads.values())
 
 
-# -- convenience -----------------------------------------------------------------------------------------------
+# -- a key that is rotated while a client is used ----------------------------------------------------------------
 
 
-def test_convenience(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+async def _client(hook: ArroyoHook, where: str) -> ArroyoClient:
+    return hook.client if where == "worker" else await hook.get_async_client()
+
+
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
+async def test_a_rotated_key(where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect) -> None:
+    connect(as_json(sandbox.url, password="old-key"))
+    client = await _client(hook, where)
+    connect(sandbox.airflow_connection_uri())
+    await asyncio.to_thread(client.ping)
+    assert [request.status for request in sandbox.requests] == [401, 200]
+    assert client.settings.api_key == "right-key"
+
+
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
+async def test_a_key_that_stays_wrong_is_looked_up_once_more(
+    where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect, looked_up: list[str]
+) -> None:
+    connect(as_json(sandbox.url, password="old-key"))
+    client = await _client(hook, where)
+    with pytest.raises(ArroyoAuthError, match="401"):
+        await asyncio.to_thread(client.ping)
+    assert (sandbox.requests.total, len(looked_up)) == (1, 2)
+
+
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
+async def test_a_connection_edited_to_another_server_is_an_error(
+    where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect
+) -> None:
+    connect(as_json(sandbox.url, password="old-key"))
+    client = await _client(hook, where)
+    connect(as_json("http://elsewhere:1"))
+    with pytest.raises(ArroyoSettingsError) as caught:
+        await asyncio.to_thread(client.ping)
+    assert f"led to {sandbox.url} and now leads to http://elsewhere:1, which is another" in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["worker", "triggerer"])
+async def test_an_airflow_that_cannot_look_it_up_again_is_not_the_end(
+    where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secrets backend may raise anything; Arroyo's outage goes on, and ends without it."""
+    client = await _client(hook, where)
+
+    def fail(conn_id: str) -> Any:
+        raise RuntimeError("the secrets backend is away")
+
+    monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(fail))
+    monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", staticmethod(fail))
+    with pytest.raises(ArroyoNoConnectionError, match="Airflow could not look it up just now"):
+        await asyncio.to_thread(client.reload)
+    await asyncio.to_thread(client.ping)
+
+
+# -- the hook's methods ---------------------------------------------------------------------------------------
+
+
+def test_the_methods_of_the_hook(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     made = hook.create_pipeline(PipelineSpec(name="orders", query=ENDLESS))
     assert hook.get_pipeline(made.id).name == "orders"
     assert hook.resolve_name("orders").id == made.id
@@ -277,7 +340,9 @@ def test_convenience(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     hook.stop_pipeline(made.id)
     sandbox.advance(5)
     assert sandbox.state(made.id) == "Stopped"
-    assert hook.checkpoints(made.id, job.id)[-1].is_finished
+    assert hook.list_checkpoints(made.id, job.id)[-1].is_finished
+    assert [other.id for other in hook.list_pipelines()] == [made.id]
+    assert [other.id for other in hook.list_jobs()] == [job.id]
     hook.resume_pipeline(made.id)
     sandbox.advance(5)
     hook.restart_pipeline(made.id, force=True)
@@ -286,10 +351,8 @@ def test_convenience(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.fail(made.id, error="boom")
     sandbox.advance(10)
     if sandbox.arroyo_version == "0.16":
-        assert (
-            "boom"
-            in hook.job_errors(made.id, job.id)[0].message + hook.job_errors(made.id, job.id)[0].details
-        )
+        (error, *_) = hook.list_job_errors(made.id, job.id)
+        assert "boom" in error.message + error.details
     hook.stop_pipeline(made.id, StopMode.IMMEDIATE)
     hook.delete_pipeline(made.id)
     with pytest.raises(ArroyoNotFoundError):

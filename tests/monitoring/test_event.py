@@ -9,159 +9,106 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.arroyo.models import FailureReason, Job
-from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.event import EVENT_VERSION, UnreadableEventError, WaitEvent
-from airflow_provider_arroyo.monitoring.verdict import Outcome, Verdict
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from tests.monitoring.support import ORDERS, job
+from tests.monitoring.test_result import results
+from tests.monitoring.wait_histories import json_values
 
-JOB = Job(id="job_1", state="Running", run_id=2, running_desired=True, start_time_micros=5)
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
-    max_leaves=6,
+pipelines = st.builds(
+    PipelineRef, pipeline_id=st.text(), name=st.none() | st.text(), console_url=st.none() | st.text()
 )
-jobs = st.builds(
-    Job,
-    id=st.text(min_size=1),
-    state=st.text(min_size=1),
-    run_id=st.integers(0, 2**31),
-    running_desired=st.booleans(),
-    start_time_micros=st.one_of(st.none(), st.integers(0, 2**60)),
-    finish_time_micros=st.one_of(st.none(), st.integers(0, 2**60)),
-    failure=st.one_of(
-        st.none(),
-        st.builds(FailureReason, st.text(), st.one_of(st.none(), st.sampled_from(["user", "internal"]))),
-    ),
-)
-verdicts = st.builds(
-    Verdict,
-    outcome=st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.WAITING]),
-    wanted=st.lists(st.text(), max_size=3).map(tuple),
-    job=jobs,
-    waited_seconds=st.floats(0, 1e9),
-    stood_seconds=st.floats(0, 1e9),
-    restarts=st.integers(0, 1000),
-    unreachable_seconds=st.one_of(st.none(), st.floats(0, 1e9)),
-    limit=st.sampled_from(["timeout", "execution_timeout"]),
-    unchanged=st.booleans(),
-)
+REACHED = WaitResult(outcome=Outcome.REACHED, target_states=("Running",), job=job())
 
 
-def data(**changes: Any) -> dict[str, Any]:
-    event = WaitEvent(
-        pipeline_id="pl_1",
-        verdict=Verdict(outcome=Outcome.REACHED, wanted=("Running",), job=JOB),
-        carry={"a": 1},
-    )
-    return {**event.to_dict(), **changes}
+def written(*without: str, **changes: Any) -> dict[str, Any]:
+    event = WaitEvent(pipeline=ORDERS, result=REACHED, resume_context={"a": 1})
+    return {key: value for key, value in {**event.to_dict(), **changes}.items() if key not in without}
 
 
 @settings(deadline=None)
-@given(pipeline_id=st.text(), verdict=verdicts, carry=st.dictionaries(st.text(), json_values, max_size=3))
-def test_event_crosses_processes(pipeline_id: str, verdict: Verdict, carry: dict[str, Any]) -> None:
-    event = WaitEvent(pipeline_id=pipeline_id, verdict=verdict, carry=carry)
-    told = json.loads(json.dumps({**event.to_dict(), "of_a_later_version": [1]}))
-    assert WaitEvent.from_dict(told) == event
-    assert told["version"] == EVENT_VERSION
+@given(pipelines, results.filter(lambda r: r.is_over), st.dictionaries(st.text(), json_values, max_size=3))
+def test_an_event_is_read_as_it_was_written(
+    pipeline: PipelineRef, result: WaitResult, resume_context: dict[str, Any]
+) -> None:
+    event = WaitEvent(pipeline=pipeline, result=result, resume_context=resume_context)
+    data = json.loads(json.dumps({**event.to_dict(), "of_a_later_version": [1]}))
+    assert WaitEvent.from_dict(data) == event
+    assert data["version"] == EVENT_VERSION
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ArroyoConnectionError("refused", method="GET", path="/jobs", was_sent=False),
-        ArroyoApiError("no", status=418, method="GET", path="/jobs", server_message="teapot"),
-    ],
-)
-def test_error_crosses_processes(error: Any) -> None:
-    event = WaitEvent(pipeline_id="", verdict=Verdict(outcome=Outcome.ERROR, error=error))
-    read = WaitEvent.from_dict(json.loads(json.dumps(event.to_dict()))).verdict.error
-    assert type(read) is type(error)
-    assert vars(read) == vars(error)
+def test_an_event_of_an_older_version_lacks_what_is_optional() -> None:
+    read = WaitEvent.from_dict(written("version", "resume_context", pipeline={"pipeline_id": "pl_1"}))
+    assert read == WaitEvent(pipeline=PipelineRef(pipeline_id="pl_1"), result=REACHED)
 
-
-@pytest.mark.parametrize("missing", ["version", "carry"])
-def test_event_of_an_older_version(missing: str) -> None:
-    told = data()
-    del told[missing]
-    read = WaitEvent.from_dict(told)
-    assert read.verdict.outcome is Outcome.REACHED
-    assert read.carry == ({} if missing == "carry" else {"a": 1})
-
-
-def test_carry_that_is_nothing() -> None:
-    assert WaitEvent.from_dict(data(carry=None)).carry == {}
-
-
-WAITING = Verdict(outcome=Outcome.WAITING, job=JOB).to_dict()
-REACHED = Verdict(outcome=Outcome.REACHED, job=JOB).to_dict()
 
 UNREADABLE: dict[str, Any] = {
     "None": None,
     "a text": "success",
     "a number": 1,
     "True": True,
-    "a list": [data()],
+    "a list": [written()],
     "empty": {},
     "of another provider": {"status": "success", "job_id": "x"},
-    "a newer version": data(version=EVENT_VERSION + 1),
-    "a version that is none": data(version="new"),
-    "an infinite version": data(version=float("inf")),
-    "no version at all": data(version=None),
-    "without a verdict": {key: value for key, value in data().items() if key != "verdict"},
-    "a verdict of nothing": data(verdict=None),
-    "a verdict that is a text": data(verdict="reached"),
-    "an empty verdict": data(verdict={}),
-    "a wait that is not over": data(verdict=WAITING),
-    "an outcome that nobody knows": data(verdict={**REACHED, "outcome": "triumph"}),
-    "an outcome of nothing": data(verdict={**REACHED, "outcome": None}),
-    "a goal that no job reached": data(verdict={**REACHED, "job": None}),
-    "a job that is none": data(verdict={**REACHED, "job": {"id": "x"}}),
-    "a job that is a text": data(verdict={**REACHED, "job": "job_1"}),
-    "an infinite count": data(verdict={**REACHED, "restarts": float("inf")}),
-    "no pipeline": {key: value for key, value in data().items() if key != "pipeline_id"},
-    "a pipeline of nothing": data(pipeline_id=None),
-    "a pipeline that is a number": data(pipeline_id=7),
-    "a carry that is a text": data(carry="abc"),
-    "a carry that is a list": data(carry=[1]),
+    "a newer version": written(version=EVENT_VERSION + 1),
+    "a version that is a text": written(version="new"),
+    "an infinite version": written(version=float("inf")),
+    "a version of None": written(version=None),
+    "no result": written("result"),
+    "a result of None": written(result=None),
+    "a result that is a text": written(result="reached"),
+    "an empty result": written(result={}),
+    "a wait that is not over": written(result=WaitResult(outcome=Outcome.WAITING, job=job()).to_dict()),
+    "an unknown outcome": written(result={**REACHED.to_dict(), "outcome": "triumph"}),
+    "a goal that no job reached": written(result={**REACHED.to_dict(), "job": None}),
+    "a job without a state": written(result={**REACHED.to_dict(), "job": {"id": "x"}}),
+    "no pipeline": written("pipeline"),
+    "a pipeline of None": written(pipeline=None),
+    "a pipeline that is a text": written(pipeline="pl_1"),
+    "a pipeline without an id": written(pipeline={"name": "orders"}),
+    "a pipeline id that is a number": written(pipeline={"pipeline_id": 7}),
+    "a context of None": written(resume_context=None),
+    "a context that is a text": written(resume_context="abc"),
+    "a context that is a list": written(resume_context=[1]),
 }
 
 
-@pytest.mark.parametrize("told", UNREADABLE.values(), ids=list(UNREADABLE))
-def test_unreadable_event_says_what_to_do(told: Any) -> None:
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_an_unreadable_event_says_what_to_do(data: Any) -> None:
     with pytest.raises(UnreadableEventError) as caught:
-        WaitEvent.from_dict(told)
+        WaitEvent.from_dict(data)
     assert isinstance(caught.value, ValueError)
-    assert "must run the same version of airflow-provider-arroyo; clear the task" in str(caught.value)
-    assert "The pipeline was not touched" in str(caught.value)
+    text = str(caught.value)
+    assert text.startswith("The trigger's event cannot be read: ")
+    assert text.endswith(
+        "Triggerer and worker must run the same version of airflow-provider-arroyo; clear the task to wait again. "
+        "The pipeline was not touched."
+    )
+
+
+outcomes = st.one_of(st.sampled_from([str(outcome) for outcome in Outcome]), json_values)
+result_like = st.fixed_dictionaries(
+    {"outcome": outcomes}, optional={"job": json_values, "target_states": json_values, "error": json_values}
+)
+event_like = st.fixed_dictionaries(
+    {},
+    optional={
+        "version": json_values,
+        "pipeline": st.fixed_dictionaries({"pipeline_id": json_values}) | json_values,
+        "resume_context": json_values,
+        "result": result_like | json_values,
+    },
+)
 
 
 @settings(deadline=None)
-@given(
-    told=st.one_of(
-        json_values,
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "version": json_values,
-                "pipeline_id": json_values,
-                "carry": json_values,
-                "verdict": st.one_of(
-                    json_values,
-                    st.fixed_dictionaries(
-                        {"outcome": st.one_of(st.sampled_from([str(o) for o in Outcome]), json_values)},
-                        optional={"job": json_values, "wanted": json_values, "error": json_values},
-                    ),
-                ),
-            },
-        ),
-    )
-)
-def test_anything_is_unreadable_or_tells_a_pipeline_and_an_end(told: Any) -> None:
+@given(json_values | event_like)
+def test_anything_is_unreadable_or_names_a_pipeline_and_an_end(data: Any) -> None:
     try:
-        event = WaitEvent.from_dict(told)
+        event = WaitEvent.from_dict(data)
     except UnreadableEventError:
         return
-    assert isinstance(event.pipeline_id, str)
-    assert event.verdict.is_over
-    assert event.verdict.outcome is not Outcome.REACHED or event.verdict.job is not None
+    assert isinstance(event.pipeline.pipeline_id, str)
+    assert event.result.is_over
+    assert event.result.outcome is not Outcome.REACHED or event.result.job is not None

@@ -1,16 +1,16 @@
-"""The recorded timelines of real servers, as the looks that a wait would have had."""
+"""The recorded timelines of real servers, as the polls that a wait would have made."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from airflow_provider_arroyo.arroyo.models import Job
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.monitoring.verdict import Verdict
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from tests.monitoring.support import GONE, REFUSED
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "arroyo"
 VERSIONS = ("0.15.0", "0.16-dev")
@@ -39,14 +39,6 @@ class Call:
     text: str
 
 
-def _error(status: Any) -> ArroyoError:
-    if status == 404:
-        return ArroyoNotFoundError(
-            "Pipeline not found", status=404, method="GET", path="/pipelines/pl_1/jobs"
-        )
-    return ArroyoConnectionError(str(status), method="GET", path="/pipelines/pl_1/jobs")
-
-
 class Timeline:
     def __init__(self, version: str, name: str) -> None:
         self.name = f"{version}/{name}"
@@ -60,14 +52,14 @@ class Timeline:
             elif "call" in entry:
                 self.calls.append(Call(entry["ms"], entry["call"]))
             else:
-                self.rows.append(Row(entry["ms"], error=_error(entry["status"])))
+                self.rows.append(Row(entry["ms"], error=GONE if entry["status"] == 404 else REFUSED))
 
     def call(self, text: str, number: int = 1) -> Call:
         """The number-th call that begins with this text."""
         return [call for call in self.calls if call.text.startswith(text)][number - 1]
 
     def shown_at(self, ms: float) -> Row | None:
-        """What a look at that moment shows."""
+        """What a poll at that moment shows."""
         shown = [row for row in self.rows if row.ms <= ms + 1e-3]
         return shown[-1] if shown else None
 
@@ -79,7 +71,7 @@ class Timeline:
         raise LookupError(f"{self.name} has no {state} in run {run} after {after} ms")
 
 
-def look(wait: PipelineWait, timeline: Timeline, now: float) -> Verdict:
+def poll(wait: PipelineWait, timeline: Timeline, now: float) -> WaitResult:
     row = timeline.shown_at(milliseconds(now))
     assert row is not None
     if row.error is not None:
@@ -87,14 +79,14 @@ def look(wait: PipelineWait, timeline: Timeline, now: float) -> Verdict:
     return wait.observe(row.job, now)
 
 
-def replay_rows(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[Verdict, float]:
-    """Look when something changed, and when the wait says that a look is due; return the end and its time."""
+def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[WaitResult, float]:
+    """Poll when something changed, and when the wait says that a poll is due; return the end and its time."""
     now = moment(max(start, timeline.rows[0].ms))
     changes = [moment(row.ms) for row in timeline.rows]
     while True:
-        verdict = look(wait, timeline, now)
-        if verdict.is_over:
-            return verdict, milliseconds(now)
+        result = poll(wait, timeline, now)
+        if result.is_over:
+            return result, milliseconds(now)
         due = min([change for change in changes if change > now] + [wait.next_due()])
         assert due > now, "what is due now would be due for ever"
         now = due
@@ -102,13 +94,13 @@ def replay_rows(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[V
 
 def replay_polled(
     wait: PipelineWait, timeline: Timeline, start: float, interval: float = 100.0
-) -> tuple[Verdict, float]:
-    """Look at an interval, as the synchronous wait does; return the end and its time."""
+) -> tuple[WaitResult, float]:
+    """Poll at an interval, as the loop in a worker does; return the end and its time."""
     begin = max(start, timeline.rows[0].ms)
-    looks = 0
+    polls = 0
     while True:
-        now = min(moment(begin + looks * interval), wait.plan.deadline)
-        verdict = look(wait, timeline, now)
-        if verdict.is_over:
-            return verdict, milliseconds(now)
-        looks += 1
+        now = min(moment(begin + polls * interval), wait.plan.deadline)
+        result = poll(wait, timeline, now)
+        if result.is_over:
+            return result, milliseconds(now)
+        polls += 1

@@ -1,7 +1,7 @@
 """Histories for the properties of a wait: what may happen, and what a wait makes of it.
 
-A history is what happened, in order: looks that succeeded, looks that failed, and time that passed. Its times
-are what the clock showed, which may step back.
+A history is what happened, in order: polls that succeeded, tries of polls that failed, and time that passed. Its
+times are what the clock showed, which may step back.
 """
 
 from __future__ import annotations
@@ -14,58 +14,52 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.arroyo.models import FailureReason, Job, JobState
+from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
     ArroyoConnectionError,
     ArroyoError,
-    ArroyoNotFoundError,
-    ArroyoResponseError,
     ArroyoTlsError,
 )
-from airflow_provider_arroyo.monitoring.notes import Note
+from airflow_provider_arroyo.monitoring.messages import Message
 from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
-from airflow_provider_arroyo.monitoring.verdict import Verdict
-from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import RESTARTED_SECONDS, PipelineWait
+from tests.monitoring.support import FOREIGN, GONE, ORDERS, REFUSED, T0, api_error
 
-START = 1_795_572_000.0
 SECRET = "hunter2"
-RESTING = {"Stopped", "Finished", "Failed", "Failing"}
 TERMINAL = {"Stopped", "Finished", "Failed"}
+LASTING = {*TERMINAL, "Failing"}
+"""States that no controller leaves unasked."""
 ALMOST = 1e-5
 """More than what is lost where moments since the epoch are added."""
 
 
-# -- histories ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: a look (``job``, maybe None), a failed look (``error``), or only time."""
+    """One thing that happened: a poll (``job``, maybe None), a try that failed (``error``), or only time."""
 
     kind: str
     at: float
     job: Job | None = None
     error: ArroyoError | None = None
+    sent_at: float | None = None
 
 
-def api_error(kind: type[ArroyoApiError], status: int) -> ArroyoApiError:
-    return kind(f"answered {status}", status=status, method="GET", path="/pipelines/pl_1/jobs")
-
-
-OUTAGES: list[ArroyoError] = [
-    ArroyoConnectionError("refused", method="GET", path="/"),
-    *(api_error(ArroyoApiError, status) for status in (429, 500, 502, 503, 504)),
+RETRIED: list[ArroyoError] = [
+    REFUSED,
+    ArroyoConnectionError("reset", method="GET", path="/"),
+    FOREIGN,
+    *(api_error(status) for status in (429, 500, 502, 503, 504)),
 ]
 ERRORS: list[ArroyoError] = [
-    *OUTAGES,
+    *RETRIED,
     ArroyoTlsError("unknown CA"),
-    api_error(ArroyoAuthError, 401),
-    api_error(ArroyoAuthError, 403),
-    api_error(ArroyoApiError, 400),
-    api_error(ArroyoNotFoundError, 404),
-    api_error(ArroyoResponseError, 200),
+    api_error(401, ArroyoAuthError),
+    api_error(403, ArroyoAuthError),
+    api_error(400, ArroyoApiError),
+    GONE,
     ArroyoError("something else"),
 ]
 
@@ -97,80 +91,91 @@ forward_steps = steps.filter(lambda seconds: seconds >= 0)
 
 def histories(moves: st.SearchStrategy[float] = steps) -> st.SearchStrategy[list[Event]]:
     """Histories of a few things that are shown again and again, so that states last and come back."""
-    kinds = st.sampled_from(["look"] * 18 + ["outage", "outage", "outage", "error", "none", "time"])
+    kinds = st.sampled_from(["poll"] * 18 + ["failed", "failed", "outage", "error", "none", "time"])
     return st.builds(
         _history,
         st.lists(jobs, min_size=1, max_size=3),
-        st.lists(st.tuples(moves, kinds, st.integers(0, 11)), min_size=1, max_size=16),
+        st.lists(st.tuples(moves, kinds, st.integers(0, 13)), min_size=1, max_size=16),
     )
 
 
 def _history(seen: list[Job], script: list[tuple[float, str, int]]) -> list[Event]:
-    now, events = START, []
+    now, events = T0, []
     for move, kind, choice in script:
-        now += move
-        if kind == "look":
-            events.append(Event("look", now, job=seen[choice % len(seen)]))
+        before, now = now, now + move
+        sent_at = min(now, max(before, now - choice / 8))
+        if kind == "poll":
+            events.append(Event("poll", now, job=seen[choice % len(seen)]))
         elif kind == "none":
-            events.append(Event("look", now))
+            events.append(Event("poll", now))
         elif kind == "time":
             events.append(Event("time", now))
+        elif kind == "error":
+            events.append(Event("error", now, error=ERRORS[choice % len(ERRORS)], sent_at=sent_at))
         else:
-            errors = OUTAGES if kind == "outage" else ERRORS
-            events.append(Event("error", now, error=errors[choice % len(errors)]))
+            error = RETRIED[choice % len(RETRIED)]
+            events.append(Event("error", now, error=error, sent_at=sent_at))
+            # As many further tries as announce an outage, or nearly.
+            for _ in range(choice if kind == "outage" else 0):
+                now += 0.125
+                events.append(Event("error", now, error=error))
     return events
 
 
-baselines = st.one_of(
-    st.none(),
-    st.builds(
-        lambda job, ago: Baseline.of(job, asked_at=START - ago), jobs, st.sampled_from([0.0, 0.01, 3.0, -2.0])
-    ),
-)
-
 plans = st.builds(
     WaitPlan,
-    pipeline_id=st.just("pl_1"),
-    targets=st.one_of(
+    pipeline=st.just(ORDERS),
+    target_states=st.one_of(
         st.just(frozenset({"Running"})),
         st.just(frozenset({"Running"})),
         st.just(frozenset(TERMINAL)),
         st.frozensets(st.sampled_from([state.value for state in JobState]), min_size=1, max_size=3),
     ),
-    deadline=st.sampled_from([START + seconds for seconds in (*[90_000] * 9, 900, 30, 3, 0)]),
+    deadline=st.sampled_from([T0 + seconds for seconds in (*[90_000] * 9, 900, 30, 3, 0)]),
     stable_for=st.sampled_from([timedelta(seconds=seconds) for seconds in (2, 2, 0.5, 0, 60)]),
     finished_is_success=st.booleans(),
     stopped_is_final=st.booleans(),
-    baseline=baselines,
+    baseline=st.none()
+    | st.builds(
+        lambda job, ago: Baseline.of(job, requested_at=T0 - ago),
+        jobs,
+        st.sampled_from([0.0, 0.01, 3.0, -2.0]),
+    ),
     outage_tolerance=st.sampled_from([timedelta(seconds=seconds) for seconds in (600, 600, 600, 3, 0)]),
     stale_grace=st.sampled_from([timedelta(seconds=5), timedelta(seconds=5), timedelta(0)]),
     heartbeat=st.sampled_from([timedelta(seconds=1), timedelta(minutes=5)]),
+)
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
 )
 
 
 # -- running one -------------------------------------------------------------------------------------------------
 
 
-def show(wait: PipelineWait, event: Event) -> Verdict:
-    if event.kind == "look":
+def show(wait: PipelineWait, event: Event) -> WaitResult:
+    if event.kind == "poll":
         return wait.observe(event.job, event.at)
     if event.error is not None:
-        return wait.observe_error(event.error, event.at)
+        return wait.observe_error(event.error, event.at, sent_at=event.sent_at)
     return wait.tick(event.at)
 
 
 @dataclass
 class Run:
-    """A wait as far as it got: the events up to the one that ended it, and what was said of each."""
+    """A wait as far as it got: the events up to the one that ended it, the result after each, what was logged."""
 
     plan: WaitPlan
     events: list[Event] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    results: list[WaitResult] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
     @property
-    def ended(self) -> Verdict | None:
-        return self.verdicts[-1] if self.verdicts[-1].is_over else None
+    def ended(self) -> WaitResult | None:
+        return self.results[-1] if self.results[-1].is_over else None
 
     def since(self, index: int) -> float:
         """For how long, by the clock, after the event of that index, at the last one."""
@@ -178,44 +183,45 @@ class Run:
 
 
 def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> Run:
-    """Show events until the wait is over; where ``moves`` says so, another process goes on before an event.
+    """Show events until the wait is over; where ``moves`` says so, another process takes over before an event.
 
-    It takes over at once, since time in which nobody looks is no outage.
+    It takes over at once, since time in which nobody polls is no outage.
     """
     done = Run(plan)
-    wait = PipelineWait(plan, now=START)
+    wait = PipelineWait(plan, now=T0)
     for index, event in enumerate(events):
         if index < len(moves) and moves[index]:
-            carried = json.loads(json.dumps({"plan": wait.plan.to_dict(), "progress": wait.progress()}))
-            wait = PipelineWait(
-                WaitPlan.from_dict(carried["plan"]),
-                now=carried["progress"]["now"],
-                progress=carried["progress"],
-            )
+            wait = moved(wait)
         done.events.append(event)
-        done.verdicts.append(show(wait, event))
-        done.notes.extend(wait.notes())
-        if done.verdicts[-1].is_over:
+        done.results.append(show(wait, event))
+        done.messages.extend(wait.messages())
+        if done.results[-1].is_over:
             break
     return done
 
 
-def fresh(plan: WaitPlan, job: Job) -> bool:
+def moved(wait: PipelineWait) -> PipelineWait:
+    """Return the wait as another process continues it at once, by way of JSON."""
+    plan, progress = json.loads(json.dumps([wait.plan.to_dict(), wait.progress()]))
+    return PipelineWait(WaitPlan.from_dict(plan), now=progress["now"], progress=progress)
+
+
+def is_fresh(plan: WaitPlan, job: Job) -> bool:
     return plan.baseline is None or job.id != plan.baseline.job_id or job.run_id > plan.baseline.run_id
 
 
 def shows_a_change(plan: WaitPlan, job: Job) -> bool:
     """Whether a state can only have come after the change; an old Failing ends in Failed by itself."""
     assert plan.baseline is not None
-    if (plan.baseline.state, job.state) == ("Failing", "Failed") and not fresh(plan, job):
+    if (plan.baseline.state, job.state) == ("Failing", "Failed") and not is_fresh(plan, job):
         return False
     return job.state != plan.baseline.state
 
 
 def unbroken(events: Sequence[Event], *, strictly: bool) -> int:
-    """Index of the first of the looks that have shown what the last one shows, without another in between.
+    """Index of the first of the polls that have shown what the last one shows, without another in between.
 
-    Strictly means that running_desired was the same too, and that no look showed no job at all.
+    Strictly means that running_desired was the same too, and that no poll showed no job at all.
     """
 
     def key(job: Job) -> tuple[Any, ...]:
@@ -226,7 +232,7 @@ def unbroken(events: Sequence[Event], *, strictly: bool) -> int:
     first = len(events) - 1
     for index in range(len(events) - 1, -1, -1):
         event = events[index]
-        if event.kind == "look" and event.job is None and strictly:
+        if event.kind == "poll" and event.job is None and strictly:
             break
         if event.job is not None:
             if key(event.job) != key(last):
@@ -235,12 +241,41 @@ def unbroken(events: Sequence[Event], *, strictly: bool) -> int:
     return first
 
 
-def last_recovery(events: Sequence[Event]) -> int | None:
-    """Index of the last look that succeeded after one that failed."""
-    found, away = None, False
+def last_recovery(events: Sequence[Event], failing_seconds: float) -> int | None:
+    """Index of the last poll that succeeded after tries had failed for so long; None without one."""
+    found: int | None = None
+    failing_since: float | None = None
     for index, event in enumerate(events):
-        if event.kind == "error":
-            away = True
-        elif event.kind == "look" and away:
-            found, away = index, False
+        if event.kind == "error" and failing_since is None:
+            failing_since = event.at if event.sent_at is None else event.sent_at
+        if failing_since is None:
+            continue
+        failing_since = min(failing_since, event.at)
+        if event.kind == "poll":
+            if event.at - failing_since >= failing_seconds:
+                found = index
+            failing_since = None
     return found
+
+
+def assert_it_lasted(done: Run, wanted: float) -> None:
+    assert done.since(unbroken(done.events, strictly=True)) >= wanted - ALMOST
+    recovery = last_recovery(done.events, RESTARTED_SECONDS + ALMOST)
+    if recovery is not None:
+        # A response after an outage can be the state before it.
+        grace = done.plan.stale_grace.total_seconds()
+        assert done.since(recovery) >= min(wanted, grace) - ALMOST
+
+
+def assert_it_is_not_stale(done: Run, job: Job) -> None:
+    plan = done.plan
+    assert plan.baseline is not None
+    if plan.baseline.state == job.state == "Finished":
+        assert {"Stopped", "Finished"} <= plan.target_states
+        return
+    if any(event.job is not None and shows_a_change(plan, event.job) for event in done.events):
+        return
+    grace = plan.stale_grace.total_seconds()
+    assert done.since(unbroken(done.events, strictly=False)) >= grace - ALMOST
+    recovery = last_recovery(done.events, RESTARTED_SECONDS + ALMOST)
+    assert recovery is None or done.since(recovery) >= grace - ALMOST

@@ -1,4 +1,4 @@
-"""The arrows between the layers, read from the sources: nothing imports upwards."""
+"""The arrows between the rooms of the package, read from the sources: no module imports upwards."""
 
 from __future__ import annotations
 
@@ -13,47 +13,55 @@ import airflow_provider_arroyo
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 
-# What each part may import of this package, besides itself. `top` is all that Airflow loads:
-# operators, sensors, triggers, plugin and the modules beside them.
-ARROWS = {
-    "top": {"top", "hooks", "monitoring", "arroyo", "provider_info"},
-    "hooks": {"monitoring", "arroyo", "provider_info"},
-    "monitoring": {"arroyo"},
-    "arroyo": set[str](),
-    "sandbox": set[str](),
-    "provider_info": set[str](),
+# From top to bottom. A room is a folder or a module at the top level. It may import what lies in the rows below its
+# own, and itself. The sandbox stands apart.
+ROWS = (
+    {"decorators", "__main__"},
+    {"operators", "sensors", "triggers", "plugin"},
+    {"on_kill", "hooks", "polling", "links", "assets", "openlineage"},
+    {"monitoring", "pipelines"},
+    {"client"},
+    {"exceptions", "text", "get_provider_info"},
+)
+# What a room may import within its row.
+SIDEWAYS = {
+    "operators": {"triggers"},
+    "sensors": {"operators", "triggers"},
+    "exceptions": {"text"},
 }
-WITHOUT_AIRFLOW = {"arroyo", "monitoring", "sandbox", "provider_info"}
-# What the sandbox knows of the rest: the words of the API, so that it cannot agree with a client's mistake.
-SANDBOX_MAY = {f"{PACKAGE}.arroyo.models"}
-MODULES_OF_TASKS = ("operators", "sensors")
-HTTP_LIBRARIES = {"requests", "aiohttp", "httpx", "urllib3"}
+# Imported upwards for type checkers alone, never when the program runs.
+TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
+# The sandbox knows no more of the package than the words of Arroyo's API, so that it cannot share a client's mistake.
+SANDBOX_MAY = f"{PACKAGE}.client.models"
+
+WITHOUT_AIRFLOW = {"client", "pipelines", "monitoring", "polling", "sandbox", *ROWS[-1]}
+AIRFLOW_IN_FUNCTIONS = {"on_kill"}
+# The client's HTTP library. Nothing else in the package sends requests, and the client uses no other.
+HTTP_LIBRARIES = {"requests", "urllib3"}
+OTHER_HTTP_LIBRARIES = {"aiohttp", "yarl", "httpx"}
+
+MODULES = sorted(ROOT.rglob("*.py"))
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def modules() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py"))
-
-
-def part_of(module: str) -> str:
-    """Return which part of the house a module of this package belongs to."""
-    name = module.removeprefix(PACKAGE).lstrip(".").split(".")[0]
-    if name in ("hooks", "monitoring", "arroyo", "sandbox"):
-        return name
-    if name == "exceptions":
-        # The errors speak of what Arroyo says, and everything may raise them.
-        return "arroyo"
-    if name == "get_provider_info":
-        return "provider_info"
-    return "shared" if name == "" else "top"
+def room_of(module: str) -> str:
+    """Return the room of a module of this package; empty for the package itself, which holds the version."""
+    return module.removeprefix(PACKAGE).lstrip(".").split(".")[0].removesuffix("__init__")
 
 
 def module_name(path: Path) -> str:
-    """Return the dotted name; that of a package keeps its ``__init__``, from which it counts dots."""
+    """Return the dotted name; that of a package keeps its ``__init__``, from which relative imports count."""
     return ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts))
 
 
+def may_import(room: str) -> set[str]:
+    """Return the rooms that a room may import, itself included."""
+    row = next(number for number, rooms in enumerate(ROWS) if room in rooms)
+    return {room, "", *SIDEWAYS.get(room, ()), *(below for rooms in ROWS[row + 1 :] for below in rooms)}
+
+
 def imports(tree: ast.AST, module: str) -> Iterator[str]:
-    """Yield every module that a tree of a module's sources imports, in functions too."""
+    """Yield every module that a module's syntax tree imports, in functions too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -80,34 +88,61 @@ def imports_at_load(tree: ast.Module, module: str) -> Iterator[str]:
         pending.extend(ast.iter_child_nodes(node))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def all_imports(path: Path) -> set[str]:
+    return set(imports(ast.parse(path.read_text()), module_name(path)))
+
+
+@each_module
 def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    part = part_of(module_name(path).removesuffix(".__init__"))
-    ours = {
-        name
-        for name in imports(ast.parse(path.read_text()), module_name(path))
-        if name.startswith(f"{PACKAGE}.")
-    }
-    upwards = {name for name in ours if part_of(name) not in {part, "shared", *ARROWS.get(part, ())}}
-    if part == "sandbox":
-        # Names in a module that it may import, and the package that such a module is in.
+    room = room_of(module_name(path))
+    ours = {name for name in all_imports(path) if name.startswith(f"{PACKAGE}.")}
+    if room == "":
+        assert ours == set()
+    elif room == "sandbox":
+        others = {name for name in ours if room_of(name) != room}
+        # `from airflow_provider_arroyo.client.models import JobState` names the module and what is in it.
+        assert {name for name in others if not f"{name}.".startswith(f"{SANDBOX_MAY}.")} == set()
+    else:
+        allowed = may_import(room)
         upwards = {
             name
-            for name in upwards
-            if not any(name.startswith(may) or may.startswith(f"{name}.") for may in SANDBOX_MAY)
+            for name in ours
+            if room_of(name) not in allowed
+            and not any(room == one and f"{name}.".startswith(f"{module}.") for one, module in TYPES_ONLY)
         }
-    assert upwards == set()
+        assert {name for name in upwards if name != f"{PACKAGE}.__version__"} == set()
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_imported_for_types_only_is_never_loaded() -> None:
+    for room, module in TYPES_ONLY:
+        path = ROOT / f"{room}.py"
+        assert module in all_imports(path)
+        assert module not in set(imports_at_load(ast.parse(path.read_text()), module_name(path)))
+
+
+@each_module
 def test_what_knows_arroyo_knows_no_airflow(path: Path) -> None:
-    if part_of(module_name(path).removesuffix(".__init__")) not in WITHOUT_AIRFLOW:
+    room = room_of(module_name(path))
+    if room in WITHOUT_AIRFLOW:
+        names = all_imports(path)
+    elif room in AIRFLOW_IN_FUNCTIONS:
+        names = set(imports_at_load(ast.parse(path.read_text()), module_name(path)))
+    else:
         return
-    names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), module_name(path))}
-    assert "airflow" not in names
+    assert "airflow" not in {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("folder", MODULES_OF_TASKS)
+@each_module
+def test_only_the_client_uses_an_http_library(path: Path) -> None:
+    room = room_of(module_name(path))
+    if room == "sandbox":
+        return
+    names = {name.split(".")[0] for name in all_imports(path)}
+    assert not names & OTHER_HTTP_LIBRARIES
+    assert room == "client" or not names & HTTP_LIBRARIES
+
+
+@pytest.mark.parametrize("folder", ["operators", "sensors", "triggers"])
 def test_modules_of_tasks_load_no_http_library(folder: str) -> None:
     paths = list((ROOT / folder).glob("*.py"))
     assert paths
@@ -115,11 +150,13 @@ def test_modules_of_tasks_load_no_http_library(folder: str) -> None:
         loaded = {
             name.split(".")[0] for name in imports_at_load(ast.parse(path.read_text()), module_name(path))
         }
-        assert not loaded & HTTP_LIBRARIES, path.name
+        assert not loaded & (HTTP_LIBRARIES | OTHER_HTTP_LIBRARIES), path.name
 
 
 def test_the_test_sees_an_arrow_that_points_up() -> None:
     tree = ast.parse("def f():\n    from ..hooks import arroyo\n")
     assert f"{PACKAGE}.hooks.arroyo" in set(imports(tree, f"{PACKAGE}.monitoring.wait"))
-    assert part_of(f"{PACKAGE}.hooks.arroyo") == "hooks"
+    assert room_of(f"{PACKAGE}.hooks.arroyo") == "hooks"
+    assert "hooks" not in may_import("monitoring")
+    assert "monitoring" in may_import("hooks")
     assert list(imports_at_load(tree, f"{PACKAGE}.monitoring.wait")) == []

@@ -1,4 +1,4 @@
-"""Rules for the files of the repository."""
+"""Rules for the files of the repository and the rooms of the package."""
 
 from __future__ import annotations
 
@@ -14,11 +14,27 @@ import airflow_provider_arroyo
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(airflow_provider_arroyo.__file__).parent
 TEXTS = {".py", ".md", ".toml", ".txt", ".in", ".sh", ".sql", ".json", ".html", ".js", ".css", ".cfg", ""}
-# Put together from pieces, so that this file does not contain what it looks for.
+# Built from pieces, so that this file does not match itself.
 HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work")))
-# Addresses of package indexes belong to whoever installs, not to a lock file.
+# Addresses of package indexes do not belong in a lock file.
 INDEX = re.compile(r"https?://|--index|--find-links|--hash|@ file")
 LOCKS = ("airflow-3.3.2.txt", "airflow-3.0.6.txt", "tools.txt")
+
+
+# The rooms of the package; what is optional comes with later features.
+ROOMS = {
+    "client",
+    "pipelines",
+    "monitoring",
+    "polling",
+    "hooks",
+    "operators",
+    "sensors",
+    "triggers",
+    "sandbox",
+}
+MODULES = {"__init__", "get_provider_info", "exceptions", "text", "links", "on_kill"}
+OPTIONAL = {"assets", "decorators", "openlineage", "__main__", "plugin"}
 
 
 def ours(folder: Path) -> Iterator[Path]:
@@ -29,12 +45,25 @@ def ours(folder: Path) -> Iterator[Path]:
 
 
 def files() -> list[Path]:
-    """Return the text files of the repository: beside the tests, and of the package that they import."""
+    """Return the text files of the repository, and of the package that the tests import."""
     beside = (path for path in ours(ROOT) if path.relative_to(ROOT).parts[0] not in ("build", "dist"))
     return sorted({*beside, *ours(PACKAGE)})
 
 
-def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+def test_the_top_level_of_the_package_is_as_designed() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/*.py")}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert folders | modules >= ROOMS | MODULES
+    assert folders - ROOMS <= OPTIONAL
+    assert modules - MODULES <= OPTIONAL
+
+
+def test_every_room_has_a_docstring_that_says_what_is_in_it() -> None:
+    for path in PACKAGE.glob("*/__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path.parent.name
+
+
+def test_no_file_names_a_folder_of_a_developers_machine() -> None:
     found = [
         f"{path}:{number}: {line.strip()[:100]}"
         for path in files()
@@ -45,7 +74,7 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
 
 
 def test_the_search_finds_such_a_folder() -> None:
-    assert HOMES.search("see " + "/" + "home/somebody/project")
+    assert HOMES.search("see " + "/" + "home/me/project")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -57,7 +86,7 @@ def test_locks_are_plain_lists_of_names_and_versions(name: str) -> None:
         assert not INDEX.search(line)
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_defined_in_one_place() -> None:
     version = airflow_provider_arroyo.__version__
     stated = re.compile(rf"""(?:__version__|\bversion)\s*[:=]+\s*["']{re.escape(version)}["']""")
     found = [path.name for path in sorted(PACKAGE.rglob("*.py")) if stated.search(path.read_text())]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.arroyo.models import JobState, StopMode
+from airflow_provider_arroyo.client.models import JobState, StopMode
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, running
 from airflow_provider_arroyo.sandbox.engine import Engine
 from airflow_provider_arroyo.sandbox.lifecycle import Cause, Flavour, moves

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_arroyo.arroyo import api
-from airflow_provider_arroyo.arroyo.client import ArroyoClient
-from airflow_provider_arroyo.arroyo.retry import RetryPolicy
-from airflow_provider_arroyo.arroyo.settings import ClientSettings
-from airflow_provider_arroyo.arroyo.spec import PipelineSpec
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
@@ -20,14 +17,6 @@ CREATE TABLE input (n BIGINT) WITH
   (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
 CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT n FROM input;"""
-
-
-@pytest.fixture(autouse=True)
-def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a look give up after two retries: outages here last for tenths of a second, not for minutes."""
-    for module in ("client", "async_client"):
-        short = functools.partial(RetryPolicy, retries=2)
-        monkeypatch.setattr(f"airflow_provider_arroyo.arroyo.{module}.RetryPolicy", short)
 
 
 @pytest.fixture(params=["0.15", "0.16"])
@@ -40,38 +29,40 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def client(sandbox: ArroyoSandbox) -> Iterator[ArroyoClient]:
-    """Return a client of the sandbox, to arrange and to look."""
+    """Return a client of the sandbox that is not the tasks' own."""
     with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
         yield client
 
 
 class Arrange:
-    """Brings pipelines about."""
+    """Brings pipelines into a state."""
 
     def __init__(self, sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
         self.sandbox = sandbox
         self.client = client
 
     def pipeline(self, *states: str, query: str = ENDLESS, name: str = "orders") -> str:
-        """Make a pipeline, wait until it is in one of the states, and return its id."""
-        made = self.client.call(api.create_pipeline(PipelineSpec(name=name, query=query)))
+        """Create a pipeline, wait until it is in one of the states, and return its id."""
+        made = self.client.create_pipeline(name=name, query=query)
         if states:
             self.until(made.id, *states)
         return made.id
 
     def until(self, pipeline_id: str, *states: str) -> None:
         """Return when the pipeline is in one of the states."""
-        for _ in range(20_000):
-            if self.state(pipeline_id) in states:
-                return
-        raise AssertionError(f"{pipeline_id} is {self.state(pipeline_id)}, not {states}")
+        deadline = time.monotonic() + 30
+        while (state := self.state(pipeline_id)) not in states:
+            assert time.monotonic() < deadline, f"{pipeline_id} is {state}, not {states}"
+            time.sleep(0.005)
 
     def state(self, pipeline_id: str) -> str:
         """Return the state that the pipeline shows."""
-        return self.client.call(api.pipeline_jobs(pipeline_id))[0].state
+        job = self.client.get_job(pipeline_id)
+        assert job is not None
+        return job.state
 
 
 @pytest.fixture
 def arrange(sandbox: ArroyoSandbox, client: ArroyoClient) -> Arrange:
-    """Return what brings pipelines about."""
+    """Return what brings pipelines into a state."""
     return Arrange(sandbox, client)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,12 +24,44 @@ try:
 except ImportError:  # Airflow 3.0
     from airflow.exceptions import AirflowRescheduleException
 
-from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
+from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from tests.support import ENDLESS, Lines
+
+Make = Callable[..., Any]
+"""Makes an operator, given the arguments that a mode sets."""
 
 SYNC = "sync"
 DEFERRED = "deferred"
 DEFERRED_LATE = "deferred late"
 RESCHEDULE = "reschedule"
+
+OPERATOR_MODES = (SYNC, DEFERRED, DEFERRED_LATE)
+SENSOR_MODES = (*OPERATOR_MODES, RESCHEDULE)
+
+
+def submit(query: str = ENDLESS, **more: Any) -> Make:
+    """Return what makes a task that submits the pipeline ``orders``."""
+    given = {"pipeline_name": "orders", "query": query, "stable_for": 0.3, "timeout": 20, **more}
+    return lambda **mode: ArroyoSubmitPipelineOperator(task_id="a_task", **{**given, **mode})
+
+
+def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
+    """Return what makes a sensor for these states."""
+    given = {
+        "pipeline_id": pipeline_id,
+        "timeout": 20,
+        **({"target_states": states} if states else {}),
+        **more,
+    }
+    return lambda **mode: ArroyoPipelineSensor(task_id="a_task", **{**given, **mode})
+
+
+def stop(pipeline_id: str | None, **more: Any) -> Make:
+    """Return what makes a task that stops a pipeline."""
+    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    return lambda **mode: ArroyoStopPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
 @dataclass
@@ -83,31 +117,20 @@ class Ended:
     deferrals: int = 0
     pokes: int = 0
 
+    def texts(self, *levels: str) -> list[str]:
+        """Return the texts that were logged, of some levels or all."""
+        return [text for level, text in self.lines if not levels or level in levels]
+
     def changes(self) -> list[str]:
-        """Return the lines about changes of state, without the times in them."""
-        return [
-            _without_times(text)
-            for _, text in self.lines
-            if " -> " in text or " is " in text.split(" (run")[0]
-        ]
+        """Return the lines about changes of state, without the time that the last state lasted."""
+        return [re.sub(r" after [^:]*: ", ": ", text) for text in self.texts() if _CHANGE.match(text)]
 
-    def warnings(self) -> list[str]:
-        """Return the texts of the warnings."""
-        return [text for level, text in self.lines if level == "WARNING"]
+    def states(self) -> list[str]:
+        """Return the states that the log shows, in order."""
+        return [text.split(": ")[0].split(" → ")[-1] for text in self.changes()]
 
 
-def _without_times(text: str) -> str:
-    before, found, after = text.partition(" after ")
-    return before + " (run" + after.partition(" (run")[2] if found and " (run" in after else text
-
-
-class _Recorder(logging.Handler):
-    def __init__(self, lines: list[tuple[str, str]]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append((record.levelname, record.getMessage()))
+_CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \(run \d")
 
 
 @contextmanager
@@ -115,7 +138,10 @@ def _recording(lines: list[tuple[str, str]]) -> Iterator[logging.Logger]:
     logger = logging.getLogger("tests.tasks")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = _Recorder(lines)
+    handler = Lines()
+    handler.lines = lines
+    # Airflow's own, since no task runner is here.
+    handler.addFilter(lambda record: "outside of the Task Runner" not in record.getMessage())
     logger.addHandler(handler)
     try:
         yield logger
@@ -128,7 +154,7 @@ async def fire(trigger: ArroyoPipelineTrigger) -> list[Any]:
     return [event.payload async for event in trigger.run()]
 
 
-def run_task(make: Callable[..., Any], mode: str, ti: FakeTaskInstance | None = None) -> Ended:
+def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended:
     """Run a task to its end in one of the modes.
 
     :param make: makes the operator, given the arguments that the mode sets.
@@ -140,45 +166,58 @@ def run_task(make: Callable[..., Any], mode: str, ti: FakeTaskInstance | None = 
             if mode == RESCHEDULE:
                 ended.result = _rescheduled(make, ti, log, ended)
             elif mode == SYNC:
-                ended.result = _quiet(make(deferrable=False), log).execute({"ti": ti})
+                ended.result = quiet(make(deferrable=False), log).execute({"ti": ti})
             else:
                 defer_after = 0.0 if mode == DEFERRED else 0.5
-                ended.result = _deferred(
-                    lambda: make(deferrable=True, defer_after=defer_after), ti, log, ended
-                )
-        except BaseException as err:  # Airflow's time-outs and skips are no Exceptions, and are looked at
+                ended.result = _deferred(make, defer_after, ti, log, ended)
+        except BaseException as err:  # Airflow's timeouts are not Exceptions
             if isinstance(err, KeyboardInterrupt):
                 raise
             ended.error = err
     return ended
 
 
-def _quiet(operator: Any, log: logging.Logger) -> Any:
+def quiet(operator: Any, log: logging.Logger) -> Any:
+    """Let an operator or a trigger log to this logger only."""
     # Airflow keeps an operator's logger under one name and a trigger's under the other.
     operator._log = operator._cached_logger = log
     return operator
 
 
-def _deferred(make: Callable[[], Any], ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:
+def defer(operator: Any, ti: FakeTaskInstance | None = None) -> ArroyoPipelineTrigger:
+    """Run a task until it defers; return the trigger as the triggerer gets it."""
     try:
-        return _quiet(make(), log).execute({"ti": ti})
+        operator.execute(context(ti))
+    except TaskDeferred as deferred:
+        return rebuilt(deferred.trigger)
+    raise AssertionError("the task did not defer")
+
+
+def rebuilt(trigger: Any) -> ArroyoPipelineTrigger:
+    """Return a trigger after its way through Airflow's database."""
+    path, arguments = trigger.serialize()
+    assert path == f"{ArroyoPipelineTrigger.__module__}.{ArroyoPipelineTrigger.__qualname__}"
+    return ArroyoPipelineTrigger(**json.loads(json.dumps(arguments)))
+
+
+def _deferred(make: Make, defer_after: float, ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:
+    arguments = {"deferrable": True, "defer_after": defer_after}
+    try:
+        return quiet(make(**arguments), log).execute({"ti": ti})
     except TaskDeferred as deferred:
         ended.deferrals += 1
-        path, arguments = deferred.trigger.serialize()
-        assert path == f"{ArroyoPipelineTrigger.__module__}.{ArroyoPipelineTrigger.__qualname__}"
-        trigger = _quiet(ArroyoPipelineTrigger(**json.loads(json.dumps(arguments))), log)
-        events = asyncio.run(fire(trigger))
-        assert len(events) == 1
-        resumed = _quiet(make(), log)
-        method = getattr(resumed, deferred.method_name)
-        return method({"ti": ti}, event=json.loads(json.dumps(events[0])))
+        (event,) = asyncio.run(fire(quiet(rebuilt(deferred.trigger), log)))
+        method = getattr(quiet(make(**arguments), log), deferred.method_name)
+        return method({"ti": ti}, event=json.loads(json.dumps(event)))
 
 
-def _rescheduled(make: Callable[..., Any], ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:
+def _rescheduled(make: Make, ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:
     while True:
-        sensor = _quiet(make(deferrable=False, mode="reschedule", poke_interval=0.1), log)
+        sensor = quiet(make(**{"deferrable": False, "mode": "reschedule", "poke_interval": 0.1}), log)
         ended.pokes += 1
         try:
             return sensor.execute({"ti": ti})
-        except AirflowRescheduleException:
-            ti.first_reschedule_date = ti.first_reschedule_date or datetime.now(UTC)
+        except AirflowRescheduleException as reschedule:
+            now = datetime.now(UTC)
+            ti.first_reschedule_date = ti.first_reschedule_date or now
+            time.sleep(max(0.0, min(0.1, (reschedule.reschedule_date - now).total_seconds())))

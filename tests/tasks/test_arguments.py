@@ -1,26 +1,35 @@
-"""What DAG authors write: refused early where it is final, let pass where it is still to be rendered."""
+"""What DAG authors write: refused early where it is final, accepted where it is still to be rendered."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator
+from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.arroyo.models import JobState, StopMode
-from airflow_provider_arroyo.arroyo.spec import check_parallelism, check_text, check_text_map
+from airflow_provider_arroyo.client.checks import (
+    check_duration,
+    check_parallelism,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.operators import arroyo as operators
 from airflow_provider_arroyo.operators.arguments import (
     STOP_MODES,
     check_choice,
-    check_duration,
     check_early,
     check_one_of_id_and_name,
     check_stop_mode,
     is_final,
 )
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
 
 class Later:
@@ -77,11 +86,11 @@ def test_still_to_be_rendered(value: Any) -> None:
     assert not is_final(value)
 
 
-def test_early_checks_let_pass_what_is_to_be_rendered() -> None:
+def test_early_checks_accept_what_is_to_be_rendered() -> None:
     check_early(check_text, "{{ params.name }}", "name")
     check_early(check_parallelism, "{{ params.size }}", "parallelism")
     check_early(check_parallelism, Later(), "parallelism")
-    check_early(check_text_map, {"run": Later(), "x": "{{ ds }}"}, "tags")
+    check_early(check_string_map, {"run": Later(), "x": "{{ ds }}"}, "tags")
     check_early(check_stop_mode, "{{ params.mode }}", "mode")
 
 
@@ -91,7 +100,7 @@ def test_early_checks_let_pass_what_is_to_be_rendered() -> None:
         (check_text, "", "name"),
         (check_text, None, "query"),
         (check_parallelism, 0, "parallelism"),
-        (check_text_map, {"a": 1}, "tags"),
+        (check_string_map, {"a": 1}, "tags"),
         (check_stop_mode, "softly", "mode"),
     ],
 )
@@ -101,7 +110,7 @@ def test_early_checks_refuse_what_is_final(check: Any, value: Any, argument: str
 
 
 def test_airflows_own_stand_in_for_a_result_is_not_final() -> None:
-    from airflow.providers.common.compat.sdk import DAG, BaseOperator
+    from airflow.providers.common.compat.sdk import DAG
 
     with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)):
         output: Any = BaseOperator(task_id="x").output
@@ -111,7 +120,7 @@ def test_airflows_own_stand_in_for_a_result_is_not_final() -> None:
     check_one_of_id_and_name(None, output["pipeline_name"])
 
 
-# -- lengths of time -------------------------------------------------------------------------------------------
+# -- durations -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,19 +141,18 @@ def test_duration(value: Any, expected: timedelta) -> None:
     "value",
     [-1, -0.001, timedelta(seconds=-1), "10", None, True, False, [1], float("nan"), float("inf"), 1e300],
 )
-def test_no_duration(value: Any) -> None:
+def test_invalid_duration(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^timeout must be .*0 or more"):
         check_duration(value, "timeout")
 
 
 @pytest.mark.parametrize("value", [0, 0.0, timedelta(0), -1, 1e-9])
-def test_no_positive_duration(value: Any) -> None:
+def test_duration_that_is_not_positive(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^poll_interval must be .*more than 0"):
         check_duration(value, "poll_interval", positive=True)
     assert check_duration(0.001, "poll_interval", positive=True)
 
 
-@settings(deadline=None)
 @given(
     value=st.one_of(st.integers(), st.floats(), st.timedeltas(), st.text(), st.booleans()),
     positive=st.booleans(),
@@ -157,7 +165,91 @@ def test_duration_is_one_or_a_value_error(value: Any, positive: bool) -> None:
     assert duration > timedelta(0) if positive else duration >= timedelta(0)
 
 
-# -- words -----------------------------------------------------------------------------------------------------
+CLASSES: list[Any] = [*(getattr(operators, name) for name in operators.__all__), ArroyoPipelineSensor]
+NEEDED: dict[str, Any] = {"pipeline_name": "orders", "query": "SELECT 1"}
+
+
+def make(cls: Any, **more: Any) -> Any:
+    needed = {name: NEEDED[name] for name in NEEDED if name in inspect.signature(cls).parameters}
+    return cls(task_id="a_task", **{**needed, **more})
+
+
+def duration_arguments(cls: Any) -> list[str]:
+    """Return the arguments of a class whose annotation says that they are durations."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return [parameter.name for parameter in parameters if "timedelta" in str(parameter.annotation)]
+
+
+DURATIONS = [(cls, name) for cls in CLASSES for name in [*duration_arguments(cls), "timeout"]]
+
+
+def test_all_arguments_that_are_durations_are_found() -> None:
+    found = {name for _, name in DURATIONS}
+    assert found == {
+        *("timeout", "poll_interval", "poke_interval", "defer_after", "api_outage_tolerance"),
+        *("stable_for", "checkpoint_interval"),
+    }
+
+
+@pytest.mark.parametrize("cls, name", dict.fromkeys(DURATIONS))
+def test_every_duration_is_a_timedelta_or_seconds(cls: Any, name: str) -> None:
+    def shown(value: Any) -> Any:
+        task = make(cls, **{name: value})
+        value = task._spec().checkpoint_interval if name == "checkpoint_interval" else getattr(task, name)
+        return value.total_seconds() if isinstance(value, timedelta) else value
+
+    assert shown(timedelta(seconds=90)) == shown(90) == shown(90.0) == 90
+    assert shown(1.5) == shown(timedelta(milliseconds=1500)) == 1.5
+    for wrong in ("90", -1, timedelta(seconds=-1), [1]):
+        with pytest.raises(ValueError, match=name):
+            make(cls, **{name: wrong})
+
+
+# -- documentation -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_argument_is_documented(cls: Any) -> None:
+    """Also those that come from our own base class, and Airflow's for sensors."""
+    own = [base for base in cls.__mro__ if base.__module__.startswith("airflow_provider_arroyo")]
+    sensor = [BaseSensorOperator] if issubclass(cls, BaseSensorOperator) else []
+    documented = re.findall(r"^\s*:param (\w+):", cls.__doc__, re.MULTILINE)
+    expected = {
+        parameter.name
+        for base in [*own, *sensor]
+        if "__init__" in vars(base)
+        for parameter in inspect.signature(base.__init__).parameters.values()
+        if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    assert set(documented) == expected
+    assert len(documented) == len(set(documented))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_template_field_is_documented_as_one(cls: Any) -> None:
+    for name in cls.template_fields:
+        text = re.search(rf":param {name}:(.*?)(?=\n\s*:|\Z)", cls.__doc__, re.DOTALL)
+        assert text is not None
+        assert "Templated." in text[1], name
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_no_argument_hides_a_method(cls: Any) -> None:
+    """An argument stored under the name of a method, as ``on_kill`` once was, would replace it."""
+    methods = {name for base in cls.__mro__ for name, value in vars(base).items() if callable(value)}
+    assert set(inspect.signature(cls.__init__).parameters) & methods == set()
+
+
+def test_stop_on_kill_leaves_the_method_on_kill_alone() -> None:
+    task = make(operators.ArroyoSubmitPipelineOperator, stop_on_kill="force")
+    assert task.stop_on_kill is StopMode.FORCE
+    assert inspect.ismethod(task.on_kill)
+    assert type(task).on_kill is not BaseOperator.on_kill
+    with pytest.raises(TypeError, match="on_kill"):
+        make(operators.ArroyoSubmitPipelineOperator, on_kill="force")
+
+
+# -- choices ---------------------------------------------------------------------------------------------------
 
 
 def test_choice() -> None:
@@ -167,7 +259,7 @@ def test_choice() -> None:
 
 
 @pytest.mark.parametrize("value", ["running", "", None, 5, True, ["Running"], {"a": 1}, "Stopped"])
-def test_no_choice(value: Any) -> None:
+def test_invalid_choice(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^wait_for must be one of 'Running', 'Finished', got "):
         check_choice(value, "wait_for", (JobState.RUNNING, JobState.FINISHED))
 
@@ -179,13 +271,13 @@ def test_stop_mode(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["none", StopMode.NONE, "Checkpoint", "", None, 1, "softly"])
-def test_no_stop_mode(mode: Any) -> None:
-    words = r"^on_kill must be one of 'checkpoint', 'graceful', 'immediate', 'force', got "
+def test_invalid_stop_mode(mode: Any) -> None:
+    words = r"^stop_on_kill must be one of 'checkpoint', 'graceful', 'immediate', 'force', got "
     with pytest.raises(ValueError, match=words):
-        check_stop_mode(mode, "on_kill")
+        check_stop_mode(mode, "stop_on_kill")
 
 
-def test_every_way_to_stop_is_a_mode() -> None:
+def test_every_way_to_stop_has_a_mode() -> None:
     assert {*STOP_MODES, StopMode.NONE} == set(StopMode)
 
 
@@ -206,17 +298,17 @@ def test_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
         (None, None, "exactly one of pipeline_id and pipeline_name must be given, got neither"),
         ("pl_1", "orders", "exactly one of pipeline_id and pipeline_name must be given, got both"),
         ("", "orders", "got both"),
-        ("", None, "pipeline_id must not be empty, got ''; did the upstream task give one"),
+        ("", None, "pipeline_id must not be empty, got ''; did the upstream task return one"),
         (" \n", None, "pipeline_id must not be empty"),
         ("None", None, "pipeline_id must not be empty, got 'None'"),
         (None, "", "pipeline_name must not be empty"),
         (None, " None ", "pipeline_name must not be empty"),
-        (5, None, "pipeline_id must be a text, got int"),
-        ({"pipeline_id": "pl_1"}, None, "pipeline_id must be a text, got dict"),
-        (None, ["orders"], "pipeline_name must be a text, got list"),
-        (None, True, "pipeline_name must be a text, got bool"),
+        (5, None, "pipeline_id must be a string, got int"),
+        ({"pipeline_id": "pl_1"}, None, "pipeline_id must be a string, got dict"),
+        (None, ["orders"], "pipeline_name must be a string, got list"),
+        (None, True, "pipeline_name must be a string, got bool"),
     ],
 )
-def test_no_id_and_name(pipeline_id: Any, pipeline_name: Any, words: str) -> None:
+def test_invalid_id_and_name(pipeline_id: Any, pipeline_name: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_one_of_id_and_name(pipeline_id, pipeline_name)

@@ -1,23 +1,25 @@
-"""Nothing that runs in the triggerer blocks its event loop, nor touches Arroyo when it is merely moved."""
+"""Nothing that runs in the triggerer blocks its event loop, nor changes anything in Arroyo when it is moved."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import requests
-from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
+from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
-from airflow_provider_arroyo.triggers.pipelines import ArroyoPipelineTrigger
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 
 from .conftest import Arrange
-from .harness import context, fire
+from .harness import defer, fire, rebuilt, sense
+
+MAX_BLOCK_SECONDS = 0.05
 
 
 class BlockedLoopError(AssertionError):
@@ -33,42 +35,49 @@ def _forbid_on(thread: int, function: Callable[..., Any], what: str) -> Callable
     return guarded
 
 
-def deferred(sensor: ArroyoPipelineSensor) -> ArroyoPipelineTrigger:
+async def longest_block(work: Awaitable[Any]) -> float:
+    """Return how long the loop's longest step took while some work ran, in seconds of its thread's CPU time.
+
+    A busy machine is no block, and sleeping on the loop is what the other tests here forbid.
+    """
+    task = asyncio.ensure_future(work)
+    longest, before = 0.0, time.thread_time()
+    while not task.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, before = max(longest, now - before), now
+    await task
+    return longest
+
+
+def watching(pipeline_id: str, *states: str) -> ArroyoPipelineTrigger:
     """Return the trigger that a sensor hands its wait to."""
-    with pytest.raises(TaskDeferred) as caught:
-        sensor.execute(context())
-    _, arguments = caught.value.trigger.serialize()
-    return ArroyoPipelineTrigger(**arguments)
+    return defer(sense(pipeline_id, *states)(deferrable=True))
 
 
 @pytest.mark.parametrize("fault", [None, "status", "reset"])
 def test_a_trigger_makes_no_blocking_call(
     fault: str | None, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = arrange.pipeline("Running")
-    trigger = deferred(
-        ArroyoPipelineSensor(
-            task_id="t", pipeline_id=made, target_states=["Stopped"], timeout=20, deferrable=True
-        )
-    )
+    pipeline_id = arrange.pipeline("Running")
+    trigger = watching(pipeline_id, "Stopped")
     if fault:
-        getattr(sandbox.faults, fault)(
-            **({"status": 503} if fault == "status" else {}), method="GET", times=2
-        )
-    sandbox.faults.stop(made, after=0.3)
+        more = {"status": 503} if fault == "status" else {}
+        getattr(sandbox.faults, fault)(**more, method="GET", times=2)
+    sandbox.faults.stop(pipeline_id, after=0.3)
 
     async def guarded() -> list[Any]:
         here = threading.get_ident()
+        look_up = _forbid_on(here, BaseHook.get_connection, "get_connection")
         monkeypatch.setattr(time, "sleep", _forbid_on(here, time.sleep, "time.sleep"))
-        monkeypatch.setattr(requests.Session, "send", _forbid_on(here, requests.Session.send, "requests"))
-        lookup = _forbid_on(here, BaseHook.get_connection, "get_connection")
-        monkeypatch.setattr(BaseHook, "get_connection", staticmethod(lookup))
-        with monkeypatch.context():
-            return await fire(trigger)
+        for owner, name in ((requests.Session, "send"), (ArroyoClient, "send"), (ArroyoClient, "__init__")):
+            monkeypatch.setattr(owner, name, _forbid_on(here, getattr(owner, name), f"{owner}.{name}"))
+        monkeypatch.setattr(BaseHook, "get_connection", staticmethod(look_up))
+        return await fire(trigger)
 
     (event,) = asyncio.run(guarded())
-    assert event["verdict"]["outcome"] == "reached"
-    assert event["verdict"]["job"]["state"] == "Stopped"
+    assert event["result"]["outcome"] == "reached"
+    assert event["result"]["job"]["state"] == "Stopped"
 
 
 def test_the_guard_of_this_module_catches_a_blocking_call() -> None:
@@ -77,20 +86,45 @@ def test_the_guard_of_this_module_catches_a_blocking_call() -> None:
         guarded(0)
 
 
-def test_a_cancelled_trigger_changes_nothing_and_its_successor_goes_on(
+def test_many_waits_do_not_block_the_loop(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    ids = [arrange.pipeline(name=f"orders {number}") for number in range(30)]
+    for pipeline_id in ids:
+        arrange.until(pipeline_id, "Running")
+    triggers = [watching(pipeline_id, "Stopped") for pipeline_id in ids for _ in range(4)]
+
+    for pipeline_id in ids:
+        sandbox.faults.stop(pipeline_id, after=1.0)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(fire(trigger) for trigger in triggers))
+
+    assert asyncio.run(longest_block(all_of_them())) < MAX_BLOCK_SECONDS
+
+
+@pytest.mark.parametrize("fault", ["latency", "retry_after"])
+def test_a_slow_response_and_a_retry_after_do_not_block_the_loop(
+    fault: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    trigger = watching(arrange.pipeline("Running"), "Stopped")
+    (pipeline_id,) = sandbox.store.pipelines
+    if fault == "latency":
+        sandbox.faults.latency(2, times=1)
+    else:
+        sandbox.faults.status(429, retry_after=2, times=1)
+    sandbox.faults.stop(pipeline_id, after=0.3)
+    assert asyncio.run(longest_block(fire(trigger))) < MAX_BLOCK_SECONDS
+
+
+def test_a_cancelled_trigger_changes_nothing_and_its_successor_continues(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    made = arrange.pipeline("Running")
-    trigger = deferred(
-        ArroyoPipelineSensor(
-            task_id="t", pipeline_id=made, target_states=["Stopped"], timeout=20, deferrable=True
-        )
-    )
+    pipeline_id = arrange.pipeline("Running")
+    trigger = watching(pipeline_id, "Stopped")
 
     async def cancelled() -> None:
-        looked = sandbox.requests.count("GET")
+        before = sandbox.requests.count("GET")
         task = asyncio.create_task(fire(trigger))
-        while sandbox.requests.count("GET") < looked + 2:  # noqa: ASYNC110  # the sandbox is in another thread
+        while sandbox.requests.count("GET") < before + 2:  # noqa: ASYNC110  # the sandbox is in another thread
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -99,9 +133,7 @@ def test_a_cancelled_trigger_changes_nothing_and_its_successor_goes_on(
 
     asyncio.run(cancelled())
     assert [request.method for request in sandbox.requests if request.method != "GET"] == ["POST"]
-    assert arrange.state(made) == "Running"
-
-    sandbox.faults.stop(made)
-    _, arguments = trigger.serialize()
-    (event,) = asyncio.run(fire(ArroyoPipelineTrigger(**arguments)))
-    assert event["verdict"]["job"]["state"] == "Stopped"
+    assert arrange.state(pipeline_id) == "Running"
+    sandbox.faults.stop(pipeline_id)
+    (event,) = asyncio.run(fire(rebuilt(trigger)))
+    assert event["result"]["job"]["state"] == "Stopped"

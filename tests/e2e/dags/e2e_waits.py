@@ -1,13 +1,11 @@
-"""DAGs of the end-to-end tests: waits that are held open, that must defer, and that must fail."""
+"""DAGs of the end-to-end tests: a wait that stays open, one that must defer, and some that must fail."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from airflow_provider_arroyo.operators.pipelines import (
-    ArroyoSubmitPipelineOperator,
-)
-from airflow_provider_arroyo.sensors.pipelines import ArroyoPipelineSensor
+from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
 ENDLESS = """
 CREATE TABLE source WITH (connector = 'impulse', event_rate = '10');
@@ -24,19 +22,19 @@ INSERT INTO sink SELECT value FROM source;
 SUBMITTED = "{{ ti.xcom_pull('submit')['pipeline_id'] }}"
 
 with DAG("e2e_held_open", schedule=None):
-    # The test stops the pipeline when it has seen enough.
+    # The test stops the pipeline at its end.
     (
-        ArroyoSubmitPipelineOperator(task_id="submit", name="held_open", query=ENDLESS)
+        ArroyoSubmitPipelineOperator(task_id="submit", pipeline_name="held_open", query=ENDLESS)
         >> ArroyoPipelineSensor(
             task_id="watch", pipeline_id=SUBMITTED, target_states=["Stopped"], deferrable=True
         )
     )
 
 with DAG("e2e_submit_defers", schedule=None):
-    # Without time in the worker even a start of a second is waited for in the triggerer.
+    # Without time in the worker, even a wait of seconds defers.
     ArroyoSubmitPipelineOperator(
         task_id="submit",
-        name="submit_defers",
+        pipeline_name="submit_defers",
         query=ENDLESS,
         stable_for=timedelta(seconds=8),
         deferrable=True,
@@ -44,10 +42,10 @@ with DAG("e2e_submit_defers", schedule=None):
     )
 
 with DAG("e2e_bad_sql", schedule=None):
-    # Retries, so that the test sees that there are none after an error that no retry mends.
+    # With retries, to show that there is none after an error that no retry can fix.
     ArroyoSubmitPipelineOperator(
         task_id="submit",
-        name="bad_sql",
+        pipeline_name="bad_sql",
         query="SELECT nope FROM nowhere;",
         retries=2,
         retry_delay=timedelta(seconds=1),
@@ -55,14 +53,14 @@ with DAG("e2e_bad_sql", schedule=None):
 
 with DAG("e2e_fails_at_once", schedule=None):
     ArroyoSubmitPipelineOperator(
-        task_id="submit", name="fails_at_once", query=FILE_IS_MISSING, deferrable=False
+        task_id="submit", pipeline_name="fails_at_once", query=FILE_IS_MISSING, deferrable=False
     )
 
 with DAG("e2e_fails_later", schedule=None):
-    # The test orders the failure.
+    # The test injects the failure.
     ArroyoSubmitPipelineOperator(
         task_id="submit",
-        name="fails_later",
+        pipeline_name="fails_later",
         query=ENDLESS,
         stable_for=timedelta(minutes=5),
         deferrable=True,

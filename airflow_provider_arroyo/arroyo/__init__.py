@@ -1,1 +1,0 @@
-"""Knows Arroyo: its models, its calls and two clients. Knows no Airflow."""

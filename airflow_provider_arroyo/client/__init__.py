@@ -1,0 +1,1 @@
+"""Talks HTTP to Arroyo: settings, requests, models, and one client. Knows no Airflow."""

@@ -1,0 +1,93 @@
+"""Checks of arguments, before any request. Each raises ``ValueError`` that names the argument."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
+MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
+
+
+def check_text(value: Any, argument: str) -> str:
+    """Return a string that is not empty.
+
+    :raises ValueError: on another type, or on nothing but white space.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{argument} must be a non-empty string, got {value!r}")
+    return value
+
+
+def check_parallelism(value: Any, argument: str = "parallelism") -> int:
+    """Return a parallelism: 1 or more. A rendered template may be a string of digits.
+
+    Arroyo accepts 0 and then stays in Scheduling for ever.
+
+    :raises ValueError: on anything else.
+    """
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"{argument} must be an integer, 1 or more, got {value!r}")
+    return number
+
+
+def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:
+    """Return a duration from a timedelta or a number of seconds.
+
+    :param positive: whether zero is refused, too.
+    :raises ValueError: on another type, a negative one, or zero where it must be positive.
+    """
+    least = "more than 0" if positive else "0 or more"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            value = timedelta(seconds=value)
+        except (OverflowError, ValueError) as err:
+            raise ValueError(f"{argument} must be {least} seconds, got {value!r}") from err
+    if not isinstance(value, timedelta) or value < timedelta(0) or (positive and not value):
+        raise ValueError(f"{argument} must be a timedelta or a number of seconds, {least}, got {value!r}")
+    return value
+
+
+def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval") -> timedelta:
+    """Return a checkpoint interval within Arroyo's limits, 1 second to 24 hours.
+
+    Arroyo refuses others only after it has written half of the pipeline.
+
+    :param value: a timedelta or a number of seconds.
+    :raises ValueError: on another type or outside the limits.
+    """
+    interval = check_duration(value, argument, positive=True)
+    if not MIN_CHECKPOINT_INTERVAL <= interval <= MAX_CHECKPOINT_INTERVAL:
+        raise ValueError(f"{argument} must be from 1 second to 24 hours, got {value!r}")
+    return interval
+
+
+def check_string_map(value: Any, argument: str) -> dict[str, str]:
+    """Return a mapping of strings to strings.
+
+    :raises ValueError: on anything else.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{argument} must be a mapping of strings to strings, got {type(value).__name__}")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise ValueError(f"{argument} must map strings to strings, got {key!r}: {type(item).__name__}")
+    return dict(value)
+
+
+def check_json_object(value: Any, argument: str) -> dict[str, Any]:
+    """Return a mapping that can be written as a JSON object.
+
+    :raises ValueError: on anything else.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{argument} must be a mapping with string keys, got {type(value).__name__}")
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise ValueError(f"{argument} must hold only JSON values: {err}") from err
+    return dict(value)

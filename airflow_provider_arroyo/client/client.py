@@ -1,0 +1,344 @@
+"""The client: every endpoint a method, one way to send a request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import requests
+from tenacity import Retrying, retry_if_exception
+
+from airflow_provider_arroyo.client import endpoints, paging
+from airflow_provider_arroyo.client.catalog import ConnectionTable
+from airflow_provider_arroyo.client.details import JobError, OutputBatch
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
+from airflow_provider_arroyo.client.responses import interpret
+from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.transport import Transport
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConflictError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoNotFoundError,
+    ArroyoQueryError,
+    ArroyoSettingsError,
+    Disposition,
+)
+from airflow_provider_arroyo.text import shorten
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAGE_SIZE = 100
+
+_ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
+"""Refusals in Arroyo's own words."""
+
+
+def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
+    """Return a method that sends the request which a function of ``endpoints`` makes."""
+
+    @wraps(make)
+    def method(client: ArroyoClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client.send(make(*args, **kwargs)).value
+
+    return method
+
+
+class _Link:
+    """What the copies of a client share: the connection, and what is known of the other end."""
+
+    def __init__(self, transport: Transport, reload: Callable[[], ClientSettings] | None) -> None:
+        self.transport = transport
+        self.reload = reload
+        self.lock = threading.Lock()
+        self.has_responded = False
+
+
+class ArroyoClient:
+    """Talks to one Arroyo API on one pooled session. Every request of ``endpoints`` is a method.
+
+    A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request whose failure may pass
+    is repeated, where that is safe, for as long as the limits allow: a warning when that begins, one line when
+    it ends. After 401 and 403 the settings are loaded once more. Threads may share a client.
+
+    :param settings: where the API is, and how to talk to it.
+    :param limits: how long the tries of a request may take, default 15 seconds.
+    :param reload: loads the settings again, in case a key was rotated; default None keeps them.
+    :param session: a session to use instead of an own one; TLS is then as the session has it, and it is not
+        closed here.
+    :param log: gets the retries.
+    :param sleep: how to wait, in seconds.
+    :param clock: seconds that only grow; deadlines are moments of it.
+    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        limits: Limits | None = None,
+        reload: Callable[[], ClientSettings] | None = None,
+        session: requests.Session | None = None,
+        log: Any = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._log = log or logging.getLogger(__name__)
+        self._sleep = sleep
+        self._clock = clock
+        self._link = _Link(Transport(settings, session=session, clock=clock), reload)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> ClientSettings:
+        """Where the API is, and how to talk to it."""
+        return self._link.transport.settings
+
+    @property
+    def has_responded(self) -> bool:
+        """Whether Arroyo itself has responded to this client."""
+        return self._link.has_responded
+
+    def expect_arroyo(self) -> None:
+        """Take for known that Arroyo has responded at this address before, such as in an earlier process."""
+        self._link.has_responded = True
+
+    def close(self) -> None:
+        """Close the connections, unless the session was given."""
+        self._link.transport.close()
+
+    def with_limits(
+        self,
+        *,
+        max_elapsed_seconds: float | None = None,
+        first_try_seconds: float | None = None,
+        deadline: float | None = None,
+        log: Any = None,
+    ) -> Self:
+        """Return a client with other limits on the same connections.
+
+        :param max_elapsed_seconds: how long failed tries are repeated; None keeps it, 0 tries once.
+        :param first_try_seconds: how long the first try may take in any case; None keeps it.
+        :param deadline: a moment of the clock after which nothing is tried; None keeps it.
+        :param log: gets the retries; None keeps the logger.
+        """
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        old = self.limits
+        other.limits = Limits(
+            max_elapsed_seconds=old.max_elapsed_seconds
+            if max_elapsed_seconds is None
+            else max_elapsed_seconds,
+            first_try_seconds=old.first_try_seconds if first_try_seconds is None else first_try_seconds,
+            deadline=old.deadline if deadline is None else deadline,
+        )
+        other._log = log or self._log
+        return other
+
+    def reload(self) -> None:
+        """Load the settings again, and use them from now on where they have changed.
+
+        :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
+        """
+        link = self._link
+        if link.reload is None:
+            return
+        with link.lock:
+            old = link.transport
+            settings = link.reload()
+            if settings.base_url != old.settings.base_url:
+                raise ArroyoSettingsError(
+                    f"The Airflow connection led to {old.settings.base_url} and now leads to {settings.base_url}, "
+                    "which is another server. Clear the task to start anew there."
+                )
+            if settings != old.settings:
+                link.transport = Transport(settings, clock=self._clock)
+                old.close()
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def send(self, request: Request[T]) -> Response[T]:
+        """Send a request within the limits, repeat it where that is safe, and return the response.
+
+        :param request: from ``endpoints``.
+        :raises ArroyoError: says what to do next.
+        :raises ValueError: where the request cannot be sent.
+        """
+        tries = Tries(request, self.limits, clock=self._clock, log=self._log)
+        try:
+            return self._repeat(request, tries, self._try)
+        except ArroyoNotFoundError:
+            if not tries.is_done_already():
+                raise
+            return Response(request.read(HttpResponse(200, {}, b"", "")))
+
+    def _repeat(
+        self, request: Request[Any], tries: Tries, send_once: Callable[[Request[Any], Tries], T]
+    ) -> T:
+        tries.has_responded = self._link.has_responded
+        retrying = Retrying(
+            sleep=self._sleep,
+            retry=retry_if_exception(tries.is_retryable),
+            wait=tries.wait_seconds,
+            stop=tries.is_exhausted,
+            before_sleep=tries.before_sleep,
+            reraise=True,
+        )
+        try:
+            result: T = retrying(self._with_reload, send_once, request, tries)
+        except ArroyoError as err:
+            final = tries.final_error(err)
+            if final is err:
+                is_refusal = isinstance(err, ArroyoApiError) and err.disposition is Disposition.PERMANENT
+                if is_refusal and not isinstance(err, _ARROYOS_OWN):
+                    # It ends an outage, too, though it may not be Arroyo's own.
+                    tries.log_success()
+                raise
+            raise final from err
+        return result
+
+    def _with_reload(
+        self, send_once: Callable[[Request[Any], Tries], T], request: Request[Any], tries: Tries
+    ) -> T:
+        transport = self._link.transport
+        try:
+            return send_once(request, tries)
+        except ArroyoAuthError:
+            # Another thread may have loaded the settings since.
+            if self._link.transport is transport:
+                self.reload()
+            if self._link.transport is transport:
+                raise
+        return send_once(request, tries)
+
+    def _try(self, request: Request[T], tries: Tries) -> Response[T]:
+        return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)
+
+    def _interpret(self, request: Request[T], response: HttpResponse, tries: Tries) -> Response[T]:
+        try:
+            value = interpret(request, response, self.settings)
+        except _ARROYOS_OWN:
+            self._has_heard(tries)
+            raise
+        self._has_heard(tries)
+        return value
+
+    def _has_heard(self, tries: Tries) -> None:
+        self._link.has_responded = tries.has_responded = True
+        tries.log_success()
+
+    def iter_pipelines(self, *, page_size: int = PAGE_SIZE) -> Iterator[Pipeline]:
+        """Yield the server's pipelines, newest first, previews left out; pages are requested as needed.
+
+        :param page_size: pipelines in one response, default 100.
+        """
+        return paging.iter_pages(self, endpoints.list_pipelines(limit=page_size))
+
+    def iter_job_errors(
+        self, pipeline_id: str, job_id: str, *, page_size: int = PAGE_SIZE
+    ) -> Iterator[JobError]:
+        """Yield the errors of a job, newest first; pages are requested as needed.
+
+        :param pipeline_id, job_id: of which.
+        :param page_size: errors in one response, default 100.
+        """
+        return paging.iter_pages(self, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
+
+    def iter_connection_tables(self, *, page_size: int = PAGE_SIZE) -> Iterator[ConnectionTable]:
+        """Yield the connection tables; pages are requested as needed.
+
+        :param page_size: tables in one response, default 100.
+        """
+        return paging.iter_pages(self, endpoints.list_connection_tables(limit=page_size))
+
+    def stream_output(self, pipeline_id: str, job_id: str) -> Iterator[OutputBatch]:
+        """Yield the output of a preview from now on, until it ends.
+
+        Rows made before are lost; the batches' ``start_id`` tells how many. Opening the stream is repeated as any
+        request is, what comes after is not. Past the client's deadline the stream ends with an error, at the next
+        batch at the latest.
+
+        :param pipeline_id, job_id: of which; the job must be running.
+        """
+        request = endpoints.output(pipeline_id, job_id)
+        tries = Tries(request, self.limits, clock=self._clock, log=self._log)
+        response, stream = self._repeat(request, tries, self._open_stream)
+        parser = OutputParser()
+        for chunk in self._link.transport.read_stream(stream, request, tries.deadline_seconds_left):
+            yield from self._batches(parser, chunk, request, response)
+
+    def _open_stream(self, request: Request[Any], tries: Tries) -> tuple[HttpResponse, requests.Response]:
+        response, stream = self._link.transport.open_stream(request, tries.seconds_left, STREAM_IDLE_SECONDS)
+        try:
+            self._interpret(request, response, tries)
+        except ArroyoError:
+            stream.close()
+            raise
+        return response, stream
+
+    def _batches(
+        self, parser: OutputParser, chunk: bytes, request: Request[Any], response: HttpResponse
+    ) -> Iterator[OutputBatch]:
+        try:
+            yield from parser.feed(chunk)
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            raise ArroyoForeignResponseError(
+                f"{request.method} {response.url} sent an event that is not Arroyo's: "
+                f"{shorten(self.settings.redact(repr(chunk)))}",
+                status=200,
+                method=request.method,
+                path=request.path,
+            ) from err
+
+    ping = _method(endpoints.ping)
+    validate_query = _method(endpoints.validate_query)
+    create_pipeline = _method(endpoints.create_pipeline)
+    put_pipeline = _method(endpoints.put_pipeline)
+    preview_query = _method(endpoints.preview_query)
+    list_pipelines = _method(endpoints.list_pipelines)
+    get_pipeline = _method(endpoints.get_pipeline)
+    patch_pipeline = _method(endpoints.patch_pipeline)
+    restart_pipeline = _method(endpoints.restart_pipeline)
+    delete_pipeline = _method(endpoints.delete_pipeline)
+    get_job = _method(endpoints.get_job)
+    list_jobs = _method(endpoints.list_jobs)
+    list_job_errors = _method(endpoints.list_job_errors)
+    list_checkpoints = _method(endpoints.list_checkpoints)
+    list_operator_checkpoints = _method(endpoints.list_operator_checkpoints)
+    list_metrics = _method(endpoints.list_metrics)
+    list_udfs = _method(endpoints.list_udfs)
+    create_udf = _method(endpoints.create_udf)
+    validate_udf = _method(endpoints.validate_udf)
+    delete_udf = _method(endpoints.delete_udf)
+    list_connectors = _method(endpoints.list_connectors)
+    list_connection_tables = _method(endpoints.list_connection_tables)
+    create_connection_table = _method(endpoints.create_connection_table)
+    delete_connection_table = _method(endpoints.delete_connection_table)
+    list_connection_profiles = _method(endpoints.list_connection_profiles)
+    create_connection_profile = _method(endpoints.create_connection_profile)
+    delete_connection_profile = _method(endpoints.delete_connection_profile)

@@ -1,0 +1,195 @@
+"""What a job tells about itself: errors, checkpoints, metrics, output; and what a validation says about SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
+
+from airflow_provider_arroyo.client.models import PipelineGraph
+from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
+
+T = TypeVar("T")
+
+PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
+"""How Arroyo's parser writes a place into its messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list.
+
+    :param has_more: whether another page follows, which is requested with ``starting_after`` the last id.
+    """
+
+    data: tuple[T, ...]
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobError(ApiModel):
+    """One line of a job's error log.
+
+    :param error_domain: ``user``, ``external`` or ``internal``; None on 0.15.
+    """
+
+    id: str
+    created_at_micros: int = wire("created_at", default=0)
+    message: str = ""
+    details: str = ""
+    level: str = "error"
+    operator_id: str = ""
+    task_index: int | None = None
+    error_domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span(ApiModel):
+    """A phase of a checkpoint.
+
+    :param finish_time_micros: None while it lasts.
+    """
+
+    event: str
+    start_time_micros: int = wire("start_time")
+    description: str = ""
+    finish_time_micros: int | None = wire("finish_time", zero_is_none=True, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(ApiModel):
+    """One checkpoint of a job.
+
+    :param finish_time_micros: None while it is under way.
+    :param checkpoint_type: ``scheduled`` or ``stopping``; None on 0.15.
+    """
+
+    epoch: int
+    start_time_micros: int = wire("start_time")
+    finish_time_micros: int | None = wire("finish_time", zero_is_none=True, default=None)
+    checkpoint_type: str | None = None
+    backend: str = ""
+    events: tuple[Span, ...] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is complete, so that it can be restored from."""
+        return self.finish_time_micros is not None
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskCheckpoint(ApiModel):
+    """What one subtask wrote into a checkpoint."""
+
+    index: int
+    size_bytes: int = wire("bytes", default=0)
+    event_spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCheckpoint(ApiModel):
+    """What one operator wrote into a checkpoint."""
+
+    operator_id: str
+    size_bytes: int = wire("bytes", default=0)
+    started_metadata_write_micros: int | None = wire(
+        "started_metadata_write", zero_is_none=True, default=None
+    )
+    finish_time_micros: int | None = wire("finish_time", zero_is_none=True, default=None)
+    subtasks: tuple[SubtaskCheckpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(ApiModel):
+    """One measured value."""
+
+    time_micros: int = wire("time")
+    value: float = wire("value")
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskMetrics(ApiModel):
+    """The values of one subtask, oldest first, about one every two seconds."""
+
+    index: int
+    metrics: tuple[Metric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricGroup(ApiModel):
+    """One metric of a node, such as ``messages_sent``."""
+
+    name: str
+    subtasks: tuple[SubtaskMetrics, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorMetrics(ApiModel):
+    """The metrics of one node of the graph. Neither nodes nor metrics come in a stable order."""
+
+    node_id: int
+    metric_groups: tuple[MetricGroup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBatch(ApiModel):
+    """Rows of a preview's output stream.
+
+    :param start_id: number of the first row; a gap means that rows were missed.
+    :param batch: the rows, as the JSON text that the server sent.
+    """
+
+    operator_id: str
+    subtask_index: int = wire("subtask_idx")
+    start_id: int = wire("start_id")
+    batch: str = wire("batch")
+    timestamps_micros: tuple[int, ...] = wire("timestamps", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SqlDiagnostic(ApiModel):
+    """What Arroyo says about a piece of SQL.
+
+    :param line, column, end_line, end_column: the place, counted from 1; None where the server gave none (always on
+        0.15).
+    """
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any] | str) -> Self:
+        """Read a diagnostic: a plain string on 0.15, an object on 0.16."""
+        if isinstance(data, str):
+            return cls(data)
+        place: dict[str, Any] = {}
+        if isinstance(span := data.get("span"), Mapping):
+            start, end = span.get("start"), span.get("end")
+            if isinstance(start, Mapping):
+                place |= {"line": start.get("line"), "column": start.get("column")}
+            if isinstance(end, Mapping):
+                place |= {"end_line": end.get("line"), "end_column": end.get("column")}
+        return from_api(cls, {"message": data["message"], **place})
+
+    def with_place(self) -> Self:
+        """Return the diagnostic with the place that its text names, where it has none of its own."""
+        if self.line is None and (found := PLACE.search(self.message)):
+            return replace(self, line=int(found[1]), column=int(found[2]))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class QueryValidation(ApiModel):
+    """The result of a validation: a graph, or what is wrong."""
+
+    graph: PipelineGraph | None = None
+    errors: tuple[SqlDiagnostic, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether Arroyo would accept the query."""
+        return not self.errors

@@ -1,0 +1,380 @@
+"""Every request to Arroyo's API as a value. The client sends them; nothing here knows what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from airflow_provider_arroyo.client.catalog import (
+    create_connection_profile,
+    create_connection_table,
+    create_udf,
+    delete_connection_profile,
+    delete_connection_table,
+    delete_udf,
+    list_connection_profiles,
+    list_connection_tables,
+    list_connectors,
+    list_udfs,
+    validate_udf,
+)
+from airflow_provider_arroyo.client.checks import (
+    check_checkpoint_interval,
+    check_parallelism,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.details import (
+    Checkpoint,
+    JobError,
+    OperatorCheckpoint,
+    OperatorMetrics,
+    OutputBatch,
+    Page,
+    QueryValidation,
+)
+from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
+from airflow_provider_arroyo.client.reading import list_in, many, object_of, one, page, pong
+from airflow_provider_arroyo.client.request import (
+    COMPILE_TIMEOUT_SECONDS,
+    HttpResponse,
+    Request,
+    delete,
+    escaped,
+    get,
+    paging,
+    without_none,
+)
+
+__all__ = [
+    "create_connection_profile",
+    "create_connection_table",
+    "create_pipeline",
+    "create_udf",
+    "delete_connection_profile",
+    "delete_connection_table",
+    "delete_pipeline",
+    "delete_udf",
+    "get_job",
+    "get_pipeline",
+    "list_checkpoints",
+    "list_connection_profiles",
+    "list_connection_tables",
+    "list_connectors",
+    "list_job_errors",
+    "list_jobs",
+    "list_metrics",
+    "list_operator_checkpoints",
+    "list_pipelines",
+    "list_udfs",
+    "output",
+    "patch_pipeline",
+    "ping",
+    "preview_query",
+    "put_pipeline",
+    "restart_pipeline",
+    "validate_query",
+    "validate_udf",
+]
+
+T = TypeVar("T")
+
+PIPELINE_GONE = (
+    "Pipeline not found",
+    "Job for pipeline not found",
+    "There are no jobs for the pipeline",
+    "No jobs for pipeline",
+)
+"""What Arroyo says, with 404 or 400, where there is no such pipeline."""
+
+
+# -- the server ----------------------------------------------------------------------------------------------------
+
+
+def ping() -> Request[None]:
+    """Check that Arroyo responds and accepts the key."""
+    return get("/ping", pong)
+
+
+# -- pipelines -----------------------------------------------------------------------------------------------------
+
+
+def validate_query(query: str, *, udfs: Iterable[Udf] = ()) -> Request[QueryValidation]:
+    """Validate SQL without running it.
+
+    :param query: the SQL; empty SQL may be validated, and is refused.
+    :param udfs: UDFs that it uses.
+    """
+    return Request(
+        method="POST",
+        path="/pipelines/validate_query",
+        read=one(QueryValidation.from_api),
+        body=without_none(query=query, udfs=_udfs(udfs)),
+        changes=False,
+        has_sql=True,
+    )
+
+
+def create_pipeline(
+    *,
+    name: str,
+    query: str,
+    parallelism: int = 1,
+    checkpoint_interval: timedelta | None = None,
+    udfs: Iterable[Udf] = (),
+    tags: Mapping[str, str] | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+    state_url: str | None = None,
+) -> Request[Pipeline]:
+    """Create a pipeline at an id of the server's, and start it. Each request creates another one.
+
+    :param name: its name; names need not be unique.
+    :param query: the SQL.
+    :param parallelism: subtasks for each operator, 1 or more, default 1.
+    :param checkpoint_interval: 1 second to 24 hours; None leaves it to the server.
+    :param udfs: UDFs that the SQL uses.
+    :param tags: labels (0.16; 0.15 ignores this and the following silently).
+    :param env_vars: environment of the workers (0.16).
+    :param scheduler_config: passed to the scheduler as it is (0.16).
+    :param state_url: where its checkpoints go (0.16); None leaves it to the server.
+    """
+    functions = _udfs(udfs)
+    return Request(
+        method="POST",
+        path="/pipelines",
+        read=one(Pipeline.from_api),
+        body=without_none(
+            name=check_text(name, "name"),
+            query=check_text(query, "query"),
+            parallelism=check_parallelism(parallelism),
+            checkpoint_interval_micros=_micros(checkpoint_interval),
+            udfs=functions,
+            tags=dict(tags) if tags else None,
+            env_vars=dict(env_vars) if env_vars else None,
+            scheduler_config=scheduler_config,
+            state_url=state_url,
+        ),
+        is_idempotent=False,
+        about=f"a pipeline {name!r}",
+        has_sql=True,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS if functions else 0.0,
+    )
+
+
+def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
+    """Create a pipeline at an id of the caller's, and start it (0.16; 0.15 responds with 405).
+
+    An id that is taken is an :class:`~airflow_provider_arroyo.exceptions.ArroyoConflictError`, also where an
+    earlier try of this request took it and its response was lost.
+
+    :param pipeline_id: any text.
+    :param pipeline: as :func:`create_pipeline` takes it.
+    """
+    return replace(
+        create_pipeline(**pipeline),
+        method="PUT",
+        path=_pipeline_path(pipeline_id),
+        is_idempotent=True,
+        about=f"pipeline {pipeline_id!r}",
+    )
+
+
+def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Request[Pipeline]:
+    """Run SQL for a minute at most, to see its rows with :func:`output`.
+
+    :param query: the SQL.
+    :param udfs: UDFs that it uses.
+    :param enable_sinks: whether its sinks are written to, default False.
+    """
+    functions = _udfs(udfs)
+    return Request(
+        method="POST",
+        path="/pipelines/preview",
+        read=one(Pipeline.from_api),
+        body=without_none(
+            query=check_text(query, "query"), udfs=functions, enable_sinks=True if enable_sinks else None
+        ),
+        is_idempotent=False,
+        has_sql=True,
+        min_read_timeout_seconds=COMPILE_TIMEOUT_SECONDS if functions else 0.0,
+    )
+
+
+def list_pipelines(*, limit: int | None = None, starting_after: str | None = None) -> Request[Page[Pipeline]]:
+    """List a page of the pipelines, newest first, previews left out.
+
+    :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
+    :param starting_after: id of the last pipeline of the previous page.
+    """
+    return get("/pipelines", page(Pipeline.from_api), params=paging(limit, starting_after))
+
+
+def get_pipeline(pipeline_id: str) -> Request[Pipeline]:
+    """Get one pipeline."""
+    return _get_of_pipeline(pipeline_id, "", one(Pipeline.from_api))
+
+
+def patch_pipeline(
+    pipeline_id: str,
+    *,
+    stop: StopMode | str | None = None,
+    parallelism: int | None = None,
+    checkpoint_interval: timedelta | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+) -> Request[Pipeline]:
+    """Change what is wanted of a pipeline; None leaves a field alone. The response comes before anything happens.
+
+    :param pipeline_id: which.
+    :param stop: how to stop it; ``none`` clears an earlier stop request and resumes a stopped pipeline.
+    :param parallelism: 1 or more.
+    :param checkpoint_interval: 1 second to 24 hours.
+    :param env_vars: environment of its workers (0.16).
+    :param scheduler_config: passed to the scheduler as it is (0.16).
+    :raises ValueError: names the argument and what is allowed.
+    """
+    if stop is not None and stop not in list(StopMode):
+        raise ValueError(f"stop must be one of {', '.join(StopMode)}, got {stop!r}")
+    return Request(
+        method="PATCH",
+        path=_pipeline_path(pipeline_id),
+        read=one(Pipeline.from_api),
+        body=without_none(
+            stop=None if stop is None else str(StopMode(stop)),
+            parallelism=None if parallelism is None else check_parallelism(parallelism),
+            checkpoint_interval_micros=_micros(checkpoint_interval),
+            env_vars=None if env_vars is None else check_string_map(env_vars, "env_vars"),
+            scheduler_config=scheduler_config,
+        ),
+        about=f"pipeline {pipeline_id!r}",
+        gone=PIPELINE_GONE,
+    )
+
+
+def restart_pipeline(
+    pipeline_id: str, *, force: bool = False, ignore_state: bool = False
+) -> Request[Pipeline]:
+    """Restart a running or failed pipeline; a stopped or finished one stays as it is.
+
+    :param pipeline_id: which.
+    :param force: do not wait for a checkpoint, default False.
+    :param ignore_state: start without the state of the last checkpoint (0.16), default False.
+    """
+    return Request(
+        method="POST",
+        path=f"{_pipeline_path(pipeline_id)}/restart",
+        read=one(Pipeline.from_api),
+        # Arroyo refuses a restart without a body, so an empty object is sent at least.
+        body=without_none(force=True if force else None, ignore_state=True if ignore_state else None),
+        is_idempotent=False,
+        about=f"pipeline {pipeline_id!r}",
+        gone=PIPELINE_GONE,
+    )
+
+
+def delete_pipeline(pipeline_id: str) -> Request[None]:
+    """Delete a pipeline that is Stopped, Finished or Failed; Arroyo refuses to delete others."""
+    return delete(_pipeline_path(pipeline_id), about=f"pipeline {pipeline_id!r}", gone=PIPELINE_GONE)
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def get_job(pipeline_id: str) -> Request[Job | None]:
+    """Get the newest job of a pipeline; None where it has none yet. In practice there is one."""
+    return _get_of_pipeline(pipeline_id, "/jobs", _newest_job)
+
+
+def list_jobs() -> Request[tuple[Job, ...]]:
+    """List every job of the server, finished and stopped ones included, previews not."""
+    return get("/jobs", many(Job.from_api))
+
+
+def list_job_errors(
+    pipeline_id: str, job_id: str, *, limit: int | None = None, starting_after: str | None = None
+) -> Request[Page[JobError]]:
+    """List a page of a job's errors, newest first.
+
+    :param pipeline_id, job_id: of which.
+    :param limit: errors on the page, 1 or more; None leaves it to the server.
+    :param starting_after: id of the last error of the previous page.
+    """
+    return _get_of_job(
+        pipeline_id, job_id, "errors", page(JobError.from_api), params=paging(limit, starting_after)
+    )
+
+
+def list_checkpoints(pipeline_id: str, job_id: str) -> Request[tuple[Checkpoint, ...]]:
+    """List the checkpoints of a job, oldest first."""
+    return _get_of_job(pipeline_id, job_id, "checkpoints", many(Checkpoint.from_api))
+
+
+def list_operator_checkpoints(
+    pipeline_id: str, job_id: str, epoch: int
+) -> Request[tuple[OperatorCheckpoint, ...]]:
+    """List what each operator wrote into one checkpoint.
+
+    :param pipeline_id, job_id: of which.
+    :param epoch: the checkpoint.
+    """
+    what = f"checkpoints/{int(epoch)}/operator_checkpoint_groups"
+    return _get_of_job(pipeline_id, job_id, what, many(OperatorCheckpoint.from_api))
+
+
+def list_metrics(pipeline_id: str, job_id: str) -> Request[tuple[OperatorMetrics, ...]]:
+    """List the metrics of a job's operators over the last minutes."""
+    return _get_of_job(pipeline_id, job_id, "operator_metric_groups", many(OperatorMetrics.from_api))
+
+
+def output(pipeline_id: str, job_id: str) -> Request[tuple[OutputBatch, ...]]:
+    """Get the output of a preview, from now on. The client's ``stream_output`` reads it as it comes."""
+    request = _get_of_job(pipeline_id, job_id, "output", batches_in)
+    return replace(request, min_read_timeout_seconds=STREAM_IDLE_SECONDS)
+
+
+# -- parts of requests ---------------------------------------------------------------------------------------------
+
+
+def _pipeline_path(pipeline_id: str) -> str:
+    return f"/pipelines/{escaped(pipeline_id, 'pipeline_id')}"
+
+
+def _get_of_pipeline(pipeline_id: str, what: str, read: Callable[[HttpResponse], T]) -> Request[T]:
+    path = f"{_pipeline_path(pipeline_id)}{what}"
+    return get(path, read, about=f"pipeline {pipeline_id!r}", gone=PIPELINE_GONE)
+
+
+def _get_of_job(
+    pipeline_id: str,
+    job_id: str,
+    what: str,
+    read: Callable[[HttpResponse], T],
+    *,
+    params: Mapping[str, str] | None = None,
+) -> Request[T]:
+    return get(
+        f"{_pipeline_path(pipeline_id)}/jobs/{escaped(job_id, 'job_id')}/{what}",
+        read,
+        params=params,
+        about=f"job {job_id!r} of pipeline {pipeline_id!r}, or its {what}",
+        gone=(*PIPELINE_GONE, "Job not found"),
+    )
+
+
+def _newest_job(response: HttpResponse) -> Job | None:
+    jobs = list_in(object_of(response))
+    return Job.from_api(jobs[0]) if jobs else None
+
+
+def _udfs(udfs: Iterable[Udf]) -> list[dict[str, str]] | None:
+    return [udf.to_api() for udf in udfs] or None
+
+
+def _micros(interval: timedelta | None) -> int | None:
+    if interval is None:
+        return None
+    return check_checkpoint_interval(interval) // timedelta(microseconds=1)

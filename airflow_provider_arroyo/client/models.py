@@ -1,0 +1,183 @@
+"""Jobs and pipelines as Arroyo's API describes them, for servers 0.15 and 0.16 alike.
+
+Every model is frozen and read by ``from_api``. Unknown fields are ignored; only fields without a default can make a
+response unreadable. Times are microseconds since the epoch, as on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Self
+
+from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
+
+
+class JobState(StrEnum):
+    """The states of a job, by their names on the wire.
+
+    A newer server may send a name that is not listed here; :class:`Job` keeps it as a plain string.
+    """
+
+    CREATED = "Created"
+    COMPILING = "Compiling"
+    SCHEDULING = "Scheduling"
+    RUNNING = "Running"
+    RESCALING = "Rescaling"
+    RESTARTING = "Restarting"
+    RECOVERING = "Recovering"
+    CHECKPOINT_STOPPING = "CheckpointStopping"
+    STOPPING = "Stopping"
+    FINISHING = "Finishing"
+    FAILING = "Failing"
+    STOPPED = "Stopped"
+    FINISHED = "Finished"
+    FAILED = "Failed"
+
+
+TERMINAL_STATES = frozenset({JobState.STOPPED, JobState.FINISHED, JobState.FAILED})
+"""The terminal states. A request can take a job out of ``Stopped`` and ``Failed``, never out of ``Finished``."""
+
+
+class StopMode(StrEnum):
+    """How a pipeline is asked to stop (``PATCH /pipelines/{id}``, field ``stop``).
+
+    ``NONE`` asks for the opposite: it clears an earlier request and resumes a stopped pipeline.
+    """
+
+    NONE = "none"
+    CHECKPOINT = "checkpoint"
+    GRACEFUL = "graceful"
+    IMMEDIATE = "immediate"
+    FORCE = "force"
+
+
+class CheckpointType(StrEnum):
+    """Why a checkpoint was taken (0.16 only)."""
+
+    SCHEDULED = "scheduled"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason(ApiModel):
+    """Why a job failed, in Arroyo's words.
+
+    :param error: the text; 0.15 calls it ``failure_message``.
+    :param domain: whose fault it is, ``user``, ``external`` or ``internal``; None on 0.15.
+    """
+
+    error: str = ""
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job(ApiModel):
+    """One job: what runs, or ran, for a pipeline.
+
+    :param id: the job's id; a restart without state in worker mode replaces it.
+    :param state: the name on the wire; compares equal to a :class:`JobState`.
+    :param run_id: grows with each scheduling; 0 before the first.
+    :param running_desired: False once a stop was requested, whatever the state says.
+    :param pipeline_id: None on 0.15, which does not send it.
+    """
+
+    id: str
+    state: str
+    run_id: int
+    running_desired: bool = True
+    created_at_micros: int = wire("created_at", default=0)
+    pipeline_id: str | None = None
+    start_time_micros: int | None = wire("start_time", default=None)
+    finish_time_micros: int | None = wire("finish_time", default=None)
+    tasks: int | None = None
+    failure: FailureReason | None = wire("failure_reason", default=None)
+    scheduler_config: Mapping[str, Any] = wire(is_secret=True, default_factory=dict)
+    env_vars: Mapping[str, str] = wire(is_secret=True, default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the state is Stopped, Finished or Failed."""
+        return self.state in TERMINAL_STATES
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read a job; what 0.15 calls ``failure_message`` is its failure, too."""
+        job = from_api(cls, data)
+        message = data.get("failure_message")
+        return replace(job, failure=FailureReason(message)) if message and isinstance(message, str) else job
+
+
+@dataclass(frozen=True, slots=True)
+class Udf(ApiModel):
+    """A user-defined function that belongs to a pipeline.
+
+    :param definition: its source.
+    :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
+    """
+
+    definition: str
+    language: str | None = None
+
+    def to_api(self) -> dict[str, str]:
+        """Return the JSON object for a request."""
+        return {"definition": self.definition, **({"language": self.language} if self.language else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineNode(ApiModel):
+    """One operator of a pipeline's graph."""
+
+    node_id: int
+    operator: str = ""
+    description: str = ""
+    parallelism: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineEdge(ApiModel):
+    """One edge of a pipeline's graph."""
+
+    src_id: int
+    dest_id: int
+    key_type: str = ""
+    value_type: str = ""
+    edge_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineGraph(ApiModel):
+    """The graph that Arroyo planned from the SQL."""
+
+    nodes: tuple[PipelineNode, ...] = ()
+    edges: tuple[PipelineEdge, ...] = ()
+
+    @property
+    def parallelism(self) -> int | None:
+        """The highest parallelism of its nodes; None without nodes."""
+        return max((node.parallelism for node in self.nodes), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(ApiModel):
+    """A pipeline: the SQL, what was requested of it, and its graph.
+
+    :param stop: the last stop request, a :class:`StopMode` by its name on the wire.
+    :param tags: the caller's labels; empty on 0.15.
+    """
+
+    id: str
+    name: str
+    query: str
+    checkpoint_interval_micros: int | None = None
+    stop: str = StopMode.NONE
+    created_at_micros: int = wire("created_at", default=0)
+    action: str | None = None
+    action_text: str = ""
+    action_in_progress: bool = False
+    preview: bool = False
+    graph: PipelineGraph = field(default_factory=PipelineGraph)
+    udfs: tuple[Udf, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    state_url: str | None = None

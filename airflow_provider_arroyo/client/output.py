@@ -1,0 +1,53 @@
+"""The output stream of a preview: server-sent events, each a batch of rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from airflow_provider_arroyo.client.details import OutputBatch
+from airflow_provider_arroyo.client.request import HttpResponse
+
+STREAM_IDLE_SECONDS = 90.0
+"""How long a stream may be silent: a preview ends by itself after a minute."""
+
+EVENT_STREAM = "text/event-stream"
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+# A carriage return at the very end may be the first half of a line end.
+
+
+class OutputParser:
+    """Parses batches from the bytes of a stream, however they are cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[OutputBatch]:
+        """Yield the batches that ``chunk`` completes.
+
+        :raises ValueError, KeyError, TypeError: where an event is not one of Arroyo's.
+        """
+        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        for line in lines:
+            if line:
+                name, _, value = line.partition(b":")
+                if name == b"data":
+                    self._data.append(value.removeprefix(b" "))
+            elif self._data:
+                event, self._data = b"\n".join(self._data), []
+                yield OutputBatch.from_api(json.loads(event))
+
+
+def batches_in(response: HttpResponse) -> tuple[OutputBatch, ...]:
+    """Read a stream that has ended.
+
+    :raises ValueError, KeyError, TypeError: where it is not one of Arroyo's.
+    """
+    if response.content_type != EVENT_STREAM:
+        raise ValueError(
+            f"the response is {response.content_type or 'of no media type'}, not a stream of events"
+        )
+    return tuple(OutputParser().feed(response.body))

@@ -1,0 +1,179 @@
+"""A request to Arroyo's API as a value, and the response to one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from airflow_provider_arroyo.client.checks import check_text
+from airflow_provider_arroyo.client.reading import nothing
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+COMPILE_TIMEOUT_SECONDS = 300.0
+"""How long a request may take that makes the server compile a UDF; over 30 s is usual."""
+
+
+def http_date(text: str | None) -> datetime | None:
+    """Return the time in an HTTP header, in UTC; None where it holds none."""
+    if not text:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """What came back over HTTP, before it is interpreted.
+
+    :param status: the HTTP status.
+    :param headers: with names in lower case.
+    :param body: decompressed.
+    :param url: what was requested.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def content_type(self) -> str:
+        """The media type, without parameters; empty where there is none."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    @property
+    def server_date(self) -> datetime | None:
+        """When it was sent, by the server's own clock."""
+        return http_date(self.headers.get("date"))
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Generic[T_co]):
+    """The value of a response.
+
+    :param server_date: when it was sent, by the server's own clock; None where it did not say.
+    """
+
+    value: T_co
+    server_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Generic[T_co]):
+    """One request to the API.
+
+    :param method: the HTTP method.
+    :param path: below ``/api/v1``, with a leading slash, ids escaped.
+    :param read: returns the value of a successful response; raises ``KeyError``, ``TypeError``,
+        ``ValueError`` or ``AttributeError`` where the response has another shape.
+    :param params: the query string.
+    :param body: sent as JSON; None sends no body.
+    :param is_idempotent: whether twice does what once does.
+    :param changes: whether it can change anything on the server.
+    :param about: what it is about, for messages: ``pipeline 'pl_1'``.
+    :param gone: Arroyo's exact words for "there is no such thing", for the thing that this is about.
+    :param has_sql: whether a refusal may be about the SQL in it.
+    :param min_read_timeout_seconds: how long the server may take at least, for requests that are known to be
+        slow; the client's own timeout counts where it is longer.
+    """
+
+    method: str
+    path: str
+    read: Callable[[HttpResponse], T_co]
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    is_idempotent: bool = True
+    changes: bool = True
+    about: str = ""
+    gone: tuple[str, ...] = ()
+    has_sql: bool = False
+    min_read_timeout_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def target(self) -> str:
+        """The path with its query string, escaped."""
+        return f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
+
+    def content(self) -> bytes | None:
+        """Return the body's bytes.
+
+        :raises ValueError: where the body cannot be written as JSON in UTF-8.
+        """
+        if self.body is None:
+            return None
+        try:
+            # Not escaped to ASCII, which would swell text of other scripts up to six times.
+            return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError as err:
+            character = err.object[err.start : err.start + 1]
+            raise ValueError(f"{self}: the text holds {character!r}, which is not a valid character") from err
+        except (TypeError, ValueError) as err:
+            raise ValueError(f"{self}: the body cannot be written as JSON: {err}") from err
+
+
+def get(
+    path: str,
+    read: Callable[[HttpResponse], T],
+    *,
+    params: Mapping[str, str] | None = None,
+    about: str = "",
+    gone: tuple[str, ...] = (),
+) -> Request[T]:
+    """Return a request that reads and changes nothing; the parameters are those of :class:`Request`."""
+    return Request(
+        method="GET", path=path, read=read, params=params or {}, changes=False, about=about, gone=gone
+    )
+
+
+def delete(path: str, *, about: str, gone: tuple[str, ...] = ()) -> Request[None]:
+    """Return a request that deletes what ``path`` names; the parameters are those of :class:`Request`."""
+    return Request(method="DELETE", path=path, read=nothing, about=about, gone=gone)
+
+
+def escaped(value: str, argument: str) -> str:
+    """Return an id as a single segment of a path.
+
+    :raises ValueError: names the argument, where no id can be like that.
+    """
+    check_text(value, argument)
+    if value in (".", ".."):
+        # HTTP libraries resolve these as steps in the path, however they are escaped.
+        raise ValueError(f"{argument} must not be {value!r}")
+    return quote(value, safe="")
+
+
+def paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
+    """Return the query string of a paginated list.
+
+    :raises ValueError: where ``limit`` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more, got {limit!r}")
+    return {
+        name: str(value)
+        for name, value in (("limit", limit), ("starting_after", starting_after))
+        if value is not None
+    }
+
+
+def without_none(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None, as the body of a request."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,316 @@
+"""From a response to its value, or to the error that says what to do next and whether repeating may help.
+
+The only place that decides what is Arroyo's own word. "Gone" and "taken" are its exact words for that very thing;
+whatever else a gateway says is an outage.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from airflow_provider_arroyo.client.details import SqlDiagnostic
+from airflow_provider_arroyo.client.reading import NotJsonError, json_of
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, http_date
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConflictError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoNotFoundError,
+    ArroyoQueryError,
+    ArroyoTlsError,
+    Disposition,
+)
+from airflow_provider_arroyo.text import shorten
+
+T = TypeVar("T")
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""The largest request that Arroyo accepts."""
+
+_TAKEN = re.compile(r"A record already exists with that name or id|\w+ with that name already exists")
+_CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
+
+_FIELD_MISSING = re.compile(r"field \w+ must be set")
+"""About the request, not the SQL: there it is "'format' must be set for Kafka connection" and the like."""
+
+_NOT_ABOUT_SQL = (
+    "checkpoint_interval_micros must be between",
+    "failed to parse the request body",
+    "failed to deserialize",
+)
+
+_UNAVAILABLE = (408, 502, 503, 504)
+
+_WANTS_TLS = (
+    "plain http request was sent to https port",
+    "client sent an http request to an https server",
+    "speaking plain http to an ssl-enabled server port",
+)
+_WANTS_CERTIFICATE = ("no required ssl certificate was sent", "the ssl certificate error")
+
+
+def interpret(request: Request[T], response: HttpResponse, settings: ClientSettings) -> Response[T]:
+    """Return what a response says.
+
+    :param request: what was requested.
+    :param response: what came back.
+    :param settings: how it was requested, for messages; nothing secret of it is repeated.
+    :raises ArroyoError: names the request, the server's words, and what to do next.
+    """
+    reader = _Interpreter(request, response, settings)
+    if 200 <= response.status < 300:
+        return Response(reader.value(), response.server_date)
+    raise reader.refusal()
+
+
+def diagnostics_of(message: str) -> tuple[SqlDiagnostic, ...]:
+    """Return what a refusal in text says about the SQL, one item for each of its points."""
+    head, *points = message.split("\n * ")
+    return tuple(SqlDiagnostic(text.strip()).with_place() for text in (points or [head]))
+
+
+class _Interpreter:
+    def __init__(self, request: Request[Any], response: HttpResponse, settings: ClientSettings) -> None:
+        self._request = request
+        self._response = response
+        self._settings = settings
+
+    # Evaluated for refusals only: a successful response can be a list of megabytes, ten times a second.
+
+    @cached_property
+    def _own_words(self) -> str | None:
+        """The text of Arroyo's ``{"error": text}``; None where the body is anything else."""
+        try:
+            value = json_of(self._response)
+        except NotJsonError:
+            return None
+        if isinstance(value, dict) and set(value) == {"error"} and isinstance(value["error"], str):
+            return str(value["error"]).strip()
+        return None
+
+    @cached_property
+    def _words(self) -> str:
+        """The server's words as messages may show them; decisions are made by the words as they came."""
+        words = self._response.text.strip() if self._own_words is None else self._own_words
+        return self._settings.redact(words)
+
+    def value(self) -> Any:
+        try:
+            return self._request.read(self._response)
+        except NotJsonError:
+            raise self._not_json() from None
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            reason = f"field {err} is missing" if isinstance(err, KeyError) else str(err)
+            raise self._foreign(f"something that is not Arroyo's ({shorten(reason, 100)})") from err
+
+    def _not_json(self) -> ArroyoError:
+        start = self._response.body.lstrip()[:1]
+        is_json = start in (b"{", b"[", b'"') or self._response.content_type == "application/json"
+        if self._is_html or not is_json:
+            return self._foreign("something that is not JSON")
+        effect = ", so it is not known whether it took effect" if self._request.changes else ""
+        return ArroyoConnectionError(
+            f"The response to {self._request} was cut short{effect}. It began: {self._shown}",
+            method=self._request.method,
+            path=self._request.path,
+        )
+
+    @cached_property
+    def _is_html(self) -> bool:
+        start = self._response.body.lstrip()[:9].lower()
+        return self._response.content_type == "text/html" or start.startswith((b"<!doctype", b"<html"))
+
+    # -- refusals ----------------------------------------------------------------------------------------------
+
+    def refusal(self) -> ArroyoError:
+        status = self._response.status
+        if status == 400 and (tls := self._tls_refusal()):
+            return tls
+        if status in (401, 403, 407):
+            return self._auth_error()
+        if status == 413:
+            return too_large(self._request, self._settings, **self._data)
+        if status == 429:
+            return self._api_error(
+                ArroyoApiError,
+                "receives too many requests (429). Send fewer.",
+                disposition=Disposition.RETRY,
+            )
+        if status in _UNAVAILABLE:
+            return self._api_error(
+                ArroyoApiError,
+                f"is not available at the moment ({status}).",
+                disposition=Disposition.RETRY_IF_IDEMPOTENT,
+            )
+        if status == 405 and self._request.method == "PUT" and not self._response.body:
+            return self._api_error(
+                ArroyoApiError, "has no PUT (405): it is Arroyo 0.15, which assigns ids itself."
+            )
+        if self._own_words is None:
+            where = self._response.headers.get("location", "")
+            if where:
+                return self._foreign(
+                    f"a redirect to {shorten(self._settings.redact(where))}, which is not followed"
+                )
+            return self._foreign("something that is not Arroyo's")
+        return self._own_refusal(status, self._own_words)
+
+    def _own_refusal(self, status: int, words: str) -> ArroyoError:
+        """Return the error for a refusal in Arroyo's own form."""
+        if status in (400, 404) and (words in self._request.gone or self._is_gone_checkpoint(words)):
+            return self._gone()
+        if status in (400, 409) and _TAKEN.fullmatch(words):
+            return self._api_error(ArroyoConflictError, "has one with that id or name already.")
+        if words == "Route not found":
+            return self._api_error(
+                ArroyoApiError,
+                "does not know this path. Check the connection's base_path, and Arroyo's version.",
+            )
+        if status == 404:
+            return self._foreign("a 404 in words that are not Arroyo's")
+        if status == 400 and self._request.has_sql and self._is_about_sql(words):
+            return ArroyoQueryError(
+                f"Arroyo refused the SQL: {shorten(self._words, 2000)}",
+                diagnostics=diagnostics_of(self._words),
+                **self._data,
+            )
+        if status >= 500:
+            # A change that failed inside the server is not repeated: it may have taken effect, or fail for ever.
+            changes = self._request.changes
+            return self._api_error(
+                ArroyoApiError,
+                f"failed internally ({status}). Check the server's log.",
+                disposition=Disposition.PERMANENT if changes else Disposition.RETRY_IF_IDEMPOTENT,
+            )
+        return self._api_error(
+            ArroyoApiError, "refuses the request. Fix what it names.", is_fatal=status == 422
+        )
+
+    def _is_gone_checkpoint(self, words: str) -> bool:
+        return "/checkpoints/" in self._request.path and _CHECKPOINT_GONE.fullmatch(words) is not None
+
+    @staticmethod
+    def _is_about_sql(words: str) -> bool:
+        lower = words.lower()
+        if not lower or _FIELD_MISSING.fullmatch(lower):
+            return False
+        return not any(part in lower for part in _NOT_ABOUT_SQL)
+
+    def _gone(self) -> ArroyoError:
+        about = self._request.about or "what was requested"
+        return ArroyoNotFoundError(
+            f"Arroyo at {self._settings.base_url} does not have {about}: "
+            f"it was deleted, or belongs to another server.{self._said}",
+            **self._data,
+        )
+
+    def _tls_refusal(self) -> ArroyoTlsError | None:
+        words = " ".join(self._response.text.lower().split())
+        if any(part in words for part in _WANTS_TLS):
+            what = "The port expects TLS, and plain HTTP was sent. Set the scheme to https"
+        elif any(part in words for part in _WANTS_CERTIFICATE):
+            what = "The server wants a client certificate that it trusts. Check client_cert and client_key"
+        else:
+            return None
+        return ArroyoTlsError(
+            f"{what} ({self._where} said: {self._shown}).",
+            method=self._request.method,
+            path=self._request.path,
+        )
+
+    def _auth_error(self) -> ArroyoAuthError:
+        status, header = self._response.status, self._settings.credentials_headers
+        if status == 407:
+            what = "is behind a proxy that wants credentials (407). Check proxies"
+        elif status == 403:
+            sent = (
+                f"the credentials sent in header {header} do not allow it"
+                if header
+                else "no credentials were sent"
+            )
+            what = f"forbids this (403): {sent}. Check the API key and any gateway in between"
+        elif header:
+            what = (
+                f"does not accept the credentials sent in header {header} (401). "
+                "Check the API key (the connection's password)"
+            )
+        else:
+            what = (
+                "wants credentials (401) and none were sent. Set the API key (the connection's password), "
+                "which is sent in the header Authorization"
+            )
+        return ArroyoAuthError(f"{self._where} {what}.{self._said}", **self._data)
+
+    def _foreign(self, what: str) -> ArroyoForeignResponseError:
+        return ArroyoForeignResponseError(
+            f"{self._request.method} {self._response.url} got status {self._response.status} and "
+            f"{'HTML' if self._is_html else what}. Check that the connection's host, port and base_path lead to "
+            f"Arroyo, and past any login page. The response began: {self._shown}",
+            **self._data,
+        )
+
+    def _api_error(self, cls: type[ArroyoApiError], what: str, **attributes: Any) -> ArroyoApiError:
+        wait = self._data["retry_after_seconds"]
+        asks = "" if wait is None else f" It asks to wait {wait:g} s."
+        return cls(f"{self._where} {what}{asks}{self._said}", **self._data, **attributes)
+
+    # -- parts of messages -------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f"Arroyo at {self._settings.base_url}"
+
+    @property
+    def _said(self) -> str:
+        if not self._words:
+            return f" ({self._request} got an empty response.)"
+        return f" ({self._request} got: {shorten(self._words)})"
+
+    @property
+    def _shown(self) -> str:
+        text = shorten(self._settings.redact(self._response.text))
+        return repr(text) if self._response.body else "nothing"
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return {
+            "status": self._response.status,
+            "method": self._request.method,
+            "path": self._request.path,
+            "server_message": shorten(self._words, 2000) if self._is_html else self._words,
+            "retry_after_seconds": retry_after_seconds(self._response),
+        }
+
+
+def too_large(request: Request[Any], settings: ClientSettings, **data: Any) -> ArroyoApiError:
+    """Return the error for a request that is larger than the server accepts."""
+    size = len(request.content() or b"")
+    limit = "which accepts 2 MB (2,097,152 bytes) at most"
+    if size <= MAX_BODY_BYTES:
+        limit += "; this is less, so a proxy in between has a lower limit"
+    said = data.get("server_message")
+    return ArroyoApiError(
+        f"{request} is too large for Arroyo at {settings.base_url}, {limit}: its body has {size:,} bytes. "
+        f"Make the SQL or the UDFs smaller.{f' (It said: {shorten(said)})' if said else ''}",
+        is_fatal=True,
+        **data,
+    )
+
+
+def retry_after_seconds(response: HttpResponse) -> float | None:
+    """Return how long the server asks to wait; None where it does not."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    until = http_date(value)
+    if until is None:
+        return None
+    # Against the server's own clock, which need not agree with ours.
+    return max(0.0, (until - (response.server_date or datetime.now(UTC))).total_seconds())

@@ -1,0 +1,228 @@
+"""How failed requests are repeated: one rule for requests, and the one for polls."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import RetryCallState
+
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoUnreachableError,
+    Disposition,
+)
+from airflow_provider_arroyo.text import duration, shorten, utc_time
+
+Clock = Callable[[], float]
+"""Seconds of a clock that only grows, as from ``time.monotonic``."""
+
+FIRST_CONTACT_SECONDS = 60.0
+"""How long something other than Arroyo may respond before Arroyo itself ever has."""
+
+POLL_RETRIES = 10
+"""How often a poll is retried before it counts as missed."""
+
+_FIRST_WAIT_SECONDS = 0.1
+_MAX_WAIT_SECONDS = 2.0
+_MAX_RETRY_AFTER_SECONDS = 120.0
+_MIN_TRY_SECONDS = 0.1
+
+
+def backoff_seconds(retry: int, error: BaseException | None = None) -> float:
+    """Return how long to wait before a retry: half of ``min(2, 0.1 * 2**retry)`` s, plus up to the other half.
+
+    :param retry: 1 for the first.
+    :param error: how the last try failed; a Retry-After of the server is the least.
+    """
+    # The exponent is bounded, since a float is.
+    half = min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(retry, 64)) / 2
+    return max(half + random.random() * half, _retry_after(error))
+
+
+def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseException) -> float:
+    """Return how long to wait before a failed poll is tried again.
+
+    :param failures: tries that failed in a row, 1 or more. After :data:`POLL_RETRIES` retries the poll is missed
+        and the next one follows at the interval.
+    :param interval_seconds: from poll to poll.
+    :param error: how the last try failed.
+    """
+    retry = failures % (POLL_RETRIES + 1)
+    return backoff_seconds(retry, error) if retry else max(interval_seconds, _retry_after(error))
+
+
+def outage_limit_seconds(error: ArroyoError, tolerance_seconds: float, *, has_responded: bool) -> float:
+    """Return for how long an error may last before it ends a wait or a request.
+
+    :param error: the failure.
+    :param tolerance_seconds: how long an outage of Arroyo may last.
+    :param has_responded: whether Arroyo itself has responded in this task.
+    """
+    if error.disposition is Disposition.OUTAGE and not has_responded:
+        return min(FIRST_CONTACT_SECONDS, tolerance_seconds)
+    return tolerance_seconds
+
+
+def may_have_taken_effect(error: BaseException) -> bool:
+    """Return whether the server may have carried out the failed request."""
+    if not isinstance(error, ArroyoError):
+        return False
+    if isinstance(error, ArroyoApiError) and error.status >= 500:
+        return True
+    return error.disposition in (Disposition.RETRY_IF_IDEMPOTENT, Disposition.OUTAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long requests may take, all their tries together.
+
+    :param max_elapsed_seconds: how long failed tries are repeated, default 15; 0 tries once.
+    :param first_try_seconds: how long the first try may take in any case, since a slow response is no outage;
+        default 5.
+    :param deadline: a moment of the client's clock after which nothing is tried; None sets none.
+    """
+
+    max_elapsed_seconds: float = 15.0
+    first_try_seconds: float = 5.0
+    deadline: float | None = None
+
+
+class Tries:
+    """The tries of one request. Gives tenacity its rules, and each try its time.
+
+    :param request: what is tried.
+    :param limits: how long.
+    :param clock: seconds that only grow.
+    :param log: gets a WARNING when an outage begins, and a line when it ends.
+    """
+
+    def __init__(self, request: Request[Any], limits: Limits, *, clock: Clock, log: Any) -> None:
+        self._request = request
+        self._clock = clock
+        self._log = log
+        self._deadline = float("inf") if limits.deadline is None else limits.deadline
+        self._began = clock()
+        self._began_at = time.time()
+        self._may_repeat_until = min(self._began + limits.max_elapsed_seconds, self._deadline)
+        least = self._began + max(limits.first_try_seconds, request.min_read_timeout_seconds)
+        self._ends_at = min(max(self._may_repeat_until, least), self._deadline)
+        self._took_effect = False
+        self._has_warned = False
+        self.has_responded = False
+        """Whether Arroyo itself has responded; the client keeps it up to date."""
+
+    def seconds_left(self, at_most: float) -> float:
+        """Return how much of ``at_most`` a try may take that begins now.
+
+        :raises ArroyoConnectionError: where the time of all tries is over.
+        """
+        return self._left_until(self._ends_at, at_most)
+
+    def deadline_seconds_left(self, at_most: float) -> float:
+        """Return how much of ``at_most`` is left until the client's deadline.
+
+        :raises ArroyoConnectionError: where it has passed.
+        """
+        return self._left_until(self._deadline, at_most)
+
+    def _left_until(self, end: float, at_most: float) -> float:
+        left = end - self._clock()
+        if left <= 0:
+            raise ArroyoConnectionError(
+                f"{self._request} was not completed: its deadline has passed.",
+                disposition=Disposition.RETRY,
+                method=self._request.method,
+                path=self._request.path,
+            )
+        return min(at_most, left)
+
+    def is_done_already(self) -> bool:
+        """Return whether what a DELETE does not find was deleted by an earlier try whose response was lost."""
+        return self._request.method == "DELETE" and self._took_effect
+
+    # -- tenacity's questions ----------------------------------------------------------------------------------
+
+    def is_retryable(self, error: BaseException) -> bool:
+        """Return whether repeating the request is safe and may succeed."""
+        self._took_effect = self._took_effect or may_have_taken_effect(error)
+        if not isinstance(error, ArroyoError) or error.disposition is Disposition.PERMANENT:
+            return False
+        return error.disposition is Disposition.RETRY or self._request.is_idempotent
+
+    def wait_seconds(self, state: RetryCallState) -> float:
+        """Return how long to wait before the next try; no longer than until one that can still end in time."""
+        error = _error_of(state)
+        wanted = backoff_seconds(state.attempt_number, error)
+        left = self._repeat_until(error) - self._clock()
+        if wanted < left - _MIN_TRY_SECONDS:
+            return wanted
+        return max(_FIRST_WAIT_SECONDS, left - 1.0, _retry_after(error))
+
+    def is_exhausted(self, state: RetryCallState) -> bool:
+        """Return whether no further try is due."""
+        error, now = _error_of(state), self._clock()
+        if _retry_after(error) > _MAX_RETRY_AFTER_SECONDS:
+            return True
+        # A try with no time to end in would only hide the reason that the last one gave.
+        return now + state.upcoming_sleep >= self._repeat_until(error) - _MIN_TRY_SECONDS
+
+    def _repeat_until(self, error: BaseException | None) -> float:
+        if not isinstance(error, ArroyoError):
+            return self._may_repeat_until
+        allowed = self._may_repeat_until - self._began
+        return self._began + outage_limit_seconds(error, allowed, has_responded=self.has_responded)
+
+    def before_sleep(self, state: RetryCallState) -> None:
+        """Log the failed try: the first as a warning, the others for debugging."""
+        level = logging.DEBUG if self._has_warned else logging.WARNING
+        self._has_warned = True
+        self._log.log(
+            level,
+            "%s failed, retrying for up to %s: %s",
+            self._request,
+            duration(self._may_repeat_until - self._began),
+            shorten(str(_error_of(state)), 1000),
+        )
+
+    def log_success(self) -> None:
+        """Log that an outage is over, where one was logged."""
+        if self._has_warned:
+            self._log.info("Arroyo responds again after %s", duration(self._clock() - self._began))
+
+    def final_error(self, error: ArroyoError) -> ArroyoError:
+        """Return what to raise after the last try: the error itself, or one that says how long it lasted."""
+        elapsed = self._clock() - self._began
+        allowed = self._may_repeat_until - self._began
+        was_tried_once = not self._has_warned and (
+            allowed <= _MIN_TRY_SECONDS or elapsed < allowed - _MIN_TRY_SECONDS
+        )
+        if was_tried_once or not self.is_retryable(error):
+            return error
+        if error.disposition is Disposition.OUTAGE and not self.has_responded:
+            return ArroyoUnreachableError(
+                f"This address does not look like Arroyo: for {duration(elapsed)}, {self._request} got no "
+                f"response of Arroyo's. The last one: {error}",
+                since=self._began_at,
+            )
+        effect = "It may have taken effect. " if self._took_effect and self._request.changes else ""
+        return ArroyoUnreachableError(
+            f"Arroyo has been unreachable for {duration(elapsed)}, since {utc_time(self._began_at)}. "
+            f"{self._request} failed last with: {error}\n{effect}Check the server and the connection.",
+            since=self._began_at,
+        )
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
+
+
+def _retry_after(error: BaseException | None) -> float:
+    return (error.retry_after_seconds or 0.0) if isinstance(error, ArroyoApiError) else 0.0

@@ -1,0 +1,184 @@
+"""TLS: set up from the settings, and explained where it fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+
+import certifi
+
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+
+log = logging.getLogger(__name__)
+
+_HOSTNAME_MISMATCH, _IP_MISMATCH = 62, 64
+_NOT_YET_VALID, _EXPIRED = 9, 10
+
+_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_CERTIFICATE_WANTED = ("CERTIFICATE_REQUIRED",)
+_CERTIFICATE_REFUSED = (
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_ACCESS_DENIED",
+    "ALERT_DECRYPT_ERROR",
+    "ALERT_HANDSHAKE_FAILURE",
+)
+_VERSIONS = ("ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+
+
+def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
+    """Return the TLS context for the settings. Takes some milliseconds and reads files.
+
+    Trusts ``ca_cert`` alone where it is set; else the bundle that ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``
+    names; else the machine's own authorities and those of ``certifi``.
+
+    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    """
+    settings.check_files()
+    context = _trusting(settings)
+    if not settings.verify:
+        log.warning("The certificate of %s is not checked, since verify is off", settings.base_url)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.client_cert is not None:
+        try:
+            context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
+        except (ssl.SSLError, OSError) as err:
+            # OpenSSL does not tell which of the two files it means.
+            files = f"{settings.client_cert!r}" + (
+                f" and client_key {settings.client_key!r}" if settings.client_key else ""
+            )
+            raise ArroyoSettingsError(
+                f"client_cert {files}: not a certificate in PEM with its own key: {_reason(err)}"
+            ) from err
+    return context
+
+
+def _trusting(settings: ClientSettings) -> ssl.SSLContext:
+    if settings.ca_cert is not None:
+        try:
+            return ssl.create_default_context(cafile=settings.ca_cert)
+        except (ssl.SSLError, OSError) as err:
+            raise ArroyoSettingsError(
+                f"ca_cert: {settings.ca_cert!r} holds no certificates in PEM: {_reason(err)}"
+            ) from err
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if bundle := os.environ.get(variable):
+            try:
+                if os.path.isdir(bundle):  # noqa: PTH112  # as the environment names it, not as a Path
+                    return ssl.create_default_context(capath=bundle)
+                return ssl.create_default_context(cafile=bundle)
+            except (ssl.SSLError, OSError) as err:
+                raise ArroyoSettingsError(
+                    f"environment variable {variable}: cannot use {bundle!r}: {err}"
+                ) from err
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _no_password() -> str:
+    # OpenSSL would prompt for it on the terminal.
+    raise ArroyoSettingsError(
+        "client_key: is encrypted, which is not supported; decrypt it, or keep it unencrypted"
+    )
+
+
+def _reason(error: OSError) -> str:
+    return getattr(error, "reason", None) or error.strerror or str(error)
+
+
+def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
+    """Return what a TLS error means and what to do; None where it may pass, such as a broken handshake.
+
+    :param error: found by us, or an alert of the server's.
+    :param settings: how it was tried.
+    """
+    base_url = settings.base_url
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_certificate(error, settings)
+    reason = error_reason(error)
+    if reason.endswith(_PLAIN_PORT):
+        return plain_port(base_url)
+    if reason.endswith(_CERTIFICATE_WANTED) or (
+        settings.client_cert is None and reason.endswith(_CERTIFICATE_REFUSED)
+    ):
+        if settings.client_cert is None:
+            return (
+                f"{base_url} wants a client certificate, and none was sent. Set client_cert and client_key."
+            )
+        return (
+            f"{base_url} wants a client certificate, and did not accept that of client_cert "
+            f"{settings.client_cert!r}, which its authorities may not have signed."
+        )
+    if reason.endswith(_CERTIFICATE_REFUSED):
+        return (
+            f"{base_url} refuses the client certificate {settings.client_cert!r} ({reason}). "
+            "Check that the server trusts the authority that signed it, and that it has not expired."
+        )
+    if reason.endswith(_VERSIONS):
+        return f"{base_url} and this machine have no version of TLS in common ({reason})."
+    return None
+
+
+def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSettings) -> str:
+    base_url, words = settings.base_url, error.verify_message
+    if error.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
+        return (
+            f"The certificate of {base_url} is for another name: {words} "
+            "Use the name that the certificate has, or give the server one for this name."
+        )
+    if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
+        return (
+            f"The certificate of {base_url} is not valid at this time: {words}. "
+            "Renew it, or correct the clock of this machine."
+        )
+    trusted = "the authorities that this machine trusts"
+    if settings.ca_cert is not None:
+        trusted = f"the authorities in ca_cert {settings.ca_cert!r}"
+    return (
+        f"The certificate of {base_url} is not signed by any of {trusted}: {words}. "
+        "Set ca_cert to the file with the authority that signed it."
+    )
+
+
+def plain_port(base_url: str) -> str:
+    """Return the message for TLS on a port with plain HTTP."""
+    return (
+        f"{base_url} does not speak TLS: the port responds in plain text. "
+        "Set the scheme to http, or use the port that has TLS."
+    )
+
+
+def plain_to_tls(base_url: str) -> str:
+    """Return the message for plain HTTP on a port with TLS."""
+    return f"The port of {base_url} expects TLS, and plain HTTP was sent. Set the scheme to https."
+
+
+def closes_after_handshake(settings: ClientSettings) -> str:
+    """Return the message for a server that closes after the handshake, without a reason and before any request."""
+    likely = "it wants a client certificate, and none was sent: set client_cert and client_key."
+    if settings.client_cert is not None:
+        likely = (
+            f"it refuses the client certificate {settings.client_cert!r}: check which authorities it trusts."
+        )
+    return (
+        "The server closes the connection right after the TLS handshake, before any request: either Arroyo is down "
+        f"behind a proxy, or {likely}"
+    )
+
+
+def error_reason(error: BaseException) -> str:
+    """Return OpenSSL's name for an error, such as ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty without one."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, str):
+        return reason
+    found = re.search(r"\[SSL: (\w+)\]", str(error))
+    return found[1] if found else ""

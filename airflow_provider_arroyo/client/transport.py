@@ -1,0 +1,263 @@
+"""One HTTP session to one Arroyo API: TLS, proxies, timeouts, and errors that say what went wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import requests
+import requests.adapters
+import urllib3
+
+import airflow_provider_arroyo
+from airflow_provider_arroyo.client.connection_errors import (
+    LIBRARY_ERRORS,
+    Failure,
+    explain,
+    failure_of,
+    tls_error,
+)
+from airflow_provider_arroyo.client.request import HttpResponse, Request
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.tls import make_ssl_context
+from airflow_provider_arroyo.client.tls_probe import PROBE_SECONDS, Finding, find_tls_problem
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError
+
+USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
+
+_CHUNK_BYTES = 65536
+_MAX_PROBES = 3
+
+SecondsLeft = Callable[[float], float]
+"""Returns how much of so many seconds a try may still take; raises where its time is over."""
+
+
+class Transport:
+    """Sends requests on one pooled session that takes everything from its settings, nothing from ``~/.netrc``.
+
+    Threads may share it.
+
+    :param settings: where the API is, and how to talk to it.
+    :param session: a session to use instead; TLS is then as the session has it, and it is not closed here.
+    :param clock: seconds that only grow.
+    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        session: requests.Session | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._owns_session = session is None
+        self._ssl_context: ssl.SSLContext | None = None
+        if session is None:
+            settings.check_files()
+            if settings.base_url.startswith("https:"):
+                self._ssl_context = make_ssl_context(settings)
+        self._session = session or _new_session(self._ssl_context)
+        proxy = proxy_for(settings)
+        self._proxies = {"http": proxy, "https": proxy} if proxy else {}
+        # A port that just does not respond is not worth more; behind a proxy there is none to probe.
+        self._probes_left = _MAX_PROBES if session is None and proxy is None else 0
+        self._finding: Finding | None = None
+
+    def close(self) -> None:
+        """Close the connections, unless the session was given."""
+        if self._owns_session:
+            self._session.close()
+
+    def send(self, request: Request[Any], seconds_left: SecondsLeft) -> HttpResponse:
+        """Send a request once and return the whole response.
+
+        :param request: what to send.
+        :param seconds_left: bounds the try.
+        :raises ArroyoError: where no whole response came.
+        """
+        read_seconds = max(self.settings.read_timeout_seconds, request.min_read_timeout_seconds)
+        began = self._clock()
+        allowed = seconds_left(self.settings.connect_timeout_seconds + read_seconds)
+        with self._explained(request, seconds_left), self._open(request, read_seconds, allowed) as response:
+            body = bytearray()
+            for chunk in _chunks(response):
+                body += chunk
+                if self._clock() - began > allowed:
+                    raise requests.exceptions.ReadTimeout("the response came too slowly")
+            return _http_response(response, bytes(body))
+
+    def open_stream(
+        self, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
+    ) -> tuple[HttpResponse, requests.Response]:
+        """Send a request once; return the response, without its body where the status is 200, and the open stream.
+
+        :param request: what to send.
+        :param seconds_left: bounds the try.
+        :param idle_seconds: how long the body may pause.
+        :raises ArroyoError: where no response came.
+        """
+        allowed = seconds_left(self.settings.connect_timeout_seconds + idle_seconds)
+        with self._explained(request, seconds_left):
+            stream = self._open(request, idle_seconds, allowed)
+            body = b"" if stream.status_code == 200 else stream.content
+        return _http_response(stream, body), stream
+
+    def read_stream(
+        self, stream: requests.Response, request: Request[Any], seconds_left: SecondsLeft
+    ) -> Iterator[bytes]:
+        """Yield what comes of a stream, then close it.
+
+        :param stream, request, seconds_left: as :meth:`open_stream` had them.
+        :raises ArroyoError: where the stream breaks, or its time is over.
+        """
+        with self._explained(request, seconds_left), stream:
+            for chunk in _chunks(stream):
+                seconds_left(float("inf"))
+                yield chunk
+
+    def _open(self, request: Request[Any], read_seconds: float, total: float) -> requests.Response:
+        # The total bounds both together where a deadline leaves less than their sum.
+        timeout = urllib3.Timeout(
+            total=total,
+            connect=min(self.settings.connect_timeout_seconds, total),
+            read=min(read_seconds, total),
+        )
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json, text/event-stream;q=0.9"}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        return self._session.request(
+            request.method,
+            self.settings.api_url + request.target,
+            data=request.content(),
+            headers={**headers, **self.settings.request_headers},
+            timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
+            allow_redirects=False,
+            stream=True,
+            proxies=self._proxies,
+            verify=self.settings.verify,
+        )
+
+    @contextmanager
+    def _explained(self, request: Request[Any], seconds_left: SecondsLeft) -> Iterator[None]:
+        try:
+            yield
+        except LIBRARY_ERRORS as err:
+            failure = failure_of(err)
+            error = explain(err, failure, request, self.settings)
+            raise self._probed(error, failure, request, seconds_left) from err
+        # What TLS needs is there, so later failures have other causes.
+        self._probes_left, self._finding = 0, None
+
+    def _probed(
+        self, error: ArroyoError, failure: Failure, request: Request[Any], seconds_left: SecondsLeft
+    ) -> ArroyoError:
+        """Return the error in the light of what a probe of the port finds, where it may hide a TLS problem."""
+        if type(error) is not ArroyoConnectionError:
+            return error
+        is_broken = failure is Failure.BROKEN
+        may_be_tls = is_broken or self.settings.base_url.startswith("https:")
+        if self._probes_left and may_be_tls and failure not in (Failure.DNS, Failure.CUT_SHORT):
+            self._probes_left -= 1
+            with suppress(ArroyoConnectionError):
+                left = seconds_left(PROBE_SECONDS)
+                self._finding = find_tls_problem(self.settings, self._ssl_context, left)
+        finding = self._finding
+        if finding is None:
+            return error
+        if finding.is_certain:
+            self._finding = None
+            return tls_error(finding.message, request)
+        if not is_broken:
+            return error
+        # The request itself may have got through, and what responded to it may be gone since.
+        return ArroyoConnectionError(
+            f"{error} {finding.message}",
+            disposition=error.disposition,
+            method=request.method,
+            path=request.path,
+        )
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Uses our own TLS context, so that requests does not add authorities of its own."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+        self._ssl_context = ssl_context
+        # Room for the idle connections of as many threads; each is opened when it is needed.
+        super().__init__(pool_maxsize=100)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._ssl_context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._ssl_context)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave the context as it is."""
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing. In its place, requests would put a login of ``~/.netrc`` over the API key."""
+    return request
+
+
+def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
+    session = requests.Session()
+    # Proxies are chosen by proxy_for and authorities by make_ssl_context.
+    session.trust_env = False
+    session.auth = _keep_headers
+    adapter = _Adapter(ssl_context)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    return session
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """Yield what has come of the body, as it comes: nothing waits for a chunk to be full."""
+    read1 = response.raw.read1
+    while chunk := read1(_CHUNK_BYTES, decode_content=True):
+        yield chunk
+
+
+def _http_response(response: requests.Response, body: bytes) -> HttpResponse:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return HttpResponse(response.status_code, headers, body, response.url)
+
+
+def proxy_for(settings: ClientSettings) -> str | None:
+    """Return the address of the proxy to use; None for a direct connection.
+
+    The settings' own proxies count alone where there are any; else the environment's, less ``no_proxy``.
+    """
+    parts = urlsplit(settings.base_url)
+    if settings.proxies:
+        return settings.proxies.get(parts.scheme)
+    host = parts.hostname
+    if not host or proxy_bypass(parts.netloc) or proxy_bypass(host) or _is_in_no_proxy_network(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    # As curl reads it: an address without a scheme is a proxy that speaks HTTP.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _is_in_no_proxy_network(host: str) -> bool:
+    """Return whether a host is an address in one of the networks of ``no_proxy``, such as ``10.0.0.0/8``."""
+    entries = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for entry in entries.split(","):
+        # Most hosts are names, and most entries are no networks.
+        with suppress(ValueError):
+            if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
+                entry.strip(), strict=False
+            ):
+                return True
+    return False

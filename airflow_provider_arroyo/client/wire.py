@@ -1,0 +1,186 @@
+"""From JSON to frozen dataclasses and back, as their type hints say.
+
+Two readers: what Arroyo sends is read leniently (:func:`from_api`), so that a field which only explains never makes a
+response unreadable; what this package wrote is read strictly (:func:`from_json`).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, field, fields, is_dataclass
+from datetime import timedelta
+from enum import Enum
+from functools import cache
+from typing import Any, NamedTuple, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from airflow_provider_arroyo.exceptions import ArroyoError, error_from_dict
+
+T = TypeVar("T")
+Read = Callable[[Any], Any]
+
+
+def wire(name: str = "", *, zero_is_none: bool = False, is_secret: bool = False, **options: Any) -> Any:
+    """Return a dataclass field with another name in JSON.
+
+    :param name: its name in JSON; default the attribute's.
+    :param zero_is_none: whether 0 means that there is no value yet.
+    :param is_secret: whether it may hold secrets, so that it is neither shown nor written.
+    :param options: as for ``dataclasses.field``.
+    """
+    metadata = {"name": name, "zero_is_none": zero_is_none, "is_secret": is_secret}
+    return field(metadata=metadata, repr=not is_secret, **options)
+
+
+def from_api(cls: type[T], data: Any) -> T:
+    """Return the value that JSON of Arroyo's describes.
+
+    Unknown fields are ignored. A field with a default gets that where it is missing or of another type.
+
+    :raises KeyError, TypeError, ValueError: where a field without a default is missing or of another type.
+    """
+    return _read(cls, data, is_lenient=True)
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """Return the value that :func:`to_json` wrote, in this version or an older one; unknown fields are ignored.
+
+    :raises KeyError, TypeError, ValueError: where a field is of another type, or one without a default is missing.
+    """
+    return _read(cls, data, is_lenient=False)
+
+
+def to_json(value: Any) -> Any:
+    """Return a dataclass, or what it holds, as JSON values without secrets; durations as seconds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            one.name: to_json(getattr(value, one.attribute))
+            for one in _fields(type(value), False)
+            if not one.is_secret
+        }
+    if isinstance(value, ArroyoError):
+        return value.to_dict()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, frozenset | set):
+        return sorted(to_json(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+class JsonValue:
+    """Base of the values that cross processes as JSON."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return cast("dict[str, Any]", to_json(self))
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Read what :meth:`to_dict` wrote, in this version or an older one; unknown fields are ignored.
+
+        :raises KeyError, TypeError, ValueError: on anything else.
+        """
+        return from_json(cls, data)
+
+
+class ApiModel:
+    """Base of the models that are read from Arroyo's responses."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Return the model that JSON of Arroyo's describes, as :func:`from_api` reads it."""
+        return from_api(cls, data)
+
+
+class _Field(NamedTuple):
+    attribute: str
+    name: str
+    read: Read
+    is_required: bool
+    zero_is_none: bool
+    is_secret: bool
+
+
+def _read(cls: type[T], data: Any, *, is_lenient: bool) -> T:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"it is {type(data).__name__}, not an object")
+    values = {}
+    for one in _fields(cast("Any", cls), is_lenient):
+        if one.name not in data:
+            if one.is_required:
+                raise KeyError(one.name)
+            continue
+        value = data[one.name]
+        if one.zero_is_none and value == 0:
+            continue
+        try:
+            values[one.attribute] = one.read(value)
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
+            if one.is_required or not is_lenient:
+                raise TypeError(f"field {one.name!r}: {err}") from err
+    return cls(**values)
+
+
+@cache
+def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
+    hints = get_type_hints(cls)
+    found = []
+    for one in fields(cls):
+        default_name = f"{one.name}_seconds" if hints[one.name] is timedelta else one.name
+        found.append(
+            _Field(
+                one.name,
+                one.metadata.get("name") or default_name,
+                _reader(hints[one.name], is_lenient),
+                one.default is MISSING and one.default_factory is MISSING,
+                one.metadata.get("zero_is_none", False),
+                one.metadata.get("is_secret", False),
+            )
+        )
+    return tuple(found)
+
+
+def _reader(hint: Any, is_lenient: bool) -> Read:
+    """Return what reads a value of a type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda value: value
+    if origin in (Union, types.UnionType):
+        inner = _reader(next(arg for arg in args if arg is not type(None)), is_lenient)
+        return lambda value: None if value is None else inner(value)
+    if origin in (tuple, frozenset):
+        item = _reader(args[0], is_lenient)
+        return lambda value: origin(item(one) for one in _typed(value, list | tuple, "a list"))
+    if origin is not None:
+        return lambda value: dict(_typed(value, Mapping, "an object"))
+    if hint is float:
+        return lambda value: float(_typed(value, int | float, "a number"))
+    if hint is int:
+        return lambda value: _typed(value, int, "an integer")
+    if hint is timedelta:
+        return lambda value: timedelta(seconds=_typed(value, int | float, "a number of seconds"))
+    if hint is ArroyoError:
+        return lambda value: error_from_dict(_typed(value, Mapping, "an object"))
+    if isinstance(hint, type) and is_dataclass(hint):
+        own = getattr(hint, "from_api", None) if is_lenient else None
+        return own or (lambda value: _read(hint, value, is_lenient=is_lenient))
+    if issubclass(hint, Enum):
+        return lambda value: hint(value)
+    return lambda value: _typed(value, hint, "a string" if hint is str else f"a {hint.__name__}")
+
+
+def _typed(value: Any, kind: Any, name: str) -> Any:
+    # Python takes booleans for integers; JSON does not.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"it is {type(value).__name__}, not {name}")
+    return value

@@ -1,0 +1,85 @@
+"""How a wait stands or ended: a value that worker, triggerer and sensor hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.wire import JsonValue, from_json
+from airflow_provider_arroyo.exceptions import ArroyoError
+
+
+class Outcome(StrEnum):
+    """How a wait stands, or ended."""
+
+    WAITING = "waiting"
+    REACHED = "reached"
+    FAILED = "failed"
+    """The pipeline is ``Failing`` or ``Failed``, and that was not wanted."""
+    FINISHED = "finished"
+    """The pipeline is ``Finished``, which nothing leaves, and another state was wanted."""
+    STOPPED = "stopped"
+    """The pipeline that was to run was stopped externally."""
+    DELETED = "deleted"
+    """The pipeline was seen before and is gone."""
+    MISSING = "missing"
+    """There is no such pipeline, and this wait never saw one."""
+    TIMED_OUT = "timed_out"
+    UNREACHABLE = "unreachable"
+    """No poll succeeded for longer than is tolerated; says nothing about the pipeline."""
+    ERROR = "error"
+    """A poll failed in a way that no further poll can fix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitResult(JsonValue):
+    """How a wait stands.
+
+    :param outcome: how it stands, or ended.
+    :param target_states: the states that were wanted.
+    :param job: the job as it was last seen; None if it never was.
+    :param waited_seconds: how long the wait has lasted.
+    :param state_seconds: for how long the last state has been seen.
+    :param restarts: how many new runs the wait saw begin after the first.
+    :param unreachable_since: when Arroyo last responded, seconds since the epoch, while polls fail; else None.
+    :param unreachable_seconds: how long ago that was.
+    :param has_responded: whether Arroyo itself has responded in this task.
+    :param error: the failure of the last poll, if it failed.
+    :param deadline_argument: name of the argument that set the wait's deadline.
+    :param is_unchanged: whether the job is still as it was before the change that is waited for.
+    """
+
+    outcome: Outcome
+    target_states: tuple[str, ...] = ()
+    job: Job | None = None
+    waited_seconds: float = 0.0
+    state_seconds: float = 0.0
+    restarts: int = 0
+    unreachable_since: float | None = None
+    unreachable_seconds: float | None = None
+    has_responded: bool = True
+    error: ArroyoError | None = None
+    deadline_argument: str = "timeout"
+    is_unchanged: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the wait has ended."""
+        return self.outcome is not Outcome.WAITING
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Read what ``to_dict`` wrote, in this version or another one; unknown fields are ignored.
+
+        :raises ValueError: on anything else, on an outcome that this version does not know, and on a wanted state
+            that was reached without a job.
+        """
+        try:
+            result = from_json(cls, data)
+        except (KeyError, OverflowError, TypeError, ValueError) as err:
+            raise ValueError(f"this is not the result of a wait: {err!r}") from err
+        if result.outcome is Outcome.REACHED and result.job is None:
+            raise ValueError("this is not the result of a wait: a wanted state was reached without a job")
+        return result

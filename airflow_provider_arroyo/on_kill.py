@@ -1,0 +1,395 @@
+"""What happens to a pipeline when its task is killed: it runs on, unless ``stop_on_kill`` asks for a stop.
+
+A stop is requested only if the task instance really ended, and only of the very run that the task watched. Airflow
+also kills what it merely moves: a worker that shuts down, a triggerer whose triggers another one took over; and after
+a clear, the old try can be killed when the new one has adopted the pipeline already.
+
+One pure decision (:func:`reason_not_to_stop`, :func:`reason_not_ended`), and two shells around it: in a worker
+(:func:`stop_on_kill`), and in a triggerer (:func:`stop_on_kill_async`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, StopMode
+from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+
+T = TypeVar("T")
+
+WAIT_XCOM_KEY = "arroyo_wait"
+"""Where a task notes which run it watches, in which try, and whether that wait is over. Airflow tells a killed
+trigger nothing of this; after a clear, the state of the task is that of a later try, which may have succeeded; and
+of two triggerers that both run a wait, one is killed when the other's event has made the task succeed."""
+
+ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
+"""States of a task instance that no new try follows by itself. One that was cleared has none of them."""
+
+WORKER_SECONDS = 4.0
+"""How long it may take in a worker, which Airflow kills for good after 5 seconds."""
+
+TRIGGERER_SECONDS = 25.0
+"""How long it may take in a triggerer, where Airflow allows 30 seconds."""
+
+STOP_SECONDS = 5.0
+"""How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
+and on a busy machine several times as long."""
+
+
+class TaskIdentity(Protocol):
+    """What names a task instance, and a try of it."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int | None
+    try_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedRun(JsonValue):
+    """The run that a task watches.
+
+    :param pipeline: the pipeline.
+    :param job: its job as it was last seen; None if it never was.
+    """
+
+    pipeline: PipelineRef
+    job: Job | None = None
+
+    @property
+    def advice(self) -> str:
+        """How to stop the pipeline, which runs on."""
+        return (
+            f"{self.pipeline.label} runs on; stop it with "
+            f"ArroyoStopPipelineOperator(pipeline_id={self.pipeline.pipeline_id!r}) or in Arroyo's console"
+        )
+
+
+# -- the decision --------------------------------------------------------------------------------------------------
+
+
+def reason_not_to_stop(job: Job | None, watched: Job | None) -> str | None:
+    """Return why a pipeline must not be stopped; None if it may be.
+
+    :param job: its job as it is now; None where it has none.
+    :param watched: its job as the task last saw it; None if it never did.
+    """
+    if job is None or job.state in TERMINAL_STATES:
+        return "it no longer runs"
+    if not job.running_desired:
+        return "a stop was requested already"
+    if watched is None:
+        return "this task never saw it run"
+    # Run 0 is a job that was not scheduled yet, and run 1 the same one a moment later.
+    has_begun_since = (job.id, job.run_id, watched.run_id) == (watched.id, 1, 0)
+    if (job.id, job.run_id) != (watched.id, watched.run_id) and not has_begun_since:
+        now = f"it is at run {job.run_id} of {job.id} now"
+        return f"{now}, and this task watched run {watched.run_id} of {watched.id}"
+    return None
+
+
+def reason_not_ended(state: str | None, noted: Mapping[str, Any], try_number: int) -> str | None:
+    """Return why a killed try is no reason for a stop; None if its task ended with this try.
+
+    :param state: the state of the task instance in Airflow.
+    :param noted: what the task instance last noted about its wait.
+    :param try_number: the try that was killed.
+    """
+    if state not in ENDED_STATES:
+        return f"the state of its task in Airflow is {state or 'none: it was cleared'}"
+    if noted.get("try_number") != try_number:
+        return "a later try of its task has begun"
+    return "its task had ended by itself" if noted.get("is_over") else None
+
+
+# -- the note of what a task watches -------------------------------------------------------------------------------
+
+
+def note_wait(ti: Any, watched: WatchedRun, *, is_over: bool = False) -> None:
+    """Store what a try of a task watches, for :func:`noted_wait`.
+
+    :param is_over: whether the wait has ended by itself: from then on a kill comes too late.
+    """
+    ti.xcom_push(
+        key=WAIT_XCOM_KEY,
+        value={**watched.to_dict(), "try_number": ti.try_number, "is_over": is_over},
+    )
+
+
+def noted_wait(ti: Any) -> WatchedRun | None:
+    """Return what this task instance noted about its wait; None where it noted nothing."""
+    try:
+        return WatchedRun.from_dict(_read_note(ti))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_note(ti: Any) -> Mapping[str, Any]:
+    # Without an index, Airflow returns what all the mapped instances noted.
+    value = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=_map_index(ti))
+    return value if isinstance(value, Mapping) else {}
+
+
+# -- in a worker ---------------------------------------------------------------------------------------------------
+
+
+def stop_on_kill(
+    client: ArroyoClient,
+    watched: WatchedRun,
+    mode: StopMode | None,
+    *,
+    ti: Any,
+    is_timeout: bool,
+    log: Any,
+    limit_seconds: float = WORKER_SECONDS,
+) -> bool:
+    """Stop the pipeline of a task that ends in the worker, if that is wanted and due; log what was done.
+
+    Never waits for the stop to finish, and never raises.
+
+    :param client: sends the requests.
+    :param watched: what the task watched.
+    :param mode: how to stop; None leaves the pipeline running.
+    :param ti: the task instance, to ask Airflow for its state.
+    :param is_timeout: whether the task ends because its time is over, so that Airflow need not be asked.
+    :param log: gets one line.
+    :param limit_seconds: how long it may take in all.
+    :returns: whether a stop was requested.
+    """
+    if mode is None:
+        log.info("This task ends. %s", watched.advice)
+        return False
+    deadline = time.monotonic() + limit_seconds
+    if not is_timeout:
+        try:
+            state, noted = _in_time(lambda: _ask_airflow(ti), limit_seconds / 2)
+        except Exception as err:  # noqa: BLE001  # the task ends whatever Airflow responds, so it is logged
+            log.warning(
+                "This task was killed, and its state in Airflow is unknown (%r). %s", err, watched.advice
+            )
+            return False
+        if reason := reason_not_ended(state, noted, ti.try_number):
+            log.warning("This task was killed, but %s. %s", reason, watched.advice)
+            return False
+    return _request_stop(client, watched, mode, deadline, log)
+
+
+def _request_stop(
+    client: ArroyoClient, watched: WatchedRun, mode: StopMode, deadline: float, log: Any
+) -> bool:
+    pipeline_id = watched.pipeline.pipeline_id
+    try:
+        limited = client.with_limits(
+            max_elapsed_seconds=max(0.0, deadline - time.monotonic()), deadline=deadline
+        )
+        if reason := reason_not_to_stop(limited.get_job(pipeline_id), watched.job):
+            log.warning("%s is not stopped: %s", watched.pipeline.label, reason)
+            return False
+        limited.patch_pipeline(pipeline_id, stop=mode)
+    except Exception as err:  # noqa: BLE001  # the task ends whatever fails, so it is logged
+        log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
+        return False
+    log.warning("Stop requested (%s), because its task ended: %s", mode.value, watched.pipeline.label)
+    return True
+
+
+def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """Return the state of a task instance, then what it noted about its wait.
+
+    In this order: Airflow deletes the note when the next try begins, before that can end; and the end of a wait is
+    noted before its task ends.
+    """
+    state = state_in(ti.get_task_states(**_question(ti)), ti)
+    return state, _read_note(ti)
+
+
+def _in_time(ask: Callable[[], T], seconds: float) -> T:
+    """Return what ``ask`` returns.
+
+    It runs in a thread of its own: the signal that led here may have interrupted the main thread in the middle of a
+    request to the supervisor.
+
+    :raises TimeoutError: if it takes longer.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(ask())
+        except BaseException as err:  # noqa: BLE001  # handed to the thread that waits; Airflow has some of its own
+            future.set_exception(RuntimeError(f"{type(err).__name__}: {err}"))
+
+    threading.Thread(target=run, daemon=True, name="arroyo-task-state").start()
+    try:
+        return future.result(seconds)
+    except TimeoutError as err:
+        raise TimeoutError(f"no response in {seconds:.1f} s") from err
+
+
+# -- in a triggerer ------------------------------------------------------------------------------------------------
+
+
+async def stop_on_kill_async(
+    connect: Callable[[], Awaitable[ArroyoClient]],
+    watched: WatchedRun,
+    mode: StopMode | None,
+    *,
+    ti: Any,
+    log: Any,
+    limit_seconds: float = TRIGGERER_SECONDS,
+) -> bool:
+    """Stop the pipeline of a task that ends while its wait is in a triggerer, if that is wanted and due.
+
+    It finishes even if this is cancelled meanwhile: Airflow 3.3 cancels a trigger once a second until it has ended,
+    and its ``on_kill`` along with it.
+
+    :param connect: an async function that returns a client.
+    :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
+    :returns: whether a stop was requested.
+    """
+    return await _uncancelled(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
+
+
+async def _stop_on_kill_async(
+    connect: Callable[[], Awaitable[ArroyoClient]],
+    watched: WatchedRun,
+    mode: StopMode | None,
+    ti: Any,
+    log: Any,
+    limit_seconds: float,
+) -> bool:
+    deadline = time.monotonic() + limit_seconds
+    ask_seconds = max(limit_seconds / 2, limit_seconds - STOP_SECONDS)
+    try:
+        state, noted = await _within(_ask_airflow_async(ti), ask_seconds)
+    except Exception as err:  # noqa: BLE001  # the wait ends whatever Airflow responds, so it is logged
+        log.warning(
+            "This wait was killed, and the state of its task is unknown (%r). %s", err, watched.advice
+        )
+        return False
+    if state == "deferred":
+        is_same_try = noted.get("try_number") == ti.try_number
+        where = "in another triggerer" if is_same_try else "in a later try of its task"
+        log.info("The wait continues %s. %s runs on", where, watched.pipeline.label)
+        return False
+    reason = reason_not_ended(state, noted, ti.try_number)
+    if mode is None or reason is not None:
+        log.info("This wait was killed%s. %s", f", but {reason}" if reason else "", watched.advice)
+        return False
+    try:
+        client = await _within(connect(), deadline - time.monotonic())
+    except Exception as err:  # noqa: BLE001  # as above
+        log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
+        return False
+    with client:
+        return await asyncio.to_thread(_request_stop, client, watched, mode, deadline, log)
+
+
+async def _ask_airflow_async(ti: TaskIdentity) -> tuple[str | None, Mapping[str, Any]]:
+    """Return what :func:`_ask_airflow` returns, from a triggerer's event loop."""
+    # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
+    from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    states: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
+    state = state_in(states.task_states, ti)
+    note: Any = await SUPERVISOR_COMMS.asend(
+        GetXCom(
+            key=WAIT_XCOM_KEY,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=_map_index(ti),
+        )
+    )
+    value = await asyncio.to_thread(_deserialized, note)
+    return state, value if isinstance(value, Mapping) else {}
+
+
+def _deserialized(result: Any) -> Any:
+    """Return the value of an XCom as its backend, which may do I/O, gives it back."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return None if result.value is None else XCom.deserialize_value(result)
+
+
+async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of work that is bounded in time, however often this is cancelled meanwhile."""
+    task = _kept(work)
+    while not task.done():
+        # Where it is cancelled so often that the caller gives up, the task goes on all the same.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
+
+
+async def _within(work: Awaitable[T], seconds: float) -> T:
+    """Return the result of work.
+
+    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and who is
+    cancelled between request and response leaves the response to the next who asks.
+
+    :raises TimeoutError: if it is not done in time.
+    """
+    task = _kept(work)
+    done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
+    if not done:
+        raise TimeoutError(f"no response in {seconds:.1f} s")
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception):
+        raise error
+    if task.cancelled() or error is not None:
+        raise RuntimeError(f"it was interrupted ({error!r})") from error
+    return task.result()
+
+
+_tasks: set[asyncio.Future[Any]] = set()
+"""Kept, since the event loop alone does not keep its tasks alive."""
+
+
+def _kept(work: Awaitable[T]) -> asyncio.Future[T]:
+    task = asyncio.ensure_future(work)
+    _tasks.add(task)
+    task.add_done_callback(_forget)
+    return task
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _tasks.discard(task)
+    if not task.cancelled():
+        # Retrieved, so that asyncio does not report that nobody did.
+        task.exception()
+
+
+# -- what both ask Airflow -----------------------------------------------------------------------------------------
+
+
+def state_in(states: Mapping[str, Mapping[str, Any]], ti: TaskIdentity) -> str | None:
+    """Return the state of a task instance from Airflow's response about task states."""
+    key = ti.task_id if _map_index(ti) < 0 else f"{ti.task_id}_{_map_index(ti)}"
+    state = states.get(ti.run_id, {}).get(key)
+    return None if state is None else str(getattr(state, "value", state))
+
+
+def _map_index(ti: TaskIdentity) -> int:
+    """Return the map index; -1 also where Airflow has None for a task that is not mapped."""
+    return -1 if ti.map_index is None else ti.map_index
+
+
+def _question(ti: TaskIdentity) -> dict[str, Any]:
+    question: dict[str, Any] = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
+    if _map_index(ti) >= 0:
+        question["map_index"] = ti.map_index
+    return question

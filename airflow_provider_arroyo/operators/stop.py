@@ -1,0 +1,245 @@
+"""The operator that stops a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import (
+    check_choice,
+    check_early,
+    check_one_of_id_and_name,
+    check_stop_mode,
+    rendered_id_and_name,
+)
+from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.client.details import Checkpoint
+    from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+    from airflow_provider_arroyo.on_kill import WatchedRun
+
+IF_MISSING = ("fail", "succeed")
+
+
+class ArroyoStopPipelineOperator(ArroyoOperator):
+    """Stop a pipeline, and wait until it has stopped.
+
+    One that is stopped or finished already is a success at once.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead: the one that is alive, else the only one; it is an error that lists
+        them if several could be meant. Templated.
+    :param mode: ``"checkpoint"`` (default: take a final checkpoint, so that it can be resumed where it was),
+        ``"graceful"``, ``"immediate"`` or ``"force"``. Templated.
+    :param wait_for_completion: whether to wait until it has stopped, default True.
+    :param require_checkpoint: whether the task fails if nothing proves that the stop took its final checkpoint,
+        default False: ``checkpoint`` in the result is None then, and the log warns. Only with ``mode="checkpoint"``
+        and ``wait_for_completion``.
+    :param accept_failed: whether a pipeline that ends ``Failed`` is a success, with a warning; default False.
+    :param if_missing: ``"fail"`` (default) or ``"succeed"``: what to do if there is no such pipeline.
+    :param timeout: how long the wait may last, deferred or not, default 2 minutes; a timedelta or seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
+        default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``checkpoint`` (``{"epoch",
+        "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoTaskError: when the pipeline failed, has not stopped in time, left no checkpoint where one is
+        required, or is not there.
+    """
+
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    ui_color = "#ffe3d8"
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        mode: str = StopMode.CHECKPOINT.value,
+        wait_for_completion: bool = True,
+        require_checkpoint: bool = False,
+        accept_failed: bool = False,
+        if_missing: str = "fail",
+        timeout: timedelta | float = timedelta(minutes=2),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        check_one_of_id_and_name(pipeline_id, pipeline_name)
+        check_early(check_stop_mode, mode, "mode")
+        check_choice(if_missing, "if_missing", IF_MISSING)
+        if require_checkpoint and not wait_for_completion:
+            raise ValueError(
+                "require_checkpoint needs wait_for_completion=True: without it nothing can be proven"
+            )
+        self.pipeline_id = pipeline_id
+        self.pipeline_name = pipeline_name
+        self.mode = mode
+        self.wait_for_completion = wait_for_completion
+        self.require_checkpoint = require_checkpoint
+        self.accept_failed = accept_failed
+        self.if_missing = if_missing
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Request the stop, then wait.
+
+        :returns: the task's result.
+        """
+        with self._rendered_arguments():
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+            mode = check_stop_mode(self.mode)
+            if self.require_checkpoint and mode is not StopMode.CHECKPOINT:
+                raise ValueError(f"require_checkpoint needs mode 'checkpoint', got {mode.value!r}")
+        pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
+        self._step = f"Stopping pipeline {pipeline.short!r}"
+        try:
+            pipeline = self._ref(self._find(pipeline_id, name))
+            self._show_link(context, pipeline)
+            job = self._client().get_job(pipeline.pipeline_id)
+            if job is not None and self._is_down(job):
+                return self._found_down(pipeline, job)
+            began = self.clock()
+            request = self._request_stop(pipeline, job, mode)
+        except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
+            return self._missing(err, pipeline)
+        self.log.info(
+            "Stop requested (%s): %s, id %s, %s",
+            mode.value,
+            pipeline.short,
+            pipeline.pipeline_id,
+            pipeline.console_url,
+        )
+        if not self.wait_for_completion:
+            return self._result(pipeline, job, checkpoint=None, missing=False)
+        deadline, argument = self._deadline(self.timeout)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset(TERMINAL_STATES),
+            deadline=deadline,
+            deadline_argument=argument,
+            baseline=Baseline.of(job, requested_at=began) if job else None,
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._wait(context, plan, {"request": request.to_dict() if request else None})
+
+    def _find(self, pipeline_id: str | None, name: str | None) -> Pipeline:
+        from airflow_provider_arroyo.pipelines.names import resolve_name
+
+        client = self._client()
+        return resolve_name(client, str(name)) if pipeline_id is None else client.get_pipeline(pipeline_id)
+
+    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
+        self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)
+
+    @staticmethod
+    def _is_down(job: Job) -> bool:
+        """Return whether no stop is needed. A stopped pipeline that was asked to run is on its way up."""
+        return job.state in (JobState.FINISHED, JobState.FAILED) or (
+            job.state == JobState.STOPPED and not job.running_desired
+        )
+
+    def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
+        """Request the stop; return what its proof will need, None where no checkpoint was requested."""
+        from airflow_provider_arroyo.client import endpoints
+        from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+
+        client = self._client()
+        before: tuple[Checkpoint, ...] = ()
+        if mode is StopMode.CHECKPOINT and job is not None:
+            before = client.list_checkpoints(pipeline.pipeline_id, job.id)
+        response = client.send(endpoints.patch_pipeline(pipeline.pipeline_id, stop=mode))
+        if mode is not StopMode.CHECKPOINT:
+            return None
+        date = response.server_date
+        return StopRequest.after(before, int(date.timestamp() * 1_000_000) if date else None)
+
+    def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped
+
+        self.log.info("%s already: %s, id %s", job.state, pipeline.short, pipeline.pipeline_id)
+        if job.state == JobState.FAILED:
+            return self._ended_failed(WaitResult(outcome=Outcome.REACHED, job=job), pipeline)
+        if job.state == JobState.FINISHED:
+            return self._result(pipeline, job, checkpoint=None, missing=False)
+        checkpoints = self._client().list_checkpoints(pipeline.pipeline_id, job.id)
+        return self._stopped(pipeline, job, checkpoint_of_stopped(checkpoints, job))
+
+    def _finish(
+        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
+
+        job, request = result.job, resume_context.get("request")
+        if result.outcome in (Outcome.DELETED, Outcome.MISSING):
+            return self._missing(explain(result, pipeline), pipeline)
+        if result.outcome is not Outcome.REACHED or job is None:
+            self._fail(result, pipeline)
+        if job.state == JobState.FAILED:
+            return self._ended_failed(result, pipeline)
+        if job.state == JobState.FINISHED or request is None:
+            return self._result(pipeline, job, checkpoint=None, missing=False)
+        checkpoint = None
+        # A request that another version wrote and this one cannot read proves nothing.
+        with suppress(KeyError, TypeError, ValueError):
+            stop = StopRequest.from_dict(request)
+            checkpoint = checkpoint_of_stop(
+                self._client().list_checkpoints(pipeline.pipeline_id, job.id), stop
+            )
+        return self._stopped(pipeline, job, checkpoint)
+
+    def _stopped(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        if checkpoint is None and self.mode == StopMode.CHECKPOINT:
+            text = (
+                f"{pipeline.label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "
+                "go back to an earlier one. Check the log of Arroyo's controller."
+            )
+            if self.require_checkpoint:
+                raise ArroyoError(text)
+            self.log.warning("%s", text)
+        proven = None
+        if checkpoint is not None:
+            proven = {"epoch": checkpoint.epoch, "finish_time_micros": checkpoint.finish_time_micros}
+        return self._result(pipeline, job, checkpoint=proven, missing=False)
+
+    def _ended_failed(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
+        failure = replace(result, outcome=Outcome.FAILED, target_states=(JobState.STOPPED.value,))
+        if not self.accept_failed:
+            self._fail(failure, pipeline)
+        self.log.warning("%s", explain(failure, pipeline, self._job_errors(failure, pipeline)))
+        return self._result(pipeline, result.job, checkpoint=None, missing=False)
+
+    def _missing(self, error: ArroyoError, pipeline: PipelineRef) -> dict[str, Any]:
+        if self.if_missing == "fail":
+            raise error
+        self.log.warning("There is nothing to stop: %s", error)
+        return self._result(pipeline, None, checkpoint=None, missing=True)

@@ -1,0 +1,253 @@
+"""The operator that submits a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import (
+    check_checkpoint_interval,
+    check_duration,
+    check_parallelism,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.models import Job, JobState, StopMode
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import (
+    as_string,
+    as_string_map,
+    check_choice,
+    check_early,
+    check_stop_mode,
+)
+from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
+from airflow_provider_arroyo.text import shorten
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.pipelines.submit import Submitted
+
+WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
+ON_EXISTING = ("adopt", "replace", "fail")
+
+
+class ArroyoSubmitPipelineOperator(ArroyoOperator):
+    """Submit a streaming SQL pipeline once, and wait until it runs, or has finished.
+
+    However often the task is tried, it results in one pipeline: every try looks for what an earlier one created. A
+    task that is killed, cleared or timed out leaves the pipeline running; its next try adopts it.
+
+    :param pipeline_name: the pipeline's name. Templated.
+    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param parallelism: subtasks for each operator, 1 or more, default 1. Templated.
+    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it to the server
+        (10 seconds).
+    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
+        source code is full of braces.
+    :param tags: labels on the pipeline (Arroyo 0.16; on 0.15 they go into the SQL's first line). Templated.
+    :param env_vars: environment of the pipeline's workers (Arroyo 0.16). Templated. Everyone who may read Arroyo's
+        API sees them: no place for secrets.
+    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16).
+    :param pipeline_id: the pipeline's id, chosen by you (Arroyo 0.16); default None derives one from the task.
+        Templated.
+    :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources have an end, or None not to
+        wait.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+        seconds.
+    :param on_existing: what to do with the pipeline of an earlier try: ``"adopt"`` (default: use it if it runs or has
+        finished, resume it if it is stopped, restart it if it failed), ``"replace"`` (stop, delete and create it
+        anew; its state is lost) or ``"fail"``. A cleared task that is to run a backfill once more needs
+        ``"replace"``.
+    :param stop_on_kill: how to stop the pipeline if this task ends before it is done, because it was marked or timed
+        out (``"checkpoint"``, ``"graceful"``, ``"immediate"`` or ``"force"``). Default None: the pipeline runs on,
+        and the log says how to stop it. It also runs on when the task is only moved, or cleared: then its next try
+        adopts it.
+    :param timeout: how long the wait may last, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
+        default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``action`` (``created``,
+        ``adopted``, ``resumed``, ``restarted`` or ``replaced``) and ``finished`` (whether it has finished already).
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: on what no retry can fix: SQL that Arroyo refuses, a key that it does not accept.
+    :raises ArroyoTaskError: when the pipeline fails, is stopped or deleted externally, is not there in time, or when
+        Arroyo stays unreachable.
+    """
+
+    template_fields: Sequence[str] = (
+        "pipeline_name",
+        "query",
+        "parallelism",
+        "tags",
+        "env_vars",
+        "pipeline_id",
+        "arroyo_conn_id",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "query": "sql",
+        "tags": "json",
+        "env_vars": "json",
+    }
+    ui_color = "#d8e9ff"
+
+    def __init__(
+        self,
+        *,
+        pipeline_name: str,
+        query: str,
+        parallelism: int | str = 1,
+        checkpoint_interval: timedelta | float | None = None,
+        udfs: Sequence[Any] = (),
+        tags: Mapping[str, str] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
+        pipeline_id: str | None = None,
+        wait_for: str | None = JobState.RUNNING.value,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        on_existing: str = "adopt",
+        stop_on_kill: str | StopMode | None = None,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        check_early(check_text, pipeline_name, "pipeline_name")
+        check_early(check_text, query, "query")
+        check_early(check_parallelism, parallelism, "parallelism")
+        check_early(check_string_map, tags or {}, "tags")
+        check_early(check_string_map, env_vars or {}, "env_vars")
+        as_udfs(udfs)
+        if checkpoint_interval is not None:
+            check_checkpoint_interval(checkpoint_interval)
+        if wait_for is not None:
+            check_choice(wait_for, "wait_for", WAIT_FOR)
+        check_choice(on_existing, "on_existing", ON_EXISTING)
+        self.pipeline_name = pipeline_name
+        self.query = query
+        self.parallelism = parallelism
+        self.checkpoint_interval = checkpoint_interval
+        self.udfs = udfs
+        self.tags = tags
+        self.env_vars = env_vars
+        self.scheduler_config = scheduler_config
+        self.pipeline_id = pipeline_id
+        self.wait_for = None if wait_for is None else str(wait_for)
+        self.stable_for = check_duration(stable_for, "stable_for")
+        self.on_existing = on_existing
+        self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit, then wait as ``wait_for`` says.
+
+        :returns: the task's result.
+        """
+        with self._rendered_arguments():
+            spec, users_id = self._spec(), self._users_id()
+        self._step = f"Submitting pipeline {shorten(spec.name, 80)!r}"
+        began = self.clock()
+        submitted = self._submit(context, spec, users_id)
+        pipeline, before = self._ref(submitted.pipeline), submitted.before
+        self._show_link(context, pipeline)
+        action = submitted.action.value
+        self.log.info(
+            "Pipeline %s: %s, id %s, %s",
+            action,
+            pipeline.short,
+            pipeline.pipeline_id,
+            pipeline.console_url,
+        )
+        if self.wait_for is None:
+            return self._submitted(pipeline, self._client().get_job(pipeline.pipeline_id), action)
+        deadline, argument = self._deadline(self.timeout)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset({self.wait_for}),
+            deadline=deadline,
+            deadline_argument=argument,
+            stable_for=self.stable_for,
+            finished_is_success=True,
+            stopped_is_final=True,
+            baseline=Baseline.of(before, requested_at=began) if before else None,
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._wait(context, plan, {"action": action})
+
+    def _spec(self) -> PipelineSpec:
+        """Return what is to run, from the rendered arguments."""
+        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
+        tags = check_string_map(as_string_map(self.tags or {}, "tags"), "tags")
+        check_user_tags(tags)
+        return PipelineSpec(
+            name=as_string(self.pipeline_name, "pipeline_name"),
+            query=self.query,
+            parallelism=check_parallelism(self.parallelism),
+            checkpoint_interval=self.checkpoint_interval,  # type: ignore[arg-type]  # it takes seconds, too
+            udfs=as_udfs(self.udfs),
+            tags=tags,
+            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
+            scheduler_config=self.scheduler_config,
+        )
+
+    def _users_id(self) -> str | None:
+        if self.pipeline_id is None:
+            return None
+        return check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")
+
+    def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
+        from airflow_provider_arroyo import __version__
+        from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
+
+        ti = context["ti"]
+        owner = Owner(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index if ti.map_index is not None else -1,
+        )
+        key = owner.submit_key(spec.fingerprint)
+        return Submission(
+            self._client(),
+            spec,
+            OwnershipLabel(key=key, owner=owner, try_number=ti.try_number, package_version=__version__),
+            pipeline_id=users_id or owner.pipeline_id(key),
+            is_users_id=users_id is not None,
+            on_existing=OnExisting(self.on_existing),
+            log=self.log,
+        ).run()
+
+    def _finish(
+        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if result.outcome is not Outcome.REACHED:
+            self._fail(result, pipeline)
+        return self._submitted(pipeline, result.job, resume_context.get("action"))
+
+    def _submitted(self, pipeline: PipelineRef, job: Job | None, action: Any) -> dict[str, Any]:
+        is_finished = job is not None and job.state == JobState.FINISHED
+        return self._result(pipeline, job, action=action, finished=is_finished)

@@ -1,0 +1,275 @@
+"""What every task that waits for a pipeline shares: its client, polling, deferring, resuming, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, task_error
+from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.text import duration
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.details import JobError
+    from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Task = TypeVar("Task", bound="ArroyoTask")
+
+DEFAULT_CONN_ID = "arroyo_default"
+
+AIRFLOW_GRACE = timedelta(minutes=1)
+"""How much later than our own deadline Airflow ends a wait; ours is exact and says what was going on."""
+
+
+class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
+    """Carries the exception that ends a task to where it is raised once, without the frames in between."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatenate[Task, P], T]:
+    """Make a method of a task raise, from one place, the errors that Airflow retries, or not."""
+
+    @wraps(method)
+    def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(task, *args, **kwargs)
+        except BaseException as err:
+            error = task._task_error(err)
+            if error is err and err is not task._raised:
+                raise
+        # Without the frames below: the message says what a person needs, and the log shows it once.
+        task._raised = error
+        raise error.with_traceback(None) from None
+
+    return wrapper
+
+
+class ArroyoTask:
+    """Mixed into the operators and the sensors.
+
+    Expects these attributes: ``arroyo_conn_id``, ``poll_interval`` (seconds), ``api_outage_tolerance``,
+    ``execution_timeout``, ``log``, and ``defer`` of Airflow's base operator.
+    """
+
+    arroyo_conn_id: str
+    poll_interval: float
+    api_outage_tolerance: timedelta
+    execution_timeout: timedelta | None
+    log: Any
+    defer: Callable[..., NoReturn]
+    _has_waited = False
+    """Whether this task has waited for its pipeline before, in this process or another one."""
+    _step = "This task"
+    """What the task does before its wait begins, for the message of an alarm."""
+    _raised: BaseException | None = None
+
+    @cached_property
+    def hook(self) -> ArroyoHook:
+        """The hook of ``arroyo_conn_id``."""
+        from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+        return ArroyoHook(arroyo_conn_id=self.arroyo_conn_id)
+
+    @cached_property
+    def clock(self) -> SteadyClock:
+        """The clock of this task's deadlines."""
+        return SteadyClock()
+
+    def _client(self, *, deadline: float | None = None) -> ArroyoClient:
+        """Return a client that repeats requests while an outage is tolerated, until a time of the clock at most."""
+        client = self.hook.client
+        if self._has_waited:
+            client.expect_arroyo()
+        return client.with_limits(
+            max_elapsed_seconds=self.api_outage_tolerance.total_seconds(),
+            deadline=None if deadline is None else self.clock.to_monotonic(deadline),
+            log=self.log,
+        )
+
+    # -- errors ----------------------------------------------------------------------------------------------
+
+    def _task_error(self, error: BaseException) -> BaseException:
+        """Return what the task raises for an error of one of its methods; itself where it is none of ours."""
+        if error is self._raised:
+            return error
+        if isinstance(error, TaskEnd):
+            error = error.error
+        elif isinstance(error, ArroyoError):
+            error = task_error(error, self.arroyo_conn_id)
+        elif isinstance(error, AirflowTaskTimeout) and self.execution_timeout is not None:
+            # Airflow's own alarm, which says no more than that the time is over.
+            limit = duration(self.execution_timeout.total_seconds())
+            error = AirflowTaskTimeout(
+                f"{self._step} was not completed within {limit} (execution_timeout). "
+                "Check the server and the connection, or allow more time."
+            )
+        return self._as_raised(error)
+
+    def _as_raised(self, error: BaseException) -> BaseException:
+        """Return what is raised for an error; the sensors may skip instead."""
+        return error
+
+    @contextmanager
+    def _rendered_arguments(self) -> Iterator[None]:
+        """Turn what is wrong with rendered arguments into an error that Airflow does not retry."""
+        try:
+            yield
+        except ValueError as err:
+            if isinstance(err, ArroyoError):
+                raise
+            raise TaskEnd(ArroyoArgumentError(str(err))) from err
+
+    # -- the pipeline ----------------------------------------------------------------------------------------
+
+    def _ref(self, pipeline: Pipeline) -> PipelineRef:
+        url = self.hook.console_url(pipeline.id)
+        return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
+
+    def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
+        if pipeline.console_url:
+            ArroyoPipelineLink.push(context, pipeline.console_url)
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    def _deadline(self, timeout: timedelta, *, began: float | None = None) -> tuple[float, str]:
+        """Return when a wait must end, and which argument says so.
+
+        :param began: when it began; default now.
+        """
+        now = self.clock() if began is None else began
+        if self.execution_timeout is not None and self.execution_timeout < timeout:
+            return now + self.execution_timeout.total_seconds(), "execution_timeout"
+        return now + timeout.total_seconds(), "timeout"
+
+    def _new_wait(self, plan: WaitPlan) -> PipelineWait:
+        from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+        has_responded = self._has_waited or self.hook.client.has_responded
+        return PipelineWait(plan, now=self.clock(), has_responded=has_responded)
+
+    def _poll(
+        self,
+        wait: PipelineWait,
+        *,
+        interval_seconds: float | None = None,
+        until: float | None = None,
+        stop_when: Callable[[WaitResult], bool] | None = None,
+    ) -> WaitResult:
+        """Wait in the worker."""
+        from airflow_provider_arroyo.polling.poll import poll_until
+
+        try:
+            return poll_until(
+                self.hook.client,
+                wait,
+                clock=self.clock,
+                interval_seconds=interval_seconds or self.poll_interval,
+                log=self.log,
+                until=until,
+                stop_when=stop_when,
+            )
+        except AirflowTaskTimeout:
+            # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
+            return wait.expire(self.clock(), "execution_timeout")
+
+    def _defer_wait(
+        self,
+        wait: PipelineWait,
+        resume_context: Mapping[str, Any],
+        *,
+        stop_on_kill: StopMode | None = None,
+    ) -> NoReturn:
+        """Hand the wait to the triggerer, with what was seen so far."""
+        from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+
+        left = timedelta(seconds=max(0.0, wait.plan.deadline - self.clock()))
+        self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
+        self.defer(
+            trigger=ArroyoPipelineTrigger(
+                arroyo_conn_id=self.arroyo_conn_id,
+                plan=wait.plan.to_dict(),
+                poll_interval=self.poll_interval,
+                progress=wait.progress(),
+                stop_on_kill=stop_on_kill.value if stop_on_kill else None,
+                resume_context=dict(resume_context),
+                server=self.hook.settings.base_url,
+            ),
+            method_name="execute_complete",
+            timeout=left + AIRFLOW_GRACE,
+        )
+
+    def _resume(self, event: Any) -> WaitEvent:
+        """Read the trigger's event; one that does not say how the wait ended is an error, never a silent success."""
+        try:
+            ended = WaitEvent.from_dict(event)
+        except UnreadableEventError as err:
+            raise TaskEnd(ArroyoTaskError(str(err))) from err
+        self._has_waited = True
+        return ended
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
+        """Return the task's result, the same keys in every mode, and log it."""
+        result = {
+            "pipeline_id": pipeline.pipeline_id,
+            "pipeline_name": pipeline.name,
+            "job_id": job.id if job else None,
+            "state": str(job.state) if job else None,
+            "run_id": job.run_id if job else None,
+            "console_url": pipeline.console_url,
+            **more,
+        }
+        shown = [f"{key}: {value}" for key, value in more.items() if value]
+        if job is not None:
+            shown.insert(0, f"run {job.run_id}")
+        state = job.state if job is not None else "no job"
+        self.log.info("Done, %s: %s%s", state, pipeline.short, f" ({', '.join(shown)})" if shown else "")
+        return result
+
+    def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:
+        """End the task with the error of a wait that did not reach its goal."""
+        error = explain(result, pipeline, self._job_errors(result, pipeline))
+        if result.outcome is Outcome.TIMED_OUT:
+            raise TaskEnd(self._timeout_error(result, error))
+        raise error
+
+    def _timeout_error(self, result: WaitResult, error: ArroyoError) -> BaseException:
+        """Return what a timeout raises: Airflow's own error where Airflow's own limit was reached."""
+        if result.deadline_argument == "execution_timeout":
+            return AirflowTaskTimeout(str(error))
+        return task_error(error, self.arroyo_conn_id)
+
+    def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
+        """Return the job's last errors where they can be read; the task's error is raised in any case."""
+        if result.job is None or result.outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
+            return ()
+        if result.unreachable_seconds is not None:
+            return ()
+        try:
+            return self.hook.list_job_errors(pipeline.pipeline_id, result.job.id, limit=5)
+        except ArroyoError as err:
+            self.log.warning("The job's errors cannot be read: %s", err)
+            return ()

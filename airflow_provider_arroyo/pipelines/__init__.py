@@ -1,0 +1,1 @@
+"""What a pipeline should be, and whose it is. Knows no Airflow."""

@@ -1,0 +1,158 @@
+"""What is done with a pipeline that exists already: adopt it, or stop and delete it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from typing import TypeVar
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
+from airflow_provider_arroyo.client.retry import may_have_taken_effect
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError, Disposition
+
+T = TypeVar("T")
+
+SETTLE_SECONDS = 2.0
+"""How long the server may still be working on a request whose response was lost."""
+_POLL_SECONDS = 0.25
+_STOP_SECONDS = 120.0
+"""How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
+_TRIES = 5
+
+
+class Action(StrEnum):
+    """What a task did to get its pipeline."""
+
+    CREATED = "created"
+    ADOPTED = "adopted"
+    RESUMED = "resumed"
+    RESTARTED = "restarted"
+    REPLACED = "replaced"
+
+
+class Existing:
+    """Acts on pipelines that exist; a later try may repeat each step.
+
+    :param client: sends the requests.
+    :param sleep, monotonic: how to wait and to measure, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: ArroyoClient,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    def adopt(self, pipeline_id: str, job: Job | None) -> tuple[Action, Job | None]:
+        """Make sure that a pipeline is asked to run; return what was done, and its job before that.
+
+        One on its way to ``Stopped`` or ``Failed`` is waited for: a request before that might only undo the stop,
+        and the run after it could not be told from the one before.
+
+        :param pipeline_id: which.
+        :param job: its job, as it was last seen.
+        :raises ArroyoError: if it does not reach a terminal state.
+        """
+        if job is not None and _is_going_down(job):
+            # A server that is restarted meanwhile runs it anew, so that it never stops.
+            job = self._wait_until(lambda now: not _is_going_down(now), pipeline_id)
+        if job is None or job.state == JobState.FINISHED:
+            return Action.ADOPTED, None
+        if job.state == JobState.FAILED:
+            if not job.running_desired:
+                # Else the earlier stop request would stop the new run.
+                self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
+            self._restart(pipeline_id, job)
+            return Action.RESTARTED, job
+        if job.state != JobState.STOPPED:
+            return Action.ADOPTED, None
+        if not job.running_desired:
+            self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
+        return Action.RESUMED, job
+
+    def remove(self, pipeline_id: str) -> None:
+        """Stop and delete a pipeline; nothing is done where it is gone.
+
+        :raises ArroyoError: if it does not stop.
+        """
+        # Another try may do the same, and finish first.
+        with suppress(ArroyoNotFoundError):
+            for attempt in range(_TRIES):
+                job = self._client.get_job(pipeline_id)
+                if job is not None and not _is_down(job):
+                    self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
+                    self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id)
+                try:
+                    self._client.delete_pipeline(pipeline_id)
+                    break
+                except ArroyoApiError as err:
+                    # A restart that was requested shows only when it begins, which may be just now.
+                    if err.status not in (400, 409) or attempt == _TRIES - 1:
+                        raise
+                self._sleep(_POLL_SECONDS)
+
+    def retry_until(self, find: Callable[[], T], seconds: float) -> T:
+        """Return what ``find`` returns as soon as that is true, or its last value when the time is over.
+
+        :param find: returns something, or what is false.
+        :param seconds: for how long; it is called twice at least.
+        """
+        until = self._monotonic() + seconds
+        while True:
+            found = find()
+            if found or self._monotonic() >= until:
+                return found
+            self._sleep(_POLL_SECONDS)
+
+    def _wait_until(self, condition: Callable[[Job], bool], pipeline_id: str) -> Job | None:
+        job: Job | None = None
+
+        def holds() -> bool:
+            nonlocal job
+            job = self._client.get_job(pipeline_id)
+            return job is None or condition(job)
+
+        if self.retry_until(holds, _STOP_SECONDS):
+            return job
+        raise ArroyoError(
+            f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
+            f"{job.state if job else 'without a job'}. Check Arroyo's controller, then clear this task."
+        )
+
+    def _restart(self, pipeline_id: str, before: Job) -> None:
+        """Restart a failed pipeline; where the response is lost, the pipeline's run tells whether it took effect."""
+
+        def has_changed() -> bool:
+            job = self._client.get_job(pipeline_id)
+            now = (job.id, job.run_id, job.state) if job else None
+            return now != (before.id, before.run_id, before.state)
+
+        for attempt in range(_TRIES):
+            try:
+                self._client.restart_pipeline(pipeline_id)
+            except ArroyoError as err:
+                if not may_have_taken_effect(err) or attempt == _TRIES - 1:
+                    raise
+                if self.retry_until(has_changed, SETTLE_SECONDS):
+                    return
+                if err.disposition is Disposition.PERMANENT:
+                    raise
+            else:
+                return
+
+
+def _is_down(job: Job) -> bool:
+    """Return whether nothing runs; a stopped pipeline that was asked to run is on its way up."""
+    return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
+
+
+def _is_going_down(job: Job) -> bool:
+    return job.state == JobState.FAILING or (not job.running_desired and job.state not in TERMINAL_STATES)

@@ -1,0 +1,109 @@
+"""What a pipeline should be, checked before any request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_arroyo.client.checks import (
+    check_checkpoint_interval,
+    check_json_object,
+    check_parallelism,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.models import Udf
+
+
+def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
+    """Return UDFs from what users write: a :class:`.Udf`, its source, or ``{"definition", "language"}``.
+
+    :raises ValueError: on anything else, or on one without a source.
+    """
+    if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
+        raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")
+    udfs = []
+    for position, item in enumerate(items):
+        where = f"udfs[{position}]"
+        if isinstance(item, Udf):
+            udf = item
+        elif isinstance(item, str):
+            udf = Udf(item)
+        elif isinstance(item, Mapping) and set(item) <= {"definition", "language"}:
+            udf = Udf(item.get("definition", ""), item.get("language"))
+        else:
+            raise ValueError(f"{where} must be a source, a Udf, or a mapping with definition and language")
+        check_text(udf.definition, f"{where}.definition")
+        if udf.language not in (None, "rust", "python"):
+            raise ValueError(f"{where}.language must be 'rust' or 'python', got {udf.language!r}")
+        udfs.append(udf)
+    return tuple(udfs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSpec:
+    """What a pipeline should be. What may hold secrets stays out of its ``repr``.
+
+    :param name: shown in Arroyo's console; names need not be unique.
+    :param query: the SQL.
+    :param parallelism: subtasks for each operator, 1 or more, default 1.
+    :param checkpoint_interval: 1 second to 24 hours; None leaves it to the server (10 seconds).
+    :param udfs: UDFs that the SQL uses.
+    :param tags: labels; stored by Arroyo 0.16 and later.
+    :param env_vars: environment of the workers; Arroyo 0.16 and later.
+    :param scheduler_config: passed to the scheduler as it is; Arroyo 0.16 and later.
+    :raises ValueError: names the argument and what is allowed.
+    """
+
+    name: str
+    query: str = field(repr=False)
+    parallelism: int = 1
+    checkpoint_interval: timedelta | None = None
+    udfs: tuple[Udf, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
+    scheduler_config: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "pipeline_name")
+        check_text(self.query, "query")
+        # Rendered templates give digits, durations may be seconds; the API wants an integer and a timedelta.
+        object.__setattr__(self, "parallelism", check_parallelism(self.parallelism))
+        if self.checkpoint_interval is not None:
+            interval = check_checkpoint_interval(self.checkpoint_interval)
+            object.__setattr__(self, "checkpoint_interval", interval)
+        check_string_map(self.tags, "tags")
+        check_string_map(self.env_vars, "env_vars")
+        if self.scheduler_config is not None:
+            check_json_object(self.scheduler_config, "scheduler_config")
+        object.__setattr__(self, "udfs", as_udfs(self.udfs))
+
+    def to_request(
+        self, *, query: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the arguments of ``create_pipeline`` and ``put_pipeline``.
+
+        :param query: the SQL to send instead, such as one with an ownership label.
+        :param tags: the tags to send instead.
+        """
+        return {
+            "name": self.name,
+            "query": self.query if query is None else query,
+            "parallelism": self.parallelism,
+            "checkpoint_interval": self.checkpoint_interval,
+            "udfs": self.udfs,
+            "tags": self.tags if tags is None else tags,
+            "env_vars": self.env_vars,
+            "scheduler_config": self.scheduler_config,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """What no request can change once the pipeline exists (name, SQL, UDFs), as 64 hexadecimal digits."""
+        what = {"name": self.name, "query": self.query, "udfs": [udf.to_api() for udf in self.udfs]}
+        text = json.dumps(what, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

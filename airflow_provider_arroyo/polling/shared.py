@@ -1,0 +1,350 @@
+"""The shared poller: all waits of a triggerer on one connection share its requests.
+
+Pipelines are polled singly, or all together by ``GET /jobs``. Coroutines decide when to poll; threads send the
+requests and parse the responses; waits are told what changed. What fails for one pipeline concerns its own waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import islice
+from statistics import median
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.request import get
+from airflow_provider_arroyo.client.retry import poll_retry_seconds
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.monitoring.messages import log_messages
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, JobList, prefers_list
+from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_kick
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, once, reload_in_outage
+from airflow_provider_arroyo.polling.threads import DaemonThreads
+from airflow_provider_arroyo.polling.waiters import Target, Waiter
+
+Connect = Callable[[], Awaitable[ArroyoClient]]
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+LIST_PAUSE_SECONDS = 300.0
+"""For how long the list is not used after it failed twice while single polls succeeded."""
+
+_MAX_LIST_INTERVAL_SECONDS = 1.0
+_SLOW_SECONDS = 1.0
+_CONCERNS_ALL = (401, 429, 502, 503, 504)
+
+
+class SharedPoller:
+    """Polls for its waits, and tells each what concerns it. It belongs to one event loop.
+
+    :param connect: returns the client; awaited for the first poll.
+    :param run: runs a blocking function in a thread.
+    :param monotonic: seconds that only grow.
+    """
+
+    def __init__(
+        self, connect: Connect, *, run: Run | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.users = 0
+        self._connect = connect
+        self._run: Run = run or DaemonThreads("arroyo-poll").run
+        self._monotonic = monotonic
+        self._client: ArroyoClient | None = None
+        self._connecting = asyncio.Lock()
+        self._targets: dict[str, Target] = {}
+        self._singles: dict[Target, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        self._list_task: asyncio.Task[None] | None = None
+        self._list_kick = asyncio.Event()
+        self._list_durations: deque[float] = deque([0.0], maxlen=5)
+        self._list_limits: tuple[float, float] | None = None
+        self._list_body: bytes | None = None
+        self._list_seen_at = float("-inf")
+        self._list_is_paused = False
+        self._reread = False
+        """Whether the next list is parsed even if it is the same as the last one."""
+        self._jobs: int | None = None
+
+    async def watch(
+        self, wait: PipelineWait, *, interval_seconds: float, clock: SteadyClock, log: Any
+    ) -> WaitResult:
+        """Poll at once, then at the interval, until the wait is over. Log lines are written in the caller's context.
+
+        :param wait: decides; is told every change, and the polls that it asks for by ``next_due``.
+        :param interval_seconds: how often to poll for it; polls for others come for free.
+        :param clock: the clock of this wait.
+        :param log: gets the messages of the wait.
+        :returns: the result, which is over.
+        :raises Exception: what ``connect`` raised.
+        """
+        plan = wait.plan
+        waiter = Waiter(interval_seconds, plan.outage_tolerance.total_seconds(), self._monotonic())
+        target = self._join(waiter, wait)
+        due = max(wait.next_due(), clock() + FIRST_POLL_SECONDS)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(max(0.0, due - clock())):
+                        observe = await waiter.inbox.get()
+                except TimeoutError:
+                    # A tick can end what next_due named, and then only a poll can tell.
+                    target.wants_next = True
+                    result = wait.tick(clock())
+                else:
+                    result = observe(wait, clock)
+                log_messages(log, wait.messages())
+                if result.is_over:
+                    return result
+                now, due = clock(), wait.next_due()
+                if due <= now:
+                    # Only a poll can tell, and may take its time; the deadline must not wait for it.
+                    target.wants_next = True
+                    due = min(plan.deadline, now + _SLOW_SECONDS)
+        finally:
+            self._leave(waiter, target)
+
+    async def aclose(self) -> None:
+        """Close the client. A request under way ends by itself in its thread."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # -- who is polled how -----------------------------------------------------------------------------------
+
+    def _join(self, waiter: Waiter, wait: PipelineWait) -> Target:
+        pipeline_id = wait.plan.pipeline.pipeline_id
+        target = self._targets.get(pipeline_id)
+        if target is None:
+            target = self._targets[pipeline_id] = Target(pipeline_id, sent_at=waiter.joined_at)
+            target.job_id = None if wait.job is None else wait.job.id
+            self._reread = True
+        target.waiters.add(waiter)
+        target.wants_next = True
+        self._list_limits = None
+        if len(target.waiters) == 1:
+            self._choose()
+        # At once, singly where that is possible; a crowd of newcomers waits for the list.
+        if self._list_task is None or (target.item is None and len(self._singles) < MAX_SINGLE_POLLS):
+            self._poll_singly(target)
+        elif target not in self._singles:
+            self._list_kick.set()
+        target.kick.set()
+        return target
+
+    def _leave(self, waiter: Waiter, target: Target) -> None:
+        target.waiters.discard(waiter)
+        self._list_limits = None
+        if not target.waiters:
+            del self._targets[target.pipeline_id]
+            self._end_single(target)
+            self._choose()
+
+    def _choose(self) -> None:
+        """Begin or end to poll the list, as the numbers of pipelines and of jobs say."""
+        some = islice(self._targets.values(), MAX_SINGLE_POLLS + 1)
+        intervals = [target.interval_seconds for target in some]
+        uses_list = not self._list_is_paused and prefers_list(intervals, self._jobs)
+        if uses_list and self._list_task is None:
+            self._reread = True
+            self._list_task = self._start(self._poll_list())
+        elif not uses_list and self._list_task is not None:
+            self._list_task.cancel()
+            self._list_task = None
+            for target in self._targets.values():
+                target.leave_list(self._list_seen_at)
+                self._poll_singly(target)
+
+    def _pause_list(self, is_paused: bool) -> None:
+        self._list_is_paused = is_paused
+        self._choose()
+
+    def _poll_singly(self, target: Target) -> None:
+        if target not in self._singles and target.waiters:
+            self._singles[target] = self._start(self._poll_single(target))
+
+    def _end_single(self, target: Target) -> None:
+        if task := self._singles.pop(target, None):
+            task.cancel()
+
+    @staticmethod
+    def _start(work: Any) -> asyncio.Task[None]:
+        # Without the context of whoever comes first, to whose log all that follows would go.
+        return asyncio.get_running_loop().create_task(work, name="arroyo-poll", context=contextvars.Context())
+
+    # -- single polls ----------------------------------------------------------------------------------------
+
+    async def _poll_single(self, target: Target) -> None:
+        failures = 0
+        try:
+            client = await self._connected()
+            while True:
+                target.kick.clear()
+                try:
+                    job = await self._get_job(client, target)
+                except ArroyoError as err:
+                    failures += 1
+                    interval = target.interval_seconds
+                    pause = await self._give_error([target], err, target.sent_at, failures, interval)
+                else:
+                    failures = 0
+                    if target.give_job(job, target.sent_at, self._monotonic()):
+                        self._reread = True
+                    pause = target.sent_at + target.interval_seconds - self._monotonic()
+                await sleep_or_kick(pause, target.kick)
+        except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything; the waits raise it
+            self._singles.pop(target, None)
+            target.fail(err)
+
+    async def _get_job(self, client: ArroyoClient, target: Target) -> Job | None:
+        client = once(client, target.tolerance_seconds)
+        async with self._slots:
+            target.sent_at = self._monotonic()
+            poll: asyncio.Future[Job | None]
+            poll = asyncio.ensure_future(self._run(partial(client.get_job, target.pipeline_id)))
+            try:
+                # One that gets no response makes room for another.
+                await asyncio.wait({poll}, timeout=_SLOW_SECONDS)
+            except asyncio.CancelledError:
+                poll.cancel()
+                raise
+        return await poll
+
+    # -- the list --------------------------------------------------------------------------------------------
+
+    async def _poll_list(self) -> None:
+        failures = 0
+        try:
+            client = await self._connected()
+            while True:
+                self._list_kick.clear()
+                sent_at = self._monotonic()
+                try:
+                    listed = await self._get_list(client)
+                except ArroyoError as err:
+                    failures += 1
+                    self._reread = True
+                    pause = self._list_interval()
+                    if not await self._only_list_fails(client, err, failures):
+                        shown = [target for target in self._targets.values() if target not in self._singles]
+                        pause = await self._give_error(shown, err, sent_at, failures, pause)
+                    await asyncio.sleep(pause)
+                    continue
+                failures = 0
+                self._list_durations.append(self._monotonic() - sent_at)
+                await self._take_list(listed, sent_at)
+                await sleep_or_kick(sent_at + self._list_interval() - self._monotonic(), self._list_kick)
+                # However many join one after the other, the server gets as long a pause as the list took.
+                await asyncio.sleep(sent_at + 2 * median(self._list_durations) - self._monotonic())
+        except Exception as err:  # noqa: BLE001  # as in a single poll
+            self._list_task = None
+            for target in self._targets.values():
+                target.fail(err)
+
+    def _list_interval(self) -> float:
+        return max(self._limits()[0], min(5 * median(self._list_durations), _MAX_LIST_INTERVAL_SECONDS))
+
+    def _limits(self) -> tuple[float, float]:
+        """Return the shortest interval and outage tolerance of all who wait."""
+        if self._list_limits is None:
+            targets = self._targets.values()
+            interval = min(target.interval_seconds for target in targets)
+            self._list_limits = interval, min(target.tolerance_seconds for target in targets)
+        return self._list_limits
+
+    async def _get_list(self, client: ArroyoClient) -> JobList:
+        last_body = None if self._reread else self._list_body
+        self._reread = False
+        read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
+        request = get(endpoints.list_jobs().path, read)
+        client = once(client, self._limits()[1])
+        listed: JobList = await self._run(lambda: client.send(request).value)
+        return listed
+
+    async def _take_list(self, listed: JobList, sent_at: float) -> None:
+        self._list_body, self._list_seen_at = listed.body, self._monotonic()
+        for target in listed.missing:
+            target.leave_list(self._list_seen_at)
+            self._poll_singly(target)
+        async for target, item, job in in_batches(listed.deliveries):
+            if sent_at < target.sent_at and (target.wants_next or job != target.job):
+                # A single poll was sent later, and knows better.
+                self._reread = True
+                continue
+            target.item = item
+            self._end_single(target)
+            target.give_job(job, sent_at, self._monotonic())
+        if listed.jobs is not None:
+            self._jobs = listed.jobs
+            self._choose()
+
+    async def _only_list_fails(self, client: ArroyoClient, error: ArroyoError, failures: int) -> bool:
+        """Return whether a single poll succeeds where the list fails; then poll singly for a while."""
+        if not isinstance(error, ArroyoApiError) or error.status in _CONCERNS_ALL:
+            return False
+        # Another one each time, in case it is this pipeline only that gets no response.
+        target = list(self._targets.values())[failures % len(self._targets)]
+        try:
+            await self._get_job(client, target)
+        except ArroyoError as err:
+            if not isinstance(err, ArroyoNotFoundError):
+                return False
+        if failures > 1:
+            self._pause_list(True)
+            asyncio.get_running_loop().call_later(LIST_PAUSE_SECONDS, self._pause_list, False)
+        return True
+
+    async def _give_error(
+        self, targets: list[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
+    ) -> float:
+        """Tell the waits of targets that a poll failed; return how long to wait before the next one."""
+        pause = poll_retry_seconds(failures, interval, error)
+        async for target in in_batches(targets):
+            target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+        try:
+            await self._run(partial(reload_in_outage, await self._connected(), failures))
+        except ArroyoError as err:
+            now = self._monotonic()
+            async for target in in_batches(targets):
+                target.give_error(err, now, now, self._list_seen_at, pause)
+        return pause
+
+    async def _connected(self) -> ArroyoClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+
+_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_poller(key: Hashable, connect: Connect) -> AsyncIterator[SharedPoller]:
+    """Join the poller of a connection on this event loop, and leave it.
+
+    The first who comes makes it, with its own ``connect``; the last one out closes its client.
+
+    :param key: names the connection and the address that it led to.
+    :param connect: returns the client.
+    """
+    pollers = _LOOPS.setdefault(asyncio.get_running_loop(), {})
+    poller = pollers.setdefault(key, SharedPoller(connect))
+    poller.users += 1
+    try:
+        yield poller
+    finally:
+        poller.users -= 1
+        if not poller.users:
+            del pollers[key]
+            await poller.aclose()

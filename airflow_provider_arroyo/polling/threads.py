@@ -1,0 +1,58 @@
+"""Runs blocking functions for an event loop in daemon threads, so that none keeps a process from ending."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_IDLE_SECONDS = 10.0
+
+
+class DaemonThreads:
+    """As many threads as functions run at once; whoever calls it bounds that.
+
+    :param name: of the threads.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function in a thread and return what it returns; cancelled, it runs on, its result unused."""
+        future: Future[T] = Future()
+        with self._lock:
+            has_idle = self._idle > 0
+            self._idle -= has_idle
+        self._work.put((future, function))
+        if not has_idle:
+            threading.Thread(target=self._loop, name=self._name, daemon=True).start()
+        return await asyncio.wrap_future(future)
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                future, function = self._work.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle == 0:
+                        continue  # it is counted on: work is about to come
+                    self._idle -= 1
+                    return
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as err:  # noqa: BLE001  # handed to the coroutine that waits
+                    future.set_exception(err)
+            # An idle thread holds on to nothing.
+            del future, function
+            with self._lock:
+                self._idle += 1

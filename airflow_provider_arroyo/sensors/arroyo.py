@@ -1,0 +1,329 @@
+"""The sensor that waits for a state of a pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_arroyo.client.checks import check_duration
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError, Disposition
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import (
+    check_one_of_id_and_name,
+    is_final,
+    is_reference,
+    rendered_id_and_name,
+)
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask, TaskEnd, raises_task_errors
+from airflow_provider_arroyo.text import duration
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+FIND_SECONDS = 5.0
+"""How long a pipeline's name is looked up before the wait for it begins without."""
+
+_LAST_MOMENT_SECONDS = 0.2
+"""A rescheduled task never comes back as soon as that."""
+
+_AIRFLOW_POKE_SECONDS = 60.0
+"""Airflow's own default of ``poke_interval``."""
+
+_FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, AirflowTaskTimeout)
+
+
+class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
+    """Wait until a pipeline is in one of the wanted states. Changes nothing.
+
+    It polls at once, then every ``poll_interval``, and logs each change once. ``Failing`` and ``Failed`` fail it at
+    once, unless ``Failed`` is wanted; so does ``Finished`` unless it is wanted, since nothing leaves it. A pipeline
+    that is ``Stopped`` may be resumed, so the sensor goes on waiting.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead: the one that is alive, else the only one; it is an error that lists
+        them if several could be meant. Templated.
+    :param target_states: names of states (wire strings or :class:`.JobState`), any of which ends the wait; default
+        ``["Running"]``. Templated.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 0; a timedelta or
+        seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds. Not used where
+        ``mode="reschedule"`` or a ``poke_interval`` says how often.
+    :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
+        with ``mode="poke"`` the time from poll to poll, where it is given.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 0: one poll; a timedelta or
+        seconds.
+    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` leaves it between polls.
+    :param timeout: Airflow's own: how long the wait may last in all, default 7 days, a timedelta or seconds; the
+        sensor then fails without a retry.
+    :param soft_fail: Airflow's own: skip the task instead of failing it, here in every mode and for every error
+        about Arroyo or its pipelines.
+    :param never_fail: Airflow's own: as ``soft_fail``, and for every other error, too.
+    :param silent_fail: Airflow's own: log an error that another try may fix, and try again after ``poke_interval``,
+        until the time is over; not while deferred.
+    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: come back less and less often.
+    :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoTaskError: when the pipeline reaches a state that it cannot leave, or Arroyo stays unreachable.
+    :raises AirflowSensorTimeout: when the time is over.
+    """
+
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "target_states", "arroyo_conn_id")
+    ui_color = "#e2f5df"
+    operator_extra_links = (ArroyoPipelineLink(),)
+    _began: float | None = None
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        target_states: Any = (JobState.RUNNING,),
+        stable_for: timedelta | float = timedelta(0),
+        poll_interval: timedelta | float = 0.1,
+        poke_interval: timedelta | float | None = None,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        defer_after: timedelta | float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            poke_interval=_AIRFLOW_POKE_SECONDS if poke_interval is None else poke_interval, **kwargs
+        )
+        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
+        if poke_interval is not None and not self.reschedule:
+            self.poll_interval = check_duration(poke_interval, "poke_interval", positive=True).total_seconds()
+        check_one_of_id_and_name(pipeline_id, pipeline_name)
+        self.pipeline_id = pipeline_id
+        self.pipeline_name = pipeline_name
+        self.target_states = _states_as_given(target_states)
+        self.stable_for = check_duration(stable_for, "stable_for")
+        self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
+        self.arroyo_conn_id = arroyo_conn_id
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable
+        self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
+
+    # -- the three ways of waiting ---------------------------------------------------------------------------
+
+    @raises_task_errors
+    def execute(self, context: Context) -> Any:
+        """Wait: in the triggerer if ``deferrable``, else in the worker, in one stretch or rescheduled.
+
+        :returns: the task's result.
+        """
+        if self.deferrable:
+            return self._wait_deferred(context)
+        if self.reschedule:
+            return super().execute(context)
+        if self.silent_fail:
+            return self._wait_silently(context)
+        return self._wait_here(context)
+
+    def _wait_here(self, context: Context, began: float | None = None) -> dict[str, Any]:
+        wait = self._begin(context, began)
+        return self._finish(self._poll(wait), wait.plan.pipeline)
+
+    def _wait_silently(self, context: Context) -> dict[str, Any]:
+        """Log what another try may fix, and try again until the time is over, as ``silent_fail`` wants."""
+        began = self.clock()
+        while True:
+            try:
+                return self._wait_here(context, began)
+            except TaskEnd:
+                raise
+            except Exception as err:
+                if getattr(err, "is_fatal", False):
+                    raise
+                left = began + float(self.timeout) - self.clock()
+                if left <= 0:
+                    what = f"The time is over (timeout: {duration(float(self.timeout))}). The last try failed: {err}"
+                    raise TaskEnd(AirflowSensorTimeout(what)) from err
+                self.log.error("%s", err)
+                time.sleep(min(self.poke_interval, left))
+
+    def _wait_deferred(self, context: Context) -> dict[str, Any]:
+        wait = self._begin(context)
+        result = self._poll(wait, until=self.clock() + self.defer_after)
+        if not result.is_over:
+            self._defer_wait(wait, {})
+        return self._finish(result, wait.plan.pipeline)
+
+    @raises_task_errors
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        ended = self._resume(event)
+        return self._finish(ended.result, ended.pipeline)
+
+    @raises_task_errors
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Poll once, for ``mode="reschedule"``; more where one poll cannot tell: an outage, a state that must last.
+
+        :returns: the task's result once the wait is over, else False.
+        """
+        wait = self._begin(context)
+        result = self._poll(wait, stop_when=_may_reschedule)
+        argument = wait.plan.deadline_argument
+        if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
+            # Airflow would end it next, without saying what was going on.
+            result = wait.expire(self.clock(), argument)
+        if not result.is_over:
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
+
+    # -- one wait --------------------------------------------------------------------------------------------
+
+    def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
+        with self._rendered_arguments():
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+            states = check_states(self.target_states, "target_states")
+        self._step = f"Looking up pipeline {pipeline_id or name!r}"
+        if began is None and self.reschedule and not self.deferrable:
+            first = context["ti"].get_first_reschedule_date(context)
+            if first is not None:
+                # A poke that another one follows has had a response.
+                began, self._has_waited = first.timestamp(), True
+        self._began = self.clock() if began is None else began
+        deadline, argument = self._sensor_deadline(began)
+        pipeline = (
+            self._name(pipeline_id, deadline)
+            if pipeline_id is not None
+            else self._find(str(name), deadline, argument)
+        )
+        self._show_link(context, pipeline)
+        self.log.info(
+            "Waiting for %s: %s, id %s, %s",
+            " or ".join(sorted(states)),
+            pipeline.short,
+            pipeline.pipeline_id,
+            pipeline.console_url,
+        )
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=states,
+            deadline=deadline,
+            deadline_argument=argument,
+            stable_for=self.stable_for,
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._new_wait(plan)
+
+    def _sensor_deadline(self, began: float | None) -> tuple[float, str]:
+        """Return when the wait ends; Airflow counts ``execution_timeout`` from each stretch of work anew."""
+        timeout = timedelta(seconds=float(self.timeout))
+        if began is None:
+            return self._deadline(timeout)
+        ends = [(began + timeout.total_seconds(), "timeout")]
+        if self.execution_timeout is not None:
+            ends.append((self.clock() + self.execution_timeout.total_seconds(), "execution_timeout"))
+        return min(ends)
+
+    def _name(self, pipeline_id: str, deadline: float) -> PipelineRef:
+        """Return what is known of a pipeline; its id alone while Arroyo is unreachable, which the wait tolerates.
+
+        :raises ArroyoNotFoundError: where there is none.
+        """
+        now = self.clock()
+        # The wait itself needs time, too.
+        seconds = min(FIND_SECONDS, max(1.0, deadline - now) / 2)
+        client = self._client().with_limits(
+            max_elapsed_seconds=seconds, deadline=self.clock.to_monotonic(now + seconds)
+        )
+        try:
+            return self._ref(client.get_pipeline(pipeline_id))
+        except ArroyoError as err:
+            if not isinstance(err, ArroyoUnreachableError) and err.disposition is Disposition.PERMANENT:
+                raise
+            self.log.warning("The pipeline's name is unknown, since Arroyo is unreachable: %s", err)
+            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
+
+    def _find(self, name: str, deadline: float, argument: str) -> PipelineRef:
+        """Return the pipeline with a name."""
+        from airflow_provider_arroyo.pipelines.names import resolve_name
+
+        try:
+            return self._ref(resolve_name(self._client(deadline=deadline), name))
+        except ArroyoError as err:
+            if self.clock() < deadline - 1.0:
+                raise
+            result = WaitResult(outcome=Outcome.TIMED_OUT, deadline_argument=argument)
+            raise TaskEnd(self._timeout_error(result, err)) from err
+
+    def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
+        if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
+            # Also what came before this stretch of work.
+            result = replace(result, waited_seconds=self.clock() - self._began)
+        if result.outcome is not Outcome.REACHED:
+            self._fail(result, pipeline)
+        return self._result(pipeline, result.job)
+
+    # -- how it ends -----------------------------------------------------------------------------------------
+
+    def _timeout_error(self, result: WaitResult, error: ArroyoError) -> BaseException:
+        if result.deadline_argument == "execution_timeout":
+            return AirflowTaskTimeout(str(error))
+        return AirflowSensorTimeout(str(error))
+
+    def _as_raised(self, error: BaseException) -> BaseException:
+        """Return a skip where ``soft_fail`` or ``never_fail`` wants one, in every mode and for every error.
+
+        Airflow itself skips on other errors while poking than after a deferral.
+        """
+        if self.soft_fail or self.never_fail:
+            is_failure = isinstance(error, _FAILURES)
+            # Airflow's never_fail skips on every error; its other exceptions are not errors, such as a reschedule.
+            is_other = isinstance(error, Exception) and not isinstance(error, AirflowException)
+            if is_failure or (self.never_fail and is_other):
+                return cast("BaseException", AirflowSkipException(str(error)))
+        return error
+
+
+def _may_reschedule(result: WaitResult) -> bool:
+    """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
+    job = result.job
+    is_holding = job is not None and job.state in result.target_states and job.running_desired
+    return result.unreachable_seconds is None and not is_holding
+
+
+def _states_as_given(names: Any) -> Any:
+    """Return names of states for a templated field: plain strings, which render and serialise like any other.
+
+    :raises ValueError: on one that is known already and wrong.
+    """
+    if is_reference(names):
+        return names
+    if not isinstance(names, Iterable):
+        raise ValueError(f"target_states must be names of states, got {names!r}")
+    given = names if isinstance(names, str) else [name if is_reference(name) else str(name) for name in names]
+    final = [name for name in ([given] if isinstance(given, str) else given) if is_final(name)]
+    if final or not given:
+        check_states(final, "target_states")
+    return given

@@ -1,0 +1,33 @@
+"""How durations, times and long texts are written for people, the same in logs and errors."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+SHOWN_CHARACTERS = 300
+"""How much of a server's response an error message repeats."""
+
+
+def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
+    """Return ``text`` on one line, cut to ``limit`` characters with a mark where it was cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[:limit]}… ({len(text)} characters)"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people read it: ``0.26 s``, ``12.4 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    seconds = max(0.0, seconds)
+    if round(seconds, 2) < 1:
+        return f"{seconds:.2f} s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def utc_time(epoch_seconds: float) -> str:
+    """Return a time as ``2026-11-25 03:04:05 UTC``."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,145 @@
+"""The trigger: the part of a task's wait that runs in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.event import WaitEvent
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
+
+
+class ArroyoPipelineTrigger(BaseTrigger):
+    """Polls a pipeline until its wait is over, then fires one event that says how it ended.
+
+    It polls at once, then at the interval; all triggers of a triggerer on the same connection share their polls. It
+    changes nothing in Arroyo when it is cancelled, moved to another triggerer or restarted: its arguments hold an
+    absolute deadline, and it continues where it was.
+
+    :param arroyo_conn_id: the connection; secrets stay in it.
+    :param plan: what is waited for, from :meth:`.WaitPlan.to_dict`.
+    :param poll_interval: seconds from poll to poll, default 0.1.
+    :param progress: what the worker saw before it deferred, from :meth:`.PipelineWait.progress`.
+    :param stop_on_kill: how to stop the pipeline if the task ends while it waits here (Airflow 3.3 and later tell a
+        trigger); default None leaves it running.
+    :param resume_context: JSON values that the event brings back to the task.
+    :param server: the address that the connection led the worker to, no secret. If it leads elsewhere now, that is an
+        error.
+    :param unknown: arguments of a later version; kept, so that they survive, and otherwise ignored.
+    """
+
+    def __init__(
+        self,
+        *,
+        arroyo_conn_id: str,
+        plan: Mapping[str, Any] | None,
+        poll_interval: float = 0.1,
+        progress: Mapping[str, Any] | None = None,
+        stop_on_kill: str | None = None,
+        resume_context: Mapping[str, Any] | None = None,
+        server: str = "",
+        **unknown: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        self.arroyo_conn_id = arroyo_conn_id
+        self.plan = plan
+        self.poll_interval = poll_interval
+        self.progress = progress
+        self.stop_on_kill = stop_on_kill
+        self.resume_context = resume_context
+        self.server = server
+        self.unknown = unknown
+        self._wait: PipelineWait | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what rebuilds this trigger in another process. Airflow stores it in plain text."""
+        return TRIGGER_PATH, {
+            **self.unknown,
+            "arroyo_conn_id": self.arroyo_conn_id,
+            "plan": dict(self.plan) if self.plan else None,
+            "poll_interval": self.poll_interval,
+            "progress": dict(self.progress) if self.progress else None,
+            "stop_on_kill": self.stop_on_kill,
+            "resume_context": dict(self.resume_context) if self.resume_context else None,
+            "server": self.server,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield the one event."""
+        # Importing an HTTP library would block every other trigger of the triggerer.
+        await asyncio.to_thread(_import_polling)
+        try:
+            plan = WaitPlan.from_dict(self.plan)
+        except UnreadablePlanError as err:
+            pipeline = PipelineRef(pipeline_id="")
+            result = WaitResult(outcome=Outcome.ERROR, error=ArroyoError(str(err)))
+        else:
+            pipeline, result = plan.pipeline, await self._poll(plan)
+        event = WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
+        yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # Airflow's is untyped
+
+    async def _poll(self, plan: WaitPlan) -> WaitResult:
+        from airflow_provider_arroyo.polling.clock import SteadyClock
+        from airflow_provider_arroyo.polling.shared import shared_poller
+
+        clock = SteadyClock()
+        wait = self._wait = self._begin(plan, clock())
+        try:
+            async with shared_poller((self.arroyo_conn_id, self.server), self._connect) as poller:
+                return await poller.watch(
+                    wait, interval_seconds=self.poll_interval, clock=clock, log=self.log
+                )
+        except ArroyoError as err:
+            # The connection leads nowhere; the worker raises it.
+            return WaitResult(outcome=Outcome.ERROR, error=err)
+
+    async def on_kill(self) -> None:
+        """Stop the pipeline, if that is wanted, when the task was ended while it waited here; log what was done.
+
+        Airflow calls this also when another triggerer took the wait over, and after a clear; neither stops anything.
+        """
+        from airflow_provider_arroyo.client.models import StopMode
+        from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill_async
+        from airflow_provider_arroyo.polling.clock import SteadyClock
+
+        if self.task_instance is None:
+            return
+        try:
+            wait = self._wait or self._begin(WaitPlan.from_dict(self.plan), SteadyClock()())
+        except UnreadablePlanError as err:
+            self.log.warning("This wait was killed before it began, and nothing was stopped: %s", err)
+            return
+        await stop_on_kill_async(
+            self._connect,
+            WatchedRun(pipeline=wait.plan.pipeline, job=wait.job),
+            StopMode(self.stop_on_kill) if self.stop_on_kill else None,
+            ti=self.task_instance,
+            log=self.log,
+        )
+
+    async def _connect(self) -> ArroyoClient:
+        from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+        return await ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_client(self.server)
+
+    def _begin(self, plan: WaitPlan, now: float) -> PipelineWait:
+        from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+        return PipelineWait(plan, now=now, progress=self.progress)
+
+
+def _import_polling() -> None:
+    """Import what a wait needs, so that no import is left for the event loop."""
+    import airflow_provider_arroyo.hooks.arroyo
+    import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

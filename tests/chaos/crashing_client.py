@@ -1,0 +1,63 @@
+"""A client that crashes: with a given request of a thread, its try of the task ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from unittest import mock
+
+from airflow_provider_arroyo.client import client
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import Request, Response
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """The process of a try was killed."""
+
+
+class _Limit(threading.local):
+    requests_left: int | None = None
+    crashes_after_response = False
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def crash_at(request: int | None, *, after_response: bool = False) -> Iterator[None]:
+    """Crash at this thread's n-th request.
+
+    :param request: counted from 1; None never crashes.
+    :param after_response: whether it crashes once the response is there, rather than before the request is sent.
+    """
+    _limit.requests_left, _limit.crashes_after_response = request, after_response
+    try:
+        yield
+    finally:
+        _limit.requests_left = None
+
+
+class CrashingClient(ArroyoClient):
+    """Raises :class:`Killed` at the request that :func:`crash_at` names, and at each one after it."""
+
+    def send(self, request: Request[T]) -> Response[T]:
+        """Send a request, or crash."""
+        if _limit.requests_left is None:
+            return super().send(request)
+        _limit.requests_left -= 1
+        if _limit.requests_left > 0:
+            return super().send(request)
+        if _limit.requests_left == 0 and _limit.crashes_after_response:
+            super().send(request)
+        raise Killed(f"during {request}")
+
+
+@contextmanager
+def crashing_clients() -> Iterator[None]:
+    """Make hooks use this client."""
+    with mock.patch.object(client, "ArroyoClient", CrashingClient):
+        yield

@@ -1,0 +1,170 @@
+"""What really happened, as the sandbox knows it, and when a stop was wanted."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox.records import Job, Pipeline
+from airflow_provider_arroyo.sandbox.request_log import Request
+
+
+class Reached(NamedTuple):
+    """A state that a job reached."""
+
+    pipeline_id: str
+    job_id: str
+    state: str
+    run_id: int
+
+
+@dataclass
+class WantedStops:
+    """When a stop of one pipeline was wanted: periods of the sandbox's time, in microseconds.
+
+    A period is open until it is closed.
+    """
+
+    periods: list[list[int | None]] = field(default_factory=list)
+
+    def open(self, now: int) -> None:
+        """Record that a stop is wanted from now on."""
+        self.periods.append([now, None])
+
+    def close(self, now: int) -> None:
+        """Record that no stop is wanted from now on."""
+        if self.periods and self.periods[-1][1] is None:
+            self.periods[-1][1] = now
+
+    def include(self, moment: int) -> bool:
+        """Whether a stop was wanted at a moment."""
+        return any(
+            start is not None and start <= moment and (end is None or moment <= end)
+            for start, end in self.periods
+        )
+
+
+class GroundTruth:
+    """Records every state of every job of a sandbox, also of pipelines that were deleted since.
+
+    :param sandbox: the sandbox, still empty.
+    """
+
+    def __init__(self, sandbox: ArroyoSandbox) -> None:
+        self._sandbox = sandbox
+        self._lock = threading.Lock()
+        self._reached: dict[str, list[Reached]] = defaultdict(list)
+        self._names: dict[str, str] = {}
+        self.wanted_stops: dict[str, WantedStops] = defaultdict(WantedStops)
+        """By names of pipelines."""
+        sandbox.engine.on_change.append(self._changed)
+
+    def _changed(self, job: Job, before: str) -> None:
+        with self._lock:
+            pipeline = job.pipeline
+            self._names[pipeline.id] = pipeline.name
+            self._reached[pipeline.id].append(Reached(pipeline.id, job.id, job.state, job.run_id))
+
+    # -- now -------------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the sandbox's time, in microseconds since the epoch."""
+        return self._sandbox.clock.now_micros()
+
+    def pipelines(self, name: str) -> list[Pipeline]:
+        """Return the complete pipelines with a name."""
+        self._sandbox.state(name)
+        stored = tuple(self._sandbox.store.pipelines.values())
+        return [pipeline for pipeline in stored if pipeline.name == name and pipeline.job is not None]
+
+    def job(self, pipeline_id: str) -> Job | None:
+        """Return a pipeline's job as it is now."""
+        self._sandbox.state(pipeline_id)
+        pipeline = self._sandbox.store.pipelines.get(pipeline_id)
+        return None if pipeline is None else pipeline.job
+
+    # -- before ------------------------------------------------------------------------------------------------
+
+    def has_reached(self, pipeline_id: str, job_id: str | None, state: str, run_id: int | None) -> bool:
+        """Return whether a job ever was in a state in a run."""
+        with self._lock:
+            return (
+                Reached(pipeline_id, str(job_id), state, -1 if run_id is None else run_id)
+                in (self._reached[pipeline_id])
+            )
+
+    def timeline(self, pipeline_id: str) -> str:
+        """Return the states of a pipeline as text."""
+        with self._lock:
+            return " > ".join(f"{one.state}({one.run_id})" for one in self._reached[pipeline_id])
+
+    # -- what must not happen ------------------------------------------------------------------------------------
+
+    def why_false(self, result: dict[str, Any], wanted: frozenset[str]) -> str | None:
+        """Return why a task should not have succeeded; None if it was right.
+
+        :param result: what the task returned.
+        :param wanted: the states that are a success.
+        """
+        pipeline_id, state, run_id = result["pipeline_id"], result["state"], result["run_id"]
+        job = self.job(pipeline_id)
+        if state not in wanted:
+            return f"its result says {state}; one of {sorted(wanted)} was wanted"
+        if not self.has_reached(pipeline_id, result["job_id"], state, run_id):
+            return f"its result says {state} in run {run_id}; its states were {self.timeline(pipeline_id)}"
+        if job is None:
+            return "the pipeline does not exist"
+        if state == JobState.RUNNING and job.wanted.stop != "none":
+            return f"its result says Running, and a stop ({job.wanted.stop}) had been requested"
+        if not _may_become(state, job.state):
+            return f"its result says {state} in run {run_id}, and it is {job.state} in run {job.run_id}"
+        return None
+
+    def why_unproven(self, result: dict[str, Any]) -> str | None:
+        """Return why the checkpoint that a stop reports was not taken; None if it was, or none is reported."""
+        reported = result.get("checkpoint")
+        if reported is None:
+            return None
+        job = self.job(result["pipeline_id"])
+        if job is None:
+            return "the pipeline does not exist"
+        last = job.checkpoints[-1] if job.checkpoints else None
+        if last is None or last.epoch != reported["epoch"] or not last.stopping or last.finish > self.now():
+            return f"its result says {reported}; the last one is {last}"
+        return None
+
+    def unwanted_stops(self) -> list[str]:
+        """Return the requests for a stop of a pipeline that was not to be stopped."""
+        found = []
+        for request in self._sandbox.requests.find("PATCH", "*/pipelines/*"):
+            mode = (request.json or {}).get("stop", "none")
+            if mode == "none":
+                continue
+            pipeline_id = request.path.rsplit("/", 1)[-1]
+            name = self._names.get(pipeline_id)
+            if name is None or self._was_duplicate(pipeline_id, name):
+                continue
+            if not self.wanted_stops[name].include(request.time_micros):
+                found.append(_described(request, mode, name))
+        return found
+
+    def _was_duplicate(self, pipeline_id: str, name: str) -> bool:
+        """Return whether this was created beside the one that was kept, and was deleted."""
+        kept = {pipeline.id for pipeline in self.pipelines(name)}
+        return bool(kept) and pipeline_id not in kept
+
+
+def _may_become(reported: str, now: str) -> bool:
+    """Return whether one state may become another without a request."""
+    if reported in TERMINAL_STATES:
+        return now == reported
+    # A late request of an earlier try may restart the pipeline, so it may be starting again.
+    return now not in (JobState.STOPPED, JobState.FAILED, JobState.FAILING)
+
+
+def _described(request: Request, mode: str, name: str) -> str:
+    return f"{name}: {request.method} {request.path} (stop: {mode}) at {request.time_micros}"

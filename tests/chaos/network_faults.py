@@ -1,0 +1,77 @@
+"""Network faults at random: any request to the sandbox may meet one, as a seed decides."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox.orders import (
+    CutShort,
+    Hang,
+    Latency,
+    NotJson,
+    OnRequest,
+    Reset,
+    Status,
+)
+
+CHANGES_FAULTY = 0.3
+"""The share of requests that change something which meet a fault: they are rare, and matter most."""
+
+READS_FAULTY = 0.04
+
+LATE_SECONDS = 1.8
+"""How long a request may be on its way at most before it takes effect."""
+
+_KINDS: tuple[tuple[str, int, Callable[[random.Random], OnRequest]], ...] = (
+    ("reset before", 4, lambda draw: Reset()),
+    ("reset after", 5, lambda draw: Reset(after_effect=True)),
+    ("500 before", 2, lambda draw: Status(status=500, error="Something went wrong")),
+    ("500 after", 2, lambda draw: Status(status=500, error="Something went wrong", after_effect=True)),
+    ("502/503/504 before", 4, lambda draw: Status(status=draw.choice((502, 503, 504)))),
+    ("502/503/504 after", 3, lambda draw: Status(status=draw.choice((502, 503, 504)), after_effect=True)),
+    ("503 with Retry-After", 1, lambda draw: Status(status=503, retry_after=1)),
+    ("429", 1, lambda draw: Status(status=429, error="slow down")),
+    ("429 with Retry-After", 1, lambda draw: Status(status=429, error="slow down", retry_after=1)),
+    ("hang before", 1, lambda draw: Hang()),
+    ("hang after", 2, lambda draw: Hang(after_effect=True)),
+    ("cut short", 2, lambda draw: CutShort()),
+    ("garbage", 1, lambda draw: NotJson()),
+    # The client gives up after a second; its request takes effect a moment later.
+    ("late effect", 2, lambda draw: Latency(seconds=draw.uniform(0.2, LATE_SECONDS), times=1)),
+)
+
+
+class NetworkFaults:
+    """Injects faults into the requests to a sandbox.
+
+    :param sandbox: the sandbox.
+    :param seed: decides which fault meets which request; the same for the same order of requests.
+    """
+
+    def __init__(self, sandbox: ArroyoSandbox, seed: str) -> None:
+        self._draw = random.Random(seed)
+        self._is_off = False
+        self.count: Counter[str] = Counter()
+        injected = sandbox.faults.befalling
+
+        def matching(method: str, path: str) -> list[OnRequest]:
+            return injected(method, path) or self._draw_fault(method)
+
+        # The sandbox has a list of faults; here there may be one at any of thousands of requests.
+        sandbox.faults.befalling = matching  # type: ignore[method-assign]  # see above
+
+    def switch_off(self) -> None:
+        """Inject no more faults."""
+        self._is_off = True
+
+    def _draw_fault(self, method: str) -> list[OnRequest]:
+        share = READS_FAULTY if method == "GET" else CHANGES_FAULTY
+        if self._is_off or self._draw.random() >= share:
+            return []
+        weights = [weight for _, weight, _ in _KINDS]
+        ((name, _, make),) = self._draw.choices(_KINDS, weights)
+        self.count[name] += 1
+        return [make(self._draw)]

@@ -1,0 +1,413 @@
+"""Scenarios of one task and its pipeline: submit, clear, stop, break, mark failed, two tries at once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import BOUNDED, ENDLESS
+from tests.tasks.harness import FakeTaskInstance
+
+from .crashing_client import Killed
+from .figures import Figures
+from .ground_truth import GroundTruth
+from .network_faults import LATE_SECONDS
+from .small_airflow import Deferred, Failed, MakeOperator, Running, Succeeded, Triggerer, Worker
+
+TRIES_WITH_CRASHES = 5
+"""How many tries of a task may crash; after that only its requests meet faults."""
+
+MAX_TRIES = 40
+
+STATE_TIMEOUT_SECONDS = 20.0
+"""How long a pipeline may take, on a busy machine, to reach the state that was requested."""
+
+OUTCOMES_LOGGED = (
+    "runs on",
+    "Stop requested (",
+    "is not stopped: ",
+    "goes on without this task",
+    "nothing was stopped",
+)
+"""How the log of a task that was killed says what happens to its pipeline."""
+
+EVENTS = ("clear", "clear", "stop", "break", "mark failed", "two tries at once")
+
+
+class Journal(logging.Handler):
+    """Keeps the log lines of a scenario's tasks, to be shown if it violates a rule."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.logger = logging.getLogger(f"tests.chaos.{name}")
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
+        self.logger.handlers = [self]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(f"{time.time() % 1000:7.2f} {record.levelname[:4]} {record.getMessage()}")
+
+
+@dataclass
+class Environment:
+    """Where scenarios run.
+
+    :param sandbox: the server.
+    :param truth: what really happens in it.
+    :param triggerers: two of them.
+    :param conn_id: the Airflow connection to the server.
+    :param until: when every scenario must have ended, on ``time.monotonic``.
+    """
+
+    sandbox: ArroyoSandbox
+    truth: GroundTruth
+    triggerers: Sequence[Triggerer]
+    conn_id: str
+    until: float
+
+
+@dataclass
+class Outcome:
+    """How a scenario ended.
+
+    :param violations: what must not happen: the name of the figure and a line of text.
+    """
+
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    tasks: int = 0
+    tries: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+
+
+class NotFinishedError(Exception):
+    """A task did not finish."""
+
+
+class Scenario:
+    """One pipeline, from its first submit on.
+
+    :param environment: where it runs.
+    :param name: the name of the pipeline.
+    :param seed: decides what happens.
+    """
+
+    def __init__(self, environment: Environment, name: str, seed: str) -> None:
+        self._environment = environment
+        self._overtaken: list[Running] = []
+        """Waits of which another triggerer fired first; they are killed when the task has resumed."""
+        self._truth = environment.truth
+        self._draw = random.Random(seed)
+        self.name = name
+        self.journal = Journal(name)
+        self.outcome = Outcome()
+        self._is_bounded = self._draw.random() < 0.2
+        self._deferrable = self._draw.random() < 0.6
+        self._stop_on_kill = self._draw.choice((None, None, "checkpoint", "immediate"))
+        self._wait_for = "Finished" if self._is_bounded else self._draw.choice(("Running", "Running", None))
+        self._submit_ti = FakeTaskInstance(dag_id="chaos", task_id="submit", run_id=name, try_number=0)
+        self._stop_ti = FakeTaskInstance(dag_id="chaos", task_id="stop", run_id=name, try_number=0)
+        self._submitted: dict[str, Any] = {}
+        self.final_state = JobState.FINISHED if self._is_bounded else JobState.RUNNING
+        """The state in which the pipeline must be at the end."""
+
+    def run(self) -> Outcome:
+        """Submit the pipeline, then let up to three events happen to it."""
+        try:
+            self._submit()
+            for _ in range(self._draw.randint(0, 3)):
+                event = self._draw.choice(EVENTS)
+                self._record(event)
+                {
+                    "clear": self._submit,
+                    "stop": self._stop,
+                    "break": self._break,
+                    "mark failed": self._mark_failed,
+                    "two tries at once": self._two_tries_at_once,
+                }[event]()
+        except NotFinishedError as err:
+            self._violation("not finished", str(err))
+        return self.outcome
+
+    # -- the events ------------------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Run the submit until it succeeds, as a clear does when it has run before."""
+        if not self._is_bounded:
+            self.final_state = JobState.RUNNING
+        result = self._run_until_success(self._submit_ti, self._make_submit)
+        self._submitted = result
+        wanted = JobState.FINISHED if self._is_bounded else JobState.RUNNING
+        if self._wait_for is not None and (why := self._truth.why_false(result, frozenset({wanted}))):
+            self._violation("false success", f"submit: {why}")
+        pipelines = self._truth.pipelines(self.name)
+        if len(pipelines) > 1:
+            self._violation("duplicated", f"{[one.id for one in pipelines]} when its submit had succeeded")
+
+    def _stop(self) -> None:
+        """Run a stop until it succeeds."""
+        mode = self._draw.choice(("checkpoint", "checkpoint", "graceful", "immediate", "force"))
+        by_name = self._draw.random() < 0.3
+        which = {"pipeline_name": self.name} if by_name else {"pipeline_id": self._submitted["pipeline_id"]}
+        wanted_stops = self._truth.wanted_stops[self.name]
+
+        def make() -> ArroyoStopPipelineOperator:
+            return ArroyoStopPipelineOperator(
+                task_id="stop", mode=mode, timeout=60, **which, **self._wait_arguments()
+            )
+
+        wanted_stops.open(self._truth.now())
+        result = self._run_until_success(self._stop_ti, make)
+        wanted_stops.close(self._truth.now())
+        if why := self._truth.why_false(result, frozenset({JobState.STOPPED, JobState.FINISHED})):
+            self._violation("false success", f"stop ({mode}): {why}")
+        if why := self._truth.why_unproven(result):
+            self._violation("unproven checkpoint", f"stop ({mode}): {why}")
+        if not self._is_bounded:
+            self.final_state = JobState.STOPPED
+        self._let_late_requests_arrive()
+
+    def _break(self) -> None:
+        """Make the pipeline fail, then clear its submit."""
+        pipeline_id = self._submitted["pipeline_id"]
+        if self.final_state != JobState.RUNNING:
+            return
+        self._wait_until(lambda: self._is_in(pipeline_id, JobState.RUNNING), "Running, before it is broken")
+
+        def has_failed() -> bool:
+            # Injected again and again: while the controller is down, the fault has no effect.
+            if self._is_in(pipeline_id, JobState.RUNNING):
+                self._environment.sandbox.faults.fail(pipeline_id, error="chaos")
+            return self._is_in(pipeline_id, JobState.FAILING, JobState.FAILED)
+
+        self._wait_until(has_failed, "Failed")
+        self._submit()
+
+    def _mark_failed(self) -> None:
+        """Mark the submit failed while it runs, and clear it: at once, a moment later, or before it is killed."""
+        ti = self._submit_ti
+        ti.try_number += 1
+        ti.state = "running"
+        self.outcome.tries += 1
+        worker = Worker(self._make_submit, ti, self.journal.logger)
+        requests = self._draw.randint(2, 9)
+        half = worker.begin(crash_at_request=None if self._deferrable else requests)
+        if isinstance(half, Deferred):
+            running = self._draw.choice(self._environment.triggerers).start(half.trigger())
+            if not running.has_fired(within_seconds=self._draw.uniform(0.0, 0.4)):
+                self._mark_failed_in_triggerer(running)
+        elif isinstance(half, Failed) and isinstance(half.error, Killed):
+            self._kill_marked(worker.operator.on_kill)
+        # Whatever the result, the task is cleared now.
+        self._submit()
+
+    def _mark_failed_in_triggerer(self, running: Running) -> None:
+        """Airflow kills a trigger late: by then the task may have been cleared, and tried again."""
+        if self._draw.random() < 0.5:
+            self._kill_marked(running.kill)
+            return
+        self.outcome.events["old trigger killed after a clear"] += 1
+        self._submit_ti.state = self._draw.choice((None, "scheduled", "queued"))
+        later = threading.Timer(self._draw.uniform(0, 1.0), self._kill, [running.kill])
+        later.start()
+        self._submit()
+        later.join(40)
+
+    def _kill_marked(self, kill: Callable[[], object]) -> None:
+        """Kill the submit after it was marked failed."""
+        wanted_stops = self._truth.wanted_stops[self.name]
+        self._submit_ti.state = "failed"
+        if self._stop_on_kill:
+            wanted_stops.open(self._truth.now())
+        self._kill(kill)
+        wanted_stops.close(self._truth.now())
+        self._let_late_requests_arrive()
+
+    def _two_tries_at_once(self) -> None:
+        """Let an old try run beside the new one, as on a machine that Airflow has lost contact with."""
+        if not self._is_bounded:
+            self.final_state = JobState.RUNNING
+        ti = self._submit_ti
+        ti.try_number += 1
+        old = FakeTaskInstance(
+            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, try_number=ti.try_number
+        )
+        self.outcome.tries += 1
+        worker = Worker(self._make_submit, old, self.journal.logger)
+        thread = threading.Thread(target=worker.begin, daemon=True)
+        thread.start()
+        self._submit()
+        thread.join(60)
+        # The last request of the old try may have come after the new one's success: the next clear repairs that.
+        self._submit()
+
+    # -- a task, until it succeeds ---------------------------------------------------------------------------
+
+    def _run_until_success(self, ti: FakeTaskInstance, make: MakeOperator) -> dict[str, Any]:
+        """Try a task until it succeeds; the first tries may crash anywhere."""
+        self.outcome.tasks += 1
+        for number in range(MAX_TRIES):
+            if time.monotonic() > self._environment.until:
+                break
+            ti.try_number += 1
+            ti.state = "running"
+            ti.xcoms.clear()
+            self.outcome.tries += 1
+            end = self._try(ti, make, may_crash=number < TRIES_WITH_CRASHES)
+            ti.state = end.state
+            while self._overtaken:
+                self._kill(self._overtaken.pop().kill)
+            if isinstance(end, Succeeded):
+                return end.result
+            if end.is_fatal:
+                # A user reads the log, and clears it.
+                self.outcome.events["failed without retry, cleared"] += 1
+        raise NotFinishedError(f"{ti.task_id} has not succeeded after {ti.try_number} tries")
+
+    def _try(self, ti: FakeTaskInstance, make: MakeOperator, *, may_crash: bool) -> Succeeded | Failed:
+        worker = Worker(make, ti, self.journal.logger)
+        self._note(f"--- try {ti.try_number} of {ti.task_id}")
+        half = worker.begin(**self._draw_crash(may_crash))
+        while isinstance(half, Deferred):
+            ti.state = "deferred"
+            payload = self._run_trigger(half, may_crash=may_crash)
+            if payload is None or (may_crash and self._draw.random() < 0.15):
+                self._record("killed between event and resume" if payload else "cleared while deferred")
+                return Failed(Killed("before it could resume"))
+            ti.state = "running"
+            half = worker.resume(half, payload, **self._draw_crash(may_crash))
+        if isinstance(half, Failed) and isinstance(half.error, Killed):
+            self._record("killed in the worker")
+            if self._draw.random() < 0.4:
+                # A worker that shuts down calls on_kill; the task itself is tried again elsewhere.
+                self._record("on_kill called by a worker that shuts down")
+                self._kill(worker.operator.on_kill)
+        return half
+
+    def _draw_crash(self, may_crash: bool) -> dict[str, Any]:
+        if not may_crash or self._draw.random() < 0.45:
+            return {}
+        return {
+            "crash_at_request": 1 + int(self._draw.expovariate(0.25)),
+            "after_response": self._draw.random() < 0.6,
+        }
+
+    def _run_trigger(self, deferred: Deferred, *, may_crash: bool) -> Any:
+        """Run a trigger until it fires, and return its event; None if its task was cleared meanwhile."""
+        here, there = self._draw.sample(self._environment.triggerers, 2)
+        running = here.start(deferred.trigger())
+        while may_crash and self._draw.random() < 0.5:
+            if running.has_fired(within_seconds=self._draw.uniform(0.0, 0.5)):
+                break
+            what = self._draw.choice(("restarted", "taken over", "cleared"))
+            self._record(f"triggerer {what}" if what != "cleared" else "cleared in the triggerer")
+            if what == "cleared":
+                deferred.ti.state = None
+                self._kill(running.kill)
+                return None
+            if what == "restarted":
+                running.cancel()
+                running = there.start(deferred.trigger())
+            else:
+                # A triggerer whose heartbeat stopped continues its wait until Airflow kills it.
+                successor = there.start(deferred.trigger())
+                if running.has_fired(within_seconds=self._draw.uniform(0.0, 0.5)):
+                    # Its event counts, and the other one is killed only when Airflow has processed the event.
+                    self._record("triggerer fired after it was taken over")
+                    self._overtaken.append(successor)
+                    break
+                self._kill(running.kill)
+                running = successor
+            here, there = there, here
+        left = max(1.0, self._environment.until - time.monotonic())
+        if not running.has_fired(within_seconds=left):
+            raise NotFinishedError("a trigger does not fire")
+        (payload,) = running.payloads.result()
+        return payload
+
+    # -- the operators ---------------------------------------------------------------------------------------
+
+    def _make_submit(self) -> ArroyoSubmitPipelineOperator:
+        return ArroyoSubmitPipelineOperator(
+            task_id="submit",
+            pipeline_name=self.name,
+            query=BOUNDED if self._is_bounded else ENDLESS,
+            wait_for=self._wait_for,
+            stable_for=0.1,
+            stop_on_kill=self._stop_on_kill,
+            timeout=60,
+            **self._wait_arguments(),
+        )
+
+    def _wait_arguments(self) -> dict[str, Any]:
+        return {
+            "arroyo_conn_id": self._environment.conn_id,
+            "deferrable": self._deferrable,
+            "defer_after": 0,
+            "poll_interval": 0.15,
+            "api_outage_tolerance": 15,
+        }
+
+    def _kill(self, kill: Callable[[], object]) -> None:
+        """Kill a wait, and check that its log says what happens to the pipeline."""
+        before = len(self.journal.lines)
+        kill()
+        if not any(text in line for line in self.journal.lines[before:] for text in OUTCOMES_LOGGED):
+            self._violation("outcome not logged", "the log of a wait that was killed does not say it")
+
+    # -- the pipeline ----------------------------------------------------------------------------------------
+
+    def _let_late_requests_arrive(self) -> None:
+        """Wait as long as a request may be on its way whose client gave up: no user clears a task faster."""
+        threading.Event().wait(LATE_SECONDS)
+
+    def _is_in(self, pipeline_id: str, *states: str) -> bool:
+        job = self._truth.job(pipeline_id)
+        return job is not None and job.state in states
+
+    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        until = min(self._environment.until, time.monotonic() + STATE_TIMEOUT_SECONDS)
+        pause = threading.Event()
+        while not condition():
+            if time.monotonic() > until:
+                states = self._truth.timeline(self._submitted["pipeline_id"])
+                raise NotFinishedError(f"its pipeline does not become {what}: {states}")
+            pause.wait(0.05)
+
+    def _record(self, event: str) -> None:
+        self.outcome.events[event] += 1
+        self._note(f"--- {event}")
+
+    def _note(self, text: str) -> None:
+        self.journal.logger.info("%s", text)
+
+    def _violation(self, figure: str, text: str) -> None:
+        self._note(f"*** {figure}: {text}")
+        self.outcome.violations.append((figure, f"{self.name}: {text}"))
+
+
+def check_the_end(scenario: Scenario, truth: GroundTruth, figures: Figures) -> None:
+    """Count a scenario's pipelines when nothing moves any more, and what is wrong with them."""
+    pipelines = truth.pipelines(scenario.name)
+    figures.wanted += 1
+    figures.created += len(pipelines)
+    if len(pipelines) > 1:
+        figures.violations["duplicated"].append(f"{scenario.name}: {[pipeline.id for pipeline in pipelines]}")
+    if not pipelines:
+        figures.violations["lost"].append(f"{scenario.name}: the pipeline does not exist")
+    for pipeline in pipelines[:1]:
+        state = pipeline.job.state if pipeline.job else None
+        if state != scenario.final_state:
+            figures.violations["lost"].append(
+                f"{scenario.name}: {state} instead of {scenario.final_state}: {truth.timeline(pipeline.id)}"
+            )

@@ -1,0 +1,169 @@
+"""What it means when no whole response comes, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import time
+import traceback
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConnectionError,
+    ArroyoForeignResponseError,
+    Disposition,
+)
+from tests.client.conftest import ONCE, SPEC, Connect, free_port
+from tests.client.server import CLOSE, HANG, RESET, Reply, Server, cut, reply
+
+CREATE = endpoints.create_pipeline(**SPEC)
+LIST = endpoints.list_jobs()
+
+RETRY, IF_IDEMPOTENT = Disposition.RETRY, Disposition.RETRY_IF_IDEMPOTENT
+
+
+def failure(client: ArroyoClient, request: Request[Any], disposition: Disposition) -> str:
+    """Send a request once that gets no response; return the error's message."""
+    with pytest.raises(ArroyoConnectionError) as caught:
+        client.with_limits(max_elapsed_seconds=0).send(request)
+    error = caught.value
+    assert type(error) is ArroyoConnectionError, error
+    assert error.disposition is disposition
+    assert (error.method, error.path) == (request.method, request.path)
+    return str(error)
+
+
+@pytest.fixture
+def client(connect: Connect, server: Server) -> ArroyoClient:
+    return connect(server.url(), read_timeout_seconds=0.3)
+
+
+# -- not sent ------------------------------------------------------------------------------------------------------
+
+
+def test_refused_connection(connect: Connect) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    message = failure(connect(address), CREATE, RETRY)
+    assert f"{address} refused the connection" in message
+    assert "host and port" in message
+
+
+def test_name_that_does_not_exist(connect: Connect) -> None:
+    message = failure(connect("http://arroyo.invalid:5115"), CREATE, RETRY)
+    assert "cannot be resolved" in message
+    assert "arroyo.invalid" in message
+
+
+def test_connection_that_is_not_accepted(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            # A full queue of connections that nothing accepts: Linux does not respond to further ones.
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        try:
+            message = failure(connect(f"http://127.0.0.1:{port}", connect_timeout_seconds=0.3), CREATE, RETRY)
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert "did not accept a connection within 0.3 s (connect_timeout)" in message
+
+
+# -- sent, and no whole response -----------------------------------------------------------------------------------
+
+
+def test_response_that_does_not_come(client: ArroyoClient, server: Server) -> None:
+    server.play(HANG)
+    assert "did not respond to GET /jobs in time" in failure(client, LIST, IF_IDEMPOTENT)
+
+
+def test_response_that_stops_in_the_middle(client: ArroyoClient, server: Server) -> None:
+    server.play(Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "hang"))
+    assert "in time" in failure(client, LIST, IF_IDEMPOTENT)
+
+
+def test_response_that_drips(connect: Connect, server: Server) -> None:
+    server.play(Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", "drip"))
+    client = connect(
+        server.url(), clock=time.monotonic, read_timeout_seconds=0.4, connect_timeout_seconds=0.1
+    )
+    assert "in time" in failure(client, LIST, IF_IDEMPOTENT)
+
+
+@pytest.mark.parametrize("step", [RESET, CLOSE, Reply(unread=True, then="reset")])
+def test_connection_that_breaks(step: Reply, client: ArroyoClient, server: Server) -> None:
+    server.play(step)
+    message = failure(client, CREATE, IF_IDEMPOTENT)
+    assert "closed the connection before it responded to POST /pipelines" in message
+    assert "may have taken effect" in message
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_response_that_is_cut_short(chunked: bool, client: ArroyoClient, server: Server) -> None:
+    server.play(cut(b'{"data": []', 500, chunked=chunked))
+    message = failure(client, LIST, IF_IDEMPOTENT)
+    assert "was cut short" in message
+    assert "taken effect" not in message
+
+
+def test_response_that_cannot_be_decompressed(client: ArroyoClient, server: Server) -> None:
+    server.play(reply(b"this is no gzip", headers={"content-encoding": "gzip"}))
+    assert "cut short" in failure(client, LIST, IF_IDEMPOTENT)
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.6\r\n", b"-ERR unknown command 'GET'\r\n"])
+def test_server_that_does_not_speak_http(greeting: bytes, connect: Connect, server: Server) -> None:
+    server.play(Reply(greeting, "close"))
+    with pytest.raises(ArroyoForeignResponseError) as caught:
+        connect(server.url(), limits=ONCE).send(LIST)
+    assert "does not speak HTTP" in str(caught.value)
+    assert greeting.decode().split()[0] in str(caught.value)
+
+
+def test_server_that_closes_on_a_large_body(connect: Connect, server: Server) -> None:
+    server.play(Reply(unread=True, then="reset"))
+    with pytest.raises(ArroyoApiError, match="2 MB") as caught:
+        connect(server.url()).create_pipeline(name="big", query="-- " + "x" * 8_000_000)
+    assert caught.value.status == 413
+    assert caught.value.is_fatal
+    assert server.connections == 1
+
+
+# -- proxies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "without"])
+def test_proxy_that_is_down(scheme: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"{scheme}someone:pa55word@127.0.0.1:{free_port()}")
+    client = connect("http://arroyo.invalid", limits=ONCE)
+    with pytest.raises(ArroyoConnectionError, match="proxy") as caught:
+        client.send(CREATE)
+    assert caught.value.disposition is RETRY
+    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.to_dict())
+    assert "pa55word" not in shown
+
+
+@pytest.mark.parametrize("by", ["settings", "environment"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_refuses(
+    by: str, scheme: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "<html>who is http://someone:pa55word@proxy?</html>"
+    server.play(reply(page, 407, content_type="text/html", then="close"))
+    address = server.url().replace("://", "://someone:pa55word@")
+    if by == "environment":
+        monkeypatch.setenv(f"{scheme}_proxy", address)
+    proxies = {scheme: address} if by == "settings" else {}
+    client = connect(f"{scheme}://arroyo.invalid", proxies=proxies, limits=ONCE)
+    with pytest.raises((ArroyoAuthError, ArroyoConnectionError), match="proxy") as caught:
+        client.send(CREATE)
+    assert "407" in str(caught.value)
+    assert server.requests[0].headers["proxy-authorization"] == "Basic c29tZW9uZTpwYTU1d29yZA=="
+    assert "pa55word" not in "".join(traceback.format_exception(caught.value))

@@ -1,0 +1,187 @@
+"""The one table of failures: what a response makes of each request, and whether repeating it may help."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints as api
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConflictError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoNotFoundError,
+    ArroyoQueryError,
+    ArroyoTlsError,
+    Disposition,
+)
+from tests.client.conftest import ONCE, PIPELINE, SPEC, Connect
+from tests.client.server import Reply, Server, reply
+
+GET = api.get_pipeline("pl_1")
+GET_JOB = api.get_job("pl_1")
+LIST = api.list_jobs()
+PING = api.ping()
+CHECKPOINTS = api.list_checkpoints("pl_1", "job_1")
+ONE_CHECKPOINT = api.list_operator_checkpoints("pl_1", "job_1", 9)
+VALIDATE = api.validate_query("SELECT 1")
+CREATE = api.create_pipeline(**SPEC)
+PUT = api.put_pipeline("mine", **SPEC)
+PREVIEW = api.preview_query("SELECT 1")
+PATCH = api.patch_pipeline("pl_1", stop="checkpoint")
+RESTART = api.restart_pipeline("pl_1")
+DELETE = api.delete_pipeline("pl_1")
+TABLE = api.create_connection_table(name="t", connector="impulse", config={})
+PROFILE = api.create_connection_profile(name="p", connector="kafka", config={})
+DELETE_TABLE = api.delete_connection_table("ct_1")
+
+GET_AND_CHANGES = [GET, CREATE, PATCH, DELETE]
+SQL = [CREATE, PUT, PREVIEW, VALIDATE]
+
+PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+NGINX = "<html>\r\n<head><title>404 Not Found</title></head>\r\n<center>nginx</center></html>"
+SPRING = {"timestamp": "2026-11-25", "status": 404, "error": "Not Found", "path": "/api/v1/jobs"}
+EPOCH_GONE = "Checkpoint with epoch 9 for job 'job_1' not found"
+TAKEN = "A record already exists with that name or id"
+LEADER_AWAY = "the leader is not currently available; try again later"
+
+
+def said(status: int, words: str) -> Reply:
+    """Return a refusal in Arroyo's form."""
+    return reply({"error": words}, status)
+
+
+def html(status: int, page: str = PAGE) -> Reply:
+    return reply(page, status, content_type="text/html; charset=utf-8")
+
+
+def text(status: int, words: str) -> Reply:
+    return reply(words, status, content_type="text/plain")
+
+
+Expected = tuple[type[ArroyoError], Disposition, bool]
+
+GONE: Expected = (ArroyoNotFoundError, Disposition.PERMANENT, False)
+CONFLICT: Expected = (ArroyoConflictError, Disposition.PERMANENT, False)
+OUTAGE: Expected = (ArroyoForeignResponseError, Disposition.OUTAGE, False)
+BAD_SQL: Expected = (ArroyoQueryError, Disposition.PERMANENT, True)
+REFUSED: Expected = (ArroyoApiError, Disposition.PERMANENT, False)
+FATAL: Expected = (ArroyoApiError, Disposition.PERMANENT, True)
+AUTH: Expected = (ArroyoAuthError, Disposition.PERMANENT, True)
+TLS: Expected = (ArroyoTlsError, Disposition.PERMANENT, True)
+TURNED_AWAY: Expected = (ArroyoApiError, Disposition.RETRY, False)
+UNAVAILABLE: Expected = (ArroyoApiError, Disposition.RETRY_IF_IDEMPOTENT, False)
+CUT: Expected = (ArroyoConnectionError, Disposition.RETRY_IF_IDEMPOTENT, False)
+
+FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
+    # Gone: only in Arroyo's exact words, and only for the very thing that the request is about.
+    (GONE, [GET, GET_JOB, DELETE, CHECKPOINTS], said(404, "Pipeline not found")),
+    (GONE, [PATCH], said(400, "There are no jobs for the pipeline")),
+    (GONE, [PATCH], said(404, "Job for pipeline not found")),
+    (GONE, [RESTART], said(400, "No jobs for pipeline")),
+    (GONE, [CHECKPOINTS], said(404, "Job not found")),
+    (GONE, [ONE_CHECKPOINT], said(404, EPOCH_GONE)),
+    (GONE, [DELETE_TABLE], said(404, "Connection table not found")),
+    (OUTAGE, [GET, PATCH, DELETE], said(404, "Job not found")),
+    (OUTAGE, [LIST], said(404, "Pipeline not found")),
+    (OUTAGE, [GET], said(404, EPOCH_GONE)),
+    (OUTAGE, GET_AND_CHANGES, said(404, "Not Found")),
+    (OUTAGE, GET_AND_CHANGES, said(404, "The page Pipeline not found")),
+    (OUTAGE, GET_AND_CHANGES, reply({"error": "Pipeline not found", "status": 404}, 404)),
+    (OUTAGE, GET_AND_CHANGES, reply(SPRING, 404)),
+    (OUTAGE, GET_AND_CHANGES, html(404, NGINX)),
+    (OUTAGE, GET_AND_CHANGES, text(404, "Pipeline not found")),
+    (OUTAGE, GET_AND_CHANGES, reply({"message": "no Route matched"}, 404)),
+    (OUTAGE, GET_AND_CHANGES, reply(None, 404)),
+    # Taken: likewise.
+    (CONFLICT, [PUT], said(400, TAKEN)),
+    (CONFLICT, [TABLE], said(400, "connection_table with that name already exists")),
+    (CONFLICT, [PROFILE], said(400, "connection_profile with that name already exists")),
+    (BAD_SQL, SQL, said(400, "column 'already exists' not found")),
+    (BAD_SQL, SQL, said(400, f"column '{TAKEN}' not found")),
+    (REFUSED, [RESTART], said(409, "the job is busy")),
+    (OUTAGE, [RESTART], reply(None, 409)),
+    # Other refusals of Arroyo.
+    (BAD_SQL, SQL, said(400, "Error during planning: Query is empty")),
+    (BAD_SQL, SQL, said(400, "'format' must be set for Kafka connection")),
+    (BAD_SQL, SQL, said(400, "Required option 'topic' must be set")),
+    (REFUSED, SQL, said(400, "Field name must be set")),
+    (REFUSED, SQL, said(400, "Checkpoint_interval_micros must be between 1 second and 1 day.")),
+    (REFUSED, SQL, said(400, "Failed to parse the request body as JSON: EOF while parsing a value")),
+    (REFUSED, [DELETE], said(400, "Pipeline's jobs must be in a terminal state")),
+    (REFUSED, [PUT], reply(None, 405)),
+    (REFUSED, GET_AND_CHANGES, said(404, "Route not found")),
+    (FATAL, [CREATE, PATCH], said(422, "Failed to deserialize the JSON body into the target type")),
+    (FATAL, [CREATE], said(413, "Failed to buffer the request body: length limit exceeded")),
+    (FATAL, [CREATE], html(413)),
+    (UNAVAILABLE, [GET, LIST, VALIDATE], said(500, "Something went wrong")),
+    (REFUSED, [CREATE, PUT, PATCH, RESTART, DELETE], said(500, "Something went wrong")),
+    (UNAVAILABLE, GET_AND_CHANGES, said(502, LEADER_AWAY)),
+    *((AUTH, GET_AND_CHANGES, reply(None, status)) for status in (401, 403, 407)),
+    *((AUTH, GET_AND_CHANGES, html(status)) for status in (401, 403, 407)),
+    # A gateway.
+    (TURNED_AWAY, GET_AND_CHANGES, reply(None, 429)),
+    *((UNAVAILABLE, GET_AND_CHANGES, html(status)) for status in (408, 502, 503, 504)),
+    *(
+        (OUTAGE, GET_AND_CHANGES, html(status))
+        for status in (200, 400, 405, 409, 418, 422, 500, 507, 520, 530)
+    ),
+    (OUTAGE, GET_AND_CHANGES, reply(PAGE.encode(), 200)),
+    (OUTAGE, GET_AND_CHANGES, reply(None, 302, headers={"location": "/login"})),
+    (OUTAGE, GET_AND_CHANGES, reply(None, 302)),
+    (OUTAGE, GET_AND_CHANGES, text(200, "pleased to meet you")),
+    (OUTAGE, [GET, LIST, CREATE, PATCH], reply(None)),
+    (OUTAGE, [GET, LIST, CREATE, PING], reply({"status": "ok"})),
+    (OUTAGE, [GET, LIST, CREATE, PING], reply([1, 2])),
+    (OUTAGE, [LIST, GET_JOB], reply({"data": {}})),
+    (OUTAGE, [LIST, GET_JOB], reply({"data": ["x"]})),
+    (OUTAGE, [LIST, GET_JOB], reply({"data": [{"id": 7}]})),
+    (OUTAGE, [PING], reply("pong")),
+    (CUT, [GET, LIST, *GET_AND_CHANGES], reply(b'{"data": [{"id": "job')),
+    (TLS, [PING], text(400, "Client sent an HTTP request to an HTTPS server.\n")),
+    (TLS, [PING], html(400, "<html>400 The plain HTTP request was sent to HTTPS port</html>")),
+    (TLS, [PING], html(400, "<html>400 No required SSL certificate was sent</html>")),
+]
+
+
+@pytest.mark.parametrize("expected, requests, response", FAILURES)
+def test_failure(
+    expected: Expected, requests: list[Request[Any]], response: Reply, connect: Connect, server: Server
+) -> None:
+    client = connect(server.url(), limits=ONCE)
+    server.play(response)
+    for request in requests:
+        with pytest.raises(ArroyoError) as caught:
+            client.send(request)
+        error = caught.value
+        assert (type(error), error.disposition, error.is_fatal) == expected, f"{request}: {error}"
+        assert (vars(error)["method"], vars(error)["path"]) == (request.method, request.path)
+    assert len(server.requests) == len(requests)
+
+
+@pytest.mark.parametrize(
+    "response, has_responded",
+    [
+        (reply(PIPELINE), True),
+        (said(404, "Pipeline not found"), True),
+        (said(404, "Not Found"), False),
+        (html(200), False),
+        (html(502), False),
+        (reply(None, 401), False),
+    ],
+)
+def test_whether_arroyo_itself_has_responded(
+    response: Reply, has_responded: bool, connect: Connect, server: Server
+) -> None:
+    client = connect(server.url(), limits=ONCE)
+    server.play(response)
+    with suppress(ArroyoError):
+        client.send(GET)
+    assert client.has_responded is has_responded
+    assert client.with_limits().has_responded is has_responded

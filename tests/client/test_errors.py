@@ -1,0 +1,112 @@
+"""Errors cross processes whole: pools pickle them, and the trigger sends them to the worker as JSON."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo import exceptions
+from airflow_provider_arroyo.client.details import SqlDiagnostic
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAmbiguousNameError,
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoConflictError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoNoConnectionError,
+    ArroyoNoSuchNameError,
+    ArroyoNotFoundError,
+    ArroyoOwnershipError,
+    ArroyoPipelineError,
+    ArroyoQueryError,
+    ArroyoSettingsError,
+    ArroyoTlsError,
+    ArroyoUnreachableError,
+    ArroyoUnsupportedError,
+    Disposition,
+    error_from_dict,
+)
+
+REQUEST = {"method": "POST", "path": "/pipelines"}
+REFUSAL: dict[str, Any] = {"status": 400, "server_message": "no", "retry_after_seconds": 1.5, **REQUEST}
+
+CROSS_AS_JSON = [
+    ArroyoError("no"),
+    ArroyoSettingsError("no"),
+    ArroyoNoConnectionError("no"),
+    ArroyoUnreachableError("no", since=1.5),
+    ArroyoConnectionError("no", **REQUEST),
+    ArroyoConnectionError("not sent", disposition=Disposition.RETRY, **REQUEST),
+    ArroyoTlsError("no", **REQUEST),
+    ArroyoApiError("no", disposition=Disposition.RETRY_IF_IDEMPOTENT, is_fatal=True, **REFUSAL),
+    ArroyoAuthError("no", **REFUSAL),
+    ArroyoNotFoundError("no", **REFUSAL),
+    ArroyoConflictError("no", **REFUSAL),
+    ArroyoForeignResponseError("no", **REFUSAL),
+    ArroyoQueryError("no", **REFUSAL),
+]
+STAY_IN_PYTHON = [
+    ArroyoQueryError("no", diagnostics=(SqlDiagnostic("a", 1, 2),), **REFUSAL),
+    ArroyoOwnershipError("no", owner="another"),
+    ArroyoUnsupportedError("no"),
+    ArroyoNoSuchNameError.of("orders"),
+    ArroyoAmbiguousNameError.of("orders", [("pl_1", "Running", 1), ("pl_2", "Running", 2)]),
+    ArroyoPipelineError("no", outcome="failed", pipeline_id="pl_1", reason="gone", domain="external"),
+]
+
+
+def test_all_errors_are_here() -> None:
+    defined = {
+        cls for _, cls in inspect.getmembers(exceptions, inspect.isclass) if issubclass(cls, ArroyoError)
+    }
+    assert {type(error) for error in CROSS_AS_JSON + STAY_IN_PYTHON} == defined
+
+
+@pytest.mark.parametrize("error", CROSS_AS_JSON + STAY_IN_PYTHON, ids=lambda error: type(error).__name__)
+def test_error_is_copied_whole(error: ArroyoError) -> None:
+    for again in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert_same(again, error)
+
+
+@pytest.mark.parametrize("error", CROSS_AS_JSON, ids=lambda error: type(error).__name__)
+def test_error_crosses_as_json(error: ArroyoError) -> None:
+    again = error_from_dict(json.loads(json.dumps(error.to_dict())))
+    assert_same(again, error)
+    assert isinstance(again.disposition, Disposition)
+    assert_same(error_from_dict(again.to_dict()), error)
+
+
+def assert_same(again: ArroyoError, error: ArroyoError) -> None:
+    assert type(again) is type(error)
+    assert str(again) == error.message == str(error)
+    assert vars(again) == vars(error)
+    assert (again.disposition, again.is_fatal) == (error.disposition, error.is_fatal)
+
+
+def test_error_of_an_unknown_kind_becomes_a_plain_one() -> None:
+    error = error_from_dict({"type": "ArroyoNewError", "message": "no", "is_fatal": True, "novelty": 1})
+    assert type(error) is ArroyoError
+    assert (str(error), error.is_fatal) == ("no", True)
+    assert not hasattr(error, "novelty")
+
+
+def test_misspelled_attribute_is_refused() -> None:
+    with pytest.raises(TypeError, match="ArroyoConnectionError has no attribute 'staus'"):
+        ArroyoConnectionError("no", staus=400)
+
+
+def test_names_in_messages() -> None:
+    assert "no pipeline named 'orders'" in str(ArroyoNoSuchNameError.of("orders"))
+    message = str(ArroyoAmbiguousNameError.of("orders", [("pl_1", "Running", 0), ("pl_2", "no job", 10**15)]))
+    assert message.splitlines() == [
+        "2 pipelines are named 'orders'; name the one you mean by pipeline_id:",
+        "  pl_1 (Running, created 1970-01-01 00:00:00 UTC)",
+        "  pl_2 (no job, created 2001-09-09 01:46:40 UTC)",
+    ]

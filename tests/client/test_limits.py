@@ -1,0 +1,210 @@
+"""For how long requests are repeated, and how long one try may take."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+import requests
+import requests.adapters
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client import endpoints as api
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.retry import Limits
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoNotFoundError,
+    ArroyoUnreachableError,
+    Disposition,
+)
+from tests.client.conftest import ONCE, SPEC, Clock, Connect, failure
+from tests.client.server import CLOSE, HANG, Reply, Server, reply
+
+CREATE = api.create_pipeline(**SPEC)
+READ = api.get_pipeline("pl_1")
+STOP = api.patch_pipeline("pl_1", stop="checkpoint")
+
+PAGE = reply("<html>Sign in</html>", content_type="text/html")
+GONE = reply({"error": "Pipeline not found"}, 404)
+NOT_AVAILABLE = reply("try again later", 503, content_type="text/plain")
+
+
+def test_failures_are_repeated_for_max_elapsed(connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(NOT_AVAILABLE)
+    began = clock()
+    error = failure(connect(server.url(), limits=Limits(max_elapsed_seconds=300)), READ)
+    assert isinstance(error, ArroyoUnreachableError)
+    assert 299 <= clock() - began <= 300
+    assert re.search(r"unreachable for (4 min 59 s|5 min), since \d{4}-\d\d-\d\d ", str(error))
+    assert "GET /pipelines/pl_1 failed last with: Arroyo at http" in str(error)
+    assert "try again later" in str(error)
+    assert time.time() - 60 < error.since <= time.time()
+
+
+def test_address_that_never_was_arroyo_is_given_up_after_60_seconds(
+    connect: Connect, server: Server, clock: Clock
+) -> None:
+    server.play(PAGE)
+    began = clock()
+    error = failure(connect(server.url(), limits=Limits(max_elapsed_seconds=600)), READ)
+    assert isinstance(error, ArroyoUnreachableError)
+    assert 59 <= clock() - began <= 60
+    assert str(error).startswith("This address does not look like Arroyo: for ")
+    assert "Sign in" in str(error)
+
+
+def test_address_that_was_arroyo_is_tried_for_max_elapsed(
+    connect: Connect, server: Server, clock: Clock
+) -> None:
+    server.play(GONE, PAGE)
+    client = connect(server.url())
+    assert isinstance(failure(client, READ), ArroyoNotFoundError)
+    began = clock()
+    error = failure(client.with_limits(max_elapsed_seconds=600), READ)
+    assert 599 <= clock() - began <= 600
+    assert str(error).startswith("Arroyo has been unreachable for 10 min, since ")
+
+
+def test_address_that_was_arroyo_before_is_tried_for_max_elapsed(
+    connect: Connect, server: Server, clock: Clock
+) -> None:
+    server.play(PAGE)
+    client = connect(server.url(), limits=Limits(max_elapsed_seconds=600))
+    client.expect_arroyo()
+    began = clock()
+    failure(client, READ)
+    assert 599 <= clock() - began <= 600
+
+
+@pytest.mark.parametrize(
+    "request_, step, may_have_taken_effect",
+    [(STOP, CLOSE, True), (STOP, reply(None, 429), False), (READ, CLOSE, False)],
+    ids=["lost change", "change that was turned away", "read"],
+)
+def test_change_that_may_have_taken_effect(
+    request_: Request[Any], step: Reply, may_have_taken_effect: bool, client: ArroyoClient, server: Server
+) -> None:
+    server.play(step, NOT_AVAILABLE if may_have_taken_effect else step)
+    error = failure(client, request_)
+    assert isinstance(error, ArroyoUnreachableError)
+    assert ("\nIt may have taken effect. Check" in str(error)) is may_have_taken_effect
+
+
+def test_one_try_raises_the_error_itself(connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(reply(None, 503), PAGE)
+    client = connect(server.url(), limits=ONCE)
+    error = failure(client, READ)
+    assert type(error) is ArroyoApiError
+    assert error.disposition is Disposition.RETRY_IF_IDEMPOTENT
+    assert type(failure(client, READ)) is ArroyoForeignResponseError
+    assert len(server.requests) == 2
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("max_elapsed", [15, 600])
+def test_deadline_is_a_moment_not_a_duration(
+    max_elapsed: float, connect: Connect, server: Server, clock: Clock
+) -> None:
+    server.play(NOT_AVAILABLE)
+    deadline = clock() + 5
+    client = connect(server.url()).with_limits(max_elapsed_seconds=max_elapsed, deadline=deadline)
+    failure(client.with_limits(first_try_seconds=1), READ)
+    assert deadline - 1 <= clock() <= deadline
+    sent = len(server.requests)
+    clock.now = deadline
+    error = failure(client, CREATE)
+    assert type(error) is ArroyoConnectionError
+    assert error.disposition is Disposition.RETRY
+    assert "its deadline has passed" in str(error)
+    assert len(server.requests) == sent
+
+
+@pytest.mark.parametrize("step", [HANG, Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "drip")])
+def test_deadline_bounds_a_try(step: Reply, connect: Connect, server: Server) -> None:
+    server.play(step)
+    client = connect(server.url(), clock=time.monotonic, sleep=time.sleep)
+    began = time.monotonic()
+    failure(client.with_limits(deadline=began + 0.4), READ)
+    assert time.monotonic() - began < 3, "the timeouts of the settings, 35 s in all, were used"
+
+
+class Scripted(requests.adapters.BaseAdapter):
+    """Fails each request after so many seconds of a clock, or after its timeout where that is shorter."""
+
+    def __init__(self, clock: Clock, seconds: list[float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seconds = seconds
+        self.timeouts: list[Any] = []
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        timeout = kwargs["timeout"]
+        self.timeouts.append(timeout)
+        wanted = self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+        self._clock.now += min(wanted, timeout.total)
+        raise requests.exceptions.ReadTimeout("scripted")
+
+    def close(self) -> None:
+        pass
+
+
+def scripted(
+    clock: Clock, *seconds: float, limits: Limits | None = None, read_timeout: float = 30.0
+) -> tuple[ArroyoClient, Scripted]:
+    session, adapter = requests.Session(), Scripted(clock, list(seconds))
+    session.mount("http://", adapter)
+    address = ClientSettings(base_url="http://arroyo.example", read_timeout_seconds=read_timeout)
+    client = ArroyoClient(address, limits=limits, session=session, clock=clock, sleep=clock.sleep)
+    return client, adapter
+
+
+@settings(max_examples=50)
+@given(
+    seconds=st.lists(st.floats(0, 60), min_size=1, max_size=20),
+    max_elapsed=st.floats(6, 700),
+    read_timeout=st.floats(0.5, 60),
+)
+def test_max_elapsed_is_kept_to_a_second(
+    seconds: list[float], max_elapsed: float, read_timeout: float
+) -> None:
+    """However long the server takes to fail each try, and also where it hangs."""
+    clock = Clock()
+    client, _ = scripted(
+        clock,
+        *seconds,
+        limits=Limits(max_elapsed_seconds=max_elapsed),
+        read_timeout=read_timeout,
+    )
+    began = clock()
+    error = failure(client, READ)
+    assert isinstance(error, ArroyoUnreachableError)
+    assert max_elapsed - 1 <= clock() - began <= max_elapsed + 0.001
+
+
+@pytest.mark.parametrize("seconds", [None, 0.5, 20])
+def test_first_try_has_its_time(seconds: float | None, clock: Clock) -> None:
+    client, adapter = scripted(clock, 100.0, limits=ONCE)
+    client = client.with_limits(first_try_seconds=seconds)
+    began = clock()
+    assert type(failure(client, READ)) is ArroyoConnectionError
+    assert clock() - began == pytest.approx(seconds or 5)
+    assert len(adapter.timeouts) == 1
+
+
+def test_slow_requests_have_their_time(clock: Clock) -> None:
+    """Compiling a UDF takes long, and the output of a preview may pause."""
+    client, adapter = scripted(clock, 0.0)
+    failure(client, api.create_udf(prefix="/", definition="fn f() {}"))
+    with pytest.raises(ArroyoError):
+        list(client.stream_output("p", "j"))
+    assert adapter.timeouts[0].read_timeout == pytest.approx(300)
+    assert adapter.timeouts[1].read_timeout == pytest.approx(90)

@@ -1,0 +1,147 @@
+"""Pages leave nothing out, repeat nothing, and end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import Page
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.paging import PageWalk
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.client.conftest import PIPELINE, SPEC, Connect
+from tests.client.server import Server, reply
+from tests.support import ENDLESS
+
+
+class Listing:
+    """Lists pipelines as a real server does: sorted by date, and the next page begins with an earlier date.
+
+    :param dates: of its pipelines.
+    :param max_page: the most that a page holds, whatever is requested.
+    :param deletions: delete the pipeline that a page is to start after, for the first so many pages.
+    """
+
+    def __init__(self, dates: list[int], *, max_page: int = 10_000, deletions: int = 0) -> None:
+        self.pipelines = [
+            Pipeline(id=f"pl_{number}", name="n", query="q", created_at_micros=date)
+            for number, date in enumerate(dates)
+        ]
+        self._max_page = max_page
+        self._deletions = deletions
+        self.requests = 0
+
+    def ids(self) -> list[str]:
+        return sorted(pipeline.id for pipeline in self.pipelines)
+
+    def page(self, request: Request[Page[Pipeline]]) -> Page[Pipeline]:
+        self.requests += 1
+        assert self.requests < 2000, "the pages never end"
+        after = request.params.get("starting_after")
+        if after is not None and self._deletions > 0:
+            self._deletions -= 1
+            self.pipelines = [pipeline for pipeline in self.pipelines if pipeline.id != after]
+        listed = sorted(self.pipelines, key=lambda pipeline: -pipeline.created_at_micros)
+        if after is not None:
+            dates = [pipeline.created_at_micros for pipeline in listed if pipeline.id == after]
+            listed = [pipeline for pipeline in listed if dates and pipeline.created_at_micros < dates[0]]
+        limit = min(int(request.params["limit"]), self._max_page)
+        return Page(tuple(listed[:limit]), len(listed) > limit)
+
+    def walk(self, limit: int, starting_after: str | None = None) -> list[Pipeline]:
+        """Return what a walk through all pages finds."""
+        walk = PageWalk(endpoints.list_pipelines(limit=limit, starting_after=starting_after))
+        found: list[Pipeline] = []
+        while (request := walk.request) is not None:
+            found += walk.take(self.page(request))
+        return found
+
+
+@given(dates=st.lists(st.integers(0, 6), max_size=60), limit=st.integers(1, 12))
+def test_pages_leave_nothing_out_and_repeat_nothing(dates: list[int], limit: int) -> None:
+    listing = Listing(dates)
+    found = listing.walk(limit)
+    assert sorted(pipeline.id for pipeline in found) == listing.ids()
+    found_dates = [pipeline.created_at_micros for pipeline in found]
+    assert found_dates == sorted(found_dates, reverse=True)
+
+
+@given(dates=st.lists(st.integers(0, 6), max_size=40), limit=st.integers(1, 12), start=st.integers(0, 39))
+def test_pages_from_a_start(dates: list[int], limit: int, start: int) -> None:
+    listing = Listing(dates)
+    begin = dates[start] if start < len(dates) else 0
+    expected = [one.id for one in listing.pipelines if one.created_at_micros < begin]
+    assert sorted(one.id for one in listing.walk(limit, f"pl_{start}")) == sorted(expected)
+
+
+@given(
+    dates=st.lists(st.integers(0, 40), max_size=60, unique=True),
+    limit=st.integers(1, 12),
+    deletions=st.integers(1, 3),
+)
+def test_page_whose_start_is_deleted_meanwhile(dates: list[int], limit: int, deletions: int) -> None:
+    listing = Listing(dates, deletions=deletions)
+    found = {pipeline.id for pipeline in listing.walk(limit)}
+    assert set(listing.ids()) <= found
+
+
+@given(dates=st.lists(st.integers(0, 3), max_size=40), limit=st.integers(1, 12), cap=st.integers(1, 12))
+def test_server_with_a_smaller_limit_ends(dates: list[int], limit: int, cap: int) -> None:
+    found = Listing(dates, max_page=cap).walk(limit)
+    assert len({pipeline.id for pipeline in found}) == len(found)
+
+
+def pipelines(*ids: str, more: bool) -> Any:
+    # As old as their place in the alphabet says.
+    data = [{**PIPELINE, "id": one, "created_at": 1000 - ord(one[0])} for one in ids]
+    return reply({"data": data, "hasMore": more})
+
+
+def test_pages_over_http(client: ArroyoClient, server: Server) -> None:
+    """Each begins with the last date of the one before, which others may have that were not on it."""
+    server.play(
+        pipelines("a", "b/x", "c", more=True), pipelines("c", "d", "e", more=True), pipelines("e", more=False)
+    )
+    assert [pipeline.id for pipeline in client.iter_pipelines(page_size=3)] == ["a", "b/x", "c", "d", "e"]
+    assert [request.target.partition("?")[2] for request in server.requests] == [
+        "limit=3",
+        "limit=3&starting_after=b%2Fx",
+        "limit=3&starting_after=d",
+    ]
+
+
+def test_pages_are_requested_when_they_are_needed(client: ArroyoClient, server: Server) -> None:
+    server.play(pipelines("a", "b", more=True))
+    assert next(client.iter_pipelines()).id == "a"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("response", [pipelines(more=True), pipelines("a", more=True)])
+def test_server_that_always_promises_more(response: Any, client: ArroyoClient, server: Server) -> None:
+    server.play(response)
+    assert len(list(client.iter_pipelines())) <= 1
+    assert len(server.requests) <= 2
+
+
+def test_page_sizes(client: ArroyoClient, server: Server) -> None:
+    server.play(reply({"data": [], "hasMore": False}))
+    assert list(client.iter_connection_tables()) == []
+    assert list(client.iter_job_errors("p", "j", page_size=7)) == []
+    assert [request.target.partition("?")[2] for request in server.requests] == ["limit=100", "limit=7"]
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_server_that_dates_to_the_second(version: str, connect: Connect) -> None:
+    """All were created within a second, so that every page but the first would be lost."""
+    with ArroyoSandbox(arroyo_version=version, clock=ManualClock()) as sandbox:
+        client = connect(sandbox.url)
+        made = [client.create_pipeline(**{**SPEC, "query": ENDLESS}).id for _ in range(9)]
+        found = list(client.iter_pipelines(page_size=2))
+    assert len({pipeline.created_at_micros for pipeline in found}) < 9
+    assert sorted(pipeline.id for pipeline in found) == sorted(made)

@@ -1,0 +1,100 @@
+"""Bodies of megabytes are read item by item, and mean what ``json.loads`` says they mean."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.reading import NotJsonError, iter_items
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+    ['"data": [', "]}", "\\", "\\u00e9"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXT, children, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(TEXT, VALUES, max_size=4)
+
+
+def with_white_space(value: Any, rng: random.Random) -> str:
+    """Write JSON with white space wherever it may be."""
+
+    def space() -> str:
+        return "".join(rng.choices(" \t\r\n", k=rng.choice([0, 0, 1, 3])))
+
+    def write(value: Any) -> str:
+        if isinstance(value, dict):
+            fields = (f"{space()}{write(key)}{space()}:{write(item)}" for key, item in value.items())
+            text = f"{{{','.join(fields) or space()}}}"
+        elif isinstance(value, list):
+            text = f"[{','.join(map(write, value)) or space()}]"
+        else:
+            return json.dumps(value, ensure_ascii=rng.random() < 0.5)
+        return f"{space()}{text}{space()}"
+
+    return write(value)
+
+
+@settings(max_examples=50)
+@given(items=st.lists(OBJECTS, max_size=4), rest=OBJECTS, rng=st.randoms(use_true_random=False))
+def test_items_are_those_of_json_loads(
+    items: list[dict[str, Any]], rest: dict[str, Any], rng: random.Random
+) -> None:
+    body = with_white_space(
+        {"data": items, **{f"x{key}": value for key, value in rest.items()}}, rng
+    ).encode()
+    assert list(iter_items(body)) == json.loads(body)["data"] == items
+
+
+@given(items=st.lists(OBJECTS, max_size=4), place=st.floats(0, 1, exclude_max=True), space=st.booleans())
+def test_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: bool) -> None:
+    body = json.dumps({"data": items}, indent=1 if space else None).encode()
+    with pytest.raises(NotJsonError):
+        list(iter_items(body[: int(len(body) * place)]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"<!DOCTYPE html><html><body></body></html>",
+        b'{"message": "the data: [] is away"}',
+        b'{"status": "ok", "note": "\\"data\\": [1]"}',
+        b'{"data": null}',
+        b'{"data": {"items": [{"id": 1}]}}',
+        b'{"data": "[{}]"}',
+        b'{"data": [{} {}]}',
+        b'{"data": [{},]}',
+        b'{"data": [,{}]}',
+        b'{"data": []} and more',
+        b'{"data": []',
+        b'{"data": [{}]]',
+        b'{"data": [{"a": "\xff"}]}',
+        b'{"data": [' + b'{"a":' * 100_000,
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+def test_foreign_body_is_an_error(body: bytes) -> None:
+    with pytest.raises(NotJsonError):
+        list(iter_items(body))
+
+
+def test_items_before_the_cut_are_yielded() -> None:
+    items = iter_items(b'{"data": [{"id": "a"}, {"id": "b"}, {"i')
+    assert [next(items)["id"], next(items)["id"]] == ["a", "b"]
+    with pytest.raises(NotJsonError):
+        next(items)
+
+
+def test_items_that_are_no_objects_are_left_out() -> None:
+    assert list(iter_items(b'{"data": [1, null, {"id": "a"}, "x", [{}]]}')) == [{"id": "a"}]

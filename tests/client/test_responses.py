@@ -1,0 +1,281 @@
+"""What errors say about a response, and what they never show. Their kinds are in ``test_dispositions.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints as api
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.transport import Transport
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoAuthError,
+    ArroyoError,
+    ArroyoNotFoundError,
+    ArroyoQueryError,
+    ArroyoSettingsError,
+)
+from tests.client.conftest import ONCE, PIPELINE, SPEC, Connect
+from tests.client.server import Reply, Server, reply
+
+LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+DATE = "Wed, 25 Nov 2026 03:55:27 GMT"
+CREATE = api.create_pipeline(**SPEC)
+
+
+def refusal(client: ArroyoClient, request: Request[Any], cls: type[ArroyoError] = ArroyoApiError) -> Any:
+    """Send a request that fails, and return the error."""
+    with pytest.raises(cls) as caught:
+        client.with_limits(max_elapsed_seconds=0).send(request)
+    return caught.value
+
+
+def test_server_date(client: ArroyoClient, server: Server) -> None:
+    server.play(reply(PIPELINE, headers={"date": DATE}), reply(PIPELINE))
+    response = client.send(api.get_pipeline("pl_1"))
+    assert response.value.name == "orders"
+    assert response.server_date == datetime(2026, 11, 25, 3, 55, 27, tzinfo=UTC)
+    assert client.send(api.get_pipeline("pl_1")).server_date is None
+
+
+def test_refusal_carries_its_data(client: ArroyoClient, server: Server) -> None:
+    server.play(reply({"error": "Pipeline's jobs must be in a terminal state"}, 400))
+    error = refusal(client, api.delete_pipeline("pl_1"))
+    assert (error.status, error.method, error.path) == (400, "DELETE", "/pipelines/pl_1")
+    assert error.server_message == "Pipeline's jobs must be in a terminal state"
+    assert error.server_message in str(error)
+
+
+LONG_PAGE = reply(LOGIN_PAGE + "x" * 5000, content_type="text/html")
+TOO_LARGE = reply({"error": "Failed to buffer the request body: length limit exceeded"}, 413)
+
+
+@pytest.mark.parametrize(
+    "request_, response, words",
+    [
+        (
+            api.get_pipeline("pl_gone"),
+            reply({"error": "Pipeline not found"}, 404),
+            "not have pipeline 'pl_gone'",
+        ),
+        (api.list_jobs(), reply({"error": "Route not found"}, 404), "base_path"),
+        (api.put_pipeline("mine", **SPEC), reply(None, 405), "it is Arroyo 0.15"),
+        (CREATE, reply(b'{"id": "pl_'), 'not known whether it took effect. It began: \'{"id": "pl_\''),
+        (CREATE, TOO_LARGE, "so a proxy in between has a lower limit"),
+        (
+            api.create_pipeline(name="big", query="x" * 2_200_000),
+            TOO_LARGE,
+            "2 MB (2,097,152 bytes) at most: its",
+        ),
+        (api.create_pipeline(name="big", query="x" * 2_200_000), TOO_LARGE, "length limit exceeded"),
+        (api.ping(), reply("pong"), "not Arroyo's 'Pong'"),
+        (
+            api.list_jobs(),
+            LONG_PAGE,
+            "status 200 and HTML. Check that the connection's host, port and base_path",
+        ),
+        (api.list_jobs(), LONG_PAGE, "<title>Sign in</title>"),
+        (
+            api.list_jobs(),
+            reply({"message": "no Route"}, 404),
+            "status 404 and something that is not Arroyo's",
+        ),
+        (api.list_jobs(), reply({"error": "Not Found"}, 404), "404 in words that are not Arroyo's"),
+        (api.list_jobs(), reply({"status": "ok"}), "field 'data' is missing"),
+        (api.list_jobs(), reply({"data": {}}), "not a list"),
+        (api.list_jobs(), reply([1, 2]), "not an object"),
+        (api.list_jobs(), reply("hello", content_type="text/plain"), "not JSON"),
+        (
+            api.list_jobs(),
+            reply(None, 302, headers={"location": "https://u:pw@x/"}),
+            "a redirect to https://***@x/",
+        ),
+    ],
+)
+def test_message(
+    request_: Request[Any], response: Reply, words: str, client: ArroyoClient, server: Server
+) -> None:
+    server.play(response)
+    message = str(refusal(client, request_, ArroyoError))
+    assert words in message
+    assert len(message) < 1000
+
+
+# -- SQL -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        api.create_pipeline,
+        lambda **fields: api.put_pipeline("mine", **fields),
+        lambda name, query: api.preview_query(query),
+        lambda name, query: api.validate_query(query),
+    ],
+)
+def test_place_in_refused_sql(
+    make: Callable[..., Request[Any]], client: ArroyoClient, server: Server
+) -> None:
+    words = 'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 3, Column: 14")'
+    server.play(reply({"error": words}, 400))
+    error = refusal(client, make(**SPEC), ArroyoQueryError)
+    assert [(d.message, d.line, d.column) for d in error.diagnostics] == [(words, 3, 14)]
+
+
+def test_several_points_about_sql(client: ArroyoClient, server: Server) -> None:
+    words = "Failed to plan query:\n * table 'nowhere' not found\n * column 'a' not found"
+    server.play(reply({"error": words}, 400))
+    error = refusal(client, CREATE, ArroyoQueryError)
+    assert [d.message for d in error.diagnostics] == ["table 'nowhere' not found", "column 'a' not found"]
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_key_is_not_shown(status: int, connect: Connect, server: Server) -> None:
+    server.play(reply({"error": "who is s3cret-key?"}, status))
+    client = connect(server.url(), api_key="s3cret-key")
+    error = refusal(client, api.list_jobs(), ArroyoAuthError)
+    assert server.requests[0].headers["authorization"] == "Bearer s3cret-key"
+    assert "header Authorization" in str(error)
+    assert str(status) in str(error)
+    assert "who is ***?" in str(error)
+    assert "s3cret" not in f"{error} {error!r} {error.to_dict()} {client!r} {client.settings!r}"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_missing_key(status: int, client: ArroyoClient, server: Server) -> None:
+    server.play(reply(None, status))
+    message = str(refusal(client, api.ping(), ArroyoAuthError))
+    assert "authorization" not in server.requests[0].headers
+    assert "were sent" in message
+    assert "API key" in message
+
+
+def test_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
+    server.play(reply(LOGIN_PAGE, 403, content_type="text/html"))
+    client = connect(server.url(), headers={"X-Gate": "open-sesame"})
+    message = str(refusal(client, api.ping(), ArroyoAuthError))
+    assert server.requests[0].headers["x-gate"] == "open-sesame"
+    assert "header X-Gate" in message
+    assert "open-sesame" not in message
+
+
+def test_secrets_do_not_change_what_a_response_means(connect: Connect, server: Server) -> None:
+    """A header of a gateway may have any value, also one that is a word of Arroyo's."""
+    server.play(reply({"error": "No jobs for pipeline"}, 400))
+    client = connect(server.url(), headers={"X-Scope": "jobs"})
+    error = refusal(client, api.restart_pipeline("pl_1"), ArroyoNotFoundError)
+    assert "jobs" not in error.server_message
+
+
+# -- settings loaded again -----------------------------------------------------------------------------------------
+
+
+class Connection:
+    """A connection whose settings may change."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = ClientSettings(**settings)
+        self.loaded = 0
+
+    def __call__(self) -> ClientSettings:
+        self.loaded += 1
+        return self.settings
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_rotated_key_is_loaded(status: int, connect: Connect, server: Server) -> None:
+    connection = Connection(base_url=server.url(), api_key="new")
+    client = connect(server.url(), api_key="old", reload=connection)
+    server.play(reply(None, status), reply("Pong"))
+    client.with_limits(max_elapsed_seconds=1).ping()
+    client.ping()
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["Bearer old", "Bearer new", "Bearer new"]
+    assert connection.loaded == 1
+
+
+def test_rotated_key_is_loaded_for_a_stream(connect: Connect, server: Server) -> None:
+    client = connect(server.url(), api_key="old", reload=Connection(base_url=server.url(), api_key="new"))
+    server.play(reply(None, 401), reply("", content_type="text/event-stream"))
+    assert list(client.stream_output("p", "j")) == []
+
+
+def test_key_that_another_thread_loaded_is_used(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = Connection(base_url=server.url(), api_key="new")
+    client = connect(server.url(), api_key="old", reload=connection)
+    server.play(reply(None, 401), reply("Pong"))
+    send = Transport.send
+
+    def send_while_another_thread_reloads(transport: Transport, *args: Any) -> Any:
+        response = send(transport, *args)
+        if connection.loaded == 0:
+            client.reload()
+        return response
+
+    monkeypatch.setattr(Transport, "send", send_while_another_thread_reloads)
+    client.ping()
+    assert connection.loaded == 1
+
+
+@pytest.mark.parametrize("new_key", ["old", "also-wrong"])
+def test_key_that_stays_refused_is_loaded_once(new_key: str, connect: Connect, server: Server) -> None:
+    connection = Connection(base_url=server.url(), api_key=new_key)
+    client = connect(server.url(), api_key="old", reload=connection)
+    server.play(reply(None, 401))
+    with pytest.raises(ArroyoAuthError) as caught:
+        client.list_jobs()
+    assert caught.value.is_fatal
+    assert connection.loaded == 1
+    assert len(server.requests) == (1 if new_key == "old" else 2)
+
+
+def test_connection_that_leads_to_another_server(connect: Connect, server: Server) -> None:
+    connection = Connection(base_url="http://other.example:5115")
+    client = connect(server.url(), reload=connection)
+    server.play(reply(None, 401))
+    with pytest.raises(ArroyoSettingsError) as caught:
+        client.list_jobs()
+    assert server.url() in str(caught.value)
+    assert "http://other.example:5115" in str(caught.value)
+    assert caught.value.is_fatal
+    assert client.settings.base_url == server.url()
+
+
+def test_settings_that_stay_the_same_keep_the_connection(connect: Connect, server: Server) -> None:
+    client = connect(server.url(), reload=Connection(base_url=server.url()))
+    server.play(reply("Pong"))
+    client.ping()
+    client.reload()
+    client.ping()
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "soon"}, None),
+        ({"date": DATE, "retry-after": "Wed, 25 Nov 2026 03:55:32 GMT"}, 5.0),
+        ({"date": DATE, "retry-after": "Wed, 25 Nov 2026 03:00:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after(
+    headers: dict[str, str], seconds: float | None, connect: Connect, server: Server
+) -> None:
+    server.play(reply(None, 429, headers=headers))
+    error = refusal(connect(server.url(), limits=ONCE), api.list_jobs())
+    assert error.retry_after_seconds == seconds
+    assert ("asks to wait" in str(error)) == (seconds is not None)

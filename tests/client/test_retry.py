@@ -1,0 +1,235 @@
+"""Which requests are repeated, how long is waited in between, and what is logged."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints as api
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.retry import Limits, backoff_seconds, poll_retry_seconds
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConflictError,
+    ArroyoConnectionError,
+    ArroyoNotFoundError,
+    ArroyoUnreachableError,
+    Disposition,
+)
+from tests.client.conftest import PIPELINE, SPEC, Clock, Connect, failure, free_port
+from tests.client.server import CLOSE, RESET, Reply, Server, cut, reply
+from tests.support import Lines
+
+CREATE = api.create_pipeline(**SPEC)
+PUT = api.put_pipeline("mine", **SPEC)
+STOP = api.patch_pipeline("pl_1", stop="checkpoint")
+RESTART = api.restart_pipeline("pl_1")
+DELETE = api.delete_pipeline("pl_1")
+VALIDATE = api.validate_query("SELECT 1")
+PREVIEW = api.preview_query("SELECT 1")
+READ = api.get_pipeline("pl_1")
+
+IDEMPOTENT = [READ, VALIDATE, STOP, PUT, DELETE]
+NOT_IDEMPOTENT = [
+    CREATE,
+    RESTART,
+    PREVIEW,
+    api.create_udf(prefix="/", definition="fn f() {}"),
+    api.create_connection_table(name="t", connector="impulse", config={}),
+    api.create_connection_profile(name="p", connector="kafka", config={}),
+]
+
+PAGE = reply("<html>Sign in</html>", content_type="text/html")
+GONE = reply({"error": "Pipeline not found"}, 404)
+NOT_AVAILABLE = reply("try again later", 503, content_type="text/plain")
+
+
+def good(request: Request[Any]) -> Reply:
+    """Return a response that the request expects."""
+    if request.method == "DELETE":
+        return reply(None)
+    return reply({"graph": None, "errors": []} if request is VALIDATE else PIPELINE)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, "airflow_provider_arroyo")
+    return caplog
+
+
+# -- what is repeated ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", IDEMPOTENT, ids=str)
+@pytest.mark.parametrize(
+    "step",
+    [RESET, CLOSE, cut(b"{", 50), PAGE, *(reply(None, status) for status in (404, 429, 502, 503, 504))],
+    ids=["reset", "close", "cut", "page", "404", "429", "502", "503", "504"],
+)
+def test_idempotent_requests_are_repeated(
+    request_: Request[Any], step: Reply, client: ArroyoClient, server: Server, clock: Clock
+) -> None:
+    server.play(step, step, good(request_))
+    client.send(request_)
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.parametrize("request_", NOT_IDEMPOTENT, ids=str)
+@pytest.mark.parametrize(
+    "step",
+    [RESET, CLOSE, cut(b"{", 50), reply(b'{"id": '), PAGE, *(reply(None, s) for s in (500, 502, 503, 504))],
+    ids=["reset", "close", "cut", "half", "page", "500", "502", "503", "504"],
+)
+def test_requests_that_may_have_taken_effect_are_not_repeated(
+    request_: Request[Any], step: Reply, client: ArroyoClient, server: Server
+) -> None:
+    server.play(step)
+    error = failure(client, request_)
+    assert isinstance(error, ArroyoConnectionError | ArroyoApiError)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("request_", [CREATE, RESTART, PREVIEW], ids=str)
+def test_requests_that_were_turned_away_are_repeated(
+    request_: Request[Any], client: ArroyoClient, server: Server
+) -> None:
+    server.play(reply(None, 429), reply(None, 429), good(request_))
+    client.send(request_)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("proxy", [False, True], ids=["direct", "proxy"])
+@pytest.mark.parametrize("request_", [CREATE, RESTART, READ], ids=str)
+def test_requests_that_were_not_sent_are_repeated(
+    request_: Request[Any], proxy: bool, connect: Connect, clock: Clock
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    client = connect("http://arroyo.invalid", proxies={"http": address}) if proxy else connect(address)
+    assert isinstance(failure(client, request_), ArroyoUnreachableError)
+    assert len(clock.slept) >= 10
+
+
+@pytest.mark.parametrize("step", [CLOSE, RESET], ids=["close", "reset"])
+def test_lost_response_behind_a_proxy_may_have_taken_effect(
+    step: Reply, connect: Connect, server: Server
+) -> None:
+    """urllib3 says of it that the proxy cannot be reached, which would be safe to repeat."""
+    server.play(step)
+    client = connect("http://arroyo.invalid", proxies={"http": server.url()})
+    error = failure(client, CREATE)
+    assert error.disposition is Disposition.RETRY_IF_IDEMPOTENT
+    assert "may have taken effect" in str(error)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("request_", [READ, STOP, CREATE], ids=str)
+def test_permanent_failures_are_not_repeated(
+    request_: Request[Any], client: ArroyoClient, server: Server
+) -> None:
+    server.play(reply({"error": "no"}, 422))
+    assert isinstance(failure(client, request_), ArroyoApiError)
+    assert len(server.requests) == 1
+
+
+def test_delete_whose_response_was_lost_is_done(
+    client: ArroyoClient, server: Server, log: pytest.LogCaptureFixture
+) -> None:
+    server.play(CLOSE, GONE)
+    client.delete_pipeline("pl_1")
+    assert [record.levelname for record in log.records] == ["WARNING", "INFO"]
+
+
+def test_delete_of_what_was_never_there_is_not_done(client: ArroyoClient, server: Server) -> None:
+    server.play(reply(None, 429), GONE)
+    assert isinstance(failure(client, DELETE), ArroyoNotFoundError)
+
+
+def test_put_whose_response_was_lost_is_a_conflict(client: ArroyoClient, server: Server) -> None:
+    server.play(CLOSE, reply({"error": "A record already exists with that name or id"}, 400))
+    assert isinstance(failure(client, PUT), ArroyoConflictError)
+
+
+# -- how long is waited --------------------------------------------------------------------------------------------
+
+
+def test_waits_grow_to_two_seconds_and_are_random(connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(NOT_AVAILABLE)
+    failure(connect(server.url(), limits=Limits(max_elapsed_seconds=60)), READ)
+    most = [0.2, 0.4, 0.8, 1.6, *[2.0] * 16]
+    assert all(limit / 2 <= wait <= limit for wait, limit in zip(clock.slept, most, strict=False))
+    assert len({round(wait, 6) for wait in clock.slept[4:20]}) > 8
+    assert all(backoff_seconds(retry) <= 2.0 for retry in (1000, 100_000))
+
+
+@pytest.mark.parametrize("seconds", [7, 119])
+def test_retry_after_is_waited_for(seconds: int, connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(reply(None, 503, headers={"retry-after": str(seconds)}), reply(PIPELINE))
+    connect(server.url(), limits=Limits(max_elapsed_seconds=seconds + 2)).send(READ)
+    assert clock.slept == [seconds]
+
+
+@pytest.mark.parametrize("max_elapsed, seconds", [(600, 121), (600, 3600), (15, 20)])
+def test_retry_after_that_is_too_long_fails_at_once(
+    max_elapsed: float, seconds: int, connect: Connect, server: Server, clock: Clock
+) -> None:
+    server.play(reply(None, 429, headers={"retry-after": str(seconds)}))
+    error = failure(connect(server.url(), limits=Limits(max_elapsed_seconds=max_elapsed)), READ)
+    assert isinstance(error, ArroyoApiError)
+    assert error.retry_after_seconds == seconds
+    assert f"asks to wait {seconds} s" in str(error)
+    assert clock.slept == []
+
+
+def test_retries_of_a_poll() -> None:
+    error = ArroyoApiError("no", status=503)
+    waits = [poll_retry_seconds(failures, 0.1, error) for failures in range(1, 11)]
+    most = [0.2, 0.4, 0.8, 1.6, *[2.0] * 6]
+    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, most, strict=True))
+    assert poll_retry_seconds(11, 0.1, error) == 0.1, "the poll is missed, and the next one is due"
+    assert poll_retry_seconds(12, 0.1, error) <= 0.2
+    assert poll_retry_seconds(11, 0.1, ArroyoApiError("no", retry_after_seconds=7.0)) == 7.0
+
+
+# -- what is logged ------------------------------------------------------------------------------------------------
+
+
+def test_one_warning_then_debug_then_one_info(
+    client: ArroyoClient, server: Server, log: pytest.LogCaptureFixture
+) -> None:
+    server.play(NOT_AVAILABLE, NOT_AVAILABLE, NOT_AVAILABLE, reply(PIPELINE))
+    client.send(READ)
+    assert [record.levelname for record in log.records] == ["WARNING", "DEBUG", "DEBUG", "INFO"]
+    first, *_, last = (record.getMessage() for record in log.records)
+    assert first.startswith("GET /pipelines/pl_1 failed, retrying for up to 15.0 s: Arroyo at http")
+    assert "try again later" in first
+    assert re.fullmatch(r"Arroyo responds again after [\d.]+ s", last)
+
+
+def test_no_info_where_the_outage_did_not_end(
+    client: ArroyoClient, server: Server, log: pytest.LogCaptureFixture
+) -> None:
+    server.play(reply(PIPELINE), NOT_AVAILABLE)
+    client.send(READ)
+    assert log.records == []
+    failure(client, READ)
+    assert [record.levelname for record in log.records].count("WARNING") == 1
+    assert {record.levelname for record in log.records} == {"WARNING", "DEBUG"}
+
+
+def test_given_log_gets_the_retries(client: ArroyoClient, server: Server) -> None:
+    log, handler = logging.Logger("task"), Lines()
+    log.addHandler(handler)
+    server.play(NOT_AVAILABLE, reply(PIPELINE))
+    client.with_limits(log=log).send(READ)
+    assert [level for level, _ in handler.lines] == ["WARNING", "INFO"]
+
+
+def test_key_is_not_logged(connect: Connect, server: Server, log: pytest.LogCaptureFixture) -> None:
+    server.play(reply({"error": "who is Bearer s3cret-key?"}, 503), reply(PIPELINE))
+    connect(server.url(), api_key="s3cret-key").send(READ)
+    assert "who is Bearer ***?" in log.text
+    assert "s3cret" not in log.text

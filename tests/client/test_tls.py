@@ -1,0 +1,241 @@
+"""TLS that works, and each way in which it does not, over real handshakes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoSettingsError,
+    ArroyoTlsError,
+    ArroyoUnreachableError,
+    Disposition,
+)
+from tests.client.conftest import ONCE, Clock, Connect, server_context, write_client_cert
+from tests.client.server import BAD_REQUEST, CLOSE, TLS_ALERT, Server, reply
+
+Serve = Callable[[ssl.SSLContext], Server]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    running: list[Server] = []
+
+    def start(context: ssl.SSLContext) -> Server:
+        server = Server([reply("Pong")], tls=context).__enter__()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.__exit__()
+
+
+def tls_error(client: ArroyoClient, clock: Clock) -> str:
+    """Ping; return the message of the error, which is fatal and was not repeated."""
+    with pytest.raises(ArroyoTlsError) as caught:
+        client.ping()
+    assert caught.value.disposition is Disposition.PERMANENT
+    assert caught.value.is_fatal
+    assert clock.slept == []
+    return str(caught.value)
+
+
+def test_own_authority(connect: Connect, tls_server: Server, ca_cert: str) -> None:
+    tls_server.play(reply("Pong"))
+    client = connect(tls_server.url(), ca_cert=ca_cert, api_key="k")
+    client.ping()
+    client.ping()
+    assert tls_server.requests[1].headers["authorization"] == "Bearer k"
+    assert tls_server.connections == 1
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_bundle_of_the_environment(
+    variable: str, connect: Connect, tls_server: Server, ca_cert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_server.play(reply("Pong"))
+    monkeypatch.setenv(variable, ca_cert)
+    connect(tls_server.url()).ping()
+    monkeypatch.setenv(variable, "/does/not/exist.pem")
+    connect(tls_server.url(), ca_cert=ca_cert).ping()
+    with pytest.raises(ArroyoSettingsError, match=variable):
+        connect(tls_server.url())
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_verify_off(connect: Connect, serve: Serve, authority: trustme.CA) -> None:
+    server = serve(server_context(authority, "another.example"))
+    connect(server.url(), verify=False).ping()
+    assert len(server.requests) == 1
+
+
+def test_unknown_authority(connect: Connect, tls_server: Server, clock: Clock) -> None:
+    message = tls_error(connect(tls_server.url()), clock)
+    assert "not signed by any of the authorities that this machine trusts" in message
+    assert "Set ca_cert" in message
+
+
+def test_wrong_authority(connect: Connect, tls_server: Server, clock: Clock, tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    message = tls_error(connect(tls_server.url(), ca_cert=str(other)), clock)
+    assert f"not signed by any of the authorities in ca_cert {str(other)!r}" in message
+
+
+def test_certificate_for_another_name(
+    connect: Connect, serve: Serve, authority: trustme.CA, ca_cert: str, clock: Clock
+) -> None:
+    server = serve(server_context(authority, "another.example"))
+    assert "is for another name" in tls_error(connect(server.url(), ca_cert=ca_cert), clock)
+    by_name = connect(server.url(host="localhost"), ca_cert=ca_cert)
+    assert "is for another name" in tls_error(by_name, clock)
+
+
+def test_certificate_that_has_expired(
+    connect: Connect, serve: Serve, authority: trustme.CA, ca_cert: str, clock: Clock
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    past = datetime.now(UTC) - timedelta(days=1)
+    authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
+    message = tls_error(connect(serve(context).url(), ca_cert=ca_cert), clock)
+    assert "is not valid at this time" in message
+
+
+@pytest.mark.parametrize("response", [TLS_ALERT, b""], ids=["alert", "closes"])
+def test_plain_http_to_a_port_with_tls(
+    response: bytes, connect: Connect, tls_server: Server, clock: Clock
+) -> None:
+    tls_server.play(reply("Pong"))
+    tls_server.to_plain = response
+    message = tls_error(connect(tls_server.url("http")), clock)
+    assert "expects TLS, and plain HTTP was sent. Set the scheme to https" in message
+
+
+@pytest.mark.parametrize("response", [BAD_REQUEST, b"", None], ids=["refuses", "closes", "hangs"])
+def test_tls_to_a_plain_port(response: bytes | None, connect: Connect, server: Server, clock: Clock) -> None:
+    server.play(reply("Pong"))
+    server.to_tls = response
+    client = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5, api_key="k")
+    message = tls_error(client, clock)
+    assert "does not speak TLS" in message
+    assert "Set the scheme to http" in message
+    assert all("authorization" not in request.headers for request in server.requests)
+
+
+def test_port_with_tls_that_responds_in_plain_text_is_not_a_plain_port(
+    connect: Connect, server: Server, clock: Clock
+) -> None:
+    """Many respond with 400 in plain text to clients without TLS; their handshake may fail for a while."""
+    server.play(reply("The plain HTTP request was sent to HTTPS port", 400, content_type="text/plain"))
+    server.to_tls = b""
+    with pytest.raises(ArroyoConnectionError) as caught:
+        connect(server.url("https"), connect_timeout_seconds=0.5, limits=ONCE).ping()
+    assert type(caught.value) is ArroyoConnectionError, caught.value
+    assert caught.value.disposition is not Disposition.PERMANENT
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+class TestClientCertificates:
+    @pytest.fixture
+    def server(self, serve: Serve, authority: trustme.CA, version: ssl.TLSVersion) -> Server:
+        context = server_context(authority, "127.0.0.1", client_ca=authority)
+        context.maximum_version = version
+        return serve(context)
+
+    def test_accepted(
+        self, connect: Connect, server: Server, authority: trustme.CA, ca_cert: str, tmp_path: Path
+    ) -> None:
+        cert, key = write_client_cert(authority, tmp_path)
+        connect(server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key).ping()
+        assert len(server.requests) == 1
+
+    def test_missing(self, connect: Connect, server: Server, ca_cert: str, clock: Clock) -> None:
+        message = tls_error(connect(server.url(), ca_cert=ca_cert), clock)
+        assert "wants a client certificate, and none was sent" in message
+        assert "client_cert" in message
+
+    def test_refused(
+        self, connect: Connect, server: Server, ca_cert: str, clock: Clock, tmp_path: Path
+    ) -> None:
+        cert, key = write_client_cert(trustme.CA(), tmp_path)
+        client = connect(server.url(), ca_cert=ca_cert, client_cert=cert, client_key=key)
+        message = tls_error(client, clock)
+        assert f"refuses the client certificate {cert!r}" in message
+
+
+def test_server_that_closes_after_the_handshake(
+    connect: Connect, tls_server: Server, authority: trustme.CA, ca_cert: str, tmp_path: Path
+) -> None:
+    """A proxy does so while Arroyo is down, so it is not final."""
+    tls_server.closes_after_handshake = True
+    cert, key = write_client_cert(authority, tmp_path)
+    for certificate, likely in (
+        ({}, "or it wants a client certificate, and none was sent"),
+        ({"client_cert": cert, "client_key": key}, f"or it refuses the client certificate {cert!r}"),
+    ):
+        with pytest.raises(ArroyoConnectionError, match="either Arroyo is down behind a proxy") as caught:
+            connect(tls_server.url(), ca_cert=ca_cert, limits=ONCE, **certificate).ping()
+        assert likely in str(caught.value)
+        assert type(caught.value) is ArroyoConnectionError
+        assert caught.value.disposition is Disposition.RETRY_IF_IDEMPOTENT
+    with pytest.raises(ArroyoUnreachableError, match="either Arroyo is down behind a proxy"):
+        connect(tls_server.url(), ca_cert=ca_cert).ping()
+
+
+def test_server_that_closes_on_a_request_but_not_after_the_handshake(
+    connect: Connect, tls_server: Server, ca_cert: str, clock: Clock
+) -> None:
+    tls_server.play(CLOSE, reply("Pong"))
+    connect(tls_server.url(), ca_cert=ca_cert).ping()
+    assert len(clock.slept) == 1
+
+
+@pytest.mark.parametrize("name", ["ca_cert", "client_cert", "client_key"])
+@pytest.mark.parametrize("wrong", ["missing", "folder", "not PEM"])
+def test_file_that_cannot_be_used(
+    name: str,
+    wrong: str,
+    connect: Connect,
+    tls_server: Server,
+    authority: trustme.CA,
+    ca_cert: str,
+    tmp_path: Path,
+) -> None:
+    cert, key = write_client_cert(authority, tmp_path)
+    files = {"ca_cert": ca_cert, "client_cert": cert, "client_key": key}
+    path = tmp_path / "bad.pem"
+    if wrong == "folder":
+        path.mkdir()
+    elif wrong == "not PEM":
+        path.write_text("hello")
+    files[name] = str(path)
+    with pytest.raises(ArroyoSettingsError, match=name) as caught:
+        connect(tls_server.url(), **files).ping()
+    assert str(path) in str(caught.value)
+    assert tls_server.connections == 0
+
+
+def test_key_with_a_password_is_refused_instead_of_asking(
+    connect: Connect, tls_server: Server, authority: trustme.CA, tmp_path: Path
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    cert, key = write_client_cert(authority, tmp_path)
+    plain = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    Path(key).write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"pa55word"),
+        )
+    )
+    with pytest.raises(ArroyoSettingsError, match="client_key: is encrypted"):
+        connect(tls_server.url(), client_cert=cert, client_key=key).ping()

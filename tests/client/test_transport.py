@@ -1,0 +1,119 @@
+"""What is sent where: connections that are kept, large bodies, proxies, and logins that are not wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.transport import proxy_for
+from tests.client.conftest import Connect
+from tests.client.server import Server, reply
+
+LOGIN = "Basic c29tZW9uZTpwYTU1d29yZA=="
+"""``someone:pa55word``, as it is sent."""
+
+
+@pytest.fixture(autouse=True)
+def _pong(server: Server) -> None:
+    server.play(reply("Pong"))
+
+
+def test_connection_is_kept(client: ArroyoClient, server: Server) -> None:
+    for _ in range(5):
+        client.ping()
+    assert (len(server.requests), server.connections) == (5, 1)
+
+
+def test_copies_share_the_connection(client: ArroyoClient, server: Server) -> None:
+    client.ping()
+    client.with_limits(max_elapsed_seconds=0).ping()
+    assert server.connections == 1
+    assert client.limits.max_elapsed_seconds == 15
+
+
+def test_closed_client_opens_again(client: ArroyoClient, server: Server) -> None:
+    with client:
+        client.ping()
+    client.ping()
+    assert server.connections == 2
+
+
+def test_given_session_stays_open(connect: Connect, server: Server) -> None:
+    with requests.Session() as session:
+        with connect(server.url(), session=session) as client:
+            client.ping()
+        assert session.get(server.url()).text == '"Pong"'
+    assert server.connections == 1
+
+
+def test_large_sql_passes_unchanged(client: ArroyoClient, server: Server) -> None:
+    query = "SELECT 'Zoë''s \"quoted\" <b>größe</b>\\n\t\n 漢字 🦆' -- " + "é" * 500_000
+    server.play(reply({"id": "pl_1", "name": "a\nb", "query": query, "stop": "none", "graph": {}}))
+    assert client.create_pipeline(name="a\nb", query=query).query == query
+    assert server.requests[0].json == {"name": "a\nb", "query": query, "parallelism": 1}
+    assert len(server.requests[0].body) < 1_100_000
+
+
+@pytest.mark.parametrize("by", ["settings", "environment", "environment, without scheme"])
+def test_proxy(by: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"http://someone:pa55word@127.0.0.1:{server.port}"
+    if by != "settings":
+        monkeypatch.setenv("http_proxy", address if by == "environment" else address.removeprefix("http://"))
+    proxies = {"http": address} if by == "settings" else {}
+    connect("http://arroyo.invalid:5115/base", proxies=proxies, api_key="k").ping()
+    request = server.requests[0]
+    assert request.target == "http://arroyo.invalid:5115/base/api/v1/ping"
+    assert request.headers["proxy-authorization"] == LOGIN
+    assert request.headers["authorization"] == "Bearer k"
+
+
+def test_proxy_of_the_settings_goes_before_the_environments(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://other.invalid:3128")
+    connect("http://arroyo.invalid", proxies={"http": server.url()}).ping()
+    assert len(server.requests) == 1
+
+
+def test_no_proxy(connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://other.invalid:3128")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    connect(server.url()).ping()
+    assert server.requests[0].target == "/api/v1/ping"
+
+
+@pytest.mark.parametrize(
+    "host, no_proxy, is_direct",
+    [
+        ("[::1]:5115", "localhost,::1", True),
+        ("[::1]", "::1", True),
+        ("10.1.2.3:5115", "10.0.0.0/8", True),
+        ("10.1.2.3:5115", "example.com, 10.1.2.0/24", True),
+        ("11.1.2.3:5115", "10.0.0.0/8", False),
+        ("arroyo.example.com:5115", "10.0.0.0/8,.example.com", True),
+        ("arroyo.example.org:5115", "10.0.0.0/8,.example.com,x/y", False),
+        ("[fd00::5]:5115", "fd00::/8", True),
+    ],
+)
+def test_hosts_without_a_proxy(
+    host: str, no_proxy: str, is_direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://other.invalid:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    proxy = proxy_for(ClientSettings(base_url=f"http://{host}"))
+    assert proxy == (None if is_direct else "http://other.invalid:3128")
+
+
+def test_login_of_netrc_does_not_replace_the_key(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    connect(server.url(), api_key="k").ping()
+    connect(server.url()).ping()
+    assert [request.headers.get("authorization") for request in server.requests] == ["Bearer k", None]

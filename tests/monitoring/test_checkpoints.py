@@ -1,0 +1,199 @@
+"""A stop's final checkpoint is reported only where it is proven."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.monitoring.checkpoints import (
+    StopRequest,
+    checkpoint_of_stop,
+    checkpoint_of_stopped,
+)
+
+RECORDED = Path(__file__).parent.parent / "data" / "arroyo"
+
+REQUESTED = 1_000_000_000
+JOB = Job(id="job_1", state="Stopped", run_id=1, running_desired=False, start_time_micros=REQUESTED - 50)
+
+
+def taken(
+    epoch: int, kind: str | None = None, *, start: int = REQUESTED + 10, finished: bool = True
+) -> Checkpoint:
+    return Checkpoint(
+        epoch=epoch,
+        backend="parquet",
+        start_time_micros=start,
+        finish_time_micros=start + 5 if finished else None,
+        checkpoint_type=kind,
+    )
+
+
+def test_a_request_remembers_the_highest_epoch() -> None:
+    assert StopRequest.after(()) == StopRequest(after_epoch=0, requested_at_micros=None)
+    seen = [taken(3), taken(7, finished=False), taken(5)]
+    assert StopRequest.after(seen, REQUESTED) == StopRequest(after_epoch=7, requested_at_micros=REQUESTED)
+
+
+@given(epoch=st.integers(0, 2**40), requested_at=st.one_of(st.none(), st.integers(0, 2**60)))
+def test_a_request_is_read_as_it_was_written(epoch: int, requested_at: int | None) -> None:
+    request = StopRequest(after_epoch=epoch, requested_at_micros=requested_at)
+    assert StopRequest.from_dict(json.loads(json.dumps({**request.to_dict(), "later": 1}))) == request
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(None, "x", 5, [], {}, {"requested_at_micros": 1}),
+        *({"after_epoch": epoch} for epoch in ("5", 1.5, True, None)),
+        *({"after_epoch": 1, "requested_at_micros": at} for at in ("now", 1.5)),
+    ],
+    ids=repr,
+)
+def test_a_request_that_cannot_be_read_is_refused(data: Any) -> None:
+    with pytest.raises((KeyError, TypeError)):
+        StopRequest.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    "checkpoints, proven",
+    [
+        pytest.param([taken(5, "scheduled"), taken(6, "stopping")], 6, id="made by this stop"),
+        pytest.param([taken(6, "stopping"), taken(5, "scheduled")], 6, id="in any order"),
+        pytest.param(
+            [taken(6, "stopping", start=REQUESTED - 10_000)],
+            6,
+            id="times do not matter where there are types",
+        ),
+        pytest.param([], None, id="none at all"),
+        pytest.param([taken(5, "stopping")], None, id="of the restart before"),
+        pytest.param([taken(6, "scheduled")], None, id="only a scheduled one"),
+        pytest.param([taken(6, "stopping", finished=False)], None, id="not finished"),
+        pytest.param([taken(6, "stopping"), taken(7, "scheduled")], None, id="a scheduled one came after it"),
+        pytest.param(
+            [taken(6, "stopping"), taken(7, "stopping", finished=False)],
+            None,
+            id="the last one was cut short",
+        ),
+        pytest.param([taken(6, "final")], None, id="an unknown type"),
+    ],
+)
+def test_proof_where_the_server_sends_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
+    found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5, requested_at_micros=REQUESTED))
+    assert (found.epoch if found else None) == proven
+
+
+@pytest.mark.parametrize(
+    "checkpoints, proven",
+    [
+        pytest.param([taken(5), taken(6)], 6, id="begun after the stop"),
+        pytest.param([taken(6, start=REQUESTED)], 6, id="begun at that moment"),
+        pytest.param([taken(6, start=REQUESTED - 1)], None, id="begun before it"),
+        pytest.param([taken(5)], None, id="known before"),
+        pytest.param([taken(6, finished=False)], None, id="not finished"),
+        pytest.param([taken(6), taken(7, finished=False)], None, id="the last one was cut short"),
+    ],
+)
+def test_proof_where_the_server_sends_no_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
+    found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5, requested_at_micros=REQUESTED))
+    assert (found.epoch if found else None) == proven
+    # Our own clock proves nothing: without the server's there is no proof.
+    assert checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5)) is None
+
+
+@pytest.mark.parametrize(
+    "checkpoints, job, proven",
+    [
+        pytest.param([taken(5, "stopping")], JOB, 5, id="of the run that ended"),
+        pytest.param(
+            [taken(5, "stopping", start=REQUESTED - 51)], JOB, None, id="of the restart before the run"
+        ),
+        pytest.param([taken(5, "stopping"), taken(6, "scheduled")], JOB, None, id="not the last one"),
+        pytest.param([taken(5, "stopping", finished=False)], JOB, None, id="not finished"),
+        pytest.param([taken(5, "scheduled")], JOB, None, id="of another type"),
+        pytest.param([taken(5)], JOB, None, id="no types, no proof"),
+        pytest.param([], JOB, None, id="none at all"),
+        pytest.param([taken(5, "stopping")], replace(JOB, start_time_micros=None), None, id="it never ran"),
+    ],
+)
+def test_proof_for_a_job_that_was_found_stopped(
+    checkpoints: list[Checkpoint], job: Job, proven: int | None
+) -> None:
+    found = checkpoint_of_stopped(checkpoints, job)
+    assert (found.epoch if found else None) == proven
+
+
+checkpoints_of = st.lists(
+    st.builds(
+        taken,
+        st.integers(1, 12),
+        st.sampled_from([None, "scheduled", "stopping", "other"]),
+        start=st.integers(REQUESTED - 5, REQUESTED + 5),
+        finished=st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None)
+@given(
+    checkpoints=checkpoints_of,
+    after=st.integers(0, 12),
+    requested_at=st.one_of(st.none(), st.just(REQUESTED)),
+)
+def test_a_proven_checkpoint_is_finished_the_last_and_newer(
+    checkpoints: list[Checkpoint], after: int, requested_at: int | None
+) -> None:
+    found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=after, requested_at_micros=requested_at))
+    if found is None:
+        return
+    assert found.is_finished
+    assert found.epoch > after
+    assert found.epoch == max(each.epoch for each in checkpoints)
+    assert found.checkpoint_type in ("stopping", None)
+    if found.checkpoint_type is None:
+        assert requested_at is not None
+        assert found.start_time_micros >= requested_at
+
+
+# -- recordings of real servers ------------------------------------------------------------------------------------
+
+
+def _lists(version: str, name: str, end: str) -> Iterator[tuple[str, Any]]:
+    for row in json.loads((RECORDED / version / f"{name}.json").read_text()):
+        body = row["response"]["body"]
+        if row["request"]["path"].endswith(end) and isinstance(body, dict) and "data" in body:
+            yield row["note"], [Checkpoint.from_api(item) for item in body["data"]]
+
+
+@pytest.mark.parametrize("version", ["0.15.0", "0.16-dev"])
+def test_a_recorded_stop_is_proven(version: str) -> None:
+    lists = dict(_lists(version, "checkpoints_of_restart_rescale_stop", "/checkpoints"))
+    before, after = lists["after a rescale"], lists["after the stop with checkpoint"]
+    requested_at = max(each.finish_time_micros or 0 for each in before)
+    found = checkpoint_of_stop(after, StopRequest.after(before, requested_at))
+    assert found is not None
+    assert found.epoch == 4
+
+
+@pytest.mark.parametrize("version", ["0.15.0", "0.16-dev"])
+def test_recorded_restarts_and_rescales_prove_no_later_stop(version: str) -> None:
+    lists = dict(_lists(version, "checkpoints_of_restart_rescale_stop", "/checkpoints"))
+    for note in ("after a restart", "after a rescale", "after the stop with checkpoint"):
+        seen = lists[note]
+        requested_at = max(each.finish_time_micros or 0 for each in seen)
+        assert checkpoint_of_stop(seen, StopRequest.after(seen, requested_at)) is None
+    # The immediate stop made none, and that of the stop before does not count for it.
+    last = lists["resumed, then stopped immediately"]
+    stopped = lists["after the stop with checkpoint"]
+    requested_at = max(each.finish_time_micros or 0 for each in stopped)
+    assert checkpoint_of_stop(last, StopRequest.after(stopped, requested_at)) is None

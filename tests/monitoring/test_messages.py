@@ -1,0 +1,116 @@
+"""What a wait writes to the log, word for word. For polls that fail see test_failed_polls."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.messages import Message, log_messages
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.text import duration, utc_time
+from tests.monitoring.support import T0, UNNAMED, job, logged, no_messages, wait
+
+ORDERS = PipelineRef(pipeline_id="pl_1", name="orders")
+
+
+def test_each_change_is_one_line_with_the_state_first() -> None:
+    sensor = wait("Finished", pipeline=ORDERS)
+    sensor.observe(job("Created", 0), T0)
+    sensor.observe(job("Scheduling", 1), T0 + 0.44)
+    for ms in range(600, 2800, 100):
+        sensor.observe(job("Running", 1), T0 + ms / 1000)
+    sensor.observe(job("Running", 2), T0 + 3)
+    sensor.observe(job("Running", 2, desired=False), T0 + 3.1)
+    sensor.observe(job("CheckpointStopping", 2, desired=False), T0 + 3.4)
+    sensor.observe(job("Stopped", 2, desired=False), T0 + 3.5)
+    sensor.observe(job("Stopped", 2, desired=True), T0 + 190)
+    sensor.observe(job("Created", 0, job_id="job_2"), T0 + 191)
+    sensor.observe(job("Failed", 1, job_id="job_2", reason="no such\n  file", domain="user"), T0 + 192)
+    assert logged(sensor) == [
+        "Created: orders (run 0)",
+        "Created → Scheduling after 0.44 s: orders (run 1)",
+        "Scheduling → Running after 0.16 s: orders (run 1)",
+        "Running → Running after 2.4 s: orders (run 2)",
+        "Running, stop requested: orders (run 2)",
+        "Running → CheckpointStopping after 0.40 s: orders (run 2, stop requested)",
+        "CheckpointStopping → Stopped after 0.10 s: orders (run 2)",
+        "Stopped, stop request withdrawn: orders (run 2)",
+        "Stopped → Created after 3 min 8 s: orders (run 0, new job job_2 instead of job_1)",
+        "Created → Failed after 1.0 s: orders (run 1). Reason: no such file",
+    ]
+    assert logged(sensor) == [], "each is taken once"
+
+
+def test_a_wait_may_begin_with_a_pipeline_that_is_stopping_or_has_failed() -> None:
+    stopping, failed = wait("Finished", pipeline=ORDERS), wait("Running", pipeline=ORDERS)
+    stopping.observe(job("Running", 3, desired=False), T0)
+    failed.observe(job("Failed", 3, reason="x" * 5000), T0)
+    assert logged(stopping) == ["Running: orders (run 3, stop requested)"]
+    (line,) = logged(failed)
+    assert line == f"Failed: orders (run 3). Reason: {'x' * 300}… (5000 characters)"
+
+
+def test_a_heartbeat_says_what_is_waited_for_and_how_long_is_left() -> None:
+    sensor = wait("Finished", "Stopped", pipeline=ORDERS, heartbeat=300, deadline=T0 + 3600)
+    sensor.observe(None, T0)
+    sensor.observe(None, T0 + 300)
+    sensor.observe(job(), T0 + 310)
+    for second in range(320, 911, 10):
+        sensor.observe(job(), T0 + second)
+    assert logged(sensor) == [
+        "No job yet: orders; waiting for Finished or Stopped, 55 min left",
+        "Running: orders (run 1)",
+        "Still Running after 5 min: orders (run 1); waiting for Finished or Stopped, 49 min 50 s left",
+        "Still Running after 10 min: orders (run 1); waiting for Finished or Stopped, 44 min 50 s left",
+    ]
+
+
+def test_the_id_is_shown_only_where_the_name_is_not_known() -> None:
+    unnamed, percent = wait(pipeline=UNNAMED), wait(pipeline=PipelineRef(pipeline_id="x", name="100%s done"))
+    unnamed.observe(job(), T0)
+    percent.observe(job(), T0)
+    assert logged(unnamed) == ["Running: pl_1 (run 1)"]
+    assert logged(percent) == ["Running: 100%s done (run 1)"]
+
+
+def test_an_unchanged_state_is_not_logged_again() -> None:
+    sensor = wait("Finished")
+    sensor.observe(job(), T0)
+    with no_messages(sensor):
+        sensor.observe(job(), T0 + 1)
+
+
+def test_messages_reach_a_logger_with_lazy_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="test_messages"):
+        log_messages(
+            logging.getLogger("test_messages"), [Message(logging.WARNING, "%s is 100%% %s", ("P", "gone"))]
+        )
+    (record,) = caplog.records
+    assert (record.levelno, record.msg, record.args) == (logging.WARNING, "%s is 100%% %s", ("P", "gone"))
+    assert record.getMessage() == "P is 100% gone"
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (-1, "0.00 s"),
+        (0.004, "0.00 s"),
+        (0.26, "0.26 s"),
+        (0.9999, "1.0 s"),
+        (12.44, "12.4 s"),
+        (59.94, "59.9 s"),
+        (59.99, "1 min"),
+        (60, "1 min"),
+        (185, "3 min 5 s"),
+        (3599.6, "1 h"),
+        (7800, "2 h 10 min"),
+        (86400, "24 h"),
+    ],
+)
+def test_durations_are_written_as_people_read_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_times_are_written_in_utc() -> None:
+    assert utc_time(1_795_575_845) == "2026-11-25 03:04:05 UTC"

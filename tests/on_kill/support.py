@@ -1,0 +1,148 @@
+"""A pipeline that runs, the task that watched it, and what happens when that task is killed in either process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetXCom, XComResult
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, stop_on_kill, stop_on_kill_async
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS, Lines
+
+ENDED = ["failed", "success", "skipped", "upstream_failed", "removed"]
+NOT_ENDED = [
+    *("running", "deferred", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting"),
+    *("awaiting_input", None),
+]
+
+
+class DeadlockImminentError(BaseException):
+    """Like Airflow's own: not an Exception."""
+
+
+@dataclass
+class TaskInstance:
+    """A task instance, and the supervisor that knows its state.
+
+    :param response: its state; an exception is raised instead.
+    :param try_number: which try this is.
+    :param noted: what was noted about the wait last; None: that this try waits.
+    :param hangs: set to let the response come.
+    """
+
+    response: Any = "running"
+    map_index: int | None = -1
+    try_number: int = 2
+    noted: Any = None
+    dag_id: str = "orders"
+    task_id: str = "submit"
+    run_id: str = "manual__1"
+    hangs: threading.Event | None = None
+    questions: list[dict[str, Any]] = field(default_factory=list)
+
+    def get_task_states(self, **question: Any) -> dict[str, Any]:
+        self.questions.append(question)
+        if self.hangs is not None:
+            self.hangs.wait(20)
+        if isinstance(self.response, BaseException):
+            raise self.response
+        # What was cleared has no state; Airflow then leaves the task out, or gives it none.
+        key = "submit" if self.map_index in (-1, None) else f"submit_{self.map_index}"
+        return {self.run_id: {key: self.response}}
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, key) == ("submit", WAIT_XCOM_KEY)
+        assert map_indexes == (-1 if self.map_index is None else self.map_index)
+        if isinstance(self.noted, BaseException):
+            raise self.noted
+        return {"try_number": self.try_number} if self.noted is None else self.noted
+
+    async def asend(self, message: Any) -> Any:
+        if isinstance(message, GetXCom):
+            assert (message.dag_id, message.run_id) == (self.dag_id, self.run_id)
+            index = -1 if message.map_index is None else message.map_index
+            value = self.xcom_pull(task_ids=message.task_id, key=message.key, map_indexes=index)
+            return XComResult(key=message.key, value=value)
+        question = message.model_dump(exclude_none=True, exclude={"type"})
+        return SimpleNamespace(task_states=await asyncio.to_thread(self.get_task_states, **question))
+
+
+class Bench:
+    """A pipeline that runs, the task that watched it, and both ways to kill that task."""
+
+    def __init__(self, sandbox: ArroyoSandbox, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sandbox = sandbox
+        self.mode = mode
+        self.lines = Lines()
+        self.log = logging.Logger("tests.on_kill")
+        self.log.addHandler(self.lines)
+        self._monkeypatch = monkeypatch
+        self.settings = ClientSettings(base_url=sandbox.url)
+        self.client = ArroyoClient(self.settings)
+        self.pipeline_id = self.client.create_pipeline(name="orders", query=ENDLESS).id
+        sandbox.advance(5)
+        pipeline = PipelineRef(pipeline_id=self.pipeline_id, name="orders")
+        self.label = f"Pipeline 'orders' ({self.pipeline_id})"
+        self.job = self.client.get_job(self.pipeline_id)
+        self.watched = WatchedRun(pipeline=pipeline, job=self.job)
+        self.opened: list[ArroyoClient] = []
+        sandbox.requests.clear()
+
+    async def connect(self) -> ArroyoClient:
+        self.opened.append(ArroyoClient(self.settings))
+        return self.opened[-1]
+
+    def watched_as(self, **changes: Any) -> WatchedRun:
+        """Return the run as the task would have seen it with other fields of its job."""
+        assert self.job is not None
+        fields = {name: getattr(self.job, name) for name in ("id", "state", "run_id", "running_desired")}
+        return WatchedRun(pipeline=self.watched.pipeline, job=Job(**{**fields, **changes}))
+
+    def supervise(self, supervisor: Any) -> None:
+        """Let a triggerer ask this supervisor."""
+        self._monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    async def kill_async(self, ti: Any, **more: Any) -> bool:
+        """Kill a task whose wait is in a triggerer."""
+        given = {"connect": self.connect, "watched": self.watched, "mode": StopMode.CHECKPOINT, **more}
+        return await stop_on_kill_async(ti=ti, log=self.log, **given)
+
+    def kill(
+        self,
+        ti: Any,
+        *,
+        stop: StopMode | None = StopMode.CHECKPOINT,
+        watched: WatchedRun | None = None,
+        is_timeout: bool = False,
+        connect: Callable[[], Any] | None = None,
+        limit_seconds: float = 5.0,
+    ) -> bool:
+        """Kill the task; return whether a stop was requested."""
+        self.sandbox.requests.clear()
+        more: dict[str, Any] = {"mode": stop, "limit_seconds": limit_seconds}
+        if self.mode == "worker":
+            return stop_on_kill(
+                self.client, watched or self.watched, ti=ti, is_timeout=is_timeout, log=self.log, **more
+            )
+        self.supervise(ti)
+        more |= {"connect": connect or self.connect, "watched": watched or self.watched}
+        return asyncio.run(self.kill_async(ti, **more))
+
+    def changes(self) -> list[Any]:
+        """Return the requests that change something."""
+        return [
+            (request.method, request.json) for request in self.sandbox.requests if request.method != "GET"
+        ]

@@ -1,0 +1,177 @@
+"""A sandbox whose time passes with each request, clients of it, and submits against it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoApiError
+from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, Submitted
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.support import ENDLESS, Lines
+
+OWNER = Owner(dag_id="orders", task_id="submit", run_id="scheduled__2026-11-25T00:00:00+00:00")
+SPEC = PipelineSpec(name="orders per minute", query=ENDLESS)
+LABEL = OwnershipLabel(
+    key=OWNER.submit_key(SPEC.fingerprint), owner=OWNER, try_number=1, package_version="1.2.3"
+)
+PIPELINE_ID = OWNER.pipeline_id(LABEL.key)
+
+Hook = Callable[[requests.PreparedRequest], object]
+
+
+def endpoint(request: requests.PreparedRequest) -> str:
+    """Return method and path of a request as in ``POST /pipelines``."""
+    path = str(request.path_url).partition("?")[0].removeprefix(API_PREFIX)
+    return f"{request.method} {path}"
+
+
+class HookedSession(requests.Session):
+    """Calls a hook before and after each HTTP request; what a hook raises ends the request."""
+
+    def __init__(self, before: Hook | None = None, after: Hook | None = None) -> None:
+        super().__init__()
+        self._before = before
+        self._after = after
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if self._before is not None:
+            self._before(request)
+        response = super().send(request, **kwargs)
+        if self._after is not None:
+            self._after(request)
+        return response
+
+
+class Bench:
+    """One sandbox, a client of it, and submits against it. Nothing here takes real time."""
+
+    def __init__(self, sandbox: ArroyoSandbox, resources: ExitStack) -> None:
+        self.sandbox = sandbox
+        self.version = sandbox.arroyo_version
+        self._resources = resources
+        self.client = self.new_client()
+        self.log = logging.Logger("tests.pipelines")
+        self.lines = Lines()
+        self.log.addHandler(self.lines)
+
+    def new_client(self, before: Hook | None = None, after: Hook | None = None) -> ArroyoClient:
+        """Return a client with a connection of its own, and hooks around each HTTP request."""
+        session = self._resources.enter_context(HookedSession(before, after))
+        settings = ClientSettings(base_url=self.sandbox.url)
+        return ArroyoClient(settings, session=session, sleep=self.sandbox.advance, clock=self.now)
+
+    def now(self) -> float:
+        return self.sandbox.clock.now_micros() / 1e6
+
+    def submit(
+        self,
+        spec: PipelineSpec = SPEC,
+        *,
+        owner: Owner = OWNER,
+        try_number: int = 1,
+        on_existing: str = "adopt",
+        pipeline_id: str | None = None,
+        client: ArroyoClient | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> Submitted:
+        label = replace(LABEL, key=owner.submit_key(spec.fingerprint), owner=owner, try_number=try_number)
+        submission = Submission(
+            client or self.client,
+            spec,
+            label,
+            pipeline_id=pipeline_id or owner.pipeline_id(label.key),
+            is_users_id=pipeline_id is not None,
+            on_existing=OnExisting(on_existing),
+            log=self.log,
+            sleep=sleep or self.sandbox.advance,
+            monotonic=self.now,
+        )
+        return submission.run()
+
+    def create_externally(
+        self, spec: PipelineSpec = SPEC, *, pipeline_id: str = "by-hand", comment: str = ""
+    ) -> Pipeline:
+        """Create a pipeline without an ownership label, unless spec or comment hold one."""
+        fields = spec.to_request(query=comment + spec.query)
+        if self.version == "0.15":
+            return self.client.create_pipeline(**fields)
+        return self.client.put_pipeline(pipeline_id, **fields)
+
+    def change(self, pipeline_id: str, *steps: str | float) -> None:
+        """Change a pipeline's state, step by step.
+
+        :param steps: seconds to let pass, a state to wait for, or what is done: ``stop``, ``resume``, ``restart``,
+            ``fail``, ``hibernate`` (shows a state that this package does not know).
+        """
+        for step in steps:
+            match step:
+                case int() | float():
+                    self.sandbox.advance(step)
+                case "stop":
+                    self.client.patch_pipeline(pipeline_id, stop="checkpoint")
+                case "resume":
+                    self.client.patch_pipeline(pipeline_id, stop="none")
+                case "restart":
+                    self.client.restart_pipeline(pipeline_id)
+                case "fail":
+                    self.sandbox.faults.fail(pipeline_id)
+                case "hibernate":
+                    self.sandbox.faults.show_state(pipeline_id, "Hibernating", seconds=5)
+                case _:
+                    deadline = self.now() + 10
+                    while self.sandbox.state(pipeline_id) != JobState(step):
+                        assert self.now() < deadline, f"{pipeline_id} was never {step}"
+                        self.sandbox.advance(0.01)
+
+    def leave_half_created(self) -> None:
+        """Leave half a record at the id of a submit: the API does when it refuses the checkpoint interval."""
+        request = endpoints.put_pipeline(PIPELINE_ID, **SPEC.to_request())
+        body = {**(request.body or {}), "checkpoint_interval_micros": 10}
+        with pytest.raises(ArroyoApiError, match="between 1 second and 1 day"):
+            self.client.send(replace(request, body=body))
+
+    def pipelines(self) -> list[Pipeline]:
+        return list(self.client.iter_pipelines())
+
+    def job(self, pipeline_id: str) -> Job:
+        job = self.client.get_job(pipeline_id)
+        assert job is not None
+        return job
+
+    def running(self) -> set[str]:
+        """Return the ids of the pipelines that run, once each had time to reach its state."""
+        self.sandbox.advance(10)
+        jobs = {pipeline.id: self.job(pipeline.id) for pipeline in self.pipelines()}
+        running = {key: job for key, job in jobs.items() if job.state not in TERMINAL_STATES}
+        assert all(job.running_desired for job in running.values()), running
+        return set(running)
+
+    def only_pipeline(self) -> Pipeline:
+        """Return the pipeline that runs, after checking that there is no other, running or not."""
+        running = self.running()
+        (pipeline,) = self.pipelines()
+        assert running == {pipeline.id}
+        return pipeline
+
+
+@contextmanager
+def open_bench(version: str, **options: Any) -> Iterator[Bench]:
+    clock = ManualClock(seconds_per_request=0.05)
+    with (
+        ArroyoSandbox(arroyo_version=version, clock=clock, seed=5, allowed_restarts=1, **options) as sandbox,
+        ExitStack() as resources,
+    ):
+        yield Bench(sandbox, resources)

@@ -1,0 +1,126 @@
+"""How SQL that Arroyo refused is shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.details import SqlDiagnostic as Diagnostic
+from airflow_provider_arroyo.exceptions import ArroyoQueryError
+from airflow_provider_arroyo.pipelines.sql_errors import excerpt, moved_up, refused
+
+PARSER = 'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 3, Column: 7")'
+QUERY = "SELECT 1\n  FROM nowhere, elsewhere\nWHERE x"
+# Only a line feed ends a line.
+LINE_ENDS = "a\x0bb\u2028c\x85d\r\nSELEC 1\r\n"
+HTTP = {"status": 400, "method": "PUT", "path": "/pipelines/x"}
+
+
+def _error(*diagnostics: Diagnostic, server_message: str = "what it said") -> ArroyoQueryError:
+    return ArroyoQueryError(
+        "Refused by Arroyo", diagnostics=diagnostics, server_message=server_message, **HTTP
+    )
+
+
+def test_place_in_the_text() -> None:
+    assert Diagnostic(PARSER).with_place() == Diagnostic(PARSER, 3, 7)
+    assert Diagnostic("no place").with_place() == Diagnostic("no place")
+    own = Diagnostic(PARSER, 1, 2)
+    assert own.with_place() is own
+
+
+def test_moved_up_by_the_line_of_the_label() -> None:
+    moved = moved_up(Diagnostic(PARSER, 3, 7, 4, 1), 1)
+    assert (moved.line, moved.column, moved.end_line, moved.end_column) == (2, 7, 3, 1)
+    assert "at Line: 2, Column: 7" in moved.message
+    assert moved_up(Diagnostic("no place"), 1) == Diagnostic("no place")
+    assert moved_up(Diagnostic("x", 2, 1), 1).end_line is None
+
+
+@pytest.mark.parametrize(
+    "query, place, shown",
+    [
+        (QUERY, (2, 8, 2, 15), "  line 2 |   FROM nowhere, elsewhere\n                  ^^^^^^^"),
+        (QUERY, (1, 1), "  line 1 | SELECT 1\n           ^"),
+        (QUERY, (3, 7, 3, 7), "  line 3 | WHERE x\n                 ^"),
+        (QUERY, (3, 8), "  line 3 | WHERE x\n                  ^"),
+        (QUERY, (3, 900), "  line 3 | WHERE x\n                  ^"),
+        (QUERY, (3, None), "  line 3 | WHERE x\n           ^"),
+        (QUERY, (3, 0), "  line 3 | WHERE x\n           ^"),
+        (QUERY, (1, 8, 2, 4), "  line 1 | SELECT 1\n                  ^"),
+        (QUERY, (1, 1, 2, 4), "  line 1 | SELECT 1\n           ^^^^^^^^"),
+        (QUERY, (0, 1), ""),
+        (QUERY, (-1, 1), ""),
+        (QUERY, (4, 1), ""),
+        (QUERY, (), ""),
+        (LINE_ENDS, (2, 1, 2, 6), "  line 2 | SELEC 1\n           ^^^^^"),
+        (LINE_ENDS, (1, 3), "  line 1 | a b c d\n             ^"),
+        ("\t\tSELEC", (1, 3, 1, 8), "  line 1 |   SELEC\n             ^^^^^"),
+    ],
+)
+def test_excerpt(query: str, place: tuple[int | None, ...], shown: str) -> None:
+    assert excerpt(query, Diagnostic("m", *place)) == shown
+
+
+def test_line_of_a_megabyte_is_cut_around_the_place() -> None:
+    query = "x" * 500_000 + "HERE" + "y" * 500_000
+    line, marks = excerpt(query, Diagnostic("m", 1, 500_001, 1, 500_005)).splitlines()
+    assert len(line) < 200
+    assert line.startswith("  line 1 | …x")
+    assert line.endswith("y…")
+    assert [line[place] for place, sign in enumerate(marks) if sign == "^"] == list("HERE")
+
+
+lines, columns = st.integers(-1, 10), st.none() | st.integers(-1, 400)
+
+
+@given(
+    query=st.text(max_size=400), line=lines, column=columns, end_line=st.none() | lines, end_column=columns
+)
+def test_excerpt_of_anything(
+    query: str, line: int, column: int | None, end_line: int | None, end_column: int | None
+) -> None:
+    shown = excerpt(query, Diagnostic("m", line, column, end_line, end_column))
+    if not shown:
+        assert not 0 < line <= query.count("\n") + 1
+        return
+    above, below = shown.split("\n")
+    assert below.strip("^ ") == ""
+    assert "^" in below
+    # At most one mark stands past the end of the line: that of text that is missing there.
+    assert len(below) <= len(above) + 1
+    sql = query.split("\n")[line - 1].rstrip("\r")
+    if column is not None and 0 < column <= len(sql):
+        assert above[below.index("^")] in (sql[column - 1], " ")
+
+
+def test_refusal_prefers_what_the_validation_said() -> None:
+    better = Diagnostic("from the validation", 2, 8, 2, 15)
+    error = refused(_error(Diagnostic("from the create")), QUERY, [better])
+    assert str(error) == (
+        "Arroyo refused the SQL. Fix it, then clear this task.\n"
+        "from the validation (line 2, column 8)\n"
+        "  line 2 |   FROM nowhere, elsewhere\n"
+        "                  ^^^^^^^"
+    )
+    assert error.diagnostics == (better,)
+    assert {name: getattr(error, name) for name in HTTP} == HTTP
+    assert error.server_message == "what it said"
+    assert error.is_fatal
+
+
+def test_refusal_without_a_validation() -> None:
+    assert "from the create" in str(refused(_error(Diagnostic("from the create")), QUERY))
+    assert "what it said" in str(refused(_error(), QUERY))
+    assert "Refused by Arroyo" in str(refused(_error(server_message=""), QUERY))
+    assert "m (line 3, column 1)" in str(refused(_error(Diagnostic("m", 3)), QUERY))
+
+
+def test_many_and_long_refusals_stay_readable() -> None:
+    text = str(refused(_error(), QUERY, [Diagnostic(f"number {number}", 1, 1) for number in range(25)]))
+    assert "number 9" in text
+    assert "number 10" not in text
+    assert text.endswith("… and 15 more")
+    assert len(str(refused(_error(Diagnostic("x" * 1_000_000)), QUERY))) < 3000
+    assert len(str(refused(_error(server_message="x" * 1_000_000), QUERY))) < 3000

@@ -1,0 +1,94 @@
+"""A try is killed at each of its HTTP requests, and the next one ends with the same single pipeline."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from tests.pipelines.bench import Bench, open_bench
+
+
+class KilledError(BaseException):
+    """The end of a task's process: nothing that handles errors catches it."""
+
+
+def _crashing_client(bench: Bench, at: int, *, after_effect: bool) -> ArroyoClient:
+    """Return a client that is killed at one of its HTTP requests.
+
+    :param at: at which, counted from 1; repeated requests count.
+    :param after_effect: after the request took effect, so that nobody reads its response.
+    """
+    sent = 0
+
+    def count(request: requests.PreparedRequest) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == at:
+            raise KilledError
+
+    return bench.new_client(after=count) if after_effect else bench.new_client(before=count)
+
+
+ARRANGEMENTS: dict[str, tuple[str | float, ...]] = {
+    "running": (5,),
+    "stopping": (5, "stop"),
+    "stopped": (5, "stop", 5),
+    "failed": (5, "fail", 10),
+}
+
+
+def _arrange(bench: Bench, arrangement: str) -> None:
+    if arrangement in ARRANGEMENTS:
+        bench.change(bench.submit().pipeline.id, *ARRANGEMENTS[arrangement])
+    elif arrangement == "half created":
+        if bench.version == "0.15":
+            pytest.skip("0.15 has no PUT, and the id of a POST is never used again")
+        bench.leave_half_created()
+
+
+@pytest.mark.parametrize("fault", ["none", "first response lost"])
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before the effect", "after the effect"])
+@pytest.mark.parametrize("on_existing", ["adopt", "replace"])
+@pytest.mark.parametrize("arrangement", ["nothing", *ARRANGEMENTS, "half created"])
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_killed_at_every_request(
+    version: str, arrangement: str, on_existing: str, after_effect: bool, fault: str
+) -> None:
+    killed = 0
+    for at in range(1, 200):
+        with open_bench(version) as bench:
+            _arrange(bench, arrangement)
+            if fault != "none":
+                # Of what changes something; so requests that the client repeats are killed, too.
+                for method in ("PUT", "POST", "PATCH", "DELETE"):
+                    bench.sandbox.faults.reset(method=method, after_effect=True)
+            client = _crashing_client(bench, at, after_effect=after_effect)
+            try:
+                bench.submit(client=client, try_number=2, on_existing=on_existing)
+            except KilledError:
+                killed += 1
+            else:
+                break
+            bench.sandbox.faults.clear()
+            again = bench.submit(try_number=3, on_existing=on_existing)
+            assert bench.only_pipeline().id == again.pipeline.id, f"killed at request {at}"
+    else:
+        pytest.fail("the submit sends requests for ever")
+    assert killed >= 1
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_killed_again_and_again(version: str) -> None:
+    """Every try is killed one request later than the one before, until one survives."""
+    with open_bench(version) as bench:
+        for try_number in range(1, 40):
+            client = _crashing_client(bench, try_number, after_effect=True)
+            try:
+                submitted = bench.submit(client=client, try_number=try_number)
+            except KilledError:
+                continue
+            break
+        else:
+            pytest.fail("no try survives")
+        assert bench.only_pipeline().id == submitted.pipeline.id

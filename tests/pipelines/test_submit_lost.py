@@ -1,0 +1,243 @@
+"""Responses that are lost, requests that arrive late, and records that were only half created."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoError,
+    ArroyoOwnershipError,
+    ArroyoUnreachableError,
+)
+from airflow_provider_arroyo.pipelines.existing import Action
+from tests.pipelines.bench import PIPELINE_ID, SPEC, Bench, endpoint, open_bench
+
+LOST: dict[str, tuple[str, dict[str, Any]]] = {
+    "reset before the effect": ("reset", {}),
+    "reset after the effect": ("reset", {"after_effect": True}),
+    "response cut short": ("cut_short", {}),
+    "502 before the effect": ("status", {"status": 502}),
+    "502 after the effect": ("status", {"status": 502, "after_effect": True}),
+    "503 with Retry-After": ("status", {"status": 503, "retry_after": 3}),
+    "504 after the effect": ("status", {"status": 504, "error": None, "after_effect": True}),
+    "429 with Retry-After": ("status", {"status": 429, "retry_after": 3}),
+}
+
+
+def _creates(bench: Bench) -> dict[str, str]:
+    """Return which requests create a pipeline, as faults name them."""
+    return {"method": "POST" if bench.version == "0.15" else "PUT", "path": "*/pipelines*"}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("kind", LOST)
+def test_create_whose_response_is_lost(bench: Bench, kind: str, times: int) -> None:
+    name, fields = LOST[kind]
+    bench.sandbox.faults.order(name, times=times, **_creates(bench), **fields)
+    submitted = bench.submit(on_existing="fail")
+    assert submitted.action is Action.CREATED
+    assert bench.only_pipeline().id == submitted.pipeline.id
+
+
+def test_pipeline_whose_response_was_lost_is_not_of_an_earlier_try(bench_016: Bench) -> None:
+    bench_016.sandbox.faults.reset(method="PUT", after_effect=True)
+    assert bench_016.submit(try_number=4, on_existing="fail").action is Action.CREATED
+    with pytest.raises(ArroyoOwnershipError, match="created by an earlier try"):
+        bench_016.submit(try_number=4, on_existing="fail")
+
+
+def test_search_for_a_lost_create_may_fail_too(bench: Bench) -> None:
+    bench.sandbox.faults.reset(after_effect=True, **_creates(bench))
+    bench.sandbox.faults.status(503, method="GET", times=4, skip=1)
+    assert bench.submit().action is Action.CREATED
+    bench.only_pipeline()
+
+
+@pytest.mark.parametrize(
+    "version, error, message, requests_sent",
+    [
+        # Not safe to repeat: looked for and sent again here, five times.
+        ("0.15", ArroyoError, "did not respond to 5 requests to create pipeline 'orders per minute'", 5),
+        # Safe to repeat: left to the client, and nothing above it repeats it again.
+        ("0.16", ArroyoUnreachableError, "has been unreachable for 1[45].*PUT /pipelines/", None),
+    ],
+)
+def test_create_that_never_gets_a_response(
+    version: str, error: type[ArroyoError], message: str, requests_sent: int | None
+) -> None:
+    with open_bench(version) as bench:
+        bench.sandbox.faults.reset(times=None, **_creates(bench))
+        began = bench.now()
+        with pytest.raises(error, match=message):
+            bench.submit()
+        assert bench.now() - began < 20
+        assert requests_sent in (None, bench.sandbox.requests.count("POST", "*/pipelines"))
+        bench.sandbox.faults.clear()
+        assert bench.submit(try_number=2).action is Action.CREATED
+        bench.only_pipeline()
+
+
+def test_500_is_checked_and_not_repeated(bench_015: Bench) -> None:
+    faults, creates = bench_015.sandbox.faults, {"method": "POST", "path": "*/pipelines"}
+    faults.status(500, error="Something went wrong", **creates)
+    with pytest.raises(ArroyoApiError, match="Something went wrong") as caught:
+        bench_015.submit()
+    assert caught.value.status == 500
+    assert bench_015.sandbox.requests.count(**creates) == 1
+    faults.status(500, after_effect=True, **creates)
+    assert bench_015.submit(try_number=2).action is Action.CREATED
+    bench_015.only_pipeline()
+
+
+# -- 0.15: creates that arrive late --------------------------------------------------------------------------------
+
+
+class LateCreate:
+    """The first create of a client, which is lost and arrives later.
+
+    :param before_request: how many requests later; 0 leaves it to the test.
+    :param error: ends the create.
+    """
+
+    def __init__(self, bench: Bench, before_request: int = 0, error: BaseException | None = None) -> None:
+        self._bench = bench
+        self.client = bench.new_client(before=self._before)
+        self._requests_left = before_request
+        self._error = error or requests.ConnectionError("reset")
+        self._lost: requests.PreparedRequest | None = None
+        self.pipeline_id = ""
+
+    def _before(self, request: requests.PreparedRequest) -> None:
+        if self._lost is None:
+            if endpoint(request) == "POST /pipelines":
+                self._lost = request
+                raise self._error
+            return
+        self._requests_left -= 1
+        if self._requests_left == 0:
+            self.arrive()
+
+    def arrive(self) -> None:
+        """Let it take effect."""
+        assert self._lost is not None
+        with requests.Session() as session:
+            self.pipeline_id = session.send(self._lost, timeout=20).json()["id"]
+
+    def sleep_and_arrive_after(self, seconds: float) -> Callable[[float], None]:
+        """Return how to sleep, so that it arrives so many seconds from now."""
+        arrival = self._bench.now() + seconds
+
+        def sleep(asked: float) -> None:
+            self._bench.sandbox.advance(asked)
+            if self._lost is not None and not self.pipeline_id and self._bench.now() >= arrival:
+                self.arrive()
+
+        return sleep
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_create_that_arrives_before_a_later_request(database: str) -> None:
+    created_twice = 0
+    for before_request in range(1, 40):
+        with open_bench("0.15", database=database) as bench:
+            late = LateCreate(bench, before_request)
+            submitted = bench.submit(client=late.client)
+            if not late.pipeline_id:
+                break
+            assert submitted.action is Action.CREATED
+            assert bench.only_pipeline().id == submitted.pipeline.id
+            if "was created twice" in bench.lines.text("WARNING"):
+                created_twice += 1
+                assert bench.sandbox.requests.count("DELETE") == 1
+    else:
+        pytest.fail("the submit sends requests for ever")
+    assert before_request > 5
+    assert created_twice > 0
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5, 3.5])
+def test_create_that_arrives_seconds_later(bench_015: Bench, seconds: float) -> None:
+    """It is looked for after it was lost, and once more after it was created again."""
+    late = LateCreate(bench_015)
+    submitted = bench_015.submit(client=late.client, sleep=late.sleep_and_arrive_after(seconds))
+    assert late.pipeline_id
+    assert bench_015.only_pipeline().id == submitted.pipeline.id
+
+
+def test_create_of_a_killed_try_that_arrives_while_the_next_one_searches(bench_015: Bench) -> None:
+    late = LateCreate(bench_015, error=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        bench_015.submit(client=late.client)
+    submitted = bench_015.submit(try_number=2, sleep=late.sleep_and_arrive_after(1.5))
+    assert (submitted.pipeline.id, submitted.action) == (late.pipeline_id, Action.ADOPTED)
+    assert bench_015.only_pipeline().id == late.pipeline_id
+    assert bench_015.sandbox.requests.count("POST", "*/pipelines") == 1
+
+
+def test_create_that_arrives_after_its_try_is_deleted_by_the_next(bench_015: Bench) -> None:
+    late = LateCreate(bench_015)
+    first = bench_015.submit(client=late.client).pipeline
+    bench_015.sandbox.advance(5)
+    late.arrive()
+    assert bench_015.running() == {first.id, late.pipeline_id}
+    again = bench_015.submit(try_number=2)
+    assert (again.pipeline.id, again.action) == (first.id, Action.ADOPTED)
+    assert bench_015.only_pipeline().id == first.id
+    assert f"{first.id} is kept, {late.pipeline_id} is deleted" in bench_015.lines.text("WARNING")
+
+
+def test_pipeline_that_is_deleted_externally_at_once(bench_015: Bench) -> None:
+    def delete(request: requests.PreparedRequest) -> None:
+        if endpoint(request) == "POST /pipelines":
+            bench_015.sandbox.faults.delete(SPEC.name)
+
+    with pytest.raises(ArroyoError, match="was created, and deleted externally at once"):
+        bench_015.submit(client=bench_015.new_client(after=delete))
+
+
+# -- 0.16: half-created records ------------------------------------------------------------------------------------
+
+
+def test_half_created_record_is_replaced(bench_016: Bench) -> None:
+    bench_016.leave_half_created()
+    submitted = bench_016.submit(try_number=2)
+    assert (submitted.action, submitted.pipeline.id) == (Action.CREATED, PIPELINE_ID)
+    assert bench_016.only_pipeline().id == PIPELINE_ID
+    assert "half-created record" in bench_016.lines.text("WARNING")
+
+
+def test_half_created_record_is_replaced_though_responses_are_lost(bench_016: Bench) -> None:
+    bench_016.leave_half_created()
+    bench_016.sandbox.faults.reset(method="DELETE", after_effect=True)
+    bench_016.sandbox.faults.reset(method="PUT", skip=1, after_effect=True)
+    assert bench_016.submit().action is Action.CREATED
+    bench_016.only_pipeline()
+
+
+def test_record_that_another_try_completes_is_not_deleted(bench_016: Bench) -> None:
+    bench_016.leave_half_created()
+    has_completed = False
+
+    def complete(request: requests.PreparedRequest) -> None:
+        nonlocal has_completed
+        if request.method == "DELETE" and not has_completed:
+            has_completed = True
+            bench_016.submit(try_number=2)
+
+    submitted = bench_016.submit(try_number=1, client=bench_016.new_client(before=complete))
+    assert submitted.action is Action.ADOPTED
+    assert bench_016.only_pipeline().id == PIPELINE_ID
+    assert "is complete now" in bench_016.lines.text("INFO")
+
+
+def test_record_that_cannot_be_deleted(bench_016: Bench) -> None:
+    bench_016.leave_half_created()
+    # The response says yes, and nothing happens.
+    bench_016.sandbox.faults.not_json(body="", method="DELETE", times=None)
+    with pytest.raises(ArroyoError, match=f"says that pipeline id '{PIPELINE_ID}' is taken, and that no"):
+        bench_016.submit()

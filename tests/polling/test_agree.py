@@ -1,0 +1,197 @@
+"""Whatever happens, the worker's loop and the shared poller come to the same result, with the same log lines."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.poll import poll_until
+from tests.polling.fake_arroyo import Answer, FakeArroyo
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan
+from tests.polling.virtual_time import EPOCH, ManualTime, VirtualClock, virtual
+from tests.support import Lines
+
+MODES = pytest.mark.parametrize("mode", ["single", "list"])
+VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
+
+Event = tuple[Any, ...]
+Seen = tuple[WaitResult, list[tuple[str, str]]]
+
+
+class History:
+    """What happens to pipeline ``pl_0``, the same in every run.
+
+    :param story: seconds since the last event, and the event.
+    """
+
+    def __init__(self, server: FakeArroyo, story: list[tuple[float, Event]]) -> None:
+        self._server = server
+        self._run, self._job, self._jobs = 0, "job_pl_0", 0
+        server.set("pl_0", "Created", run_id=0)
+        # Between two polls, so that both see it by the same one.
+        time = 0.05
+        for gap, event in story:
+            time += gap
+            server.at(time, lambda event=event: self._apply(event))  # type: ignore[misc]  # a default binds it
+            if event[0] == "away":
+                answer, end = event[2], time + event[1]
+                self._away(answer, time, end)
+                time = end
+
+    def _away(self, answer: Answer, begin: float, end: float) -> None:
+        before, server = self._server.fault, self._server
+
+        def fault(kind: str, pipeline_id: str) -> Answer | None:
+            return answer if begin <= server.monotonic() < end else before(kind, pipeline_id)
+
+        server.fault = fault
+
+    def _apply(self, event: Event) -> None:
+        server = self._server
+        match event:
+            case ("set", state, more_runs, desired) if "pl_0" in server.jobs:
+                self._run += more_runs
+                server.set("pl_0", state, run_id=self._run, running_desired=desired, id=self._job)
+            case ("delete",) if "pl_0" in server.jobs:
+                server.delete("pl_0")
+            case ("replace job",) if "pl_0" in server.jobs:
+                self._jobs, self._run = self._jobs + 1, 0
+                self._job = f"job_new_{self._jobs}"
+                server.set("pl_0", "Created", run_id=0, id=self._job)
+            case ("hide",):
+                server.hide("pl_0")
+            case ("show",):
+                server.show("pl_0")
+
+
+def in_a_worker(version: str, story: list[tuple[float, Event]], targets: set[str], **plan: Any) -> Seen:
+    time, lines = ManualTime(), Lines()
+    clock = VirtualClock(monotonic=time)
+    server = FakeArroyo(version=version, monotonic=time, spend=time.sleep)
+    History(server, story)
+    result = poll_until(
+        server.client(),
+        PipelineWait(a_plan("pl_0", *targets, at=EPOCH, **plan), now=EPOCH),
+        clock=clock,
+        interval_seconds=INTERVAL,
+        log=a_logger(lines),
+        sleep=time.sleep,
+    )
+    return result, lines.lines
+
+
+def in_a_triggerer(
+    mode: str, version: str, story: list[tuple[float, Event]], targets: set[str], **plan: Any
+) -> Seen:
+    seen: list[Seen] = []
+
+    @virtual
+    async def main() -> None:
+        server, lines = FakeArroyo(version=version), Lines()
+        others = server.many(ALONE if mode == "single" else 20)[1:]
+        History(server, story)
+        waits = Waits(server)
+        watched = waits.start("pl_0", *targets, log=a_logger(lines), **plan)
+        if mode == "list":
+            waits.start_all(others, "Stopped", timeout=1e6)
+        result = await watched
+        seen.append((result, lines.lines))
+
+    main()
+    return seen[0]
+
+
+def lines_of(seen: Seen) -> tuple[list[tuple[str, str]], list[float]]:
+    """Return what was logged: the texts, and the seconds in them, which the modes may round differently."""
+    texts, seconds = [], []
+    for level, line in seen[1]:
+        # A worker whose poll hangs has nobody to write that it still waits.
+        if not line.startswith("Still "):
+            seconds += [float(number) for number in re.findall(r"([\d.]+) s\b", line)]
+            text = line.replace("GET /pipelines/pl_0/jobs", "GET /jobs").replace(
+                "/pipelines/pl_0/jobs", "/jobs"
+            )
+            texts.append((level, re.sub(r"[\d.]+ s\b", "… s", text)))
+    return texts, seconds
+
+
+def comparable(seen: Seen) -> dict[str, Any]:
+    result, _ = seen
+    return {
+        "outcome": result.outcome,
+        "job": result.job,
+        "target_states": result.target_states,
+        "restarts": result.restarts,
+        "error": type(result.error),
+    }
+
+
+def assert_same(seen: Seen, expected: Seen) -> None:
+    assert comparable(seen) == comparable(expected)
+    (texts, seconds), (expected_texts, expected_seconds) = lines_of(seen), lines_of(expected)
+    assert texts == expected_texts
+    assert seconds == pytest.approx(expected_seconds, abs=INTERVAL + 0.01)
+
+
+OUTAGES: list[Answer] = ["refused", (503, "away"), (200, "<html>Log in</html>"), "hangs"]
+
+
+@MODES
+@VERSIONS
+@pytest.mark.parametrize("answer", OUTAGES)
+@pytest.mark.parametrize("seconds", [0.33, 2.04, 25.7, 100.0])
+def test_the_same_lines_in_an_outage(
+    mode: str, version: str, answer: Answer, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    story = [
+        (1.0, ("set", "Scheduling", 1, True)),
+        (3.0, ("away", seconds, answer)),
+        (9.02, ("set", "Running", 0, True)),
+    ]
+    options: dict[str, Any] = {"outage_tolerance": timedelta(seconds=60), "heartbeat": timedelta(seconds=20)}
+    expected = in_a_worker(version, story, {"Running"}, **options)
+    seen = in_a_triggerer(mode, version, story, {"Running"}, **options)
+    assert_same(seen, expected)
+    assert len(expected[1]) >= 3
+
+
+# Every state lasts long enough for both to see it, and no length is near to what stable_for asks.
+gaps = st.sampled_from([0.4, 0.7, 1.6, 2.6])
+states = st.sampled_from([*JobState, "Hibernating"])
+events = st.one_of(
+    st.tuples(st.just("set"), states, st.integers(0, 1), st.booleans()),
+    st.tuples(st.just("delete")),
+    st.tuples(st.just("replace job")),
+    st.tuples(st.just("hide")),
+    st.tuples(st.just("show")),
+)
+wanted = st.sets(st.sampled_from(["Running", "Stopped", "Finished", "Failed"]), min_size=1, max_size=2)
+
+
+@MODES
+@VERSIONS
+@given(
+    story=st.lists(st.tuples(gaps, events), max_size=10), targets=wanted, stable=st.sampled_from([0.0, 1.1])
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_same_result_and_lines(
+    mode: str, version: str, story: list[tuple[float, Event]], targets: set[str], stable: float
+) -> None:
+    options: dict[str, Any] = {
+        "timeout": 10.0 + sum(gap for gap, _ in story),
+        "stable_for": timedelta(seconds=stable),
+    }
+    expected = in_a_worker(version, story, targets, **options)
+    seen = in_a_triggerer(mode, version, story, targets, **options)
+    # What leaves the list, or replaces its job on 0.15, is seen by the single poll that follows.
+    assert abs(seen[0].waited_seconds - expected[0].waited_seconds) <= INTERVAL + 0.001
+    assert_same(seen, expected)

@@ -1,0 +1,507 @@
+"""The shared poller when requests fail or hang, in virtual time: whose waits are told, how often is polled."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAuthError,
+    ArroyoNoConnectionError,
+    ArroyoSettingsError,
+)
+from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.shared import LIST_PAUSE_SECONDS
+from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger
+from tests.polling.virtual_time import now, virtual
+from tests.support import Lines
+
+VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
+MODES = pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
+
+INTERNAL = (500, '{"error": "Something went wrong"}')
+LOGIN_PAGE = (200, "<html>Log in</html>")
+FAULTS: list[Answer] = ["refused", "hangs", INTERNAL, (504, "<html></html>"), LOGIN_PAGE, (429, "")]
+
+
+def always(answer: Answer) -> Any:
+    return lambda kind, pipeline_id: answer
+
+
+def fine(kind: str, pipeline_id: str) -> None:
+    return None
+
+
+# -- what fails for one pipeline concerns its own waits ------------------------------------------------------
+
+
+@given(
+    bad=st.dictionaries(st.integers(0, 6), st.sampled_from(FAULTS), max_size=7),
+    since=st.sampled_from([0.0, 2.05]),
+)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_healthy_pipeline_is_polled_as_often_as_if_it_were_alone(
+    bad: dict[int, Answer], since: float
+) -> None:
+    @virtual
+    async def polls(broken: dict[str, Answer], names: list[str]) -> None:
+        server = FakeArroyo()
+        server.many(ALONE)
+        server.seconds = lambda kind, pipeline_id: 0.01
+        server.fault = lambda kind, of: broken.get(of) if now() >= since and kind == SINGLE else None
+        waits = Waits(server)
+        waits.start_all(names)
+        await asyncio.sleep(2)
+        server.forget()
+        await asyncio.sleep(12)
+        for name in set(names) - set(broken):
+            times = [time for time, _, of in server.log if of == name]
+            assert len(times) == pytest.approx(120, abs=2)
+            assert max(b - a for a, b in itertools.pairwise(times)) <= INTERVAL + 0.001
+
+    names = [f"pl_{number}" for number in range(MAX_SINGLE_POLLS)]
+    polls({f"pl_{number}": answer for number, answer in bad.items()}, names)
+    polls({}, ["pl_7"])
+
+
+@VERSIONS
+@given(
+    bad=st.dictionaries(st.integers(0, 19), st.sampled_from(FAULTS), max_size=20),
+    hidden=st.sets(st.integers(20, 23)),
+)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_single_polls_that_fail_or_hang_do_not_delay_others(
+    version: str, bad: dict[int, Answer], hidden: set[int]
+) -> None:
+    """Twenty previews, of which some get no response, beside pipelines of the list and healthy previews."""
+
+    @virtual
+    async def main() -> None:
+        server = FakeArroyo(version=version)
+        names = server.many(40)
+        server.hide(*names[:20], *(f"pl_{number}" for number in hidden))
+        server.seconds = lambda kind, pipeline_id: 0.001
+        broken = {f"pl_{number}": answer for number, answer in bad.items()}
+        server.fault = lambda kind, pipeline_id: broken.get(pipeline_id)
+        waits = Waits(server)
+        waits.start_all(names)
+        await asyncio.sleep(4)
+        server.forget()
+        await asyncio.sleep(10)
+        assert server.count(LIST) == pytest.approx(100, abs=3)
+        healthy = [name for name in names[:24] if name in server.previews and name not in broken]
+        assert all(server.count(SINGLE, name) >= 90 for name in healthy)
+        for name in names:
+            server.set(name, "Running")
+        server.hide()
+        await asyncio.sleep(2 * INTERVAL + 0.01)
+        assert [name for name, task in zip(names, waits.tasks, strict=True) if task.done()][-20:] == names[
+            20:
+        ]
+
+    main()
+
+
+@virtual
+async def test_an_error_about_one_pipeline_is_told_to_its_own_waits() -> None:
+    server = FakeArroyo()
+    server.many(3)
+    server.fault = lambda kind, of: (400, '{"error": "no"}') if of == "pl_1" else None
+    waits = Waits(server)
+    server.hide("pl_1")
+    waits.start_all(["pl_0", "pl_1", "pl_2"])
+    await asyncio.sleep(1)
+    assert [task.done() for task in waits.tasks] == [False, True, False]
+    assert waits.done() == ["error"]
+
+
+@pytest.mark.parametrize("garbage", [{"run_id": "two"}, {"state": 7}, {"state": None}, {"id": []}])
+@virtual
+async def test_a_job_in_the_list_that_cannot_be_read_concerns_its_own_waits(garbage: dict[str, Any]) -> None:
+    server = FakeArroyo()
+    waits = Waits(server)
+    waits.start_all(server.many(20))
+    await asyncio.sleep(2)
+    server.set("pl_3", **{"state": "Running", **garbage})
+    await asyncio.sleep(5)
+    server.set("pl_4", "Running")
+    await asyncio.sleep(2 * INTERVAL)
+    # Arroyo has responded before, so that this may pass.
+    assert [task.done() for task in waits.tasks] == [number == 4 for number in range(20)]
+    server.set("pl_3", "Running")
+    await asyncio.sleep(3)
+    assert [task.done() for task in waits.tasks] == [number in (3, 4) for number in range(20)]
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@virtual
+async def test_where_only_the_list_is_refused_single_polls_take_its_place(status: int) -> None:
+    server = FakeArroyo()
+    names = server.many(12)
+    server.fault = lambda kind, of: (status, '{"error": "as ordered"}') if kind == LIST else None
+    server.seconds = lambda kind, of: 0.001
+    waits, lines = Waits(server), Lines()
+    waits.start_all(names, log=a_logger(lines), interval=1.0, stable_for=timedelta(seconds=5))
+    await asyncio.sleep(20)
+    assert (server.count(LIST), waits.done()) == (2, [])
+    assert [level for level, _ in lines.lines if level != "INFO"] == []
+    server.fault = fine
+    server.set("pl_1", "Running")
+    await asyncio.sleep(7)
+    assert waits.done() == ["reached"]
+    await asyncio.sleep(LIST_PAUSE_SECONDS)
+    server.forget()
+    await asyncio.sleep(10)
+    assert server.count(LIST) >= 9
+    assert server.count(SINGLE) == 0
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": 12}
+
+
+# -- outages -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 8, 200])
+@virtual
+async def test_an_outage_is_logged_for_each_wait_and_costs_few_requests(count: int) -> None:
+    server = FakeArroyo()
+    server.many(ALONE if count <= MAX_SINGLE_POLLS else count)
+    names = [f"pl_{number}" for number in range(count)]
+    waits, lines = Waits(server), [Lines() for _ in names]
+    for name, heard in zip(names, lines, strict=True):
+        waits.start(name, log=a_logger(heard))
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    server.forget()
+    await asyncio.sleep(60)
+    assert max(Counter(of for _, _, of in server.log).values()) <= 66
+    assert len({of for _, _, of in server.log}) == (count if count <= MAX_SINGLE_POLLS else 1)
+    server.fault = fine
+    await asyncio.sleep(3)
+    for heard in lines:
+        warnings = [text for level, text in heard.lines if level == "WARNING"]
+        assert [f"retry {number} of 10" in text for number, text in enumerate(warnings[:10], 1)] == [
+            True
+        ] * 10
+        assert "Arroyo unreachable for" in warnings[10]
+        assert "retrying for up to 10 min in all (api_outage_tolerance)" in warnings[10]
+        assert len(warnings) == 11
+        assert {level for level, text in heard.lines if "retry " in text} == {"WARNING", "DEBUG"}
+        assert ["reachable again" in text for level, text in heard.lines if level == "INFO"] == [False, True]
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": count}
+
+
+@MODES
+@virtual
+async def test_the_end_of_an_outage_is_seen_by_the_next_try(count: int) -> None:
+    server = FakeArroyo()
+    names = server.many(count)
+    waits = Waits(server)
+    waits.start_all(names)
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    await asyncio.sleep(30)
+    server.fault = fine
+    for name in names:
+        server.set(name, "Running")
+    server.forget()
+    assert await waits.all_over() == {"reached": count}
+    assert now() <= 35 + 2.01
+    assert server.count() == 1
+
+
+@MODES
+@pytest.mark.parametrize("fault", ["refused", "hangs", INTERNAL])
+@pytest.mark.parametrize("tolerance", [8, 12.7, 30, 60])
+@virtual
+async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tolerance: float) -> None:
+    server = FakeArroyo()
+    names = server.many(count)
+    waits = Waits(server)
+    waits.start_all(names, outage_tolerance=timedelta(seconds=tolerance))
+    # Nothing changes for long, so that nobody is told of a poll; the outage begins with the last one.
+    await asyncio.sleep(200)
+    server.fault = always(fault)
+    assert await waits.all_over() == {"unreachable": count}
+    assert tolerance - INTERVAL - 0.01 <= now() - 200 <= tolerance + 0.5
+    for task in waits.tasks:
+        assert tolerance <= (task.result().unreachable_seconds or 0) <= tolerance + 0.5
+        assert task.result().error is not None
+
+
+@virtual
+async def test_a_pipeline_that_leaves_the_list_in_an_outage_keeps_its_tolerance() -> None:
+    """What the list showed last counts as seen, however long nothing changed before."""
+    server = FakeArroyo()
+    waits = Waits(server)
+    waits.start_all(server.many(20), outage_tolerance=timedelta(seconds=30))
+    await asyncio.sleep(100)
+    server.hide("pl_3")
+    server.fault = lambda kind, of: "refused" if kind == SINGLE else None
+    await asyncio.sleep(29)
+    assert waits.done() == []
+    await asyncio.sleep(2)
+    assert waits.done() == ["unreachable"]
+    for task in waits.tasks[1:]:
+        task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(10)
+    assert not waits.tasks[0].done()
+
+
+@virtual
+async def test_who_joins_in_an_outage_has_its_own_tolerance_and_sees_the_end() -> None:
+    server = FakeArroyo()
+    names = server.many(300)
+    waits = Waits(server)
+    waits.start_all(names[:50])
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    await asyncio.sleep(20)
+    short = waits.start(names[0], outage_tolerance=timedelta(seconds=10))
+    waits.start_all(names[50:])
+    await asyncio.sleep(9)
+    assert not short.done()
+    await asyncio.sleep(2)
+    assert short.result().outcome is Outcome.UNREACHABLE
+    server.forget()
+    await asyncio.sleep(10)
+    assert server.most_at_once[SINGLE] <= MAX_SINGLE_POLLS
+    assert server.count() <= 14 * (MAX_SINGLE_POLLS + 1)
+    server.fault = fine
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": 300, "unreachable": 1}
+    assert now() <= 46 + 2.1
+
+
+@virtual
+async def test_newcomers_in_an_outage_do_not_hasten_the_retries_of_the_list() -> None:
+    server = FakeArroyo()
+    names = server.many(600)
+    waits = Waits(server)
+    waits.start_all(names[:100])
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    await asyncio.sleep(20)
+    server.forget()
+    for name in names[100:]:
+        waits.start(name)
+        await asyncio.sleep(0.02)
+    assert server.count(LIST) <= 11
+
+
+@virtual
+async def test_a_gateway_that_responds_for_arroyo_is_asked_once_more_not_for_each() -> None:
+    server = FakeArroyo()
+    names = server.many(100)
+    waits = Waits(server)
+    waits.start_all(names)
+    await asyncio.sleep(5)
+    server.fault = always(LOGIN_PAGE)
+    server.forget()
+    await asyncio.sleep(30)
+    # Arroyo has responded at this address before, so it counts as an outage.
+    assert waits.done() == []
+    assert server.count() <= 80
+    server.fault = fine
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": 100}
+
+
+# -- no response ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [3, 30], ids=["single", "list"])
+@virtual
+async def test_deadlines_are_kept_while_a_poll_hangs(count: int) -> None:
+    server = FakeArroyo()
+    names = server.many(count)
+    waits = Waits(server)
+    for number, name in enumerate(names):
+        waits.start(name, timeout=10 + number)
+    await asyncio.sleep(5)
+    server.fault = always("hangs")
+    for number, task in enumerate(waits.tasks):
+        assert (await task).outcome is Outcome.TIMED_OUT
+        assert now() == pytest.approx(10 + number, abs=0.01)
+
+
+@virtual
+async def test_a_wait_whose_time_is_over_still_polls_once() -> None:
+    server = FakeArroyo()
+    server.set("pl_1", "Running")
+    server.seconds = lambda kind, of: 1.5
+    waits = Waits(server)
+    assert (await waits.start("pl_1", timeout=0)).outcome is Outcome.REACHED
+    server.fault = always("hangs")
+    began = now()
+    assert (await waits.start("pl_1", timeout=0)).outcome is Outcome.TIMED_OUT
+    assert now() - began == pytest.approx(2.0, abs=0.01)
+
+
+@virtual
+async def test_a_state_that_lasted_while_a_poll_was_slow_is_reached_with_its_response() -> None:
+    server = FakeArroyo()
+    server.set("pl_1", "Running")
+    task = Waits(server).start("pl_1", stable_for=timedelta(seconds=5))
+    await asyncio.sleep(1)
+    server.seconds = lambda kind, of: 20.0
+    assert (await task).outcome is Outcome.REACHED
+    assert now() <= 22
+
+
+# -- the connection ------------------------------------------------------------------------------------------
+
+
+@MODES
+@virtual
+async def test_a_key_that_is_refused_for_good_ends_every_wait_at_once(count: int) -> None:
+    server = FakeArroyo()
+    loaded: list[float] = []
+
+    def load() -> ClientSettings:
+        loaded.append(now())
+        return server.clients[0].settings
+
+    server.reload = load
+    waits = Waits(server)
+    waits.start_all(server.many(count))
+    await asyncio.sleep(10.05)
+    server.fault = always((401, ""))
+    server.forget()
+    assert await waits.all_over() == {"error": count}
+    assert all(isinstance(task.result().error, ArroyoAuthError) for task in waits.tasks)
+    assert (server.count(), len(loaded)) == (1, 1)
+
+
+@MODES
+@virtual
+async def test_a_key_that_was_rotated_is_loaded_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FakeArroyo()
+    monkeypatch.setattr(
+        "airflow_provider_arroyo.client.client.Transport",
+        lambda settings, *, session=None, clock: FakeTransport(server, settings),
+    )
+    loaded: list[float] = []
+
+    def load() -> ClientSettings:
+        loaded.append(now())
+        return with_key(server.clients[0].settings, "new")
+
+    server.reload = load
+    names = server.many(count)
+    waits, lines = Waits(server), Lines()
+    waits.start_all(names, log=a_logger(lines))
+    await asyncio.sleep(10)
+    server.accepted_key = "new"
+    await asyncio.sleep(10)
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": count}
+    assert (len(loaded), len(server.clients)) == (1, 1)
+    assert {level for level, _ in lines.lines} == {"INFO"}
+
+
+@MODES
+@pytest.mark.parametrize("error", [None, ArroyoNoConnectionError("no connection")])
+@virtual
+async def test_the_connection_is_loaded_again_after_each_missed_poll(
+    count: int, error: Exception | None
+) -> None:
+    server = FakeArroyo()
+    loaded: list[float] = []
+
+    def load() -> ClientSettings:
+        loaded.append(now())
+        if error is not None:
+            raise error
+        return server.clients[0].settings
+
+    server.reload = load
+    waits = Waits(server)
+    waits.start_all(server.many(count))
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    await asyncio.sleep(8)
+    assert loaded == []
+    await asyncio.sleep(60)
+    assert 3 <= len(loaded) <= 6
+    assert waits.done() == []
+
+
+@MODES
+@virtual
+async def test_a_connection_that_leads_to_another_server_ends_the_waits(count: int) -> None:
+    server = FakeArroyo()
+    server.reload = lambda: ClientSettings(base_url="http://other.test")
+    waits = Waits(server)
+    waits.start_all(server.many(count))
+    await asyncio.sleep(5)
+    server.fault = always("refused")
+    assert await waits.all_over() == {"error": count}
+    assert "another server" in str(waits.tasks[0].result().error)
+
+
+@pytest.mark.parametrize(
+    "error", [ArroyoSettingsError("port is no number"), RuntimeError("the database is away")]
+)
+@pytest.mark.parametrize("count", [1, 20])
+@virtual
+async def test_what_the_look_up_of_the_connection_raises_ends_the_waits_and_is_tried_again_for_others(
+    error: Exception, count: int
+) -> None:
+    server = FakeArroyo()
+    attempts = 0
+
+    async def connect() -> Any:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(0.01)
+        if now() < 1:
+            raise error
+        return await FakeArroyo.connect(server)
+
+    server.connect = connect  # type: ignore[method-assign]  # fails at first
+    waits = Waits(server)
+    waits.start_all(server.many(count, "Running"))
+    waits.start_all(["pl_0", "pl_0"])
+    ended = await asyncio.gather(*waits.tasks, return_exceptions=True)
+    assert {type(item) for item in ended} == {type(error)}
+    assert attempts <= MAX_SINGLE_POLLS + 1
+    await asyncio.sleep(2)
+    assert (await waits.start("pl_0")).outcome is Outcome.REACHED
+
+
+@MODES
+@virtual
+async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
+    server = FakeArroyo()
+
+    async def broken(function: Any) -> Any:
+        raise KeyError("a bug")
+
+    waits = Waits(server)
+    waits.start_all(server.many(count))
+    await asyncio.sleep(1)
+    run = waits.poller._run
+    waits.poller._run = broken
+    ended = await asyncio.gather(*waits.tasks, return_exceptions=True)
+    assert {type(error) for error in ended} == {KeyError}
+    waits.poller._run = run
+    server.set("pl_0", "Running")
+    assert (await waits.start("pl_0")).outcome is Outcome.REACHED

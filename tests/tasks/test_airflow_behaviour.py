@@ -1,0 +1,172 @@
+"""What Airflow and DAG authors do to a task around our own code: default arguments, native rendering, alarms."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowTaskTimeout
+from airflow.sdk import task
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.hooks.errors import (
+    ArroyoArgumentError,
+    ArroyoTaskError,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from tests.support import BOUNDED
+
+from .conftest import Arrange
+from .harness import RESCHEDULE, SYNC, FakeTaskInstance, context, defer, run_task, sense, stop, submit
+from .test_task_errors import check_traceback
+
+# -- arguments that come from elsewhere ------------------------------------------------------------------------
+
+
+def test_target_states_may_be_another_tasks_result() -> None:
+    @task
+    def choose() -> list[str]:
+        return ["Stopped"]
+
+    with DAG("a_dag", schedule=None):
+        chosen: Any = choose()
+        whole = ArroyoPipelineSensor(task_id="whole", pipeline_id="pl", target_states=chosen)
+        part = ArroyoPipelineSensor(task_id="part", pipeline_id="pl", target_states=["Failed", chosen])
+    assert whole.upstream_task_ids == {"choose"}
+    assert part.upstream_task_ids == {"choose"}
+
+
+@pytest.mark.parametrize("states", [None, 3, [], ["Runing"], ["{{ x }}", "Runing"]])
+def test_invalid_states_are_refused_when_the_dag_is_parsed(states: Any) -> None:
+    with pytest.raises(ValueError, match="target_states"):
+        ArroyoPipelineSensor(task_id="watch", pipeline_id="pl", target_states=states)
+
+
+def test_the_default_of_deferrable_is_airflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [False] * 3
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "true")
+    assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [True] * 3
+
+
+# -- a DAG with render_template_as_native_obj turns digits into numbers --------------------------------------------
+
+
+def rendered(make: Any, **fields: Any) -> Any:
+    """Return what makes a task whose fields Airflow has rendered so."""
+
+    def made(**mode: Any) -> Any:
+        operator = make(**mode)
+        for name, value in fields.items():
+            setattr(operator, name, value)
+        return operator
+
+    return made
+
+
+def test_numbers_of_native_rendering_become_strings_again(
+    sandbox: ArroyoSandbox, client: ArroyoClient
+) -> None:
+    env_vars = {"RETRIES": 3, "DEBUG": True} if sandbox.arroyo_version == "0.16" else {}
+    make = submit(pipeline_name="{{ ds_nodash }}", wait_for=None)
+    ended = run_task(rendered(make, pipeline_name=20261125, tags={"version": 2}, env_vars=env_vars), SYNC)
+    assert ended.error is None, ended.error
+    assert client.get_pipeline(ended.result["pipeline_id"]).name == "20261125"
+    make = stop(None, pipeline_name="{{ ds_nodash }}")
+    assert run_task(rendered(make, pipeline_name=20261125), SYNC).result["state"] == "Stopped"
+
+
+@pytest.mark.parametrize("field", ["pipeline_name", "env_vars", "tags", "pipeline_id"])
+def test_a_fraction_is_refused_since_its_digits_are_lost(field: str, sandbox: ArroyoSandbox) -> None:
+    value = {"A": 1.5} if field in ("env_vars", "tags") else 1.5
+    ended = run_task(rendered(submit(), **{field: value}), SYNC)
+    assert isinstance(ended.error, ArroyoArgumentError)
+    assert field in str(ended.error)
+    assert "render_template_as_native_obj" in str(ended.error)
+    assert sandbox.requests.total == 0
+
+
+# -- results ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_wait_the_result_shows_the_pipeline_as_it_is(sandbox: ArroyoSandbox) -> None:
+    first = run_task(submit(BOUNDED, wait_for=None), SYNC).result
+    assert (first["action"], first["finished"]) == ("created", False)
+    assert run_task(submit(BOUNDED, wait_for="Finished"), SYNC).result["finished"] is True
+    again = run_task(submit(BOUNDED, wait_for=None), SYNC).result
+    assert (again["action"], again["state"], again["finished"]) == ("adopted", "Finished", True)
+
+
+# -- a rescheduled task -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+def test_a_page_of_a_gateway_is_an_outage(came_back: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    """At the first poke for 60 seconds at most, since the address may be wrong; afterwards as any outage."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.not_json(times=2)
+    ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC) if came_back else None)
+    ended = run_task(sense(pipeline_id), RESCHEDULE, ti)
+    assert ended.error is None, ended.error
+
+
+def test_a_sensor_that_is_poked_again_after_an_error_sees_what_was_fixed(
+    sandbox: ArroyoSandbox, arrange: Arrange, client: ArroyoClient
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.fail(pipeline_id, error="topic is gone", domain="external")
+    arrange.until(pipeline_id, "Failed")
+    sensor = sense(pipeline_id)(mode="reschedule")
+    with pytest.raises(ArroyoTaskError):
+        sensor.poke(context())
+    client.restart_pipeline(pipeline_id)
+    arrange.until(pipeline_id, "Running")
+    poked: Any = sensor.poke(context())
+    assert poked.is_done
+    assert poked.xcom_value["state"] == "Running"
+
+
+# -- a task that is killed -----------------------------------------------------------------------------------------
+
+
+def test_an_execution_timeout_is_followed_by_no_second_line(
+    sandbox: ArroyoSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow calls on_kill after an execution_timeout, too."""
+    submits = []
+
+    def make(**mode: Any) -> Any:
+        limit = timedelta(seconds=1)
+        submits.append(submit(wait_for="Finished", execution_timeout=limit)(**mode))
+        return submits[-1]
+
+    ended = run_task(make, SYNC)
+    assert isinstance(ended.error, AirflowTaskTimeout)
+    lines = len(ended.lines)
+    submits[0].on_kill()
+    assert ended.lines[lines:] == []
+    assert "no pipeline" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [TaskDeferralError, TaskDeferralTimeout])
+def test_a_pipeline_is_not_stopped_because_its_deferral_broke(
+    error: type[BaseException], sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """A timeout ends the task, for which stop_on_kill was given; an error in the triggerer does not."""
+    ti = FakeTaskInstance()
+    make = submit(wait_for="Finished", stop_on_kill="checkpoint", deferrable=True)
+    pipeline_id = defer(make(defer_after=2), ti).serialize()[1]["plan"]["pipeline"]["pipeline_id"]
+    what = "Trigger timeout" if error is TaskDeferralTimeout else "it broke"
+    with pytest.raises(ArroyoTaskError) as caught:
+        make().resume_execution("__fail__", {"error": what}, context(ti))
+    assert str(caught.value).startswith(
+        f"The wait for pipeline 'orders' ({pipeline_id}) was interrupted in the triggerer: "
+    )
+    assert "clear this task; it continues with the same pipeline." in str(caught.value)
+    check_traceback(caught.value)
+    requested = sandbox.requests.count("PATCH", "*/pipelines/*")
+    assert requested == (1 if error is TaskDeferralTimeout else 0)
+    assert arrange.state(pipeline_id) != "Failed"

@@ -1,0 +1,116 @@
+"""A task outlasts an outage for api_outage_tolerance: one WARNING when it begins, one INFO when it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+from .conftest import Arrange
+from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
+
+TASKS: dict[str, Callable[..., Make]] = {
+    "submit": lambda _, **more: submit(wait_for=None, **more),
+    "stop": lambda pipeline_id, **more: stop(pipeline_id, wait_for_completion=False, **more),
+    "sensor by name": lambda _, **more: sense(pipeline_name="orders", timeout=3600, **more),
+}
+
+
+@pytest.fixture(params=TASKS)
+def make(request: pytest.FixtureRequest, arrange: Arrange) -> Callable[..., Make]:
+    """Return what makes a task that begins with requests of its own."""
+    pipeline_id = arrange.pipeline("Running")
+    return lambda **more: TASKS[request.param](pipeline_id, **more)
+
+
+def test_an_outage_shorter_than_tolerated(make: Callable[..., Make], sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.status(503, times=4)
+    ended = run_task(make(), SYNC)
+    assert ended.error is None, ended.error
+    (warning,) = ended.texts("WARNING")
+    assert " failed, retrying for up to 10 min: " in warning
+    assert "is not available at the moment (503)" in warning
+    (info,) = [text for text in ended.texts("INFO") if text.startswith("Arroyo responds again after ")]
+    assert float(info.split()[-2]) >= 0.5
+
+
+@pytest.mark.parametrize("tolerance", [1.0, timedelta(seconds=1)])
+def test_an_outage_longer_than_tolerated(
+    tolerance: Any, make: Callable[..., Make], sandbox: ArroyoSandbox
+) -> None:
+    sandbox.faults.status(503, times=None)
+    began = time.monotonic()
+    ended = run_task(make(api_outage_tolerance=tolerance), SYNC)
+    assert time.monotonic() - began < 10
+    assert type(ended.error) is ArroyoTaskError
+    text = str(ended.error)
+    assert text.startswith("Arroyo has been unreachable for ")
+    assert "failed last with: " in text
+    assert "Check the server and the connection." in text
+    assert len(ended.texts("WARNING")) == 1
+
+
+def test_without_tolerance_the_first_failure_counts(
+    make: Callable[..., Make], sandbox: ArroyoSandbox
+) -> None:
+    sandbox.faults.status(503, times=1)
+    ended = run_task(make(api_outage_tolerance=0), SYNC)
+    assert type(ended.error) is ArroyoTaskError
+    assert ended.texts("WARNING") == []
+
+
+def test_a_create_whose_response_is_lost_makes_one_pipeline(sandbox: ArroyoSandbox) -> None:
+    method = "POST" if sandbox.arroyo_version == "0.15" else "PUT"
+    sandbox.faults.reset(method=method, path="*/pipelines*", after_effect=True, times=1)
+    ended = run_task(submit(), SYNC)
+    assert ended.error is None, ended.error
+    assert ended.result["action"] == "created"
+    assert list(sandbox.store.pipelines) == [ended.result["pipeline_id"]]
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_server_that_takes_requests_and_never_responds(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Its read timeout is 30 seconds, and each poll may be retried ten times."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.hang(path="*/jobs", times=None)
+    began = time.monotonic()
+    ended = run_task(sense(pipeline_id, api_outage_tolerance=3, timeout=120), mode)
+    sandbox.faults.clear()
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "unreachable" in str(ended.error)
+    assert 3 <= time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_wait_announces_an_outage_and_its_end(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("client.retry", "monitoring.wait", "monitoring.messages", "polling.poll"):
+        # An outage is announced after that many retries; here they shall last tenths of a second.
+        monkeypatch.setattr(f"airflow_provider_arroyo.{module}.POLL_RETRIES", 2)
+    pipeline_id = arrange.pipeline("Running")
+
+    def fail() -> None:
+        sandbox.faults.status(503, path="*/jobs", times=5)
+
+    threading.Timer(0.7, fail).start()
+    sandbox.faults.stop(pipeline_id, after=4)
+    ended = run_task(sense(pipeline_id, "Stopped"), mode)
+    assert ended.error is None, ended.error
+    warnings = ended.texts("WARNING")
+    assert [text for text in warnings if text.startswith("Poll failed, retry 1 of 2 in ")]
+    assert [text for text in warnings if text.startswith("Poll failed, retry 2 of 2 in ")]
+    (announced,) = [text for text in warnings if text.startswith("Arroyo unreachable for ")]
+    assert "retrying for up to 10 min in all (api_outage_tolerance): orders: " in announced
+    assert len(warnings) == 3
+    (info,) = [text for text in ended.texts("INFO") if text.startswith("Arroyo reachable again after ")]
+    assert info.endswith(": orders")

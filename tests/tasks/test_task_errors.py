@@ -1,0 +1,158 @@
+"""An error is raised once, from one place: the log shows its text once, and at most one frame of this package."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+import airflow_provider_arroyo
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+from .conftest import BROKEN, Arrange
+from .harness import (
+    DEFERRED,
+    RESCHEDULE,
+    SENSOR_MODES,
+    SYNC,
+    Ended,
+    Make,
+    context,
+    defer,
+    fire,
+    run_task,
+    sense,
+    stop,
+    submit,
+)
+
+PACKAGE = airflow_provider_arroyo.__path__[0]
+
+
+def check_traceback(error: BaseException | None, frames: int = 1) -> str:
+    """Check what Python shows of an error; return it."""
+    assert error is not None
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+    shown = "".join(traceback.format_exception(error))
+    assert shown.count(str(error)) == 1
+    assert "During handling of the above" not in shown
+    assert "direct cause" not in shown
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(PACKAGE)]
+    assert len(ours) <= frames, ours
+    return shown
+
+
+def ended_in(make: Make, mode: str, error: type[BaseException]) -> Ended:
+    ended = run_task(make, mode)
+    assert type(ended.error) is error, ended.error
+    check_traceback(ended.error)
+    return ended
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_failed_pipeline(mode: str, soft_fail: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
+    check_traceback(run_task(sense(pipeline_id, "Stopped", soft_fail=soft_fail), mode).error)
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_pipeline_that_fails_while_it_is_submitted_or_stopped(mode: str, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.fail("orders", after=0.5)
+    ended_in(submit(stable_for=5), mode, ArroyoTaskError)
+    (pipeline_id,) = sandbox.store.pipelines
+    shown = check_traceback(run_task(stop(pipeline_id), mode).error)
+    assert "is Failed" in shown
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    check_traceback(run_task(sense(pipeline_id, "Stopped", timeout=0.5), mode).error)
+    if mode != RESCHEDULE:
+        ended_in(stop(pipeline_id, timeout=0), mode, ArroyoTaskError)
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+@pytest.mark.parametrize("status", [401, 404, 503])
+def test_an_http_error(mode: str, status: int, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.status(status, times=None, error="Pipeline not found")
+    expected = ArroyoFatalTaskError if status == 401 else ArroyoTaskError
+    ended_in(sense("pl_1", api_outage_tolerance=0.5), mode, expected)
+    if mode != RESCHEDULE:
+        ended_in(stop("pl_1", api_outage_tolerance=0.5), mode, expected)
+
+
+def test_sql_that_is_refused(sandbox: ArroyoSandbox) -> None:
+    ended_in(submit("INSERT INTO nowhere SELECT 1"), SYNC, ArroyoFatalTaskError)
+
+
+def test_a_rendered_argument(sandbox: ArroyoSandbox) -> None:
+    def make(**mode: Any) -> Any:
+        operator = submit(parallelism="{{ x }}")(**mode)
+        operator.parallelism = "0"
+        return operator
+
+    ended_in(make, SYNC, ArroyoArgumentError)
+
+
+def test_a_missing_connection(sandbox: ArroyoSandbox) -> None:
+    for mode in SENSOR_MODES:
+        ended_in(sense("pl_1", arroyo_conn_id="nope"), mode, ArroyoTaskError)
+
+
+def test_an_event_that_cannot_be_read() -> None:
+    for operator in (submit()(), sense("pl_1")(), stop("pl_1")()):
+        with pytest.raises(ArroyoTaskError) as caught:
+            operator.execute_complete(context(), event=None)
+        check_traceback(caught.value)
+
+
+def test_airflows_alarm_in_a_request(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def alarm(*_: Any) -> None:
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+
+    monkeypatch.setattr(ArroyoClient, "send", alarm)
+    limit: dict[str, Any] = {"execution_timeout": timedelta(minutes=1)}
+    for make, step in (
+        (submit(**limit), "Submitting pipeline 'orders'"),
+        (stop("pl_1", **limit), "Stopping pipeline 'pl_1'"),
+        (sense("pl_1", **limit), "Looking up pipeline 'pl_1'"),
+    ):
+        for mode in (SYNC, RESCHEDULE) if make(**{}).task_type == "ArroyoPipelineSensor" else (SYNC,):
+            ended = ended_in(make, mode, AirflowTaskTimeout)
+            assert str(ended.error).startswith(f"{step} was not completed within 1 min (execution_timeout). ")
+
+
+def test_a_bug_keeps_its_traceback(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ArroyoClient, "send", fail)
+    for mode in (SYNC, RESCHEDULE):
+        error = run_task(sense("pl_1"), mode).error
+        assert type(error) is RuntimeError
+        assert traceback.extract_tb(error.__traceback__)[-1].name == "fail"
+
+
+def test_a_connection_edited_while_deferred_names_both_servers(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = sense(arrange.pipeline("Running"), "Stopped", deferrable=True)
+    trigger = defer(make())
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", "arroyo://elsewhere:5115/http")
+    (event,) = asyncio.run(fire(trigger))
+    with pytest.raises(ArroyoFatalTaskError) as caught:
+        make().execute_complete(context(), event=json.loads(json.dumps(event)))
+    assert f"led to {sandbox.url} when this wait began, and now leads to http://elsewhere:5115" in str(
+        caught.value
+    )
+    check_traceback(caught.value)

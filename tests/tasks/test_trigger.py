@@ -1,0 +1,269 @@
+"""The trigger: its way through Airflow's database, versions, secrets, and a connection edited meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.monitoring.event import EVENT_VERSION, WaitEvent
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+
+from .conftest import Arrange
+from .harness import DEFERRED, SYNC, context, defer, fire, rebuilt, run_task, sense, stop, submit
+
+
+def watching(pipeline_id: str, *states: str, seconds: float = 20, **more: Any) -> ArroyoPipelineTrigger:
+    """Return a trigger whose wait ends in so many seconds."""
+    plan = WaitPlan(
+        pipeline=PipelineRef(pipeline_id=pipeline_id),
+        target_states=frozenset(states),
+        deadline=time.time() + seconds,
+        **more,
+    )
+    return ArroyoPipelineTrigger(arroyo_conn_id="arroyo_default", plan=plan.to_dict())
+
+
+def result_of(trigger: ArroyoPipelineTrigger) -> WaitResult:
+    """Run a trigger, and return what its event says."""
+    (event,) = asyncio.run(fire(trigger))
+    return WaitEvent.from_dict(json.loads(json.dumps(event))).result
+
+
+# -- arguments and events ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [submit(stop_on_kill="force"), sense("pl_1", "Stopped"), stop("pl_1")])
+def test_arguments_survive_the_database_and_hold_no_secret(
+    make: Any, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    connection = {"conn_type": "arroyo", "host": sandbox.url, "password": "s3cr3t"}
+    extra = {"headers": {"X-Token": "s3cr3t"}}
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps({**connection, "extra": extra}))
+    operator = make(deferrable=True, defer_after=0)
+    if operator.pipeline_id is not None:
+        operator.pipeline_id = pipeline_id
+    assert ArroyoHook().settings.api_key == "s3cr3t"
+    path, arguments = defer(operator).serialize()
+    assert path == "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert "s3cr3t" not in json.dumps(arguments)
+    assert arguments["server"] == sandbox.url
+    assert arguments["plan"]["version"] == 1
+    assert arguments["stop_on_kill"] == ("force" if operator.task_type.startswith("ArroyoSubmit") else None)
+    assert rebuilt(ArroyoPipelineTrigger(**arguments)).serialize() == (path, arguments)
+
+
+def test_arguments_of_a_later_version_are_kept() -> None:
+    trigger = ArroyoPipelineTrigger(arroyo_conn_id="c", plan={"pipeline": {"pipeline_id": "pl"}}, later="x")
+    assert trigger.serialize()[1]["later"] == "x"
+    assert rebuilt(trigger).serialize() == trigger.serialize()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        None,
+        {},
+        {"version": 99, "pipeline": {"pipeline_id": "pl"}, "target_states": ["Running"], "deadline": 1},
+    ],
+)
+def test_arguments_that_cannot_be_read_reach_the_worker_as_an_error(plan: Any) -> None:
+    (event,) = asyncio.run(fire(ArroyoPipelineTrigger(arroyo_conn_id="arroyo_default", plan=plan)))
+    sensor = ArroyoPipelineSensor(task_id="t", pipeline_id="pl")
+    with pytest.raises(ArroyoTaskError, match="Another version of airflow-provider-arroyo wrote them"):
+        sensor.execute_complete(context(), event=json.loads(json.dumps(event)))
+
+
+def test_events_have_a_version(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    (event,) = asyncio.run(fire(watching(arrange.pipeline("Running"), "Running")))
+    assert set(event) == {"version", "pipeline", "result", "resume_context"}
+    assert event["version"] == EVENT_VERSION
+
+
+UNREADABLE: list[Any] = [
+    *(None, {}, [], "success", {"status": "success"}, {"status": "unknown"}),
+    {"version": 99, "pipeline": {"pipeline_id": "pl"}, "result": {"outcome": "reached"}},
+    {"version": 1, "pipeline": {"pipeline_id": "pl"}, "result": {"outcome": "splendid"}},
+    {"version": 1, "pipeline": {"pipeline_id": "pl"}, "result": {"outcome": "waiting"}},
+    {"version": 1, "pipeline": {"pipeline_id": "pl"}, "result": {"outcome": "reached"}},
+    {"version": 1, "result": {"outcome": "failed"}},
+]
+
+
+@pytest.mark.parametrize("event", UNREADABLE)
+@pytest.mark.parametrize("make", [submit(), sense("pl_1"), stop("pl_1")])
+def test_an_event_that_cannot_be_read_is_never_a_success(make: Any, event: Any) -> None:
+    with pytest.raises(ArroyoTaskError, match="cannot be read"):
+        make().execute_complete(context(), event=event)
+
+
+@pytest.mark.parametrize(
+    "outcome, state",
+    [
+        (Outcome.FAILED, "Failed"),
+        (Outcome.STOPPED, "Stopped"),
+        (Outcome.DELETED, "Running"),
+        (Outcome.TIMED_OUT, "Scheduling"),
+        (Outcome.UNREACHABLE, "Running"),
+        (Outcome.ERROR, "Running"),
+    ],
+)
+@pytest.mark.parametrize("make", [submit(), sense("pl_1")])
+def test_an_event_of_a_failure_is_never_a_success_and_keeps_its_reason(
+    make: Any, outcome: Outcome, state: str, sandbox: ArroyoSandbox
+) -> None:
+    job = {"id": "job_1", "state": state, "run_id": 1}
+    result = {"outcome": outcome.value, "target_states": ["Running"], "job": job}
+    event = {"version": 1, "pipeline": {"pipeline_id": "pl_1"}, "result": result}
+    with pytest.raises(Exception, match=r"pl_1") as raised:
+        make().execute_complete(context(), event=event)
+    assert not isinstance(raised.value, KeyError | AttributeError | TypeError)
+
+
+def test_an_event_with_unknown_fields_is_read(sandbox: ArroyoSandbox) -> None:
+    job = {"id": "job_1", "state": "Running", "run_id": 3, "running_desired": True, "new": 1}
+    url = "http://c/pipelines/pl_1"
+    event = {
+        "version": 1,
+        "pipeline": {"pipeline_id": "pl_1", "name": "orders", "console_url": url, "new": 3},
+        "result": {"outcome": "reached", "job": job, "new": {"a": 1}},
+        "resume_context": {"action": "created", "new": 2},
+        "new": [],
+    }
+    assert submit()().execute_complete(context(), event=event) == {
+        "pipeline_id": "pl_1",
+        "pipeline_name": "orders",
+        "job_id": "job_1",
+        "state": "Running",
+        "run_id": 3,
+        "console_url": url,
+        "action": "created",
+        "finished": False,
+    }
+    assert sandbox.requests.total == 0
+
+
+# -- its time ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trigger_that_restarts_after_its_deadline_says_so(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    result = result_of(watching(arrange.pipeline("Running"), "Stopped", seconds=-30))
+    assert result.outcome is Outcome.TIMED_OUT
+    assert result.job is not None
+    assert result.job.state == "Running"
+
+
+def test_a_restarted_triggerer_does_not_begin_the_time_anew(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    trigger = watching(arrange.pipeline("Running"), "Stopped", seconds=0.8)
+
+    async def moved() -> Any:
+        first = asyncio.create_task(fire(trigger))
+        await asyncio.sleep(0.5)
+        first.cancel()
+        began = time.monotonic()
+        (event,) = await fire(rebuilt(trigger))
+        return event, time.monotonic() - began
+
+    event, took = asyncio.run(moved())
+    assert WaitEvent.from_dict(event).result.outcome is Outcome.TIMED_OUT
+    assert took < 0.7
+
+
+@pytest.mark.parametrize("state", ["Stopped", "Finished", "Failed"])
+def test_a_pipeline_that_ended_is_not_waited_for_until_the_deadline(
+    state: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    if state == "Stopped":
+        # If it were only shown, no stop would have been requested.
+        sandbox.faults.stop(pipeline_id)
+    else:
+        sandbox.faults.show_state(pipeline_id, state)
+    result = result_of(watching(pipeline_id, "Scheduling", stopped_is_final=True))
+    assert result.outcome in (Outcome.STOPPED, Outcome.FINISHED, Outcome.FAILED)
+    assert result.job is not None
+    assert result.job.state == state
+
+
+@pytest.mark.parametrize("name", ["Draining", "Cancelled", "Updated"])
+def test_a_state_that_is_not_known_yet_ends_at_the_deadline(
+    name: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.show_state(pipeline_id, name)
+    result = result_of(watching(pipeline_id, "Stopped", seconds=0.5))
+    assert result.outcome is Outcome.TIMED_OUT
+    assert result.job is not None
+    assert result.job.state == name
+
+
+# -- its connection ------------------------------------------------------------------------------------------------
+
+
+def test_a_trigger_does_not_spin_on_401(
+    sandbox: ArroyoSandbox, arrange: Arrange, looked_up: list[str]
+) -> None:
+    trigger = watching(arrange.pipeline("Running"), "Stopped")
+    sandbox.faults.status(401, times=None)
+    before = sandbox.requests.total
+    assert result_of(trigger).outcome is Outcome.ERROR
+    # The connection is looked up once more, since the key may have been rotated.
+    assert looked_up == ["arroyo_default"] * 2
+    assert sandbox.requests.total - before <= 2
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_key_that_is_rotated_during_a_wait(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+
+    def use(key: str) -> None:
+        connection = {"conn_type": "arroyo", "host": sandbox.url, "password": key}
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
+
+    def rotate() -> None:
+        use("new-key")
+        sandbox.faults.status(401, path="*/jobs", times=1)
+        sandbox.faults.stop(pipeline_id)
+
+    use("old-key")
+    threading.Timer(0.6, rotate).start()
+    ended = run_task(sense(pipeline_id, "Stopped"), mode)
+    assert ended.error is None, ended.error
+    assert ended.result["state"] == "Stopped"
+    keys = [request.headers.get("authorization") for request in sandbox.requests.find(path="*/jobs")]
+    assert "Bearer old-key" in keys
+    assert keys[-1] == "Bearer new-key"
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_stop_on_timeout_uses_the_rotated_key(
+    mode: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use(key: str) -> None:
+        connection = {"conn_type": "arroyo", "host": sandbox.url, "password": key}
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
+
+    def rotate() -> None:
+        use("new-key")
+        sandbox.faults.status(401, path="*/jobs", times=1)
+
+    use("old-key")
+    threading.Timer(1.0, rotate).start()
+    ended = run_task(submit(wait_for="Finished", timeout=2, stop_on_kill="checkpoint"), mode)
+    assert isinstance(ended.error, ArroyoTaskError)
+    (patch,) = sandbox.requests.find("PATCH")
+    assert patch.headers.get("authorization") == "Bearer new-key"
