@@ -1,4 +1,4 @@
-"""The graph: from the steps of a plan to the nodes and edges that the API shows.
+"""The graph: from the steps of a query to the nodes and edges that the API shows.
 
 Arroyo first gives every step a node, numbered in the order in which they are made, and then chains
 steps that hand their rows straight on. Ids therefore have gaps, and nodes stand in an order that
@@ -11,12 +11,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_arroyo.sandbox.sql.diagnostics import planning
-
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One piece of work in a plan.
+    """One piece of work.
 
     :param operator: what it is called when it stands alone; ``{}`` stands for its number. Sources and
         sinks carry their connector's name.
@@ -38,12 +36,7 @@ class Step:
 
 
 def forward(operator: str, description: str, inputs: Sequence[Step], key: Hashable = None) -> Step:
-    """Return a step that takes its inputs' rows where they are.
-
-    :raises RefusedError: it has no input.
-    """
-    if not inputs:
-        raise planning("RemoteTableExtension should have exactly one input")
+    """Return a step that takes its inputs' rows where they are."""
     return Step(operator, description, tuple(inputs), ("Forward",) * len(inputs), key)
 
 
@@ -120,7 +113,7 @@ class Graph:
                 continue
             node.description += f" -> {following.description}"
             node.operators += following.operators
-            # The node that moves to the free place may not have been looked at yet.
+            # The node that moves to the free place may still have to be visited.
             place = min(place, following.place)
             self._remove(following, node)
 
