@@ -57,7 +57,7 @@ def plan(
         preview=preview,
         parallelism=parallelism,
     )
-    used = {item.name for item in (*found.sources, *found.sinks)}
+    used = {source.name for source in found.sources} | {sink.name for sink in found.sinks}
     return Plan(
         graph=found.graph,
         errors=found.errors,

@@ -56,93 +56,63 @@ class _Shape:
     variables: tuple[str, ...] = ()
 
 
+def _both(name: str, shown: str) -> dict[str, str]:
+    return {"source": f"{name}Source<{shown}>", "sink": f"{name}Sink<{shown}>"}
+
+
+def _http(kind: str, shown: str, format_name: str, *others: str, variables: tuple[str, ...] = ()) -> _Shape:
+    variables = ("headers", *variables)
+    kinds = {kind: f"{shown}<{{endpoint}}>"}
+    return _Shape(kinds, ("endpoint",), (), format_name, None, ("headers", *others), variables)
+
+
 _EITHER = "type must be one of 'source' or 'sink"
-_KAFKA = {"source": "KafkaSource<{topic}>", "sink": "KafkaSink<{topic}>"}
+_KAFKA = _both("Kafka", "{topic}")
 _KAFKA_OTHERS = ("auth.", "schema_registry.", "source.", "sink.", "client_configs", "value.subject")
+_FILES = {"source": "FileSystem", "sink": "FileSystemSink{version}<{format}, {path}>"}
+_FILE = dict.fromkeys(("source", "sink"), "Single File Source")
 _SHAPES: dict[str, _Shape] = {
     "kafka": _Shape(_KAFKA, ("topic",), ("bootstrap_servers",), "Kafka connection", _EITHER, _KAFKA_OTHERS),
     "confluent": _Shape(
         _KAFKA, ("topic",), ("bootstrap_servers", "key", "secret"), "Kafka connection", _EITHER
     ),
     "kinesis": _Shape(
-        {"source": "KinesisSource<{stream_name}>", "sink": "KinesisSink<{stream_name}>"},
-        ("stream_name",),
-        format="kinesis connections",
-        typed=_EITHER,
+        _both("Kinesis", "{stream_name}"), ("stream_name",), (), "kinesis connections", _EITHER
     ),
-    "mqtt": _Shape(
-        {"source": "MqttSource<{topic}>", "sink": "MqttSink<{topic}>"},
-        ("topic",),
-        ("url",),
-        "Mqtt connection",
-        _EITHER,
-    ),
-    "fluvio": _Shape(
-        {"source": "FluvioSource<{topic}>", "sink": "FluvioSink<{topic}>"},
-        ("topic",),
-        format="Fluvio connection",
-        typed=_EITHER,
-    ),
-    "nats": _Shape(
-        {"source": 'NatsSource<"{subject}">', "sink": 'NatsSink<"{subject}">'},
-        (),
-        ("servers",),
-        "NATS connection",
-        "Type must be one of 'source' or 'sink'",
-    ),
+    "mqtt": _Shape(_both("Mqtt", "{topic}"), ("topic",), ("url",), "Mqtt connection", _EITHER),
+    "fluvio": _Shape(_both("Fluvio", "{topic}"), ("topic",), (), "Fluvio connection", _EITHER),
+    "nats": _Shape(_both("Nats", '"{subject}"'), (), ("servers",), "NATS connection", f"T{_EITHER[1:]}'"),
     "rabbitmq": _Shape(
         {"source": "RabbitmqStreamSource<{stream}>"},
         ("stream",),
-        format="RabbitMQ Stream connection",
-        typed="type must 'source'",
+        (),
+        "RabbitMQ Stream connection",
+        "type must 'source'",
     ),
     "redis": _Shape(
         {"sink": "RedisSink", "lookup": "RedisLookup"},
         format="Redis connection",
         typed="'{type}' is not a valid type; must be `sink`",
     ),
-    "filesystem": _Shape(
-        {"source": "FileSystem", "sink": "FileSystemSink{version}<{format}, {path}>"},
-        ("path",),
-        format="FileSystem connection",
-        typed="type must be one of 'source' or 'sink'",
-    ),
-    "delta": _Shape({"sink": "DeltaLakeSink<{format}, {path}>"}, ("path",), format="DeltaLake connection"),
+    "filesystem": _Shape(_FILES, ("path",), (), "FileSystem connection", f"{_EITHER}'"),
+    "delta": _Shape({"sink": "DeltaLakeSink<{format}, {path}>"}, ("path",), (), "DeltaLake connection"),
     "iceberg": _Shape({"sink": "IcebergSink{version}<{namespace}.{table_name}>"}, ("table_name",)),
-    "sse": _Shape(
-        {"source": "SSESource<{endpoint}>"},
-        ("endpoint",),
-        format="SSE connection",
-        others=("headers", "events"),
-        variables=("headers",),
+    "sse": _http("source", "SSESource", "SSE connection", "events"),
+    "websocket": _http("source", "WebsocketSource", "WebSocket connection", "subscription_message"),
+    "polling_http": _http(
+        "source",
+        "PollingHTTPSource",
+        "polling HTTP connection",
+        *("method", "body", "poll_interval_ms", "emit_behavior"),
     ),
-    "websocket": _Shape(
-        {"source": "WebsocketSource<{endpoint}>"},
-        ("endpoint",),
-        format="WebSocket connection",
-        others=("headers", "subscription_message"),
-        variables=("headers",),
-    ),
-    "polling_http": _Shape(
-        {"source": "PollingHTTPSource<{endpoint}>"},
-        ("endpoint",),
-        format="polling HTTP connection",
-        others=("headers", "method", "body", "poll_interval_ms", "emit_behavior"),
-        variables=("headers",),
-    ),
-    "webhook": _Shape(
-        {"sink": "WebhookSink<{endpoint}>"},
-        ("endpoint",),
-        format="webhook connection",
-        others=("headers",),
-        variables=("endpoint", "headers"),
-    ),
+    "webhook": _http("sink", "WebhookSink", "webhook connection", variables=("endpoint",)),
     "single_file": _Shape(
-        {"source": "Single File Source", "sink": "Single File Source"},
+        _FILE,
         ("path",),
-        format="Single File Source connection",
-        typed="'type' must be 'source' or 'sink'",
-        others=("wait_for_control",),
+        (),
+        "Single File Source connection",
+        "'type' must be 'source' or 'sink'",
+        ("wait_for_control",),
     ),
     "stdout": _Shape({"sink": "StdoutSink"}, format="stdout sink", others=()),
     "blackhole": _Shape({"sink": "Blackhole"}, others=()),

@@ -174,7 +174,7 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
     FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
         name: parser
         for name, parser in Postgres.Parser.FUNCTION_PARSERS.items()
-        if name in ("CAST", "TRY_CAST", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "OVERLAY")
+        if name in ("CAST", "TRY_CAST", "EXTRACT", "SUBSTRING", "TRIM", "OVERLAY")
     }
     CONSTRAINT_PARSERS: ClassVar[dict[str, Any]] = {
         **Postgres.Parser.CONSTRAINT_PARSERS,
@@ -214,49 +214,58 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
 
     def _parse_metadata(self) -> Any:
         self._match_text_seq("FROM")
-        return Metadata(this=self._parse_string() or self.raise_error("Expecting string literal"))
+        found = self._parse_string()
+        if found is None:
+            self.raise_error("Expecting string literal")
+        return Metadata(this=found)
 
     def _parse_wrapped_properties(self) -> Any:
         return self._parse_wrapped_csv(self._parse_option)
 
     def _parse_option(self) -> Any:
-        if not self._curr or self._curr.token_type in _CLOSING:
-            return None
-        name = ""
-        while self._curr and self._curr.token_type not in (TokenType.EQ, TokenType.COMMA):
-            name += self._curr.text
-            self._advance()
-        if not self._match(TokenType.EQ):
+        name, value = self._tokens_until(TokenType.EQ), []
+        if self._match(TokenType.EQ):
+            value = self._tokens_until()
+        elif name:
             self.raise_error("Expecting =")
+        if not name or not value:
+            return None if not name else self.raise_error("Required keyword: 'value' missing")
+        kinds = {TokenType.STRING: "string", TokenType.NUMBER: "number"}
+        kind = (
+            "boolean" if word(value[0]) in ("TRUE", "FALSE") else kinds.get(value[0].token_type, "expression")
+        )
+        key = "".join(token.text for token in name)
+        if len(value) == 1:
+            return Option(name=key, kind=kind, text=value[0].text)
+        return Option(name=key, kind="expression", text=self.sql[value[0].start : value[-1].end + 1])
+
+    def _tokens_until(self, *stops: TokenType) -> list[Token]:
+        """Take all up to a comma, a closing bracket, or one of these outside of brackets."""
         found: list[Token] = []
         depth = 0
         while token := self._curr:
-            if depth == 0 and token.token_type in (*_CLOSING, TokenType.COMMA):
+            if depth == 0 and token.token_type in (*_CLOSING, *stops, TokenType.COMMA):
                 break
             depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
             found.append(token)
             self._advance()
-        if not found:
-            self.raise_error("Required keyword: 'value' missing")
-        kinds = {TokenType.STRING: "string", TokenType.NUMBER: "number"}
-        kind = kinds.get(found[0].token_type) or (
-            "boolean" if word(found[0]) in ("TRUE", "FALSE") else "expression"
-        )
-        if len(found) == 1:
-            return Option(name=name, kind=kind, text=found[0].text)
-        return Option(name=name, kind="expression", text=self.sql[found[0].start : found[-1].end + 1])
+        return found
 
 
 def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
     """Return tokens as Arroyo reads them, where sqlglot takes names for something else.
 
-    ``session`` and ``window`` are names, except of the latter at the start of a WINDOW clause, and in
-    ``WATERMARK FOR timestamp`` no two words are one.
+    ``session`` and ``window`` are names, except of the latter at the start of a WINDOW clause; the words
+    of ``FOR timestamp`` are two, and ``1_000`` is one.
     """
     found: list[Token] = []
     for place, token in enumerate(tokens):
         if word(token) == "FOR" and " " in token.text:
             found += [_as_name(token, part) for part in text.raw(token).split()]
+            continue
+        before = found[-1] if found else token
+        adjacent = before.token_type == TokenType.NUMBER and before.end + 1 == token.start
+        if adjacent and re.fullmatch(r"(_\d+)+", token.text):
             continue
         clause = len(tokens) > place + 2 and tokens[place + 1].text[:1].isalpha()
         clause = clause and word(tokens[place + 2]) == "AS"
@@ -277,7 +286,10 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
     for _ in range(5):
         parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=Postgres())
         try:
-            return parser.parse(tokens, text.text)[0]  # type: ignore[no-any-return]
+            trees = parser.parse(tokens, text.text)
+            if trees[0] is None:
+                raise not_a_query(text, tokens)
+            return trees[0]  # type: ignore[no-any-return]
         except ParseError as error:
             refusal = refusal or _refused(text, tokens, parser.failed_at, str(error))
             place = _place(tokens, parser.failed_at)

@@ -134,42 +134,35 @@ class Program:
         if tree is None:
             self._accept(tokens, "the syntax of a statement")
         elif isinstance(tree, exp.Create) and tree.kind in ("TABLE", "VIEW"):
-            self._create(tree)
-        elif isinstance(tree, exp.Insert):
-            self._insert(tree, tokens)
-        elif dialect.is_query(tree):
-            dialect.fold_names(tree)
-            relation = Names(self._table, self._udfs, self._not_judged).check(tree)
-            self._check_end(tree)
-            self._writes.append(_Write(None, self._flow(tree), tuple(outputs(tree, relation))))
+            self._create(tree, tokens)
         elif isinstance(tree, exp.Create):
             self._not_judged[f"the statement CREATE {tree.kind}"] = None
+        elif isinstance(tree, exp.Insert):
+            self._insert(tree)
         else:
-            raise dialect.not_a_query(self._text, tokens)
+            relation = self._names(tree, tokens)
+            _check_end(tree)
+            self._writes.append(_Write(None, self._flow(tree), tuple(outputs(tree, relation))))
 
     def _set(self, tokens: Sequence[Token]) -> None:
         place = next((i for i, t in enumerate(tokens) if word(t) in ("=", "TO")), None)
         if place is None:
             raise self._text.expected("equals sign or TO", tokens[2] if len(tokens) > 2 else None)
-        name = "".join(token.text for token in tokens[1:place])
+        name = "".join(t.text for t in tokens[1:place] if word(t) not in ("SESSION", "LOCAL", "GLOBAL"))
         if name != _TTL:
             raise planning(f"invalid option '{name}'; supported options are '{_TTL}'")
         if place + 1 == len(tokens):
             raise self._text.expected("an expression", None)
         self._not_judged[f"the value of {_TTL}"] = None
 
-    def _create(self, tree: exp.Create) -> None:
-        query = tree.expression
-        if not isinstance(query, exp.Expression):
+    def _create(self, tree: exp.Create, tokens: Sequence[Token]) -> None:
+        query, named = tree.args.get("expression"), tree.this
+        if query is None:
             self._add(tables.from_statement(tree, self._version, self._not_judged))
             return
-        named, columns = tree.this, []
-        if isinstance(named, exp.Schema):
-            columns = [folded(c) for c in named.expressions if isinstance(c, exp.Identifier)]
-            named = named.this
-        name = tables.table_name(named)
-        dialect.fold_names(query)
-        relation = Names(self._table, self._udfs, self._not_judged).check(query)
+        columns = [folded(c) for c in named.expressions] if isinstance(named, exp.Schema) else []
+        name = tables.table_name(named.this if isinstance(named, exp.Schema) else named)
+        relation = self._names(query, tokens)
         if columns:
             relation = relation.renamed(columns)
         flow = self._flow(query)
@@ -177,30 +170,31 @@ class Program:
         view = replace(flow.read(), steps=(step,))
         self._add(Table(name, relation.columns, flow=view, is_open=relation.is_open))
 
-    def _insert(self, tree: exp.Insert, tokens: Sequence[Token]) -> None:
+    def _insert(self, tree: exp.Insert) -> None:
         target, query = tree.this, tree.args.get("expression")
-        if query is None or not dialect.is_query(query):
-            raise dialect.not_a_query(self._text, [])
         clause = arg(tree, "with")
-        if clause is not None and arg(query, "with") is None:
+        if clause is not None and query is not None and arg(query, "with") is None:
             query.set("with_" if "with_" in query.arg_types else "with", clause)
-        columns = []
-        if isinstance(target, exp.Schema):
-            columns = [column for column in target.expressions if isinstance(column, exp.Identifier)]
-            target = target.this
-        name = tables.table_name(target)
-        dialect.fold_names(query)
-        relation = Names(self._table, self._udfs, self._not_judged).check(query)
+        columns = [folded(c) for c in target.expressions] if isinstance(target, exp.Schema) else []
+        name = tables.table_name(target.this if isinstance(target, exp.Schema) else target)
+        relation = self._names(query, [])
         table = self._table(name)
         if table is None:
             raise planning(f"table {name} not found")
-        self._check_insert(table, relation, [folded(column) for column in columns])
-        self._check_end(query)
+        _check_insert(table, relation, columns)
+        _check_end(query)
         flow = self._flow(query)
         if table.in_memory:
             self._not_judged[f"writes to the table {name}"] = None
             table.flow = flow.read()
         self._writes.append(_Write(table, flow, tuple(table.columns) or tuple(outputs(query, relation))))
+
+    def _names(self, query: Any, tokens: Sequence[Token]) -> Relation:
+        """Check the names of a query and return its columns; from then on its names are in small letters."""
+        if not dialect.is_query(query):
+            raise dialect.not_a_query(self._text, tokens)
+        dialect.fold_names(query)
+        return Names(self._table, self._udfs, self._not_judged).check(query)
 
     def _accept(self, tokens: Sequence[Token], reason: str) -> None:
         """Take a statement without a check, as far as its tables can be told."""
@@ -223,38 +217,6 @@ class Program:
                 _Write(target if target is not None and target.kind == "sink" else None, flow)
             )
 
-    # --- checks ---------------------------------------------------------------------------------------
-
-    def _check_end(self, tree: exp.Expression) -> None:
-        """Refuse what streams do not have at the end of a query, where Arroyo's words are known."""
-        while isinstance(tree, exp.Subquery) and not (tree.args.get("order") or tree.args.get("limit")):
-            tree = tree.this
-        if isinstance(tree, exp.Select) and arg(tree, "from") is None:
-            reason = (
-                "No timestamp field found in projection input (EmptyRelation). Query should've been rewritten"
-            )
-            raise planning(reason)
-        order, limit = tree.args.get("order"), tree.args.get("limit")
-        amount = limit.expression if isinstance(limit, exp.Limit) else None
-        fetch = amount.name if isinstance(amount, exp.Literal) and amount.name.strip("0").isdigit() else ""
-        if isinstance(order, exp.Order) and isinstance(tree, exp.Select):
-            keys = [_sort_key(item, tree) for item in order.expressions]
-            shown = f"Sort: {', '.join(keys)}" + (f", fetch={fetch}" if fetch else "")
-            raise planning(f"ORDER BY is not currently supported ({shown})")
-        if fetch and tree.args.get("offset") is None:
-            raise planning(f"LIMIT is not currently supported (Limit: skip=0, fetch={fetch})")
-
-    @staticmethod
-    def _check_insert(table: Table, relation: Relation, columns: Sequence[str]) -> None:
-        if table.is_open or table.inferred:
-            return
-        for column in columns:
-            if column not in table.columns:
-                raise no_column((None, column), [(None, name) for name in table.columns], None)
-        wanted = len(columns or table.columns)
-        if not relation.is_open and relation.count is not None and relation.count != wanted:
-            raise planning("Column count doesn't match insert query!")
-
     # --- steps ----------------------------------------------------------------------------------------
 
     def _table(self, name: str) -> Table | None:
@@ -267,7 +229,9 @@ class Program:
         return flow
 
     def _scan(self, name: str) -> Flow:
-        table = self._tables[name.casefold()]
+        table = self._tables.get(name.casefold())
+        if table is None:  # a recursive query reads itself
+            return Flow((Step("unknown", name, kind="source"),))
         made, key = table.connection, table.name.casefold()
         if table.in_memory and table.flow is None:
             raise planning(f"Can't query from memory table {table.name} without first inserting into it.")
@@ -313,19 +277,6 @@ class Program:
             self._not_judged[f"updates that are written to the table {table.name}"] = None
 
 
-def _sort_key(item: exp.Expression, tree: exp.Select) -> str:
-    key = item.this
-    shown = key.sql("postgres")[:200]
-    if isinstance(key, exp.Column) and not key.table:
-        aliases = {one.alias for one in tree.expressions if isinstance(one, exp.Alias)}
-        source = arg(tree, "from").this
-        joined = tree.args.get("joins") or key.name in aliases
-        shown = key.name if joined or not source.alias_or_name else f"{source.alias_or_name}.{key.name}"
-    down = bool(item.args.get("desc"))
-    first = bool(item.args.get("nulls_first")) or down
-    return f"{shown} {'DESC' if down else 'ASC'} NULLS {'FIRST' if first else 'LAST'}"
-
-
 def _sink(write: _Write, inputs: Sequence[Step]) -> Step:
     table = write.table
     made = table.connection if table is not None else None
@@ -352,3 +303,26 @@ def _described(graph: Graph) -> tuple[tuple[Source, ...], tuple[Sink, ...]]:
         elif node.kind == "sink":
             sinks.append(Sink(table[0], node.operators[0], table[1]))
     return tuple(sources), tuple(sinks)
+
+
+def _check_end(tree: Any) -> None:
+    """Refuse what streams do not have, where Arroyo's words are known."""
+    if isinstance(tree, exp.Select) and arg(tree, "from") is None:
+        reason = "No timestamp field found in projection input (EmptyRelation)"
+        raise planning(f"{reason}. Query should've been rewritten")
+    limit = tree.args.get("limit")
+    amount: Any = limit.expression if isinstance(limit, exp.Limit) else None
+    whole = isinstance(amount, exp.Literal) and amount.name.isdigit() and int(amount.name[:19]) > 0
+    if whole and not (tree.args.get("order") or tree.args.get("offset")):
+        raise planning(f"LIMIT is not currently supported (Limit: skip=0, fetch={amount.name})")
+
+
+def _check_insert(table: Table, relation: Relation, columns: Sequence[str]) -> None:
+    """Refuse rows whose columns do not go with those of the table."""
+    if table.is_open or table.inferred:
+        return
+    for column in columns:
+        if column not in table.columns:
+            raise no_column((None, column), [(None, name) for name in table.columns], None)
+    if relation.count is not None and relation.count != len(columns or table.columns):
+        raise planning("Column count doesn't match insert query!")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlglot import exp
 
@@ -68,10 +69,9 @@ class Shaper:
         """
         clause = arg(node, "with")
         if clause is not None:
-            known = dict(ctes)
+            ctes = dict(ctes)
             for cte in clause.expressions:
-                known[cte.alias] = self.flow(cte.this, known)
-            ctes = known
+                ctes[cte.alias] = self.flow(cte.this, ctes)
         if isinstance(node, exp.Select):
             return self._select(node, ctes)
         if isinstance(node, exp.SetOperation):
@@ -95,7 +95,7 @@ class Shaper:
 
     def _relation(self, node: exp.Expression, ctes: Mapping[str, Flow]) -> Flow:
         if isinstance(node, exp.Subquery):
-            flow = self.flow(node.this, ctes) if arg(node, "with") is None else self._with_query(node, ctes)
+            flow = self.flow(node.this, ctes)
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
             name = ".".join(str(part.this) for part in node.parts if isinstance(part, exp.Identifier))
             flow = ctes[name] if name in ctes else self.scan(name)
@@ -103,15 +103,9 @@ class Shaper:
             flow = Flow((Step("values", "Values", kind="source"),))
         return self._joined(flow, node, ctes)
 
-    def _with_query(self, node: exp.Subquery, ctes: Mapping[str, Flow]) -> Flow:
-        known = dict(ctes)
-        for cte in arg(node, "with").expressions:
-            known[cte.alias] = self.flow(cte.this, known)
-        return self.flow(node.this, known)
-
     def _joined(self, flow: Flow, node: exp.Expression, ctes: Mapping[str, Flow]) -> Flow:
         for join in node.args.get("joins") or []:
-            right = self._relation(join.this, ctes)
+            right = self.flow(join.this, ctes)
             if right.lookup is not None:
                 description = f"LookupJoin<{right.lookup}>"
                 step = Step("lookupjoin_{}", description, (_key(flow, "left"),), ("Shuffle",))
@@ -123,7 +117,7 @@ class Shaper:
 
     def _select(self, node: exp.Select, ctes: Mapping[str, Flow]) -> Flow:
         clause = arg(node, "from")
-        flow = Flow() if clause is None else self._relation(clause.this, ctes)
+        flow = Flow() if clause is None else self.flow(clause.this, ctes)
         flow = self._joined(flow, node, ctes)
         group, having = node.args.get("group"), node.args.get("having")
         items = [*node.expressions, *([having.this] if having is not None else [])]
@@ -182,7 +176,7 @@ class Shaper:
         return "tumbling_{}", "TumblingWindow<TumblingWindow>"
 
 
-def call_name(node: exp.Expression) -> str | None:
+def call_name(node: Any) -> str | None:
     """Return the name of the function that an expression calls; None for another expression."""
     if not isinstance(node, exp.Anonymous):
         return None
@@ -191,7 +185,7 @@ def call_name(node: exp.Expression) -> str | None:
 
 def _calls(item: exp.Expression) -> Iterator[str]:
     """Go through the names of the functions in an expression, not those of subqueries and of OVER."""
-    pending = [item]
+    pending: list[Any] = [item]
     while pending:
         node = pending.pop()
         name = call_name(node)

@@ -78,16 +78,10 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
     )
     if any(isinstance(part, exp.PartitionedByProperty) for part in parts):
         not_judged["PARTITIONED BY"] = None
-    columns: dict[str, str | None] = {}
-    generated = False
-    for column in (item for item in schema.expressions if isinstance(item, exp.ColumnDef)):
-        columns[column.name] = _column(column, not_judged)
-        generated = generated or column.find(exp.GeneratedAsIdentityColumnConstraint) is not None
-        generated = generated or column.find(exp.ComputedColumnConstraint) is not None
+    items = schema.expressions
+    columns = {item.name: _column(item, not_judged) for item in items if isinstance(item, exp.ColumnDef)}
     connector = options.text("connector")
     if connector is None or connector == "memory":
-        if generated:
-            raise planning("Virtual fields are not supported in memory tables; instead write a query")
         if options.left():
             hint = "" if connector else "; to create a connection table set the 'connector' option"
             raise planning(f"Memory tables do not allow with options{hint}")
@@ -95,10 +89,9 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
     profile = options.text("connection_profile")
     if profile is not None:
         not_judged[f"the connection profile {profile}"] = None
-    rest = [item for item in schema.expressions if not isinstance(item, exp.ColumnDef | exp.Identifier)]
-    watermarks = [item for item in rest if isinstance(item, Watermark)]
-    for item in rest:
-        if not isinstance(item, Watermark):
+    watermarks = [item for item in items if isinstance(item, Watermark)]
+    for item in items:
+        if isinstance(item, exp.PrimaryKey | exp.ForeignKey | exp.Constraint):
             raise planning(f"Unsupported table constraint `{item.sql('postgres')}`")
     if len(watermarks) > 1:
         raise planning("Only one WATERMARK FOR constraint is allowed per table")
@@ -106,8 +99,6 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
         if any(isinstance(part, exp.TemporaryProperty) for part in parts):
             options = _as_lookup(options)
         updating = options.peek("format") == "debezium_json"
-        if updating and generated:
-            raise planning("can't use virtual fields with debezium format")
         made = connectors.create(
             connector,
             options,
@@ -134,30 +125,25 @@ def table_name(node: exp.Expression) -> str:
 
 
 def _as_lookup(options: Options) -> Options:
-    kind = options.text("type")
-    if kind not in (None, "lookup"):
-        raise planning(
-            f"Cannot have a temporary table with type '{kind}'; temporary tables must be type 'lookup'"
-        )
-    return options.with_text("type", "lookup")
+    kind = options.text("type") or "lookup"
+    if kind != "lookup":
+        only = "temporary tables must be type 'lookup'"
+        raise planning(f"Cannot have a temporary table with type '{kind}'; {only}")
+    return options.with_text("type", kind)
 
 
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
     """Return the integer type of a column; note what is not checked about it."""
     kind = column.args.get("kind")
-    name = (
-        kind.this.name if isinstance(kind, exp.DataType) and isinstance(kind.this, exp.DataType.Type) else ""
-    )
+    what = kind.this if isinstance(kind, exp.DataType) else None
+    name = what.name if isinstance(what, exp.DataType.Type) else ""
     if name not in _INTEGERS and not _TYPES.fullmatch(name):
         shown = kind.sql("postgres")[:50] if isinstance(kind, exp.Expression) else "?"
         not_judged[f"the type {shown} of the column {column.name}"] = None
     for constraint in column.args.get("constraints") or []:
-        if isinstance(constraint.args.get("kind"), Metadata):
-            not_judged[f"METADATA FROM of the column {column.name}"] = None
-        elif not isinstance(
-            constraint.args.get("kind"), exp.NotNullColumnConstraint | exp.PrimaryKeyColumnConstraint
-        ):
-            not_judged[f"the expression of the column {column.name}"] = None
+        if not isinstance(constraint.kind, exp.NotNullColumnConstraint | exp.PrimaryKeyColumnConstraint):
+            found = "METADATA FROM" if isinstance(constraint.kind, Metadata) else "the expression"
+            not_judged[f"{found} of the column {column.name}"] = None
     return _INTEGERS.get(name)
 
 
