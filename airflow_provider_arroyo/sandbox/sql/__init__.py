@@ -31,7 +31,6 @@ def evaluate(
     tables: Sequence[CatalogTable] = (),
     udfs: Sequence[Mapping[str, Any]] = (),
     preview: bool = False,
-    enable_sinks: bool = False,
     parallelism: int = 1,
 ) -> Evaluation:
     """Evaluate a query as Arroyo's API does before it creates a pipeline.
@@ -45,7 +44,6 @@ def evaluate(
     :param tables: the connection tables that the server has.
     :param udfs: the user-defined functions, as the API takes them: ``definition`` and ``language``.
     :param preview: whether it is a preview, whose sinks show their rows instead of writing them.
-    :param enable_sinks: whether a preview writes to its sinks nevertheless.
     :param parallelism: the parallelism of every node in the graph.
     :returns: the graph or the refusal.
     :raises ValueError: the version is not known.
@@ -59,4 +57,4 @@ def evaluate(
     from airflow_provider_arroyo.sandbox.sql.program import Program
 
     program = Program(query, arroyo_version)
-    return program.evaluate(tables, udfs, preview=preview, enable_sinks=enable_sinks, parallelism=parallelism)
+    return program.evaluate(tables, udfs, preview=preview, parallelism=parallelism)

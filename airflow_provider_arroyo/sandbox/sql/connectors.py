@@ -274,7 +274,7 @@ def impulse(event_rate: float, interval: float | None, count: float | None) -> C
     :param count: after how many rows it ends.
     """
     bounded = "" if count is None else "Bounded"
-    spacing = "" if interval is None else f", {duration(int(interval))}"
+    spacing = "" if interval is None else f", {_duration(int(interval))}"
     shown = f"{bounded}Impulse<{_rate(event_rate)} eps{spacing}>"
     ends = None if count is None else int(count)
     return Connection("impulse", "source", shown, event_rate, ends, columns=_IMPULSE)
@@ -298,7 +298,7 @@ def _rate(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def duration(nanos: int) -> str:
+def _duration(nanos: int) -> str:
     """Return a time as Arroyo prints it, such as ``1.5s`` or ``20ms``."""
     nanos %= 2**64
     for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):

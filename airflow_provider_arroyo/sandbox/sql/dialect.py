@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.dialects import DuckDB, Postgres, Snowflake
-from sqlglot.errors import ErrorLevel, ParseError, TokenError
+from sqlglot.errors import ErrorLevel, ParseError
 
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, Span, syntax
+from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, Span
+from airflow_provider_arroyo.sandbox.sql.text import CLOSING, OPENING, Text, check_brackets, word
 
-#: How deep brackets may nest before Arroyo's parser gives up.
-_MAX_DEPTH = 50
 _OBJECTS = ("OR", "TABLE", "VIEW", "TEMPORARY", "TEMP", "EXTERNAL", "MATERIALIZED", "UNIQUE")
 _QUERY = "SELECT, VALUES, or a subquery in the query body"
-_OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
-_CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 # A type of token that older versions of sqlglot lack.
 _SESSION = getattr(TokenType, "SESSION", TokenType.WINDOW)
 # Where the place of a name is kept in the `meta` of a node; sqlglot's own entries differ by version.
 _PLACE = "arroyo_place"
-_STATEMENTS = re.compile(
-    "KILL|FLUSH|DESC|DESCRIBE|EXPLAIN|ANALYZE|SELECT|WITH|VALUES|FROM|TRUNCATE|ATTACH|MSCK|CREATE|CACHE|DROP|DISCARD|"
-    "DECLARE|FETCH|DELETE|INSERT|REPLACE|UNCACHE|UPDATE|ALTER|CALL|COPY|CLOSE|SET|SHOW|USE|GRANT|REVOKE|START|BEGIN|"
-    "END|SAVEPOINT|RELEASE|COMMIT|RAISERROR|ROLLBACK|ASSERT|DEALLOCATE|EXECUTE|EXEC|PREPARE|MERGE|PRAGMA|UNLOAD|"
-    r"RENAME|LOAD|COMMENT|LISTEN|UNLISTEN|NOTIFY|INSTALL|DETACH|OPTIMIZE|\("
-)
-_QUOTED = re.compile(
-    r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*(?:'|(?P<text>\Z))|\"[^\"]*(?:\"|(?P<name>\Z))", re.DOTALL
-)
 
 
 class Option(exp.Expression):
@@ -48,109 +35,6 @@ class Watermark(exp.Expression):
 
 class Metadata(exp.Expression):
     """``METADATA FROM this`` of a column."""
-
-
-class Text:
-    """A query, and where in it things are."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
-
-    def locate(self, offset: int) -> dict[str, int]:
-        """Return line and column of an offset; both count from 1."""
-        line = bisect_right(self._lines, offset)
-        return {"line": line, "column": offset - self._lines[line - 1] + 1}
-
-    def where(self, offset: int) -> str:
-        """Return a place in the words of the parser."""
-        return " at Line: {line}, Column: {column}".format(**self.locate(offset))
-
-    def raw(self, first: Token, last: Token | None = None) -> str:
-        """Return tokens as they were written."""
-        return self.text[first.start : (last or first).end + 1]
-
-    def expected(self, what: str, token: Token | None) -> RefusedError:
-        """Return the refusal of a token that does not belong there."""
-        found = "EOF" if token is None else self.raw(token) + self.where(token.start)
-        return syntax(f"Expected: {what}, found: {found}")
-
-
-def tokenize(text: Text) -> list[Token]:
-    """Return the tokens of a query.
-
-    :raises RefusedError: it cannot be cut into tokens, as when a quote is left open.
-    """
-    try:
-        return list(Postgres().tokenize(text.text))
-    except TokenError as error:
-        raise _not_tokens(text) from error
-
-
-def _not_tokens(text: Text) -> RefusedError:
-    message, place = "Unexpected EOF", len(text.text)
-    for match in _QUOTED.finditer(text.text):
-        if match["text"] is not None:
-            message, place = "Unterminated string literal", match.start()
-        elif match["name"] is not None:
-            message, place = "Expected close delimiter '\"' before EOF.", match.start()
-    return syntax(message + text.where(place), "TokenizerError")
-
-
-def statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Cut tokens at the semicolons; empty statements are left out."""
-    chunk: list[Token] = []
-    for token in tokens:
-        if token.token_type != TokenType.SEMICOLON:
-            chunk.append(token)
-        elif chunk:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def word(token: Token | None) -> str:
-    """Return the first word of a token in capitals; nothing for a quoted name, a string, or no token."""
-    if token is None or token.token_type in (TokenType.STRING, TokenType.IDENTIFIER):
-        return ""
-    return token.text.upper().partition(" ")[0]
-
-
-def first_word(text: Text, tokens: Sequence[Token]) -> str:
-    """Return the first word of a statement, in capitals.
-
-    :raises RefusedError: no statement begins like that.
-    """
-    token, raw = tokens[0], text.raw(tokens[0])
-    if _STATEMENTS.fullmatch(word(token)):
-        return word(token)
-    if not (raw[:1].isalnum() or raw[:1] in "_'\""):
-        raise syntax(f"Expected: an SQL statement, found: {raw[:1]}{text.where(token.start)}")
-    raise text.expected("an SQL statement", token)
-
-
-def check_brackets(text: Text, tokens: Sequence[Token]) -> None:
-    """Refuse what sqlglot lets pass and Arroyo's parser does not.
-
-    :raises RefusedError: brackets nest too deep, or a comma of a query stands before nothing.
-    """
-    depth = 0
-    is_query = word(tokens[0]) != "CREATE"  # elsewhere these words may be names of columns
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        if token.token_type in _OPENING:
-            depth += 1
-            if depth > _MAX_DEPTH:
-                raise RefusedError("SQL error: RecursionLimitExceeded")
-        elif token.token_type in _CLOSING:
-            depth -= 1
-        elif token.token_type == TokenType.COMMA and is_query:
-            if following is None or following.token_type in _CLOSING:
-                raise text.expected("an expression", following)
-            if word(following) == "FROM":
-                raise syntax(
-                    f"Expected an expression, found: {text.raw(following)}{text.where(following.start)}"
-                )
 
 
 class _NoCommands:
@@ -244,9 +128,9 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
         found: list[Token] = []
         depth = 0
         while token := self._curr:
-            if depth == 0 and token.token_type in (*_CLOSING, *stops, TokenType.COMMA):
+            if depth == 0 and token.token_type in (*CLOSING, *stops, TokenType.COMMA):
                 break
-            depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
+            depth += (token.token_type in OPENING) - (token.token_type in CLOSING)
             found.append(token)
             self._advance()
         return found

@@ -153,17 +153,11 @@ class Graph:
             self.edges[edge.place] = last
             last.place = edge.place
 
-    def preview(self, *, keep_sinks: bool) -> None:
-        """Let the sinks show their rows, in place of writing them or besides."""
-        for node in [node for node in self.nodes if node.kind == "sink" and node.operators != ["preview"]]:
-            if not keep_sinks:
+    def preview(self) -> None:
+        """Let the sinks show their rows instead of writing them."""
+        for node in self.nodes:
+            if node.kind == "sink":
                 node.operators = ["preview"]
-                continue
-            number = max(other.id for other in self.nodes) + 1
-            shown = _Node(number, "Preview sink", ["preview"], "sink", node.step, len(self.nodes))
-            self.nodes.append(shown)
-            for edge in reversed(list(node.entering)):
-                self._add_edge(edge.source, shown, edge.type)
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
         """Return the graph as the API shows it."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from sqlglot import Token, exp
 
-from airflow_provider_arroyo.sandbox.sql import dialect, tables, udfs
-from airflow_provider_arroyo.sandbox.sql.dialect import Text, arg, folded, word
+from airflow_provider_arroyo.sandbox.sql import dialect, tables, text, udfs
+from airflow_provider_arroyo.sandbox.sql.dialect import arg, folded
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
 from airflow_provider_arroyo.sandbox.sql.tables import Table
+from airflow_provider_arroyo.sandbox.sql.text import Text, word
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 
 _TTL = "updating_ttl"
+_BEFORE_NAMES = ("INTO", "OR", "REPLACE", "TEMPORARY", "TEMP", "TABLE", "VIEW", "IF", "NOT", "EXISTS")
 
 
 @dataclass(slots=True)
@@ -52,7 +55,6 @@ class Program:
         definitions: Sequence[Mapping[str, Any]],
         *,
         preview: bool,
-        enable_sinks: bool,
         parallelism: int,
     ) -> Evaluation:
         """Evaluate the query; the parameters are those of :func:`sandbox.sql.evaluate`."""
@@ -72,7 +74,7 @@ class Program:
         if self._panic is not None:
             return Evaluation(graph=None, panic=self._panic, not_judged=tuple(self._not_judged))
         if preview:
-            graph.preview(keep_sinks=enable_sinks)
+            graph.preview()
         sources, sinks = _described(graph)
         return Evaluation(
             graph=graph.as_json(parallelism),
@@ -100,7 +102,7 @@ class Program:
     def _graph(self) -> Graph:
         if not self._text.text.strip():
             raise planning("Query is empty") if self._version == "0.15" else RefusedError("Query is empty!")
-        for tokens in list(dialect.statements(dialect.tokenize(self._text))):
+        for tokens in list(text.statements(text.tokenize(self._text))):
             try:
                 self._statement(tokens)
             except RefusedError:
@@ -121,7 +123,7 @@ class Program:
     # --- statements -----------------------------------------------------------------------------------
 
     def _statement(self, tokens: list[Token]) -> None:
-        first = dialect.first_word(self._text, tokens)
+        first = text.first_word(self._text, tokens)
         if first == "SET":
             self._set(tokens)
             return
@@ -199,30 +201,32 @@ class Program:
     def _accept(self, tokens: Sequence[Token], reason: str) -> None:
         """Take a statement without a check, as far as its tables can be told."""
         self._not_judged[reason] = None
-        words = [word(token) for token in tokens]
-        steps: list[Step] = []
-        for before, token in zip(words, tokens[1:], strict=False):
-            table = self._table(token.text) if before in ("FROM", "JOIN", ",") else None
-            if table is not None and (table.flow is not None or table.kind == "source"):
-                steps.extend(self._scan(token.text).steps)
-        steps = steps or [Step("unknown", "source", kind="source")]
-        flow = Flow((forward("value_{}", "not judged", steps),))
-        if words[0] == "CREATE":
-            place = next((i for i, w in enumerate(words) if w in ("VIEW", "TABLE")), 0)
-            name = tokens[min(place + 1, len(tokens) - 1)].text
-            self._add(Table(name, flow=flow, is_open=True))
+        steps = [
+            step
+            for before, token in pairwise(tokens)
+            if word(before) in ("FROM", "JOIN", ",") and self._is_readable(self._table(token.text))
+            for step in self._scan(token.text).steps
+        ]
+        flow = Flow((forward("value_{}", "not judged", steps or [Step("unknown", "source", kind="source")]),))
+        named = next((token.text for token in tokens[1:] if word(token) not in _BEFORE_NAMES), "")
+        if word(tokens[0]) == "CREATE":
+            self._add(Table(named, flow=flow, is_open=True))
         else:
-            target = self._table(tokens[2].text) if words[0] == "INSERT" and len(tokens) > 2 else None
+            target = self._table(named) if word(tokens[0]) == "INSERT" else None
             self._writes.append(
                 _Write(target if target is not None and target.kind == "sink" else None, flow)
             )
+
+    @staticmethod
+    def _is_readable(table: Table | None) -> bool:
+        return table is not None and (table.flow is not None or table.kind == "source")
 
     # --- steps ----------------------------------------------------------------------------------------
 
     def _table(self, name: str) -> Table | None:
         return self._tables.get(name.casefold())
 
-    def _flow(self, tree: exp.Expression) -> Flow:
+    def _flow(self, tree: Any) -> Flow:
         shaper = Shaper(self._scan, self._udfs)
         flow = shaper.flow(tree, {})
         self._panic = self._panic or shaper.panic

@@ -10,19 +10,9 @@ from typing import Any
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import functions
-from airflow_provider_arroyo.sandbox.sql.connectors import duration
 from airflow_provider_arroyo.sandbox.sql.dialect import arg
 from airflow_provider_arroyo.sandbox.sql.graph import Step, forward
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
-
-_NANOS = {
-    **{"NANOSECOND": 1, "MICROSECOND": 10**3, "MILLISECOND": 10**6},
-    **dict.fromkeys(("SECOND", "SEC", "S", ""), 10**9),
-    **dict.fromkeys(("MINUTE", "MIN", "M"), 60 * 10**9),
-    **dict.fromkeys(("HOUR", "H"), 3600 * 10**9),
-    **dict.fromkeys(("DAY", "D"), 86400 * 10**9),
-    **dict.fromkeys(("WEEK", "W"), 7 * 86400 * 10**9),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +153,14 @@ class Shaper:
             one = one.unalias() if isinstance(one, exp.Alias) else one
             name = call_name(one)
             if name in functions.WINDOWS and name not in self.udfs:
-                return self._cut(str(name), [_nanoseconds(argument) for argument in one.expressions])
+                return self._cut(str(name), [_interval(argument) for argument in one.expressions])
         return None
 
-    def _cut(self, name: str, times: Sequence[int | None]) -> tuple[str, str]:
-        if name != "session" and 0 in times:
-            self.panic = "a window of zero width"
+    def _cut(self, name: str, times: Sequence[str]) -> tuple[str, str]:
         if name == "session":
-            return f"SessionWindow<{duration((times and times[0]) or 0)}>", "session_window_{}"
+            return "SessionWindow", "session_window_{}"
+        if any(re.search(r"\d", time) and not re.search(r"[1-9]", time) for time in times):
+            self.panic = "a window of zero width"
         if name == "hop" and len(set(times)) > 1:
             return "sliding_window_{}", "sliding window"
         return "tumbling_{}", "TumblingWindow<TumblingWindow>"
@@ -197,26 +187,12 @@ def _calls(item: exp.Expression) -> Iterator[str]:
             pending.extend(node.iter_expressions())
 
 
-def _nanoseconds(node: exp.Expression) -> int | None:
-    """Return the length of an interval, or of a text that stands for one; None when it is not known."""
-    text = ""
-    if isinstance(node, exp.Interval):
-        unit = node.args.get("unit")
-        text = f"{node.this.name if node.this is not None else ''} {unit.name if unit is not None else ''}"
-    elif isinstance(node, exp.Literal) and node.is_string:
-        text = node.name
-    text = text.strip()[:200]
-    amounts = r"([+-]?\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*"
-    if not text or re.sub(amounts, "", text):
-        return None
-    total = 0
-    for amount, unit_name in re.findall(amounts, text):
-        name = unit_name.upper()
-        size = _NANOS.get(name) or _NANOS.get(name.removesuffix("S"))
-        if size is None:
-            return None
-        total += int(float(amount) * size) if "." in amount else int(amount) * size
-    return total
+def _interval(node: Any) -> str:
+    """Return the text of an interval, or of a text that stands for one, in one way of writing it."""
+    unit = node.args.get("unit") if isinstance(node, exp.Interval) else None
+    amount = node.this if isinstance(node, exp.Interval) else node
+    text = f"{amount.name if isinstance(amount, exp.Literal) else ''}{unit.name if unit is not None else ''}"
+    return re.sub(r"\s|s$", "", text.lower())
 
 
 def _key(flow: Flow, label: str = "_") -> Step:
