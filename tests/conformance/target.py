@@ -1,4 +1,4 @@
-"""Whom the suite talks to: a sandbox that it starts, or a server that somebody else runs."""
+"""The server that the suite talks to: a sandbox that it starts, or one that runs already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sandboxes and SQL for the tests of the sandbox."""
+"""Sandboxes for the tests of the sandbox."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.sandbox import profiles  # noqa: F401  # sets how the property tests draw
 from tests.sandbox.support import Caller
 
 

@@ -1,0 +1,185 @@
+"""From an HTTP request to its response: who may ask, the log, the faults that hit requests."""
+
+from __future__ import annotations
+
+import hmac
+import random
+import threading
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from . import fault_types as types
+from . import preview
+from .api import Api
+from .control import Control
+from .engine import Engine
+from .faults import Faults
+from .http_server import Connection, HttpRequest
+from .messages import HangUpError, Output, RefusedError, Response
+from .request_log import Request, RequestLog, without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CORS = {
+    "vary": "origin, access-control-request-method, access-control-request-headers",
+    "access-control-allow-origin": "*",
+}
+_ENDLESS_SECONDS = 0.02
+_ENDLESS_CHUNK = b'{"id":"' + b"x" * 16_000 + b'"},'
+
+
+class App:
+    """Handles requests to the API, to ``/sandbox`` and to the page.
+
+    :param api_key: the static key that every request must carry; None: everyone may call.
+    :param lock: held while records are read or changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        control: Control,
+        faults: Faults,
+        engine: Engine,
+        log: RequestLog,
+        lock: threading.RLock,
+        rng: random.Random,
+        api_key: str | None,
+    ) -> None:
+        self._api = api
+        self._control = control
+        self._faults = faults
+        self._engine = engine
+        self._log = log
+        self._lock = lock
+        self._rng = rng
+        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+
+    def handle(self, request: HttpRequest, connection: Connection) -> None:
+        """Respond to a request, or let a fault have its way."""
+        if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
+            self._send(connection, self._control.respond(request))
+        elif request.path.startswith("/api"):
+            self._handle_api(request, connection)
+        else:
+            self._send(connection, self._control.page(request))
+
+    def _send(self, connection: Connection, response: Response) -> None:
+        headers = {"date": formatdate(self._engine.now // 1_000_000, usegmt=True), **response.headers}
+        if response.content_type is not None:
+            headers["content-type"] = response.content_type
+        connection.respond(response.status, headers, response.body)
+
+    def _handle_api(self, request: HttpRequest, connection: Connection) -> None:
+        with self._lock:
+            self._engine.clock.request_received()
+            entry = Request(
+                request.method,
+                request.path,
+                request.query,
+                without_credentials(request.headers),
+                request.body or b"",
+                self._engine.advance(),
+            )
+            self._log.add(entry)
+            faults = self._faults.matching(request.method, request.path)
+        response = self._before(connection, faults) or self._respond(request)
+        if isinstance(response, Output):
+            entry.status = 200
+            self._stream(connection, response)
+            return
+        response = self._after(connection, faults, response)
+        # Before it is sent: whoever has the response may read the log.
+        entry.status = response.status
+        self._send(connection, response)
+
+    def _respond(self, request: HttpRequest) -> Response | Output:
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
+            return Response(401, b"", None)
+        try:
+            response = self._api.respond(
+                request.method,
+                request.path,
+                request.query,
+                request.body,
+                request.headers.get("content-type", ""),
+            )
+        except HangUpError:
+            return Response(0)
+        if isinstance(response, Output):
+            return response
+        return Response(response.status, response.body, response.content_type, {**_CORS, **response.headers})
+
+    def _stream(self, connection: Connection, output: Output) -> None:
+        connection.begin(200, {**preview.HEADERS, **_CORS})
+        for event in preview.events(output.job, self._engine, self._lock, connection.aborted):
+            connection.write(event)
+        connection.finish()
+
+    # -- faults -------------------------------------------------------------------------------------------
+
+    def _before(self, connection: Connection, faults: Sequence[types.RequestFault]) -> Response | None:
+        """Let the faults hit that need no response; return the response of one that replaces it."""
+        for fault in faults:
+            match fault:
+                case types.Latency():
+                    connection.pause(fault.seconds + self._rng.random() * fault.jitter_seconds)
+                case types.EarlyHints():
+                    connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
+                case types.Endless():
+                    connection.begin(200, {"content-type": "application/json"})
+                    connection.write(b'{"data":[')
+                    while True:
+                        connection.write(_ENDLESS_CHUNK)
+                        connection.pause(_ENDLESS_SECONDS)
+                case types.Status(after_effect=False):
+                    return _status(fault)
+                case types.NotJson():
+                    return Response(200, fault.body.encode(), fault.content_type)
+                case types.Reset(after_effect=False) | types.HangUp(after_effect=False):
+                    _break_off(connection, fault)
+                case types.Hang(after_effect=False):
+                    _break_off(connection, fault)
+        return None
+
+    def _after(
+        self, connection: Connection, faults: Sequence[types.RequestFault], response: Response
+    ) -> Response:
+        """Let the faults hit that come after the call's effect; return the response to send."""
+        if response.status == 0:
+            connection.hang_up()
+        for fault in faults:
+            match fault:
+                case types.Status(after_effect=True):
+                    return _status(fault)
+                case types.CutShort():
+                    body = response.body or b"{}"
+                    head = {"content-type": str(response.content_type), "content-length": str(len(body))}
+                    connection.begin(response.status, head)
+                    connection.write(body[: len(body) // 2])
+                    connection.hang_up()
+                case types.Reset() | types.HangUp() | types.Hang():
+                    _break_off(connection, fault)
+        return response
+
+
+def _break_off(connection: Connection, fault: types.RequestFault) -> None:
+    if isinstance(fault, types.Hang):
+        connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
+        connection.write(b'{"data":[')
+        connection.wait_until_gone()
+    elif isinstance(fault, types.Reset):
+        connection.reset()
+    else:
+        connection.hang_up()
+
+
+def _status(fault: types.Status) -> Response:
+    retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+    if fault.error is None:
+        return Response(fault.status, b"", None, {**_CORS, **retry})
+    refused = RefusedError(fault.status, fault.error).response
+    return Response(fault.status, refused.body, refused.content_type, {**_CORS, **retry})
