@@ -31,10 +31,8 @@ SELECT ORDERS.ID, "Total", "userId" FROM Orders
 SELECT O.id AS i FROM orders AS o
 SELECT id x, name AS "a ""b"" c", id AS "ünïcode" FROM orders
 SELECT Größe FROM (SELECT id AS größe FROM orders)
-SELECT timestamp, user, key, offset, partition, level, index, rank, day, format FROM (SELECT id AS
- timestamp, id AS user,
-id AS key, id AS offset, id AS partition, id AS level, id AS index, id AS rank, id AS day, id AS
- format FROM orders)
+SELECT timestamp, user, key, offset, partition, level, index, rank FROM (SELECT id AS timestamp, id AS user,
+ id AS key, id AS offset, id AS partition, id AS level, id AS index, id AS rank FROM orders)
 SELECT customer, order FROM (SELECT id AS customer, name AS order FROM orders)
 SELECT end, start FROM (SELECT id AS end, name AS start FROM orders)
 SELECT count(*) FILTER (WHERE id > 1) AS n, count(DISTINCT id) AS d, sum(id) s FROM orders HAVING n > 1

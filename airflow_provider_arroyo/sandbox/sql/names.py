@@ -270,4 +270,4 @@ def outputs(tree: Any, relation: Relation) -> Iterator[str]:
         if not name.endswith("\0"):
             yield name
         elif len(items) == len(relation.columns):
-            yield items[place].sql("postgres")[:100]
+            yield items[place].sql("postgres", copy=False)[:100]
