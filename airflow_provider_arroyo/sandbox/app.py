@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import random
 import threading
 from email.utils import formatdate
@@ -14,13 +15,14 @@ from .api import Api
 from .control import Control
 from .engine import Engine
 from .faults import Faults
-from .http_server import Connection, HttpRequest
-from .messages import HangUpError, Output, RefusedError, Response
+from .http_server import Connection, ConnectionGoneError, HttpRequest
+from .messages import HangUpError, Output, RefusedError, Response, json_response
 from .request_log import Request, RequestLog, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_log = logging.getLogger(__name__)
 _CORS = {
     "vary": "origin, access-control-request-method, access-control-request-headers",
     "access-control-allow-origin": "*",
@@ -59,12 +61,18 @@ class App:
 
     def handle(self, request: HttpRequest, connection: Connection) -> None:
         """Respond to a request, or let a fault have its way."""
-        if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
-            self._send(connection, self._control.respond(request))
-        elif request.path.startswith("/api"):
-            self._handle_api(request, connection)
-        else:
-            self._send(connection, self._control.page(request))
+        try:
+            if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
+                self._send(connection, self._control.respond(request))
+            elif request.path.startswith("/api"):
+                self._handle_api(request, connection)
+            else:
+                self._send(connection, self._control.page(request))
+        except (OSError, ConnectionGoneError):
+            raise
+        except Exception:  # noqa: BLE001  # a fault of the sandbox must show, whatever it is
+            _log.exception("the sandbox broke down on %s %s", request.method, request.path)
+            self._send(connection, json_response({"error": "the sandbox broke down: see its log"}, 500))
 
     def _send(self, connection: Connection, response: Response) -> None:
         headers = {"date": formatdate(self._engine.now // 1_000_000, usegmt=True), **response.headers}

@@ -250,8 +250,9 @@ class HttpServer:
         """Refuse connections, and reset the open ones but that of the thread that asks for it."""
         with self._lock:
             listener, self._listener = self._listener, None
-            if listener is not None:
-                listener.close()
+        if listener is not None:
+            listener.close()
+        with self._lock:
             connections = [item for item in self._connections if not item.is_own]
         for connection in connections:
             connection.abort()
@@ -261,12 +262,14 @@ class HttpServer:
     def _accepted(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, sock)
-        self._connections.add(connection)
+        with self._lock:
+            self._connections.add(connection)
         connection.start()
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that is closed."""
-        self._connections.discard(connection)
+        with self._lock:
+            self._connections.discard(connection)
 
 
 class _Listener:

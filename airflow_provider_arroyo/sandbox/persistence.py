@@ -74,7 +74,7 @@ class Persistence:
             self._database.executemany(
                 "INSERT OR REPLACE INTO about VALUES (?, ?)", [("format", _FORMAT), ("version", version)]
             )
-        for kind, record_id, text in self._database.execute("SELECT * FROM kept ORDER BY rowid"):
+        for kind, record_id, text in self._database.execute("SELECT kind, id, value FROM kept ORDER BY rowid"):
             self._keys.add((kind, record_id))
             try:
                 value = json.loads(text)
@@ -88,7 +88,8 @@ class Persistence:
                     "name another folder, or delete this one"
                 ) from error
         jobs = list(self._store.jobs())
-        saved_at = min(int(about.get("saved_at", 0)), self._engine.now)
+        saved_text = about.get("saved_at", "0")
+        saved_at = min(int(saved_text) if saved_text.isdecimal() else 0, self._engine.now)
         for job in jobs:
             # What it did while the sandbox was off, it did not do.
             runs.end(job, saved_at, self._engine.rng)

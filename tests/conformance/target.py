@@ -93,6 +93,12 @@ class Target:
             return self.sandbox.clock.now_micros() / 1_000_000
         return time.monotonic()
 
+    def idle_seconds(self) -> float:
+        """Return for how long nothing can happen on the server; 0 where that cannot be known."""
+        if self.sandbox is None or (due := self.sandbox.engine.next_due) is None:
+            return 0.0
+        return (due - self.sandbox.engine.now) / 1_000_000
+
     def job(self, pipeline_id: str) -> dict[str, Any]:
         """Return a pipeline's job."""
         answer = self.send("GET", f"/pipelines/{pipeline_id}/jobs")

@@ -35,7 +35,7 @@ from tests.conformance.replay import Outcome
 from tests.conformance.target import Target
 
 POLL_SECONDS = 0.02
-FACTOR = 3.0
+FACTOR = 4.0
 CONTROLLER_POLL_MS = 560
 SHORT_MS = 75
 """What lasted no longer can be missed between two polls of a busy machine."""
@@ -245,8 +245,8 @@ class Provoked:
 
     def _poll_for(self, seconds: float) -> None:
         until = self.target.now() + seconds
-        while self.target.now() < until:
-            self.target.wait(min(POLL_SECONDS, max(0.001, until - self.target.now())))
+        while (left := until - self.target.now()) > 0:
+            self.target.wait(min(max(POLL_SECONDS, self.target.idle_seconds()), max(0.001, left)))
             self._poll()
 
     def _until(self, row: Row | None) -> None:
@@ -259,7 +259,7 @@ class Provoked:
         while self.target.now() < deadline:
             if self.seen and _same(row.values, self.seen[-1].values):
                 return
-            self.target.wait(POLL_SECONDS)
+            self.target.wait(max(POLL_SECONDS, self.target.idle_seconds()))
             self._poll()
 
     def _poll(self) -> None:
