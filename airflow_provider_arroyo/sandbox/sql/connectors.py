@@ -207,7 +207,7 @@ def _shaped(
     }
     given |= {name: text for name, text in optional.items() if text is not None}
     if shape.others is None:
-        if options.left():
+        if options:
             not_judged[f"the options of the connector {connector}"] = None
     else:
         options.drop(*shape.others)
@@ -217,8 +217,8 @@ def _shaped(
 
 
 def _check_left(options: Options) -> None:
-    if options.left():
-        names = ", ".join(f"'{name}'" for name in options.left())
+    if options:
+        names = ", ".join(f"'{name}'" for name in options)
         raise planning(f"unknown options provided in WITH clause: {names}")
 
 

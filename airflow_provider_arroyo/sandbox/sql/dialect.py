@@ -11,7 +11,7 @@ from sqlglot.dialects import DuckDB, Postgres, Snowflake
 from sqlglot.errors import ErrorLevel, ParseError
 
 from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, Span
-from airflow_provider_arroyo.sandbox.sql.text import CLOSING, OPENING, Text, check_brackets, word
+from airflow_provider_arroyo.sandbox.sql.text import CLOSING, OPENING, Text, check_shape, word
 
 _OBJECTS = ("OR", "TABLE", "VIEW", "TEMPORARY", "TEMP", "EXTERNAL", "MATERIALIZED", "UNIQUE")
 _QUERY = "SELECT, VALUES, or a subquery in the query body"
@@ -164,7 +164,7 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
     :returns: None when only another dialect than Arroyo's knows what stands there: it may be right.
     :raises RefusedError: it is not SQL.
     """
-    check_brackets(text, tokens)
+    check_shape(text, tokens)
     tokens = _plain_names(text, tokens)
     refusal: RefusedError | None = None
     for _ in range(5):
@@ -177,6 +177,8 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
         except ParseError as error:
             refusal = refusal or _refused(text, tokens, parser.failed_at, str(error))
             place = _place(tokens, parser.failed_at)
+        if place and tokens[place].token_type == TokenType.DOT:
+            place -= 1
         # Arroyo takes most keywords for names where no keyword can stand.
         if place is None or not word(tokens[place]).isalpha() or tokens[place].token_type == TokenType.VAR:
             break

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlglot import exp
-from sqlglot.errors import OptimizeError
+from sqlglot.errors import ErrorLevel, OptimizeError
 from sqlglot.optimizer.scope import Scope, traverse_scope, walk_in_scope
 
 from airflow_provider_arroyo.sandbox.sql import functions
@@ -270,4 +270,4 @@ def outputs(tree: Any, relation: Relation) -> Iterator[str]:
         if not name.endswith("\0"):
             yield name
         elif len(items) == len(relation.columns):
-            yield items[place].sql("postgres", copy=False)[:100]
+            yield items[place].sql(unsupported_level=ErrorLevel.IGNORE, copy=False)[:100]

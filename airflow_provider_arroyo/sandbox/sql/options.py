@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 
 from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, planning
 
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-class Options:
-    """The options of a WITH clause; each one that is asked for is taken out.
+class Options(dict[str, tuple[str, str]]):
+    """The kind (``string``, ``number``, ``boolean``, ``expression``) and the text of each option.
 
-    :param options: the kind (``string``, ``number``, ``boolean`` or ``expression``) and the text of each.
+    Each one that is asked for is taken out.
     """
-
-    def __init__(self, options: Mapping[str, tuple[str, str]]) -> None:
-        self._options = dict(options)
-
-    def left(self) -> list[str]:
-        """Return the names of what is left."""
-        return list(self._options)
-
-    def with_text(self, name: str, text: str) -> Options:
-        """Return the options with one more, which is a string."""
-        return Options({**self._options, name: ("string", text)})
-
-    def peek(self, name: str) -> str | None:
-        """Return the text of an option, which stays."""
-        return self._options.get(name, ("", None))[1]
 
     def drop(self, *prefixes: str) -> None:
         """Take out every option whose name begins with one of the texts."""
-        for name in self.left():
-            if name.startswith(prefixes):
-                del self._options[name]
+        for name in [name for name in self if name.startswith(prefixes)]:
+            del self[name]
 
     def text(self, name: str) -> str | None:
         """Take out an option that must be a string.
@@ -67,21 +50,20 @@ class Options:
         if text is None:
             return None
         try:
-            if not re.fullmatch(r"[+-]?[0-9]{1,19}" if whole else r"[^\s_]+", text):
-                raise ValueError(text)
-            found = int(text) if whole else float(text)
-        except ValueError as error:
-            raise _wrong(name, what, text) from error
-        if whole and not -(2**63) <= found < 2**63:
-            raise _wrong(name, what, text)
-        return found
+            if re.fullmatch(r"[+-]?[0-9]{1,19}" if whole else r"[^\s_]+", text):
+                found = int(text) if whole else float(text)
+                if not whole or -(2**63) <= found < 2**63:
+                    return found
+        except ValueError:
+            pass
+        raise _wrong(name, what, text)
 
     def variables(self) -> dict[str, list[str]]:
         """Return the environment variables that each option names."""
-        return {name: _VARIABLE.findall(text) for name, (_, text) in self._options.items()}
+        return {name: _VARIABLE.findall(text) for name, (_, text) in self.items()}
 
     def _of_kind(self, name: str, kinds: tuple[str, ...], what: str) -> str | None:
-        kind, text = self._options.pop(name, ("", ""))
+        kind, text = self.pop(name, ("", ""))
         if not kind:
             return None
         if kind not in kinds:

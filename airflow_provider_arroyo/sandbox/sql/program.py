@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Any
 
 from sqlglot import Token, exp
@@ -159,12 +159,12 @@ class Program:
 
     def _create(self, tree: exp.Create, tokens: Sequence[Token]) -> None:
         query, named = tree.args.get("expression"), tree.this
-        if query is None:
+        if query is None and tree.kind == "TABLE":
             self._add(tables.from_statement(tree, self._version, self._not_judged))
             return
         columns = [folded(c) for c in named.expressions] if isinstance(named, exp.Schema) else []
         name = tables.table_name(named.this if isinstance(named, exp.Schema) else named)
-        relation = self._names(query, tokens)
+        relation = self._names(query, list(dropwhile(lambda token: word(token) != "AS", tokens))[1:])
         if columns:
             relation = relation.renamed(columns)
         flow = self._flow(query)

@@ -82,7 +82,7 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
     columns = {item.name: _column(item, not_judged) for item in items if isinstance(item, exp.ColumnDef)}
     connector = options.text("connector")
     if connector is None or connector == "memory":
-        if options.left():
+        if options:
             hint = "" if connector else "; to create a connection table set the 'connector' option"
             raise planning(f"Memory tables do not allow with options{hint}")
         return Table(name, columns, in_memory=True)
@@ -97,8 +97,12 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
         raise planning("Only one WATERMARK FOR constraint is allowed per table")
     try:
         if any(isinstance(part, exp.TemporaryProperty) for part in parts):
-            options = _as_lookup(options)
-        updating = options.peek("format") == "debezium_json"
+            kind = options.text("type") or "lookup"
+            if kind != "lookup":
+                only = "temporary tables must be type 'lookup'"
+                raise planning(f"Cannot have a temporary table with type '{kind}'; {only}")
+            options["type"] = ("string", kind)
+        updating = options.get("format") == ("string", "debezium_json")
         made = connectors.create(
             connector,
             options,
@@ -122,14 +126,6 @@ def table_name(node: exp.Expression) -> str:
     """Return the name of a table with all its parts."""
     parts = [node.args.get(part) for part in ("catalog", "db", "this")]
     return ".".join(str(part.this) for part in parts if isinstance(part, exp.Identifier))
-
-
-def _as_lookup(options: Options) -> Options:
-    kind = options.text("type") or "lookup"
-    if kind != "lookup":
-        only = "temporary tables must be type 'lookup'"
-        raise planning(f"Cannot have a temporary table with type '{kind}'; {only}")
-    return options.with_text("type", kind)
 
 
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:

@@ -108,13 +108,14 @@ def first_word(text: Text, tokens: Sequence[Token]) -> str:
     raise text.expected("an SQL statement", token)
 
 
-def check_brackets(text: Text, tokens: Sequence[Token]) -> None:
+def check_shape(text: Text, tokens: Sequence[Token]) -> None:
     """Refuse what sqlglot lets pass and Arroyo's parser does not.
 
-    :raises RefusedError: brackets nest too deep, or a comma of a query stands before nothing.
+    :raises RefusedError: brackets nest too deep, or what must follow a word or a comma is not there.
     """
     depth = 0
-    is_query = word(tokens[0]) != "CREATE"  # elsewhere these words may be names of columns
+    words = [word(token) for token in tokens]
+    is_query = words[0] != "CREATE"  # elsewhere these words may be names of columns
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
         if token.token_type in OPENING:
             depth += 1
@@ -123,9 +124,16 @@ def check_brackets(text: Text, tokens: Sequence[Token]) -> None:
         elif token.token_type in CLOSING:
             depth -= 1
         elif token.token_type == TokenType.COMMA and is_query:
-            if following is None or following.token_type in CLOSING:
+            if following is None or following.token_type in (*CLOSING, TokenType.COMMA):
                 raise text.expected("an expression", following)
             if word(following) == "FROM":
-                raise syntax(
-                    f"Expected an expression, found: {text.raw(following)}{text.where(following.start)}"
-                )
+                where = text.where(following.start)
+                raise syntax(f"Expected an expression, found: {text.raw(following)}{where}")
+    if is_query and (words[-1] == "AS" or tokens[-1].text.upper().endswith(" BY")):
+        raise text.expected("an identifier after AS" if words[-1] == "AS" else "an expression", None)
+    if not is_query and "AS" not in words:
+        if "VIEW" in words[1:5]:
+            raise text.expected("AS", next((t for t in tokens if word(t) in ("SELECT", "WITH")), None))
+        place = words.index("WITH") + 1 if "WITH" in words else 0
+        if place and words[place : place + 1] != ["("]:
+            raise text.expected("(", tokens[place] if place < len(tokens) else None)
