@@ -71,6 +71,11 @@ _KAFKA = _both("Kafka", "{topic}")
 _KAFKA_OTHERS = ("auth.", "schema_registry.", "source.", "sink.", "client_configs", "value.subject")
 _FILES = {"source": "FileSystem", "sink": "FileSystemSink{version}<{format}, {path}>"}
 _FILE = dict.fromkeys(("source", "sink"), "Single File Source")
+_RABBIT = {"source": "RabbitmqStreamSource<{stream}>"}
+_REDIS = {"sink": "RedisSink", "lookup": "RedisLookup"}
+_REDIS_TYPES = "'{type}' is not a valid type; must be `sink`"
+_FILE_TYPES = "'type' must be 'source' or 'sink'"
+_POLLING = ("method", "body", "poll_interval_ms", "emit_behavior")
 _SHAPES: dict[str, _Shape] = {
     "kafka": _Shape(_KAFKA, ("topic",), ("bootstrap_servers",), "Kafka connection", _EITHER, _KAFKA_OTHERS),
     "confluent": _Shape(
@@ -82,58 +87,30 @@ _SHAPES: dict[str, _Shape] = {
     "mqtt": _Shape(_both("Mqtt", "{topic}"), ("topic",), ("url",), "Mqtt connection", _EITHER),
     "fluvio": _Shape(_both("Fluvio", "{topic}"), ("topic",), (), "Fluvio connection", _EITHER),
     "nats": _Shape(_both("Nats", '"{subject}"'), (), ("servers",), "NATS connection", f"T{_EITHER[1:]}'"),
-    "rabbitmq": _Shape(
-        {"source": "RabbitmqStreamSource<{stream}>"},
-        ("stream",),
-        (),
-        "RabbitMQ Stream connection",
-        "type must 'source'",
-    ),
-    "redis": _Shape(
-        {"sink": "RedisSink", "lookup": "RedisLookup"},
-        format="Redis connection",
-        typed="'{type}' is not a valid type; must be `sink`",
-    ),
+    "rabbitmq": _Shape(_RABBIT, ("stream",), (), "RabbitMQ Stream connection", "type must 'source'"),
+    "redis": _Shape(_REDIS, (), (), "Redis connection", _REDIS_TYPES),
     "filesystem": _Shape(_FILES, ("path",), (), "FileSystem connection", f"{_EITHER}'"),
     "delta": _Shape({"sink": "DeltaLakeSink<{format}, {path}>"}, ("path",), (), "DeltaLake connection"),
     "iceberg": _Shape({"sink": "IcebergSink{version}<{namespace}.{table_name}>"}, ("table_name",)),
     "sse": _http("source", "SSESource", "SSE connection", "events"),
     "websocket": _http("source", "WebsocketSource", "WebSocket connection", "subscription_message"),
-    "polling_http": _http(
-        "source",
-        "PollingHTTPSource",
-        "polling HTTP connection",
-        *("method", "body", "poll_interval_ms", "emit_behavior"),
-    ),
+    "polling_http": _http("source", "PollingHTTPSource", "polling HTTP connection", *_POLLING),
     "webhook": _http("sink", "WebhookSink", "webhook connection", variables=("endpoint",)),
     "single_file": _Shape(
-        _FILE,
-        ("path",),
-        (),
-        "Single File Source connection",
-        "'type' must be 'source' or 'sink'",
-        ("wait_for_control",),
+        _FILE, ("path",), (), "Single File Source connection", _FILE_TYPES, ("wait_for_control",)
     ),
     "stdout": _Shape({"sink": "StdoutSink"}, format="stdout sink", others=()),
     "blackhole": _Shape({"sink": "Blackhole"}, others=()),
 }
+# What some connectors show in the graph besides what they need.
+_SHOWN = ("subject", "namespace", "sink.version")
 _IMPULSE = {"counter": "BIGINT", "subtask_index": "BIGINT"}
 _NEXMARK = {"person": "STRUCT", "auction": "STRUCT", "bid": "STRUCT"}
 
 # Options that no connector sees, because they are about every connector.
 _COMMON = (
-    *(
-        "format",
-        "framing",
-        "json.",
-        "avro.",
-        "parquet.",
-        "raw_bytes.",
-        "raw_string.",
-        "protobuf.",
-        "bad_data",
-    ),
-    *("event_time_field", "watermark_field", "idle_micros", "lookup.cache."),
+    *("format", "framing", "json.", "avro.", "parquet.", "raw_bytes.", "raw_string.", "protobuf."),
+    *("bad_data", "event_time_field", "watermark_field", "idle_micros", "lookup.cache."),
 )
 _FORMATS = ("json", "debezium_json", "avro", "raw_string", "raw_bytes", "protobuf", "parquet")
 
@@ -202,10 +179,7 @@ def _shaped(
             not_judged[f"the environment variables of the option {name}"] = None
     if shape.format is not None and format_name is None:
         raise planning(f"'format' must be set for {shape.format}")
-    optional = {
-        name: options.text(name) for name in ("subject", "namespace", "sink.version") if name in variables
-    }
-    given |= {name: text for name, text in optional.items() if text is not None}
+    given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
     if shape.others is None:
         if options:
             not_judged[f"the options of the connector {connector}"] = None

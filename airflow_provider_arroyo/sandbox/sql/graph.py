@@ -88,15 +88,10 @@ class Graph:
             pending[-1][1].append(node)
 
     def _make(self, step: Step, inputs: Sequence[_Node]) -> _Node:
-        number = len(self.nodes)
-        node = _Node(
-            number,
-            step.description.replace("{}", str(number)) if step.kind == "inner" else step.description,
-            [step.operator.replace("{}", str(number))],
-            step.kind,
-            step,
-            number,
-        )
+        number, shown = len(self.nodes), step.description
+        if step.kind == "inner":
+            shown = shown.replace("{}", str(number))
+        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step.kind, step, number)
         self.nodes.append(node)
         for source, edge in zip(inputs, step.edges, strict=True):
             self._add_edge(source, node, edge)
@@ -161,6 +156,7 @@ class Graph:
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
         """Return the graph as the API shows it."""
+        types = {"key_type": "()", "value_type": "()"}
         return {
             "nodes": [
                 {
@@ -172,13 +168,7 @@ class Graph:
                 for node in self.nodes
             ],
             "edges": [
-                {
-                    "src_id": edge.source.id,
-                    "dest_id": edge.target.id,
-                    "key_type": "()",
-                    "value_type": "()",
-                    "edge_type": edge.type,
-                }
+                {"src_id": edge.source.id, "dest_id": edge.target.id, **types, "edge_type": edge.type}
                 for edge in self.edges
             ],
         }

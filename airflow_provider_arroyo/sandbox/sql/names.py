@@ -116,12 +116,8 @@ class Names:
             else:
                 self.not_judged["a function in FROM"] = None
                 found[name] = _OPEN
-        merging = [
-            j
-            for j in tree.args.get("joins") or []
-            if j.kind in ("SEMI", "ANTI") or j.method or j.args.get("using")
-        ]
-        if tree.args.get("laterals") or merging:
+        joins = tree.args.get("joins") or []
+        if any(join.kind in ("SEMI", "ANTI") or join.method or join.args.get("using") for join in joins):
             found[""] = _OPEN
         return found
 
@@ -140,16 +136,15 @@ class Names:
         tree = scope.expression
         self._note(tree)
         given = {item.alias for item in tree.expressions if isinstance(item, exp.Alias)}
-        for clause in (*_BEFORE, *_AFTER) if isinstance(tree, exp.Select) else ():
+        resolved = (*_BEFORE, *_AFTER) if isinstance(tree, exp.Select) else ()
+        for clause in (*resolved, *(name for name in tree.args if name not in (*resolved, "with", "with_"))):
             value = tree.args.get(clause)
             for node in value if isinstance(value, list) else [value]:
-                if isinstance(node, exp.Expression):
+                if isinstance(node, exp.Expression) and clause in resolved:
                     self._walk(scope, node, clause != "having", given if clause in _AFTER else set())
-        for clause in ("limit", "offset", "locks"):
-            for node in (
-                walk_in_scope(tree.args[clause]) if isinstance(tree.args.get(clause), exp.Expression) else ()
-            ):
-                self._note(node)
+                elif isinstance(node, exp.Expression) and not isinstance(node, exp.Query):
+                    for part in walk_in_scope(node):
+                        self._note(part)
 
     def _note(self, node: Any) -> None:
         what = _NOT_JUDGED.get(type(node).__name__)
@@ -166,10 +161,7 @@ class Names:
                     self._column(scope, node, located)
             elif name is not None:
                 self._function(scope, node, name, located)
-            elif isinstance(node, exp.Query) and node.find_ancestor(exp.From, exp.Join, exp.Select) in (
-                None,
-                scope.expression,
-            ):
+            elif isinstance(node, exp.Query) and not isinstance(node.parent, exp.Join | exp.Lateral):
                 self.not_judged["subqueries in expressions"] = None
             elif isinstance(node, exp.Condition) and not isinstance(node, _PLAIN):
                 self.not_judged["types of expressions"] = None
@@ -192,7 +184,9 @@ class Names:
                 return
             if known is not None:
                 raise no_column((names[0], names[1]), _valid(sources), span)
-            around = around.parent
+            if around.expression.find_ancestor(exp.Lateral) is not None:
+                return
+            around = around.parent if around.scope_type.name not in ("CTE", "DERIVED_TABLE") else None
         qualifier = ".".join(names[:-1]) or None
         raise no_column((qualifier, names[-1]), _valid(self._sources[id(scope)]), span)
 

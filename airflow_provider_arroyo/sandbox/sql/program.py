@@ -76,12 +76,8 @@ class Program:
         if preview:
             graph.preview()
         sources, sinks = _described(graph)
-        return Evaluation(
-            graph=graph.as_json(parallelism),
-            sources=sources,
-            sinks=sinks,
-            not_judged=tuple(self._not_judged),
-        )
+        shown, listed = graph.as_json(parallelism), tuple(self._not_judged)
+        return Evaluation(graph=shown, sources=sources, sinks=sinks, not_judged=listed)
 
     def _refused(self, refusal: RefusedError, *, udf: bool = False) -> Evaluation:
         message, span = refusal.text, None

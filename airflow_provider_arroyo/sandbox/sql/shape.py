@@ -115,12 +115,8 @@ class Shaper:
         if group is not None or any(self._is_aggregate(name) for name in called):
             flow = _aggregated(flow, self._window(group, node.expressions))
         if any(item.find(exp.Window) is not None for item in node.expressions):
-            flow = replace(
-                flow,
-                steps=(_shuffled("window_function_{}", "window function", _key(flow)),),
-                bare=True,
-                parts=(),
-            )
+            step = _shuffled("window_function_{}", "window function", _key(flow))
+            flow = replace(flow, steps=(step,), bare=True, parts=())
         slow = next((name for name in sorted(called) if name in self.udfs and self.udfs[name].is_async), None)
         if slow is not None and flow.steps:
             steps = flow.steps
