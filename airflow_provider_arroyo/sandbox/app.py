@@ -16,7 +16,7 @@ from .control import Control
 from .engine import Engine
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
-from .messages import HangUpError, Output, RefusedError, Response, json_response
+from .messages import HangUpError, Output, Response, json_response, render
 from .request_log import Request, RequestLog, without_credentials
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _CORS = {
     "access-control-allow-origin": "*",
 }
 _ENDLESS_SECONDS = 0.02
-_ENDLESS_CHUNK = b'{"id":"' + b"x" * 16_000 + b'"},'
+_ENDLESS_CHUNK = b"[" * 16_000
 
 
 class App:
@@ -68,6 +68,8 @@ class App:
                 self._handle_api(request, connection)
             else:
                 self._send(connection, self._control.page(request))
+        except HangUpError:
+            connection.hang_up()
         except (OSError, ConnectionGoneError):
             raise
         except Exception:  # noqa: BLE001  # a fault of the sandbox must show, whatever it is
@@ -98,7 +100,7 @@ class App:
             entry.status = 200
             self._stream(connection, response)
             return
-        response = self._after(connection, faults, response)
+        response = _after(connection, faults, response)
         # Before it is sent: whoever has the response may read the log.
         entry.status = response.status
         self._send(connection, response)
@@ -107,16 +109,13 @@ class App:
         given = request.headers.get("authorization", "").encode("latin-1", "replace")
         if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
             return Response(401, b"", None)
-        try:
-            response = self._api.respond(
-                request.method,
-                request.path,
-                request.query,
-                request.body,
-                request.headers.get("content-type", ""),
-            )
-        except HangUpError:
-            return Response(0)
+        response = self._api.respond(
+            request.method,
+            request.path,
+            request.query,
+            request.body,
+            request.headers.get("content-type", ""),
+        )
         if isinstance(response, Output):
             return response
         return Response(response.status, response.body, response.content_type, {**_CORS, **response.headers})
@@ -130,7 +129,7 @@ class App:
     # -- faults -------------------------------------------------------------------------------------------
 
     def _before(self, connection: Connection, faults: Sequence[types.RequestFault]) -> Response | None:
-        """Let the faults hit that need no response; return the response of one that replaces it."""
+        """Let the faults hit that come before the call; return the response of one that replaces it."""
         for fault in faults:
             match fault:
                 case types.Latency():
@@ -139,55 +138,44 @@ class App:
                     connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
                 case types.Endless():
                     connection.begin(200, {"content-type": "application/json"})
-                    connection.write(b'{"data":[')
                     while True:
                         connection.write(_ENDLESS_CHUNK)
                         connection.pause(_ENDLESS_SECONDS)
-                case types.Status(after_effect=False):
-                    return _status(fault)
                 case types.NotJson():
                     return Response(200, fault.body.encode(), fault.content_type)
-                case types.Reset(after_effect=False) | types.HangUp(after_effect=False):
-                    _break_off(connection, fault)
-                case types.Hang(after_effect=False):
-                    _break_off(connection, fault)
+                case types.ReplacingFault(after_effect=False):
+                    return _replacement(connection, fault)
         return None
 
-    def _after(
-        self, connection: Connection, faults: Sequence[types.RequestFault], response: Response
-    ) -> Response:
-        """Let the faults hit that come after the call's effect; return the response to send."""
-        if response.status == 0:
-            connection.hang_up()
-        for fault in faults:
-            match fault:
-                case types.Status(after_effect=True):
-                    return _status(fault)
-                case types.CutShort():
-                    body = response.body or b"{}"
-                    head = {"content-type": str(response.content_type), "content-length": str(len(body))}
-                    connection.begin(response.status, head)
-                    connection.write(body[: len(body) // 2])
-                    connection.hang_up()
-                case types.Reset() | types.HangUp() | types.Hang():
-                    _break_off(connection, fault)
-        return response
+
+def _after(connection: Connection, faults: Sequence[types.RequestFault], response: Response) -> Response:
+    """Let the faults hit that come after the call's effect; return the response to send."""
+    for fault in faults:
+        match fault:
+            case types.CutShort():
+                body = response.body or b"{}"
+                head = {"content-type": str(response.content_type), "content-length": str(len(body))}
+                connection.begin(response.status, head)
+                connection.write(body[: len(body) // 2])
+                connection.hang_up()
+            case types.ReplacingFault():
+                return _replacement(connection, fault)
+    return response
 
 
-def _break_off(connection: Connection, fault: types.RequestFault) -> None:
-    if isinstance(fault, types.Hang):
-        connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
-        connection.write(b'{"data":[')
-        connection.wait_until_gone()
-    elif isinstance(fault, types.Reset):
-        connection.reset()
-    else:
-        connection.hang_up()
-
-
-def _status(fault: types.Status) -> Response:
-    retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    if fault.error is None:
-        return Response(fault.status, b"", None, {**_CORS, **retry})
-    refused = RefusedError(fault.status, fault.error).response
-    return Response(fault.status, refused.body, refused.content_type, {**_CORS, **retry})
+def _replacement(connection: Connection, fault: types.ReplacingFault) -> Response:
+    match fault:
+        case types.Status():
+            retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+            body, kind = b"", None
+            if fault.error is not None:
+                body, kind = render({"error": fault.error}), "application/json"
+            return Response(fault.status, body, kind, {**_CORS, **retry})
+        case types.Hang():
+            connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
+            connection.write(b'{"data":[')
+            connection.wait_until_gone()
+        case types.Reset():
+            connection.reset()
+    # Hangs up.
+    raise ConnectionGoneError

@@ -1,13 +1,7 @@
-"""Runs the jobs: takes transitions out of the table as time passes.
-
-Nothing runs in the background. What is planned lies in a heap, and :meth:`Engine.advance` does what is due,
-in order, before anything is read. So the same requests at the same times give the same result, on a clock
-that is real, scaled, or moved by hand.
-"""
+"""Runs the jobs: takes transitions out of the table as time passes."""
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable
 from functools import partial
@@ -15,17 +9,20 @@ from functools import partial
 from airflow_provider_arroyo.arroyo.models import JobState
 
 from . import lifecycle, runs
+from .agenda import Agenda
 from .clock import Clock, micros
 from .lifecycle import Cause, Millis, Transition, Variant
 from .records import Job
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
+_NO_FILE = "No such file or directory (os error 2)"
+_TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
 _ENDED = (JobState.STOPPED, JobState.FINISHED, JobState.FAILED)
 
 
-class Engine:
+class Engine(Agenda):
     """The controller, the workers and the time that they take.
 
     :param clock: whose time it is.
@@ -35,48 +32,29 @@ class Engine:
     """
 
     def __init__(self, *, clock: Clock, variant: Variant, allowed_restarts: int, rng: random.Random) -> None:
-        self.clock = clock
+        super().__init__(clock)
         self.variant = variant
         self.allowed_restarts = allowed_restarts
         self.rng = rng
         self.changes = 0
         """Rises with every change of any job: by it a cached response is known to be valid."""
         self.controller_up = True
-        self.now = clock.now_micros()
         self.on_change: list[Callable[[Job, str], None]] = []
         """Called with the job and its former state after each change of state."""
         self.on_touch: Callable[[str], None] | None = None
         """Called with the id of the pipeline whenever anything of its job changes."""
         self._table = lifecycle.transitions(variant)
-        self._heap: list[tuple[int, int, Callable[[], object]]] = []
-        self._planned = 0
         self._poll_period = self._draw(lifecycle.POLL_MILLIS)
         self._poll_origin = self.now - rng.randrange(self._poll_period)
-        self._skew = 0
-
-    # -- time ---------------------------------------------------------------------------------------------
-
-    def advance(self) -> int:
-        """Do everything that is due, and return the time."""
-        until = self.clock.now_micros() + self._skew
-        heap = self._heap
-        while heap and heap[0][0] <= until:
-            moment, _, act = heapq.heappop(heap)
-            self.now = max(self.now, moment)
-            act()
-        self.now = max(self.now, until)
-        return self.now
 
     def set_skew(self, skew: int, jobs: list[Job]) -> None:
         """Set the server's clock ahead of the sandbox's, or behind it, in microseconds.
 
-        :param jobs: all jobs: what is planned for them comes when it would have come.
+        :param jobs: all jobs: what is written keeps its times, what is under way moves along.
         """
-        before, by = self.advance(), skew - self._skew
-        self._skew = skew
-        self.now += by
+        before = self.advance()
+        by = self.skew_by(skew)
         self._poll_origin += by
-        self._heap = [(moment + by, number, act) for moment, number, act in self._heap]
         for job in jobs:
             runs.catch_up(job, before, self.rng)
             runs.shift(job, before, by)
@@ -84,24 +62,6 @@ class Engine:
             if job.picked_up_at is not None:
                 job.picked_up_at += by
             self.touch(job)
-
-    def on_clock(self, moment: int) -> int:
-        """Return a moment of the server's time as one of the clock's."""
-        return moment - self._skew
-
-    def at(self, moment: int, act: Callable[[], object]) -> None:
-        """Plan an act for a moment."""
-        self._planned += 1
-        heapq.heappush(self._heap, (moment, self._planned, act))
-
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Plan an act in so many seconds."""
-        self.at(self.now + micros(seconds), act)
-
-    @property
-    def next_due(self) -> int | None:
-        """When the next planned act is due; None: nothing is planned."""
-        return self._heap[0][0] if self._heap else None
 
     def _draw(self, millis: Millis) -> int:
         return self.rng.randint(millis[0] * 1000, millis[1] * 1000)
@@ -211,7 +171,7 @@ class Engine:
         if self.variant == "0.15" and restarts:
             # 0.15 keeps the reason to itself.
             if too_often:
-                job.failure = ("Job has restarted too many times", domain)
+                job.failure = (_TOO_OFTEN, domain)
         else:
             self.add_error(job, error, domain)
             job.failure = (error, domain)
@@ -219,18 +179,13 @@ class Engine:
 
     def lose_worker(self, job: Job) -> None:
         """Kill the worker of a job: the controller notices more than half a second later."""
-        self.at(
-            self.now + self._draw(lifecycle.WORKER_LOSS_NOTICED_MILLIS),
-            partial(self._if_unchanged, job, job.turn, partial(self._worker_lost, job)),
-        )
+        self._plan(job, self._draw(lifecycle.WORKER_LOSS_NOTICED_MILLIS), lambda: self._worker_lost(job))
 
     def _worker_lost(self, job: Job) -> None:
         if self._count_failure(job) <= self.allowed_restarts - (self.variant != "0.15"):
             self.happen(job, Cause.WORKER_LOST)
             return
-        reason = "Exhausted retries: error while running"
-        if self.variant == "0.15":
-            reason = "Job has restarted too many times"
+        reason = _TOO_OFTEN if self.variant == "0.15" else "Exhausted retries: error while running"
         job.failure = (reason, "internal")
         self.happen(job, Cause.WORKER_LOST_FOR_GOOD)
 
@@ -244,17 +199,9 @@ class Engine:
         self, job: Job, details: str, domain: str, *, message: str = "task failed", operator_id: str = ""
     ) -> None:
         """Add an entry to the errors that the API lists."""
-        entry = {
-            "id": new_id(self.rng, "jlm"),
-            "created_at": self.now,
-            "operator_id": operator_id,
-            "task_index": 0,
-            "level": "error",
-            "message": message,
-            "details": details,
-            "error_domain": domain,
-        }
-        job.errors.append(entry)
+        entry = {"id": new_id(self.rng, "jlm"), "created_at": self.now, "operator_id": operator_id}
+        entry |= {"task_index": 0, "level": "error", "message": message, "details": details}
+        job.errors.append(entry | {"error_domain": domain})
 
     def stop_controller(self, jobs: list[Job]) -> None:
         """Take the controller away: the jobs stay as they are, whatever is asked, and make no checkpoints."""
@@ -329,15 +276,15 @@ class Engine:
                 job.finish_time = self.now
             job.restarted = job.restarted and state == JobState.FAILING
         if stays is not None:
-            turn = job.turn
-            self.at(self.now + stays, lambda: self._time_over(job, turn))
+            self._plan(job, stays, lambda: self.controller_up and self.happen(job, Cause.TIME))
         self.touch(job)
         self._plan_poll_if_wanted(job)
         for listener in self.on_change:
             listener(job, before)
 
-    def _time_over(self, job: Job, turn: int) -> None:
-        self._if_unchanged(job, turn, lambda: self.controller_up and self.happen(job, Cause.TIME))
+    def _plan(self, job: Job, after: int, act: Callable[[], object]) -> None:
+        """Plan an act for when the job has been in its state for so many microseconds more."""
+        self.at(self.now + after, partial(self._if_unchanged, job, job.turn, act))
 
     def _if_unchanged(self, job: Job, turn: int, act: Callable[[], object]) -> None:
         if job.turn != turn:
@@ -364,29 +311,23 @@ class Engine:
         job.finish_time = None
         job.tasks = job.seen_parallelism * len(job.pipeline.graph.get("nodes", ()))
         runs.begin(job, self.now, self.rng)
-
-        def plan(after: int, act: Callable[[], object]) -> None:
-            self.at(self.now + after, partial(self._if_unchanged, job, job.turn, act))
-
         if job.pipeline.preview:
             run = job.run_id
-            self.later(
-                lifecycle.PREVIEW_TTL_SECONDS,
-                lambda: job.run_id == run and self.happen(job, Cause.TTL_OVER),
-            )
+            over = lifecycle.PREVIEW_TTL_SECONDS
+            self.later(over, lambda: job.run_id == run and self.happen(job, Cause.TTL_OVER))
         missing = next((source.missing_path for source in job.pipeline.sources if source.missing_path), None)
         ends = self._ends(job)
         if job.flap is not None:
-            plan(job.flap[0], lambda: self.end_flapping_run(job))
+            self._plan(job, job.flap[0], lambda: self.end_flapping_run(job))
         elif job.kafka_away:
-            plan(self._draw(lifecycle.KAFKA_GIVES_UP_MILLIS), lambda: self._kafka_gives_up(job))
+            self._plan(job, self._draw(lifecycle.KAFKA_GIVES_UP_MILLIS), lambda: self._kafka_gives_up(job))
         elif missing is not None:
-            error = (
-                f"error in connector: failed to open file '{missing}': No such file or directory (os error 2)"
-            )
-            plan(_TICK + self._draw((2, 6)), lambda: self.fail(job, error=error, domain="user"))
+            error = f"error in connector: failed to open file '{missing}': {_NO_FILE}"
+            self._plan(job, _TICK + self._draw((2, 6)), lambda: self.fail(job, error=error, domain="user"))
         elif ends:
-            plan(_next_tick(min(ends)) + self._draw((2, 5)), lambda: self.happen(job, Cause.SOURCE_ENDED))
+            self._plan(
+                job, _next_tick(min(ends)) + self._draw((2, 5)), lambda: self.happen(job, Cause.SOURCE_ENDED)
+            )
 
     def _ends(self, job: Job) -> list[int]:
         """Return after how much of the run each source ends that does."""
@@ -397,24 +338,16 @@ class Engine:
         runs.end_checkpoints(job, self.now, self.rng)
         ends = self._ends(job)
         if len(ends) == len(job.pipeline.sources):
-            end = (job.run_started or self.now) + _next_tick(max(ends, default=0))
-            moment = max(end, self.now) + self._draw((1, 4))
-            turn = job.turn
-            self.at(
-                moment, lambda: self._if_unchanged(job, turn, lambda: self.happen(job, Cause.SOURCES_ENDED))
-            )
+            left = (job.run_started or self.now) + _next_tick(max(ends, default=0)) - self.now
+            self._plan(job, max(0, left) + self._draw((1, 4)), lambda: self.happen(job, Cause.SOURCES_ENDED))
 
     def _kafka_gives_up(self, job: Job) -> None:
         source = job.pipeline.sources[0].name if job.pipeline.sources else "kafka"
-        self.add_error(
-            job,
-            "Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)",
-            "external",
-            message=(
-                "Could not create Kafka consumer" if self.variant == "0.15" else "creating kafka consumer"
-            ),
-            operator_id=f"source_{source}_0",
-        )
+        message = "creating kafka consumer"
+        if self.variant == "0.15":
+            message = "Could not create Kafka consumer"
+        details = "Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)"
+        self.add_error(job, details, "external", message=message, operator_id=f"source_{source}_0")
         self.happen(job, Cause.SOURCE_LOST)
 
     def end_flapping_run(self, job: Job) -> None:

@@ -6,6 +6,8 @@ One list for Python, the command line and ``/sandbox/faults``, so that they cann
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,7 +24,6 @@ class Fault:
     :param id: given to it when it is injected; by it, it can be removed.
     """
 
-    kind: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ()
     """The fields that the method of ``Faults`` takes by position."""
     id: int = field(default=0, metadata={"given": True})
@@ -49,33 +50,63 @@ class RequestFault(Fault):
 
 
 @dataclass(kw_only=True)
-class Status(RequestFault):
-    """Respond with a status instead.
+class ReplacingFault(RequestFault):
+    """A fault that replaces the response.
+
+    :param after_effect: let the call take effect first: only its response is lost.
+    """
+
+    after_effect: bool = False
+
+
+class Reset(ReplacingFault):
+    """Reset the connection."""
+
+
+class HangUp(ReplacingFault):
+    """Close the connection without a response, as after a crash of Arroyo's planner."""
+
+
+class Hang(ReplacingFault):
+    """Begin a response and never go on."""
+
+
+@dataclass(kw_only=True)
+class Status(ReplacingFault):
+    """Respond with a status.
 
     :param status: 200 to 599.
     :param error: the text of the ``{"error"}`` body; None: no body.
     :param retry_after: seconds for a ``Retry-After`` header; None: none.
-    :param after_effect: let the call take effect first: only its response is lost.
     """
 
-    kind: ClassVar[str] = "status"
-    positional: ClassVar[tuple[str, ...]] = ("status",)
+    positional = ("status",)
     status: int = 503
     error: str | None = "the leader is not currently available; try again later"
     retry_after: int | None = None
-    after_effect: bool = False
+
+
+class Endless(RequestFault):
+    """Respond with a body that never ends."""
+
+
+class CutShort(RequestFault):
+    """Send the first half of the response, then close the connection. The call takes effect."""
+
+
+@dataclass(kw_only=True)
+class NotJson(RequestFault):
+    """Respond 200 with something that is not Arroyo's: a page of a proxy, say."""
+
+    body: str = "<html><body><h1>Sign in</h1></body></html>"
+    content_type: str = "text/html; charset=utf-8"
 
 
 @dataclass(kw_only=True)
 class Latency(RequestFault):
-    """Respond later.
+    """Respond later by ``seconds``, in real time, and by ``jitter_seconds`` more at most, drawn at random."""
 
-    :param seconds: by how much, in real seconds.
-    :param jitter_seconds: by how much more at most, drawn at random.
-    """
-
-    kind: ClassVar[str] = "latency"
-    positional: ClassVar[tuple[str, ...]] = ("seconds",)
+    positional = ("seconds",)
     times: int | None = None
     seconds: float = 1.0
     jitter_seconds: float = 0.0
@@ -85,79 +116,17 @@ class Latency(RequestFault):
 class EarlyHints(RequestFault):
     """Send an interim response (103 Early Hints) before the response."""
 
-    kind: ClassVar[str] = "early_hints"
     times: int | None = None
 
 
 @dataclass(kw_only=True)
-class Reset(RequestFault):
-    """Reset the connection instead of responding.
-
-    :param after_effect: let the call take effect first.
-    """
-
-    kind: ClassVar[str] = "reset"
-    after_effect: bool = False
-
-
-@dataclass(kw_only=True)
-class HangUp(RequestFault):
-    """Close the connection without a response, as after a crash of Arroyo's planner.
-
-    :param after_effect: let the call take effect first.
-    """
-
-    kind: ClassVar[str] = "hang_up"
-    after_effect: bool = False
-
-
-@dataclass(kw_only=True)
-class Hang(RequestFault):
-    """Begin a response and never go on.
-
-    :param after_effect: let the call take effect first.
-    """
-
-    kind: ClassVar[str] = "hang"
-    after_effect: bool = False
-
-
-@dataclass(kw_only=True)
-class Endless(RequestFault):
-    """Send a response whose body never ends."""
-
-    kind: ClassVar[str] = "endless"
-
-
-@dataclass(kw_only=True)
-class CutShort(RequestFault):
-    """Send the first half of the response, then close the connection. The call takes effect."""
-
-    kind: ClassVar[str] = "cut_short"
-
-
-@dataclass(kw_only=True)
-class NotJson(RequestFault):
-    """Respond 200 with something that is not Arroyo's: a page of a proxy, say.
-
-    :param body: the text.
-    :param content_type: what it claims to be.
-    """
-
-    kind: ClassVar[str] = "not_json"
-    body: str = "<html><body><h1>Sign in</h1></body></html>"
-    content_type: str = "text/html; charset=utf-8"
-
-
-@dataclass(kw_only=True)
 class ApiAway(Fault):
-    """Take the API away: open connections are reset, new ones refused. Pipelines run on.
+    """Take the API away for so many seconds: open connections are reset, new ones refused. Pipelines run on.
 
-    :param seconds: for how long, on the sandbox's clock; None: until it is brought back (Python only).
+    :param seconds: on the sandbox's clock; None: until it is brought back (Python only).
     """
 
-    kind: ClassVar[str] = "api_away"
-    positional: ClassVar[tuple[str, ...]] = ("seconds",)
+    positional = ("seconds",)
     seconds: float | None = None
 
 
@@ -168,32 +137,23 @@ class ControllerAway(Fault):
     :param seconds: for how long; None: until it is brought back.
     """
 
-    kind: ClassVar[str] = "controller_away"
-    positional: ClassVar[tuple[str, ...]] = ("seconds",)
+    positional = ("seconds",)
     seconds: float | None = None
 
 
 @dataclass(kw_only=True)
 class ServerRestart(Fault):
-    """Kill the whole server and start it again: afterwards every job is scheduled anew.
+    """Kill the whole server and start it again after so many seconds: every job is scheduled anew."""
 
-    :param seconds: how long it is away.
-    """
-
-    kind: ClassVar[str] = "server_restart"
-    positional: ClassVar[tuple[str, ...]] = ("seconds",)
+    positional = ("seconds",)
     seconds: float = 3.0
 
 
 @dataclass(kw_only=True)
 class ClockSkew(Fault):
-    """Let the server's clock be wrong: the ``date`` header and every time in the responses.
+    """Set the server's clock so many seconds ahead: the ``date`` header and every time in the responses."""
 
-    :param seconds: how far it is ahead; below 0: behind.
-    """
-
-    kind: ClassVar[str] = "clock_skew"
-    positional: ClassVar[tuple[str, ...]] = ("seconds",)
+    positional = ("seconds",)
     seconds: float = 0.0
 
 
@@ -223,14 +183,11 @@ class PipelineFault(Fault):
 
 @dataclass(kw_only=True)
 class Fail(PipelineFault):
-    """Let it fail.
+    """Let it fail for a reason.
 
-    :param error: the reason.
-    :param domain: of the reason.
     :param restarts: let Arroyo try it again as often as it is allowed (0.15), where it would.
     """
 
-    kind: ClassVar[str] = "fail"
     error: str = "injected failure"
     domain: Domain = "internal"
     restarts: bool = False
@@ -238,96 +195,72 @@ class Fail(PipelineFault):
 
 @dataclass(kw_only=True)
 class Flap(PipelineFault):
-    """Let its next runs end early, each with a recovery.
+    """Let its next runs end after ``every`` seconds each, with a recovery."""
 
-    :param runs: how many.
-    :param every: how long each lasts, in seconds.
-    """
-
-    kind: ClassVar[str] = "flap"
-    at_creation: ClassVar[bool] = True
+    at_creation = True
     runs: int = 3
     every: float = 0.25
 
 
-@dataclass(kw_only=True)
 class KafkaAway(PipelineFault):
     """Let its Kafka broker be unreachable: from its next run on it runs for 30 s at a time and recovers.
 
     The first checkpoint of each run begins and never ends; a stop takes many seconds and leaves none.
     """
 
-    kind: ClassVar[str] = "kafka_away"
-    at_creation: ClassVar[bool] = True
+    at_creation = True
 
 
 @dataclass(kw_only=True)
 class LatePickup(PipelineFault):
-    """Let the controller pick it up late, as on a busy machine. A stop asked for by then leaves it unstarted.
+    """Let the controller pick it up late, as on a busy machine. A stop asked for by then leaves it unstarted."""
 
-    :param seconds: after how long.
-    """
-
-    kind: ClassVar[str] = "late_pickup"
-    at_creation: ClassVar[bool] = True
+    at_creation = True
     seconds: float = 1.0
 
 
-@dataclass(kw_only=True)
 class NeverStarts(PipelineFault):
     """Let it stay in Scheduling for ever from its next start on."""
 
-    kind: ClassVar[str] = "never_starts"
-    at_creation: ClassVar[bool] = True
+    at_creation = True
 
 
 @dataclass(kw_only=True)
 class ShowState(PipelineFault):
     """Let it show a state, known or not, and stay there.
 
-    :param state: its name.
     :param seconds: for how long; then it goes on where it was. None: until it is released.
     """
 
-    kind: ClassVar[str] = "show_state"
-    positional: ClassVar[tuple[str, ...]] = ("pipeline", "state")
+    positional = ("pipeline", "state")
     state: str = "Hibernating"
     seconds: float | None = None
 
 
-@dataclass(kw_only=True)
 class KillWorker(PipelineFault):
     """Kill its worker: the controller notices more than half a second later, and recovers it."""
 
-    kind: ClassVar[str] = "kill_worker"
 
-
-@dataclass(kw_only=True)
 class Delete(PipelineFault):
     """Delete it externally, whatever its state."""
-
-    kind: ClassVar[str] = "delete"
 
 
 @dataclass(kw_only=True)
 class Stop(PipelineFault):
-    """Stop it externally.
+    """Stop it externally."""
 
-    :param mode: how.
-    """
-
-    kind: ClassVar[str] = "stop"
     mode: StopMode = "checkpoint"
 
 
-def _kinds(base: type[Fault]) -> dict[str, type[Fault]]:
-    found = {base.kind: base} if base.kind else {}
-    for child in base.__subclasses__():
-        found |= _kinds(child)
-    return found
-
-
-KINDS: Mapping[str, type[Fault]] = _kinds(Fault)
+_KINDS = (
+    *(Status, Latency, EarlyHints, Reset, HangUp, Hang, Endless, CutShort, NotJson),
+    *(ApiAway, ControllerAway, ServerRestart, ClockSkew),
+    *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, KillWorker, Delete, Stop),
+)
+KINDS: Mapping[str, type[Fault]] = {
+    re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind for kind in _KINDS
+}
+_NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 def parse(fields: Mapping[str, Any]) -> Fault:
@@ -346,10 +279,11 @@ def parse(fields: Mapping[str, Any]) -> Fault:
         if name not in known:
             raise ValueError(f"{name}: a fault of kind {kind} takes {', '.join(known) or 'no fields'}")
         values[name] = _read(name, value, hints[name])
-        _check(kind, name, values[name])
+        _check(name, values[name], may_be_negative=kind == "clock_skew")
     return KINDS[kind](**values)
 
 
+@functools.cache
 def choices() -> dict[str, dict[str, dict[str, Any]]]:
     """Return what can be injected: by kind, the fields with their defaults and what they take."""
     return {
@@ -370,7 +304,7 @@ def _choices(hint: Any) -> list[str] | None:
 
 def describe(fault: Fault) -> dict[str, Any]:
     """Return a fault as a mapping, with its kind."""
-    return {"kind": fault.kind, **dataclasses.asdict(fault)}
+    return {"kind": _NAMES[type(fault)], **dataclasses.asdict(fault)}
 
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -401,14 +335,12 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         raise ValueError(f"{name}: must be {names[wanted]}, not {value!r}") from error
 
 
-def _check(kind: str, name: str, value: Any) -> None:
+def _check(name: str, value: Any, *, may_be_negative: bool) -> None:
     if name == "status" and not 200 <= value <= 599:
         raise ValueError(f"status: must be 200 to 599, not {value}")
     if name == "times" and value is not None and value < 1:
         raise ValueError(f"times: must be 1 or more, or none for every one, not {value}")
-    if isinstance(value, int | float) and not (0 <= value < 1e9 or kind == ClockSkew.kind):
-        raise ValueError(f"{name}: must be from 0 to a thousand million, not {value:g}")
-    if kind == ClockSkew.kind and name == "seconds" and not abs(value) < 1e9:
-        raise ValueError(f"seconds: must not be so far from 0 as {value:g}")
+    if isinstance(value, int | float) and not (-1e9 * may_be_negative <= value < 1e9):
+        raise ValueError(f"{name}: must be from 0 to 1,000,000,000, not {value:g}")
     if name in ("state", "pipeline") and not value:
         raise ValueError(f"{name}: must not be empty")

@@ -14,6 +14,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import h11
 
@@ -89,14 +90,14 @@ class Connection:
         """Send an interim response, such as 103."""
         self._send(h11.InformationalResponse(status_code=status, headers=_encoded(headers)))
 
-    def hang_up(self) -> None:
+    def hang_up(self) -> NoReturn:
         """Close the connection in good order, whatever was sent before.
 
         :raises ConnectionGoneError: always.
         """
         raise ConnectionGoneError
 
-    def reset(self) -> None:
+    def reset(self) -> NoReturn:
         """Reset the connection.
 
         :raises ConnectionGoneError: always.
@@ -104,7 +105,7 @@ class Connection:
         self._reset_on_close()
         raise ConnectionGoneError
 
-    def wait_until_gone(self) -> None:
+    def wait_until_gone(self) -> NoReturn:
         """Send nothing more until the client closes the connection.
 
         :raises ConnectionGoneError: then.

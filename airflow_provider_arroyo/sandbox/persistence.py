@@ -74,7 +74,9 @@ class Persistence:
             self._database.executemany(
                 "INSERT OR REPLACE INTO about VALUES (?, ?)", [("format", _FORMAT), ("version", version)]
             )
-        for kind, record_id, text in self._database.execute("SELECT kind, id, value FROM kept ORDER BY rowid"):
+        for kind, record_id, text in self._database.execute(
+            "SELECT kind, id, value FROM kept ORDER BY rowid"
+        ):
             self._keys.add((kind, record_id))
             try:
                 value = json.loads(text)

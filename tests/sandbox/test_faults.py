@@ -76,7 +76,7 @@ def test_a_pipeline_to_come_fails_with_the_injected_reason(sandbox: ArroyoSandbo
         ({"kind": "fail", "domain": "mine"}, "domain: 'mine' is not one of user, external, internal"),
         ({"kind": "latency", "seconds": "soon"}, "seconds: must be a number"),
         ({"kind": "latency", "seconds": True}, "seconds: must be a number"),
-        ({"kind": "fail", "after": 1e300}, "after: must be from 0 to a thousand million"),
+        ({"kind": "fail", "after": 1e300}, "after: must be from 0 to 1,000,000,000"),
         ({"kind": "status", "status": "Infinity"}, "status: must be a whole number"),
         ({"kind": "reset", "when": "now"}, "when: a fault of kind reset takes"),
         ({"kind": "api_away"}, "seconds: over HTTP it must be given"),
