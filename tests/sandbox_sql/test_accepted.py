@@ -94,9 +94,10 @@ CREATE TABLE m (n BIGINT); INSERT INTO m SELECT id FROM orders; INSERT INTO sink
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_queries(query: str) -> None:
+def test_queries(query: str, caplog: pytest.LogCaptureFixture) -> None:
     for version in ("0.15", "0.16"):
         accepted(ORDERS + query, version)
+    assert not caplog.records
 
 
 def test_functions() -> None:

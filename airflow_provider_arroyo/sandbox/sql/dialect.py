@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.dialects import DuckDB, Postgres, Snowflake
-from sqlglot.errors import ErrorLevel, ParseError
+from sqlglot.errors import ErrorLevel, ParseError, TokenError
 
 from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, Span
 from airflow_provider_arroyo.sandbox.sql.text import CLOSING, OPENING, Text, check_shape, word
@@ -136,6 +136,17 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
         return found
 
 
+class Arroyo(Postgres):  # type: ignore[misc]
+    """Arroyo's SQL. Positions in arrays and paths in JSON stay as they are written."""
+
+    INDEX_OFFSET = 0
+    Parser = _Parser
+
+    def to_json_path(self, path: Any) -> Any:
+        """Return a path as it is; sqlglot would warn of those that it cannot read."""
+        return path
+
+
 def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
     """Return tokens as Arroyo reads them, where sqlglot takes names for something else.
 
@@ -168,7 +179,7 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
     tokens = _plain_names(text, tokens)
     refusal: RefusedError | None = None
     for _ in range(5):
-        parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=Postgres())
+        parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=Arroyo())
         try:
             trees = parser.parse(tokens, text.text)
             if trees[0] is None:
@@ -177,6 +188,12 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
         except ParseError as error:
             refusal = refusal or _refused(text, tokens, parser.failed_at, str(error))
             place = _place(tokens, parser.failed_at)
+        except (
+            AttributeError,
+            TypeError,
+            TokenError,
+        ):  # sqlglot fails on a few texts instead of refusing them
+            return None
         if place and tokens[place].token_type == TokenType.DOT:
             place -= 1
         # Arroyo takes most keywords for names where no keyword can stand.
@@ -197,10 +214,12 @@ def _as_name(token: Token, text: str = "") -> Token:
 
 
 def _parses(dialect: Any, text: Text, tokens: list[Token]) -> bool:
+    other = dialect()
+    other.to_json_path = lambda path: path
     parser = type("_Other", (_NoCommands, dialect.Parser), {})
     try:
-        return bool(parser(error_level=ErrorLevel.IMMEDIATE, dialect=dialect()).parse(tokens, text.text))
-    except ParseError:
+        return bool(parser(error_level=ErrorLevel.IMMEDIATE, dialect=other).parse(tokens, text.text))
+    except (ParseError, AttributeError, TypeError, TokenError):
         return False
 
 
