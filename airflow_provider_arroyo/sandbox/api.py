@@ -103,7 +103,6 @@ class Api:
             Route("POST", "pipelines/*/restart", self._restart, bodies.RESTART[self.version]),
             *JobCalls(version=self.version, engine=self.engine, store=self.store).routes(),
             *([Route("PUT", "pipelines/*", self._put, pipeline, plans=True)] if new else []),
-            Route("GET", "api-docs/openapi.json", self._describe),
         ]
 
     def respond(
@@ -305,15 +304,6 @@ class Api:
         return EMPTY
 
     # -- common ----------------------------------------------------------------------------------------------
-
-    def _describe(self, call: Call) -> Response:
-        """List the paths and methods; a real server describes the bodies too."""
-        paths = {
-            f"/v1{path}": {method.lower(): {"responses": {"200": {"description": ""}}} for method in methods}
-            for path, methods in self._routes.listed()
-        }
-        about = {"title": "Arroyo REST API", "version": "1.0.0"}
-        return json_response({"openapi": "3.0.3", "info": about, "paths": paths})
 
     def _shown(self, pipeline: Pipeline) -> Response:
         return Response(body=responses.pipeline(pipeline, self.version))

@@ -20,29 +20,29 @@ _SQL_NAMES = {
     "json": "JSON",
 }
 
-_CONNECTORS: Mapping[str, tuple[str, str, str]] = {
-    "blackhole": ("Blackhole", "No-op sink that swallows all data", "sink"),
-    "confluent": ("Confluent Cloud", "Topics of Confluent Cloud", "both"),
-    "delta": ("Delta Lake", "Delta Lake tables", "sink"),
-    "filesystem": ("FileSystem", "Files in a folder or an object store", "both"),
-    "fluvio": ("Fluvio", "Fluvio topics", "both"),
-    "iceberg": ("Iceberg", "Iceberg tables", "sink"),
-    "impulse": ("Impulse", "Periodic demo source", "source"),
-    "kafka": ("Kafka", "Kafka topics", "both"),
-    "kinesis": ("Kinesis Stream", "Kinesis streams", "both"),
-    "mqtt": ("MQTT", "MQTT topics", "both"),
-    "nats": ("NATS", "NATS subjects", "both"),
-    "nexmark": ("Nexmark", "Demo source of an auction house", "source"),
-    "polling_http": ("Polling HTTP", "An HTTP endpoint, polled", "source"),
-    "rabbitmq": ("RabbitMQ", "RabbitMQ streams", "source"),
-    "redis": ("Redis", "Redis keys and lists", "sink"),
-    "single_file": ("Single File", "One file, for tests", "both"),
-    "sse": ("Server-Sent Events", "A stream of server-sent events", "source"),
-    "stdout": ("StdOut", "The worker's standard output", "sink"),
-    "webhook": ("Webhook", "Calls of an HTTP endpoint", "sink"),
-    "websocket": ("WebSocket", "Messages of a websocket", "source"),
+_CONNECTORS: Mapping[str, tuple[str, str]] = {
+    "blackhole": ("Blackhole", "sink"),
+    "confluent": ("Confluent Cloud", "both"),
+    "delta": ("Delta Lake", "sink"),
+    "filesystem": ("FileSystem", "both"),
+    "fluvio": ("Fluvio", "both"),
+    "iceberg": ("Iceberg", "sink"),
+    "impulse": ("Impulse", "source"),
+    "kafka": ("Kafka", "both"),
+    "kinesis": ("Kinesis Stream", "both"),
+    "mqtt": ("MQTT", "both"),
+    "nats": ("NATS", "both"),
+    "nexmark": ("Nexmark", "source"),
+    "polling_http": ("Polling HTTP", "source"),
+    "rabbitmq": ("RabbitMQ", "source"),
+    "redis": ("Redis", "sink"),
+    "single_file": ("Single File", "both"),
+    "sse": ("Server-Sent Events", "source"),
+    "stdout": ("StdOut", "sink"),
+    "webhook": ("Webhook", "sink"),
+    "websocket": ("WebSocket", "source"),
 }
-"""Title, description and direction of each."""
+"""Title and direction of each."""
 
 _WITH_PROFILE = frozenset({"confluent", "fluvio", "kafka", "mqtt", "nats", "rabbitmq", "redis"})
 _OWN_SCHEMA = frozenset({"impulse", "nexmark"})
@@ -64,7 +64,7 @@ def connectors() -> list[dict[str, Any]]:
             "id": name,
             "name": title,
             "icon": "",
-            "description": description,
+            "description": title,
             "table_config": f'{{"type": "object", "title": "{title.replace(" ", "")}Table"}}',
             "enabled": True,
             "source": direction != "sink",
@@ -74,7 +74,7 @@ def connectors() -> list[dict[str, Any]]:
             "hidden": name == "single_file",
             "connection_config": '{"type": "object"}' if name in _WITH_PROFILE else None,
         }
-        for name, (title, description, direction) in _CONNECTORS.items()
+        for name, (title, direction) in _CONNECTORS.items()
     ]
 
 
@@ -95,7 +95,7 @@ def table_type(connector: str, config: Mapping[str, Any]) -> str:
         kind = next(iter(kind), None) if "type" not in kind else kind["type"]
     if isinstance(kind, str) and kind.lower() in ("source", "sink", "lookup"):
         return kind.lower()
-    return "sink" if _CONNECTORS[connector][2] == "sink" else "source"
+    return "sink" if _CONNECTORS[connector][1] == "sink" else "source"
 
 
 def table_schema(connector: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:

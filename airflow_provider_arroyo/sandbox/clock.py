@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TypeAlias
 
 MICROS = 1_000_000
 _NOTICE_SECONDS = 0.1
@@ -14,26 +14,6 @@ _NOTICE_SECONDS = 0.1
 def micros(seconds: float) -> int:
     """Return a duration of so many seconds in microseconds."""
     return round(seconds * MICROS)
-
-
-class Clock(Protocol):
-    """What the sandbox asks of a clock."""
-
-    def now_micros(self) -> int:
-        """Return the time."""
-        ...
-
-    def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
-        """Call a function, in some thread, once the moment has come; return a function that cancels it."""
-        ...
-
-    def wait_until(self, moment: int, cancelled: threading.Event) -> None:
-        """Return once the moment has come, or soon after the wait was cancelled."""
-        ...
-
-    def request_received(self) -> None:
-        """Take note of a request to the API."""
-        ...
 
 
 class RealClock:
@@ -131,3 +111,6 @@ class ManualClock:
             self._moved.notify_all()
         for act in calls:
             act()
+
+
+Clock: TypeAlias = RealClock | ManualClock

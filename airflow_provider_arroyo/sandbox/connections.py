@@ -12,8 +12,6 @@ from .messages import EMPTY, Call, RefusedError, Response, json_response, listin
 from .routes import Route
 from .store import Store
 
-_TESTED = {"error": False, "done": True, "message": "Successfully validated connection"}
-
 
 class Connections:
     """Responds to those calls as a real server does."""
@@ -29,13 +27,9 @@ class Connections:
             Route("GET", "connectors", self._connectors),
             Route("POST", "connection_profiles", self._create_profile, bodies.PROFILE),
             Route("GET", "connection_profiles", self._profiles),
-            Route("POST", "connection_profiles/test", lambda call: json_response(_TESTED), bodies.PROFILE),
             Route("DELETE", "connection_profiles/*", self._delete_profile),
-            Route("GET", "connection_profiles/*/autocomplete", self._autocomplete),
             Route("GET", "connection_tables", self._tables),
             Route("POST", "connection_tables", self._create_table, bodies.TABLE),
-            Route("POST", "connection_tables/test", self._test_table, bodies.TABLE),
-            Route("POST", "connection_tables/schemas/test", lambda call: EMPTY),
             Route("DELETE", "connection_tables/*", self._delete_table),
             Route("POST", "udfs", self._create_udf, bodies.UDF),
             Route("GET", "udfs", self._udfs),
@@ -85,11 +79,6 @@ class Connections:
             "consumers": 0,
         }
 
-    def _test_table(self, call: Call) -> Response:
-        self._checked_table(call.fields)
-        # Real servers respond with server-sent events, too.
-        return Response(body=b"data: " + render(_TESTED) + b"\n\n", content_type="text/event-stream")
-
     def _delete_table(self, call: Call) -> Response:
         # One that is in use goes as well.
         if self._store.tables.pop(call.ids[0], None) is None:
@@ -115,11 +104,6 @@ class Connections:
         }
         self._store.profiles[profile["id"]] = profile
         return json_response(profile)
-
-    def _autocomplete(self, call: Call) -> Response:
-        if call.ids[0] not in self._store.profiles:
-            raise RefusedError(404, "Connection profile not found")
-        return json_response({"values": {}})
 
     def _delete_profile(self, call: Call) -> Response:
         if self._store.profiles.pop(call.ids[0], None) is None:

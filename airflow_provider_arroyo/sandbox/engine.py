@@ -41,8 +41,6 @@ class Engine(Agenda):
         self.controller_up = True
         self.on_change: list[Callable[[Job, str], None]] = []
         """Called with the job and its former state after each change of state."""
-        self.on_touch: Callable[[str], None] | None = None
-        """Called with the id of the pipeline whenever anything of its job changes."""
         self._table = lifecycle.transitions(variant)
         self._poll_period = self._draw(lifecycle.POLL_MILLIS)
         self._poll_origin = self.now - rng.randrange(self._poll_period)
@@ -76,8 +74,6 @@ class Engine(Agenda):
     def touch(self, job: Job) -> None:
         """Forget the responses that were rendered from the job."""
         self.changes += 1
-        if self.on_touch is not None:
-            self.on_touch(job.pipeline.id)
         job.rendered = None
         job.pipeline.rendered = None
 

@@ -7,14 +7,14 @@ body, a body without an end, a reset.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
+import socketserver
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import h11
 
@@ -24,6 +24,7 @@ BODY_LIMIT = 2 * 1024 * 1024
 _CHUNK = 65536
 _HEADERS_LIMIT = 256 * 1024
 _GONE_SECONDS = 1.0
+_NOTICE_SECONDS = 0.02
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -245,7 +246,7 @@ class HttpServer:
         with self._lock:
             if self._listener is None:
                 self._listener = _Listener(self.host, self.port, self._accepted)
-                self.port = self._listener.port
+                self.port = self._listener.server_address[1]
 
     def close(self) -> None:
         """Refuse connections, and reset the open ones but that of the thread that asks for it."""
@@ -273,40 +274,27 @@ class HttpServer:
             self._connections.discard(connection)
 
 
-class _Listener:
+class _Listener(socketserver.TCPServer):
     """A listening socket and the thread that accepts its connections."""
 
+    allow_reuse_address = True
+    request_queue_size = 1024
+
     def __init__(self, host: str, port: int, accepted: Callable[[socket.socket], None]) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._sock.bind((host, port))
-            self._sock.listen(1024)
-        except OSError:
-            self._sock.close()
-            raise
-        self._sock.setblocking(False)
-        self.port: int = self._sock.getsockname()[1]
-        self._wake, self._woken = socket.socketpair()
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), socketserver.BaseRequestHandler)
         self._accepted = accepted
-        self._thread = threading.Thread(target=self._accept, name="arroyo-sandbox", daemon=True)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_NOTICE_SECONDS,), name="arroyo-sandbox", daemon=True
+        )
         self._thread.start()
 
-    def _accept(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            while all(key.fileobj is not self._woken for key, _ in selector.select()):
-                # The client may have left again, or the process have no more file handles.
-                with contextlib.suppress(OSError):
-                    sock = self._sock.accept()[0]
-                    sock.setblocking(True)
-                    self._accepted(sock)
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand over a connection."""
+        self._accepted(request)
 
     def close(self) -> None:
         """Stop accepting, and close the port."""
-        self._wake.send(b"x")
+        self.shutdown()
         self._thread.join()
-        for sock in (self._sock, self._wake, self._woken):
-            sock.close()
+        self.server_close()

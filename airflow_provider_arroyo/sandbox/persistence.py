@@ -1,4 +1,4 @@
-"""``data``: what the sandbox holds, kept on disk in SQLite, so that a demo can be stopped and go on.
+"""``data``: what the sandbox holds, kept in a file, so that a demo can be stopped and go on.
 
 A sandbox that starts on kept data is a server that was started again: what was running is scheduled anew.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -19,18 +18,11 @@ from .engine import Engine
 from .records import Checkpoint, Job, Pipeline, Source, Wanted
 from .store import Store
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS kept (kind TEXT, id TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, id));
-"""
-_FORMAT = "2"
+_FORMAT = 2
 _PAUSE_SECONDS = 0.5
 _OTHERS = ("tables", "profiles", "udfs")
 # Caches, what refers back, and faults.
-_NOT_KEPT = {"rendered", "job", "pipeline"} | {
-    "held",
-    "state_before_hold",
-    "flap",
+_NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold", "flap"} | {
     "never_starts",
     "kafka_away",
     "picked_up_at",
@@ -40,7 +32,7 @@ _NOT_KEPT = {"rendered", "job", "pipeline"} | {
 class Persistence:
     """Writes what changed, from a thread of its own: nobody waits for the disk.
 
-    :param folder: where the file ``sandbox.sqlite`` lies; made where it is missing.
+    :param folder: where the file ``sandbox.json`` lies; made where it is missing.
     :param version: of Arroyo, whose records they are; another version's are not read.
     :raises ValueError: where the folder cannot be used, is damaged, or holds something else.
     """
@@ -48,107 +40,75 @@ class Persistence:
     def __init__(
         self, folder: Path, *, version: str, engine: Engine, store: Store, lock: AbstractContextManager[Any]
     ) -> None:
+        self._file = folder / "sandbox.json"
+        self._about = {"format": _FORMAT, "arroyo_version": version}
         self._engine = engine
         self._store = store
         self._lock = lock
-        self._keys: set[tuple[str, str]] = set()
-        self._touched: set[str] = set()
+        self._written = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(folder / "sandbox.sqlite", check_same_thread=False, timeout=1)
-            self._load(folder, version)
-        except (OSError, sqlite3.Error) as error:
+            if self._file.exists():
+                self._load(json.loads(self._file.read_text("utf-8")))
+            self._write()
+        except OSError as error:
             raise ValueError(f"data: {folder} cannot be used: {error}") from error
-
-    def _load(self, folder: Path, version: str) -> None:
-        self._database.executescript(_SCHEMA)
-        about = dict(self._database.execute("SELECT name, value FROM about"))
-        if about and (about.get("format"), about.get("version")) != (_FORMAT, version):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            if str(error).startswith("data: "):
+                raise
             raise ValueError(
-                f"data: {folder} holds what a sandbox of Arroyo {about.get('version')} kept "
-                f"(format {about.get('format')}, this one reads {_FORMAT}); name another folder, or that version"
+                f"data: {self._file} is damaged ({error!r}); name another folder, or delete the file"
+            ) from error
+
+    def _load(self, kept: Mapping[str, Any]) -> None:
+        if {name: kept[name] for name in self._about} != self._about:
+            raise ValueError(
+                f"data: {self._file} holds what a sandbox of Arroyo {kept['arroyo_version']} kept (format "
+                f"{kept['format']}, this one reads {_FORMAT}); name another folder, or that version"
             )
-        with self._database:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO about VALUES (?, ?)", [("format", _FORMAT), ("version", version)]
-            )
-        for kind, record_id, text in self._database.execute(
-            "SELECT kind, id, value FROM kept ORDER BY rowid"
-        ):
-            self._keys.add((kind, record_id))
-            try:
-                value = json.loads(text)
-                if kind == "pipeline":
-                    self._store.add(_pipeline(value))
-                elif kind in _OTHERS:
-                    getattr(self._store, kind)[record_id] = dict(value)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise ValueError(
-                    f"data: {folder} is damaged, the {kind} {record_id} cannot be read ({error!r}); "
-                    "name another folder, or delete this one"
-                ) from error
+        for value in kept["pipelines"]:
+            self._store.add(_pipeline(value))
+        for kind in _OTHERS:
+            getattr(self._store, kind).update({value["id"]: value for value in kept[kind]})
         jobs = list(self._store.jobs())
-        saved_text = about.get("saved_at", "0")
-        saved_at = min(int(saved_text) if saved_text.isdecimal() else 0, self._engine.now)
         for job in jobs:
             # What it did while the sandbox was off, it did not do.
-            runs.end(job, saved_at, self._engine.rng)
+            runs.end(job, min(int(kept["saved_at"]), self._engine.now), self._engine.rng)
         self._store.continue_sequence(max((job.sequence for job in jobs), default=0))
         self._engine.stop_controller(jobs)
         self._engine.start_controller(jobs)
 
     def start(self) -> None:
         """Begin to write."""
-        self._engine.on_touch = self._touched.add
-        self._touched |= set(self._store.pipelines)
         self._thread = threading.Thread(target=self._run, name="arroyo-sandbox-persistence", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, and close the file."""
+        """Write what is left."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(10)
         self._write()
-        self._database.close()
 
     def _run(self) -> None:
         while not self._ended.wait(_PAUSE_SECONDS):
             # A full disk must not end the sandbox; what could not be written is tried again.
-            with suppress(sqlite3.Error):
+            with suppress(OSError):
                 self._write()
 
     def _write(self) -> None:
         with self._lock:
-            now = self._engine.now
-            pipelines = self._store.pipelines
-            keys = {("pipeline", pipeline_id) for pipeline_id in pipelines}
-            touched = {key[1] for key in keys - self._keys} | self._touched
-            self._touched.clear()
-            rows = [
-                ("pipeline", pipeline_id, json.dumps(_kept(pipelines[pipeline_id])))
-                for pipeline_id in touched & set(pipelines)
-            ]
-            for kind in _OTHERS:
-                for record_id, value in getattr(self._store, kind).items():
-                    keys.add((kind, record_id))
-                    if (kind, record_id) not in self._keys:
-                        rows.append((kind, record_id, json.dumps(value)))
-        gone = self._keys - keys
-        if not rows and not gone and not self._ended.is_set():
-            return
-        try:
-            with self._database:
-                self._database.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
-                self._database.executemany("DELETE FROM kept WHERE kind = ? AND id = ?", list(gone))
-                self._database.execute("INSERT OR REPLACE INTO about VALUES ('saved_at', ?)", (str(now),))
-        except sqlite3.Error:
-            with self._lock:
-                self._touched |= touched
-            raise
-        self._keys = keys
+            records = {kind: list(getattr(self._store, kind).values()) for kind in _OTHERS}
+            records["pipelines"] = [_kept(pipeline) for pipeline in self._store.pipelines.values()]
+            text = json.dumps(records)
+        if text != self._written:
+            now = {"saved_at": self._engine.now}
+            unfinished = self._file.with_suffix(".new")
+            unfinished.write_text(json.dumps(self._about | now)[:-1] + ", " + text[1:], "utf-8")
+            unfinished.replace(self._file)
+            self._written = text
 
 
 def _kept(pipeline: Pipeline) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.simplify import simplify
 
 from airflow_provider_arroyo.arroyo.models import JobState
 
@@ -100,42 +99,32 @@ class _Rows:
 def row_maker(query: str, columns: Sequence[str]) -> Callable[[int], dict[str, Any]]:
     """Return a function from a row's number to the row.
 
-    Arithmetic and texts over the columns of the demo source are computed. What the sandbox cannot compute
-    has the row's number for its value: no data flows here.
+    What SQLite can compute of the SELECT over the columns of the demo source is computed; other columns have the
+    row's number for their value: no data flows here.
     """
     names = tuple(columns) or ("counter",)
-    projections = _projections(query)
-    if len(projections) != len(names):
-        projections = [None] * len(names)
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    expressions = _expressions(query)
+    if len(expressions) != len(names):
+        expressions = ["counter"] * len(names)
+
+    def value(expression: str, number: int) -> Any:
+        try:
+            statement = f"SELECT {expression} FROM (SELECT ? AS counter, 0 AS subtask_index)"
+            (found,) = database.execute(statement, (number,)).fetchone()
+        except sqlite3.Error:
+            return number
+        return found if isinstance(found, int | float | str) else number
+
     return lambda number: {
-        name: _value(projection, number) for name, projection in zip(names, projections, strict=True)
+        name: value(expression, number) for name, expression in zip(names, expressions, strict=True)
     }
 
 
-def _projections(query: str) -> list[Any]:
+def _expressions(query: str) -> list[str]:
     try:
         statements = [item for item in sqlglot.parse(query, read="postgres") if item is not None]
+        select = statements[-1].find(exp.Select) if statements else None
+        return [] if select is None else [item.unalias().sql("sqlite") for item in select.expressions]
     except (SqlglotError, RecursionError):
         return []
-    select = statements[-1].find(exp.Select) if statements else None
-    return [] if select is None else [item.unalias() for item in select.expressions]
-
-
-def _value(projection: Any, number: int) -> Any:
-    if isinstance(projection, exp.CurrentTimestamp):
-        return datetime.datetime.now(datetime.UTC).isoformat()
-
-    def counted(node: Any) -> Any:
-        if isinstance(node, exp.Column) and node.name in ("counter", "subtask_index"):
-            return exp.Literal.number(number if node.name == "counter" else 0)
-        return node
-
-    try:
-        result = None if projection is None else simplify(projection.copy().transform(counted))
-    except (SqlglotError, ArithmeticError, ValueError):
-        result = None
-    if isinstance(result, exp.Literal):
-        if result.is_string:
-            return result.name
-        return float(result.name) if "." in result.name else int(result.name)
-    return bool(result.this) if isinstance(result, exp.Boolean) else number

@@ -46,7 +46,7 @@ def test_a_body_may_come_in_chunks_or_after_100_continue(sandbox: ArroyoSandbox)
         (b"GET /api/v1/ping HTTP/1.1\r\n\r\n", 400),  # no Host
         (b"GET /api/v1/ping HTTP/1.0\r\n\r\n", 200),
         (b"GET http://x/api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 200),
-        (b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 300_000 + b"\r\n\r\n", 431),
+        (b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 600_000 + b"\r\n\r\n", 431),
     ],
 )
 def test_requests_of_other_kinds(sandbox: ArroyoSandbox, data: bytes, status: int) -> None:
