@@ -118,12 +118,12 @@ class Api:
                 raise RefusedError(413, "Failed to buffer the request body: length limit exceeded")
             if method == "OPTIONS":
                 return _PREFLIGHT
-            found = self._routes.find(method, path.removeprefix(PREFIX))
-            if not path.startswith(PREFIX) or found.allowed is None:
+            route, ids, allowed = self._routes.find(method, path.removeprefix(PREFIX))
+            if not path.startswith(PREFIX) or not allowed:
                 raise RefusedError(404, "Route not found")
-            if (route := found.route) is None:
-                return Response(405, b"", None, {"allow": found.allowed})
-            call = Call(found.ids, query)
+            if route is None:
+                return Response(405, b"", None, {"allow": allowed})
+            call = Call(ids, query)
             if route.shape is not None:
                 call.fields = bodies.read(body, content_type, route.shape)
             if route.plans:

@@ -122,30 +122,20 @@ def _refused(status: int, words: str, before: str, path: str = "") -> RefusedErr
 
 def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
     """Return Arroyo's words for what Python's JSON reader found, and where it would say that it is."""
-    at, rest = error.pos, error.doc[error.pos :]
-    previous = error.doc[:at].rstrip(" \t\r\n")
-    if "property name" in error.msg:
-        # Up to Python 3.12 the place is that of the quote which is missing; from 3.13 that of the comma.
-        closing = rest.lstrip(", \t\r\n").startswith("}")
-        if (previous.endswith(",") or rest.startswith(",")) and closing:
-            return "trailing comma", error.doc.index("}", at) + 1
-        return ("key must be a string", at + 1) if rest else ("EOF while parsing an object", at)
-    if "Illegal trailing comma" in error.msg:
-        return "trailing comma", re.compile(r"[}\]]").search(error.doc, at).end()  # type: ignore[union-attr]  # the reader saw one
-    if not rest.strip(" \t\r\n"):
-        kind = "a value" if error.msg == "Expecting value" else "an object"
-        return f"EOF while parsing {kind}", len(error.doc)
-    if "delimiter" in error.msg:
-        words = "expected `:`" if "':'" in error.msg else "expected `,` or `}`"
-        is_list = "','" in error.msg and previous.rfind("[") > previous.rfind("{")
-        return ("expected `,` or `]`" if is_list else words), at + 1
-    if "Unterminated string" in error.msg:
-        return "EOF while parsing a string", len(error.doc)
-    if "escape" in error.msg.lower():
-        return "invalid escape", min(len(error.doc), at + 2)
-    if "control character" in error.msg:
-        return "control character (\\u0000-\\u001F) found while parsing a string", at + 1
-    return ("trailing characters" if error.msg == "Extra data" else "expected value"), at + 1
+    at, rest = error.pos, error.doc[error.pos :].strip(" \t\r\n")
+    if not rest or "Unterminated" in error.msg:
+        kind = {"Unterminated string starting at": "a string", "Expecting value": "a value"}
+        return f"EOF while parsing {kind.get(error.msg, 'an object')}", len(error.doc)
+    words = {
+        "Extra data": "trailing characters",
+        "Expecting ',' delimiter": "expected `,` or `}`",
+        "Expecting ':' delimiter": "expected `:`",
+        "Expecting property name enclosed in double quotes": "key must be a string",
+        "Illegal trailing comma before end of object": "trailing comma",
+    }
+    if rest.startswith("}") and "property name" in error.msg:
+        return "trailing comma", at + 1
+    return words.get(error.msg, "expected value"), at + 1
 
 
 def _fits(item: Any, field: Field, owner: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from functools import partial
@@ -88,8 +89,8 @@ class Engine(Agenda):
             self._plan_poll(job)
 
     def _wanted(self, job: Job) -> set[Cause]:
-        wanted, causes = job.wanted, set[Cause]()
-        restarts = wanted.restarts != job.seen_restarts
+        wanted, seen, causes = job.wanted, job.seen, set[Cause]()
+        restarts = wanted.restarts != seen.restarts
         if wanted.stop != "none":
             if job.state == JobState.CREATED and job.picked_up_at is not None:
                 causes.add(Cause.STOP_UNREACHED)
@@ -104,9 +105,9 @@ class Engine(Agenda):
             causes.add(Cause.RESTART_NO_STATE)
         elif restarts:
             causes.add(Cause.RESTART_FORCE if wanted.restart_force else Cause.RESTART)
-        if (wanted.env_vars, wanted.scheduler_config) != job.seen_env:
+        if (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config):
             causes.add(Cause.ENV_CHANGED)
-        if wanted.parallelism != job.seen_parallelism:
+        if wanted.parallelism != seen.parallelism:
             causes.add(Cause.RESTART if job.restarted else Cause.RESCALE)
         return causes
 
@@ -122,7 +123,7 @@ class Engine(Agenda):
             if cause in wanted and (row := self._table.get((job.state, cause))):
                 self._make(job, row)
                 return
-        if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen_interval_micros:
+        if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen.interval_micros:
             runs.change_interval(job, self.now, self.rng)
 
     # -- what happens -------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ class Engine(Agenda):
         elif row.cause in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
             job.restarted = False
         elif row.cause is Cause.RESTART_AND_STOP:
-            job.seen_restarts, job.failure = job.wanted.restarts, None
+            job.seen.restarts, job.failure = job.wanted.restarts, None
         job.run_id += row.counts_run
         self.enter(job, row.to.value, stays)
 
@@ -291,21 +292,17 @@ class Engine(Agenda):
             act()
 
     def _scheduling(self, job: Job) -> None:
-        wanted = job.wanted
         job.run_id += 1
         job.failure = None
-        job.seen_restarts = wanted.restarts
-        job.seen_parallelism = wanted.parallelism
-        job.seen_env = (dict(wanted.env_vars), dict(wanted.scheduler_config))
-        job.seen_interval_micros = wanted.interval_micros
-        wanted.ignore_state = wanted.restart_force = False
+        job.wanted.ignore_state = job.wanted.restart_force = False
+        job.seen = dataclasses.replace(job.wanted)
 
     def _running(self, job: Job) -> None:
         if job.started_anew or job.start_time is None:
             job.start_time = self.now
         job.started_anew = False
         job.finish_time = None
-        job.tasks = job.seen_parallelism * len(job.pipeline.graph.get("nodes", ()))
+        job.tasks = job.seen.parallelism * len(job.pipeline.graph.get("nodes", ()))
         runs.begin(job, self.now, self.rng)
         if job.pipeline.preview:
             run = job.run_id

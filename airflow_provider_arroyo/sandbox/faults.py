@@ -6,27 +6,16 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_arroyo.arroyo.models import JobState
 
 from . import fault_types as types
 from .clock import micros
 from .engine import Engine
+from .http_server import HttpServer
 from .records import Job, Pipeline
 from .store import Store
-
-
-class Gate(Protocol):
-    """The way in: what can be closed so that the API is away."""
-
-    def close(self) -> None:
-        """Refuse connections, and reset the open ones."""
-        ...
-
-    def open(self) -> None:
-        """Take connections again."""
-        ...
 
 
 class Faults:
@@ -45,11 +34,11 @@ class Faults:
     """
 
     def __init__(
-        self, *, engine: Engine, store: Store, gate: Gate, lock: AbstractContextManager[Any]
+        self, *, engine: Engine, store: Store, server: HttpServer, lock: AbstractContextManager[Any]
     ) -> None:
         self._engine = engine
         self._store = store
-        self._gate = gate
+        self._server = server
         self._lock = lock
         self._ids = itertools.count(1)
         self._on_requests: list[types.RequestFault] = []
@@ -109,16 +98,16 @@ class Faults:
         if isinstance(fault, types.ApiAway | types.ServerRestart):
             # Without the lock: what is closed has requests that wait for it.
             self._cancel_return()
-            self._gate.close()
+            self._server.close()
             if fault.seconds is not None:
                 back = engine.on_clock(engine.now + micros(fault.seconds))
-                self._cancel_return = engine.clock.call_at(back, self._gate.open)
+                self._cancel_return = engine.clock.call_at(back, self._server.open)
         return fault.id
 
     def api_back(self) -> None:
         """Bring the API back."""
         self._cancel_return()
-        self._gate.open()
+        self._server.open()
 
     def controller_back(self) -> None:
         """Bring the controller back."""

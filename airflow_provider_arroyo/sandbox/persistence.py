@@ -139,7 +139,7 @@ def _pipeline(value: Mapping[str, Any]) -> Pipeline:
     if job is not None:
         job["wanted"] = Wanted(**job["wanted"])
         job["checkpoints"] = [Checkpoint(**item) for item in job["checkpoints"]]
-        job["seen_env"] = tuple(job["seen_env"])
+        job["seen"] = Wanted(**job["seen"])
         job["failure"] = job["failure"] and tuple(job["failure"])
         pipeline.job = Job(pipeline=pipeline, **job)
     for text in (pipeline.id, pipeline.name, pipeline.query):

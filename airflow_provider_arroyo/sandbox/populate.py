@@ -42,13 +42,12 @@ def populate(engine: Engine, store: Store, *, version: str, count: int) -> None:
             pipeline=pipeline,
             created_at=pipeline.created_at,
             sequence=store.next_sequence(),
-            wanted=Wanted(parallelism=1, interval_micros=DEFAULT_INTERVAL_MICROS),
+            wanted=Wanted(1, DEFAULT_INTERVAL_MICROS),
+            seen=Wanted(1, DEFAULT_INTERVAL_MICROS),
             state=JobState.RUNNING.value,
             run_id=1,
             start_time=begun,
             tasks=len(planned.graph["nodes"]),
-            seen_parallelism=1,
-            seen_interval_micros=DEFAULT_INTERVAL_MICROS,
             entered=begun,
         )
         runs.begin(job, begun, engine.rng)

@@ -80,11 +80,8 @@ class Job:
     failure: tuple[str, str] | None = None
     """The error and its domain."""
 
-    # What the controller has taken over of what is wanted.
-    seen_restarts: int = 0
-    seen_parallelism: int = 0
-    seen_env: tuple[Mapping[str, str], Mapping[str, Any]] = ({}, {})
-    seen_interval_micros: int = 0
+    seen: Wanted = field(default_factory=lambda: Wanted(0, 0))
+    """What the controller has taken over of what is wanted."""
     restarted: bool = False
     """It was restarted since it was last started: a rescale then shows as a restart, on real servers too."""
     started_anew: bool = False

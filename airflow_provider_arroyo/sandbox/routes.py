@@ -31,20 +31,6 @@ class Route:
     plans: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a path leads to.
-
-    :param route: None: there is no such path, or not with this method.
-    :param ids: the parts of the path that name something, unescaped.
-    :param allowed: the methods, where the path is there.
-    """
-
-    route: Route | None = None
-    ids: tuple[str, ...] = ()
-    allowed: str | None = None
-
-
 class Routes:
     """The paths of a server.
 
@@ -66,12 +52,16 @@ class Routes:
             for path in sorted(paths, key=lambda path: path.count("*"))
         ]
 
-    def find(self, method: str, path: str) -> Found:
-        """Return what a path below ``/api/v1/`` leads to."""
+    def find(self, method: str, path: str) -> tuple[Route | None, tuple[str, ...], str]:
+        """Return what a path below ``/api/v1/`` leads to.
+
+        :returns: the call, or None; the parts of the path that name something, unescaped; the methods that are
+            allowed there, ``""`` where there is no such path.
+        """
         if self._has_organizations:
             path = _ORGANIZATION.sub("", path)
         for pattern, methods in self._paths:
             if match := pattern.fullmatch(path):
                 ids = tuple(unquote(part) for part in match.groups())
-                return Found(methods.get(method), ids, ",".join(methods))
-        return Found()
+                return methods.get(method), ids, ",".join(methods)
+        return None, (), ""

@@ -23,19 +23,19 @@ def begin(job: Job, now: int, rng: random.Random) -> None:
     """Begin a run."""
     job.run_started = now
     job.run_ended = None
-    job.run_parallelism = job.seen_parallelism
+    job.run_parallelism = job.seen.parallelism
     job.checkpointed_micros = 0
     # On real servers the first checkpoint came 0.2 to 1 s later than the interval says.
-    job.next_checkpoint = now + job.seen_interval_micros + rng.randint(1, 5) * 200_000
+    job.next_checkpoint = now + job.seen.interval_micros + rng.randint(1, 5) * 200_000
 
 
 def change_interval(job: Job, now: int, rng: random.Random) -> None:
     """Plan the next checkpoint anew, with the interval that is wanted."""
     catch_up(job, now, rng)
-    job.seen_interval_micros = job.wanted.interval_micros
+    job.seen.interval_micros = job.wanted.interval_micros
     started = job.run_started or now
     last = max(started, job.checkpoint_until or 0)
-    job.next_checkpoint = max(min(last, _NEVER) + job.seen_interval_micros, now)
+    job.next_checkpoint = max(min(last, _NEVER) + job.seen.interval_micros, now)
 
 
 def catch_up(job: Job, now: int, rng: random.Random) -> None:
@@ -51,7 +51,7 @@ def catch_up(job: Job, now: int, rng: random.Random) -> None:
         # The controller writes the metadata at its next tick, 200 ms later.
         finish = operators_done + rng.randint(201_000, 203_500)
         _add(job, start, operators_done, finish)
-        job.next_checkpoint = finish + job.seen_interval_micros + rng.randint(7_000, 11_000)
+        job.next_checkpoint = finish + job.seen.interval_micros + rng.randint(7_000, 11_000)
     if len(job.checkpoints) > KEPT_CHECKPOINTS:
         del job.checkpoints[: -KEPT_CHECKPOINTS // 2]
 

@@ -111,7 +111,7 @@ class ArroyoSandbox:
             lambda request, connection: app.handle(request, connection),
             tls=server_context(tls_cert, tls_key, tls_client_ca),
         )
-        self.faults = Faults(engine=self.engine, store=self.store, gate=self._http, lock=lock)
+        self.faults = Faults(engine=self.engine, store=self.store, server=self._http, lock=lock)
         """What can go wrong; see :class:`faults.Faults`."""
         self._api = Api(
             version=version,
