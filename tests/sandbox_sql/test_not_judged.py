@@ -41,6 +41,8 @@ LISTED = {
     "CREATE TABLE t (n INT) WITH ({}, 'auth.password' = '{{{{ SECRET }}}}'); SELECT n FROM t": "the environment "
     "variables of the option auth.password",
     "CREATE INDEX i ON impulse (counter); SELECT counter FROM impulse": "the statement CREATE INDEX",
+    "INSERT INTO sink VALUES (1)": "VALUES",
+    "CREATE VIEW v AS SELECT 1; SELECT counter FROM impulse": "SELECT without FROM",
     "DROP TABLE impulse; SELECT counter FROM impulse": "the statement DROP",
 }  # fmt: skip
 

@@ -92,6 +92,7 @@ class Names:
 
         :raises RefusedError: a name is not there.
         """
+        self._note(tree)
         try:
             for scope in traverse_scope(tree):
                 self._sources[id(scope)] = self._relations(scope)
@@ -135,6 +136,8 @@ class Names:
     def _check(self, scope: Scope) -> None:
         tree = scope.expression
         self._note(tree)
+        if isinstance(tree, exp.Select) and arg(tree, "from") is None:
+            self.not_judged["SELECT without FROM"] = None
         given = {item.alias for item in tree.expressions if isinstance(item, exp.Alias)}
         resolved = (*_BEFORE, *_AFTER) if isinstance(tree, exp.Select) else ()
         for clause in (*resolved, *(name for name in tree.args if name not in (*resolved, "with", "with_"))):

@@ -72,7 +72,7 @@ class Options(dict[str, tuple[str, str]]):
 
 
 def check_set(variables: list[str]) -> None:
-    """Look environment variables up in this process, as a real server does in its own.
+    """Check that environment variables are set in this process, as a real server does in its own.
 
     :raises RefusedError: one of them is not set.
     """

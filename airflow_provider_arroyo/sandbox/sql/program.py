@@ -195,7 +195,7 @@ class Program:
         return Names(self._table, self._udfs, self._not_judged).check(query)
 
     def _accept(self, tokens: Sequence[Token], reason: str) -> None:
-        """Take a statement without a check, as far as its tables can be told."""
+        """Take a statement without a check, as far as its tables are known."""
         self._not_judged[reason] = None
         steps = [
             step

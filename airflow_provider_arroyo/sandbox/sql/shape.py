@@ -1,4 +1,4 @@
-"""The shape of the graph: which steps Arroyo makes of a query, told from its clauses alone."""
+"""The shape of the graph: the steps that Arroyo makes of a query, by its clauses alone."""
 
 from __future__ import annotations
 

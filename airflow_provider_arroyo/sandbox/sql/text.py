@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from sqlglot import Token, TokenType
 from sqlglot.dialects import Postgres
@@ -44,9 +45,9 @@ class Text:
         """Return a place in the words of the parser."""
         return " at Line: {line}, Column: {column}".format(**self.locate(offset))
 
-    def raw(self, first: Token, last: Token | None = None) -> str:
-        """Return tokens as they were written."""
-        return self.text[first.start : (last or first).end + 1]
+    def raw(self, token: Token) -> str:
+        """Return a token as it was written."""
+        return self.text[token.start : token.end + 1]
 
     def expected(self, what: str, token: Token | None) -> RefusedError:
         """Return the refusal of a token that does not belong there."""
@@ -59,10 +60,11 @@ def tokenize(text: Text) -> list[Token]:
 
     :raises RefusedError: it cannot be cut into tokens, as when a quote is left open.
     """
-    try:
-        return list(Postgres().tokenize(text.text))
-    except TokenError as error:
-        raise _not_tokens(text) from error
+    # The second: older versions of sqlglot do not know the escapes of E'it\\'s'.
+    for written in (text.text, text.text.replace("\\'", "''")):
+        with suppress(TokenError):
+            return list(Postgres().tokenize(written))
+    raise _not_tokens(text)
 
 
 def _not_tokens(text: Text) -> RefusedError:

@@ -90,7 +90,7 @@ def _python(source: str) -> Udf:
 
 
 def mismatch(udf: Udf, given: Sequence[str | None]) -> str | None:
-    """Return what is wrong with a call whose arguments are integers, as far as that can be told.
+    """Return what is wrong with a call whose arguments are integers, where that is certain.
 
     :param udf: the function.
     :param given: the Arrow names of the types of the arguments, where they are known to be integers.
