@@ -131,7 +131,7 @@ def _field(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def profile_description(config: Any) -> str:
-    """Return the line by which a profile is told from others."""
+    """Return the line that tells profiles apart: an address of their server, where there is one."""
     if not isinstance(config, Mapping):
         return ""
     for key in ("bootstrapServers", "url", "endpoint", "address", "servers"):

@@ -27,6 +27,11 @@ _PAGE_HEADERS = {
     "connect-src 'self'; base-uri 'none'; form-action 'none'",
     "referrer-policy": "no-referrer",
 }
+_THERE_ARE = (
+    "there are GET /sandbox, GET /sandbox/overview, GET /sandbox/pipelines/{id}, GET /sandbox/not_judged, "
+    "GET and DELETE /sandbox/requests, GET, POST and DELETE /sandbox/faults, DELETE /sandbox/faults/{id}, "
+    "POST /sandbox/release, POST /sandbox/advance"
+)
 _SHOWN_PIPELINES = 200
 _SHOWN = 20
 
@@ -139,12 +144,7 @@ class Control:
             case "POST", ["advance"]:
                 return self._advance(_fields(request).get("seconds"))
             case _:
-                raise LookupError(
-                    f"{request.method} /sandbox/{'/'.join(parts)}: there are GET /sandbox, GET /sandbox/overview, "
-                    "GET /sandbox/pipelines/{id}, GET /sandbox/not_judged, GET and DELETE /sandbox/requests, "
-                    "GET, POST and DELETE /sandbox/faults, DELETE /sandbox/faults/{id}, POST /sandbox/release, "
-                    "POST /sandbox/advance"
-                )
+                raise LookupError(f"{request.method} /sandbox/{'/'.join(parts)}: {_THERE_ARE}")
         return {"ok": True}
 
     def _inject(self, fields: dict[str, Any]) -> int:
@@ -177,23 +177,16 @@ class Control:
             listed = self._store.listed()
             shown = [_summary(pipeline) for pipeline in listed[:_SHOWN_PIPELINES]]
         last = list(self._log)[: -_SHOWN - 1 : -1]
+        requests = [
+            {"method": item.method, "path": item.path, "status": item.status, "time": item.time_micros}
+            for item in last
+        ]
         not_judged = list(self._api.not_judged)[: -_SHOWN - 1 : -1]
         return {
             "total": len(listed),
             "pipelines": shown,
             "not_judged": [dataclasses.asdict(item) for item in not_judged],
-            "requests": {
-                "total": self._log.total,
-                "last": [
-                    {
-                        "method": item.method,
-                        "path": item.path,
-                        "status": item.status,
-                        "time": item.time_micros,
-                    }
-                    for item in last
-                ],
-            },
+            "requests": {"total": self._log.total, "last": requests},
         }
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
@@ -204,39 +197,27 @@ class Control:
                 raise LookupError(f"there is no pipeline with the id {pipeline_id}")
             runs.catch_up(job, now, self._engine.rng)
             unfinished = runs.under_way(job, now)
-            checkpoints = [
-                {**dataclasses.asdict(item), "done": item is not unfinished}
-                for item in job.checkpoints[: -_SHOWN - 1 : -1]
-            ]
+            not_judged = (item.what for item in self._api.not_judged if item.query == pipeline.query)
             return {
                 **_summary(pipeline),
                 "query": pipeline.query,
                 "parallelism": job.wanted.parallelism,
                 "tags": pipeline.tags,
-                "checkpoints": checkpoints,
+                "checkpoints": [
+                    {**dataclasses.asdict(item), "done": item is not unfinished}
+                    for item in job.checkpoints[: -_SHOWN - 1 : -1]
+                ],
                 "errors": job.errors[: -_SHOWN - 1 : -1],
-                "not_judged": next(
-                    (item.what for item in self._api.not_judged if item.query == pipeline.query), ()
-                ),
+                "not_judged": next(not_judged, ()),
             }
 
 
 def _summary(pipeline: Pipeline) -> dict[str, Any]:
     job = pipeline.job
-    if job is None:
-        raise LookupError(f"the record {pipeline.id!r} is half-made")
-    return {
-        "id": pipeline.id,
-        "name": pipeline.name,
-        "job": {
-            "id": job.id,
-            "state": job.state,
-            "run_id": job.run_id,
-            "running_desired": job.wanted.stop == "none",
-            "since": job.entered or job.created_at,
-            "failure": job.failure,
-        },
-    }
+    shown = {} if job is None else {name: getattr(job, name) for name in ("id", "state", "run_id", "failure")}
+    if job is not None:
+        shown |= {"running_desired": job.wanted.stop == "none", "since": job.entered or job.created_at}
+    return {"id": pipeline.id, "name": pipeline.name, "job": shown}
 
 
 def _fields(request: HttpRequest) -> dict[str, Any]:

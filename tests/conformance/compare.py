@@ -151,7 +151,7 @@ def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[
     owner = "pipeline_id"
     learned = {item[owner]: item for item in current if item.get(owner) in mine}
     for item in recorded:
-        # A job belongs to whom its pipeline belongs to.
+        # A job belongs to the owner of its pipeline.
         if owner in item and matching.known(item[owner]) and matching.ids[item[owner]] in learned:
             matching.ids.setdefault(item["id"], learned[matching.ids[item[owner]]]["id"])
     mine = set(matching.ids.values())

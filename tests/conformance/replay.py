@@ -33,7 +33,7 @@ OWN_NAMES = (
     "conflict-words",
     "deploy-id",
 )
-"""Ids and names that the recordings chose: replaced, so that nobody else's are touched."""
+"""Ids and names that the recordings chose: replaced, so that no others are touched."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Replay:
     # -- sending ------------------------------------------------------------------------------------------
 
     def send(self, count: int | None = None, *, until: str | None = None) -> None:
-        """Send the next recorded requests and compare their answers.
+        """Send the next recorded requests and compare their responses.
 
         :param count: how many; None: all that are left.
         :param until: send those before the one with this note.

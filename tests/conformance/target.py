@@ -180,9 +180,7 @@ def server_target() -> Iterator[Target]:
         try:
             ping = target.send("GET", "/ping")
             if ping.status_code != 200 or ping.text != '"Pong"':
-                raise NoServerError(
-                    f"{url} is not an Arroyo that answers: {ping.status_code} {ping.text[:80]}"
-                )
+                raise NoServerError(f"{url} does not respond as Arroyo: {ping.status_code} {ping.text[:80]}")
             # A body that lacks everything creates nothing: 0.15 does not know the call, 0.16 refuses the body.
             if target.send("PUT", "/pipelines/conformance-probe", {}).status_code == 405:
                 target.version = "0.15"

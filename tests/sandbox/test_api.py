@@ -239,7 +239,7 @@ def test_udfs_are_kept_and_known_to_queries(call: Caller) -> None:
 
 
 def test_seeded_runs_repeat_themselves() -> None:
-    stories = []
+    runs = []
     for _ in range(2):
         with (
             ArroyoSandbox(clock=ManualClock(start_seconds=1_700_000_000), seed=5) as sandbox,
@@ -248,13 +248,13 @@ def test_seeded_runs_repeat_themselves() -> None:
             call = Caller(session, sandbox.url)
             sandbox.faults.flap("*", runs=2, every=0.3)
             pipeline_id = call.create()
-            story = []
+            run = []
             for _ in range(60):
                 sandbox.advance(0.1)
-                story.append(json.dumps(call.job(pipeline_id)))
-            stories.append(story)
-    assert stories[0] == stories[1]
-    assert json.loads(stories[0][-1])["run_id"] == 3
+                run.append(json.dumps(call.job(pipeline_id)))
+            runs.append(run)
+    assert runs[0] == runs[1]
+    assert json.loads(runs[0][-1])["run_id"] == 3
 
 
 def test_admins_of_016_reach_the_same_calls_below_their_organization(

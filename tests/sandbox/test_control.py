@@ -1,4 +1,4 @@
-"""``/sandbox/…`` and the page: what they show, and to whom."""
+"""``/sandbox/…`` and the page: what they show, and who may ask."""
 
 from __future__ import annotations
 

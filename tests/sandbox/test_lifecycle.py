@@ -118,7 +118,7 @@ def test_any_order_of_events_keeps_the_rules(
     assert set(world.seen) <= allowed
     assert run_ids == sorted(run_ids)
     assert not any(before == JobState.FINISHED for before, _ in world.seen)
-    # However it came here, a stop asked of a server in good order comes to an end.
+    # Whatever happened, a stop is carried out once the server is in good order.
     world.act("controller:back")
     world.act("stop:immediate")
     world.advance(30)

@@ -13,8 +13,8 @@ PLUGIN = "airflow_provider_arroyo.sandbox.pytest_plugin"
 
 
 def run_pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Run a test file of somebody else's, with the plugin."""
-    (folder / "test_theirs.py").write_text(textwrap.dedent(test))
+    """Run a test file of another project, with the plugin."""
+    (folder / "test_others.py").write_text(textwrap.dedent(test))
     command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider"]
     command += [] if plugin_is_installed() else ["-p", PLUGIN]
     return subprocess.run(

@@ -18,7 +18,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 def files(tmp_path: Path) -> dict[str, str]:
     """An authority, a server's and a client's certificate, as files."""
     authority = trustme.CA()
-    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("someone@example.org")
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client@example.org")
     paths = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key", "client")}
     authority.cert_pem.write_to_path(paths["ca"])
     server.cert_chain_pems[0].write_to_path(paths["cert"])

@@ -1,4 +1,4 @@
-"""The story that an API client's own integration test tells, told by a strict client of a few lines."""
+"""What an API client's own integration test does, done by a strict client of a few lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_pipeline_from_its_table_to_its_end(version: str) -> None:
         )
         valid = call("POST", "/pipelines/validate_query", {"query": query}).json()
         assert valid["errors"] == []
-        pipeline_id = call.create("story", query)
+        pipeline_id = call.create("orders", query)
         job = wait(call, pipeline_id, "Running")
         below = f"/pipelines/{pipeline_id}/jobs/{job['id']}"
         for _ in range(10_000):
