@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import evaluate
+from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate
 
 from .support import KAFKA, ORDERS, TABLES, ask
 
@@ -65,12 +65,15 @@ def test_the_list_is_there_for_what_is_refused_too() -> None:
     assert "DISTINCT" in ask("SELECT DISTINCT counter FROM impulse; SELECT frob FROM impulse").not_judged
 
 
-def test_functions_of_ones_own_are_listed() -> None:
+def test_tables_and_functions_of_the_server_are_listed_where_they_are_used() -> None:
     source = "from arroyo_udf import udf\n\n@udf\ndef shout(x: str) -> str:\n    return x"
-    udf = {"definition": source, "language": "python"}
-    found = ask("SELECT shout('a') AS s FROM impulse", udfs=[udf])
-    assert found.sinks[0].columns == ("s",)
-    assert "the types and the body of the function shout" in found.not_judged
+    server: dict[str, Any] = {
+        "udfs": [{"definition": source, "language": "python"}],
+        "tables": [CatalogTable("events", "kafka", {"topic": "events"})],
+    }
+    used = ask("SELECT shout(word) AS s FROM events", **server).not_judged
+    assert {"the types and the body of the function shout", "the columns of the table events"} <= set(used)
+    assert ask("SELECT counter FROM impulse", **server).not_judged == ()
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ class Names:
         if table is None:
             named = [alias.this, *renamed] if isinstance(alias, exp.TableAlias) else []
             raise no_table(".".join(part.name for part in parts), span_of(*parts, *named))
+        if table.is_open:
+            self.not_judged[f"the columns of the table {table.name}"] = None
         relation = Relation(table.columns, table.is_open, None if table.is_open else len(table.columns))
         return relation.renamed([column.name for column in renamed]) if renamed else relation
 
@@ -198,6 +200,7 @@ class Names:
         self.not_judged["grouping and windows" if aggregate else "types of expressions"] = None
         udf = self.udfs.get(name)
         if udf is not None:
+            self.not_judged[f"the types and the body of the function {name}"] = None
             problem = mismatch(udf, [self._integer(scope, argument) for argument in node.expressions])
             if problem is not None:
                 raise planning(problem)

@@ -59,14 +59,11 @@ class Program:
     ) -> Evaluation:
         """Evaluate the query; the parameters are those of :func:`sandbox.sql.evaluate`."""
         try:
-            self._udfs = udfs.read(definitions, self._not_judged)
+            self._udfs = udfs.read(definitions)
         except RefusedError as refusal:
             return self._refused(refusal, udf=True)
         for table in catalog:
-            made = tables.from_server(table, self._version)
-            if made.is_open and made.kind != "sink":
-                self._not_judged[f"the columns of the table {table.name}"] = None
-            self._add(made)
+            self._add(tables.from_server(table, self._version))
         try:
             graph = self._graph()
         except RefusedError as refusal:

@@ -60,7 +60,7 @@ def tokenize(text: Text) -> list[Token]:
 
     :raises RefusedError: it cannot be cut into tokens, as when a quote is left open.
     """
-    # The second: older versions of sqlglot do not know the escapes of E'it\\'s'.
+    # The second: older versions of sqlglot do not know the escapes of E'it\'s'.
     for written in (text.text, text.text.replace("\\'", "''")):
         with suppress(TokenError):
             return list(Postgres().tokenize(written))
