@@ -30,7 +30,7 @@ LISTED = {
     "SELECT counter + 'x' FROM impulse": "types of expressions",
     "SELECT counter FROM impulse WHERE counter IN (SELECT counter FROM impulse)": "subqueries in expressions",
     "INSERT INTO sink SELECT count(*) FROM impulse": "updates that are written to the table sink",
-    "CREATE TABLE t (n TINYINT) WITH ({}); SELECT n FROM t": "the type SMALLINT of the column n",
+    "CREATE TABLE t (n TINYINT) WITH ({}); SELECT n FROM t": "the type TINYINT of the column n",
     "CREATE TABLE t (n FROB) WITH ({}); SELECT n FROM t": "the type FROB of the column n",
     "CREATE TABLE t (n INT, m INT GENERATED ALWAYS AS (n + 1)) WITH ({}); SELECT m FROM t": "the expression of the "
     "column m",
@@ -41,6 +41,12 @@ LISTED = {
     "CREATE TABLE t (n INT) WITH ({}, 'auth.password' = '{{{{ SECRET }}}}'); SELECT n FROM t": "the environment "
     "variables of the option auth.password",
     "CREATE INDEX i ON impulse (counter); SELECT counter FROM impulse": "the statement CREATE INDEX",
+    "CREATE TABLE t (n STRUCT<m TINYINT>) WITH ({}); SELECT n FROM t": "the type STRUCT<m TINYINT> of the column n",
+    "CREATE TABLE t (n INT) WITH ({}, 'source.offset' = 'x'); SELECT n FROM t": "the options of the connector kafka",
+    "CREATE TABLE t (n INT) WITH ({}, bad_data = 'x'); SELECT n FROM t": "the options of formats and watermarks",
+    "CREATE TABLE t (n STRUCT<m INT>) WITH ({}); SELECT t.n.m, n.o FROM t": "fields of columns",
+    "CREATE TABLE t (n TEXT) WITH (connector = 'blackhole'); INSERT INTO t SELECT counter FROM impulse": "types of "
+    "what is written to the table t",
     "INSERT INTO sink VALUES (1)": "VALUES",
     "CREATE VIEW v AS SELECT 1; SELECT counter FROM impulse": "SELECT without FROM",
     "DROP TABLE impulse; SELECT counter FROM impulse": "the statement DROP",

@@ -47,6 +47,8 @@ SAME_IN_BOTH = {
     "SELECT x.* FROM impulse": PLAN + "Invalid qualifier x",
     "CREATE TABLE m (a INT); SELECT a FROM m": PLAN
     + "Can't query from memory table m without first inserting into it.",
+    "CREATE TEMPORARY TABLE l (k TEXT METADATA FROM 'key' PRIMARY KEY) WITH (connector = 'redis', format = 'json');"
+    "SELECT k FROM l": PLAN + "lookup tables must be used directly within a join",
     "DROP TABLE impulse": PLAN + "The provided SQL does not contain a query",
     "": PLAN + "The provided SQL does not contain a query",
 }  # fmt: skip

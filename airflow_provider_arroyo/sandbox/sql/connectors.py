@@ -132,7 +132,8 @@ def create(
     format_name = options.text("format")
     if format_name is not None and format_name not in _FORMATS:
         raise planning(f"invalid format: 'Error during planning: unknown format '{format_name}''")
-    options.drop(*_COMMON)
+    if options.drop(*_COMMON):
+        not_judged["the options of formats and watermarks"] = None
     if connector in _SHAPES:
         return _shaped(connector, options, format_name, arroyo_version, profile, not_judged)
     try:
@@ -180,12 +181,9 @@ def _shaped(
     if shape.format is not None and format_name is None:
         raise planning(f"'format' must be set for {shape.format}")
     given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
-    if shape.others is None:
-        if options:
-            not_judged[f"the options of the connector {connector}"] = None
-    else:
-        options.drop(*shape.others)
-        _check_left(options)
+    if options.drop(*(("",) if shape.others is None else shape.others)):
+        not_judged[f"the options of the connector {connector}"] = None
+    _check_left(options)
     described = _description(connector, kind, given, arroyo_version)
     return Connection(connector, kind, described, path=given.get("path"))
 

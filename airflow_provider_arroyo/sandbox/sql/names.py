@@ -186,6 +186,8 @@ class Names:
             if fitting > 1:
                 self.not_judged["columns of the same name"] = None
             if fitting or any(one.is_open for one in sources.values()):
+                if fitting and len(names) > 1:
+                    self.not_judged["fields of columns"] = None
                 return
             if known is not None:
                 raise no_column((names[0], names[1]), _valid(sources), span)

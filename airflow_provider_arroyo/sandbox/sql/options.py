@@ -16,10 +16,12 @@ class Options(dict[str, tuple[str, str]]):
     Each one that is asked for is taken out.
     """
 
-    def drop(self, *prefixes: str) -> None:
-        """Take out every option whose name begins with one of the texts."""
-        for name in [name for name in self if name.startswith(prefixes)]:
+    def drop(self, *prefixes: str) -> bool:
+        """Take out every option whose name begins with one of the texts; return whether there was one."""
+        names = [name for name in self if name.startswith(prefixes)]
+        for name in names:
             del self[name]
+        return bool(names)
 
     def text(self, name: str) -> str | None:
         """Take out an option that must be a string.

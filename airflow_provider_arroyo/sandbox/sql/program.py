@@ -177,6 +177,9 @@ class Program:
         if table is None:
             raise planning(f"table {name} not found")
         _check_insert(table, relation, columns)
+        types = list(relation.columns.values())
+        if None in types or types != [table.columns.get(column) for column in columns or table.columns]:
+            self._not_judged[f"types of what is written to the table {name}"] = None
         _check_end(query)
         flow = self._flow(query)
         if table.in_memory:

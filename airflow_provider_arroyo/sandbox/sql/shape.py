@@ -12,6 +12,7 @@ from sqlglot import exp
 from airflow_provider_arroyo.sandbox.sql import functions
 from airflow_provider_arroyo.sandbox.sql.dialect import arg
 from airflow_provider_arroyo.sandbox.sql.graph import Step, forward
+from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 
 
@@ -56,6 +57,7 @@ class Shaper:
 
         :param node: the query, its names in small letters.
         :param ctes: the flows of the queries in WITH around it.
+        :raises RefusedError: it reads a lookup table otherwise than by a join.
         """
         clause = arg(node, "with")
         if clause is not None:
@@ -108,6 +110,8 @@ class Shaper:
     def _select(self, node: exp.Select, ctes: Mapping[str, Flow]) -> Flow:
         clause = arg(node, "from")
         flow = Flow() if clause is None else self.flow(clause.this, ctes)
+        if flow.lookup is not None:
+            raise planning("lookup tables must be used directly within a join")
         flow = self._joined(flow, node, ctes)
         group, having = node.args.get("group"), node.args.get("having")
         items = [*node.expressions, *([having.this] if having is not None else [])]

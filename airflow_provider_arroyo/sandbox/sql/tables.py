@@ -131,16 +131,16 @@ def table_name(node: exp.Expression) -> str:
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
     """Return the integer type of a column; note what is not checked about it."""
     kind = column.args.get("kind")
-    what = kind.this if isinstance(kind, exp.DataType) else None
-    name = what.name if isinstance(what, exp.DataType.Type) else ""
-    if name not in _INTEGERS and not _TYPES.fullmatch(name):
-        shown = kind.sql("postgres")[:50] if isinstance(kind, exp.Expression) else "?"
+    kinds = list(kind.find_all(exp.DataType)) if isinstance(kind, exp.DataType) else []
+    names = [one.this.name if isinstance(one.this, exp.DataType.Type) else "" for one in kinds] or [""]
+    if any(name not in _INTEGERS and not _TYPES.fullmatch(name) for name in names):
+        shown = kind.sql()[:50] if isinstance(kind, exp.Expression) else "?"
         not_judged[f"the type {shown} of the column {column.name}"] = None
     for constraint in column.args.get("constraints") or []:
         if not isinstance(constraint.kind, exp.NotNullColumnConstraint | exp.PrimaryKeyColumnConstraint):
             found = "METADATA FROM" if isinstance(constraint.kind, Metadata) else "the expression"
             not_judged[f"{found} of the column {column.name}"] = None
-    return _INTEGERS.get(name)
+    return _INTEGERS.get(names[0])
 
 
 def _integers(columns: Mapping[str, str]) -> dict[str, str | None]:
