@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,7 +59,6 @@ class NotJudged:
 class Api:
     """Responds to calls as a real server of the version does.
 
-    :param lock: held while records are read or changed, but not while SQL is planned.
     :param worker_mode: 0.16 with ``job-controller: worker``.
     :param created: called with each new pipeline.
     """
@@ -72,17 +69,13 @@ class Api:
         version: responses.Version,
         engine: Engine,
         store: Store,
-        rng: random.Random,
-        lock: threading.RLock,
         worker_mode: bool,
         created: Callable[[Pipeline], None],
     ) -> None:
         self.version = version
         self.engine = engine
         self.store = store
-        self.rng = rng
         self.not_judged: deque[NotJudged] = deque(maxlen=_KEPT_NOT_JUDGED)
-        self._lock = lock
         self._worker_mode = worker_mode
         self._created = created
         self._routes = Routes(self._listed_routes(), has_organizations=version == "0.16")
@@ -92,7 +85,7 @@ class Api:
         pipeline = bodies.PIPELINE[self.version]
         return [
             Route("GET", "ping", lambda call: Response(body=b'"Pong"')),
-            *Connections(engine=self.engine, store=self.store, rng=self.rng).routes(),
+            *Connections(self.engine, self.store).routes(),
             Route("POST", "pipelines", self._post, pipeline, plans=True),
             Route("GET", "pipelines", self._pipelines),
             Route("POST", "pipelines/preview", self._preview, bodies.PREVIEW, plans=True),
@@ -101,7 +94,7 @@ class Api:
             Route("GET", "pipelines/*", self._get),
             Route("DELETE", "pipelines/*", self._delete),
             Route("POST", "pipelines/*/restart", self._restart, bodies.RESTART[self.version]),
-            *JobCalls(version=self.version, engine=self.engine, store=self.store).routes(),
+            *JobCalls(self.version, self.engine, self.store).routes(),
             *([Route("PUT", "pipelines/*", self._put, pipeline, plans=True)] if new else []),
         ]
 
@@ -129,14 +122,14 @@ class Api:
             if route.plans:
                 # Outside the lock: a megabyte of SQL takes seconds, and the jobs go on.
                 call.plan = self._planned(call.fields, is_preview=route.shape is bodies.PREVIEW)
-            with self._lock:
+            with self.store.lock:
                 self.engine.advance()
                 return route.handler(call)
         except RefusedError as refused:
             return refused.response
 
     def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Plan:
-        with self._lock:
+        with self.store.lock:
             tables, udfs = list(self.store.tables.values()), list(self.store.udfs.values())
         planned = plan(
             fields["query"],
@@ -203,7 +196,7 @@ class Api:
         is_preview: bool = False,
     ) -> Pipeline:
         pipeline = Pipeline(
-            id=own_id or new_id(self.rng, "pl"),
+            id=own_id or new_id(self.engine.rng, "pl"),
             name=name,
             query=fields["query"],
             created_at=self.store.dated(self.engine.now),
@@ -224,7 +217,7 @@ class Api:
 
     def _start(self, pipeline: Pipeline, wanted: Wanted) -> None:
         pipeline.job = Job(
-            id=new_id(self.rng, "job"),
+            id=new_id(self.engine.rng, "job"),
             pipeline=pipeline,
             created_at=self.store.dated(self.engine.now),
             sequence=self.store.next_sequence(),

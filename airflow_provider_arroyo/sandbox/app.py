@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import random
-import threading
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,6 @@ from . import fault_types as types
 from . import preview
 from .api import Api
 from .control import Control
-from .engine import Engine
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
 from .messages import HangUpError, Output, Response, json_response, render
@@ -35,28 +32,17 @@ class App:
     """Handles requests to the API, to ``/sandbox`` and to the page.
 
     :param api_key: the static key that every request must carry; None: everyone may call.
-    :param lock: held while records are read or changed.
     """
 
     def __init__(
-        self,
-        *,
-        api: Api,
-        control: Control,
-        faults: Faults,
-        engine: Engine,
-        log: RequestLog,
-        lock: threading.RLock,
-        rng: random.Random,
-        api_key: str | None,
+        self, api: Api, control: Control, faults: Faults, log: RequestLog, *, api_key: str | None
     ) -> None:
         self._api = api
         self._control = control
         self._faults = faults
-        self._engine = engine
+        self._engine = api.engine
+        self._lock = api.store.lock
         self._log = log
-        self._lock = lock
-        self._rng = rng
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
 
     def handle(self, request: HttpRequest, connection: Connection) -> None:
@@ -133,7 +119,7 @@ class App:
         for fault in faults:
             match fault:
                 case types.Latency():
-                    connection.pause(fault.seconds + self._rng.random() * fault.jitter_seconds)
+                    connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
                 case types.EarlyHints():
                     connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
                 case types.Endless():

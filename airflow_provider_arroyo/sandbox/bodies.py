@@ -11,7 +11,7 @@ from typing import Any
 from .messages import RefusedError
 
 _PARSE = "Failed to parse the request body as JSON: "
-_TYPE = "Failed to deserialize the JSON body into the target type: "
+TYPE = "Failed to deserialize the JSON body into the target type: "
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(strict=True)
 _STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
@@ -116,7 +116,7 @@ def _refused(status: int, words: str, before: str, path: str = "") -> RefusedErr
     line = before.count("\n") + 1
     column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogatepass"))
     where = f"{path}: " if path else ""
-    start = _PARSE if status == 400 else _TYPE
+    start = _PARSE if status == 400 else TYPE
     return RefusedError(status, f"{start}{where}{words} at line {line} column {column}")
 
 

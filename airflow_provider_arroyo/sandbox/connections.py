@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
 from . import bodies, catalog
+from .bodies import TYPE
 from .engine import Engine, new_id
 from .messages import EMPTY, Call, RefusedError, Response, json_response, listing, page, render
 from .routes import Route
@@ -16,10 +16,9 @@ from .store import Store
 class Connections:
     """Responds to those calls as a real server does."""
 
-    def __init__(self, *, engine: Engine, store: Store, rng: random.Random) -> None:
+    def __init__(self, engine: Engine, store: Store) -> None:
         self._engine = engine
         self._store = store
-        self._rng = rng
 
     def routes(self) -> list[Route]:
         """Return the calls."""
@@ -62,20 +61,24 @@ class Connections:
             raise RefusedError(400, problem)
         if not fields["name"]:
             raise RefusedError(400, "Field name must be set")
+        try:
+            schema = catalog.table_schema(connector, fields.get("schema"))
+        except (AttributeError, TypeError) as error:
+            raise RefusedError(422, f"{TYPE}schema: {error}") from error
         profile = None
         if profile_id := fields.get("connection_profile_id"):
             profile = self._store.profiles.get(profile_id)
             if profile is None:
                 raise RefusedError(400, f"Could not find connection profile with id '{profile_id}'")
         return {
-            "id": new_id(self._rng, "ct"),
+            "id": new_id(self._engine.rng, "ct"),
             "name": fields["name"],
             "created_at": self._store.dated(self._engine.now),
             "connector": connector,
             "connection_profile": profile,
             "table_type": catalog.table_type(connector, config or {}),
             "config": config,
-            "schema": catalog.table_schema(connector, fields.get("schema")),
+            "schema": schema,
             "consumers": 0,
         }
 
@@ -96,7 +99,7 @@ class Connections:
             raise RefusedError(400, f"Unknown connector '{connector}'")
         _refuse_taken("connection_profile", str(name), self._store.profiles)
         profile = {
-            "id": new_id(self._rng, "cp"),
+            "id": new_id(self._engine.rng, "cp"),
             "name": name,
             "connector": connector,
             "config": config,
@@ -125,7 +128,7 @@ class Connections:
         _refuse_taken("global_udf", name, self._store.udfs)
         now = self._store.dated(self._engine.now)
         udf = {
-            "id": new_id(self._rng, "udf"),
+            "id": new_id(self._engine.rng, "udf"),
             "prefix": fields["prefix"],
             "name": name,
             "language": language,

@@ -6,7 +6,6 @@ import dataclasses
 import hmac
 import ipaddress
 import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,31 +41,21 @@ class Control:
     A page of another origin can neither read nor change anything here: the ``Host`` must be local, and a body
     must be declared as JSON, which such a page cannot do.
 
-    :param api_key: where there is one, requests must carry it, or the token.
-    :param token: for the page: its address holds it.
+    :param about: what the sandbox is.
+    :param secrets: requests must carry one of them; none: everyone may ask.
     :param host: where the sandbox listens.
     """
 
     def __init__(
-        self,
-        *,
-        api: Api,
-        faults: Faults,
-        log: RequestLog,
-        lock: threading.RLock,
-        about: Mapping[str, Any],
-        api_key: str | None,
-        token: str,
-        host: str,
+        self, api: Api, faults: Faults, log: RequestLog, *, about: Any, secrets: list[str], host: str
     ) -> None:
         self._api = api
         self._engine = api.engine
         self._store = api.store
         self._faults = faults
         self._log = log
-        self._lock = lock
         self._about = about
-        self._secrets = [] if api_key is None else [api_key, token]
+        self._secrets = secrets
         self._host = host
 
     def respond(self, request: HttpRequest) -> Response:
@@ -159,7 +148,7 @@ class Control:
             raise ValueError("the clock of this sandbox moves by itself; start it with a manual clock")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
             raise ValueError(f"seconds: must be a number, not below 0, not {seconds!r}")
-        with self._lock:
+        with self._store.lock:
             clock.advance(seconds)
             return {"now_micros": self._engine.advance()}
 
@@ -172,7 +161,7 @@ class Control:
         return {"total": self._log.total, "count": len(found), "data": shown}
 
     def _overview(self) -> dict[str, Any]:
-        with self._lock:
+        with self._store.lock:
             self._engine.advance()
             listed = self._store.listed()
             shown = [_summary(pipeline) for pipeline in listed[:_SHOWN_PIPELINES]]
@@ -190,7 +179,7 @@ class Control:
         }
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
-        with self._lock:
+        with self._store.lock:
             now = self._engine.advance()
             pipeline = self._store.whole(pipeline_id)
             if pipeline is None or (job := pipeline.job) is None:

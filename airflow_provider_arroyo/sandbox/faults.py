@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -33,13 +32,11 @@ class Faults:
         sandbox.faults.fail("orders", error="topic is gone", domain="external", after=3)
     """
 
-    def __init__(
-        self, *, engine: Engine, store: Store, server: HttpServer, lock: AbstractContextManager[Any]
-    ) -> None:
+    def __init__(self, *, engine: Engine, store: Store, server: HttpServer) -> None:
         self._engine = engine
         self._store = store
+        self._lock = store.lock
         self._server = server
-        self._lock = lock
         self._ids = itertools.count(1)
         self._on_requests: list[types.RequestFault] = []
         self._waiting: list[types.PipelineFault] = []

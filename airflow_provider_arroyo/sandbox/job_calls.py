@@ -15,7 +15,7 @@ from .store import Store
 class JobCalls:
     """Responds to those calls as a real server of the version does."""
 
-    def __init__(self, *, version: responses.Version, engine: Engine, store: Store) -> None:
+    def __init__(self, version: responses.Version, engine: Engine, store: Store) -> None:
         self._version = version
         self._engine = engine
         self._store = store

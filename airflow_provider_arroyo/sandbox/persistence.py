@@ -9,7 +9,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,11 @@ class Persistence:
     :raises ValueError: where the folder cannot be used, is damaged, or holds something else.
     """
 
-    def __init__(
-        self, folder: Path, *, version: str, engine: Engine, store: Store, lock: AbstractContextManager[Any]
-    ) -> None:
+    def __init__(self, folder: Path, *, version: str, engine: Engine, store: Store) -> None:
         self._file = folder / "sandbox.json"
         self._about = {"format": _FORMAT, "arroyo_version": version}
         self._engine = engine
         self._store = store
-        self._lock = lock
         self._written = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,7 +96,7 @@ class Persistence:
                 self._write()
 
     def _write(self) -> None:
-        with self._lock:
+        with self._store.lock:
             records = {kind: list(getattr(self._store, kind).values()) for kind in _OTHERS}
             records["pipelines"] = [_kept(pipeline) for pipeline in self._store.pipelines.values()]
             text = json.dumps(records)

@@ -14,6 +14,7 @@ from .records import Checkpoint, Job
 KEPT_CHECKPOINTS = 2000
 """The oldest ones of a job are forgotten beyond this, so that a sandbox can run for days."""
 KEPT_SAMPLES = 150
+_SHOWN_SUBTASKS = 256
 _NEVER = 2**62
 _SAMPLE_MICROS = 2_090_000
 _METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backpressure")
@@ -23,7 +24,7 @@ def begin(job: Job, now: int, rng: random.Random) -> None:
     """Begin a run."""
     job.run_started = now
     job.run_ended = None
-    job.run_parallelism = job.seen.parallelism
+    job.run_parallelism = min(job.seen.parallelism, _SHOWN_SUBTASKS)
     job.checkpointed_micros = 0
     # On real servers the first checkpoint came 0.2 to 1 s later than the interval says.
     job.next_checkpoint = now + job.seen.interval_micros + rng.randint(1, 5) * 200_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -93,67 +92,44 @@ class ArroyoSandbox:
             if number < 0:
                 raise ValueError(f"{name} must not be below 0, not {number!r}")
         version = cast("Version", arroyo_version)
-        worker_mode = job_controller == "worker"
-        variant: Variant = "0.16-worker" if worker_mode else version
-        rng = random.Random(seed)
-        lock = self._lock = threading.RLock()
+        variant: Variant = "0.16-worker" if job_controller == "worker" else version
         self._address = (host, port)
         self._token = secrets.token_urlsafe(16)
         self._started = False
         self.arroyo_version = version
         self.api_key = api_key
         self.clock: Clock = clock if clock is not None else RealClock(speed=speed)
-        self.engine = Engine(clock=self.clock, variant=variant, allowed_restarts=allowed_restarts, rng=rng)
-        self.store = Store(database=cast("Database", database))
+        self.engine = engine = Engine(
+            clock=self.clock,
+            variant=variant,
+            allowed_restarts=allowed_restarts,
+            rng=random.Random(seed),
+        )
+        self.store = store = Store(database=cast("Database", database))
         self.requests = RequestLog(log_size)
         """The requests to the API; see :class:`request_log.RequestLog`."""
         self._http = HttpServer(
             lambda request, connection: app.handle(request, connection),
             tls=server_context(tls_cert, tls_key, tls_client_ca),
         )
-        self.faults = Faults(engine=self.engine, store=self.store, server=self._http, lock=lock)
+        self.faults = Faults(engine=engine, store=store, server=self._http)
         """What can go wrong; see :class:`faults.Faults`."""
         self._api = Api(
             version=version,
-            engine=self.engine,
-            store=self.store,
-            rng=rng,
-            lock=lock,
-            worker_mode=worker_mode,
+            engine=engine,
+            store=store,
+            worker_mode=job_controller == "worker",
             created=self.faults.pipeline_created,
         )
-        about = {
-            "what": "a sandbox that stands in for an Arroyo server; no data flows",
-            "arroyo_version": version,
-            "job_controller": job_controller,
-        }
-        control = Control(
-            api=self._api,
-            faults=self.faults,
-            log=self.requests,
-            lock=lock,
-            about=about,
-            api_key=api_key,
-            token=self._token,
-            host=host,
-        )
-        app = App(
-            api=self._api,
-            control=control,
-            faults=self.faults,
-            engine=self.engine,
-            log=self.requests,
-            lock=lock,
-            rng=rng,
-            api_key=api_key,
-        )
+        about = {"arroyo_version": version, "job_controller": job_controller}
+        keys = [] if api_key is None else [api_key, self._token]
+        control = Control(self._api, self.faults, self.requests, about=about, secrets=keys, host=host)
+        app = App(self._api, control, self.faults, self.requests, api_key=api_key)
         self._persistence: Persistence | None = None
         if data is not None:
-            self._persistence = Persistence(
-                Path(data), version=version, engine=self.engine, store=self.store, lock=lock
-            )
-        if not self.store.pipelines:
-            populate(self.engine, self.store, version=version, count=pipelines)
+            self._persistence = Persistence(Path(data), version=version, engine=engine, store=store)
+        if not store.pipelines:
+            populate(engine, store, version=version, count=pipelines)
 
     # -- starting and closing -----------------------------------------------------------------------------
 
@@ -231,12 +207,12 @@ class ArroyoSandbox:
         if not isinstance(self.clock, ManualClock):
             raise TypeError("only a manual clock can be moved: ArroyoSandbox(clock=ManualClock())")
         self.clock.advance(seconds)
-        with self._lock:
+        with self.store.lock:
             self.engine.advance()
 
     def state(self, pipeline: str) -> str | None:
         """Return the state of a pipeline's job, by the pipeline's id or name; None where there is none."""
-        with self._lock:
+        with self.store.lock:
             self.engine.advance()
             for job in self.store.jobs():
                 if pipeline in (job.pipeline.id, job.pipeline.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,8 @@ class Store:
     """
 
     def __init__(self, *, database: Database = "sqlite") -> None:
+        self.lock = threading.RLock()
+        """Held while anything of a sandbox is read or changed."""
         self._unit = 1_000_000 if database == "sqlite" else 1
         self._sequence = 0
         self.pipelines: dict[str, Pipeline] = {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, bodies
 from tests.sandbox.support import IMPULSE, Caller, bounded
 
 
@@ -263,6 +266,60 @@ def test_admins_of_016_reach_the_same_calls_below_their_organization(
     pipeline_id = call.create()
     answer = call("GET", f"/admin/organizations/org/pipelines/{pipeline_id}")
     assert answer.status_code == (200 if sandbox.arroyo_version == "0.16" else 404)
+
+
+SHAPES = (bodies.PIPELINE["0.16"], bodies.PATCH["0.16"], bodies.RESTART["0.16"], bodies.TABLE, bodies.UDF)
+NAMES = sorted({item.name for shape in SHAPES for item in shape.fields} | {"fields", "type"})
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["impulse", "kafka", "checkpoint", "SELECT 1", IMPULSE, "rust", "decimal128"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=12,
+)
+CALLS = [
+    ("POST", "/pipelines"),
+    ("PUT", "/pipelines/own"),
+    ("POST", "/pipelines/preview"),
+    ("PATCH", "/pipelines/own"),
+    ("POST", "/pipelines/validate_query"),
+    ("POST", "/pipelines/own/restart"),
+    ("POST", "/connection_tables"),
+    ("POST", "/connection_profiles"),
+    ("POST", "/udfs"),
+    ("POST", "/udfs/validate"),
+]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Caller]:
+    """Calls of a sandbox that has a pipeline with the id ``own``."""
+    with (
+        ArroyoSandbox(clock=ManualClock(seconds_per_request=0.1), seed=1) as sandbox,
+        requests.Session() as session,
+    ):
+        call = Caller(session, sandbox.url)
+        call("PUT", "/pipelines/own", {"name": "x", "query": IMPULSE, "parallelism": 1})
+        yield call
+
+
+@given(
+    method_and_path=st.sampled_from(CALLS),
+    body=JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
+)
+def test_whatever_is_sent_is_responded_to_in_words(
+    shared: Caller, method_and_path: tuple[str, str], body: Any
+) -> None:
+    answer = shared(*method_and_path, body)
+    assert answer.status_code in (200, 400, 415, 422) or answer.json() == {"error": "Something went wrong"}
+    if answer.status_code != 200:
+        assert answer.json()["error"]
+    for path in ("", "/jobs"):
+        assert shared("GET", f"/pipelines/own{path}").status_code == 200
+    assert shared("GET", "/jobs").status_code == shared("GET", "/connection_tables").status_code == 200
 
 
 def test_labels_cannot_be_patched(sandbox: ArroyoSandbox, call: Caller) -> None:
