@@ -134,64 +134,53 @@ def create(
         raise planning(f"invalid format: 'Error during planning: unknown format '{format_name}''")
     if options.drop(*_COMMON):
         not_judged["the options of formats and watermarks"] = None
-    if connector in _SHAPES:
-        return _shaped(connector, options, format_name, arroyo_version, profile, not_judged)
+    shape = _SHAPES.get(connector)
+    variables = options.variables()
     try:
-        rate = options.number("event_rate")
-        if rate is None:
-            raise planning("required option 'event_rate' not set")
-        if connector == "nexmark":
-            made = nexmark(rate, options.number("runtime"))
+        if shape is None:
+            made = _generator(connector, options)
         else:
-            interval = options.number("event_time_interval", whole=True)
-            made = impulse(rate, interval, options.number("message_count", whole=True))
+            kind, given = _needed(shape, options, profile)
     except RefusedError as refused:
         raise planning(refused.text) from refused  # Arroyo wraps such an error into a second one
-    _check_left(options)
-    return made
-
-
-def _shaped(
-    connector: str,
-    options: Options,
-    format_name: str | None,
-    arroyo_version: str,
-    profile: bool,
-    not_judged: dict[str, None],
-) -> Connection:
-    shape = _SHAPES[connector]
-    variables = options.variables()
-    given: dict[str, str] = {"format": format_name or ""}
-    kind = next(iter(shape.kinds))
-    try:
-        for name in () if profile else shape.server:
-            options.required_text(name)
-        if shape.typed is not None:
-            kind = options.required_text("type")
-        given |= {name: options.required_text(name) for name in shape.needs}
-    except RefusedError as refused:
-        raise planning(refused.text) from refused
-    if shape.typed is not None and kind not in shape.kinds:
-        raise planning(shape.typed.replace("{type}", kind))
-    for name, named in variables.items():
-        if name in shape.variables:
-            check_set(named)
-        elif named:
-            not_judged[f"the environment variables of the option {name}"] = None
-    if shape.format is not None and format_name is None:
-        raise planning(f"'format' must be set for {shape.format}")
-    given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
-    if options.drop(*(("",) if shape.others is None else shape.others)):
-        not_judged[f"the options of the connector {connector}"] = None
-    _check_left(options)
-    described = _description(connector, kind, given, arroyo_version)
-    return Connection(connector, kind, described, path=given.get("path"))
-
-
-def _check_left(options: Options) -> None:
+    if shape is not None:
+        if kind not in shape.kinds:
+            raise planning(str(shape.typed).replace("{type}", kind))
+        for name, named in variables.items():
+            if name in shape.variables:
+                check_set(named)
+            elif named:
+                not_judged[f"the environment variables of the option {name}"] = None
+        if shape.format is not None and format_name is None:
+            raise planning(f"'format' must be set for {shape.format}")
+        given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
+        if options.drop(*(("",) if shape.others is None else shape.others)):
+            not_judged[f"the options of the connector {connector}"] = None
+        given["format"] = format_name or ""
+        shown = _description(connector, kind, given, arroyo_version)
+        made = Connection(connector, kind, shown, path=given.get("path"))
     if options:
         names = ", ".join(f"'{name}'" for name in options)
         raise planning(f"unknown options provided in WITH clause: {names}")
+    return made
+
+
+def _generator(connector: str, options: Options) -> Connection:
+    rate = options.number("event_rate")
+    if rate is None:
+        raise planning("required option 'event_rate' not set")
+    if connector == "nexmark":
+        return nexmark(rate, options.number("runtime"))
+    interval = options.number("event_time_interval", whole=True)
+    return impulse(rate, interval, options.number("message_count", whole=True))
+
+
+def _needed(shape: _Shape, options: Options, profile: bool) -> tuple[str, dict[str, str]]:
+    """Take out the options without which there is no connection; return its type and the others."""
+    for name in () if profile else shape.server:
+        options.required_text(name)
+    kind = next(iter(shape.kinds)) if shape.typed is None else options.required_text("type")
+    return kind, {name: options.required_text(name) for name in shape.needs}
 
 
 def _description(connector: str, kind: str, given: Mapping[str, str], arroyo_version: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from sqlglot import Token, TokenType
 from sqlglot.dialects import Postgres
@@ -20,9 +19,6 @@ _STATEMENTS = re.compile(
     "DECLARE|FETCH|DELETE|INSERT|REPLACE|UNCACHE|UPDATE|ALTER|CALL|COPY|CLOSE|SET|SHOW|USE|GRANT|REVOKE|START|BEGIN|"
     "END|SAVEPOINT|RELEASE|COMMIT|RAISERROR|ROLLBACK|ASSERT|DEALLOCATE|EXECUTE|EXEC|PREPARE|MERGE|PRAGMA|UNLOAD|"
     r"RENAME|LOAD|COMMENT|LISTEN|UNLISTEN|NOTIFY|INSTALL|DETACH|OPTIMIZE|\("
-)
-_QUOTED = re.compile(
-    r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*(?:'|(?P<text>\Z))|\"[^\"]*(?:\"|(?P<name>\Z))", re.DOTALL
 )
 #: The tokens that open brackets, and those that close them.
 OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
@@ -62,19 +58,16 @@ def tokenize(text: Text) -> list[Token]:
     """
     # The second: older versions of sqlglot do not know the escapes of E'it\'s'.
     for written in (text.text, text.text.replace("\\'", "''")):
-        with suppress(TokenError):
+        try:
             return list(Postgres().tokenize(written))
-    raise _not_tokens(text)
-
-
-def _not_tokens(text: Text) -> RefusedError:
-    message, place = "Unexpected EOF", len(text.text)
-    for match in _QUOTED.finditer(text.text):
-        if match["text"] is not None:
-            message, place = "Unterminated string literal", match.start()
-        elif match["name"] is not None:
-            message, place = "Expected close delimiter '\"' before EOF.", match.start()
-    return syntax(message + text.where(place), "TokenizerError")
+        except TokenError as error:
+            missing = re.match(r"Missing (.+) from \d+:(\d+)$", str(error.__cause__))
+    if missing is None:
+        end = text.where(len(text.text))
+        raise syntax(f"Unexpected EOF while in a multi-line comment{end}", "TokenizerError")
+    name = "Expected close delimiter '\"' before EOF."
+    what = name if missing[1] == '"' else "Unterminated string literal"
+    raise syntax(what + text.where(int(missing[2])), "TokenizerError")
 
 
 def statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
