@@ -262,7 +262,8 @@ class HttpServer:
             connection.wait_closed()
 
     def _accepted(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, sock)
         with self._lock:
             self._connections.add(connection)

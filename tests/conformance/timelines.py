@@ -160,7 +160,7 @@ class Provoked:
             answer = self.target.send("POST", "/pipelines/preview", {"query": PREVIEW})
         else:
             body = {
-                "name": "conformance",
+                "name": self.name,
                 "query": QUERIES.get(self.name, IMPULSE),
                 "parallelism": 1,
                 "checkpoint_interval_micros": 1_000_000,

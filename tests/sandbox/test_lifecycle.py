@@ -181,6 +181,18 @@ def test_a_stop_while_the_controller_is_away_leaves_no_checkpoint() -> None:
     assert len(world.job.checkpoints) == before
 
 
+@pytest.mark.parametrize("variant", ALL)
+def test_a_stop_of_a_job_that_no_controller_picked_up_leaves_it_unstarted(variant: Variant) -> None:
+    world = World(variant, seed=1)
+    world.act("controller:away")
+    world.act("stop:checkpoint")
+    world.advance(10)
+    assert world.job.state == JobState.CREATED
+    world.act("controller:back")
+    world.advance(1)
+    assert (world.job.state, world.job.run_id, world.job.checkpoints) == (JobState.STOPPED, 0, [])
+
+
 @pytest.mark.parametrize("variant, runs", [("0.15", 4), ("0.16", 3)])
 def test_workers_may_be_lost_as_often_as_restarts_are_allowed(variant: Variant, runs: int) -> None:
     world = World(variant, seed=1)
