@@ -144,8 +144,11 @@ class Api:
         if planned.udf_refusal is not None:
             raise RefusedError(400, planned.udf_refusal)
         found = NotJudged(fields.get("name", ""), fields["query"], planned.not_judged)
-        if found.what and found not in self.not_judged:
-            self.not_judged.append(found)
+        with self.store.lock:
+            is_new = bool(found.what) and found not in self.not_judged
+            if is_new:
+                self.not_judged.append(found)
+        if is_new:
             _log.info("Not judged in the SQL of %s: %s", found.name or "no name", ", ".join(found.what))
         return planned
 

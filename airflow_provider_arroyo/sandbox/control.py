@@ -114,7 +114,7 @@ class Control:
             case "GET", ["pipelines", pipeline_id]:
                 return self._pipeline(pipeline_id)
             case "GET", ["not_judged"]:
-                return {"data": [dataclasses.asdict(item) for item in self._api.not_judged]}
+                return {"data": [dataclasses.asdict(item) for item in list(self._api.not_judged)]}
             case "GET", ["requests"]:
                 return self._requests(parse_qs(request.query))
             case "DELETE", ["requests"]:

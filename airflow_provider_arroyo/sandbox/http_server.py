@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 
 import h11
 
-from .tls import handshake
+from .tls import wrapped
 
 BODY_LIMIT = 2 * 1024 * 1024
 _CHUNK = 65536
 _HEADERS_LIMIT = 256 * 1024
 _GONE_SECONDS = 1.0
+_FAREWELL_SECONDS = 0.2
 _NOTICE_SECONDS = 0.02
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -147,7 +148,9 @@ class Connection:
 
     def _serve(self) -> None:
         try:
-            self._sock = handshake(self._sock, self._server.tls)
+            if self._server.tls is not None:
+                self._sock = tls = wrapped(self._sock, self._server.tls)
+                tls.do_handshake()
             while (request := self._receive()) is not None:
                 self._is_head = request.method == "HEAD"
                 self._server.handle(request, self)
@@ -167,7 +170,10 @@ class Connection:
         # Bytes that were not read turn a close into a reset, which can overtake what was sent last.
         with contextlib.suppress(OSError, ValueError):
             if not self._aborted.is_set():
-                self._sock.settimeout(0.2)
+                self._sock.settimeout(_FAREWELL_SECONDS)
+                if isinstance(self._sock, ssl.SSLSocket):
+                    with contextlib.suppress(OSError):
+                        self._sock.unwrap()
                 socket.socket.shutdown(self._sock, socket.SHUT_WR)
                 while socket.socket.recv(self._sock, _CHUNK):
                     pass

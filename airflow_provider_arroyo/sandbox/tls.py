@@ -34,15 +34,13 @@ def server_context(
     return context
 
 
-def handshake(sock: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
-    """Return the socket to go on with; without a context it is the same one.
+def wrapped(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """Return the socket to shake hands on.
 
-    :raises OSError: where the client cannot be talked to; it was sent the alert that says why.
+    :raises OSError: where the client does not speak TLS; it was sent an alert that says so.
     """
-    if context is None:
-        return sock
     if sock.recv(1, socket.MSG_PEEK) != _HANDSHAKE_BYTE:
         # To what is no TLS at all OpenSSL says nothing; Arroyo does.
         sock.sendall(_DECODE_ERROR)
         raise OSError("not TLS")
-    return context.wrap_socket(sock, server_side=True)
+    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

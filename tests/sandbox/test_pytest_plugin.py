@@ -57,6 +57,25 @@ def test_the_fixture_gives_a_sandbox_and_a_connection(tmp_path: Path) -> None:
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
+def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+        import sys
+
+        sys.modules["h11"] = None
+
+        def test_theirs():
+            pass
+
+        def test_with_a_sandbox(arroyo_sandbox):
+            pass
+        """,
+    )
+    assert "1 passed, 1 error" in result.stdout, result.stdout + result.stderr
+    assert "needs h11: pip install 'airflow-provider-arroyo[sandbox]'" in result.stdout
+
+
 @pytest.mark.parametrize("heavy", ["h11", "sqlglot", "airflow", "requests", "sqlite3"])
 def test_the_plugin_imports_nothing_heavy(heavy: str) -> None:
     code = f"import {PLUGIN}, sys; sys.exit({heavy!r} in sys.modules)"
