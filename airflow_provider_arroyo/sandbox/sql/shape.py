@@ -78,12 +78,12 @@ class Shaper:
         while isinstance(left, exp.SetOperation) and (left is node or arg(left, "with") is None):
             branches.append(left)
             left = left.this
-        flow = self.flow(left, ctes)
+        flows = [self.flow(left, ctes)]
         for branch in reversed(branches):
-            flow = _united([flow, self.flow(branch.expression, ctes)])
+            flows.append(self.flow(branch.expression, ctes))
             if branch.args.get("distinct"):
-                flow = _aggregated(flow, None)
-        return flow
+                flows = [_aggregated(_united(flows), None)]
+        return flows[0] if len(flows) == 1 else _united(flows)
 
     def _relation(self, node: exp.Expression, ctes: Mapping[str, Flow]) -> Flow:
         if isinstance(node, exp.Subquery):
