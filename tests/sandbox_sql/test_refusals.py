@@ -164,8 +164,8 @@ OPTIONS = {
     "connector = 'single_file', path = '/p', type = 'x', format = 'json'": PLAN + "'type' must be 'source' or 'sink'",
     "connector = 'sse', endpoint = 'e', format = 'json', headers = 'A: {{ NOT_SET }}'": PLAN
     + "Environment variable NOT_SET not found",
-    KAFKA.format("json", "source") + ", 'sorce.offset' = 'latest'": PLAN
-    + "unknown options provided in WITH clause: 'sorce.offset'",
+    KAFKA.format("json", "source") + ", 'source.ofset' = 'latest', topik = 't'": PLAN
+    + "unknown options provided in WITH clause: 'source.ofset', 'topik'",
 }  # fmt: skip
 
 

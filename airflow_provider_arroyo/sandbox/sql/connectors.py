@@ -68,7 +68,10 @@ def _http(kind: str, shown: str, format_name: str, *others: str, variables: tupl
 
 _EITHER = "type must be one of 'source' or 'sink"
 _KAFKA = _both("Kafka", "{topic}")
-_KAFKA_OTHERS = ("auth.", "schema_registry.", "source.", "sink.", "client_configs", "value.subject")
+_KAFKA_OTHERS = (
+    *("auth.", "schema_registry.", "client_configs", "value.subject", "source.offset", "source.read_mode"),
+    *("source.group_id", "sink.commit_mode", "sink.timestamp_field", "sink.key_field"),
+)
 _FILES = {"source": "FileSystem", "sink": "FileSystemSink{version}<{format}, {path}>"}
 _FILE = dict.fromkeys(("source", "sink"), "Single File Source")
 _RABBIT = {"source": "RabbitmqStreamSource<{stream}>"}
