@@ -12,7 +12,7 @@ from airflow_provider_arroyo.arroyo.models import JobState
 
 from . import bodies, responses
 from .connections import Connections
-from .engine import Engine, new_id
+from .engine import Engine
 from .job_calls import JobCalls
 from .messages import (
     EMPTY,
@@ -33,6 +33,7 @@ from .records import (
     Job,
     Pipeline,
     Wanted,
+    new_id,
 )
 from .routes import Route, Routes
 from .store import Store

@@ -7,8 +7,9 @@ from typing import Any
 
 from . import bodies, catalog
 from .bodies import TYPE
-from .engine import Engine, new_id
+from .engine import Engine
 from .messages import EMPTY, Call, RefusedError, Response, json_response, listing, page, render
+from .records import new_id
 from .routes import Route
 from .store import Store
 

@@ -13,11 +13,10 @@ from . import lifecycle, runs
 from .agenda import Agenda
 from .clock import Clock, micros
 from .lifecycle import Cause, Millis, Transition, Variant
-from .records import Job
+from .records import Job, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
-_NO_FILE = "No such file or directory (os error 2)"
 _TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
 _ENDED = (JobState.STOPPED, JobState.FINISHED, JobState.FAILED)
@@ -315,12 +314,13 @@ class Engine(Agenda):
         elif job.kafka_away:
             self._plan(job, self._draw(lifecycle.KAFKA_GIVES_UP_MILLIS), lambda: self._kafka_gives_up(job))
         elif missing is not None:
-            error = f"error in connector: failed to open file '{missing}': {_NO_FILE}"
+            error = (
+                f"error in connector: failed to open file '{missing}': No such file or directory (os error 2)"
+            )
             self._plan(job, _TICK + self._draw((2, 6)), lambda: self.fail(job, error=error, domain="user"))
         elif ends:
-            self._plan(
-                job, _next_tick(min(ends)) + self._draw((2, 5)), lambda: self.happen(job, Cause.SOURCE_ENDED)
-            )
+            first = _next_tick(min(ends)) + self._draw((2, 5))
+            self._plan(job, first, lambda: self.happen(job, Cause.SOURCE_ENDED))
 
     def _ends(self, job: Job) -> list[int]:
         """Return after how much of the run each source ends that does."""
@@ -336,9 +336,7 @@ class Engine(Agenda):
 
     def _kafka_gives_up(self, job: Job) -> None:
         source = job.pipeline.sources[0].name if job.pipeline.sources else "kafka"
-        message = "creating kafka consumer"
-        if self.variant == "0.15":
-            message = "Could not create Kafka consumer"
+        message = "Could not create Kafka consumer" if self.variant == "0.15" else "creating kafka consumer"
         details = "Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)"
         self.add_error(job, details, "external", message=message, operator_id=f"source_{source}_0")
         self.happen(job, Cause.SOURCE_LOST)
@@ -352,11 +350,3 @@ class Engine(Agenda):
 
 def _next_tick(micros: int) -> int:
     return (micros // _TICK + 1) * _TICK
-
-
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-def new_id(rng: random.Random, prefix: str) -> str:
-    """Return an id as Arroyo makes them: the prefix and ten letters or digits."""
-    return f"{prefix}_{''.join(rng.choices(_ALPHABET, k=10))}"

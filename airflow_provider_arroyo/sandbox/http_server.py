@@ -237,6 +237,7 @@ class HttpServer:
         self._lock = threading.RLock()
         self._connections: set[Connection] = set()
         self._listener: _Listener | None = None
+        self._stopped = True
 
     def start(self, host: str, port: int) -> None:
         """Listen.
@@ -244,13 +245,13 @@ class HttpServer:
         :param port: 0 takes a free one; ``self.port`` says which.
         :raises OSError: where the address cannot be had.
         """
-        self.host, self.port = host, port
+        self.host, self.port, self._stopped = host, port, False
         self.open()
 
     def open(self) -> None:
-        """Take connections, on the port of before."""
+        """Take connections, on the port of before; does nothing once the server was stopped."""
         with self._lock:
-            if self._listener is None:
+            if self._listener is None and not self._stopped:
                 self._listener = _Listener(self.host, self.port, self._accepted)
                 self.port = self._listener.server_address[1]
 
@@ -266,6 +267,11 @@ class HttpServer:
             connection.abort()
         for connection in connections:
             connection.wait_closed()
+
+    def stop(self) -> None:
+        """Close for good."""
+        self._stopped = True
+        self.close()
 
     def _accepted(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from airflow_provider_arroyo.arroyo.models import JobState
 
 from . import runs
-from .engine import Engine, new_id
+from .engine import Engine
 from .planning import plan
-from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted
+from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
 from .store import Store
 
 QUERY = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,3 +151,11 @@ class Pipeline:
     tables: frozenset[str] = frozenset()
     job: Job | None = None
     rendered: bytes | None = None
+
+
+_ALPHABET = string.digits + string.ascii_letters
+
+
+def new_id(rng: random.Random, prefix: str) -> str:
+    """Return an id as Arroyo makes them: the prefix and ten letters or digits."""
+    return f"{prefix}_{''.join(rng.choices(_ALPHABET, k=10))}"

@@ -158,7 +158,7 @@ class ArroyoSandbox:
         """Close connections and port. Does nothing where they are closed."""
         if self._started:
             self._started = False
-            self._http.close()
+            self._http.stop()
             if self._persistence is not None:
                 self._persistence.close()
 

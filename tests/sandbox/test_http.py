@@ -108,3 +108,13 @@ def test_closing_leaves_no_threads_and_frees_the_port() -> None:
         assert requests.get(f"{again.url}/api/v1/ping", timeout=10).json() == "Pong"
     for client in held:
         client.close()
+
+
+def test_a_sandbox_that_is_closed_does_not_come_back() -> None:
+    clock = ManualClock()
+    with ArroyoSandbox(clock=clock) as sandbox:
+        sandbox.faults.api_away(seconds=5)
+    clock.advance(10)
+    sandbox.faults.api_back()
+    with pytest.raises(requests.ConnectionError, match="refused"):
+        requests.get(f"{sandbox.url}/api/v1/ping", timeout=10)
