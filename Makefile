@@ -36,7 +36,7 @@ UNIT = $(PYTEST) -m "not e2e" -n 4
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.
 .NOTPARALLEL:
-.PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance bench chaos lock clean
+.PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance fuzz bench chaos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -75,6 +75,9 @@ wheel: $(NEWEST_READY) ## Build the wheel into build/wheel
 
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
+
+fuzz: $(NEWEST).wheel $(STAGE) ## Explore the property tests at random, longer than the tests do; FUZZ_EXAMPLES=2000 each
+	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz $(PYTEST) -p tests.profiles -m "hypothesis and not e2e" -n 2)
 
 bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -81,8 +81,12 @@ def resident_megabytes(pid: int) -> float:
 
 def waited_seconds(pid: int) -> float:
     """Return how long a process was ready to compute and got no core: other programs had them."""
-    fields = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(field[1]) for field in fields) / 1e9
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        # A thread can end meanwhile.
+        with suppress(OSError):
+            total += int(path.read_text().split()[1])
+    return total / 1e9
 
 
 def cpu_seconds(pid: int) -> float:

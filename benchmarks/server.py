@@ -53,7 +53,7 @@ class Script:
             case {"do": "create", "pipelines": list(names), "seconds": seconds, "seed": seed}:
                 return {"changes": self._create(names, seconds, random.Random(seed))}
             case {"do": "let run", "pipeline": str(name)}:
-                self._sandbox.faults.let_go(name)
+                self._sandbox.faults.release(name)
                 return {}
             case {"do": "when did they run"}:
                 return {"ran": self._ran}
@@ -81,7 +81,7 @@ class Script:
             engine = self._sandbox.engine
             engine.hold(job, job.state)
             if name.startswith(LATE):
-                engine.later(random.uniform(*LATE_SECONDS), lambda: engine.let_go(job))
+                engine.later(random.uniform(*LATE_SECONDS), lambda: engine.release(job))
 
     def _change(
         self, names: list[str], count: int, seconds: float, rng: random.Random

@@ -8,7 +8,7 @@ compile() {
         --python-version 3.11 "$@"
 }
 
-compile pyproject.toml requirements/dev.in --output-file "requirements/airflow-$newest.txt" --upgrade \
+compile pyproject.toml --extra sandbox requirements/dev.in --output-file "requirements/airflow-$newest.txt" --upgrade \
     --constraints <(echo "apache-airflow==$newest")
 
 compile requirements/oldest.in --output-file "requirements/airflow-$oldest.txt" --upgrade \

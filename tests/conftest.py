@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from airflow_provider_arroyo.hooks.clients import forget_clients
-
-# The same examples in every run, so that no unrelated change fails by chance; ARROYO_FUZZ=1 draws new ones. A busy
-# machine is not a failure, so there is no deadline.
-settings.register_profile("ci", derandomize=True, deadline=None)
-if not os.environ.get("ARROYO_FUZZ"):
-    settings.load_profile("ci")
+from tests import profiles as profiles  # how all property tests draw
 
 
 @pytest.fixture(autouse=True)

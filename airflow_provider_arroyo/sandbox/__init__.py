@@ -1,7 +1,8 @@
-"""An Arroyo API over real HTTP that needs no Arroyo."""
+"""An Arroyo API over real HTTP that needs no Arroyo. It needs the extra ``sandbox``."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,15 +11,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ArroyoSandbox", "ManualClock", "RealClock"]
 
+_MODULES = {"ArroyoSandbox": "sandbox", "ManualClock": "clock", "RealClock": "clock"}
+_EXTRA = ("h11", "sqlglot")
+
 
 def __getattr__(name: str) -> Any:
-    # What this package needs is heavy, and its neighbours are imported where nobody wants a sandbox.
-    if name == "ArroyoSandbox":
-        from .sandbox import ArroyoSandbox
-
-        return ArroyoSandbox
-    if name in ("ManualClock", "RealClock"):
-        from . import clock
-
-        return getattr(clock, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # What this package needs is imported where a sandbox is wanted, and nowhere else.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise ImportError(
+            f"the Arroyo sandbox needs {error.name}: pip install 'airflow-provider-arroyo[sandbox]'"
+        ) from error

@@ -1,8 +1,9 @@
-"""``python -m airflow_provider_arroyo.sandbox``: a sandbox to click around in, or to point an Airflow at."""
+"""``python -m airflow_provider_arroyo.sandbox``: a sandbox to try things in, or to point an Airflow at."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
@@ -10,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import orders
-from .answers import VERSIONS
-from .sandbox import ArroyoSandbox
+from .fault_types import KINDS, Fault, parse
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     add("--port", type=int, default=5115, help="0 takes a free one and says which (default: %(default)s)")
-    add("--arroyo-version", default="0.16", choices=VERSIONS, help="whom to play (default: %(default)s)")
+    add("--arroyo-version", default="0.16", choices=("0.15", "0.16"), help="(default: %(default)s)")
     add("--job-controller", default="controller", choices=("controller", "worker"), help="0.16 only")
     add("--api-key", help="the static key that every request must carry (default: none)")
-    add("--tls-cert", type=Path, metavar="FILE", help="the server's certificate: speak HTTPS")
+    add("--tls-cert", type=Path, metavar="FILE", help="the server's certificate: serve HTTPS")
     add("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
     add("--tls-client-ca", type=Path, metavar="FILE", help="ask clients for certificates that this CA signed")
     add("--speed", type=float, default=1.0, help="seconds of the sandbox in a real one (default: 1)")
@@ -43,18 +42,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--database", default="sqlite", choices=("sqlite", "postgres"), help="how records are dated")
     add("--pipelines", type=int, default=0, metavar="N", help="begin with so many running pipelines")
     add("--data", type=Path, metavar="DIR", help="keep everything in this folder over a restart")
-    add("--strict", action="store_true", help="refuse SQL that the sandbox cannot judge")
     add(
         "--fault",
+        dest="faults",
         action="append",
         default=[],
         metavar="KIND[,FIELD=VALUE…]",
-        help=f"order a fault, such as status,status=503,times=3; kinds: {', '.join(orders.KINDS)}",
+        help=f"inject a fault, such as status,status=503,times=3; kinds: {', '.join(KINDS)}",
     )
     return parser
 
 
-def _fault(text: str) -> orders.Order:
+def _fault(text: str) -> Fault:
     kind, *pairs = text.split(",")
     fields = {"kind": kind.removeprefix("kind=")}
     for pair in pairs:
@@ -62,53 +61,33 @@ def _fault(text: str) -> orders.Order:
         if not equals:
             raise ValueError(f"--fault {text}: {pair!r} is not FIELD=VALUE")
         fields[name] = value
-    return orders.parse(fields)
+    return parse(fields)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sandbox until it is interrupted; return the exit code."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        faults = [_fault(text) for text in options.fault]
-        sandbox = ArroyoSandbox(
-            host=options.host,
-            port=options.port,
-            arroyo_version=options.arroyo_version,
-            job_controller=options.job_controller,
-            api_key=options.api_key,
-            tls_cert=options.tls_cert,
-            tls_key=options.tls_key,
-            tls_client_ca=options.tls_client_ca,
-            speed=options.speed,
-            seed=options.seed,
-            allowed_restarts=options.allowed_restarts,
-            database=options.database,
-            strict=options.strict,
-            pipelines=options.pipelines,
-            data=options.data,
-        )
-    except ValueError as error:
-        parser.error(str(error))
+    options = vars(parser.parse_args(arguments))
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        sandbox.start()
+        faults = [_fault(text) for text in options.pop("faults")]
+        from . import ArroyoSandbox
+
+        with ArroyoSandbox(**options) as sandbox:
+            for fault in faults:
+                sandbox.faults.add(fault)
+            version = sandbox.arroyo_version
+            print(f"Arroyo sandbox (as Arroyo {version}; no data flows) at {sandbox.url}", flush=True)
+            print(f"Page: {sandbox.page_url}", flush=True)
+            print(f"Airflow connection: {sandbox.airflow_connection_uri()}", flush=True)
+            ended.wait()
+    except (ImportError, ValueError) as error:
+        parser.error(str(error))
     except OSError as error:
-        parser.error(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}")
-    try:
-        for fault in faults:
-            sandbox.faults.put(fault)
-        print(
-            f"Arroyo sandbox (plays Arroyo {options.arroyo_version}; no data flows, nothing is Arroyo's) "
-            f"at {sandbox.url}",
-            flush=True,
-        )
-        print(f"Airflow connection: {sandbox.airflow_connection_uri()}", flush=True)
-        ended.wait()
-    finally:
-        sandbox.close()
+        parser.error(f"cannot listen on {options['host']}:{options['port']}: {error.strerror or error}")
     return 0
 
 

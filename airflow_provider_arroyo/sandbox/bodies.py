@@ -1,31 +1,21 @@
-"""Request bodies, read and refused as Arroyo does: the words and places are those of its JSON library."""
+"""Request bodies, read and refused as Arroyo does: in the words of its JSON library, with the place."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .messages import RefusedError
+
 _PARSE = "Failed to parse the request body as JSON: "
-_TYPE = "Failed to deserialize the JSON body into the target type: "
-_SPACE = " \t\r\n"
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})')
-
-
-class BodyRefusedError(Exception):
-    """A body that the API does not take.
-
-    :param status: 400 for text that is not JSON, 415 for another content type, 422 for JSON of another shape.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
+TYPE = "Failed to deserialize the JSON body into the target type: "
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder(strict=True)
+_STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
+_LANGUAGES = ("python", "rust")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +32,6 @@ class Field:
     required: bool = False
 
 
-_STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
-_LANGUAGES = ("python", "rust")
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a body must look like.
@@ -57,117 +43,107 @@ class Shape:
     fields: tuple[Field, ...]
 
 
-_UDF = Shape("Udf", (Field("definition", required=True), Field("language", _LANGUAGES)))
+def _required(*names: str) -> tuple[Field, ...]:
+    return tuple(Field(name, required=True) for name in names)
 
+
+_UDF = Shape("Udf", (*_required("definition"), Field("language", _LANGUAGES)))
 _PIPELINE = (
-    Field("name", required=True),
-    Field("query", required=True),
+    *_required("name", "query"),
     Field("udfs", "udfs"),
     Field("parallelism", "u64", required=True),
     Field("checkpoint_interval_micros", "u64"),
 )
 _NEW_IN_016 = (Field("env_vars", "strings"), Field("scheduler_config", "any"))
-_PATCH = (
-    Field("parallelism", "u64"),
-    Field("checkpoint_interval_micros", "u64"),
-    Field("stop", _STOPS),
-)
+_PATCH = (Field("parallelism", "u64"), Field("checkpoint_interval_micros", "u64"), Field("stop", _STOPS))
 PIPELINE = {
     "0.15": Shape("PipelinePost", _PIPELINE),
     "0.16": Shape("PipelinePost", (*_PIPELINE, Field("state_url"), Field("tags", "strings"), *_NEW_IN_016)),
 }
-PATCH = {
-    "0.15": Shape("PipelinePatch", _PATCH),
-    "0.16": Shape("PipelinePatch", (*_PATCH, *_NEW_IN_016)),
-}
+PATCH = {"0.15": Shape("PipelinePatch", _PATCH), "0.16": Shape("PipelinePatch", (*_PATCH, *_NEW_IN_016))}
 RESTART = {
     "0.15": Shape("PipelineRestart", (Field("force", "bool"),)),
     "0.16": Shape("PipelineRestart", (Field("force", "bool"), Field("ignore_state", "bool"))),
 }
-PREVIEW = Shape(
-    "PreviewPost", (Field("query", required=True), Field("udfs", "udfs"), Field("enable_sinks", "bool"))
-)
-VALIDATE = Shape("ValidateQueryPost", (Field("query", required=True), Field("udfs", "udfs")))
+PREVIEW = Shape("PreviewPost", (*_required("query"), Field("udfs", "udfs"), Field("enable_sinks", "bool")))
+VALIDATE = Shape("ValidateQueryPost", (*_required("query"), Field("udfs", "udfs")))
 UDF = Shape(
     "UdfPost",
-    (
-        Field("prefix", required=True),
-        Field("language", _LANGUAGES),
-        Field("definition", required=True),
-        Field("description"),
-    ),
+    (*_required("prefix"), Field("language", _LANGUAGES), *_required("definition"), Field("description")),
 )
 UDF_VALIDATE = Shape("ValidateUdfPost", _UDF.fields)
+_CONFIG = Field("config", "any", required=True)
 TABLE = Shape(
     "ConnectionTablePost",
-    (
-        Field("name", required=True),
-        Field("connector", required=True),
-        Field("connection_profile_id"),
-        Field("config", "any", required=True),
-        Field("schema", "any"),
-    ),
+    (*_required("name", "connector"), Field("connection_profile_id"), _CONFIG, Field("schema", "any")),
 )
-PROFILE = Shape(
-    "ConnectionProfilePost",
-    (
-        Field("name", required=True),
-        Field("connector", required=True),
-        Field("config", "any", required=True),
-    ),
-)
+PROFILE = Shape("ConnectionProfilePost", (*_required("name", "connector"), _CONFIG))
 
 
 def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
     """Return the fields of a body; those that were not sent, or null, are missing. Others are dropped.
 
-    :raises BodyRefusedError: with the words of a real server.
+    :raises RefusedError: 415 for another content type, 400 for text that is not JSON, 422 for JSON of another
+        shape.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        raise BodyRefusedError(415, "Expected request with `Content-Type: application/json`")
+        raise RefusedError(415, "Expected request with `Content-Type: application/json`")
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        line, column = _place(body[: error.start].decode("latin-1"))
-        raise BodyRefusedError(
-            400, f"{_PARSE}invalid unicode code point at line {line} column {column}"
-        ) from error
+        raise _refused(400, "invalid unicode code point", body[: error.start].decode("latin-1")) from error
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        # The slow reader finds the words; should it find nothing wrong, its value is as good.
-        value = _Reader(text).document()
-    if isinstance(value, dict) and (clean := _quickly(value, shape.fields)) is not None:
-        return clean
-    reader = _Reader(text)
-    reader.check_object(shape)
-    reader.end()
-    raise AssertionError(f"a body fits the shape {shape.name} and does not")
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        words, at = _syntax(error)
+        raise _refused(400, words, text[:at]) from error
+    except (ValueError, RecursionError) as error:
+        raise _refused(400, "expected value", text[:1]) from error
+    if isinstance(value, Mapping) and all(_fits(value.get(item.name), item, value) for item in shape.fields):
+        known = ((item.name, value.get(item.name)) for item in shape.fields)
+        return {name: item for name, item in known if item is not None}
+    _check_object(text, 0, shape, "")
+    raise AssertionError(f"a body does not fit the shape {shape.name}, and does")
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _quickly(value: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, Any] | None:
-    clean = {}
-    for field in fields:
-        item = value.get(field.name)
-        if item is None:
-            if field.required and not (field.kind == "any" and field.name in value):
-                return None
-            continue
-        if not _fits(item, field.kind):
-            return None
-        clean[field.name] = item
-    return clean
+def _refused(status: int, words: str, before: str, path: str = "") -> RefusedError:
+    """Refuse a body for what follows the text ``before``."""
+    line = before.count("\n") + 1
+    column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogatepass"))
+    where = f"{path}: " if path else ""
+    start = _PARSE if status == 400 else TYPE
+    return RefusedError(status, f"{start}{where}{words} at line {line} column {column}")
 
 
-def _fits(item: Any, kind: str | tuple[str, ...]) -> bool:
-    if isinstance(kind, tuple):
-        return isinstance(item, str) and item in kind
-    match kind:
+def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
+    """Return Arroyo's words for what Python's JSON reader found, and where it would say that it is."""
+    at, rest = error.pos, error.doc[error.pos :].strip(" \t\r\n")
+    if not rest or "Unterminated" in error.msg:
+        kind = {"Unterminated string starting at": "a string", "Expecting value": "a value"}
+        return f"EOF while parsing {kind.get(error.msg, 'an object')}", len(error.doc)
+    words = {
+        "Extra data": "trailing characters",
+        "Expecting ',' delimiter": "expected `,` or `}`",
+        "Expecting ':' delimiter": "expected `:`",
+        "Expecting property name enclosed in double quotes": "key must be a string",
+        "Illegal trailing comma before end of object": "trailing comma",
+    }
+    if rest.startswith("}") and "property name" in error.msg:
+        return "trailing comma", at + 1
+    return words.get(error.msg, "expected value"), at + 1
+
+
+def _fits(item: Any, field: Field, owner: Mapping[str, Any]) -> bool:
+    if item is None:
+        return not field.required or (field.kind == "any" and field.name in owner)
+    if isinstance(field.kind, tuple):
+        return isinstance(item, str) and item in field.kind
+    match field.kind:
         case "any":
             return True
         case "string":
@@ -180,227 +156,92 @@ def _fits(item: Any, kind: str | tuple[str, ...]) -> bool:
             return isinstance(item, dict) and all(isinstance(text, str) for text in item.values())
         case _:
             return isinstance(item, list) and all(
-                isinstance(udf, dict)
-                and isinstance(udf.get("definition"), str)
-                and udf.get("language", "rust") in _LANGUAGES
+                isinstance(udf, dict) and all(_fits(udf.get(part.name), part, udf) for part in _UDF.fields)
                 for udf in item
             )
 
 
-def _place(before: str) -> tuple[int, int]:
-    line = before.count("\n") + 1
-    tail = before[before.rfind("\n") + 1 :]
-    return line, len(tail.encode("utf-8", "surrogatepass"))
+# What follows reads a body that is JSON of another shape once more, to find the place of what is wrong.
 
 
-class _Reader:
-    """Reads JSON once more, slowly, to say what is wrong with it and where."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    # -- saying no ----------------------------------------------------------------------------------------
-
-    def broken(self, words: str, at: int | None = None) -> BodyRefusedError:
-        line, column = _place(self.text[: self.at if at is None else at])
-        return BodyRefusedError(400, f"{_PARSE}{words} at line {line} column {column}")
-
-    def unfit(self, path: str, words: str, at: int | None = None) -> BodyRefusedError:
-        line, column = _place(self.text[: self.at if at is None else at])
-        where = f"{path}: " if path else ""
-        return BodyRefusedError(422, f"{_TYPE}{where}{words} at line {line} column {column}")
-
-    # -- reading ------------------------------------------------------------------------------------------
-
-    def skip(self) -> str:
-        while self.at < len(self.text) and self.text[self.at] in _SPACE:
-            self.at += 1
-        return self.text[self.at] if self.at < len(self.text) else ""
-
-    def document(self) -> Any:
-        value = self.value()
-        self.end()
-        return value
-
-    def end(self) -> None:
-        if self.skip():
-            raise self.broken("trailing characters", self.at + 1)
-
-    def value(self) -> Any:
-        mark = self.skip()
-        if not mark:
-            raise self.broken("EOF while parsing a value")
-        if mark == '"':
-            return self.string()
-        if mark == "{":
-            return self.members(lambda name: self.value())
-        if mark == "[":
-            return self.elements(self.value)
-        for word, value in (("true", True), ("false", False), ("null", None)):
-            if mark == word[0]:
-                return self.word(word, value)
-        if mark == "-" or mark.isdigit():
-            return self.number()
-        raise self.broken("expected value", self.at + 1)
-
-    def word(self, word: str, value: Any) -> Any:
-        for letter in word:
-            if self.at >= len(self.text):
-                raise self.broken("EOF while parsing a value")
-            if self.text[self.at] != letter:
-                raise self.broken("expected ident", self.at + 1)
-            self.at += 1
-        return value
-
-    def number(self) -> int | float:
-        match = _NUMBER.match(self.text, self.at)
-        if match is None:
-            end = self.at + 1 >= len(self.text)
-            raise self.broken("EOF while parsing a value" if end else "invalid number", self.at + 2 - end)
-        self.at = match.end()
-        if self.text[self.at : self.at + 1].isdigit():
-            raise self.broken("invalid number", self.at + 1)
-        return float(match[0]) if match[1] or match[2] else int(match[0])
-
-    def string(self) -> str:
-        begun = self.at
-        self.at += 1
-        while True:
-            if self.at >= len(self.text):
-                raise self.broken("EOF while parsing a string")
-            letter = self.text[self.at]
-            if letter == '"':
-                self.at += 1
-                text: str = json.loads(self.text[begun : self.at])
-                return text
-            if letter == "\\":
-                escape = _ESCAPE.match(self.text, self.at)
-                if escape is None:
-                    raise self.broken("invalid escape", min(len(self.text), self.at + 2))
-                self.at = escape.end()
-            elif letter < " ":
-                raise self.broken(
-                    "control character (\\u0000-\\u001F) found while parsing a string", self.at + 1
-                )
-            else:
-                self.at += 1
-
-    def members(self, read: Callable[[str], Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        self.at += 1
-        while True:
-            mark = self.skip()
-            if mark == "}":
-                self.at += 1
-                return found
-            if not mark:
-                raise self.broken("EOF while parsing an object")
-            if found:
-                if mark != ",":
-                    raise self.broken("expected `,` or `}`", self.at + 1)
-                self.at += 1
-                mark = self.skip()
-                if mark == "}":
-                    raise self.broken("trailing comma", self.at + 1)
-                if not mark:
-                    raise self.broken("EOF while parsing a value")
-            if mark != '"':
-                raise self.broken("key must be a string", self.at + 1)
-            name = self.string()
-            mark = self.skip()
-            if mark != ":":
-                raise (
-                    self.broken("expected `:`", self.at + 1)
-                    if mark
-                    else self.broken("EOF while parsing an object")
-                )
-            self.at += 1
-            found[name] = read(name)
-
-    def elements(self, read: Callable[[], Any]) -> list[Any]:
-        found: list[Any] = []
-        self.at += 1
-        while True:
-            mark = self.skip()
-            if mark == "]":
-                self.at += 1
-                return found
-            if not mark:
-                raise self.broken("EOF while parsing a list")
-            if found:
-                if mark != ",":
-                    raise self.broken("expected `,` or `]`", self.at + 1)
-                self.at += 1
-                if self.skip() == "]":
-                    raise self.broken("trailing comma", self.at + 1)
-            found.append(read())
-
-    # -- checking -----------------------------------------------------------------------------------------
-
-    def check_object(self, shape: Shape, path: str = "") -> None:
-        """Read an object and refuse the first thing in it that does not fit."""
-        mark = self.skip()
-        begun = self.at
-        if mark != "{":
-            value = self.value()
-            words = f"invalid type: {_described(value, mark)}, expected struct {shape.name}"
-            raise self.unfit(path, words, begun if mark == "[" else None)
-        known = {field.name: field for field in shape.fields}
-        seen = set()
-
-        def member(name: str) -> None:
-            seen.add(name)
-            if field := known.get(name):
-                self.check(field, f"{path}.{name}" if path else name)
-            else:
-                self.value()
-
-        self.members(member)
-        for field in shape.fields:
-            if field.required and field.name not in seen:
-                raise self.unfit(path, f"missing field `{field.name}`")
-
-    def check(self, field: Field, path: str) -> None:
-        """Read the value of a field and refuse it where it does not fit."""
-        mark = self.skip()
-        begun = self.at
-        if field.kind == "udfs" and mark == "[":
-            count = itertools.count()
-            self.elements(lambda: self.check_object(_UDF, f"{path}[{next(count)}]"))
-            return
-        value = self.value()
-        if (value is None and not field.required) or _fits(value, field.kind):
-            return
-        # A list or a map is refused before it is read, anything else after it.
-        raise self.unfit(path, _misfit(field.kind, value, mark), begun if mark in "[{" else None)
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
-def _misfit(kind: str | tuple[str, ...], value: Any, mark: str) -> str:
+def _value(text: str, at: int) -> tuple[Any, int]:
+    value, end = _DECODER.raw_decode(text, at)
+    return value, end
+
+
+def _members(text: str, at: int) -> Iterator[tuple[str, int]]:
+    """Return the name of each member of the object at a place, and where its value begins."""
+    at = _skip(text, at + 1)
+    while text[at] != "}":
+        name, end = _value(text, at)
+        begin = _skip(text, _skip(text, end) + 1)
+        yield name, begin
+        at = _skip(text, _value(text, begin)[1])
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+
+
+def _check_object(text: str, at: int, shape: Shape, path: str) -> None:
+    """Refuse the first thing in an object that does not fit."""
+    at = _skip(text, at)
+    value, end = _value(text, at)
+    if text[at] != "{":
+        words = f"invalid type: {_described(value)}, expected struct {shape.name}"
+        raise _refused(422, words, text[: at if text[at] == "[" else end], path)
+    known = {field.name: field for field in shape.fields}
+    for name, begin in _members(text, at):
+        if name in known:
+            _check(text, begin, known[name], value, f"{path}.{name}" if path else name)
+    for field in shape.fields:
+        if field.required and field.name not in value:
+            raise _refused(422, f"missing field `{field.name}`", text[:end], path)
+
+
+def _check(text: str, at: int, field: Field, owner: Mapping[str, Any], path: str) -> None:
+    value, end = _value(text, at)
+    if _fits(value, field, owner):
+        return
+    if field.kind == "udfs" and isinstance(value, list):
+        place = _skip(text, at + 1)
+        for number in range(len(value)):
+            _check_object(text, place, _UDF, f"{path}[{number}]")
+            place = _skip(text, _skip(text, _value(text, place)[1]) + 1)
+    # A list or a map is refused before it is read, anything else after it.
+    raise _refused(422, _misfit(field.kind, value), text[: at if text[at] in "[{" else end], path)
+
+
+def _misfit(kind: str | tuple[str, ...], value: Any) -> str:
     if isinstance(kind, tuple):
         if not isinstance(value, str):
-            return f"invalid type: {_described(value, mark)}, expected string or map"
+            return f"invalid type: {_described(value)}, expected string or map"
         choices = [f"`{choice}`" for choice in kind]
         expected = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
         return f"unknown variant `{value}`, expected {expected}"
     if kind == "u64" and isinstance(value, int) and not isinstance(value, bool):
         return f"invalid value: integer `{value}`, expected u64"
     if kind == "strings" and isinstance(value, dict):
-        value = next(item for item in value.values() if not isinstance(item, str))
-        return f"invalid type: {_described(value, '{' if isinstance(value, dict) else '')}, expected a string"
+        wrong = next(item for item in value.values() if not isinstance(item, str))
+        return f"invalid type: {_described(wrong)}, expected a string"
     expected_types = {"string": "a string", "u64": "u64", "bool": "a boolean", "strings": "a map"}
-    return f"invalid type: {_described(value, mark)}, expected {expected_types.get(kind, 'a sequence')}"
+    return f"invalid type: {_described(value)}, expected {expected_types.get(kind, 'a sequence')}"
 
 
-def _described(value: Any, mark: str) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return f"boolean `{str(value).lower()}`"
-    if isinstance(value, int):
-        return f"integer `{value}`"
-    if isinstance(value, float):
-        return f"floating point `{value}`"
-    if isinstance(value, str):
-        return f"string {json.dumps(value, ensure_ascii=False)}"
-    return "map" if mark == "{" else "sequence"
+def _described(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"boolean `{str(value).lower()}`"
+        case int():
+            return f"integer `{value}`"
+        case float():
+            return f"floating point `{value}`"
+        case str():
+            return f"string {json.dumps(value, ensure_ascii=False)}"
+        case _:
+            return "map" if isinstance(value, dict) else "sequence"

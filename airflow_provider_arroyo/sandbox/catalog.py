@@ -1,4 +1,4 @@
-"""Connectors, connection tables and profiles, global UDFs: what a server knows beside its pipelines."""
+"""What a server knows of connectors, and makes of the tables, profiles and UDFs that it is given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SQL_NAMES = {
+_SQL_NAMES = {
     "int32": "INTEGER",
     "int64": "BIGINT",
     "uint32": "INTEGER UNSIGNED",
@@ -20,32 +20,30 @@ SQL_NAMES = {
     "json": "JSON",
 }
 
-_BOTH = {"source": True, "sink": True}
-_SOURCE = {"source": True, "sink": False}
-_SINK = {"source": False, "sink": True}
+_CONNECTORS: Mapping[str, tuple[str, str]] = {
+    "blackhole": ("Blackhole", "sink"),
+    "confluent": ("Confluent Cloud", "both"),
+    "delta": ("Delta Lake", "sink"),
+    "filesystem": ("FileSystem", "both"),
+    "fluvio": ("Fluvio", "both"),
+    "iceberg": ("Iceberg", "sink"),
+    "impulse": ("Impulse", "source"),
+    "kafka": ("Kafka", "both"),
+    "kinesis": ("Kinesis Stream", "both"),
+    "mqtt": ("MQTT", "both"),
+    "nats": ("NATS", "both"),
+    "nexmark": ("Nexmark", "source"),
+    "polling_http": ("Polling HTTP", "source"),
+    "rabbitmq": ("RabbitMQ", "source"),
+    "redis": ("Redis", "sink"),
+    "single_file": ("Single File", "both"),
+    "sse": ("Server-Sent Events", "source"),
+    "stdout": ("StdOut", "sink"),
+    "webhook": ("Webhook", "sink"),
+    "websocket": ("WebSocket", "source"),
+}
+"""Title and direction of each."""
 
-_CONNECTORS: tuple[tuple[str, str, str, Mapping[str, bool]], ...] = (
-    ("blackhole", "Blackhole", "No-op sink that swallows all data", _SINK),
-    ("confluent", "Confluent Cloud", "Topics of Confluent Cloud", _BOTH),
-    ("delta", "Delta Lake", "Delta Lake tables", _SINK),
-    ("filesystem", "FileSystem", "Files in a folder or an object store", _BOTH),
-    ("fluvio", "Fluvio", "Fluvio topics", _BOTH),
-    ("iceberg", "Iceberg", "Iceberg tables", _SINK),
-    ("impulse", "Impulse", "Periodic demo source", _SOURCE),
-    ("kafka", "Kafka", "Kafka topics", _BOTH),
-    ("kinesis", "Kinesis Stream", "Kinesis streams", _BOTH),
-    ("mqtt", "MQTT", "MQTT topics", _BOTH),
-    ("nats", "NATS", "NATS subjects", _BOTH),
-    ("nexmark", "Nexmark", "Demo source of an auction house", _SOURCE),
-    ("polling_http", "Polling HTTP", "An HTTP endpoint, asked again and again", _SOURCE),
-    ("rabbitmq", "RabbitMQ", "RabbitMQ streams", _SOURCE),
-    ("redis", "Redis", "Redis keys and lists", _SINK),
-    ("single_file", "Single File", "One file, for tests", _BOTH),
-    ("sse", "Server-Sent Events", "A stream of server-sent events", _SOURCE),
-    ("stdout", "StdOut", "The worker's standard output", _SINK),
-    ("webhook", "Webhook", "Calls of an HTTP endpoint", _SINK),
-    ("websocket", "WebSocket", "Messages of a websocket", _SOURCE),
-)
 _WITH_PROFILE = frozenset({"confluent", "fluvio", "kafka", "mqtt", "nats", "rabbitmq", "redis"})
 _OWN_SCHEMA = frozenset({"impulse", "nexmark"})
 _REQUIRED = {
@@ -53,14 +51,10 @@ _REQUIRED = {
     "kafka": ("topic", "type"),
     "confluent": ("topic", "type"),
     "nexmark": ("eventRate",),
-    "sse": ("endpoint",),
-    "websocket": ("endpoint",),
-    "webhook": ("endpoint",),
-    "polling_http": ("endpoint",),
     "single_file": ("path", "table_type"),
+    **dict.fromkeys(("sse", "websocket", "webhook", "polling_http"), ("endpoint",)),
 }
-
-NAMES = frozenset(entry[0] for entry in _CONNECTORS)
+NAMES = frozenset(_CONNECTORS)
 
 
 def connectors() -> list[dict[str, Any]]:
@@ -70,17 +64,17 @@ def connectors() -> list[dict[str, Any]]:
             "id": name,
             "name": title,
             "icon": "",
-            "description": description,
+            "description": title,
             "table_config": f'{{"type": "object", "title": "{title.replace(" ", "")}Table"}}',
             "enabled": True,
-            "source": directions["source"],
-            "sink": directions["sink"],
+            "source": direction != "sink",
+            "sink": direction != "source",
             "custom_schemas": name not in _OWN_SCHEMA,
             "testing": False,
             "hidden": name == "single_file",
             "connection_config": '{"type": "object"}' if name in _WITH_PROFILE else None,
         }
-        for name, title, description, directions in _CONNECTORS
+        for name, (title, direction) in _CONNECTORS.items()
     ]
 
 
@@ -101,8 +95,7 @@ def table_type(connector: str, config: Mapping[str, Any]) -> str:
         kind = next(iter(kind), None) if "type" not in kind else kind["type"]
     if isinstance(kind, str) and kind.lower() in ("source", "sink", "lookup"):
         return kind.lower()
-    directions = next(entry[3] for entry in _CONNECTORS if entry[0] == connector)
-    return "source" if directions["source"] else "sink"
+    return "sink" if _CONNECTORS[connector][1] == "sink" else "source"
 
 
 def table_schema(connector: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -124,7 +117,7 @@ def table_schema(connector: str, schema: Mapping[str, Any] | None) -> dict[str, 
 
 def _field(item: Mapping[str, Any]) -> dict[str, Any]:
     kind = item.get("type", "string")
-    name = SQL_NAMES.get(kind)
+    name = _SQL_NAMES.get(kind)
     if kind == "decimal128":
         name = f"DECIMAL({item.get('precision', 38)}, {item.get('scale', 0)})"
     extra = {key: value for key, value in item.items() if key not in ("name", "type", "required", "sql_name")}
@@ -137,8 +130,8 @@ def _field(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def profile_description(connector: str, config: Any) -> str:
-    """Return the line by which a profile is told from others."""
+def profile_description(config: Any) -> str:
+    """Return the line that tells profiles apart: an address of their server, where there is one."""
     if not isinstance(config, Mapping):
         return ""
     for key in ("bootstrapServers", "url", "endpoint", "address", "servers"):
@@ -147,6 +140,10 @@ def profile_description(connector: str, config: Any) -> str:
     return ""
 
 
+UDF_PROBLEM = {
+    "rust": "UDF must contain a function with with the annotation #[udf]",
+    "python": "UDF must contain a function decorated with @udf",
+}
 _UDF_NAME = {
     "rust": re.compile(r"#\s*\[[^\]]*\budf\b[^\]]*\]\s*(?:pub\s+)?(?:async\s+)?fn\s+(\w+)"),
     "python": re.compile(r"@\s*udf\b[^\n]*\n\s*(?:async\s+)?def\s+(\w+)"),
@@ -157,12 +154,3 @@ def udf_name(definition: str, language: str) -> str | None:
     """Return the name of the function that a UDF defines; None where it lacks its attribute."""
     match = _UDF_NAME[language].search(definition)
     return match[1] if match else None
-
-
-def udf_problem(definition: str, language: str) -> str | None:
-    """Return what a real server finds wrong with a UDF; None: nothing that the sandbox can see."""
-    if udf_name(definition, language) is not None:
-        return None
-    if language == "python":
-        return "UDF must contain a function decorated with @udf"
-    return "UDF must contain a function with with the annotation #[udf]"

@@ -1,209 +1,221 @@
-"""``/sandbox/…``: what the sandbox offers beside Arroyo's API. See also the pages of the console."""
+"""``/sandbox/…``: what the sandbox offers beside Arroyo's API, and its page."""
 
 from __future__ import annotations
 
 import dataclasses
+import hmac
+import ipaddress
 import json
-import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from aiohttp import web
-
-from . import orders, running
-from .answers import render
+from . import fault_types, runs
+from .api import Api
 from .clock import ManualClock
+from .faults import Faults
+from .http_server import HttpRequest
+from .messages import Response, json_response
 from .records import Pipeline
+from .request_log import RequestLog
 
-if TYPE_CHECKING:
-    from .server import Server
-
-
-_PAGE = Path(__file__).with_name("console.html")
+_PAGE = Path(__file__).with_name("page.html")
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'",
+    "referrer-policy": "no-referrer",
+}
+_THERE_ARE = (
+    "there are GET /sandbox, GET /sandbox/overview, GET /sandbox/pipelines/{id}, GET /sandbox/not_judged, "
+    "GET and DELETE /sandbox/requests, GET, POST and DELETE /sandbox/faults, DELETE /sandbox/faults/{id}, "
+    "POST /sandbox/release, POST /sandbox/advance"
+)
 _SHOWN_PIPELINES = 200
-_SHOWN_REQUESTS = 12
-_SHOWN_CHECKPOINTS = 20
+_SHOWN = 20
 
 
 class Control:
-    """Answers requests below ``/sandbox``, and the pages at ``/``."""
+    """Responds to requests below ``/sandbox``, and for the page.
 
-    def __init__(self, server: Server, *, about: dict[str, Any], lock: threading.RLock) -> None:
-        self._server = server
+    A page of another origin can neither read nor change anything here: the ``Host`` must be local, and a body
+    must be declared as JSON, which such a page cannot do.
+
+    :param about: what the sandbox is.
+    :param secrets: requests must carry one of them; none: everyone may ask.
+    :param host: where the sandbox listens.
+    """
+
+    def __init__(
+        self, api: Api, faults: Faults, log: RequestLog, *, about: Any, secrets: list[str], host: str
+    ) -> None:
+        self._api = api
+        self._engine = api.engine
+        self._store = api.store
+        self._faults = faults
+        self._log = log
         self._about = about
-        self._lock = lock
-        self._page = _PAGE.read_text("utf-8")
+        self._secrets = secrets
+        self._host = host
 
-    async def answer(self, request: web.Request, path: str) -> web.Response:
-        """Answer a request below ``/sandbox``."""
-        parts = [part for part in path.split("/") if part][1:]
+    def respond(self, request: HttpRequest) -> Response:
+        """Respond to a request below ``/sandbox``."""
+        parts = [unquote(part) for part in request.path.split("/") if part][1:]
+        if not self._is_local(request.headers.get("host", "")):
+            words = "the Host of this request is not local: use localhost, 127.0.0.1 or the machine's address"
+            return json_response({"error": words}, 403)
+        if not self._may_ask(request.headers.get("authorization", "").removeprefix("Bearer ")):
+            words = (
+                "this sandbox has an API key: send it, or the token of its page, as Authorization: Bearer …"
+            )
+            return json_response({"error": words}, 401)
         try:
-            result = await self._result(request, request.method, parts)
+            return json_response(self._result(request, parts))
+        except TypeError as error:
+            return json_response({"error": str(error)}, 415)
         except ValueError as error:
-            return _json({"error": str(error)}, 400)
+            return json_response({"error": str(error)}, 400)
         except LookupError as error:
-            return _json({"error": str(error.args[0])}, 404)
-        return _json(result)
+            return json_response({"error": str(error.args[0])}, 404)
 
-    async def _result(self, request: web.Request, method: str, parts: list[str]) -> Any:
-        server = self._server
-        match method, parts:
+    def page(self, request: HttpRequest) -> Response:
+        """Return the page: the same for all paths, its script asks for what the path names."""
+        if request.method not in ("GET", "HEAD"):
+            return Response(405, b"", None, {"allow": "GET,HEAD"})
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not self._may_ask(given or parse_qs(request.query).get("token", [""])[0]):
+            return Response(401, b"", None)
+        return Response(200, _PAGE.read_bytes(), "text/html; charset=utf-8", _PAGE_HEADERS)
+
+    def _may_ask(self, given: str) -> bool:
+        matches = [hmac.compare_digest(given.encode(), secret.encode()) for secret in self._secrets]
+        return any(matches) or not matches
+
+    def _is_local(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in ("localhost", self._host):
+            return True
+        try:
+            # A page that came by another name cannot have an address for its host.
+            return bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+    def _result(self, request: HttpRequest, parts: list[str]) -> Any:
+        faults = self._faults
+        match request.method, parts:
             case "GET", []:
                 return self._about
             case "GET", ["overview"]:
                 return self._overview()
             case "GET", ["pipelines", pipeline_id]:
-                return self._pipeline(unquote(pipeline_id))
+                return self._pipeline(pipeline_id)
+            case "GET", ["not_judged"]:
+                return {"data": [dataclasses.asdict(item) for item in list(self._api.not_judged)]}
             case "GET", ["requests"]:
-                return self._requests(request)
+                return self._requests(parse_qs(request.query))
             case "DELETE", ["requests"]:
-                server.log.clear()
-                return {"ok": True}
+                self._log.clear()
             case "GET", ["faults"]:
-                return {"kinds": orders.choices(), "pending": server.faults.pending()}
+                return {"kinds": fault_types.choices(), "pending": faults.pending()}
             case "POST", ["faults"]:
-                return {"id": self._order(await _fields(request))}
+                return {"id": self._inject(_fields(request))}
             case "DELETE", ["faults"]:
-                server.faults.clear()
-                return {"ok": True}
+                faults.clear()
             case "DELETE", ["faults", number] if number.isdecimal():
-                if not server.faults.take_back(int(number)):
+                if not faults.remove(int(number)):
                     raise LookupError(f"there is no fault with the id {number} that is not used up")
-                return {"ok": True}
-            case "POST", ["let_go"]:
-                server.faults.let_go(str((await _fields(request)).get("pipeline", "*")))
-                return {"ok": True}
+            case "POST", ["release"]:
+                faults.release(str(_fields(request).get("pipeline", "*")))
             case "POST", ["advance"]:
-                return self._advance(await _fields(request))
+                return self._advance(_fields(request).get("seconds"))
             case _:
-                raise LookupError(
-                    f"{method} /sandbox/{'/'.join(parts)}: there are GET /sandbox, GET /sandbox/overview, "
-                    "GET /sandbox/pipelines/{id}, GET and DELETE /sandbox/requests, GET, POST and DELETE "
-                    "/sandbox/faults, DELETE /sandbox/faults/{id}, POST /sandbox/let_go, POST /sandbox/advance"
-                )
+                raise LookupError(f"{request.method} /sandbox/{'/'.join(parts)}: {_THERE_ARE}")
+        return {"ok": True}
 
-    def _order(self, fields: dict[str, Any]) -> int:
-        order = orders.parse(fields)
-        if isinstance(order, orders.ApiAway) and order.seconds is None:
+    def _inject(self, fields: dict[str, Any]) -> int:
+        fault = fault_types.parse(fields)
+        if isinstance(fault, fault_types.ApiAway) and fault.seconds is None:
             raise ValueError("seconds: over HTTP it must be given, or nothing could bring the API back")
-        return self._server.faults.put(order)
+        return self._faults.add(fault)
 
-    def _advance(self, fields: dict[str, Any]) -> dict[str, Any]:
-        clock = self._server.engine.clock
-        seconds = fields.get("seconds")
+    def _advance(self, seconds: Any) -> dict[str, Any]:
+        clock = self._engine.clock
         if not isinstance(clock, ManualClock):
             raise ValueError("the clock of this sandbox moves by itself; start it with a manual clock")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
             raise ValueError(f"seconds: must be a number, not below 0, not {seconds!r}")
-        with self._lock:
+        with self._store.lock:
             clock.advance(seconds)
-            return {"now_micros": self._server.engine.advance()}
+            return {"now_micros": self._engine.advance()}
 
-    def _requests(self, request: web.Request) -> dict[str, Any]:
-        log = self._server.log
-        found = log.find(request.query.get("method"), request.query.get("path"))
-        return {
-            "total": log.total,
-            "count": len(found),
-            "data": [
-                {
-                    "method": item.method,
-                    "path": item.path,
-                    "query": item.query,
-                    "headers": dict(item.headers),
-                    "body": item.body.decode("utf-8", "replace"),
-                    "time": item.time_micros,
-                    "status": item.status,
-                }
-                for item in found[-1000:]
-            ],
-        }
+    def _requests(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
+        method, path = (query.get(name, [None])[0] for name in ("method", "path"))
+        found = self._log.find(method, path)
+        shown = [dataclasses.asdict(item) for item in found[-1000:]]
+        for item in shown:
+            item["body"] = item["body"].decode("utf-8", "replace")
+        return {"total": self._log.total, "count": len(found), "data": shown}
 
     def _overview(self) -> dict[str, Any]:
-        server = self._server
-        with self._lock:
-            server.engine.advance()
-            listed = server.store.listed()
+        with self._store.lock:
+            self._engine.advance()
+            listed = self._store.listed()
             shown = [_summary(pipeline) for pipeline in listed[:_SHOWN_PIPELINES]]
-        last = list(server.log)[-_SHOWN_REQUESTS:]
+        last = list(self._log)[: -_SHOWN - 1 : -1]
+        requests = [
+            {"method": item.method, "path": item.path, "status": item.status, "time": item.time_micros}
+            for item in last
+        ]
+        not_judged = list(self._api.not_judged)[: -_SHOWN - 1 : -1]
         return {
             "total": len(listed),
             "pipelines": shown,
-            "requests": {
-                "total": server.log.total,
-                "last": [
-                    {
-                        "method": item.method,
-                        "path": item.path,
-                        "status": item.status,
-                        "time": item.time_micros,
-                    }
-                    for item in reversed(last)
-                ],
-            },
+            "not_judged": [dataclasses.asdict(item) for item in not_judged],
+            "requests": {"total": self._log.total, "last": requests},
         }
 
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
-        server = self._server
-        with self._lock:
-            now = server.engine.advance()
-            pipeline = server.store.whole(pipeline_id)
+        with self._store.lock:
+            now = self._engine.advance()
+            pipeline = self._store.whole(pipeline_id)
             if pipeline is None or (job := pipeline.job) is None:
                 raise LookupError(f"there is no pipeline with the id {pipeline_id}")
-            running.catch_up(job, now, server.engine.rng)
-            checkpoints = [
-                {**dataclasses.asdict(item), "done": item.finish <= now}
-                for item in reversed(job.checkpoints[-_SHOWN_CHECKPOINTS:])
-            ]
+            runs.catch_up(job, now, self._engine.rng)
+            unfinished = runs.under_way(job, now)
+            not_judged = (item.what for item in self._api.not_judged if item.query == pipeline.query)
             return {
                 **_summary(pipeline),
                 "query": pipeline.query,
                 "parallelism": job.wanted.parallelism,
-                "checkpoints": checkpoints,
-                "errors": job.errors[::-1][:_SHOWN_CHECKPOINTS],
+                "tags": pipeline.tags,
+                "checkpoints": [
+                    {**dataclasses.asdict(item), "done": item is not unfinished}
+                    for item in job.checkpoints[: -_SHOWN - 1 : -1]
+                ],
+                "errors": job.errors[: -_SHOWN - 1 : -1],
+                "not_judged": next(not_judged, ()),
             }
-
-    def page(self) -> web.Response:
-        """Return the page of the console: the same for all paths, its script asks for what the path names."""
-        return web.Response(
-            text=self._page,
-            content_type="text/html",
-            headers={
-                "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
-                "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
-            },
-        )
 
 
 def _summary(pipeline: Pipeline) -> dict[str, Any]:
     job = pipeline.job
-    if job is None:
-        raise LookupError(f"the record {pipeline.id!r} is half-made")
-    return {
-        "id": pipeline.id,
-        "name": pipeline.name,
-        "job": {
-            "id": job.id,
-            "state": job.state,
-            "run_id": job.run_id,
-            "running_desired": job.wanted.stop == "none",
-            "since": job.entered or job.created_at,
-            "failure": job.failure,
-        },
-    }
+    shown = {} if job is None else {name: getattr(job, name) for name in ("id", "state", "run_id", "failure")}
+    if job is not None:
+        shown |= {"running_desired": job.wanted.stop == "none", "since": job.entered or job.created_at}
+    return {"id": pipeline.id, "name": pipeline.name, "job": shown}
 
 
-async def _fields(request: web.Request) -> dict[str, Any]:
-    text = (await request.content.read(1_000_000)).decode("utf-8", "replace")
+def _fields(request: HttpRequest) -> dict[str, Any]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise TypeError("the body must be sent with Content-Type: application/json")
     try:
-        value = json.loads(text or "{}")
-    except ValueError as error:
+        value = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the body must be a JSON object: {error}") from error
     if not isinstance(value, dict):
         raise ValueError("the body must be a JSON object")
     return value
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=render(value), content_type="application/json")

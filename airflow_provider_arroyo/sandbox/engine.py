@@ -1,196 +1,152 @@
-"""Lets the jobs live: takes the moves out of the table as time passes.
-
-Nothing runs in the background. Each planned move lies in a heap, and :meth:`Engine.advance` makes those
-that are due, in order, before anybody looks. So the same requests at the same times give the same story,
-on a clock that is real, scaled, or moved by hand.
-"""
+"""Runs the jobs: takes transitions out of the table as time passes."""
 
 from __future__ import annotations
 
-import heapq
+import dataclasses
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
-from . import running
+from . import lifecycle, runs
+from .agenda import Agenda
 from .clock import Clock, micros
-from .lifecycle import (
-    ACTIVE,
-    CONTROLLER_START_MILLIS,
-    GLANCE_MILLIS,
-    HEALTHY_SECONDS,
-    PREVIEW_TTL_SECONDS,
-    STUCK_SCHEDULING_MILLIS,
-    TICK_MILLIS,
-    WANTED,
-    WORKER_LOSS_NOTICED_MILLIS,
-    Cause,
-    Flavour,
-    Millis,
-    Move,
-    moves,
-)
-from .records import Job
+from .lifecycle import Cause, Millis, Transition, Variant
+from .records import Job, new_id
 
-_STOPS = {
-    "checkpoint": Cause.STOP_CHECKPOINT,
-    "graceful": Cause.STOP_GRACEFUL,
-    "immediate": Cause.STOP_IMMEDIATE,
-    "force": Cause.STOP_FORCE,
-}
-_ACTIVE = frozenset(state.value for state in ACTIVE)
-_TICK = TICK_MILLIS * 1000
+_TICK = lifecycle.TICK_MILLIS * 1000
+_STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
+_TOO_OFTEN = "Job has restarted too many times"
+_WORKING = (JobState.RUNNING, JobState.FINISHING)
+_ENDED = (JobState.STOPPED, JobState.FINISHED, JobState.FAILED)
 
 
-class Engine:
+class Engine(Agenda):
     """The controller, the workers and the time that they take.
 
     :param clock: whose time it is.
-    :param flavour: which table it follows.
+    :param variant: which table it follows.
     :param allowed_restarts: how often a job may fail and be tried again (Arroyo's default is 20).
-    :param rng: where times that differ are drawn from; seeded, the story repeats itself.
+    :param rng: where times that vary are drawn from; seeded, they repeat themselves.
     """
 
-    def __init__(self, *, clock: Clock, flavour: Flavour, allowed_restarts: int, rng: random.Random) -> None:
-        self.clock = clock
-        self.flavour = flavour
+    def __init__(self, *, clock: Clock, variant: Variant, allowed_restarts: int, rng: random.Random) -> None:
+        super().__init__(clock)
+        self.variant = variant
         self.allowed_restarts = allowed_restarts
         self.rng = rng
         self.changes = 0
-        """Rises with every change of any job: who keeps an answer knows by it whether it still holds."""
+        """Rises with every change of any job: by it a cached response is known to be valid."""
         self.controller_up = True
-        self.now = clock.now_micros()
         self.on_change: list[Callable[[Job, str], None]] = []
         """Called with the job and its former state after each change of state."""
-        self.on_touch: Callable[[str], None] | None = None
-        """Called with the id of the pipeline whenever anything of its job changes."""
-        self._table = moves(flavour)
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
-        self._planned = 0
-        self._glance_period = self._draw(GLANCE_MILLIS)
-        self._glance_origin = self.now - rng.randrange(self._glance_period)
-        self._skew = 0
+        self._table = lifecycle.transitions(variant)
+        self._poll_period = self._draw(lifecycle.POLL_MILLIS)
+        self._poll_origin = self.now - rng.randrange(self._poll_period)
 
-    # -- time ---------------------------------------------------------------------------------------------
+    def set_skew(self, skew: int, jobs: list[Job]) -> None:
+        """Set the server's clock ahead of the sandbox's, or behind it, in microseconds.
 
-    def advance(self) -> int:
-        """Make every move that is due, and return the time."""
-        until = self.clock.now_micros() + self._skew
-        heap = self._heap
-        while heap and heap[0][0] <= until:
-            moment, _, act = heapq.heappop(heap)
-            self.now = max(self.now, moment)
-            act()
-        self.now = max(self.now, until)
-        return self.now
-
-    def set_skew(self, skew_micros: int, jobs: list[Job]) -> None:
-        """Set the server's clock ahead of the sandbox's, or behind: what was written keeps its time.
-
-        :param jobs: every job there is: what is planned for them comes when it would have come.
+        :param jobs: all jobs: what is written keeps its times, what is under way moves along.
         """
-        by = skew_micros - self._skew
-        self._skew = skew_micros
-        self.now += by
-        self._glance_origin += by
-        self._heap = [(moment + by, number, act) for moment, number, act in self._heap]
+        before = self.advance()
+        by = self.skew_by(skew)
+        self._poll_origin += by
         for job in jobs:
-            running.shift(job, self.now - by, by)
+            runs.catch_up(job, before, self.rng)
+            runs.shift(job, before, by)
             job.entered += by
+            if job.picked_up_at is not None:
+                job.picked_up_at += by
             self.touch(job)
-
-    async def sleep_until(self, moment: int) -> None:
-        """Return once the engine's time has reached the moment."""
-        await self.clock.sleep_until(moment - self._skew)
-
-    def at(self, moment: int, act: Callable[[], None]) -> None:
-        """Plan an act for a moment."""
-        self._planned += 1
-        heapq.heappush(self._heap, (moment, self._planned, act))
-
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
-        """Plan an act in so many seconds of the sandbox's time."""
-        self.at(self.now + micros(seconds), act)
-
-    @property
-    def next_due(self) -> int | None:
-        """When the next planned act is due; None: nothing is planned."""
-        return self._heap[0][0] if self._heap else None
 
     def _draw(self, millis: Millis) -> int:
         return self.rng.randint(millis[0] * 1000, millis[1] * 1000)
 
-    def _next_glance(self) -> int:
-        passed = (self.now - self._glance_origin) // self._glance_period
-        return self._glance_origin + (passed + 1) * self._glance_period
-
     # -- what is wanted -----------------------------------------------------------------------------------
 
     def want(self, job: Job) -> None:
-        """Let the controller find out at its next glance that something was asked of the job."""
+        """Let the controller find out at its next poll that something was asked of the job."""
         self.touch(job)
-        self.at(self._next_glance(), lambda: self._glance(job))
+        self._plan_poll(job)
 
     def touch(self, job: Job) -> None:
-        """Forget the answers that were made of the job."""
+        """Forget the responses that were rendered from the job."""
         self.changes += 1
-        if self.on_touch is not None:
-            self.on_touch(job.pipeline.id)
         job.rendered = None
         job.pipeline.rendered = None
 
+    def _plan_poll(self, job: Job) -> None:
+        after = max(self.now, job.picked_up_at or 0) - self._poll_origin
+        moment = self._poll_origin + (after // self._poll_period + 1) * self._poll_period
+        self.at(moment, lambda: self._poll(job))
+
+    def _plan_poll_if_wanted(self, job: Job) -> None:
+        # Something may have been asked for while no row of the former state obeyed it.
+        if any((job.state, cause) in self._table for cause in self._wanted(job)):
+            self._plan_poll(job)
+
     def _wanted(self, job: Job) -> set[Cause]:
-        wanted = job.wanted
-        causes = set()
+        wanted, seen, causes = job.wanted, job.seen, set[Cause]()
+        restarts = wanted.restarts != seen.restarts
         if wanted.stop != "none":
-            causes.add(_STOPS[wanted.stop])
+            if job.state == JobState.CREATED and job.picked_up_at is not None:
+                causes.add(Cause.STOP_UNREACHED)
+            elif job.state == JobState.RUNNING and job.kafka_away:
+                causes.add(Cause.STOP_BLOCKED)
+            elif job.state == JobState.FAILED and restarts:
+                return {Cause.RESTART_AND_STOP}
+            causes.add(lifecycle.STOPS[wanted.stop])
         elif not (job.pipeline.preview and job.state == JobState.STOPPED):
             causes.add(Cause.START)
-        if wanted.restarts != job.seen_restarts:
-            if wanted.ignore_state:
-                causes.add(Cause.RESTART_NO_STATE)
-            else:
-                causes.add(Cause.RESTART_FORCE if wanted.restart_force else Cause.RESTART)
-        if (wanted.env_vars, wanted.scheduler_config) != job.seen_env:
+        if restarts and wanted.ignore_state:
+            causes.add(Cause.RESTART_NO_STATE)
+        elif restarts:
+            causes.add(Cause.RESTART_FORCE if wanted.restart_force else Cause.RESTART)
+        if (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config):
             causes.add(Cause.ENV_CHANGED)
-        if wanted.parallelism != job.seen_parallelism:
+        if wanted.parallelism != seen.parallelism:
             causes.add(Cause.RESTART if job.restarted else Cause.RESCALE)
         return causes
 
-    def _glance(self, job: Job) -> None:
-        if not self.controller_up:
+    def _poll(self, job: Job) -> None:
+        if not self.controller_up or job.held or job.pipeline.job is not job:
             return
-        if job.held or job.pipeline.job is not job:
+        if job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now:
             return
-        if job.state == JobState.SCHEDULING and self.now - job.entered < STUCK_SCHEDULING_MILLIS * 1000:
+        if job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK:
             return
         wanted = self._wanted(job)
-        for cause in WANTED:
-            if cause in wanted and (move := self._table.get((job.state, cause))):
-                self._make(job, move)
+        for cause in lifecycle.WANTED:
+            if cause in wanted and (row := self._table.get((job.state, cause))):
+                self._make(job, row)
                 return
-        if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen_interval_micros:
-            running.catch_up(job, self.now, self.rng)
-            job.seen_interval_micros = job.wanted.interval_micros
-            running.plan_checkpoint(job, self.now)
+        if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen.interval_micros:
+            runs.change_interval(job, self.now, self.rng)
 
     # -- what happens -------------------------------------------------------------------------------------
 
+    def happen(self, job: Job, cause: Cause) -> bool:
+        """Let something happen to a job now; return whether its state had a row for it."""
+        row = self._table.get((job.state, cause))
+        if row is None or job.held or not (self.controller_up or cause is Cause.TIME):
+            return False
+        self._make(job, row)
+        return True
+
     def hold(self, job: Job, state: str) -> None:
-        """Let a job show a state, whatever it is called, until it is let go."""
+        """Let a job show a state, whatever its name, until it is released."""
         if not job.held:
             job.held, job.state_before_hold = True, job.state
         self._show(job, state)
 
-    def let_go(self, job: Job) -> None:
+    def release(self, job: Job) -> None:
         """Let a held job go on where it was."""
         if job.held:
             job.held = False
             self._show(job, job.state_before_hold)
-            self._later_glance(job)
+            self._plan_poll_if_wanted(job)
 
     def _show(self, job: Job, state: str) -> None:
         before, job.state = job.state, state
@@ -198,221 +154,199 @@ class Engine:
         for listener in self.on_change:
             listener(job, before)
 
-    def happen(self, job: Job, cause: Cause) -> bool:
-        """Let something happen to a job now; return whether its state had a row for it."""
-        move = self._table.get((job.state, cause))
-        if move is None or job.held:
-            return False
-        if not self.controller_up and cause is not Cause.TIME:
-            return False
-        self._make(job, move)
-        return True
-
     def fail(self, job: Job, *, error: str, domain: str, restarts: bool = True) -> None:
-        """Let a task of the job fail, as far as it runs.
+        """Let a task of a running job fail; does nothing to others.
 
-        :param error: what it says.
-        :param domain: whose fault it is: user, external, internal.
+        :param error: the reason.
+        :param domain: user, external or internal.
         :param restarts: False: it is not tried again, whatever is allowed.
         """
         if job.state != JobState.RUNNING or job.held:
             return
-        self._clear_after_healthy_run(job)
-        job.failures += 1
-        gone_too_far = not restarts or job.failures > self.allowed_restarts
-        cause = Cause.TASK_FAILED_FOR_GOOD if gone_too_far else Cause.TASK_FAILED
-        if self.flavour == "0.15" and restarts:
+        too_often = self._count_failure(job) > self.allowed_restarts
+        if self.variant == "0.15" and restarts:
             # 0.15 keeps the reason to itself.
-            if gone_too_far:
-                job.failure = ("Job has restarted too many times", domain)
+            if too_often:
+                job.failure = (_TOO_OFTEN, domain)
         else:
-            self.note_error(job, error, domain)
+            self.add_error(job, error, domain)
             job.failure = (error, domain)
-        self.happen(job, cause)
+        self.happen(job, Cause.TASK_FAILED_FOR_GOOD if too_often or not restarts else Cause.TASK_FAILED)
 
     def lose_worker(self, job: Job) -> None:
         """Kill the worker of a job: the controller notices more than half a second later."""
-        turn = job.turn
+        self._plan(job, self._draw(lifecycle.WORKER_LOSS_NOTICED_MILLIS), lambda: self._worker_lost(job))
 
-        def noticed() -> None:
-            if job.turn != turn:
-                return
-            self._clear_after_healthy_run(job)
-            job.failures += 1
-            spent = job.failures > self.allowed_restarts - (self.flavour != "0.15")
-            if not spent:
-                self.happen(job, Cause.WORKER_LOST)
-                return
-            if self.flavour == "0.15":
-                job.failure = ("Job has restarted too many times", "internal")
-            else:
-                job.failure = ("Exhausted retries: error while running", "internal")
-            self.happen(job, Cause.WORKER_LOST_FOR_GOOD)
+    def _worker_lost(self, job: Job) -> None:
+        if self._count_failure(job) <= self.allowed_restarts - (self.variant != "0.15"):
+            self.happen(job, Cause.WORKER_LOST)
+            return
+        reason = _TOO_OFTEN if self.variant == "0.15" else "Exhausted retries: error while running"
+        job.failure = (reason, "internal")
+        self.happen(job, Cause.WORKER_LOST_FOR_GOOD)
 
-        self.at(self.now + self._draw(WORKER_LOSS_NOTICED_MILLIS), noticed)
-
-    def note_error(self, job: Job, error: str, domain: str) -> None:
-        """Add an entry to what the API lists as the job's errors."""
-        job.errors.append(
-            {
-                "id": new_id(self.rng, "jlm"),
-                "created_at": self.now,
-                "operator_id": "",
-                "task_index": 0,
-                "level": "error",
-                "message": "task failed",
-                "details": error,
-                "error_domain": domain,
-            }
-        )
-
-    def _clear_after_healthy_run(self, job: Job) -> None:
-        if job.run_started is not None and self.now - job.run_started > micros(HEALTHY_SECONDS):
+    def _count_failure(self, job: Job) -> int:
+        if job.run_started is not None and self.now - job.run_started > micros(lifecycle.HEALTHY_SECONDS):
             job.failures = 0
+        job.failures += 1
+        return job.failures
 
-    def controller_goes(self, jobs: list[Job]) -> None:
-        """Take the controller away: the jobs stand as they are, whatever is asked, and make no checkpoints."""
+    def add_error(
+        self, job: Job, details: str, domain: str, *, message: str = "task failed", operator_id: str = ""
+    ) -> None:
+        """Add an entry to the errors that the API lists."""
+        entry = {"id": new_id(self.rng, "jlm"), "created_at": self.now, "operator_id": operator_id}
+        entry |= {"task_index": 0, "level": "error", "message": message, "details": details}
+        job.errors.append(entry | {"error_domain": domain})
+
+    def stop_controller(self, jobs: list[Job]) -> None:
+        """Take the controller away: the jobs stay as they are, whatever is asked, and make no checkpoints."""
         self.controller_up = False
         for job in jobs:
-            running.end(job, self.now, self.rng)
+            runs.end(job, self.now, self.rng)
 
-    def controller_comes(self, jobs: list[Job]) -> None:
-        """Bring the controller back: it starts every job again that it finds at work."""
+    def start_controller(self, jobs: list[Job]) -> None:
+        """Bring the controller back: it schedules every job again that it finds at work."""
         if self.controller_up:
             return
         self.controller_up = True
         for job in jobs:
-            self.at(self.now + self._draw(CONTROLLER_START_MILLIS), partial(self._found, job))
+            self.at(self.now + self._draw(lifecycle.CONTROLLER_START_MILLIS), partial(self._found, job))
 
     def _found(self, job: Job) -> None:
-        if job.state in _ACTIVE:
-            stop = job.wanted.stop != "none"
+        stop = job.wanted.stop != "none"
+        if job.state in lifecycle.ACTIVE or (job.state == JobState.CREATED and stop):
             self.happen(job, Cause.CONTROLLER_BACK_STOP if stop else Cause.CONTROLLER_BACK)
         else:
-            self._glance(job)
+            self._poll(job)
+
+    def delete(self, job: Job) -> None:
+        """Let nothing more happen to a job."""
+        job.turn += 1
+        self.touch(job)
 
     # -- moving -------------------------------------------------------------------------------------------
 
-    def _make(self, job: Job, move: Move) -> None:
-        stays = None if move.stays is None else self._draw(move.stays)
-        if move.leaves_checkpoint and stays is not None and job.run_started is not None:
-            running.stopping_checkpoint(job, self.now, self.now + stays, self.rng)
-        if move.cause in (Cause.RESTART, Cause.RESTART_FORCE, Cause.RESTART_NO_STATE):
+    def _make(self, job: Job, row: Transition) -> None:
+        stays = None if row.stays is None else self._draw(row.stays)
+        if row.leaves_checkpoint and stays is not None and job.run_started is not None:
+            runs.stopping_checkpoint(job, self.now, self.now + stays, self.rng)
+        if row.cause in lifecycle.RESTARTS:
             job.restarted = job.state == JobState.RUNNING
             job.failures = 0
-            if move.cause is Cause.RESTART_NO_STATE:
+            if row.cause is Cause.RESTART_NO_STATE:
                 job.progress_micros = 0
-        elif move.cause in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
+        elif row.cause in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
             job.restarted = False
-        self.enter(job, move.to.value, stays)
+        elif row.cause is Cause.RESTART_AND_STOP:
+            job.seen.restarts, job.failure = job.wanted.restarts, None
+        job.run_id += row.counts_run
+        self.enter(job, row.to.value, stays)
 
     def enter(self, job: Job, state: str, stays: int | None = None) -> None:
         """Put a job into a state.
 
-        :param stays: micros until it moves on by itself; None: until something happens.
+        :param stays: microseconds until it moves on by itself; None: until something happens.
         """
-        before = job.state
-        job.state = state
+        before, job.state = job.state, state
         job.turn += 1
         job.entered = self.now
-        if before == JobState.RUNNING:
-            running.end(job, self.now, self.rng)
+        if state == JobState.FINISHING:
+            self._finishing(job)
+        elif before in _WORKING:
+            runs.end(job, self.now, self.rng)
         else:
-            running.drop_unfinished(job, self.now)
-        if state == JobState.SCHEDULING:
-            self._schedule(job)
+            runs.drop_unfinished(job, self.now)
+        if state == JobState.COMPILING:
+            job.started_anew = True
+            job.picked_up_at = None
+        elif state == JobState.SCHEDULING:
+            self._scheduling(job)
             if job.never_starts or job.wanted.parallelism == 0:
                 stays = None
-                self.at(self.now + STUCK_SCHEDULING_MILLIS * 1000, lambda: self._later_glance(job))
+                self.at(self.now + _STUCK, lambda: self._plan_poll_if_wanted(job))
         elif state == JobState.RUNNING:
-            self._run(job)
-        elif state in (JobState.STOPPED, JobState.FINISHED, JobState.FAILED, JobState.FAILING):
+            self._running(job)
+        elif state in _ENDED or state == JobState.FAILING:
             if before != JobState.FAILING:
                 job.finish_time = self.now
-            if state != JobState.FAILING:
-                job.restarted = False
+            job.restarted = job.restarted and state == JobState.FAILING
         if stays is not None:
-            turn = job.turn
-            self.at(self.now + stays, lambda: self._time_is_up(job, turn))
+            self._plan(job, stays, lambda: self.controller_up and self.happen(job, Cause.TIME))
         self.touch(job)
-        self._later_glance(job)
+        self._plan_poll_if_wanted(job)
         for listener in self.on_change:
             listener(job, before)
 
-    def _later_glance(self, job: Job) -> None:
-        # Something may have been asked while no row of the former state obeyed it.
-        wanted = self._wanted(job)
-        if any((job.state, cause) in self._table for cause in wanted):
-            self.at(self._next_glance(), lambda: self._glance(job))
+    def _plan(self, job: Job, after: int, act: Callable[[], object]) -> None:
+        """Plan an act for when the job has been in its state for so many microseconds more."""
+        self.at(self.now + after, partial(self._if_unchanged, job, job.turn, act))
 
-    def _time_is_up(self, job: Job, turn: int) -> None:
+    def _if_unchanged(self, job: Job, turn: int, act: Callable[[], object]) -> None:
         if job.turn != turn:
             return
         if job.held:
-            self.at(self.now + _TICK, lambda: self._time_is_up(job, turn))
-            return
-        if not self.controller_up:
-            return
-        self.happen(job, Cause.TIME)
+            self.at(self.now + _TICK, lambda: self._if_unchanged(job, turn, act))
+        else:
+            act()
 
-    def _schedule(self, job: Job) -> None:
-        wanted = job.wanted
+    def _scheduling(self, job: Job) -> None:
         job.run_id += 1
         job.failure = None
-        job.seen_restarts = wanted.restarts
-        job.seen_parallelism = wanted.parallelism
-        job.seen_env = (dict(wanted.env_vars), dict(wanted.scheduler_config))
-        job.seen_interval_micros = wanted.interval_micros
-        wanted.ignore_state = wanted.restart_force = False
+        job.wanted.ignore_state = job.wanted.restart_force = False
+        job.seen = dataclasses.replace(job.wanted)
 
-    def _run(self, job: Job) -> None:
-        job.start_time = self.now
+    def _running(self, job: Job) -> None:
+        if job.started_anew or job.start_time is None:
+            job.start_time = self.now
+        job.started_anew = False
         job.finish_time = None
-        job.tasks = job.seen_parallelism * len(job.pipeline.graph.get("nodes", ()))
-        running.begin(job, self.now, self.rng)
-        turn = job.turn
-        pipeline = job.pipeline
-
-        def if_still(act: Callable[[], Any]) -> Callable[[], None]:
-            def guarded() -> None:
-                if job.turn == turn:
-                    if job.held:
-                        self.at(self.now + _TICK, guarded)
-                    else:
-                        act()
-
-            return guarded
-
-        if pipeline.preview:
-            over = if_still(lambda: self.happen(job, Cause.TTL_OVER))
-            self.at(self.now + micros(PREVIEW_TTL_SECONDS), over)
+        job.tasks = job.seen.parallelism * len(job.pipeline.graph.get("nodes", ()))
+        runs.begin(job, self.now, self.rng)
+        if job.pipeline.preview:
+            run = job.run_id
+            over = lifecycle.PREVIEW_TTL_SECONDS
+            self.later(over, lambda: job.run_id == run and self.happen(job, Cause.TTL_OVER))
+        missing = next((source.missing_path for source in job.pipeline.sources if source.missing_path), None)
+        ends = self._ends(job)
         if job.flap is not None:
-            self.at(self.now + job.flap[0], if_still(lambda: self.end_run_of_flapping(job)))
-            return
-        missing = next((source.missing_path for source in pipeline.sources if source.missing_path), None)
-        if missing is not None:
+            self._plan(job, job.flap[0], lambda: self.end_flapping_run(job))
+        elif job.kafka_away:
+            self._plan(job, self._draw(lifecycle.KAFKA_GIVES_UP_MILLIS), lambda: self._kafka_gives_up(job))
+        elif missing is not None:
             error = (
                 f"error in connector: failed to open file '{missing}': No such file or directory (os error 2)"
             )
-            failing = if_still(lambda: self.fail(job, error=error, domain="user"))
-            self.at(self.now + _TICK + self._draw((2, 6)), failing)
-            return
-        durations = [source.duration_micros for source in pipeline.sources]
-        if durations and all(duration is not None for duration in durations):
-            left = max(0, max(duration or 0 for duration in durations) - job.progress_micros)
-            end = self.now + (left // _TICK + 1) * _TICK + self._draw((2, 5))
-            self.at(end, if_still(lambda: self.happen(job, Cause.SOURCES_DONE)))
+            self._plan(job, _TICK + self._draw((2, 6)), lambda: self.fail(job, error=error, domain="user"))
+        elif ends:
+            first = _next_tick(min(ends)) + self._draw((2, 5))
+            self._plan(job, first, lambda: self.happen(job, Cause.SOURCE_ENDED))
 
-    def end_run_of_flapping(self, job: Job) -> None:
-        """Let a run of a flapping job end: it recovers, and the failure is not counted."""
+    def _ends(self, job: Job) -> list[int]:
+        """Return after how much of the run each source ends that does."""
+        durations = [source.duration_micros for source in job.pipeline.sources]
+        return [max(0, item - job.progress_micros) for item in durations if item is not None]
+
+    def _finishing(self, job: Job) -> None:
+        runs.end_checkpoints(job, self.now, self.rng)
+        ends = self._ends(job)
+        if len(ends) == len(job.pipeline.sources):
+            left = (job.run_started or self.now) + _next_tick(max(ends, default=0)) - self.now
+            self._plan(job, max(0, left) + self._draw((1, 4)), lambda: self.happen(job, Cause.SOURCES_ENDED))
+
+    def _kafka_gives_up(self, job: Job) -> None:
+        source = job.pipeline.sources[0].name if job.pipeline.sources else "kafka"
+        message = "Could not create Kafka consumer" if self.variant == "0.15" else "creating kafka consumer"
+        details = "Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)"
+        self.add_error(job, details, "external", message=message, operator_id=f"source_{source}_0")
+        self.happen(job, Cause.SOURCE_LOST)
+
+    def end_flapping_run(self, job: Job) -> None:
+        """End a run of a flapping job: it recovers, and the failure is not counted."""
         if job.flap is not None and self.happen(job, Cause.WORKER_LOST):
             lasts, left = job.flap
             job.flap = (lasts, left - 1) if left > 1 else None
 
 
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-def new_id(rng: random.Random, prefix: str) -> str:
-    """Return an id as Arroyo makes them: the prefix and ten letters or digits."""
-    return f"{prefix}_{''.join(rng.choices(_ALPHABET, k=10))}"
+def _next_tick(micros: int) -> int:
+    return (micros // _TICK + 1) * _TICK

@@ -1,305 +1,251 @@
-"""Faults at work: keeps the orders, and lets them happen to requests, pipelines and the server."""
+"""The faults of a sandbox: keeps them, and lets them hit requests, pipelines and the server."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
-from . import orders
-from .api import Api
+from . import fault_types as types
 from .clock import micros
 from .engine import Engine
+from .http_server import HttpServer
 from .records import Job, Pipeline
 from .store import Store
 
 
-class Gate(Protocol):
-    """The way in: what can be closed so that the API is away."""
-
-    def close(self, until_micros: int | None) -> None:
-        """Refuse connections and reset the open ones, until a moment or until it is opened."""
-        ...
-
-    def open(self) -> None:
-        """Take connections again."""
-        ...
-
-
 class Faults:
-    """The faults of a sandbox. Every method that orders one returns its id.
+    """The faults of a sandbox, each injected by the method of its name, which returns its id.
 
-    ``pipeline`` may be an id, a name, or a pattern of either; where no such pipeline is there yet, the
-    fault waits for the next one that is created. ``path`` is a pattern too, and ``*`` in it stands for
-    anything, slashes included.
+    ``status latency early_hints reset hang_up hang endless cut_short not_json`` hit requests to the API;
+    ``fail flap kafka_away late_pickup never_starts show_state kill_worker delete stop`` hit pipelines;
+    ``api_away controller_away server_restart clock_skew`` hit the server. :mod:`fault_types` says what each
+    takes. ``pipeline`` may be an id, a name, or a pattern of either; where there is no such pipeline yet, the
+    fault waits for the next one that is created. ``path`` is a pattern too.
+
+    .. code-block:: python
+
+        sandbox.faults.status(503, times=2, path="*/jobs")
+        sandbox.faults.fail("orders", error="topic is gone", domain="external", after=3)
     """
 
-    def __init__(
-        self, *, engine: Engine, store: Store, api: Api, gate: Gate, lock: AbstractContextManager[Any]
-    ) -> None:
+    def __init__(self, *, engine: Engine, store: Store, server: HttpServer) -> None:
         self._engine = engine
         self._store = store
-        self._api = api
-        self._gate = gate
-        self._lock = lock
+        self._lock = store.lock
+        self._server = server
         self._ids = itertools.count(1)
-        self._on_requests: list[orders.OnRequest] = []
-        self._waiting: list[orders.OnPipeline] = []
+        self._on_requests: list[types.RequestFault] = []
+        self._waiting: list[types.PipelineFault] = []
         self._first_runs: dict[str, list[Callable[[], None]]] = {}
-        api.on_create.append(self._created)
+        self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
 
-    # -- ordering -----------------------------------------------------------------------------------------
+    # -- injecting ----------------------------------------------------------------------------------------
 
-    def order(self, kind: str, /, **fields: Any) -> int:
-        """Order a fault by the name of its kind.
+    def __getattr__(self, kind: str) -> Callable[..., int]:
+        if kind not in types.KINDS:
+            raise AttributeError(
+                f"there is no fault of the kind {kind!r}; there are {', '.join(types.KINDS)}"
+            )
 
-        :param kind: one of ``orders.KINDS``.
+        def inject(*values: Any, **fields: Any) -> int:
+            names = types.KINDS[kind].positional
+            if len(values) > len(names):
+                raise TypeError(f"{kind} takes {len(names)} arguments by position ({', '.join(names)})")
+            return self.inject(kind, **dict(zip(names, values, strict=False)), **fields)
+
+        inject.__doc__ = types.KINDS[kind].__doc__
+        return inject
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *types.KINDS]
+
+    def inject(self, kind: str, /, **fields: Any) -> int:
+        """Inject a fault by the name of its kind.
+
+        :param kind: one of ``fault_types.KINDS``.
         :param fields: what that kind takes.
+        :returns: its id.
         :raises ValueError: naming the field that is wrong, and the choices.
         """
-        return self.put(orders.parse({"kind": kind, **fields}))
+        return self.add(types.parse({"kind": kind, **fields}))
 
-    def put(self, order: orders.Order) -> int:
-        """Order a fault."""
-        closed_until: int | None = None
+    def add(self, fault: types.Fault) -> int:
+        """Inject a fault; return its id."""
+        engine = self._engine
         with self._lock:
-            self._engine.advance()
-            order.id = next(self._ids)
-            match order:
-                case orders.OnRequest():
-                    self._on_requests.append(order)
-                case orders.OnPipeline():
-                    self._put_on_pipelines(order)
-                case orders.ApiAway():
-                    closed_until = self._until(order.seconds)
-                case orders.ControllerAway():
-                    self._engine.controller_goes(list(self._store.jobs()))
-                    if order.seconds is not None:
-                        self._engine.later(order.seconds, self._controller_comes)
-                case orders.ServerRestart():
-                    self._engine.controller_goes(list(self._store.jobs()))
-                    closed_until = self._until(order.seconds)
-                    self._engine.later(order.seconds, self._controller_comes)
-                case orders.ClockSkew():
-                    self._engine.set_skew(micros(order.seconds), list(self._store.jobs()))
-        if isinstance(order, orders.ApiAway | orders.ServerRestart):
-            # Without the lock: requests wait for it on the thread that closes the gate.
-            self._gate.close(closed_until)
-        return order.id
-
-    def _until(self, seconds: float | None) -> int | None:
-        return None if seconds is None else self._engine.now + micros(seconds)
-
-    def _controller_comes(self) -> None:
-        self._engine.controller_comes(list(self._store.jobs()))
-
-    def status(self, status: int, **fields: Any) -> int:
-        """Answer the next requests with a status; see :class:`orders.Status`."""
-        return self.order("status", status=status, **fields)
-
-    def latency(self, seconds: float, **fields: Any) -> int:
-        """Answer later; see :class:`orders.Latency`."""
-        return self.order("latency", seconds=seconds, **fields)
-
-    def reset(self, **fields: Any) -> int:
-        """Reset the next connections; see :class:`orders.Reset`."""
-        return self.order("reset", **fields)
-
-    def hang(self, **fields: Any) -> int:
-        """Begin an answer that never ends; see :class:`orders.Hang`."""
-        return self.order("hang", **fields)
-
-    def cut_short(self, **fields: Any) -> int:
-        """Send half an answer; see :class:`orders.CutShort`."""
-        return self.order("cut_short", **fields)
-
-    def not_json(self, **fields: Any) -> int:
-        """Answer with something that is not Arroyo's; see :class:`orders.NotJson`."""
-        return self.order("not_json", **fields)
-
-    def api_away(self, seconds: float | None = None) -> int:
-        """Take the API away; see :class:`orders.ApiAway`."""
-        return self.order("api_away", seconds=seconds)
+            engine.advance()
+            jobs = list(self._store.jobs())
+            fault.id = next(self._ids)
+            match fault:
+                case types.RequestFault():
+                    self._on_requests.append(fault)
+                case types.PipelineFault():
+                    self._add_to_pipelines(fault, jobs)
+                case types.ControllerAway() | types.ServerRestart():
+                    engine.stop_controller(jobs)
+                    if fault.seconds is not None:
+                        engine.later(fault.seconds, self._start_controller)
+                case types.ClockSkew():
+                    engine.set_skew(micros(fault.seconds), jobs)
+        if isinstance(fault, types.ApiAway | types.ServerRestart):
+            # Without the lock: what is closed has requests that wait for it.
+            self._cancel_return()
+            self._server.close()
+            if fault.seconds is not None:
+                back = engine.on_clock(engine.now + micros(fault.seconds))
+                self._cancel_return = engine.clock.call_at(back, self._server.open)
+        return fault.id
 
     def api_back(self) -> None:
         """Bring the API back."""
-        self._gate.open()
-
-    def controller_away(self, seconds: float | None = None) -> int:
-        """Take the controller away; see :class:`orders.ControllerAway`."""
-        return self.order("controller_away", seconds=seconds)
+        self._cancel_return()
+        self._server.open()
 
     def controller_back(self) -> None:
         """Bring the controller back."""
         with self._lock:
             self._engine.advance()
-            self._controller_comes()
+            self._start_controller()
 
-    def server_restart(self, seconds: float = 3.0) -> int:
-        """Kill the server and start it again; see :class:`orders.ServerRestart`."""
-        return self.order("server_restart", seconds=seconds)
+    def _start_controller(self) -> None:
+        self._engine.start_controller(list(self._store.jobs()))
 
-    def clock_skew(self, seconds: float) -> int:
-        """Let the server's clock be wrong; see :class:`orders.ClockSkew`."""
-        return self.order("clock_skew", seconds=seconds)
+    def release(self, pipeline: str = "*") -> None:
+        """Let pipelines that :meth:`show_state` holds go on where they were.
 
-    def fail(self, pipeline: str = "*", **fields: Any) -> int:
-        """Let a pipeline fail; see :class:`orders.Fail`."""
-        return self.order("fail", pipeline=pipeline, **fields)
-
-    def flap(self, pipeline: str = "*", **fields: Any) -> int:
-        """Let a pipeline's next runs end early; see :class:`orders.Flap`."""
-        return self.order("flap", pipeline=pipeline, **fields)
-
-    def never_starts(self, pipeline: str = "*", **fields: Any) -> int:
-        """Let a pipeline stand in Scheduling; see :class:`orders.NeverStarts`."""
-        return self.order("never_starts", pipeline=pipeline, **fields)
-
-    def show_state(self, pipeline: str, state: str, **fields: Any) -> int:
-        """Let a pipeline show a state, known or not; see :class:`orders.ShowState`."""
-        return self.order("state", pipeline=pipeline, state=state, **fields)
-
-    def let_go(self, pipeline: str = "*") -> None:
-        """Let pipelines that show an ordered state go on where they were."""
+        :param pipeline: their id or name, or a pattern of it.
+        """
         with self._lock:
             self._engine.advance()
             for job in self._store.jobs():
-                if orders.OnPipeline(pipeline=pipeline).matches(job.pipeline.id, job.pipeline.name):
-                    self._engine.let_go(job)
-
-    def kill_worker(self, pipeline: str = "*", **fields: Any) -> int:
-        """Kill a pipeline's worker; see :class:`orders.KillWorker`."""
-        return self.order("kill_worker", pipeline=pipeline, **fields)
-
-    def delete(self, pipeline: str, **fields: Any) -> int:
-        """Let someone else delete a pipeline; see :class:`orders.Delete`."""
-        return self.order("delete", pipeline=pipeline, **fields)
-
-    def stop(self, pipeline: str, **fields: Any) -> int:
-        """Let someone else stop a pipeline; see :class:`orders.Stop`."""
-        return self.order("stop", pipeline=pipeline, **fields)
+                if types.PipelineFault(pipeline=pipeline).matches(job.pipeline.id, job.pipeline.name):
+                    self._engine.release(job)
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the orders on requests and on pipelines to come that are not used up."""
+        """Return the faults on requests and on pipelines to come that are not used up."""
         with self._lock:
-            return [orders.describe(order) for order in (*self._on_requests, *self._waiting)]
+            return [types.describe(fault) for fault in (*self._on_requests, *self._waiting)]
 
-    def take_back(self, order_id: int) -> bool:
-        """Take back an order that is not used up; return whether there was one."""
+    def remove(self, fault_id: int) -> bool:
+        """Remove a fault that is not used up; return whether there was one."""
         with self._lock:
             before = len(self._on_requests) + len(self._waiting)
-            self._on_requests = [order for order in self._on_requests if order.id != order_id]
-            self._waiting = [order for order in self._waiting if order.id != order_id]
+            self._on_requests = [fault for fault in self._on_requests if fault.id != fault_id]
+            self._waiting = [fault for fault in self._waiting if fault.id != fault_id]
             return len(self._on_requests) + len(self._waiting) < before
 
     def clear(self) -> None:
-        """Take back all orders, bring everything back, let everything go."""
+        """Remove all faults, bring everything back, release everything."""
         with self._lock:
             self._engine.advance()
             self._on_requests.clear()
             self._waiting.clear()
             self._first_runs.clear()
             self._engine.set_skew(0, list(self._store.jobs()))
-            self._controller_comes()
+            self._start_controller()
             for job in self._store.jobs():
-                self._engine.let_go(job)
-                job.never_starts = False
+                self._engine.release(job)
+                job.never_starts = job.kafka_away = False
                 job.flap = None
-        self._gate.open()
+        self.api_back()
 
     # -- requests -----------------------------------------------------------------------------------------
 
-    def befalling(self, method: str, path: str) -> list[orders.OnRequest]:
-        """Return what befalls a request, and count it: every latency, and the first of the others."""
-        if not self._on_requests:
-            return []
-        found: list[orders.OnRequest] = []
-        for order in tuple(self._on_requests):
-            if not order.matches(method, path):
+    def matching(self, method: str, path: str) -> list[types.RequestFault]:
+        """Return what hits a request, and count it: what delays or precedes a response, and one of the others."""
+        found: list[types.RequestFault] = []
+        replaced = False
+        for fault in tuple(self._on_requests):
+            if not fault.matches(method, path):
                 continue
-            if order.skip > 0:
-                order.skip -= 1
+            if fault.skip > 0:
+                fault.skip -= 1
                 continue
-            if not isinstance(order, orders.Latency) and any(
-                not isinstance(other, orders.Latency) for other in found
-            ):
-                continue
-            found.append(order)
-            if order.times is not None:
-                order.times -= 1
-                if order.times == 0:
-                    self._on_requests.remove(order)
+            if not isinstance(fault, types.Latency | types.EarlyHints):
+                if replaced:
+                    continue
+                replaced = True
+            found.append(fault)
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times == 0:
+                    self._on_requests.remove(fault)
         return found
 
     # -- pipelines ----------------------------------------------------------------------------------------
 
-    def _put_on_pipelines(self, order: orders.OnPipeline) -> None:
-        there = [job for job in self._store.jobs() if order.matches(job.pipeline.id, job.pipeline.name)]
+    def _add_to_pipelines(self, fault: types.PipelineFault, jobs: list[Job]) -> None:
+        there = [job for job in jobs if fault.matches(job.pipeline.id, job.pipeline.name)]
         for job in there:
-            self._engine.later(order.after, partial(self._befall, job, order))
+            self._engine.later(fault.after, partial(self._hit, job, fault))
         if not there:
-            self._waiting.append(order)
+            self._waiting.append(fault)
 
-    def _created(self, pipeline: Pipeline) -> None:
+    def pipeline_created(self, pipeline: Pipeline) -> None:
+        """Let the faults that waited for such a pipeline hit it."""
         job = pipeline.job
         if job is None:
             return
-        for order in tuple(self._waiting):
-            if not order.matches(pipeline.id, pipeline.name):
+        for fault in tuple(self._waiting):
+            if not fault.matches(pipeline.id, pipeline.name):
                 continue
-            if order.times is not None:
-                order.times -= 1
-                if order.times == 0:
-                    self._waiting.remove(order)
-            if isinstance(order, orders.NeverStarts | orders.Flap):
-                self._befall(job, order)
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times == 0:
+                    self._waiting.remove(fault)
+            if fault.at_creation:
+                self._hit(job, fault)
             else:
-                self._first_runs.setdefault(job.id, []).append(self._in_a_while(job, order))
-
-    def _in_a_while(self, job: Job, order: orders.OnPipeline) -> Callable[[], None]:
-        return partial(self._engine.later, order.after, partial(self._befall, job, order))
+                hit = partial(self._engine.later, fault.after, partial(self._hit, job, fault))
+                self._first_runs.setdefault(job.id, []).append(hit)
 
     def _changed(self, job: Job, before: str) -> None:
         if self._first_runs and job.state == JobState.RUNNING:
             for act in self._first_runs.pop(job.id, ()):
                 act()
 
-    def _befall(self, job: Job, order: orders.OnPipeline) -> None:
+    def _hit(self, job: Job, fault: types.PipelineFault) -> None:
         engine = self._engine
         if job.pipeline.job is not job:
             return
-        match order:
-            case orders.Fail():
-                self._fail(job, order)
-            case orders.Flap():
-                job.flap = (micros(order.every), order.runs)
+        match fault:
+            case types.Fail():
+                self._fail(job, fault)
+            case types.Flap():
+                job.flap = (micros(fault.every), fault.runs)
                 if job.state == JobState.RUNNING:
-                    engine.end_run_of_flapping(job)
-            case orders.NeverStarts():
+                    engine.end_flapping_run(job)
+            case types.KafkaAway():
+                job.kafka_away = True
+            case types.LatePickup():
+                job.picked_up_at = engine.now + micros(fault.seconds)
+                engine.want(job)
+            case types.NeverStarts():
                 job.never_starts = True
-            case orders.ShowState():
-                engine.hold(job, order.state)
-                if order.seconds is not None:
-                    engine.later(order.seconds, lambda: engine.let_go(job))
-            case orders.KillWorker():
+            case types.ShowState():
+                engine.hold(job, fault.state)
+                if fault.seconds is not None:
+                    engine.later(fault.seconds, lambda: engine.release(job))
+            case types.KillWorker():
                 engine.lose_worker(job)
-            case orders.Delete():
-                self._api.remove(job.pipeline)
-            case orders.Stop():
-                job.wanted.stop = order.mode
+            case types.Delete():
+                engine.delete(job)
+                self._store.remove(job.pipeline)
+            case types.Stop():
+                job.wanted.stop = fault.mode
                 engine.want(job)
 
-    def _fail(self, job: Job, order: orders.Fail) -> None:
+    def _fail(self, job: Job, fault: types.Fail) -> None:
         engine = self._engine
-        engine.let_go(job)
+        engine.release(job)
         if job.state == JobState.RUNNING:
-            engine.fail(job, error=order.error, domain=order.domain, restarts=order.restarts)
+            engine.fail(job, error=fault.error, domain=fault.domain, restarts=fault.restarts)
         elif not job.terminal:
-            engine.note_error(job, order.error, order.domain)
-            job.failure = (order.error, order.domain)
+            engine.add_error(job, fault.error, fault.domain)
+            job.failure = (fault.error, fault.domain)
             engine.enter(job, JobState.FAILED.value)

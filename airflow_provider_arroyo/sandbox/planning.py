@@ -1,4 +1,4 @@
-"""From SQL to what the engine runs: asks the judge of SQL, and adds what it cannot know."""
+"""From SQL to what the engine runs: what is said of the SQL, with the server's own tables and files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import sql
 from .records import Source
-from .sql import CatalogTable, judge
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What Arroyo makes of a query, or why it refuses it.
+    """What Arroyo makes of a query, why it refuses it, or that it panics on it.
 
-    :param graph: None where it is refused.
+    :param graph: None where there is none: it is refused, or Arroyo panics.
+    :param errors: ``{"message": …, "span": … | None}`` each, for the answer to a validation.
+    :param refusal: the text with which creating a pipeline is refused.
+    :param udf_refusal: the text with which 0.16 refuses even to validate, because of a UDF.
+    :param panic: on what Arroyo's planner panics, so that it hangs up without a response; None: it does not.
+    :param not_judged: what was accepted without being checked, each a few words.
     :param tables: ids of the connection tables that it uses.
     """
 
@@ -23,6 +28,8 @@ class Plan:
     errors: Sequence[Mapping[str, Any]] = ()
     refusal: str | None = None
     udf_refusal: str | None = None
+    panic: str | None = None
+    not_judged: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     sinks: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
@@ -37,37 +44,37 @@ def plan(
     udfs: Sequence[Mapping[str, Any]],
     parallelism: int,
     preview: bool,
-    strict: bool,
 ) -> Plan:
-    """Judge a query against the connection tables and UDFs that the server has."""
-    judgement = judge(
+    """Evaluate a query against the connection tables and UDFs that the server has.
+
+    :raises ImportError: sqlglot is not installed; the message says how to install it.
+    """
+    found = sql.evaluate(
         query,
         arroyo_version=version,
         tables=[_catalog_table(table) for table in tables],
         udfs=udfs,
         preview=preview,
         parallelism=parallelism,
-        strict=strict,
     )
-    used = {source.name for source in judgement.sources} | {sink.name for sink in judgement.sinks}
+    used = {source.name for source in found.sources} | {sink.name for sink in found.sinks}
     return Plan(
-        graph=judgement.graph,
-        errors=judgement.errors,
-        refusal=judgement.refusal,
-        udf_refusal=judgement.udf_refusal,
-        sources=tuple(
-            _source(item.name, item.connector, item.event_rate, item.message_count, item.path)
-            for item in judgement.sources
-        ),
-        sinks=tuple(sink.name for sink in judgement.sinks),
-        columns=tuple(name for sink in judgement.sinks for name, _ in sink.columns),
+        graph=found.graph,
+        errors=found.errors,
+        refusal=found.refusal,
+        udf_refusal=found.udf_refusal,
+        panic=found.panic,
+        not_judged=found.not_judged,
+        sources=tuple(map(_source, found.sources)),
+        sinks=tuple(sink.name for sink in found.sinks),
+        columns=tuple(name for sink in found.sinks for name in sink.columns),
         tables=frozenset(table["id"] for table in tables if table["name"] in used),
     )
 
 
-def _catalog_table(table: Mapping[str, Any]) -> CatalogTable:
+def _catalog_table(table: Mapping[str, Any]) -> sql.CatalogTable:
     fields = table["schema"]["fields"]
-    return CatalogTable(
+    return sql.CatalogTable(
         name=table["name"],
         connector=table["connector"],
         config=table["config"] or {},
@@ -76,11 +83,12 @@ def _catalog_table(table: Mapping[str, Any]) -> CatalogTable:
     )
 
 
-def _source(name: str, connector: str, rate: float | None, count: int | None, path: str | None) -> Source:
+def _source(found: sql.Source) -> Source:
     # A source that reads a file of this machine ends with it, or fails without it.
-    if path is None or "://" in path.removeprefix("file://"):
-        return Source(name, connector, rate, count)
-    local = path.removeprefix("file://")
-    if Path(local).exists():
-        return Source(name, connector, rate, 0 if count is None else count)
-    return Source(name, connector, rate, count, missing_path=local)
+    made = (found.name, found.connector, found.event_rate)
+    path = None if found.path is None else found.path.removeprefix("file://")
+    if path is None or "://" in path:
+        return Source(*made, found.message_count)
+    if Path(path).exists():
+        return Source(*made, 0 if found.message_count is None else found.message_count)
+    return Source(*made, found.message_count, missing_path=path)

@@ -1,6 +1,6 @@
-"""The fixture ``arroyo_sandbox`` for people's own tests; pytest finds it where this package is installed.
+"""The fixture ``arroyo_sandbox`` for other projects' tests; pytest finds it where this package is installed.
 
-It costs a test run that does not use it nothing: what a sandbox needs is imported when one is asked for.
+It costs test runs that do not use it nothing: a sandbox is imported when one is asked for.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def arroyo_sandbox(
     The marker ``arroyo_sandbox`` takes the arguments of :class:`ArroyoSandbox`, and ``conn_id``, the name of
     the connection, default ``arroyo_default``.
     """
-    from airflow_provider_arroyo.sandbox import ArroyoSandbox
-
+    try:
+        from airflow_provider_arroyo.sandbox import ArroyoSandbox
+    except ImportError as error:
+        pytest.fail(str(error), pytrace=False)
     marker = request.node.get_closest_marker("arroyo_sandbox")
     options = dict(marker.kwargs) if marker is not None else {}
     connection = options.pop("conn_id", "arroyo_default")

@@ -1,7 +1,9 @@
-"""What the sandbox keeps: pipelines, their jobs, and what it needs to know to let them run."""
+"""What the sandbox keeps: pipelines, their jobs, and what it needs to know to run them."""
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
 class Source:
     """A source of a pipeline, as far as it decides how long the pipeline runs.
 
-    :param rate: rows a second; None where nobody knows.
+    :param rate: rows a second; None where it is not known.
     :param count: rows until it ends; None: it never ends.
     :param missing_path: the file that it cannot open.
     """
@@ -38,7 +40,7 @@ class Source:
 
 @dataclass(slots=True)
 class Wanted:
-    """What was asked of a job: the API writes it, the controller reads it at its next glance."""
+    """What was asked of a job: the API writes it, the controller reads it at its next poll."""
 
     parallelism: int
     interval_micros: int
@@ -46,14 +48,14 @@ class Wanted:
     env_vars: dict[str, str] = field(default_factory=dict)
     scheduler_config: dict[str, Any] = field(default_factory=dict)
     restarts: int = 0
-    """How often a restart was asked."""
+    """How often a restart was asked for."""
     restart_force: bool = False
     ignore_state: bool = False
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A checkpoint, with its times in micros. ``finish`` may lie in the future: then it is under way."""
+    """A checkpoint, with its times in microseconds; of one that is under way some lie in the future."""
 
     epoch: int
     stopping: bool
@@ -80,36 +82,42 @@ class Job:
     failure: tuple[str, str] | None = None
     """The error and its domain."""
 
-    # What the controller took over of what is wanted.
-    seen_restarts: int = 0
-    seen_parallelism: int = 0
-    seen_env: tuple[Mapping[str, str], Mapping[str, Any]] = ({}, {})
-    seen_interval_micros: int = 0
+    seen: Wanted = field(default_factory=lambda: Wanted(0, 0))
+    """What the controller has taken over of what is wanted."""
     restarted: bool = False
-    """A restart since the job was last started: a rescale then shows as a restart, on real servers too."""
+    """It was restarted since it was last started: a rescale then shows as a restart, on real servers too."""
+    started_anew: bool = False
+    """It was created, resumed, or restarted after a failure: its next run sets ``start_time``."""
     entered: int = 0
     """When the state was entered."""
     turn: int = 0
-    """Rises with each change of state: what was planned for an earlier turn is void."""
+    """Rises with each change of state: what was planned in an earlier turn is void."""
     failures: int = 0
 
-    # The data that flows.
+    # The current or last run.
     run_started: int | None = None
     run_ended: int | None = None
     run_parallelism: int = 0
+    checkpointed_micros: int = 0
+    """How long the run had lasted when its last checkpoint began."""
     progress_micros: int = 0
     """How far the sources had come when the run began."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     next_checkpoint: int | None = None
+    checkpoint_until: int | None = None
+    """Until when the last checkpoint is under way, by the server's clock as it is now; None: it is finished."""
     errors: list[dict[str, Any]] = field(default_factory=list)
 
-    # Orders of the fault page.
+    # Injected faults.
     held: bool = False
-    """The state was set from outside and stands until it is let go."""
+    """It shows a state from outside until it is released."""
     state_before_hold: str = ""
     never_starts: bool = False
+    kafka_away: bool = False
+    picked_up_at: int | None = None
+    """The controller does not pick it up earlier; None: at its next poll."""
     flap: tuple[int, int] | None = None
-    """How many micros each run lasts, and how many runs are still to fail."""
+    """How many microseconds each run lasts, and how many runs are still to fail."""
 
     rendered: bytes | None = None
 
@@ -121,7 +129,11 @@ class Job:
 
 @dataclass(slots=True)
 class Pipeline:
-    """A pipeline and its one job; without a job it is a half-made record that only holds its id."""
+    """A pipeline and its one job; without a job it is a half-made record that only holds its id.
+
+    :param columns: the columns of the rows that a preview outputs.
+    :param tables: the connection tables that it reads and writes, by id.
+    """
 
     id: str
     name: str
@@ -132,12 +144,18 @@ class Pipeline:
     sources: tuple[Source, ...] = ()
     sinks: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    """The columns of the rows that a preview puts out."""
     udfs: list[dict[str, Any]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     state_url: str | None = None
     preview: bool = False
     tables: frozenset[str] = frozenset()
-    """The connection tables that it reads and writes, by id."""
     job: Job | None = None
     rendered: bytes | None = None
+
+
+_ALPHABET = string.digits + string.ascii_letters
+
+
+def new_id(rng: random.Random, prefix: str) -> str:
+    """Return an id as Arroyo makes them: the prefix and ten letters or digits."""
+    return f"{prefix}_{''.join(rng.choices(_ALPHABET, k=10))}"

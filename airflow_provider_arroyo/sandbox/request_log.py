@@ -1,23 +1,31 @@
-"""What was asked of the sandbox: a log that tests can read."""
+"""The requests that the sandbox received, for tests to read. It keeps no credentials."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+_SECRET = re.compile(r"auth|token|key|secret|cookie|password|signature")
+
+
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with ``***`` for the values of those whose names speak of credentials."""
+    return {name: "***" if _SECRET.search(name) else value for name, value in headers.items()}
+
 
 @dataclass(slots=True)
 class Request:
-    """One request.
+    """A request.
 
     :param path: without the query string, escaped as it came.
-    :param headers: by their names in lower case.
-    :param time_micros: when it came, on the sandbox's clock.
-    :param status: what it was answered; None while it is under way, or where it got no answer.
+    :param headers: by their names in lower case; credentials are ``***``.
+    :param time_micros: when it came, on the server's clock.
+    :param status: of its response; None while it is under way, or where it got none.
     """
 
     method: str
@@ -72,9 +80,9 @@ class RequestLog:
 
         :param method: such as ``"POST"``; None: any.
         :param path: a pattern such as ``"*/pipelines/*/jobs"``, where ``*`` stands for anything, slashes
-            too; None: any.
+            included; None: any.
         """
-        return [request for request in tuple(self._kept) if request.matches(method, path)]
+        return [request for request in self if request.matches(method, path)]
 
     def count(self, method: str | None = None, path: str | None = None) -> int:
         """Return how many of the kept requests have this method and a path like this pattern."""

@@ -41,18 +41,13 @@ OUTAGES: Sequence[Callable[[ArroyoSandbox], object] | None] = (
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
     """Silence what clients and the server log of each fault."""
-    loggers = {
-        logging.getLogger("aiohttp.server"): logging.CRITICAL,
-        logging.getLogger(client.__name__): logging.ERROR,
-    }
-    before = {logger: logger.level for logger in loggers}
-    for logger, level in loggers.items():
-        logger.setLevel(level)
+    logger = logging.getLogger(client.__name__)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for logger, level in before.items():
-            logger.setLevel(level)
+        logger.setLevel(before)
 
 
 @contextmanager

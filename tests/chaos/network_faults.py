@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sandbox.orders import (
+from airflow_provider_arroyo.sandbox.fault_types import (
     CutShort,
     Hang,
     Latency,
     NotJson,
-    OnRequest,
+    RequestFault,
     Reset,
     Status,
 )
@@ -25,7 +25,7 @@ READS_FAULTY = 0.04
 LATE_SECONDS = 1.8
 """How long a request may be on its way at most before it takes effect."""
 
-_KINDS: tuple[tuple[str, int, Callable[[random.Random], OnRequest]], ...] = (
+_KINDS: tuple[tuple[str, int, Callable[[random.Random], RequestFault]], ...] = (
     ("reset before", 4, lambda draw: Reset()),
     ("reset after", 5, lambda draw: Reset(after_effect=True)),
     ("500 before", 2, lambda draw: Status(status=500, error="Something went wrong")),
@@ -55,19 +55,19 @@ class NetworkFaults:
         self._draw = random.Random(seed)
         self._is_off = False
         self.count: Counter[str] = Counter()
-        injected = sandbox.faults.befalling
+        injected = sandbox.faults.matching
 
-        def matching(method: str, path: str) -> list[OnRequest]:
+        def matching(method: str, path: str) -> list[RequestFault]:
             return injected(method, path) or self._draw_fault(method)
 
         # The sandbox has a list of faults; here there may be one at any of thousands of requests.
-        sandbox.faults.befalling = matching  # type: ignore[method-assign]  # see above
+        sandbox.faults.matching = matching  # type: ignore[method-assign]  # see above
 
     def switch_off(self) -> None:
         """Inject no more faults."""
         self._is_off = True
 
-    def _draw_fault(self, method: str) -> list[OnRequest]:
+    def _draw_fault(self, method: str) -> list[RequestFault]:
         share = READS_FAULTY if method == "GET" else CHANGES_FAULTY
         if self._is_off or self._draw.random() >= share:
             return []

@@ -126,7 +126,7 @@ def test_a_triggerer_that_was_frozen_stops_nothing(
     airflow.start_triggerer(2)
     airflow.signal_triggerer(1, signal.SIGSTOP)
     airflow.clear(f"stop_on_kill_{late}", runs[late], "submit")
-    sandbox.faults.let_go(late)
+    sandbox.faults.release(late)
     airflow.wait_for_task(f"stop_on_kill_{late}", runs[late], "submit", "success", timeout_seconds=180)
     assert airflow.try_number(f"stop_on_kill_{late}", runs[late], "submit") == 2
 

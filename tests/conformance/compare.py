@@ -1,19 +1,20 @@
-"""Compares an answer with a recorded one, by rules and not by hand.
+"""Compares a response with a recorded one, by rules.
 
-Two answers are equal when status, headers that matter, keys and their order, types and texts are. By rule
+Two responses are equal when status, headers that matter, keys and their order, types and texts are. By rule
 excepted: ids (any id of the same kind, but the same one everywhere), moments (any moment of the same kind),
 measured numbers, lists whose order is not stable, and what other people have on the server.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-HEADERS = ("content-type", "vary", "allow", "access-control-allow-origin", "cache-control")
+HEADERS = ("content-type", "allow", "access-control-allow-origin", "cache-control")
 _ID = re.compile(r"^(pl|job|ct|cp|jlm|udf)_[0-9A-Za-z]{10}$")
 _ID_WITHIN = re.compile(r"\b(?:pl|job|ct|cp)_[0-9A-Za-z]{10}\b")
 _PREVIEW_NAME = re.compile(r"^preview_\d{13}$")
@@ -35,12 +36,12 @@ class Matching:
 
     :param ids: by recorded id; and by recorded name where a name must be the suite's own.
     :param exact: lists that grow with time must have as many entries as were recorded.
-    :param strangers: set once a list held what somebody else has on the server.
+    :param others: set once a list held what does not belong to the suite.
     """
 
     ids: dict[str, str] = field(default_factory=dict)
     exact: bool = False
-    strangers: bool = False
+    others: bool = False
 
     def now(self, text: str) -> str:
         """Return a recorded text with the ids of now."""
@@ -53,15 +54,12 @@ class Matching:
         return recorded in self.ids
 
 
-def compare_headers(recorded: dict[str, str], current: Any, *, but: Set[str] = frozenset()) -> list[str]:
-    """Return what differs between the headers that matter.
-
-    :param but: those that do not, for once.
-    """
+def compare_headers(recorded: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """Return what differs between the headers that matter."""
     found = [
         f"header {name}: {recorded.get(name)!r} was recorded, got {current.get(name)!r}"
         for name in HEADERS
-        if name not in but and recorded.get(name) != current.get(name)
+        if recorded.get(name) != current.get(name)
     ]
     if recorded.get("content-length") == "0" and current.get("content-length") != "0":
         found.append(f"header content-length: '0' was recorded, got {current.get('content-length')!r}")
@@ -106,7 +104,7 @@ def _compare_objects(
             if (value is None) != (current[key] is None):
                 found.append(f"{where}.{key}: {_short(value)} was recorded, got {_short(current[key])}")
             continue
-        if key == "hasMore" and matching.strangers:
+        if key == "hasMore" and matching.others:
             continue
         found += compare(value, current[key], matching, (*path, key))
     return found
@@ -126,10 +124,13 @@ def _compare_lists(
     if key:
         recorded = sorted(recorded, key=lambda item: item[key])
         current = sorted(current, key=lambda item: str(item.get(key)) if key != "node_id" else item[key])
-    if name == "metrics" or (recorded and isinstance(recorded[0], dict) and "epoch" in recorded[0]):
+    are_checkpoints = bool(recorded) and isinstance(recorded[0], dict) and "epoch" in recorded[0]
+    if name == "metrics" or are_checkpoints:
         if bool(recorded) != bool(current):
             return [f"{where}: {len(recorded)} entries were recorded, got {len(current)}"]
         if not matching.exact:
+            if are_checkpoints and _kinds(recorded) != _kinds(current):
+                return [f"{where}: {_kinds(recorded)} were recorded, got {_kinds(current)}"]
             recorded, current = _of_the_moment(recorded, current)
     if len(recorded) != len(current):
         return [f"{where}: {len(recorded)} entries were recorded, got {len(current)}"]
@@ -140,7 +141,7 @@ def _compare_lists(
 
 
 def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[list[Any], list[Any]]:
-    """Leave out what was not made again, and what somebody else has on the server."""
+    """Leave out what was not made again, and what does not belong to the suite."""
     kinds = ("pl_", "job_", "ct_", "cp_", "udf_")
     if not all(isinstance(item, dict) and isinstance(item.get("id"), str) for item in [*recorded, *current]):
         return recorded, current
@@ -150,7 +151,7 @@ def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[
     owner = "pipeline_id"
     learned = {item[owner]: item for item in current if item.get(owner) in mine}
     for item in recorded:
-        # A job belongs to whom its pipeline belongs to.
+        # A job belongs to the owner of its pipeline.
         if owner in item and matching.known(item[owner]) and matching.ids[item[owner]] in learned:
             matching.ids.setdefault(item["id"], learned[matching.ids[item[owner]]]["id"])
     mine = set(matching.ids.values())
@@ -158,7 +159,7 @@ def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[
         matching.ids[recorded[0]["id"]] = current[0]["id"]
         return recorded, current
     kept = [item for item in current if item["id"] in mine]
-    matching.strangers = matching.strangers or len(kept) < len(current)
+    matching.others = matching.others or len(kept) < len(current)
     return [item for item in recorded if matching.known(item["id"])], kept
 
 
@@ -173,17 +174,27 @@ def _sort_key(items: list[Any], name: str) -> str | None:
     return None
 
 
+def _kinds(checkpoints: list[Any]) -> list[str | None]:
+    """Return the types in their order; how many scheduled ones follow each other is a matter of timing."""
+    kinds = [item.get("checkpoint_type") for item in checkpoints]
+    return [kind for kind, _ in itertools.groupby(kinds)]
+
+
 def _of_the_moment(recorded: list[Any], current: list[Any]) -> tuple[list[Any], list[Any]]:
-    """How many there are by now, and whether the last is under way, is a matter of the moment."""
-    done = [
-        [item for item in items if item.get("finish_time", 1) is not None] for items in (recorded, current)
-    ]
-    rest = [[item for item in items if item.get("finish_time", 1) is None] for items in (recorded, current)]
-    both_done, both_rest = (min(map(len, done)), min(map(len, rest)))
-    return (
-        done[0][:both_done] + rest[0][:both_rest],
-        done[1][:both_done] + rest[1][:both_rest],
-    )
+    """Pair the entries: how many there are by now, and whether the last is under way, is a matter of timing."""
+
+    def group(item: Any) -> tuple[Any, bool]:
+        return item.get("checkpoint_type"), item.get("finish_time", 1) is None
+
+    pairs = []
+    for key in {group(item) for item in recorded}:
+        both = ([item for item in items if group(item) == key] for items in (recorded, current))
+        pairs += [(before, now | _epoch(before)) for before, now in zip(*both, strict=False)]
+    return [before for before, _ in pairs], [now for _, now in pairs]
+
+
+def _epoch(checkpoint: Any) -> dict[str, Any]:
+    return {"epoch": checkpoint["epoch"]} if "epoch" in checkpoint else {}
 
 
 def _compare_moments(recorded: int, current: int, where: str, name: str) -> list[str]:

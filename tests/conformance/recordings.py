@@ -12,11 +12,12 @@ FOLDERS = {"0.15": DATA / "0.15.0", "0.16": DATA / "0.16-dev"}
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A request and what a real server answered.
+class RecordedCall:
+    """A request and the response of a real server.
 
     :param body: what was sent as JSON, or text under the key ``raw``.
-    :param answer: the answer's body: a JSON value, or a text where it was not JSON.
+    :param status: None: the server closed the connection without a response.
+    :param response: the response's body: a JSON value, or a text where it was not JSON.
     :param authorization: the header that was sent, where the recording is about it.
     """
 
@@ -25,9 +26,9 @@ class Exchange:
     method: str
     path: str
     body: Any
-    status: int
+    status: int | None
     headers: dict[str, str]
-    answer: Any
+    response: Any
     authorization: str | None = None
     about_keys: bool = False
 
@@ -41,19 +42,19 @@ class Row:
     values: dict[str, Any]
 
 
-def exchanges(version: str, file: str) -> list[Exchange]:
-    """Return the exchanges of a file, in their order."""
+def calls(version: str, file: str) -> list[RecordedCall]:
+    """Return the calls of a file, in their order."""
     listed = json.loads((FOLDERS[version] / f"{file}.json").read_text())
     return [
-        Exchange(
+        RecordedCall(
             file=file,
             note=item["note"],
             method=item["request"]["method"],
             path=item["request"]["path"],
             body=item["request"].get("body"),
-            status=item["response"]["status"],
-            headers=item["response"]["headers"],
-            answer=item["response"]["body"],
+            status=item["response"].get("status"),
+            headers=item["response"].get("headers", {}),
+            response=item["response"].get("body"),
             authorization=item["request"].get("authorization"),
             about_keys="authorization" in item["request"],
         )
@@ -67,8 +68,8 @@ def stream(version: str) -> dict[str, Any]:
     return recorded
 
 
-def exchange_files(version: str) -> list[str]:
-    """Return the names of the files with exchanges."""
+def call_files(version: str) -> list[str]:
+    """Return the names of the files with calls."""
     names = sorted(path.stem for path in FOLDERS[version].glob("*.json"))
     return [name for name in names if name != "preview_output_sse"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.conformance import recordings, timelines
-from tests.conformance.exchanges import SITUATIONS, Outcome, Situation, replay, replay_stream
+from tests.conformance.replay import Outcome, replay_stream
+from tests.conformance.situations import SITUATIONS, Situation, replay
 from tests.conformance.target import Target, sandbox_target
 
 KEY = "sekrit-key"
@@ -16,9 +17,9 @@ KEY = "sekrit-key"
 
 @dataclass
 class Result:
-    """What became of one recording file.
+    """How one recording file compared.
 
-    :param part: ``exchanges`` or ``timelines``.
+    :param part: ``calls`` or ``timelines``.
     """
 
     version: str
@@ -48,23 +49,23 @@ def options(needs: str) -> dict[str, Any]:
 
 def situations(version: str) -> list[Situation]:
     """Return the situations that were recorded of a version."""
-    there = set(recordings.exchange_files(version))
+    there = set(recordings.call_files(version))
     return [item for item in SITUATIONS if there & set(item.files)]
 
 
 def all_files_have_a_situation(version: str) -> set[str]:
     """Return the recorded files that no situation replays; empty when all is well."""
-    return set(recordings.exchange_files(version)) - {file for item in SITUATIONS for file in item.files}
+    return set(recordings.call_files(version)) - {file for item in SITUATIONS for file in item.files}
 
 
 def on_sandbox(version: str, seed: int = 1) -> Iterator[Result]:
     """Compare a sandbox with every recording of a version."""
     for situation in situations(version):
         with sandbox_target(version, seed=seed, **options(situation.needs)) as target:
-            yield Result(version, "exchanges", "+".join(situation.files), replay(target, situation))
+            yield Result(version, "calls", "+".join(situation.files), replay(target, situation))
     if version == "0.16":
         with sandbox_target(version, seed=seed) as target:
-            yield Result(version, "exchanges", "preview_output_sse", [replay_stream(target)])
+            yield Result(version, "calls", "preview_output_sse", [replay_stream(target)])
     for name in recordings.timelines(version):
         with sandbox_target(version, seed=seed, **options(timelines.needs(name))) as target:
             yield Result(version, "timelines", name, [timelines.provoke(target, name)])
@@ -76,13 +77,13 @@ def on_server(target: Target) -> Iterator[Result]:
     for situation in situations(version):
         name = "+".join(situation.files)
         if reason := _left_out(target, situation.needs):
-            count = sum(len(recordings.exchanges(version, file)) for file in situation.files)
-            yield Result(version, "exchanges", name, [Outcome(name, skipped=reason)] * count)
+            count = sum(len(recordings.calls(version, file)) for file in situation.files)
+            yield Result(version, "calls", name, [Outcome(name, skipped=reason)] * count)
             continue
-        yield Result(version, "exchanges", name, replay(target, situation))
+        yield Result(version, "calls", name, replay(target, situation))
         target.clean_up()
     if version == "0.16":
-        yield Result(version, "exchanges", "preview_output_sse", [replay_stream(target)])
+        yield Result(version, "calls", "preview_output_sse", [replay_stream(target)])
     for name in recordings.timelines(version):
         if reason := _left_out(target, timelines.needs(name)):
             yield Result(version, "timelines", name, [Outcome(name, skipped=reason)])

@@ -1,4 +1,4 @@
-"""Whom the suite talks to: a sandbox that it starts, or a server that somebody else runs."""
+"""The server that the suite talks to: a sandbox that it starts, or one that runs already."""
 
 from __future__ import annotations
 
@@ -93,6 +93,12 @@ class Target:
             return self.sandbox.clock.now_micros() / 1_000_000
         return time.monotonic()
 
+    def idle_seconds(self) -> float:
+        """Return for how long nothing can happen on the server; 0 where that cannot be known."""
+        if self.sandbox is None or (due := self.sandbox.engine.next_due) is None:
+            return 0.0
+        return (due - self.sandbox.engine.now) / 1_000_000
+
     def job(self, pipeline_id: str) -> dict[str, Any]:
         """Return a pipeline's job."""
         answer = self.send("GET", f"/pipelines/{pipeline_id}/jobs")
@@ -174,9 +180,7 @@ def server_target() -> Iterator[Target]:
         try:
             ping = target.send("GET", "/ping")
             if ping.status_code != 200 or ping.text != '"Pong"':
-                raise NoServerError(
-                    f"{url} is not an Arroyo that answers: {ping.status_code} {ping.text[:80]}"
-                )
+                raise NoServerError(f"{url} does not respond as Arroyo: {ping.status_code} {ping.text[:80]}")
             # A body that lacks everything creates nothing: 0.15 does not know the call, 0.16 refuses the body.
             if target.send("PUT", "/pipelines/conformance-probe", {}).status_code == 405:
                 target.version = "0.15"

@@ -6,20 +6,21 @@ import pytest
 
 from tests.conformance import recordings, suite, timelines
 from tests.conformance.compare import Matching, compare, compare_headers
-from tests.conformance.exchanges import Situation, replay, replay_stream
+from tests.conformance.replay import replay_stream
+from tests.conformance.situations import Situation, replay
 from tests.conformance.target import sandbox_target
 
 VERSIONS = ("0.15", "0.16")
-EXCHANGES = [(version, item) for version in VERSIONS for item in suite.situations(version)]
+CALLS = [(version, item) for version in VERSIONS for item in suite.situations(version)]
 TIMELINES = [(version, name) for version in VERSIONS for name in recordings.timelines(version)]
 SEEDS = (1, 2)
-"""The controller's glances fall differently with each: what holds must hold wherever they fall."""
+"""The controller's polls fall differently with each: what holds must hold wherever they fall."""
 
 
 @pytest.mark.parametrize(
-    "version, situation", EXCHANGES, ids=[f"{version}-{item.files[-1]}" for version, item in EXCHANGES]
+    "version, situation", CALLS, ids=[f"{version}-{item.files[-1]}" for version, item in CALLS]
 )
-def test_recorded_exchanges(version: str, situation: Situation) -> None:
+def test_recorded_calls(version: str, situation: Situation) -> None:
     with sandbox_target(version, **suite.options(situation.needs)) as target:
         outcomes = replay(target, situation)
     assert len(outcomes) > 0

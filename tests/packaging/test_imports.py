@@ -75,13 +75,13 @@ def test_public_modules_load_nothing_that_talks_to_arroyo() -> None:
 
 
 def requirements_without_airflow() -> set[str]:
-    """Return the distributions that the package depends on, directly or not, Airflow left out."""
+    """Return the distributions that the package and its sandbox depend on, directly or not, Airflow left out."""
     wanted: set[str] = set()
     pending = [name for name in importlib.metadata.requires(PACKAGE) or () if "airflow" not in name]
     while pending:
         requirement = Requirement(pending.pop())
         if requirement.name in wanted or (
-            requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            requirement.marker and not requirement.marker.evaluate({"extra": "sandbox"})
         ):
             continue
         wanted.add(requirement.name)

@@ -1,4 +1,4 @@
-"""Sandboxes and SQL for the tests of the sandbox."""
+"""Sandboxes for the tests of the sandbox."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ SPAN = record(start_time=NATURAL, finish_time=NATURAL, event=STRING, description
 
 
 def shapes(version: str) -> dict[str, dict[str, Any]]:
-    """Return the shapes of one version's answers, by their names."""
+    """Return the shapes of one version's responses, by their names."""
     new = version == "0.16"
     pipeline: dict[str, Any] = {
         "id": STRING,

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import requests
 
-T = TypeVar("T")
 IMPULSE = (
     "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');\n"
     "CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');\n"
     "INSERT INTO sink SELECT counter FROM impulse;"
 )
-
-
-def answered(ask: Callable[[], T], *, seconds: float = 20) -> T:
-    """Ask again and again while no connection can be had; return the first answer."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except requests.ConnectionError:
-            assert time.monotonic() < deadline, "no answer"
-            threading.Event().wait(0.01)
 
 
 def bounded(rate: int, count: int) -> str:

@@ -1,15 +1,17 @@
-"""Faults on order befall requests, pipelines and the server, and can be taken back."""
+"""Faults hit requests, pipelines and the server, and can be removed."""
 
 from __future__ import annotations
+
+import socket
 
 import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.sandbox.support import IMPULSE, Caller, answered
+from tests.sandbox.support import IMPULSE, Caller
 
 
-def test_status_befalls_the_next_matching_requests_only(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_a_status_hits_the_next_matching_requests_only(sandbox: ArroyoSandbox, call: Caller) -> None:
     sandbox.faults.status(503, times=2, skip=1, path="*/jobs", retry_after=4)
     seen = [call("GET", "/jobs") for _ in range(4)]
     assert [answer.status_code for answer in seen] == [200, 503, 503, 200]
@@ -17,10 +19,10 @@ def test_status_befalls_the_next_matching_requests_only(sandbox: ArroyoSandbox, 
     assert call("GET", "/ping").status_code == 200
 
 
-@pytest.mark.parametrize("fault", ["status", "reset"])
-def test_after_the_effect_only_the_answer_is_lost(sandbox: ArroyoSandbox, call: Caller, fault: str) -> None:
-    sandbox.faults.order(fault, method="POST", after_effect=True)
-    if fault == "reset":
+@pytest.mark.parametrize("fault", ["status", "reset", "hang_up"])
+def test_after_the_effect_only_the_response_is_lost(sandbox: ArroyoSandbox, call: Caller, fault: str) -> None:
+    sandbox.faults.inject(fault, method="POST", after_effect=True)
+    if fault != "status":
         with pytest.raises(requests.ConnectionError):
             call.create("lost")
     else:
@@ -51,7 +53,7 @@ def test_an_unknown_state_is_shown_and_passes(sandbox: ArroyoSandbox, call: Call
     assert call.job(pipeline_id) | {"state": "Running", "run_id": 1} == call.job(pipeline_id)
 
 
-def test_a_pipeline_to_come_fails_with_the_ordered_reason(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_a_pipeline_to_come_fails_with_the_injected_reason(sandbox: ArroyoSandbox, call: Caller) -> None:
     sandbox.faults.fail("later", error="no more disk", domain="external", after=3)
     pipeline_id = call.create("later")
     sandbox.advance(2)
@@ -69,15 +71,18 @@ def test_a_pipeline_to_come_fails_with_the_ordered_reason(sandbox: ArroyoSandbox
     "fields, words",
     [
         ({"kind": "earthquake"}, "kind: 'earthquake' is not one of status"),
-        ({"kind": "status", "status": 1000}, "status: must be 100 to 599"),
+        ({"kind": "status", "status": 1000}, "status: must be 200 to 599"),
         ({"kind": "status", "times": 0}, "times: must be 1 or more"),
         ({"kind": "fail", "domain": "mine"}, "domain: 'mine' is not one of user, external, internal"),
         ({"kind": "latency", "seconds": "soon"}, "seconds: must be a number"),
+        ({"kind": "latency", "seconds": True}, "seconds: must be a number"),
+        ({"kind": "fail", "after": 1e300}, "after: must be from 0 to 1,000,000,000"),
+        ({"kind": "status", "status": "Infinity"}, "status: must be a whole number"),
         ({"kind": "reset", "when": "now"}, "when: a fault of kind reset takes"),
         ({"kind": "api_away"}, "seconds: over HTTP it must be given"),
     ],
 )
-def test_a_bad_order_is_refused_by_field_and_choices(
+def test_a_bad_fault_is_refused_by_field_and_choices(
     sandbox: ArroyoSandbox, fields: dict[str, object], words: str
 ) -> None:
     answer = requests.post(f"{sandbox.url}/sandbox/faults", json=fields, timeout=10)
@@ -93,10 +98,13 @@ def test_latency_lets_a_short_timeout_pass(sandbox: ArroyoSandbox, call: Caller)
     assert call("GET", "/jobs").status_code == 200
 
 
-def test_answers_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_responses_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoSandbox, call: Caller) -> None:
     sandbox.faults.hang(path="*/jobs")
     with pytest.raises(requests.exceptions.RequestException):
         requests.get(f"{sandbox.url}/api/v1/jobs", timeout=0.2)
+    sandbox.faults.endless(path="*/jobs")
+    with requests.get(f"{sandbox.url}/api/v1/jobs", timeout=5, stream=True) as endless:
+        assert len(endless.raw.read(100_000)) == 100_000
     sandbox.faults.cut_short(path="*/jobs")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         call("GET", "/jobs")
@@ -107,25 +115,37 @@ def test_answers_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoSan
     assert call("GET", "/jobs").json() == {"data": []}
 
 
-def test_the_api_comes_back_by_itself_when_its_time_is_over() -> None:
-    with ArroyoSandbox(speed=100) as sandbox:
-        sandbox.faults.api_away(seconds=20)
-        with pytest.raises(requests.ConnectionError):
-            requests.get(f"{sandbox.url}/api/v1/ping", timeout=1)
-        answer = answered(lambda: requests.get(f"{sandbox.url}/api/v1/ping", timeout=1))
-        assert answer.json() == "Pong"
+def test_early_hints_come_before_the_response(sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.early_hints(times=1)
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as client:
+        client.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        received = b"".join(iter(lambda: client.recv(10_000), b""))
+    first, _, second = received.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 103 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert second.endswith(b'"Pong"')
+
+
+def test_the_api_comes_back_by_itself_when_its_time_is_over(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.api_away(seconds=20)
+    sandbox.advance(19.9)
+    with pytest.raises(requests.ConnectionError, match="refused"):
+        call("GET", "/ping")
+    sandbox.advance(0.2)
+    assert call("GET", "/ping").json() == "Pong"
+    sandbox.faults.api_away(seconds=20)
+    sandbox.faults.clear()
+    assert call("GET", "/ping").json() == "Pong"
 
 
 def test_a_server_that_was_killed_schedules_its_jobs_anew(sandbox: ArroyoSandbox, call: Caller) -> None:
     pipeline_id = call.create()
     sandbox.advance(5)
-    order = sandbox.faults.server_restart(seconds=3)
-    assert order > 0
+    sandbox.faults.server_restart(seconds=3)
     with pytest.raises(requests.ConnectionError):
         call("GET", "/ping")
     sandbox.advance(3.5)
-    # The manual clock let the time pass; the port is opened by the server's own loop.
-    job = answered(lambda: call.job(pipeline_id))
+    job = call.job(pipeline_id)
     assert (job["state"], job["run_id"]) == ("Running", 2)
 
 
@@ -138,7 +158,7 @@ def test_without_a_controller_a_pipeline_stays_created(sandbox: ArroyoSandbox, c
     assert call.job(pipeline_id)["state"] == "Running"
 
 
-def test_somebody_else_stops_and_deletes(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_pipelines_are_stopped_and_deleted_externally(sandbox: ArroyoSandbox, call: Caller) -> None:
     first, second = call.create("first"), call.create("second")
     sandbox.advance(2)
     sandbox.faults.stop("first", mode="checkpoint", after=1)
@@ -163,20 +183,78 @@ def test_a_pipeline_that_never_starts_and_one_whose_worker_dies(sandbox: ArroyoS
     assert (call.job(healthy)["state"], call.job(healthy)["run_id"]) == ("Running", 2)
 
 
-def test_orders_can_be_taken_back(sandbox: ArroyoSandbox, call: Caller) -> None:
-    order = sandbox.faults.status(500, times=None)
+def test_an_unreachable_kafka_lets_runs_end_after_30_s_each_with_an_unfinished_checkpoint(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    sandbox.faults.kafka_away("broken")
+    pipeline_id = call.create("broken")
+    path = f"/pipelines/{pipeline_id}"
+    sandbox.advance(20)
+    begun = call.job(pipeline_id)
+    assert (begun["state"], begun["run_id"]) == ("Running", 1)
+    assert [(item["epoch"], item["finish_time"]) for item in call.checkpoints(pipeline_id)] == [(1, None)]
+    errors = f"{path}/jobs/{begun['id']}/errors"
+    assert call("GET", errors).json()["data"] == []
+    sandbox.advance(60)
+    job = call.job(pipeline_id)
+    assert job["run_id"] > 1
+    assert job["start_time"] == begun["start_time"]
+    words = (
+        "Could not create Kafka consumer" if sandbox.arroyo_version == "0.15" else "creating kafka consumer"
+    )
+    assert call("GET", errors).json()["data"][0]["message"] == words
+    sandbox.advance(400)
+    assert call.job(pipeline_id)["run_id"] > 10
+    while call.job(pipeline_id)["state"] != "Running":
+        sandbox.advance(0.2)
+    call("PATCH", path, {"stop": "checkpoint"})
+    sandbox.advance(2)
+    assert call.job(pipeline_id)["state"] == "Stopping"
+    sandbox.advance(10)
+    assert call.job(pipeline_id)["state"] == "Stopped"
+    assert call.checkpoints(pipeline_id) == []
+
+
+def test_a_stop_before_a_late_pickup_leaves_the_pipeline_unstarted(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    sandbox.faults.late_pickup("busy", seconds=5, times=None)
+    stopped, started = call.create("busy"), call.create("busy")
+    sandbox.advance(4)
+    assert call.job(stopped)["state"] == "Created"
+    call("PATCH", f"/pipelines/{stopped}", {"stop": "checkpoint"})
+    sandbox.advance(3)
+    job = call.job(stopped)
+    assert (job["state"], job["run_id"], job["start_time"]) == ("Stopped", 0, None)
+    assert call.checkpoints(stopped) == []
+    assert call.job(started)["state"] == "Running"
+    call("PATCH", f"/pipelines/{stopped}", {"stop": "none"})
+    sandbox.advance(2)
+    assert (call.job(stopped)["state"], call.job(stopped)["run_id"]) == ("Running", 1)
+
+
+def test_faults_can_be_removed(sandbox: ArroyoSandbox, call: Caller) -> None:
+    fault = sandbox.faults.status(500, times=None)
     assert call("GET", "/ping").status_code == 500
     listed = requests.get(f"{sandbox.url}/sandbox/faults", timeout=10).json()
-    assert [item["id"] for item in listed["pending"]] == [order]
+    assert [item["id"] for item in listed["pending"]] == [fault]
     assert "status" in listed["kinds"]["status"]
-    assert requests.delete(f"{sandbox.url}/sandbox/faults/{order}", timeout=10).status_code == 200
-    assert requests.delete(f"{sandbox.url}/sandbox/faults/{order}", timeout=10).status_code == 404
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=10).status_code == 200
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=10).status_code == 404
     assert call("GET", "/ping").status_code == 200
     sandbox.faults.latency(5)
-    sandbox.faults.fail("nobody")
+    sandbox.faults.fail("orders")
     sandbox.faults.controller_away()
     sandbox.faults.clear()
     assert sandbox.faults.pending() == []
-    pipeline_id = call.create("nobody")
+    pipeline_id = call.create("orders")
     sandbox.advance(3)
     assert call.job(pipeline_id)["state"] == "Running"
+
+
+def test_an_unknown_kind_of_fault_is_an_error_that_lists_the_kinds(sandbox: ArroyoSandbox) -> None:
+    with pytest.raises(AttributeError, match=r"no fault of the kind 'flood'; there are status, latency"):
+        sandbox.faults.flood()
+    with pytest.raises(TypeError, match="takes 1 arguments by position"):
+        sandbox.faults.status(503, 2)
+    assert "status" in dir(sandbox.faults)

@@ -13,8 +13,8 @@ PLUGIN = "airflow_provider_arroyo.sandbox.pytest_plugin"
 
 
 def run_pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Run a test file of somebody else's, with the plugin."""
-    (folder / "test_theirs.py").write_text(textwrap.dedent(test))
+    """Run a test file of another project, with the plugin."""
+    (folder / "test_others.py").write_text(textwrap.dedent(test))
     command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "no:cacheprovider"]
     command += [] if plugin_is_installed() else ["-p", PLUGIN]
     return subprocess.run(
@@ -57,7 +57,26 @@ def test_the_fixture_gives_a_sandbox_and_a_connection(tmp_path: Path) -> None:
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("heavy", ["aiohttp", "sqlglot", "airflow", "requests", "sqlite3"])
+def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+        import sys
+
+        sys.modules["h11"] = None
+
+        def test_theirs():
+            pass
+
+        def test_with_a_sandbox(arroyo_sandbox):
+            pass
+        """,
+    )
+    assert "1 passed, 1 error" in result.stdout, result.stdout + result.stderr
+    assert "needs h11: pip install 'airflow-provider-arroyo[sandbox]'" in result.stdout
+
+
+@pytest.mark.parametrize("heavy", ["h11", "sqlglot", "airflow", "requests", "sqlite3"])
 def test_the_plugin_imports_nothing_heavy(heavy: str) -> None:
     code = f"import {PLUGIN}, sys; sys.exit({heavy!r} in sys.modules)"
     # pytest itself may import what it likes.

@@ -1,4 +1,4 @@
-"""Every answer keeps the shape that strict clients require, at every moment of a pipeline's life."""
+"""Every response keeps the shape that strict clients require, at every moment of a pipeline's life."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 def files(tmp_path: Path) -> dict[str, str]:
     """An authority, a server's and a client's certificate, as files."""
     authority = trustme.CA()
-    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("someone@example.org")
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client@example.org")
     paths = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key", "client")}
     authority.cert_pem.write_to_path(paths["ca"])
     server.cert_chain_pems[0].write_to_path(paths["cert"])
@@ -67,5 +67,16 @@ def test_without_one_the_handshake_passes_and_the_first_read_is_an_alert(
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     with socket.create_connection(("127.0.0.1", mutual.port), timeout=10) as raw:
         secure = context.wrap_socket(raw, server_hostname="127.0.0.1")
+        # What is sent meanwhile does not turn the alert into a reset.
+        secure.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n")
         with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
             secure.recv(1)
+
+
+def test_a_connection_ends_as_tls_says_it_should(files: dict[str, str]) -> None:
+    with ArroyoSandbox(tls_cert=files["cert"], tls_key=files["key"]) as sandbox:
+        context = ssl.create_default_context(cafile=files["ca"])
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as raw:
+            secure = context.wrap_socket(raw, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+            secure.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert b"".join(iter(lambda: secure.recv(10_000), b"")).endswith(b'"Pong"')

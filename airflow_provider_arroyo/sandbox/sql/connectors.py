@@ -1,300 +1,204 @@
-"""What the judge knows of Arroyo's connectors: options, columns, descriptions."""
+"""What is known of Arroyo's connectors: options, columns, descriptions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
-from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, planning
-from airflow_provider_arroyo.sandbox.sql.generators import Connection, impulse, nexmark
-from airflow_provider_arroyo.sandbox.sql.options import Options
+from airflow_provider_arroyo.sandbox.sql.options import Options, check_set
+from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, planning
 
 
-class _OwnWordsError(Exception):
-    """A refusal in a connector's own words, to which the planner adds its prefix once."""
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A table's connector with its settings.
+
+    :param connector: name of the connector.
+    :param type: ``source``, ``sink`` or ``lookup``.
+    :param description: what the graph shows for it.
+    :param event_rate: rows a second that a source makes, where it has such a setting.
+    :param message_count: after how many rows a source ends.
+    :param path: the file or folder that it reads or writes.
+    :param columns: names and types of the columns that the connector brings along.
+    """
+
+    connector: str
+    type: str
+    description: str
+    event_rate: float | None = None
+    message_count: int | None = None
+    path: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a connector needs and shows, where its options are not known in full.
+    """What a connector needs and shows.
 
-    :param kinds: what it can be, each with its name in the graph and the option shown with it.
+    :param kinds: what it can be, each with its description in the graph.
+    :param needs: the options that it needs.
     :param server: the options that say where it connects to; not needed with a connection profile.
-    :param table: the other options that it needs.
-    :param needs_format: whom it names when it has no format; None when it needs none.
-    :param kind_refused: what it says of another kind; None when it does not look at the kind.
-    :param metadata: the names and types of what a column can take from a message's envelope.
-    :param others: how all its other options begin; None when they are not known.
-    :param choices: the values that some options can have.
+    :param format: whom it names when it has no format; None when it needs none.
+    :param typed: what it says of another type than it can be; None when it does not ask for the type.
+    :param others: how its other options begin; None when they are not known.
+    :param variables: the options whose environment variables it wants to be set at once.
     """
 
-    kinds: Mapping[str, tuple[str, str | None]]
+    kinds: Mapping[str, str]
+    needs: tuple[str, ...] = ()
     server: tuple[str, ...] = ()
-    table: tuple[str, ...] = ()
-    needs_format: str | None = None
-    kind_refused: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
+    typed: str | None = None
     others: tuple[str, ...] | None = None
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
 
 
-_SOURCE_OR_SINK = "type must be one of 'source' or 'sink"
-_KAFKA = {"source": ("KafkaSource", "topic"), "sink": ("KafkaSink", "topic")}
-_KAFKA_METADATA = {
-    "offset_id": "Int64",
-    "partition": "Int32",
-    "topic": "Utf8",
-    "timestamp": "Int64",
-    "key": "Binary",
-}
+def _both(name: str, shown: str) -> dict[str, str]:
+    return {"source": f"{name}Source<{shown}>", "sink": f"{name}Sink<{shown}>"}
+
+
+def _http(kind: str, shown: str, format_name: str, *others: str, variables: tuple[str, ...] = ()) -> _Shape:
+    variables = ("headers", *variables)
+    kinds = {kind: f"{shown}<{{endpoint}}>"}
+    return _Shape(kinds, ("endpoint",), (), format_name, None, ("headers", *others), variables)
+
+
+_EITHER = "type must be one of 'source' or 'sink"
+_KAFKA = _both("Kafka", "{topic}")
 _KAFKA_OTHERS = (
-    *("auth.", "schema_registry.", "source.group_id", "source.group_id_prefix", "sink.timestamp_field"),
-    *("sink.key_field", "client_configs", "value.subject"),
+    *("auth.", "schema_registry.", "client_configs", "value.subject", "source.offset", "source.read_mode"),
+    *("source.group_id", "sink.commit_mode", "sink.timestamp_field", "sink.key_field"),
 )
-_KAFKA_CHOICES = {
-    "source.offset": ("earliest", "group", "latest"),
-    "source.read_mode": ("read_committed", "read_uncommitted"),
-    "sink.commit_mode": ("at_least_once", "exactly_once"),
-}
+_FILES = {"source": "FileSystem", "sink": "FileSystemSink{version}<{format}, {path}>"}
+_FILE = dict.fromkeys(("source", "sink"), "Single File Source")
+_RABBIT = {"source": "RabbitmqStreamSource<{stream}>"}
+_REDIS = {"sink": "RedisSink", "lookup": "RedisLookup"}
+_REDIS_TYPES = "'{type}' is not a valid type; must be `sink`"
+_FILE_TYPES = "'type' must be 'source' or 'sink'"
+_POLLING = ("method", "body", "poll_interval_ms", "emit_behavior")
 _SHAPES: dict[str, _Shape] = {
-    "kafka": _Shape(
-        _KAFKA,
-        ("bootstrap_servers",),
-        ("topic",),
-        "Kafka connection",
-        _SOURCE_OR_SINK,
-        _KAFKA_METADATA,
-        _KAFKA_OTHERS,
-        _KAFKA_CHOICES,
-    ),
+    "kafka": _Shape(_KAFKA, ("topic",), ("bootstrap_servers",), "Kafka connection", _EITHER, _KAFKA_OTHERS),
     "confluent": _Shape(
-        _KAFKA,
-        ("bootstrap_servers", "key", "secret"),
-        ("topic",),
-        "Kafka connection",
-        _SOURCE_OR_SINK,
-        _KAFKA_METADATA,
+        _KAFKA, ("topic",), ("bootstrap_servers", "key", "secret"), "Kafka connection", _EITHER
     ),
     "kinesis": _Shape(
-        {"source": ("KinesisSource", "stream_name"), "sink": ("KinesisSink", "stream_name")},
-        (),
-        ("stream_name",),
-        "kinesis connections",
-        _SOURCE_OR_SINK,
+        _both("Kinesis", "{stream_name}"), ("stream_name",), (), "kinesis connections", _EITHER
     ),
-    "mqtt": _Shape(
-        {"source": ("MqttSource", "topic"), "sink": ("MqttSink", "topic")},
-        ("url",),
-        ("topic",),
-        "Mqtt connection",
-        _SOURCE_OR_SINK,
-        {"topic": "Utf8"},
+    "mqtt": _Shape(_both("Mqtt", "{topic}"), ("topic",), ("url",), "Mqtt connection", _EITHER),
+    "fluvio": _Shape(_both("Fluvio", "{topic}"), ("topic",), (), "Fluvio connection", _EITHER),
+    "nats": _Shape(_both("Nats", '"{subject}"'), (), ("servers",), "NATS connection", f"T{_EITHER[1:]}'"),
+    "rabbitmq": _Shape(_RABBIT, ("stream",), (), "RabbitMQ Stream connection", "type must 'source'"),
+    "redis": _Shape(_REDIS, (), (), "Redis connection", _REDIS_TYPES),
+    "filesystem": _Shape(_FILES, ("path",), (), "FileSystem connection", f"{_EITHER}'"),
+    "delta": _Shape({"sink": "DeltaLakeSink<{format}, {path}>"}, ("path",), (), "DeltaLake connection"),
+    "iceberg": _Shape({"sink": "IcebergSink{version}<{namespace}.{table_name}>"}, ("table_name",)),
+    "sse": _http("source", "SSESource", "SSE connection", "events"),
+    "websocket": _http("source", "WebsocketSource", "WebSocket connection", "subscription_message"),
+    "polling_http": _http("source", "PollingHTTPSource", "polling HTTP connection", *_POLLING),
+    "webhook": _http("sink", "WebhookSink", "webhook connection", variables=("endpoint",)),
+    "single_file": _Shape(
+        _FILE, ("path",), (), "Single File Source connection", _FILE_TYPES, ("wait_for_control",)
     ),
-    "fluvio": _Shape(
-        {"source": ("FluvioSource", "topic"), "sink": ("FluvioSink", "topic")},
-        (),
-        ("topic",),
-        "Fluvio connection",
-        _SOURCE_OR_SINK,
-    ),
-    "nats": _Shape(
-        {"source": ("NatsSource", "subject"), "sink": ("NatsSink", "subject")},
-        ("servers",),
-        (),
-        "NATS connection",
-        "Type must be one of 'source' or 'sink'",
-    ),
-    "rabbitmq": _Shape(
-        {"source": ("RabbitmqStreamSource", "stream")},
-        (),
-        ("stream",),
-        "RabbitMQ Stream connection",
-        "type must 'source'",
-    ),
-    "redis": _Shape(
-        {"sink": ("RedisSink", None), "lookup": ("RedisLookup", None)},
-        (),
-        (),
-        "Redis connection",
-        "'{}' is not a valid type; must be `sink`",
-        {"key": "Utf8"},
-    ),
-    "filesystem": _Shape(
-        {"source": ("FileSystem", None), "sink": ("FileSystemSink", "path")},
-        (),
-        ("path",),
-        "FileSystem connection",
-        "type must be one of 'source' or 'sink'",
-    ),
-    "delta": _Shape(
-        {"sink": ("DeltaLakeSink", "path")}, (), ("path",), "DeltaLake connection", "type must be 'sink'"
-    ),
-    "iceberg": _Shape(
-        {"sink": ("IcebergSink", "table_name")},
-        ("catalog.type",),
-        ("table_name",),
-        None,
-        "type must be 'sink'",
-    ),
-    "sse": _Shape(
-        {"source": ("SSESource", "endpoint")},
-        (),
-        ("endpoint",),
-        "SSE connection",
-        others=("headers", "events"),
-    ),
-    "websocket": _Shape(
-        {"source": ("WebsocketSource", "endpoint")},
-        (),
-        ("endpoint",),
-        "WebSocket connection",
-        others=("headers", "subscription_message"),
-    ),
-    "polling_http": _Shape(
-        {"source": ("PollingHTTPSource", "endpoint")},
-        (),
-        ("endpoint",),
-        "polling HTTP connection",
-        others=("headers", "method", "body", "poll_interval_ms", "emit_behavior"),
-    ),
-    "webhook": _Shape(
-        {"sink": ("WebhookSink", "endpoint")}, (), ("endpoint",), "webhook connection", others=("headers",)
-    ),
+    "stdout": _Shape({"sink": "StdoutSink"}, format="stdout sink", others=()),
+    "blackhole": _Shape({"sink": "Blackhole"}, others=()),
 }
-_FIXED = ("impulse", "nexmark", "single_file", "blackhole", "stdout", "preview")
+# What some connectors show in the graph besides what they need.
+_SHOWN = ("subject", "namespace", "sink.version")
+_IMPULSE = {"counter": "BIGINT", "subtask_index": "BIGINT"}
+_NEXMARK = {"person": "STRUCT", "auction": "STRUCT", "bid": "STRUCT"}
 
 # Options that no connector sees, because they are about every connector.
-_FORMATS = ("framing", "json.", "avro.", "parquet.", "raw_bytes.", "raw_string.", "protobuf.", "bad_data")
-_COMMON = ("event_time_field", "watermark_field", "idle_micros", "lookup.cache.")
-_FORMAT_NAMES = frozenset(("json", "debezium_json", "avro", "raw_string", "raw_bytes", "protobuf", "parquet"))
+_COMMON = (
+    *("format", "framing", "json.", "avro.", "parquet.", "raw_bytes.", "raw_string.", "protobuf."),
+    *("bad_data", "event_time_field", "watermark_field", "idle_micros", "lookup.cache."),
+)
+_FORMATS = ("json", "debezium_json", "avro", "raw_string", "raw_bytes", "protobuf", "parquet")
 
 
-def create(connector: str, options: Options, *, arroyo_version: str, profile: bool = False) -> Connection:
+def create(
+    connector: str, options: Options, *, arroyo_version: str, profile: bool, not_judged: dict[str, None]
+) -> Connection:
     """Return the connection that a CREATE TABLE asks for.
 
     :param connector: the connector's name.
-    :param options: its options; what it knows is taken out.
+    :param options: its options.
     :param arroyo_version: whose descriptions to use.
     :param profile: whether a connection profile says where it connects to.
+    :param not_judged: where to note what is accepted without being checked.
     :raises RefusedError: there is no such connector, or an option is missing or of the wrong kind.
     """
-    if connector not in _SHAPES and connector not in _FIXED:
+    if connector not in _SHAPES and connector not in ("impulse", "nexmark"):
         raise planning(f"Unknown connector '{connector}'")
     format_name = options.text("format")
-    if format_name is not None and format_name not in _FORMAT_NAMES:
+    if format_name is not None and format_name not in _FORMATS:
         raise planning(f"invalid format: 'Error during planning: unknown format '{format_name}''")
-    options.drop(*_FORMATS)
+    if options.drop(*_COMMON):
+        not_judged["the options of formats and watermarks"] = None
+    shape = _SHAPES.get(connector)
+    variables = options.variables()
     try:
-        if connector in _SHAPES:
-            made = _shaped(connector, options, format_name, arroyo_version, profile=profile)
+        if shape is None:
+            made = _generator(connector, options)
         else:
-            made = _fixed(connector, options, format_name)
-    except _OwnWordsError as refused:
-        raise planning(str(refused)) from refused
+            kind, given = _needed(shape, options, profile)
     except RefusedError as refused:
-        # Arroyo wraps a planning error of a connector into a second one.
-        raise planning(refused.diagnostics[0].text) from refused
-    options.drop(*_COMMON)
-    if not made.judged:
-        options.drop("")
-    elif len(options):
-        names = ", ".join(f"'{name}'" for name in options.left())
+        raise planning(refused.text) from refused  # Arroyo wraps such an error into a second one
+    if shape is not None:
+        if kind not in shape.kinds:
+            raise planning(str(shape.typed).replace("{type}", kind))
+        for name, named in variables.items():
+            if name in shape.variables:
+                check_set(named)
+            elif named:
+                not_judged[f"the environment variables of the option {name}"] = None
+        if shape.format is not None and format_name is None:
+            raise planning(f"'format' must be set for {shape.format}")
+        given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
+        if options.drop(*(("",) if shape.others is None else shape.others)):
+            not_judged[f"the options of the connector {connector}"] = None
+        given["format"] = format_name or ""
+        shown = _description(connector, kind, given, arroyo_version)
+        made = Connection(connector, kind, shown, path=given.get("path"))
+    if options:
+        names = ", ".join(f"'{name}'" for name in options)
         raise planning(f"unknown options provided in WITH clause: {names}")
     return made
 
 
-def _fixed(connector: str, options: Options, format_name: str | None) -> Connection:
-    """Return the connection of a connector whose options are all known."""
-    if connector == "preview":
-        raise _OwnWordsError("Preview connector cannot be created in SQL")
-    if connector == "blackhole":
-        return Connection("blackhole", "sink", "Blackhole")
-    if connector == "stdout":
-        if format_name is None:
-            raise _OwnWordsError("'format' must be set for stdout sink")
-        return Connection("stdout", "sink", "StdoutSink")
-    if connector == "single_file":
-        path, kind = options.required_text("path"), options.required_text("type")
-        if kind not in ("source", "sink"):
-            raise _OwnWordsError("'type' must be 'source' or 'sink'")
-        options.boolean("wait_for_control")
-        if format_name is None:
-            raise _OwnWordsError("'format' must be set for Single File Source connection")
-        return Connection("single_file", kind, "Single File Source", path=path)
-    event_rate = options.double("event_rate")
-    if event_rate is None:
+def _generator(connector: str, options: Options) -> Connection:
+    rate = options.number("event_rate")
+    if rate is None:
         raise planning("required option 'event_rate' not set")
     if connector == "nexmark":
-        return nexmark(event_rate, options.double("runtime"))
-    return impulse(event_rate, options.integer("event_time_interval"), options.integer("message_count"))
+        return nexmark(rate, options.number("runtime"))
+    interval = options.number("event_time_interval", whole=True)
+    return impulse(rate, interval, options.number("message_count", whole=True))
 
 
-def _shaped(
-    connector: str, options: Options, format_name: str | None, arroyo_version: str, *, profile: bool
-) -> Connection:
-    shape = _SHAPES[connector]
+def _needed(shape: _Shape, options: Options, profile: bool) -> tuple[str, dict[str, str]]:
+    """Take out the options without which there is no connection; return its type and the others."""
     for name in () if profile else shape.server:
         options.required_text(name)
-    kind = next(iter(shape.kinds))
-    if shape.kind_refused is not None:
-        kind = options.required_text("type")
-        if kind not in shape.kinds:
-            raise _OwnWordsError(shape.kind_refused.replace("{}", kind))
-    for name, allowed in shape.choices.items():
-        value = options.text(name) if name.startswith(kind) else None
-        if value is not None and value not in allowed:
-            shown = "commit_mode" if name == "sink.commit_mode" else name
-            raise _OwnWordsError(f"invalid value for {shown} '{value}'")
-    given = {name: options.required_text(name) for name in shape.table}
-    shows = shape.kinds[kind][1]
-    if shows is not None and shows not in given:
-        given[shows] = options.text(shows) or ""
-    if shape.needs_format is not None and format_name is None:
-        raise _OwnWordsError(f"'format' must be set for {shape.needs_format}")
-    version = (options.text("sink.version") or "v1").upper()
-    described = {
-        **given,
-        "format": format_name or "",
-        "version": version,
-        "namespace": options.text("namespace") or "",
-    }
-    if shape.others is not None:
-        options.drop(*shape.others)
-    return Connection(
-        connector,
-        kind,
-        _description(connector, kind, described, arroyo_version),
-        path=given.get("path"),
-        judged=shape.others is not None,
-        partitions=options.names("partitioning.fields"),
-    )
+    kind = next(iter(shape.kinds)) if shape.typed is None else options.required_text("type")
+    return kind, {name: options.required_text(name) for name in shape.needs}
 
 
 def _description(connector: str, kind: str, given: Mapping[str, str], arroyo_version: str) -> str:
-    name, shows = _SHAPES[connector].kinds.get(kind, (connector, None))
-    if shows is None or not given.get(shows):
-        return name
-    shown = given[shows]
-    version = given.get("version", "V1") if arroyo_version == "0.16" else ""
-    if connector == "filesystem":
-        return f"{name}{version}<{given.get('format', '').removeprefix('debezium_')}, {shown}>"
-    if connector == "delta":
-        return f"{name}<{given.get('format', '')}, {shown}>"
-    if connector == "iceberg":
-        return f"{name}{version}<{given.get('namespace') or 'default'}.{shown}>"
-    return f'{name}<"{shown}">' if connector == "nats" else f"{name}<{shown}>"
-
-
-def metadata_type(connector: str, key: str) -> str | None:
-    """Return the Arrow type of what a column takes from a message's envelope; None when there is none."""
-    shape = _SHAPES.get(connector)
-    return None if shape is None else shape.metadata.get(key)
+    version = given.get("sink.version", "v1").upper() if arroyo_version == "0.16" else ""
+    values = {"namespace": "default", **given, "version": version}
+    values["format"] = values.get("format", "").removeprefix("debezium_")
+    shown = _SHAPES[connector].kinds.get(kind, connector)
+    try:
+        return shown.format_map(values)
+    except KeyError:
+        return shown.partition("<")[0].partition("{")[0]
 
 
 def from_config(
-    connector: str, config: Mapping[str, Any], table_type: str, *, arroyo_version: str
+    connector: str, config: Mapping[str, Any], table_type: str, arroyo_version: str
 ) -> Connection:
     """Return the connection of a connection table that the server has.
 
@@ -303,32 +207,66 @@ def from_config(
     :param table_type: ``source``, ``sink`` or ``lookup``.
     :param arroyo_version: whose descriptions to use.
     """
-    event_rate = _number(config.get("event_rate")) or 0.0
     if connector == "impulse":
-        return impulse(
-            event_rate, _whole(config.get("event_time_interval")), _whole(config.get("message_count"))
-        )
+        interval, count = _number(config.get("event_time_interval")), _number(config.get("message_count"))
+        return impulse(_number(config.get("event_rate")) or 0.0, interval, count)
     if connector == "nexmark":
-        return nexmark(event_rate, _number(config.get("runtime")))
-    if connector in ("blackhole", "stdout"):
-        return Connection(connector, "sink", "Blackhole" if connector == "blackhole" else "StdoutSink")
+        return nexmark(_number(config.get("event_rate")) or 0.0, _number(config.get("runtime")))
     given = {name: value for name, value in config.items() if isinstance(value, str)}
-    path = given.get("path")
-    if connector == "single_file":
-        return Connection(connector, table_type, "Single File Source", path=path)
-    shown = _description(connector, table_type, given, arroyo_version) if connector in _SHAPES else connector
-    return Connection(connector, table_type, shown, path=path, judged=False)
+    if connector in ("blackhole", "stdout"):
+        table_type = "sink"
+    known = connector in _SHAPES
+    shown = _description(connector, table_type, given, arroyo_version) if known else connector
+    return Connection(connector, table_type, shown, path=given.get("path"))
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        found = float(value)
     except (ValueError, OverflowError):
         return None
+    return found if math.isfinite(found) else None
 
 
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return int(number) if number is not None and math.isfinite(number) else None
+def impulse(event_rate: float, interval: float | None, count: float | None) -> Connection:
+    """Return an impulse source.
+
+    :param event_rate: rows a second.
+    :param interval: nanoseconds from one row's time to the next, where they are not the clock's.
+    :param count: after how many rows it ends.
+    """
+    bounded = "" if count is None else "Bounded"
+    spacing = "" if interval is None else f", {_duration(int(interval))}"
+    shown = f"{bounded}Impulse<{_rate(event_rate)} eps{spacing}>"
+    ends = None if count is None else int(count)
+    return Connection("impulse", "source", shown, event_rate, ends, columns=_IMPULSE)
+
+
+def nexmark(event_rate: float, runtime: float | None) -> Connection:
+    """Return a nexmark source; with a running time it ends by itself."""
+    bounded = "" if runtime is None else "Bounded"
+    count = None
+    if runtime is not None and math.isfinite(event_rate * runtime):
+        count = int(event_rate * runtime)
+    shown = f"{bounded}Nexmark<{_rate(event_rate)} eps>"
+    return Connection("nexmark", "source", shown, event_rate, count, columns=_NEXMARK)
+
+
+def _rate(value: float) -> str:
+    """Return a number as Arroyo prints it: no exponent, no zero behind the point."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _duration(nanos: int) -> str:
+    """Return a time as Arroyo prints it, such as ``1.5s`` or ``20ms``."""
+    nanos %= 2**64
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
+        if nanos >= size:
+            text = format(Decimal(nanos) / Decimal(size), "f")
+            return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+    return f"{nanos}ns"

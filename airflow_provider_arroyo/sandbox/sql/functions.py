@@ -1,10 +1,6 @@
-"""The functions that Arroyo has, by name, and what some of them return."""
+"""The functions that Arroyo has, by name: those of DataFusion with their aliases, and its own."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-from airflow_provider_arroyo.sandbox.sql.types import BOOLEAN, FLOAT64, INT64, TIMESTAMP, UTF8, Type
 
 
 def _names(text: str) -> frozenset[str]:
@@ -14,6 +10,7 @@ def _names(text: str) -> frozenset[str]:
 #: The functions that cut a stream into windows.
 WINDOWS = frozenset(("hop", "session", "tumble"))
 
+#: Functions over many rows.
 AGGREGATES = _names(
     """
     approx_distinct approx_median approx_percentile_cont approx_percentile_cont_with_weight
@@ -24,19 +21,21 @@ AGGREGATES = _names(
     """
 )
 
+#: Functions that need OVER.
 WINDOW_FUNCTIONS = _names(
     """cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank row_number"""
 )
 
 _LISTS = _names(
     """
-    any_value append cat concat contains dims distance distinct element empty except extract has
+    any_value append cat fill concat contains dims distance distinct element empty except extract has
     has_all has_any indexof intersect join length max min ndims pop_back pop_front position
     positions prepend push_back push_front remove remove_all remove_n repeat replace replace_all
     replace_n resize reverse slice sort to_string union
     """
 )
 
+#: Functions of one row.
 SCALARS = _names(
     """
     abs acos acosh arrow_cast arrow_typeof arrays_overlap ascii asin asinh atan atan2 atanh
@@ -44,7 +43,8 @@ SCALARS = _names(
     concat_ws contains cos cosh cot current_date current_time current_timestamp date_bin date_format
     date_part date_trunc datepart datetrunc decode degrees digest element_at empty encode ends_with
     exp extract_json extract_json_string factorial find_in_set flatten floor from_unixtime gcd
-    generate_series get_field get_first_json_object greatest hop ifnull initcap instr isnan iszero
+    generate_series get_field get_first_json_object ice_bucket ice_day ice_hour ice_identity
+    ice_month ice_truncate ice_year greatest hop ifnull initcap instr isnan iszero
     json_as_text json_contains json_get json_get_array json_get_bool json_get_float json_get_int
     json_get_json json_get_str json_keys json_length json_object_keys lcm least left length
     levenshtein ln log log10 log2 lower lpad ltrim make_array make_date make_list make_map map
@@ -55,81 +55,6 @@ SCALARS = _names(
     starts_with string_to_array string_to_list strpos struct substr substr_index substring
     substring_index tan tanh to_char to_date to_hex to_local_time to_timestamp to_timestamp_micros
     to_timestamp_millis to_timestamp_nanos to_timestamp_seconds to_unixtime today translate trim
-    trunc tumble union_extract union_tag unnest upper uuid version
+    trim_array trunc tumble union_extract union_tag unnest upper uuid version
     """
 ) | frozenset(f"{kind}_{name}" for kind in ("array", "list") for name in _LISTS)
-
-_TEXTS = _names(
-    """
-    btrim chr concat concat_ws date_format encode extract_json_string get_first_json_object initcap
-    json_as_text json_get_str left lower lpad ltrim metadata regexp_replace repeat replace reverse
-    right rpad rtrim split_part string_agg substr substring substr_index substring_index to_char
-    to_hex translate trim upper uuid version
-    """
-)
-_DOUBLES = _names(
-    """
-    acos acosh asin asinh atan atan2 atanh avg cbrt corr cos cosh cot covar covar_pop covar_samp
-    degrees exp json_get_float ln log log10 log2 mean pi radians random sin sinh sqrt stddev
-    stddev_pop stddev_samp tan tanh var var_pop var_samp
-    """
-)
-_FLAGS = _names(
-    """
-    array_contains array_has array_has_all array_has_any bool_and bool_or contains ends_with isnan
-    iszero json_contains json_get_bool regexp_like starts_with
-    """
-)
-_SAME = _names(
-    """
-    abs array_sort array_distinct coalesce first_value greatest ifnull lag last_value lead least max
-    min nth_value nullif nvl median
-    """
-)
-
-_RETURNS: dict[str, Type] = {
-    **dict.fromkeys(_TEXTS, UTF8),
-    **dict.fromkeys(_DOUBLES, FLOAT64),
-    **dict.fromkeys(_FLAGS, BOOLEAN),
-    "count": INT64,
-    "json_get_int": INT64,
-    "regexp_count": INT64,
-    "to_unixtime": INT64,
-    "ascii": Type("Int32"),
-    "char_length": Type("Int32"),
-    "character_length": Type("Int32"),
-    "length": Type("Int32"),
-    "octet_length": Type("Int32"),
-    "strpos": Type("Int32"),
-    "approx_distinct": Type("UInt64"),
-    "row_number": Type("UInt64"),
-    "rank": Type("UInt64"),
-    "dense_rank": Type("UInt64"),
-    "row_time": Type(TIMESTAMP),
-    "to_timestamp": Type(TIMESTAMP),
-    "current_date": Type("Date32"),
-    "today": Type("Date32"),
-    "to_date": Type("Date32"),
-    "extract_json": Type("List", item=UTF8),
-    "string_to_array": Type("List", item=UTF8),
-}
-
-
-def returned(name: str, arguments: Sequence[Type | None]) -> Type | None:
-    """Return the type of a call of a function that Arroyo brings along; None when not known.
-
-    :param name: the function.
-    :param arguments: the types of its arguments; None for those that are not known.
-    """
-    first = arguments[0] if arguments else None
-    if name in _SAME:
-        return first
-    if name == "sum" and first is not None:
-        return {"I": INT64, "U": Type("UInt64"), "F": FLOAT64}.get(first.name[0])
-    if name == "array_agg":
-        return Type("List", item=first)
-    if name == "make_array":
-        return Type("List", item=first)
-    if name == "unnest":
-        return None if first is None else first.item
-    return _RETURNS.get(name)

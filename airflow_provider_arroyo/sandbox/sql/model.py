@@ -1,4 +1,4 @@
-"""What goes into a judgement of SQL, and what comes out."""
+"""What goes into the evaluation of a query, and what comes out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The versions of Arroyo whose words the judge knows.
+#: The versions of Arroyo whose words are known.
 ARROYO_VERSIONS = ("0.15", "0.16")
 
 
@@ -17,8 +17,8 @@ class CatalogTable:
     :param name: name of the table.
     :param connector: its connector, such as ``"impulse"``.
     :param config: the connector's configuration, as the API took it.
-    :param columns: pairs of column name and type; a type may be written as in SQL (``"BIGINT"``) or
-        as in the API (``"int64"``). May be empty for connectors that bring their own columns.
+    :param columns: pairs of column name and type, the type as in SQL (``"BIGINT"``) or as in the API
+        (``"int64"``). May be empty for connectors that bring their own columns.
     :param table_type: ``"source"``, ``"sink"`` or ``"lookup"``.
     """
 
@@ -38,7 +38,6 @@ class Source:
     :param event_rate: rows a second that it makes; None when the connector has no such setting.
     :param message_count: after how many rows it ends; None when it never ends by itself.
     :param path: the file or folder that it reads; None when it reads none.
-    :param node_id: id of its node in the graph.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Source:
     event_rate: float | None = None
     message_count: int | None = None
     path: str | None = None
-    node_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +53,35 @@ class Sink:
 
     :param name: name of the table, ``"preview"`` for the output of a bare SELECT.
     :param connector: its connector; ``"preview"`` for every sink of a preview.
-    :param node_id: id of its node in the graph.
-    :param columns: pairs of name and Arrow type of what is written; the type is ``"?"`` where it is
-        not known.
+    :param columns: the names of the columns that are written, as far as they are known.
     """
 
     name: str
     connector: str
-    node_id: int | None = None
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What Arroyo would say of a query. Exactly one of ``graph`` and ``errors`` is there.
+class Evaluation:
+    """What Arroyo would say of a query: a graph, errors, or nothing at all because it panics.
 
-    :param graph: the graph as the API shows it, or None when the query is refused.
+    :param graph: the graph as the API shows it; None when there is none.
     :param errors: ``{"message": …, "span": {"start": {"line", "column"}, "end": …} | None}`` each.
     :param refusal: the text with which creating a pipeline is refused (status 400).
     :param udf_refusal: the text with which validation is refused (status 400) because a UDF does not
         parse; version 0.16 only, 0.15 lists it in ``errors``.
+    :param panic: the construct on which Arroyo's planner panics, so that the server hangs up without a
+        response; there is neither a graph nor an error then.
     :param sources: the sources that the query reads, in the order of the graph.
     :param sinks: the sinks that it writes to, in the order of the graph.
-    :param not_judged: what was accepted without being checked, in words.
+    :param not_judged: what was accepted without being checked, each a few words.
     """
 
     graph: dict[str, Any] | None
     errors: tuple[dict[str, Any], ...] = ()
     refusal: str | None = None
     udf_refusal: str | None = None
+    panic: str | None = None
     sources: tuple[Source, ...] = ()
     sinks: tuple[Sink, ...] = ()
     not_judged: tuple[str, ...] = ()

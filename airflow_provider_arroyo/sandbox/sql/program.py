@@ -3,317 +3,326 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import dropwhile, pairwise
+from typing import Any
 
 from sqlglot import Token, exp
 
-from airflow_provider_arroyo.sandbox.sql.ddl import read_create_table
-from airflow_provider_arroyo.sandbox.sql.diagnostics import (
-    RefusedError,
-    UnjudgedError,
-    no_field,
-    not_implemented,
-    planning,
-    quote,
-    schema_error,
-)
-from airflow_provider_arroyo.sandbox.sql.generators import Connection
-from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
-from airflow_provider_arroyo.sandbox.sql.parsing import (
-    Text,
-    arg,
-    check_shape,
-    check_start,
-    identifier,
-    no_rows,
-    parse,
-    parse_query,
-    word,
-)
-from airflow_provider_arroyo.sandbox.sql.plan import Field, Later, Plan, sink_input
-from airflow_provider_arroyo.sandbox.sql.queries import QueryPlanner
-from airflow_provider_arroyo.sandbox.sql.statements import created_object, read_create_view, read_set
-from airflow_provider_arroyo.sandbox.sql.steps import Step, forward
-from airflow_provider_arroyo.sandbox.sql.tables import Creator, Table, from_server
+from airflow_provider_arroyo.sandbox.sql import dialect, tables, text, udfs
+from airflow_provider_arroyo.sandbox.sql.dialect import arg, folded
+from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
+from airflow_provider_arroyo.sandbox.sql.model import CatalogTable, Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
+from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, no_column, planning
+from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
+from airflow_provider_arroyo.sandbox.sql.tables import Table
+from airflow_provider_arroyo.sandbox.sql.text import Text, word
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
-from airflow_provider_arroyo.sandbox.sql.windows import nanoseconds
+
+_TTL = "updating_ttl"
+_BEFORE_NAMES = ("INTO", "OR", "REPLACE", "TEMPORARY", "TEMP", "TABLE", "VIEW", "IF", "NOT", "EXISTS")
 
 
 @dataclass(slots=True)
 class _Write:
-    """A query and where its rows go: a table by its name in small letters, or the preview."""
+    """Rows and where they go: to a table, or to the preview."""
 
-    table: str | None
-    plan: Plan
-    later: Later
+    table: Table | None
+    flow: Flow
+    columns: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class Program:
-    """Takes statements, and makes the steps of a graph of them.
+    """Evaluates the statements of a query.
 
-    :param text: the whole query.
+    :param query: the SQL.
     :param arroyo_version: whose words to use.
-    :param udfs: the user-defined functions.
-    :param not_judged: where it notes what it accepts without a check.
     """
 
-    text: Text
-    arroyo_version: str
-    udfs: Mapping[str, Udf]
-    not_judged: dict[str, None] = field(default_factory=dict)
-    _tables: dict[str, Table] = field(default_factory=dict)
-    _writes: list[_Write] = field(default_factory=list)
+    def __init__(self, query: str, arroyo_version: str) -> None:
+        self._text = Text(query)
+        self._version = arroyo_version
+        self._not_judged: dict[str, None] = {}
+        self._tables: dict[str, Table] = {}
+        self._udfs: dict[str, Udf] = {}
+        self._writes: list[_Write] = []
+        self._panic: str | None = None
 
-    def add_catalog(self, table: CatalogTable) -> None:
-        """Make a connection table of the server known."""
-        made = from_server(table, self.arroyo_version)
-        if made.is_open:
-            self.not_judged[f"the columns of the table {table.name}"] = None
-        self._tables[table.name.lower()] = made
-
-    def statement(self, tokens: list[Token]) -> None:
-        """Take one statement.
-
-        :raises RefusedError: Arroyo refuses it.
-        :raises UnjudgedError: it is not known here.
-        """
-        first = check_start(self.text, tokens)
-        check_shape(self.text, tokens)
-        if first == "CREATE":
-            self._create(tokens)
-        elif first == "SET":
-            self._set(*read_set(self.text, tokens))
-        elif first == "INSERT":
-            self._insert(parse(self.text, tokens))
-        elif first in ("SELECT", "WITH", "VALUES", "FROM", "("):
-            tree = parse_query(self.text, tokens)
-            if isinstance(tree, exp.Insert):
-                self._insert(tree)
-                return
-            plan, later = self._planned(tree)
-            self._writes.append(_Write(None, plan, later))
-        elif first == "EXPLAIN":
-            raise planning("EXPLAIN is not supported (Explain)")
-        else:
-            whole = self.text.text[tokens[0].start : tokens[-1].end + 1]
-            raise not_implemented(f"Unsupported SQL statement: {whole}")
-
-    def _create(self, tokens: list[Token]) -> None:
-        what = created_object(self.text, tokens)
-        if what == "VIEW":
-            view = read_create_view(self.text, tokens)
-            plan = self._settled(view.query)
-            self._add_view(view.name, plan.aliased(view.name, view.columns) if view.columns else plan)
-        elif what == "TABLE":
-            created = read_create_table(self.text, tokens)
-            if created.query is not None:
-                self._add_view(created.name, self._settled(created.query))
-                return
-            made = Creator(self.arroyo_version, self.udfs, self.not_judged).create(created)
-            self._tables[created.name.lower()] = made
-        else:
-            raise UnjudgedError(f"the statement CREATE {what}")
-
-    def accept(self, tokens: Sequence[Token], reason: str) -> None:
-        """Take a statement without a check, as far as its tables can be told.
-
-        :param tokens: the statement.
-        :param reason: what is not known about it.
-        """
-        self.not_judged[reason] = None
-        words = [word(token).split(" ")[0] for token in tokens]
-        steps: list[Step] = []
-        for before, token in zip(words, tokens[1:], strict=False):
-            table = self._tables.get(token.text.lower()) if before in ("FROM", "JOIN", ",") else None
-            if table is not None and (table.plan is not None or table.is_source):
-                steps.extend(self._scanned(token.text.lower(), table).steps)
-        steps = steps or [Step("unknown", "source", kind="source")]
-        plan = Plan(fields=(), steps=(forward("value_{}", "not judged", steps),), is_open=True)
-        if words[0] == "INSERT" and len(tokens) > 2:
-            name = tokens[2].text.lower()
-            known = self._tables.get(name)
-            writable = known is not None and known.connection is not None and not known.is_source
-            self._writes.append(_Write(name if writable else None, plan, Later()))
-        elif words[0] == "CREATE":
-            place = next((i for i, w in enumerate(words) if w in ("VIEW", "TABLE")), 0)
-            name = tokens[min(place + 1, len(tokens) - 1)].text.lower()
-            self._tables[name] = Table(name, [], plan=plan, is_open=True)
-        elif words[0] != "SET":
-            self._writes.append(_Write(None, plan, Later()))
-
-    # --- views and settings ---------------------------------------------------------------------------
-
-    def _add_view(self, name: str, plan: Plan) -> None:
-        step = forward("value_{}", name, plan.steps, key=("table", name))
-        columns = [(f.name, f.type) for f in plan.fields]
-        view = replace(plan, steps=(step,), lookup=None)
-        self._tables[name.lower()] = Table(name, columns, plan=view, is_open=plan.is_open)
-
-    @staticmethod
-    def _set(name: str, value: exp.Expression) -> None:
-        if name != "updating_ttl":
-            raise planning(f"invalid option '{name}'; supported options are 'updating_ttl'")
+    def evaluate(
+        self,
+        catalog: Sequence[CatalogTable],
+        definitions: Sequence[Mapping[str, Any]],
+        *,
+        preview: bool,
+        parallelism: int,
+    ) -> Evaluation:
+        """Evaluate the query; the parameters are those of :func:`sandbox.sql.evaluate`."""
         try:
-            nanoseconds(value)
+            self._udfs = udfs.read(definitions)
         except RefusedError as refusal:
-            raise planning(f"expected an interval, but found '{value.sql()[:200]}'") from refusal
+            return self._refused(refusal, udf=True)
+        for table in catalog:
+            self._add(tables.from_server(table, self._version))
+        try:
+            graph = self._graph()
+        except RefusedError as refusal:
+            return self._refused(refusal)
+        if self._panic is not None:
+            return Evaluation(graph=None, panic=self._panic, not_judged=tuple(self._not_judged))
+        if preview:
+            graph.preview()
+        sources, sinks = _described(graph)
+        shown, listed = graph.as_json(parallelism), tuple(self._not_judged)
+        return Evaluation(graph=shown, sources=sources, sinks=sinks, not_judged=listed)
 
-    # --- queries --------------------------------------------------------------------------------------
-
-    def _planned(self, tree: exp.Expression) -> tuple[Plan, Later]:
-        later = Later()
-        planner = QueryPlanner(lambda name: self._scan(name, later), self.udfs, later, self.not_judged)
-        return planner.plan(tree), later
-
-    def _settled(self, tree: exp.Expression) -> Plan:
-        plan, later = self._planned(tree)
-        later.settle()
-        return plan
-
-    def _scan(self, name: str, later: Later) -> Plan | None:
-        table = self._tables.get(name.lower())
-        if table is None:
-            return None
-        if table.in_memory and table.plan is None:
-            later.rewriting(
-                planning(f"Can't query from memory table {table.name} without first inserting into it.")
-            )
-        elif table.connection is not None and table.connection.type == "sink":
-            if self.arroyo_version == "0.15":
-                later.building(planning("cannot read from sink"))
-            else:
-                later.rewriting(planning(f"attempted to read from table '{table.name}', but it is a sink"))
-        return self._scanned(name, table)
-
-    @staticmethod
-    def _scanned(name: str, table: Table) -> Plan:
-        fields = tuple(Field(name, column, kind) for column, kind in table.fields)
-        if table.connection is None:
-            if table.plan is None:
-                return Plan(fields, is_open=table.is_open)
-            return replace(table.plan, fields=fields, bare=False, parts=())
-        if table.connection.type == "lookup":
-            return Plan(fields, lookup=(table.name, table.primary_keys), is_open=table.is_open)
-        source = Step(
-            table.connection.connector,
-            table.connection.description,
-            key=("source", name),
-            kind="source",
-            table=table,
+    def _refused(self, refusal: RefusedError, *, udf: bool = False) -> Evaluation:
+        message, span = refusal.text, None
+        if self._version != "0.15" and refusal.headline is not None:
+            message = refusal.headline
+            if refusal.span is not None:
+                start, end = refusal.span.start, refusal.span.end
+                span = {"start": self._text.locate(start), "end": self._text.locate(end)}
+        plain = udf or self._version == "0.15"
+        return Evaluation(
+            graph=None,
+            errors=({"message": message, "span": span},),
+            refusal=message if plain else f"Failed to plan query:\n * {message}",
+            udf_refusal=message if udf and self._version != "0.15" else None,
+            not_judged=tuple(self._not_judged),
         )
-        value = forward("value_{}", name, (source,), key=("table", name))
-        watermark = forward("watermark_{}", "watermark", (value,), key=("watermark", name))
-        updating = table.updating and table.is_source
-        return Plan(fields, (watermark,), bare=True, updating=updating, is_open=table.is_open)
 
-    # --- inserts --------------------------------------------------------------------------------------
-
-    def _insert(self, tree: exp.Expression) -> None:
-        target, columns = tree.this, []
-        if isinstance(target, exp.Schema):
-            columns = [identifier(column) for column in target.expressions]
-            target = target.this
-        query = tree.args.get("expression")
-        if query is None and not tree.args.get("default"):
-            raise no_rows(self.text)
-        if not isinstance(target, exp.Table) or not isinstance(query, exp.Expression):
-            raise UnjudgedError("the statement INSERT")
-        clause = arg(tree, "with")
-        if clause is not None and arg(query, "with") is None:
-            query.set("with_" if "with_" in query.arg_types else "with", clause)
-        plan, later = self._planned(query)
-        parts = [target.args[part] for part in ("catalog", "db", "this") if target.args.get(part)]
-        name = ".".join(identifier(part) for part in parts).lower()
-        table = self._tables.get(name)
-        if table is None:
-            raise planning(f"table {'.'.join(str(part.this) for part in parts)} not found")
-        _check_insert(table, plan, columns)
-        if table.in_memory:
-            if table.plan is not None:
-                later.rewriting(planning("Can only insert into a memory table once"))
-            fields = tuple(Field(name, column, kind) for column, kind in table.fields)
-            table.plan = replace(plan, fields=fields, bare=False, parts=())
-        self._writes.append(_Write(name, plan, later))
-
-    def sinks(self) -> list[Step]:
-        """Return the steps that write, one for each table.
-
-        :raises RefusedError: a table cannot be written to, or nothing is written at all.
-        """
+    def _graph(self) -> Graph:
+        if not self._text.text.strip():
+            raise planning("Query is empty") if self._version == "0.15" else RefusedError("Query is empty!")
+        for tokens in list(text.statements(text.tokenize(self._text))):
+            try:
+                self._statement(tokens)
+            except RefusedError:
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever goes wrong in a library, there must be a response
+                self._accept(tokens, f"a statement that the sandbox cannot read ({type(error).__name__})")
         if not self._writes:
             raise planning("The provided SQL does not contain a query")
-        inputs: dict[str, list[Step]] = {}
+        graph = Graph()
+        for sink in self._sinks():
+            graph.add(sink)
+        graph.chain()
+        return graph
+
+    def _add(self, table: Table) -> None:
+        self._tables[table.name.casefold()] = table
+
+    # --- statements -----------------------------------------------------------------------------------
+
+    def _statement(self, tokens: list[Token]) -> None:
+        first = text.first_word(self._text, tokens)
+        if first == "SET":
+            self._set(tokens)
+            return
+        if first == "EXPLAIN":
+            raise planning("EXPLAIN is not supported (Explain)")
+        if first not in ("CREATE", "INSERT", "SELECT", "WITH", "VALUES", "FROM", "("):
+            self._not_judged[f"the statement {first}"] = None
+            return
+        tree = dialect.parse(self._text, tokens)
+        if tree is None:
+            self._accept(tokens, "the syntax of a statement")
+        elif isinstance(tree, exp.Create) and tree.kind in ("TABLE", "VIEW"):
+            self._create(tree, tokens)
+        elif isinstance(tree, exp.Create):
+            self._not_judged[f"the statement CREATE {tree.kind}"] = None
+        elif isinstance(tree, exp.Insert):
+            self._insert(tree)
+        else:
+            relation = self._names(tree, tokens)
+            _check_end(tree)
+            self._writes.append(_Write(None, self._flow(tree), tuple(outputs(tree, relation))))
+
+    def _set(self, tokens: Sequence[Token]) -> None:
+        place = next((i for i, t in enumerate(tokens) if word(t) in ("=", "TO")), None)
+        if place is None:
+            raise self._text.expected("equals sign or TO", tokens[2] if len(tokens) > 2 else None)
+        name = "".join(t.text for t in tokens[1:place] if word(t) not in ("SESSION", "LOCAL", "GLOBAL"))
+        if name != _TTL:
+            raise planning(f"invalid option '{name}'; supported options are '{_TTL}'")
+        if place + 1 == len(tokens):
+            raise self._text.expected("an expression", None)
+        self._not_judged[f"the value of {_TTL}"] = None
+
+    def _create(self, tree: exp.Create, tokens: Sequence[Token]) -> None:
+        query, named = tree.args.get("expression"), tree.this
+        if query is None and tree.kind == "TABLE":
+            self._add(tables.from_statement(tree, self._version, self._not_judged))
+            return
+        columns = [folded(c) for c in named.expressions] if isinstance(named, exp.Schema) else []
+        name = tables.table_name(named.this if isinstance(named, exp.Schema) else named)
+        relation = self._names(query, list(dropwhile(lambda token: word(token) != "AS", tokens))[1:])
+        if columns:
+            relation = relation.renamed(columns)
+        flow = self._flow(query)
+        step = forward("value_{}", name, flow.steps, key=("table", name.casefold()))
+        view = replace(flow.read(), steps=(step,))
+        self._add(Table(name, relation.columns, flow=view, is_open=relation.is_open))
+
+    def _insert(self, tree: exp.Insert) -> None:
+        target, query = tree.this, tree.args.get("expression")
+        clause = arg(tree, "with")
+        if clause is not None and query is not None and arg(query, "with") is None:
+            query.set("with_" if "with_" in query.arg_types else "with", clause)
+        columns = [folded(c) for c in target.expressions] if isinstance(target, exp.Schema) else []
+        name = tables.table_name(target.this if isinstance(target, exp.Schema) else target)
+        relation = self._names(query, [])
+        table = self._table(name)
+        if table is None:
+            raise planning(f"table {name} not found")
+        _check_insert(table, relation, columns)
+        types = list(relation.columns.values())
+        if None in types or types != [table.columns.get(column) for column in columns or table.columns]:
+            self._not_judged[f"types of what is written to the table {name}"] = None
+        _check_end(query)
+        flow = self._flow(query)
+        if table.in_memory:
+            self._not_judged[f"writes to the table {name}"] = None
+            table.flow = flow.read()
+        self._writes.append(_Write(table, flow, tuple(table.columns) or tuple(outputs(query, relation))))
+
+    def _names(self, query: Any, tokens: Sequence[Token]) -> Relation:
+        """Check the names of a query and return its columns; from then on its names are in small letters."""
+        if not dialect.is_query(query):
+            raise dialect.not_a_query(self._text, tokens)
+        dialect.fold_names(query)
+        return Names(self._table, self._udfs, self._not_judged).check(query)
+
+    def _accept(self, tokens: Sequence[Token], reason: str) -> None:
+        """Take a statement without a check, as far as its tables are known."""
+        self._not_judged[reason] = None
+        steps = [
+            step
+            for before, token in pairwise(tokens)
+            if word(before) in ("FROM", "JOIN", ",") and self._is_readable(self._table(token.text))
+            for step in self._scan(token.text).steps
+        ]
+        flow = Flow((forward("value_{}", "not judged", steps or [Step("unknown", "source", kind="source")]),))
+        named = next((token.text for token in tokens[1:] if word(token) not in _BEFORE_NAMES), "")
+        if word(tokens[0]) == "CREATE":
+            self._add(Table(named, flow=flow, is_open=True))
+        else:
+            target = self._table(named) if word(tokens[0]) == "INSERT" else None
+            self._writes.append(
+                _Write(target if target is not None and target.kind == "sink" else None, flow)
+            )
+
+    @staticmethod
+    def _is_readable(table: Table | None) -> bool:
+        return table is not None and (table.flow is not None or table.kind == "source")
+
+    # --- steps ----------------------------------------------------------------------------------------
+
+    def _table(self, name: str) -> Table | None:
+        return self._tables.get(name.casefold())
+
+    def _flow(self, tree: Any) -> Flow:
+        shaper = Shaper(self._scan, self._udfs)
+        flow = shaper.flow(tree, {})
+        self._panic = self._panic or shaper.panic
+        return flow
+
+    def _scan(self, name: str) -> Flow:
+        table = self._tables.get(name.casefold())
+        if table is None:  # a recursive query reads itself
+            return Flow((Step("unknown", name, kind="source"),))
+        made, key = table.connection, table.name.casefold()
+        if table.in_memory and table.flow is None:
+            raise planning(f"Can't query from memory table {table.name} without first inserting into it.")
+        if made is None:
+            return table.flow.read() if table.flow is not None else Flow()
+        if table.kind == "lookup":
+            return Flow(lookup=table.name)
+        if table.kind == "sink":
+            if self._version == "0.15":
+                raise planning("cannot read from sink")
+            raise planning(f"attempted to read from table '{table.name}', but it is a sink")
+        source = Step(made.connector, made.description, key=("source", key), kind="source", table=table)
+        value = forward("value_{}", name, (source,), key=("table", key))
+        watermark = forward("watermark_{}", "watermark", (value,), key=("watermark", key))
+        return Flow((watermark,), bare=True, updating=table.updating)
+
+    def _sinks(self) -> list[Step]:
+        inputs: dict[int, list[Step]] = {}
         order: list[tuple[_Write, list[Step]]] = []
-        built: list[RefusedError] = []
         for write in self._writes:
-            write.later.settle_rewriting()
-            table = self._tables[write.table] if write.table is not None else None
+            table = write.table
             if table is not None and table.in_memory:
                 continue
             if table is not None:
-                self._check_sink(table, write.plan)
-            built += write.later.at_building()
-            try:
-                feeding = sink_input(write.plan)
-            except RefusedError as refusal:
-                built.append(refusal)
+                self._check_sink(table, write.flow)
+            feeding = list(sink_input(write.flow))
+            if table is not None and id(table) in inputs:
+                inputs[id(table)].extend(feeding)
                 continue
-            if write.table in inputs:
-                inputs[write.table].extend(feeding)
-                continue
-            order.append((write, list(feeding)))
-            if write.table is not None:
-                inputs[write.table] = order[-1][1]
-        if built:
-            raise built[0]
-        return [self._sink(write, feeding) for write, feeding in order]
+            order.append((write, feeding))
+            if table is not None:
+                inputs[id(table)] = feeding
+        return [_sink(write, feeding) for write, feeding in order]
 
-    def _check_sink(self, table: Table, plan: Plan) -> None:
-        if table.connection is None:
-            raise planning("shouldn't be inserting more data into a table made with CREATE TABLE AS")
-        if table.connection.type == "lookup":
+    def _check_sink(self, table: Table, flow: Flow) -> None:
+        if table.kind == "lookup":
             raise planning("lookup (temporary) tables cannot be inserted into")
-        if table.connection.type == "source" and self.arroyo_version != "0.15":
+        if table.kind == "":
+            raise planning("shouldn't be inserting more data into a table made with CREATE TABLE AS")
+        if table.kind == "source" and self._version != "0.15":
             raise planning(f"attempted to insert into table '{table.name}', but it is a source")
-        if plan.updating and not table.updating:
-            raise planning(
-                "input is updating, but sink is not configured as an updating sink (hint: use `format = "
-                "'debezium_json'`)"
-            )
-
-    def _sink(self, write: _Write, inputs: Sequence[Step]) -> Step:
-        if write.table is not None:
-            table = self._tables[write.table]
-        else:
-            table = Table("preview", [(f.name, f.type) for f in write.plan.fields])
-        connection = table.connection or Connection("preview", "sink", "PreviewSink")
-        return Step(
-            connection.connector,
-            connection.description,
-            tuple(inputs),
-            ("Forward",) * len(inputs),
-            key=None if write.table is None else ("sink", write.table),
-            kind="sink",
-            table=table,
-        )
+        if flow.updating and not table.updating:
+            self._not_judged[f"updates that are written to the table {table.name}"] = None
 
 
-def _check_insert(table: Table, plan: Plan, columns: Sequence[str]) -> None:
+def _sink(write: _Write, inputs: Sequence[Step]) -> Step:
+    table = write.table
+    made = table.connection if table is not None else None
+    return Step(
+        made.connector if made is not None else "preview",
+        made.description if made is not None else "PreviewSink",
+        tuple(inputs),
+        ("Forward",) * len(inputs),
+        key=None if table is None else ("sink", table.name.casefold()),
+        kind="sink",
+        table=(table.name if table is not None else "preview", write.columns),
+    )
+
+
+def _described(graph: Graph) -> tuple[tuple[Source, ...], tuple[Sink, ...]]:
+    """Return the sources and the sinks of a graph."""
+    sources: list[Source] = []
+    sinks: list[Sink] = []
+    for node in graph.nodes:
+        table = node.step.table
+        if node.kind == "source" and isinstance(table, Table) and table.connection is not None:
+            made = table.connection
+            sources.append(Source(table.name, made.connector, made.event_rate, made.message_count, made.path))
+        elif node.kind == "sink":
+            sinks.append(Sink(table[0], node.operators[0], table[1]))
+    return tuple(sources), tuple(sinks)
+
+
+def _check_end(tree: Any) -> None:
+    """Refuse what streams do not have, where Arroyo's words are known."""
+    if isinstance(tree, exp.Select) and arg(tree, "from") is None:
+        reason = "No timestamp field found in projection input (EmptyRelation)"
+        raise planning(f"{reason}. Query should've been rewritten")
+    limit = tree.args.get("limit")
+    amount: Any = limit.expression if isinstance(limit, exp.Limit) else None
+    whole = isinstance(amount, exp.Literal) and amount.name.isdigit() and int(amount.name[:19]) > 0
+    if whole and not (tree.args.get("order") or tree.args.get("offset")):
+        raise planning(f"LIMIT is not currently supported (Limit: skip=0, fetch={amount.name})")
+
+
+def _check_insert(table: Table, relation: Relation, columns: Sequence[str]) -> None:
     """Refuse rows whose columns do not go with those of the table."""
-    if plan.is_open or table.is_open:
+    if table.is_open or table.inferred:
         return
-    if table.connection is not None and (table.inferred or not table.fields):
-        fields = [(f.name, f.type) for f in plan.fields]
-        if table.inferred and fields != table.fields:
-            raise planning("all inserts into a table must share the same schema")
-        table.fields, table.inferred = fields, True
-        return
-    names = [name for name, _ in table.fields]
-    for place, column in enumerate(columns):
-        if column not in names:
-            raise no_field(None, column, [(None, name) for name in names], None, located=False)
-        if column in columns[:place]:
-            raise schema_error(f"Schema contains duplicate unqualified field name {quote(column)}")
-    if len(plan.fields) != len(columns or names):
+    for column in columns:
+        if column not in table.columns:
+            raise no_column((None, column), [(None, name) for name in table.columns], None)
+    if relation.count is not None and relation.count != len(columns or table.columns):
         raise planning("Column count doesn't match insert query!")

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import connectors
-from airflow_provider_arroyo.sandbox.sql.ddl import Column, CreateTable
-from airflow_provider_arroyo.sandbox.sql.diagnostics import RefusedError, UnjudgedError, in_table, planning
-from airflow_provider_arroyo.sandbox.sql.generators import Connection
+from airflow_provider_arroyo.sandbox.sql.connectors import Connection
+from airflow_provider_arroyo.sandbox.sql.dialect import Metadata, Option, Watermark
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
 from airflow_provider_arroyo.sandbox.sql.options import Options
-from airflow_provider_arroyo.sandbox.sql.plan import Field, Plan
-from airflow_provider_arroyo.sandbox.sql.resolve import Resolver
-from airflow_provider_arroyo.sandbox.sql.scope import Scope
-from airflow_provider_arroyo.sandbox.sql.types import Type, from_catalog
-from airflow_provider_arroyo.sandbox.sql.udfs import Udf
+from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, in_table, planning
+from airflow_provider_arroyo.sandbox.sql.shape import Flow
 
-# How SQL writes the types that a message's envelope has, and some more.
-_SQL_NAMES = {
-    "Utf8": "TEXT",
-    "Int32": "INT",
-    "Int64": "BIGINT",
-    "Binary": "BYTEA",
-    "Float64": "DOUBLE",
-    "Float32": "FLOAT",
-    "Boolean": "BOOLEAN",
-    "UInt64": "BIGINT UNSIGNED",
-    "UInt32": "INT UNSIGNED",
+# The integers among the types, under the names of SQL and of sqlglot, with their Arrow names.
+_INTEGERS = {
+    **{"INT": "Int32", "INTEGER": "Int32", "INT4": "Int32", "BIGINT": "Int64"},
+    **{"INT UNSIGNED": "UInt32", "INTEGER UNSIGNED": "UInt32", "UINT": "UInt32"},
+    **{"BIGINT UNSIGNED": "UInt64", "UBIGINT": "UInt64"},
 }
+# The other types that columns of connections surely can have, as sqlglot calls them.
+_TYPES = re.compile(
+    "BOOLEAN|FLOAT|DOUBLE|CHAR|VARCHAR|TEXT|VARBINARY|TIMESTAMP(_N?M?S)?|DATETIME|JSON|STRUCT|ARRAY"
+)
 
 
 @dataclass(slots=True)
@@ -38,183 +33,122 @@ class Table:
     """A table that SQL may name.
 
     :param name: its name as it was created.
-    :param fields: its columns; empty for a sink that takes what it gets.
+    :param columns: its columns, each with the Arrow name of its type where that is an integer.
     :param connection: its connector; None for a view or a table in memory.
-    :param plan: what a view, or a table in memory that was written to, yields.
+    :param flow: what a view, or a table in memory that was written to, yields.
     :param in_memory: whether it is a table in memory.
     :param updating: whether its format tells of rows that change.
-    :param primary_keys: its primary keys.
     :param is_open: whether it may have columns that are not known.
-    :param inferred: whether its columns are those of what was first inserted.
+    :param inferred: whether its columns are those of what is inserted.
     """
 
     name: str
-    fields: list[tuple[str, Type | None]]
+    columns: dict[str, str | None] = field(default_factory=dict)
     connection: Connection | None = None
-    plan: Plan | None = None
+    flow: Flow | None = None
     in_memory: bool = False
     updating: bool = False
-    primary_keys: frozenset[str] = frozenset()
     is_open: bool = False
     inferred: bool = False
 
     @property
-    def is_source(self) -> bool:
-        """Whether rows come from it."""
-        return self.connection is not None and self.connection.type == "source"
+    def kind(self) -> str:
+        """What it is to its connector: ``source``, ``sink`` or ``lookup``; empty for other tables."""
+        return "" if self.connection is None else self.connection.type
 
 
 def from_server(table: CatalogTable, arroyo_version: str) -> Table:
     """Return a connection table of the server."""
-    connection = connectors.from_config(
-        table.connector, table.config, table.table_type, arroyo_version=arroyo_version
-    )
-    fields = [(name, from_catalog(kind)) for name, kind in table.columns] or list(connection.columns)
-    return Table(table.name, fields, connection, is_open=not fields and connection.type != "sink")
+    made = connectors.from_config(table.connector, table.config, table.table_type, arroyo_version)
+    columns = dict(table.columns) or made.columns
+    return Table(table.name, _integers(columns), made, is_open=not columns, inferred=made.type == "sink")
 
 
-@dataclass(slots=True)
-class Creator:
-    """Creates tables.
+def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, None]) -> Table:
+    """Return the table that a CREATE TABLE without a query makes.
 
-    :param arroyo_version: whose words to use.
-    :param udfs: the user-defined functions.
-    :param not_judged: where it notes what it accepts without a check.
+    :raises RefusedError: Arroyo refuses it.
     """
-
-    arroyo_version: str
-    udfs: Mapping[str, Udf]
-    not_judged: dict[str, None]
-
-    def create(self, created: CreateTable) -> Table:
-        """Return the table that a CREATE TABLE makes.
-
-        :raises RefusedError: Arroyo refuses it.
-        """
-        for column in created.columns:
-            if column.generated is not None:
-                resolver = self._resolver()
-                resolver.resolve(column.generated, self._plain_columns(created))
-                resolver.settle()
-        options = Options(created.options)
-        connector = options.text("connector")
-        if connector is None or connector == "memory":
-            return self._in_memory(created, options, connector)
-        profile = options.text("connection_profile") is not None
-        if profile:
-            self.not_judged["connection profiles"] = None
-        for constraint in created.constraints:
-            raise planning(f"Unsupported table constraint `{constraint}`")
-        if len(created.watermarks) > 1:
-            raise planning("Only one WATERMARK FOR constraint is allowed per table")
-        try:
-            return self._connected(created, connector, options, profile=profile)
-        except RefusedError as refusal:
-            raise in_table(
-                created.name, refusal.diagnostics[0].text.removeprefix("Error during planning: ")
-            ) from refusal
-
-    @staticmethod
-    def _in_memory(created: CreateTable, options: Options, connector: str | None) -> Table:
-        if any(column.generated is not None for column in created.columns):
-            raise planning("Virtual fields are not supported in memory tables; instead write a query")
-        if len(options):
+    schema = tree.this if isinstance(tree.this, exp.Schema) else exp.Schema(this=tree.this)
+    name = table_name(schema.this)
+    properties = tree.args.get("properties")
+    parts = properties.expressions if properties is not None else []
+    options = Options(
+        {p.args["name"]: (p.args["kind"], p.args["text"]) for p in parts if isinstance(p, Option)}
+    )
+    if any(isinstance(part, exp.PartitionedByProperty) for part in parts):
+        not_judged["PARTITIONED BY"] = None
+    items = schema.expressions
+    columns = {item.name: _column(item, not_judged) for item in items if isinstance(item, exp.ColumnDef)}
+    connector = options.text("connector")
+    if connector is None or connector == "memory":
+        if options:
             hint = "" if connector else "; to create a connection table set the 'connector' option"
             raise planning(f"Memory tables do not allow with options{hint}")
-        return Table(created.name, [(c.name, c.type) for c in created.columns], in_memory=True)
-
-    def _connected(self, created: CreateTable, connector: str, options: Options, *, profile: bool) -> Table:
-        given = created.options.get("format")
-        updating = given is not None and given.text == "debezium_json"
-        if created.temporary:
-            kind = options.text("type")
-            if kind not in (None, "lookup"):
-                raise planning(
-                    f"Cannot have a temporary table with type '{kind}'; temporary tables must be type 'lookup'"
-                )
-            options = options.with_text("type", "lookup")
-        if updating and any(column.generated is not None for column in created.columns):
-            raise planning("can't use virtual fields with debezium format")
-        self._check_metadata(created, connector)
-        connection = connectors.create(
-            connector, options, arroyo_version=self.arroyo_version, profile=profile
+        return Table(name, columns, in_memory=True)
+    profile = options.text("connection_profile")
+    if profile is not None:
+        not_judged[f"the connection profile {profile}"] = None
+    watermarks = [item for item in items if isinstance(item, Watermark)]
+    for item in items:
+        if isinstance(item, exp.PrimaryKey | exp.ForeignKey | exp.Constraint):
+            raise planning(f"Unsupported table constraint `{item.sql('postgres')}`")
+    if len(watermarks) > 1:
+        raise planning("Only one WATERMARK FOR constraint is allowed per table")
+    try:
+        if any(isinstance(part, exp.TemporaryProperty) for part in parts):
+            kind = options.text("type") or "lookup"
+            if kind != "lookup":
+                only = "temporary tables must be type 'lookup'"
+                raise planning(f"Cannot have a temporary table with type '{kind}'; {only}")
+            options["type"] = ("string", kind)
+        updating = options.get("format") == ("string", "debezium_json")
+        made = connectors.create(
+            connector,
+            options,
+            arroyo_version=arroyo_version,
+            profile=profile is not None,
+            not_judged=not_judged,
         )
-        if not connection.judged:
-            self.not_judged[f"the options of the connector {connector}"] = None
-        fields = [(column.name, column.type) for column in created.columns]
-        self._check_columns(created, connection, fields)
-        self._check_watermark(created)
-        keys = frozenset(column.name for column in created.columns if column.primary)
-        if connection.type == "source" and updating and not keys:
-            raise planning("Debezium source must have at least one PRIMARY KEY field")
-        return Table(
-            created.name, fields or list(connection.columns), connection, updating=updating, primary_keys=keys
-        )
+        for watermark in watermarks:
+            not_judged["WATERMARK FOR"] = None
+            if watermark.name not in columns:
+                raise planning(f"WATERMARK FOR field `{watermark.name}` does not exist in table")
+    except RefusedError as refusal:
+        raise in_table(name, refusal) from refusal
+    if (columns and made.columns) or (updating and made.type == "source"):
+        not_judged[f"the columns of the table {name}"] = None
+    known = columns or _integers(made.columns)
+    return Table(name, known, made, updating=updating, inferred=not known, is_open=not known)
 
-    @staticmethod
-    def _check_metadata(created: CreateTable, connector: str) -> None:
-        for column in created.columns:
-            if column.metadata is None:
-                continue
-            wanted = connectors.metadata_type(connector, column.metadata)
-            if wanted is None:
-                raise planning(
-                    f"unknown metadata field '{column.metadata}' for {connector} connector '{created.name}'"
-                )
-            if column.type is not None and column.type.name != wanted:
-                found = _SQL_NAMES.get(column.type.name, column.type.name)
-                raise planning(
-                    f"incorrect data type for metadata field '{column.name}'; expected {_SQL_NAMES[wanted]}, but "
-                    f"found {found}"
-                )
 
-    def _check_columns(
-        self, created: CreateTable, connection: Connection, fields: list[tuple[str, Type | None]]
-    ) -> None:
-        if connection.columns and fields and fields != list(connection.columns):
-            hint = "; omit fields to rely on inference" if connection.connector == "nexmark" else ""
-            raise planning(f"invalid schema for {connection.connector} source{hint}")
-        names = [name for name, _ in fields]
-        for name in connection.partitions if fields else ():
-            if name in names:
-                continue
-            if self.arroyo_version == "0.15":
-                raise planning(f"partition field '{name}' does not exist in the schema")
-            valid = ", ".join(f'"{known}"' for known in [*names, "_timestamp"])
-            raise planning(
-                f'Arrow error: Schema error: Unable to get field named "{name}". Valid fields: [{valid}]'
-            )
-        if connection.connector == "redis" and connection.type == "lookup":
-            for column in created.columns:
-                if column.primary and column.metadata != "key":
-                    raise planning(
-                        "Redis lookup tables must have a PRIMARY KEY field defined as `field_name TEXT METADATA FROM "
-                        "'key'`"
-                    )
+def table_name(node: exp.Expression) -> str:
+    """Return the name of a table with all its parts."""
+    parts = [node.args.get(part) for part in ("catalog", "db", "this")]
+    return ".".join(str(part.this) for part in parts if isinstance(part, exp.Identifier))
 
-    def _check_watermark(self, created: CreateTable) -> None:
-        for name, expression in created.watermarks:
-            column: Column | None = next((c for c in created.columns if c.name == name), None)
-            if column is None:
-                raise planning(f"WATERMARK FOR field `{name}` does not exist in table")
-            if column.type is not None and not column.type.name.startswith("Timestamp("):
-                raise planning(
-                    f'WATERMARK FOR field `"{name}"` has type {column.type.name}, but expected TIMESTAMP'
-                )
-            if expression is not None:
-                try:
-                    self._resolver().resolve(expression, self._plain_columns(created))
-                except RefusedError as refusal:
-                    text = refusal.diagnostics[0].text
-                    raise planning(f"could not plan watermark expression\ncaused by\n{text}") from refusal
 
-    @staticmethod
-    def _plain_columns(created: CreateTable) -> Scope:
-        plain = [Field(created.name.lower(), c.name, c.type) for c in created.columns if c.generated is None]
-        return Scope(Plan(tuple(plain)))
+def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
+    """Return the integer type of a column; note what is not checked about it."""
+    kind = column.args.get("kind")
+    kinds = list(kind.find_all(exp.DataType)) if isinstance(kind, exp.DataType) else []
+    names = [one.this.name if isinstance(one.this, exp.DataType.Type) else "" for one in kinds] or [""]
+    if any(name not in _INTEGERS and not _TYPES.fullmatch(name) for name in names):
+        shown = kind.sql()[:50] if isinstance(kind, exp.Expression) else "?"
+        not_judged[f"the type {shown} of the column {column.name}"] = None
+    for constraint in column.args.get("constraints") or []:
+        if not isinstance(constraint.kind, exp.NotNullColumnConstraint | exp.PrimaryKeyColumnConstraint):
+            found = "METADATA FROM" if isinstance(constraint.kind, Metadata) else "the expression"
+            not_judged[f"{found} of the column {column.name}"] = None
+    return _INTEGERS.get(names[0])
 
-    def _resolver(self) -> Resolver:
-        def refuse(_node: exp.Expression, _scope: Scope) -> Plan:
-            raise UnjudgedError("a query inside of the expression of a column")
 
-        return Resolver(self.udfs, refuse, self.not_judged)
+def _integers(columns: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: _integer(kind) for name, kind in columns.items()}
+
+
+def _integer(kind: str) -> str | None:
+    named = re.fullmatch(r"(u?)int(8|16|32|64)", kind)  # as in the API; SQL's INT8 has 8 bytes
+    if named:
+        return ("UInt" if named[1] else "Int") + named[2]
+    return _INTEGERS.get(kind.upper())

@@ -1,0 +1,167 @@
+"""From an HTTP request to its response: who may ask, the log, the faults that hit requests."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from . import fault_types as types
+from . import preview
+from .api import Api
+from .control import Control
+from .faults import Faults
+from .http_server import Connection, ConnectionGoneError, HttpRequest
+from .messages import HangUpError, Output, Response, json_response, render
+from .request_log import Request, RequestLog, without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log = logging.getLogger(__name__)
+_CORS = {
+    "vary": "origin, access-control-request-method, access-control-request-headers",
+    "access-control-allow-origin": "*",
+}
+_ENDLESS_SECONDS = 0.02
+_ENDLESS_CHUNK = b"[" * 16_000
+
+
+class App:
+    """Handles requests to the API, to ``/sandbox`` and to the page.
+
+    :param api_key: the static key that every request must carry; None: everyone may call.
+    """
+
+    def __init__(
+        self, api: Api, control: Control, faults: Faults, log: RequestLog, *, api_key: str | None
+    ) -> None:
+        self._api = api
+        self._control = control
+        self._faults = faults
+        self._engine = api.engine
+        self._lock = api.store.lock
+        self._log = log
+        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+
+    def handle(self, request: HttpRequest, connection: Connection) -> None:
+        """Respond to a request, or let a fault have its way."""
+        try:
+            if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
+                self._send(connection, self._control.respond(request))
+            elif request.path.startswith("/api"):
+                self._handle_api(request, connection)
+            else:
+                self._send(connection, self._control.page(request))
+        except HangUpError:
+            connection.hang_up()
+        except (OSError, ConnectionGoneError):
+            raise
+        except Exception:  # noqa: BLE001  # a fault of the sandbox must show, whatever it is
+            _log.exception("the sandbox broke down on %s %s", request.method, request.path)
+            self._send(connection, json_response({"error": "the sandbox broke down: see its log"}, 500))
+
+    def _send(self, connection: Connection, response: Response) -> None:
+        headers = {"date": formatdate(self._engine.now // 1_000_000, usegmt=True), **response.headers}
+        if response.content_type is not None:
+            headers["content-type"] = response.content_type
+        connection.respond(response.status, headers, response.body)
+
+    def _handle_api(self, request: HttpRequest, connection: Connection) -> None:
+        with self._lock:
+            self._engine.clock.request_received()
+            entry = Request(
+                request.method,
+                request.path,
+                request.query,
+                without_credentials(request.headers),
+                request.body or b"",
+                self._engine.advance(),
+            )
+            self._log.add(entry)
+            faults = self._faults.matching(request.method, request.path)
+        response = self._before(connection, faults) or self._respond(request)
+        if isinstance(response, Output):
+            entry.status = 200
+            self._stream(connection, response)
+            return
+        response = _after(connection, faults, response)
+        # Before it is sent: whoever has the response may read the log.
+        entry.status = response.status
+        self._send(connection, response)
+
+    def _respond(self, request: HttpRequest) -> Response | Output:
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
+            return Response(401, b"", None)
+        response = self._api.respond(
+            request.method,
+            request.path,
+            request.query,
+            request.body,
+            request.headers.get("content-type", ""),
+        )
+        if isinstance(response, Output):
+            return response
+        return Response(response.status, response.body, response.content_type, {**_CORS, **response.headers})
+
+    def _stream(self, connection: Connection, output: Output) -> None:
+        connection.begin(200, {**preview.HEADERS, **_CORS})
+        for event in preview.events(output.job, self._engine, self._lock, connection.aborted):
+            connection.write(event)
+        connection.finish()
+
+    # -- faults -------------------------------------------------------------------------------------------
+
+    def _before(self, connection: Connection, faults: Sequence[types.RequestFault]) -> Response | None:
+        """Let the faults hit that come before the call; return the response of one that replaces it."""
+        for fault in faults:
+            match fault:
+                case types.Latency():
+                    connection.pause(fault.seconds + self._engine.rng.random() * fault.jitter_seconds)
+                case types.EarlyHints():
+                    connection.inform(103, {"link": "</style.css>; rel=preload; as=style"})
+                case types.Endless():
+                    connection.begin(200, {"content-type": "application/json"})
+                    while True:
+                        connection.write(_ENDLESS_CHUNK)
+                        connection.pause(_ENDLESS_SECONDS)
+                case types.NotJson():
+                    return Response(200, fault.body.encode(), fault.content_type)
+                case types.ReplacingFault(after_effect=False):
+                    return _replacement(connection, fault)
+        return None
+
+
+def _after(connection: Connection, faults: Sequence[types.RequestFault], response: Response) -> Response:
+    """Let the faults hit that come after the call's effect; return the response to send."""
+    for fault in faults:
+        match fault:
+            case types.CutShort():
+                body = response.body or b"{}"
+                head = {"content-type": str(response.content_type), "content-length": str(len(body))}
+                connection.begin(response.status, head)
+                connection.write(body[: len(body) // 2])
+                connection.hang_up()
+            case types.ReplacingFault():
+                return _replacement(connection, fault)
+    return response
+
+
+def _replacement(connection: Connection, fault: types.ReplacingFault) -> Response:
+    match fault:
+        case types.Status():
+            retry = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+            body, kind = b"", None
+            if fault.error is not None:
+                body, kind = render({"error": fault.error}), "application/json"
+            return Response(fault.status, body, kind, {**_CORS, **retry})
+        case types.Hang():
+            connection.begin(200, {"content-type": "application/json", "content-length": "1000000"})
+            connection.write(b'{"data":[')
+            connection.wait_until_gone()
+        case types.Reset():
+            connection.reset()
+    # Hangs up.
+    raise ConnectionGoneError

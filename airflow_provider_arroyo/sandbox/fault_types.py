@@ -1,0 +1,346 @@
+"""The faults that can be injected, as plain records: what each takes, and what is wrong with a request for one.
+
+One list for Python, the command line and ``/sandbox/faults``, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+StopMode = Literal["checkpoint", "graceful", "immediate", "force"]
+Domain = Literal["user", "external", "internal"]
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """A fault.
+
+    :param id: given to it when it is injected; by it, it can be removed.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ()
+    """The fields that the method of ``Faults`` takes by position."""
+    id: int = field(default=0, metadata={"given": True})
+
+
+@dataclass(kw_only=True)
+class RequestFault(Fault):
+    """A fault that hits requests to the API.
+
+    :param method: only these, such as ``"GET"``; None: any.
+    :param path: only paths like this pattern; ``*`` stands for anything, slashes included.
+    :param times: how many requests it hits; None: every one until it is removed.
+    :param skip: how many matching requests it lets pass before.
+    """
+
+    method: str | None = None
+    path: str = "*"
+    times: int | None = 1
+    skip: int = 0
+
+    def matches(self, method: str, path: str) -> bool:
+        """Return whether it can hit a request."""
+        return (self.method is None or self.method.upper() == method) and fnmatchcase(path, self.path)
+
+
+@dataclass(kw_only=True)
+class ReplacingFault(RequestFault):
+    """A fault that replaces the response.
+
+    :param after_effect: let the call take effect first: only its response is lost.
+    """
+
+    after_effect: bool = False
+
+
+class Reset(ReplacingFault):
+    """Reset the connection."""
+
+
+class HangUp(ReplacingFault):
+    """Close the connection without a response, as after a crash of Arroyo's planner."""
+
+
+class Hang(ReplacingFault):
+    """Begin a response and never go on."""
+
+
+@dataclass(kw_only=True)
+class Status(ReplacingFault):
+    """Respond with a status.
+
+    :param status: 200 to 599.
+    :param error: the text of the ``{"error"}`` body; None: no body.
+    :param retry_after: seconds for a ``Retry-After`` header; None: none.
+    """
+
+    positional = ("status",)
+    status: int = 503
+    error: str | None = "the leader is not currently available; try again later"
+    retry_after: int | None = None
+
+
+class Endless(RequestFault):
+    """Respond with a body that never ends."""
+
+
+class CutShort(RequestFault):
+    """Send the first half of the response, then close the connection. The call takes effect."""
+
+
+@dataclass(kw_only=True)
+class NotJson(RequestFault):
+    """Respond 200 with something that is not Arroyo's: a page of a proxy, say."""
+
+    body: str = "<html><body><h1>Sign in</h1></body></html>"
+    content_type: str = "text/html; charset=utf-8"
+
+
+@dataclass(kw_only=True)
+class Latency(RequestFault):
+    """Respond later by ``seconds``, in real time, and by ``jitter_seconds`` more at most, drawn at random."""
+
+    positional = ("seconds",)
+    times: int | None = None
+    seconds: float = 1.0
+    jitter_seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class EarlyHints(RequestFault):
+    """Send an interim response (103 Early Hints) before the response."""
+
+    times: int | None = None
+
+
+@dataclass(kw_only=True)
+class ApiAway(Fault):
+    """Take the API away for so many seconds: open connections are reset, new ones refused. Pipelines run on.
+
+    :param seconds: on the sandbox's clock; None: until it is brought back (Python only).
+    """
+
+    positional = ("seconds",)
+    seconds: float | None = None
+
+
+@dataclass(kw_only=True)
+class ControllerAway(Fault):
+    """Take the controller away: the API responds, and nothing that is asked for happens.
+
+    :param seconds: for how long; None: until it is brought back.
+    """
+
+    positional = ("seconds",)
+    seconds: float | None = None
+
+
+@dataclass(kw_only=True)
+class ServerRestart(Fault):
+    """Kill the whole server and start it again after so many seconds: every job is scheduled anew."""
+
+    positional = ("seconds",)
+    seconds: float = 3.0
+
+
+@dataclass(kw_only=True)
+class ClockSkew(Fault):
+    """Set the server's clock so many seconds ahead: the ``date`` header and every time in the responses."""
+
+    positional = ("seconds",)
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class PipelineFault(Fault):
+    """A fault that hits pipelines.
+
+    :param pipeline: their id or name, or a pattern of it (``*`` stands for anything). Where there is none
+        yet, it waits for those that will be created, as many as ``times`` says.
+    :param after: seconds from now on, or from when the pipeline first runs where it was created later.
+    :param times: how many pipelines still to be created it hits, where there is none yet; None: all.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("pipeline",)
+    at_creation: ClassVar[bool] = False
+    """It works from the creation of a pipeline on, not from its first run."""
+    pipeline: str = "*"
+    after: float = 0.0
+    times: int | None = 1
+
+    def matches(self, pipeline_id: str, name: str) -> bool:
+        """Return whether it can hit a pipeline."""
+        return self.pipeline in (pipeline_id, name) or (
+            fnmatchcase(pipeline_id, self.pipeline) or fnmatchcase(name, self.pipeline)
+        )
+
+
+@dataclass(kw_only=True)
+class Fail(PipelineFault):
+    """Let it fail for a reason.
+
+    :param restarts: let Arroyo try it again as often as it is allowed (0.15), where it would.
+    """
+
+    error: str = "injected failure"
+    domain: Domain = "internal"
+    restarts: bool = False
+
+
+@dataclass(kw_only=True)
+class Flap(PipelineFault):
+    """Let its next runs end after ``every`` seconds each, with a recovery."""
+
+    at_creation = True
+    runs: int = 3
+    every: float = 0.25
+
+
+class KafkaAway(PipelineFault):
+    """Let its Kafka broker be unreachable: from its next run on it runs for 30 s at a time and recovers.
+
+    The first checkpoint of each run begins and never ends; a stop takes many seconds and leaves none.
+    """
+
+    at_creation = True
+
+
+@dataclass(kw_only=True)
+class LatePickup(PipelineFault):
+    """Let the controller pick it up late, as on a busy machine. A stop asked for by then leaves it unstarted."""
+
+    at_creation = True
+    seconds: float = 1.0
+
+
+class NeverStarts(PipelineFault):
+    """Let it stay in Scheduling for ever from its next start on."""
+
+    at_creation = True
+
+
+@dataclass(kw_only=True)
+class ShowState(PipelineFault):
+    """Let it show a state, known or not, and stay there.
+
+    :param seconds: for how long; then it goes on where it was. None: until it is released.
+    """
+
+    positional = ("pipeline", "state")
+    state: str = "Hibernating"
+    seconds: float | None = None
+
+
+class KillWorker(PipelineFault):
+    """Kill its worker: the controller notices more than half a second later, and recovers it."""
+
+
+class Delete(PipelineFault):
+    """Delete it externally, whatever its state."""
+
+
+@dataclass(kw_only=True)
+class Stop(PipelineFault):
+    """Stop it externally."""
+
+    mode: StopMode = "checkpoint"
+
+
+_KINDS = (
+    *(Status, Latency, EarlyHints, Reset, HangUp, Hang, Endless, CutShort, NotJson),
+    *(ApiAway, ControllerAway, ServerRestart, ClockSkew),
+    *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, KillWorker, Delete, Stop),
+)
+KINDS: Mapping[str, type[Fault]] = {
+    re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind for kind in _KINDS
+}
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def parse(fields: Mapping[str, Any]) -> Fault:
+    """Return the fault that a mapping describes, with texts read as what the fields take.
+
+    :param fields: ``kind`` and the fields of that kind.
+    :raises ValueError: naming the field and the choices.
+    """
+    values = dict(fields)
+    kind = values.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
+    known = choices()[kind]
+    hints = get_type_hints(KINDS[kind])
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"{name}: a fault of kind {kind} takes {', '.join(known) or 'no fields'}")
+        values[name] = _read(name, value, hints[name])
+        _check(name, values[name], may_be_negative=kind == "clock_skew")
+    return KINDS[kind](**values)
+
+
+@functools.cache
+def choices() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what can be injected: by kind, the fields with their defaults and what they take."""
+    return {
+        kind: {
+            item.name: {"default": item.default, "choices": _choices(get_type_hints(fault)[item.name])}
+            for item in dataclasses.fields(fault)
+            if not item.metadata.get("given")
+        }
+        for kind, fault in KINDS.items()
+    }
+
+
+def _choices(hint: Any) -> list[str] | None:
+    if hint is bool:
+        return ["false", "true"]
+    return list(get_args(hint)) if get_origin(hint) is Literal else None
+
+
+def describe(fault: Fault) -> dict[str, Any]:
+    """Return a fault as a mapping, with its kind."""
+    return {"kind": _NAMES[type(fault)], **dataclasses.asdict(fault)}
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _read(name: str, value: Any, hint: Any) -> Any:
+    literals = get_args(hint) if get_origin(hint) is Literal else ()
+    if literals:
+        if value not in literals:
+            raise ValueError(f"{name}: {value!r} is not one of {', '.join(literals)}")
+        return value
+    (wanted,) = [item for item in get_args(hint) or (hint,) if item is not type(None)]
+    if value is None or value in ("none", "null"):
+        if type(None) in get_args(hint):
+            return None
+        raise ValueError(f"{name}: must be {wanted.__name__}, not nothing")
+    if wanted is str:
+        return str(value)
+    try:
+        if wanted is bool:
+            return _BOOLEANS[str(value).lower()]
+        number = float(str(value))  # not of a bool, which is a number to Python
+        if wanted is int and number != int(number):
+            raise ValueError
+        return wanted(number)
+    except (KeyError, ValueError, OverflowError) as error:
+        names = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise ValueError(f"{name}: must be {names[wanted]}, not {value!r}") from error
+
+
+def _check(name: str, value: Any, *, may_be_negative: bool) -> None:
+    if name == "status" and not 200 <= value <= 599:
+        raise ValueError(f"status: must be 200 to 599, not {value}")
+    if name == "times" and value is not None and value < 1:
+        raise ValueError(f"times: must be 1 or more, or none for every one, not {value}")
+    if isinstance(value, int | float) and not (-1e9 * may_be_negative <= value < 1e9):
+        raise ValueError(f"{name}: must be from 0 to 1,000,000,000, not {value:g}")
+    if name in ("state", "pipeline") and not value:
+        raise ValueError(f"{name}: must not be empty")

@@ -1,0 +1,313 @@
+"""HTTP/1.1 over sockets, a thread for each connection, with h11 as the protocol's engine.
+
+Beside whole responses a handler may send what a well-behaved server never would: interim responses, half a
+body, a body without an end, a reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import h11
+
+from .tls import wrapped
+
+BODY_LIMIT = 2 * 1024 * 1024
+_CHUNK = 65536
+_HEADERS_LIMIT = 256 * 1024
+_GONE_SECONDS = 1.0
+_FAREWELL_SECONDS = 0.2
+_NOTICE_SECONDS = 0.02
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class ConnectionGoneError(Exception):
+    """The connection was closed: nothing more can be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request.
+
+    :param path: escaped, as it came.
+    :param headers: by their names in lower case.
+    :param body: None where it is larger than a real server takes.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class Connection:
+    """A connection with a client: what a handler sends its response to."""
+
+    def __init__(self, server: HttpServer, sock: socket.socket) -> None:
+        self._server = server
+        self._sock = sock
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADERS_LIMIT)
+        self._is_head = False
+        self._aborted = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="arroyo-sandbox-connection", daemon=True)
+
+    def start(self) -> None:
+        """Serve the client from a thread of its own."""
+        self._thread.start()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is served by the thread that asks."""
+        return self._thread is threading.current_thread()
+
+    # -- what a handler sends -----------------------------------------------------------------------------
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole response."""
+        length = {"content-length": str(len(body))}
+        self._send(_response(status, {**headers, **length}), *self._data(body), h11.EndOfMessage())
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of a response; without ``content-length`` its body comes in chunks."""
+        self._send(_response(status, headers))
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body."""
+        self._send(*self._data(data))
+
+    def finish(self) -> None:
+        """End the response."""
+        self._send(h11.EndOfMessage())
+
+    def inform(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send an interim response, such as 103."""
+        self._send(h11.InformationalResponse(status_code=status, headers=_encoded(headers)))
+
+    def hang_up(self) -> NoReturn:
+        """Close the connection in good order, whatever was sent before.
+
+        :raises ConnectionGoneError: always.
+        """
+        raise ConnectionGoneError
+
+    def reset(self) -> NoReturn:
+        """Reset the connection.
+
+        :raises ConnectionGoneError: always.
+        """
+        self._reset_on_close()
+        raise ConnectionGoneError
+
+    def wait_until_gone(self) -> NoReturn:
+        """Send nothing more until the client closes the connection.
+
+        :raises ConnectionGoneError: then.
+        """
+        while self._sock.recv(_CHUNK):
+            pass
+        raise ConnectionGoneError
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        :raises ConnectionGoneError: where the connection was reset meanwhile.
+        """
+        if self._aborted.wait(seconds):
+            raise ConnectionGoneError
+
+    @property
+    def aborted(self) -> threading.Event:
+        """Set once the server has reset the connection."""
+        return self._aborted
+
+    # -- the server's side --------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Reset the connection from another thread."""
+        self._aborted.set()
+        with contextlib.suppress(OSError):
+            self._reset_on_close()
+            # Wakes the thread that reads; closing the socket here would not.
+            socket.socket.shutdown(self._sock, socket.SHUT_RD)
+
+    def wait_closed(self) -> None:
+        """Wait until it is closed, for a moment at most."""
+        self._thread.join(_GONE_SECONDS)
+
+    def _reset_on_close(self) -> None:
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+    def _serve(self) -> None:
+        try:
+            if self._server.tls is not None:
+                self._sock = tls = wrapped(self._sock, self._server.tls)
+                tls.do_handshake()
+            while (request := self._receive()) is not None:
+                self._is_head = request.method == "HEAD"
+                self._server.handle(request, self)
+                if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                    break
+                self._h11.start_next_cycle()
+        except (OSError, ConnectionGoneError, h11.LocalProtocolError):
+            pass
+        except h11.RemoteProtocolError as error:
+            with contextlib.suppress(OSError, h11.LocalProtocolError):
+                self.respond(error.error_status_hint, {}, b"")
+        finally:
+            self._close()
+            self._server.forget(self)
+
+    def _close(self) -> None:
+        # Bytes that were not read turn a close into a reset, which can overtake what was sent last.
+        with contextlib.suppress(OSError, ValueError):
+            if not self._aborted.is_set():
+                self._sock.settimeout(_FAREWELL_SECONDS)
+                if isinstance(self._sock, ssl.SSLSocket):
+                    with contextlib.suppress(OSError):
+                        self._sock.unwrap()
+                socket.socket.shutdown(self._sock, socket.SHUT_WR)
+                while socket.socket.recv(self._sock, _CHUNK):
+                    pass
+        self._sock.close()
+
+    def _receive(self) -> HttpRequest | None:
+        event = self._next_event()
+        if not isinstance(event, h11.Request):
+            return None
+        target = event.target.decode("latin-1")
+        if not target.startswith("/"):
+            target = "/" + target.partition("://")[2].partition("/")[2]
+        path, _, query = target.partition("?")
+        parts, size = [], 0
+        while isinstance(part := self._next_event(), h11.Data):
+            size += len(part.data)
+            if size <= BODY_LIMIT:
+                parts.append(bytes(part.data))
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+        body = b"".join(parts) if size <= BODY_LIMIT else None
+        return HttpRequest(event.method.decode("latin-1"), path, query, headers, body)
+
+    def _next_event(self) -> object:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            if self._h11.they_are_waiting_for_100_continue:
+                self.inform(100, {})
+            self._h11.receive_data(self._sock.recv(_CHUNK))
+        return event
+
+    def _data(self, body: bytes) -> list[h11.Data]:
+        return [h11.Data(data=body)] if body and not self._is_head else []
+
+    def _send(self, *events: h11.Event) -> None:
+        if self._aborted.is_set():
+            raise ConnectionGoneError
+        self._sock.sendall(b"".join(self._h11.send(event) or b"" for event in events))
+
+
+def _response(status: int, headers: Mapping[str, str]) -> h11.Response:
+    return h11.Response(status_code=status, headers=_encoded(headers))
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+class HttpServer:
+    """Listens on a port.
+
+    :param handle: called with each request and the connection that takes the response.
+    :param tls: for HTTPS; None: plain HTTP.
+    """
+
+    def __init__(
+        self, handle: Callable[[HttpRequest, Connection], None], *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.handle = handle
+        self.tls = tls
+        self.host = ""
+        self.port = 0
+        self._lock = threading.RLock()
+        self._connections: set[Connection] = set()
+        self._listener: _Listener | None = None
+        self._stopped = True
+
+    def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        :param port: 0 takes a free one; ``self.port`` says which.
+        :raises OSError: where the address cannot be had.
+        """
+        self.host, self.port, self._stopped = host, port, False
+        self.open()
+
+    def open(self) -> None:
+        """Take connections, on the port of before; does nothing once the server was stopped."""
+        with self._lock:
+            if self._listener is None and not self._stopped:
+                self._listener = _Listener(self.host, self.port, self._accepted)
+                self.port = self._listener.server_address[1]
+
+    def close(self) -> None:
+        """Refuse connections, and reset the open ones but that of the thread that asks for it."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        with self._lock:
+            connections = [item for item in self._connections if not item.is_own]
+        for connection in connections:
+            connection.abort()
+        for connection in connections:
+            connection.wait_closed()
+
+    def stop(self) -> None:
+        """Close for good."""
+        self._stopped = True
+        self.close()
+
+    def _accepted(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, sock)
+        with self._lock:
+            self._connections.add(connection)
+        connection.start()
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that is closed."""
+        with self._lock:
+            self._connections.discard(connection)
+
+
+class _Listener(socketserver.TCPServer):
+    """A listening socket and the thread that accepts its connections."""
+
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, host: str, port: int, accepted: Callable[[socket.socket], None]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), socketserver.BaseRequestHandler)
+        self._accepted = accepted
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_NOTICE_SECONDS,), name="arroyo-sandbox", daemon=True
+        )
+        self._thread.start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand over a connection."""
+        self._accepted(request)
+
+    def close(self) -> None:
+        """Stop accepting, and close the port."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()

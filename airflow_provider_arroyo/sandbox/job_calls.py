@@ -1,0 +1,98 @@
+"""The calls about jobs: states, errors, checkpoints, metrics, and the output of previews."""
+
+from __future__ import annotations
+
+from airflow_provider_arroyo.client.models import JobState
+
+from . import responses, runs
+from .engine import Engine
+from .messages import EMPTY, Call, Output, RefusedError, Response, listing, page, render
+from .records import Job
+from .routes import Route
+from .store import Store
+
+
+class JobCalls:
+    """Responds to those calls as a real server of the version does."""
+
+    def __init__(self, version: responses.Version, engine: Engine, store: Store) -> None:
+        self._version = version
+        self._engine = engine
+        self._store = store
+        self._all_jobs: tuple[int, Response] = (-1, EMPTY)
+
+    def routes(self) -> list[Route]:
+        """Return the calls."""
+        job = "pipelines/*/jobs/*"
+        return [
+            Route("GET", "jobs", self._list_jobs),
+            Route("GET", "pipelines/*/jobs", self._jobs),
+            Route("GET", f"{job}/errors", self._errors),
+            Route("GET", f"{job}/checkpoints", self._checkpoints),
+            Route("GET", f"{job}/checkpoints/*/operator_checkpoint_groups", self._checkpoint_groups),
+            Route("GET", f"{job}/operator_metric_groups", self._metrics),
+            Route("GET", f"{job}/output", self._output),
+        ]
+
+    def _list_jobs(self, call: Call) -> Response:
+        if self._all_jobs[0] != self._engine.changes:
+            response = listing(responses.job(job, self._version) for job in self._store.listed_jobs())
+            self._all_jobs = (self._engine.changes, response)
+        return self._all_jobs[1]
+
+    def _jobs(self, call: Call) -> Response:
+        pipeline = self._store.whole(call.ids[0])
+        if pipeline is None or pipeline.job is None:
+            raise RefusedError(404, "Pipeline not found")
+        return listing([responses.job(pipeline.job, self._version)])
+
+    def _errors(self, call: Call) -> Response:
+        newest_first = sorted(self._job(call).errors, key=lambda entry: -int(entry["created_at"]))
+        found, more = page(call, newest_first, lambda entry: (entry["id"], entry["created_at"]))
+        hidden = "error_domain" if self._version == "0.15" else ""
+        shown = (
+            {key: value for key, value in entry.items() if key != hidden}
+            | {"created_at": self._store.dated(entry["created_at"])}
+            for entry in found
+        )
+        return listing(map(render, shown), has_more=more)
+
+    def _checkpoints(self, call: Call) -> Response:
+        job, now = self._job(call), self._engine.now
+        runs.catch_up(job, now, self._engine.rng)
+        unfinished = runs.under_way(job, now)
+        return listing(
+            responses.checkpoint(item, now, self._version, done=item is not unfinished)
+            for item in job.checkpoints
+        )
+
+    def _checkpoint_groups(self, call: Call) -> Response:
+        epoch = call.ids[2]
+        if not (epoch.isascii() and epoch.isdecimal() and len(epoch) < 10):
+            words = f"Invalid URL: Cannot parse `epoch` with value `{epoch}` to a `u32`"
+            raise RefusedError(400, words, is_plain_text=True)
+        job, now = self._job(call), self._engine.now
+        runs.catch_up(job, now, self._engine.rng)
+        found = next((item for item in job.checkpoints if item.epoch == int(epoch)), None)
+        if found is None:
+            raise RefusedError(404, f"Checkpoint with epoch {int(epoch)} for job '{job.id}' not found")
+        return listing(responses.checkpoint_groups(job, found, now, self._engine.rng))
+
+    def _metrics(self, call: Call) -> Response:
+        return listing(map(render, runs.metric_groups(self._job(call), self._engine.now, self._engine.rng)))
+
+    def _output(self, call: Call) -> Output:
+        job = self._job(call)
+        if not any("preview" in node["operator"] for node in job.pipeline.graph["nodes"]):
+            raise RefusedError(400, "Job does not have a preview sink")
+        if job.run_id == 0:
+            raise RefusedError(400, f"Job {job.id} does not exist")
+        if job.state != JobState.RUNNING:
+            raise RefusedError(400, "Job must be running to read output")
+        return Output(job)
+
+    def _job(self, call: Call) -> Job:
+        pipeline = self._store.whole(call.ids[0])
+        if pipeline is None or pipeline.job is None or pipeline.job.id != call.ids[1]:
+            raise RefusedError(404, "Job not found")
+        return pipeline.job

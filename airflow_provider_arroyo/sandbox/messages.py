@@ -1,0 +1,125 @@
+"""API calls and responses, free of HTTP, and what every call needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from .records import Job
+
+if TYPE_CHECKING:
+    from .planning import Plan
+
+T = TypeVar("T")
+_encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def render(value: Any) -> bytes:
+    """Return a value as JSON without blanks, as a real server writes it."""
+    return _encode(value).encode("utf-8", "surrogatepass")
+
+
+@dataclass(slots=True)
+class Call:
+    """A request to the API.
+
+    :param ids: the parts of its path that name something, unescaped, in their order.
+    :param fields: what its body says, once it was read.
+    :param plan: what becomes of its SQL, where it has some.
+    """
+
+    ids: Sequence[str] = ()
+    query: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response of the API.
+
+    :param content_type: None where there is no body.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str | None = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The response to a request for a preview's output: a stream, for as long as the job runs."""
+
+    job: Job
+
+
+EMPTY = Response(200, b"", None)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a response with a value as JSON."""
+    return Response(status, render(value))
+
+
+def listing(items: Iterable[bytes], *, has_more: bool | None = None) -> Response:
+    """Return rendered items as a list.
+
+    :param has_more: for a paginated list, whether there are more; None: the list is not paginated.
+    """
+    tail = b"" if has_more is None else b',"hasMore":true' if has_more else b',"hasMore":false'
+    return Response(body=b'{"data":[' + b",".join(items) + b"]" + tail + b"}")
+
+
+class RefusedError(Exception):
+    """A call that the API refuses.
+
+    :param is_plain_text: the words are the whole body, not a field of JSON.
+    """
+
+    def __init__(self, status: int, text: str, *, is_plain_text: bool = False) -> None:
+        super().__init__(text)
+        self.response = json_response({"error": text}, status)
+        if is_plain_text:
+            self.response = Response(status, text.encode(), "text/plain; charset=utf-8")
+
+
+class HangUpError(Exception):
+    """The server closes the connection without a response: its planner broke down."""
+
+
+def _number(text: str) -> int:
+    digits = text[1:] if text.startswith("+") else text
+    words = None
+    if not text:
+        words = "cannot parse integer from empty string"
+    elif not (digits.isascii() and digits.isdecimal()):
+        words = "invalid digit found in string"
+    elif len(digits) > 10 or int(digits) >= 2**32:
+        words = "number too large to fit in target type"
+    if words is not None:
+        raise RefusedError(400, f"Failed to deserialize query string: {words}", is_plain_text=True)
+    return int(digits)
+
+
+def page(call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]) -> tuple[Sequence[T], bool]:
+    """Return the page of a list that a call asks for, and whether there are more.
+
+    :param key: the id and the date of an item; the page after an item holds those with an earlier date.
+    :raises RefusedError: where the query string names no page.
+    """
+    after, limit = None, 10
+    for name, value in parse_qsl(call.query, keep_blank_values=True):
+        if name == "starting_after":
+            after = value
+        elif name == "limit":
+            limit = _number(value)
+    if limit < 1:
+        raise RefusedError(400, "Limit must be greater than 0")
+    if after:
+        date = next((key(item)[1] for item in items if key(item)[0] == after), None)
+        items = [item for item in items if date is not None and key(item)[1] < date]
+    return items[:limit], len(items) > limit

@@ -1,0 +1,188 @@
+"""What a run leaves behind: checkpoints and metrics.
+
+Both follow from when the run began, so they are worked out when they are asked for, not as time passes: ten
+thousand idle jobs cost nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from .records import Checkpoint, Job
+
+KEPT_CHECKPOINTS = 2000
+"""The oldest ones of a job are forgotten beyond this, so that a sandbox can run for days."""
+KEPT_SAMPLES = 150
+_SHOWN_SUBTASKS = 256
+_NEVER = 2**62
+_SAMPLE_MICROS = 2_090_000
+_METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backpressure")
+
+
+def begin(job: Job, now: int, rng: random.Random) -> None:
+    """Begin a run."""
+    job.run_started = now
+    job.run_ended = None
+    job.run_parallelism = min(job.seen.parallelism, _SHOWN_SUBTASKS)
+    job.checkpointed_micros = 0
+    # On real servers the first checkpoint came 0.2 to 1 s later than the interval says.
+    job.next_checkpoint = now + job.seen.interval_micros + rng.randint(1, 5) * 200_000
+
+
+def change_interval(job: Job, now: int, rng: random.Random) -> None:
+    """Plan the next checkpoint anew, with the interval that is wanted."""
+    catch_up(job, now, rng)
+    job.seen.interval_micros = job.wanted.interval_micros
+    started = job.run_started or now
+    last = max(started, job.checkpoint_until or 0)
+    job.next_checkpoint = max(min(last, _NEVER) + job.seen.interval_micros, now)
+
+
+def catch_up(job: Job, now: int, rng: random.Random) -> None:
+    """Add the checkpoints that the run has made, or begun, by now."""
+    until = now if job.run_ended is None else min(now, job.run_ended)
+    while job.next_checkpoint is not None and job.next_checkpoint <= until:
+        start = job.next_checkpoint
+        if job.kafka_away:
+            _add(job, start, _NEVER, _NEVER)
+            job.next_checkpoint = None
+            break
+        operators_done = start + rng.randint(60_000, 109_000)
+        # The controller writes the metadata at its next tick, 200 ms later.
+        finish = operators_done + rng.randint(201_000, 203_500)
+        _add(job, start, operators_done, finish)
+        job.next_checkpoint = finish + job.seen.interval_micros + rng.randint(7_000, 11_000)
+    if len(job.checkpoints) > KEPT_CHECKPOINTS:
+        del job.checkpoints[: -KEPT_CHECKPOINTS // 2]
+
+
+def _add(job: Job, start: int, operators_done: int, finish: int, *, stopping: bool = False) -> None:
+    epoch = job.checkpoints[-1].epoch + 1 if job.checkpoints else 1
+    job.checkpoints.append(Checkpoint(epoch, stopping, start, operators_done, finish, job.run_parallelism))
+    job.checkpoint_until = finish
+    if job.run_started is not None and finish != _NEVER:
+        job.checkpointed_micros = start - job.run_started
+
+
+def under_way(job: Job, now: int) -> Checkpoint | None:
+    """Return the checkpoint that is not finished yet; None: there is none."""
+    if job.checkpoint_until is None or job.checkpoint_until <= now:
+        return None
+    return job.checkpoints[-1]
+
+
+def stopping_checkpoint(job: Job, now: int, until: int, rng: random.Random) -> None:
+    """Add the checkpoint with which a run ends; one that was under way is finished before."""
+    catch_up(job, now, rng)
+    if (last := under_way(job, now)) is not None:
+        last.finish = now
+        last.operators_done = max(last.start, min(last.operators_done, now - 700))
+    finish = max(now + 2, until - rng.randint(1_200, 4_000))
+    start = now + min(3_000, (finish - now) // 3)
+    _add(job, start, max(start, finish - rng.randint(600, 1_100)), finish, stopping=True)
+    _end(job, now)
+
+
+def end(job: Job, now: int, rng: random.Random) -> None:
+    """End a run without a checkpoint: the sources will begin where the last checkpoint left them."""
+    if job.run_started is not None and job.run_ended is None:
+        end_checkpoints(job, now, rng)
+        _end(job, now)
+
+
+def _end(job: Job, now: int) -> None:
+    job.next_checkpoint = None
+    job.run_ended = now
+    job.progress_micros += job.checkpointed_micros
+
+
+def end_checkpoints(job: Job, now: int, rng: random.Random) -> None:
+    """Make no more checkpoints in this run, and drop one that is under way."""
+    catch_up(job, now, rng)
+    job.next_checkpoint = None
+    if drop_unfinished(job, now) and job.run_started is not None:
+        done = job.checkpoints[-1].start - job.run_started if job.checkpoints else 0
+        job.checkpointed_micros = max(0, done)
+
+
+def drop_unfinished(job: Job, now: int) -> bool:
+    """Forget a checkpoint that was under way when its run broke off; return whether there was one."""
+    if under_way(job, now) is None:
+        return False
+    job.checkpoints.pop()
+    job.checkpoint_until = None
+    return True
+
+
+def shift(job: Job, now: int, by: int) -> None:
+    """Move what is under way after the server's clock was set; what is finished keeps its times."""
+    if (last := under_way(job, now)) is not None and job.checkpoint_until is not None:
+        last.start += by
+        last.operators_done += by
+        last.finish += by
+        job.checkpoint_until += by
+    else:
+        job.checkpoint_until = None
+    if job.run_started is not None and job.run_ended is None:
+        job.run_started += by
+        if job.next_checkpoint is not None:
+            job.next_checkpoint += by
+
+
+def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Return the metrics of every node, as the API lists them; the order is not stable.
+
+    Rates follow those of the sources. The first sample of a run, some two seconds in, has nothing but the
+    backpressure. After the run the last values stay.
+    """
+    if job.run_started is None:
+        return []
+    until = now if job.run_ended is None else job.run_ended
+    samples = max(0, (until - job.run_started) // _SAMPLE_MICROS)
+    groups = []
+    for node in job.pipeline.graph.get("nodes", ()):
+        values = _rates(job, node)
+        listed = []
+        for name in rng.sample(_METRICS, len(_METRICS)):
+            first = 1 if name == "backpressure" else 2
+            numbers = range(max(first, samples - KEPT_SAMPLES + 1), samples + 1)
+            subtasks = [
+                {"index": index, "metrics": _series(job, node["node_id"], numbers, values[name])}
+                for index in range(job.run_parallelism)
+                if numbers
+            ]
+            listed.append({"name": name, "subtasks": subtasks})
+        groups.append({"node_id": node["node_id"], "metric_groups": listed})
+    rng.shuffle(groups)
+    return groups
+
+
+def _series(job: Job, node_id: int, numbers: range, value: float) -> list[dict[str, float]]:
+    begun = job.run_started or 0
+    # A sample has the same value each time it is asked for.
+    noise = [1 + ((number * 7919 + begun) % 1000 - 500) / 500_000 for number in numbers]
+    return [
+        {"time": begun + number * _SAMPLE_MICROS + 13 * node_id, "value": value * factor if value else 0.0}
+        for number, factor in zip(numbers, noise, strict=True)
+    ]
+
+
+def _rates(job: Job, node: dict[str, Any]) -> dict[str, float]:
+    graph = job.pipeline.graph
+    descriptions = {item["node_id"]: item["description"] for item in graph.get("nodes", ())}
+    inputs = [edge["src_id"] for edge in graph.get("edges", ()) if edge["dest_id"] == node["node_id"]]
+    is_sink = not any(edge["src_id"] == node["node_id"] for edge in graph.get("edges", ()))
+    rate = sum(source.rate or 10.0 for source in job.pipeline.sources) or 10.0
+    rate /= max(1, job.run_parallelism)
+    # A window sends a result once per slide, however much it receives.
+    received = (0.5 if any("window" in descriptions[item] for item in inputs) else rate) if inputs else 0.0
+    sent = 0.0 if is_sink else rate if not inputs else 0.5 if "window" in node["description"] else received
+    batches = min(20.0, sent or received)
+    return {
+        "messages_recv": received,
+        "messages_sent": sent,
+        "bytes_recv": received * 21 + min(20.0, received) * 290,
+        "bytes_sent": sent * 24 + batches * 400 if sent else 0.0,
+        "backpressure": 0.0 if is_sink else min(1.0, batches * 0.0001220554 / 10 * max(1.0, rate / 20)),
+    }

@@ -1,0 +1,174 @@
+"""The graph: from the steps of a query to the nodes and edges that the API shows.
+
+Arroyo first gives every step a node, numbered in the order in which they are made, and then chains
+steps that hand their rows straight on. Ids therefore have gaps, and nodes stand in an order that
+comes from how its graph library removes them: the last one takes the free place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One piece of work.
+
+    :param operator: what it is called when it stands alone; ``{}`` stands for its number. Sources and
+        sinks carry their connector's name.
+    :param description: what it does, for readers; ``{}`` stands for its number.
+    :param inputs: the steps that feed it.
+    :param edges: how each input hands its rows over: ``Forward``, ``Shuffle``, ``LeftJoin``, ``RightJoin``.
+    :param key: steps with the same key are one; None for a step of its own.
+    :param kind: ``source``, ``sink`` or ``inner``.
+    :param table: the table that a source or a sink belongs to.
+    """
+
+    operator: str
+    description: str
+    inputs: Sequence[Step] = ()
+    edges: Sequence[str] = ()
+    key: Hashable = None
+    kind: str = "inner"
+    table: Any = None
+
+
+def forward(operator: str, description: str, inputs: Sequence[Step], key: Hashable = None) -> Step:
+    """Return a step that takes its inputs' rows where they are."""
+    return Step(operator, description, tuple(inputs), ("Forward",) * len(inputs), key)
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    id: int
+    description: str
+    operators: list[str]
+    kind: str
+    step: Step
+    place: int = 0
+    # In the order in which they were added; a dict for want of an ordered set.
+    leaving: dict[_Edge, None] = field(default_factory=dict)
+    entering: dict[_Edge, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Edge:
+    source: _Node
+    target: _Node
+    type: str
+    place: int = 0
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes and edges, in the order in which the API lists them."""
+
+    nodes: list[_Node] = field(default_factory=list)
+    edges: list[_Edge] = field(default_factory=list)
+    _made: dict[Hashable, _Node] = field(default_factory=dict)
+
+    def add(self, step: Step) -> _Node:
+        """Add a step and all that feeds it, each step once; return its node."""
+        pending: list[tuple[Step, list[_Node]]] = [(step, [])]
+        while True:
+            current, done = pending[-1]
+            key: Hashable = id(current) if current.key is None else current.key
+            node = self._made.get(key)
+            if node is None and len(done) < len(current.inputs):
+                pending.append((current.inputs[len(done)], []))
+                continue
+            if node is None:
+                node = self._make(current, done)
+                self._made[key] = node
+            pending.pop()
+            if not pending:
+                return node
+            pending[-1][1].append(node)
+
+    def _make(self, step: Step, inputs: Sequence[_Node]) -> _Node:
+        number, shown = len(self.nodes), step.description
+        if step.kind == "inner":
+            shown = shown.replace("{}", str(number))
+        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step.kind, step, number)
+        self.nodes.append(node)
+        for source, edge in zip(inputs, step.edges, strict=True):
+            self._add_edge(source, node, edge)
+        return node
+
+    def chain(self) -> None:
+        """Join steps that hand their rows straight on into one node, as Arroyo does."""
+        place = 0
+        while place < len(self.nodes):
+            node = self.nodes[place]
+            following = self._follower(node)
+            if following is None:
+                place += 1
+                continue
+            node.description += f" -> {following.description}"
+            node.operators += following.operators
+            # The node that moves to the free place may still have to be visited.
+            place = min(place, following.place)
+            self._remove(following, node)
+
+    @staticmethod
+    def _follower(node: _Node) -> _Node | None:
+        """Return the node that can be joined to this one, if there is one."""
+        if node.kind == "source" or len(node.leaving) != 1:
+            return None
+        edge = next(iter(node.leaving))
+        if edge.type != "Forward":
+            return None
+        following = edge.target
+        return None if following.kind == "sink" or len(following.entering) > 1 else following
+
+    def _remove(self, node: _Node, heir: _Node) -> None:
+        self._drop_edge(next(iter(node.entering)))
+        # The graph library lists the edges of a node from the newest to the oldest.
+        for edge in reversed(list(node.leaving)):
+            self._drop_edge(edge)
+            self._add_edge(heir, edge.target, edge.type)
+        last = self.nodes.pop()
+        if last is not node:
+            self.nodes[node.place] = last
+            last.place = node.place
+
+    def _add_edge(self, source: _Node, target: _Node, kind: str) -> None:
+        edge = _Edge(source, target, kind, len(self.edges))
+        self.edges.append(edge)
+        source.leaving[edge] = None
+        target.entering[edge] = None
+
+    def _drop_edge(self, edge: _Edge) -> None:
+        del edge.source.leaving[edge]
+        del edge.target.entering[edge]
+        last = self.edges.pop()
+        if last is not edge:
+            self.edges[edge.place] = last
+            last.place = edge.place
+
+    def preview(self) -> None:
+        """Let the sinks show their rows instead of writing them."""
+        for node in self.nodes:
+            if node.kind == "sink":
+                node.operators = ["preview"]
+
+    def as_json(self, parallelism: int) -> dict[str, Any]:
+        """Return the graph as the API shows it."""
+        types = {"key_type": "()", "value_type": "()"}
+        return {
+            "nodes": [
+                {
+                    "node_id": node.id,
+                    "operator": node.operators[0] if len(node.operators) == 1 else "chained_op",
+                    "description": node.description,
+                    "parallelism": parallelism,
+                }
+                for node in self.nodes
+            ],
+            "edges": [
+                {"src_id": edge.source.id, "dest_id": edge.target.id, **types, "edge_type": edge.type}
+                for edge in self.edges
+            ],
+        }

@@ -1,0 +1,124 @@
+"""Refusals: in which words each version of Arroyo says what is wrong with a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_PLANNING = "Error during planning: "
+#: Table and name of a column.
+Column = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the query, as offsets of characters: from ``start`` up to but without ``end``."""
+
+    start: int
+    end: int
+
+    def union(self, other: Span | None) -> Span:
+        """Return the smallest span that holds both."""
+        return self if other is None else Span(min(self.start, other.start), max(self.end, other.end))
+
+
+class RefusedError(Exception):
+    """Arroyo refuses the query; never leaves the package.
+
+    :param text: the error in full, as 0.15 says it and 0.16 where it has no headline.
+    :param headline: the shorter words that 0.16 has for it, if any.
+    :param span: the place in the query that 0.16 names beside a headline.
+    """
+
+    def __init__(self, text: str, headline: str | None = None, span: Span | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.headline = headline
+        self.span = span
+
+
+def planning(message: str, headline: str | None = None, span: Span | None = None) -> RefusedError:
+    """Return the refusal of a query that parses but cannot be planned."""
+    return RefusedError(_PLANNING + message, headline, span)
+
+
+def in_table(name: str, refusal: RefusedError) -> RefusedError:
+    """Return the refusal of a CREATE TABLE whose options do not fit."""
+    message = refusal.text.removeprefix(_PLANNING)
+    return RefusedError(f"Failed to create table {name}\ncaused by\n{_PLANNING}{message}")
+
+
+def syntax(message: str, kind: str = "ParserError") -> RefusedError:
+    """Return the refusal of text that is not SQL."""
+    return RefusedError(f'SQL error: {kind}("{"".join(map(_escape, message))}")')
+
+
+def _escape(character: str) -> str:
+    simple = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+    if character in simple:
+        return simple[character]
+    return character if character.isprintable() else f"\\u{{{ord(character):x}}}"
+
+
+def no_table(name: str, span: Span | None) -> RefusedError:
+    """Return the refusal of a table that is not there."""
+    return planning(f"Table {name} not found", f"table '{name}' not found", span)
+
+
+def no_column(column: Column, valid: Sequence[Column], span: Span | None) -> RefusedError:
+    """Return the refusal of a column that is not there.
+
+    :param column: the column, with the table that the query names for it, if any.
+    :param valid: every column that is there.
+    :param span: where the query names it; None where Arroyo tells no place.
+    """
+    qualifier, name = column
+    text = f"Schema error: No field named {_flat(column, quoted=True)}"
+    flat = [_flat(field) for field in valid]
+    if _flat(column).lower() in (field.lower() for field in flat):
+        text += (
+            f". Column names are case sensitive. You can use double quotes to refer to the "
+            f'"{_flat(column, quoted=True)}" column or set the '
+            "datafusion.sql_parser.enable_ident_normalization configuration"
+        )
+    similar = next((field for field in flat if _similar(field, name)), None)
+    if similar is not None:
+        text += f". Did you mean '{similar}'?"
+    elif flat:
+        text += ". Valid fields are " + ", ".join(_flat(field, quoted=True) for field in valid)
+    headline = f"column '{name}' not found" + (f" in '{qualifier}'" if qualifier is not None else "")
+    return RefusedError(text + ".", None if span is None else headline, span)
+
+
+def no_function(name: str, known: Iterable[str], span: Span | None) -> RefusedError:
+    """Return the refusal of a function that is not there."""
+    near = min(known, key=lambda one: (_distance(one, name[:200]), one))
+    headline = f"Invalid function '{name}'"
+    return planning(f"{headline}.\nDid you mean '{near}'?", headline, span)
+
+
+def _flat(column: Column, *, quoted: bool = False) -> str:
+    parts = [part for part in column if part is not None]
+    return ".".join(_quote(part) if quoted else part for part in parts)
+
+
+def _quote(name: str) -> str:
+    plain = name.isascii() and name.isidentifier() and name == name.lower()
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+def _similar(field: str, name: str) -> bool:
+    longest = max(len(field), len(name), 1)
+    return field == name if longest > 200 else _distance(field, name) <= longest / 2
+
+
+def _distance(left: str, right: str) -> int:
+    """Return how many characters must be added, dropped or replaced to make one text of the other."""
+    previous = list(range(len(right) + 1))
+    for row, character in enumerate(left, start=1):
+        current = [row]
+        for column, other in enumerate(right, start=1):
+            changed = previous[column - 1] + (character != other)
+            current.append(min(previous[column] + 1, current[column - 1] + 1, changed))
+        previous = current
+    return previous[-1]

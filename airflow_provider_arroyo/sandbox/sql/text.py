@@ -1,0 +1,134 @@
+"""The text of a query: its tokens and statements, and the places that messages name."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from sqlglot import Token, TokenType
+from sqlglot.dialects import Postgres
+from sqlglot.errors import TokenError
+
+from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, syntax
+
+#: How deep brackets may nest before Arroyo's parser gives up.
+_MAX_DEPTH = 50
+_STATEMENTS = re.compile(
+    "KILL|FLUSH|DESC|DESCRIBE|EXPLAIN|ANALYZE|SELECT|WITH|VALUES|FROM|TRUNCATE|ATTACH|MSCK|CREATE|CACHE|DROP|DISCARD|"
+    "DECLARE|FETCH|DELETE|INSERT|REPLACE|UNCACHE|UPDATE|ALTER|CALL|COPY|CLOSE|SET|SHOW|USE|GRANT|REVOKE|START|BEGIN|"
+    "END|SAVEPOINT|RELEASE|COMMIT|RAISERROR|ROLLBACK|ASSERT|DEALLOCATE|EXECUTE|EXEC|PREPARE|MERGE|PRAGMA|UNLOAD|"
+    r"RENAME|LOAD|COMMENT|LISTEN|UNLISTEN|NOTIFY|INSTALL|DETACH|OPTIMIZE|\("
+)
+#: The tokens that open brackets, and those that close them.
+OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
+CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
+
+
+class Text:
+    """A query, and where in it things are."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def locate(self, offset: int) -> dict[str, int]:
+        """Return line and column of an offset; both count from 1."""
+        line = bisect_right(self._lines, offset)
+        return {"line": line, "column": offset - self._lines[line - 1] + 1}
+
+    def where(self, offset: int) -> str:
+        """Return a place in the words of the parser."""
+        return " at Line: {line}, Column: {column}".format(**self.locate(offset))
+
+    def raw(self, token: Token) -> str:
+        """Return a token as it was written."""
+        return self.text[token.start : token.end + 1]
+
+    def expected(self, what: str, token: Token | None) -> RefusedError:
+        """Return the refusal of a token that does not belong there."""
+        found = "EOF" if token is None else self.raw(token) + self.where(token.start)
+        return syntax(f"Expected: {what}, found: {found}")
+
+
+def tokenize(text: Text) -> list[Token]:
+    """Return the tokens of a query.
+
+    :raises RefusedError: it cannot be cut into tokens, as when a quote is left open.
+    """
+    # The second: older versions of sqlglot do not know the escapes of E'it\'s'.
+    for written in (text.text, text.text.replace("\\'", "''")):
+        try:
+            return list(Postgres().tokenize(written))
+        except TokenError as error:
+            missing = re.match(r"Missing (.+) from \d+:(\d+)$", str(error.__cause__))
+    if missing is None:
+        end = text.where(len(text.text))
+        raise syntax(f"Unexpected EOF while in a multi-line comment{end}", "TokenizerError")
+    name = "Expected close delimiter '\"' before EOF."
+    what = name if missing[1] == '"' else "Unterminated string literal"
+    raise syntax(what + text.where(int(missing[2])), "TokenizerError")
+
+
+def statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Cut tokens at the semicolons; empty statements are left out."""
+    chunk: list[Token] = []
+    for token in tokens:
+        if token.token_type != TokenType.SEMICOLON:
+            chunk.append(token)
+        elif chunk:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def word(token: Token | None) -> str:
+    """Return the first word of a token in capitals; nothing for a quoted name, a string, or no token."""
+    if token is None or token.token_type in (TokenType.STRING, TokenType.IDENTIFIER):
+        return ""
+    return token.text.upper().partition(" ")[0]
+
+
+def first_word(text: Text, tokens: Sequence[Token]) -> str:
+    """Return the first word of a statement, in capitals.
+
+    :raises RefusedError: no statement begins like that.
+    """
+    token, raw = tokens[0], text.raw(tokens[0])
+    if _STATEMENTS.fullmatch(word(token)):
+        return word(token)
+    if not (raw[:1].isalnum() or raw[:1] in "_'\""):
+        raise syntax(f"Expected: an SQL statement, found: {raw[:1]}{text.where(token.start)}")
+    raise text.expected("an SQL statement", token)
+
+
+def check_shape(text: Text, tokens: Sequence[Token]) -> None:
+    """Refuse what sqlglot lets pass and Arroyo's parser does not.
+
+    :raises RefusedError: brackets nest too deep, or what must follow a word or a comma is not there.
+    """
+    depth = 0
+    words = [word(token) for token in tokens]
+    is_query = words[0] != "CREATE"  # elsewhere these words may be names of columns
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.token_type in OPENING:
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise RefusedError("SQL error: RecursionLimitExceeded")
+        elif token.token_type in CLOSING:
+            depth -= 1
+        elif token.token_type == TokenType.COMMA and is_query:
+            if following is None or following.token_type in (*CLOSING, TokenType.COMMA):
+                raise text.expected("an expression", following)
+            if word(following) == "FROM":
+                where = text.where(following.start)
+                raise syntax(f"Expected an expression, found: {text.raw(following)}{where}")
+    if is_query and (words[-1] == "AS" or tokens[-1].text.upper().endswith(" BY")):
+        raise text.expected("an identifier after AS" if words[-1] == "AS" else "an expression", None)
+    if not is_query and "AS" not in words:
+        if "VIEW" in words[1:5]:
+            raise text.expected("AS", next((t for t in tokens if word(t) in ("SELECT", "WITH")), None))
+        place = words.index("WITH") + 1 if "WITH" in words else 0
+        if place and words[place : place + 1] != ["("]:
+            raise text.expected("(", tokens[place] if place < len(tokens) else None)
