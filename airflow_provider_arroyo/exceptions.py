@@ -6,11 +6,10 @@ Nothing here knows Airflow. ``hooks/errors.py`` turns these into what a task rai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import shorten, utc_time
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import SqlDiagnostic
@@ -207,7 +206,7 @@ class ArroyoAmbiguousNameError(ArroyoError):
     def of(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
         """Return the error for a name and the pipelines that have it."""
         listed = "\n".join(
-            f"  {pipeline_id} ({state}, created {datetime.fromtimestamp(created / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+            f"  {pipeline_id} ({state}, created {utc_time(created / 1e6)})"
             for pipeline_id, state, created in candidates
         )
         return cls(
@@ -239,32 +238,15 @@ class ArroyoPipelineError(ArroyoError):
     domain: str | None = None
 
 
-_BY_NAME: dict[str, type[ArroyoError]] = {
-    cls.__name__: cls
-    for cls in (
-        ArroyoError,
-        ArroyoSettingsError,
-        ArroyoNoConnectionError,
-        ArroyoUnreachableError,
-        ArroyoConnectionError,
-        ArroyoTlsError,
-        ArroyoApiError,
-        ArroyoAuthError,
-        ArroyoNotFoundError,
-        ArroyoConflictError,
-        ArroyoForeignResponseError,
-        ArroyoQueryError,
-    )
-}
-
-
 def error_from_dict(data: Mapping[str, Any]) -> ArroyoError:
-    """Return the error that ``to_dict`` described; an unknown kind becomes a plain one."""
-    cls = _BY_NAME.get(str(data.get("type")), ArroyoError)
+    """Return the error that ``to_dict`` described; an unknown kind becomes a plain one.
+
+    :raises ValueError: where its disposition is unknown.
+    """
+    found = globals().get(str(data.get("type")))
+    cls = found if isinstance(found, type) and issubclass(found, ArroyoError) else ArroyoError
     known = {name: value for name, value in data.items() if hasattr(cls, name) and not name.startswith("_")}
-    if known.get("disposition") in list(Disposition):
+    if "disposition" in known:
         known["disposition"] = Disposition(known["disposition"])
-    else:
-        # Of a newer version, or none: the class has its own.
-        known.pop("disposition", None)
-    return _restored(cls, str(data.get("message", "")), {**known, "message": str(data.get("message", ""))})
+    message = str(data.get("message", ""))
+    return _restored(cls, message, {**known, "message": message})

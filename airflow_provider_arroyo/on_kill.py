@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, StopMode
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -45,16 +46,6 @@ TRIGGERER_SECONDS = 25.0
 STOP_SECONDS = 5.0
 """How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
 and on a busy machine several times as long."""
-
-
-class TaskIdentity(Protocol):
-    """What names a task instance, and a try of it."""
-
-    dag_id: str
-    task_id: str
-    run_id: str
-    map_index: int | None
-    try_number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +165,13 @@ def stop_on_kill(
     deadline = time.monotonic() + limit_seconds
     if not is_timeout:
         try:
-            state, noted = _in_time(lambda: _ask_airflow(ti), limit_seconds / 2)
+            state, note = _in_time(lambda: _ask_airflow(ti), limit_seconds / 2)
         except Exception as err:  # noqa: BLE001  # the task ends whatever Airflow responds, so it is logged
             log.warning(
                 "This task was killed, and its state in Airflow is unknown (%r). %s", err, watched.advice
             )
             return False
-        if reason := reason_not_ended(state, noted, ti.try_number):
+        if reason := reason_not_ended(state, note, ti.try_number):
             log.warning("This task was killed, but %s. %s", reason, watched.advice)
             return False
     return _request_stop(client, watched, mode, deadline, log)
@@ -229,13 +220,17 @@ def _in_time(ask: Callable[[], T], seconds: float) -> T:
         try:
             future.set_result(ask())
         except BaseException as err:  # noqa: BLE001  # handed to the thread that waits; Airflow has some of its own
-            future.set_exception(RuntimeError(f"{type(err).__name__}: {err}"))
+            future.set_exception(_plain(err))
 
     threading.Thread(target=run, daemon=True, name="arroyo-task-state").start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as err:
-        raise TimeoutError(f"no response in {seconds:.1f} s") from err
+    if not wait_for_futures([future], seconds).done:
+        raise TimeoutError(f"no response in {seconds:.1f} s")
+    return future.result()
+
+
+def _plain(error: BaseException) -> Exception:
+    """Return an error that ``except Exception`` catches: some of Airflow's, such as a deadlock's, it does not."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 # -- in a triggerer ------------------------------------------------------------------------------------------------
@@ -259,7 +254,12 @@ async def stop_on_kill_async(
     :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
     :returns: whether a stop was requested.
     """
-    return await _uncancelled(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
+    work = _kept(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
+    while not work.done():
+        # Where it is cancelled so often that the caller gives up, the work goes on all the same.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({work})
+    return work.result()
 
 
 async def _stop_on_kill_async(
@@ -297,7 +297,7 @@ async def _stop_on_kill_async(
         return await asyncio.to_thread(_request_stop, client, watched, mode, deadline, log)
 
 
-async def _ask_airflow_async(ti: TaskIdentity) -> tuple[str | None, Mapping[str, Any]]:
+async def _ask_airflow_async(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
     """Return what :func:`_ask_airflow` returns, from a triggerer's event loop."""
     # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
     from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
@@ -325,34 +325,22 @@ def _deserialized(result: Any) -> Any:
     return None if result.value is None else XCom.deserialize_value(result)
 
 
-async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of work that is bounded in time, however often this is cancelled meanwhile."""
-    task = _kept(work)
-    while not task.done():
-        # Where it is cancelled so often that the caller gives up, the task goes on all the same.
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    return task.result()
-
-
 async def _within(work: Awaitable[T], seconds: float) -> T:
     """Return the result of work.
 
-    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and who is
-    cancelled between request and response leaves the response to the next who asks.
+    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and a
+    request that is cancelled leaves its response to the next one.
 
     :raises TimeoutError: if it is not done in time.
     """
     task = _kept(work)
-    done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
-    if not done:
+    await asyncio.wait({task}, timeout=max(0.0, seconds))
+    if not task.done():
         raise TimeoutError(f"no response in {seconds:.1f} s")
-    error = None if task.cancelled() else task.exception()
-    if isinstance(error, Exception):
-        raise error
-    if task.cancelled() or error is not None:
-        raise RuntimeError(f"it was interrupted ({error!r})") from error
-    return task.result()
+    try:
+        return task.result()
+    except BaseException as err:  # noqa: BLE001  # Airflow has errors of its own that are no Exception
+        raise _plain(err) from None
 
 
 _tasks: set[asyncio.Future[Any]] = set()
@@ -362,34 +350,27 @@ _tasks: set[asyncio.Future[Any]] = set()
 def _kept(work: Awaitable[T]) -> asyncio.Future[T]:
     task = asyncio.ensure_future(work)
     _tasks.add(task)
-    task.add_done_callback(_forget)
+    task.add_done_callback(_tasks.discard)
+    # Retrieved, so that asyncio does not report an error that came too late.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
-
-
-def _forget(task: asyncio.Future[Any]) -> None:
-    _tasks.discard(task)
-    if not task.cancelled():
-        # Retrieved, so that asyncio does not report that nobody did.
-        task.exception()
 
 
 # -- what both ask Airflow -----------------------------------------------------------------------------------------
 
 
-def state_in(states: Mapping[str, Mapping[str, Any]], ti: TaskIdentity) -> str | None:
+def state_in(states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
     """Return the state of a task instance from Airflow's response about task states."""
-    key = ti.task_id if _map_index(ti) < 0 else f"{ti.task_id}_{_map_index(ti)}"
-    state = states.get(ti.run_id, {}).get(key)
+    index = _map_index(ti)
+    state = states.get(ti.run_id, {}).get(ti.task_id if index < 0 else f"{ti.task_id}_{index}")
     return None if state is None else str(getattr(state, "value", state))
 
 
-def _map_index(ti: TaskIdentity) -> int:
+def _map_index(ti: Any) -> int:
     """Return the map index; -1 also where Airflow has None for a task that is not mapped."""
-    return -1 if ti.map_index is None else ti.map_index
+    return -1 if ti.map_index is None else int(ti.map_index)
 
 
-def _question(ti: TaskIdentity) -> dict[str, Any]:
-    question: dict[str, Any] = {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id]}
-    if _map_index(ti) >= 0:
-        question["map_index"] = ti.map_index
-    return question
+def _question(ti: Any) -> dict[str, Any]:
+    index = {} if _map_index(ti) < 0 else {"map_index": ti.map_index}
+    return {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id], **index}

@@ -1,7 +1,4 @@
-"""Functions, connectors, connection tables and profiles: what every pipeline of a server may use.
-
-The models, and the requests about them; ``endpoints.py`` re-exports the requests.
-"""
+"""Functions, connectors, connection tables and profiles that every pipeline of a server may use: models, requests."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ from airflow_provider_arroyo.client.wire import ApiModel, wire
 class UdfValidation(ApiModel):
     """The result of validating a UDF."""
 
+    errors: tuple[str, ...]
     udf_name: str | None = None
-    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

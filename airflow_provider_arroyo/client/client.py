@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -13,12 +15,12 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import requests
 from tenacity import Retrying, retry_if_exception
 
-from airflow_provider_arroyo.client import endpoints, paging
+from airflow_provider_arroyo.client import catalog, endpoints, paging
 from airflow_provider_arroyo.client.catalog import ConnectionTable
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
-from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, without_none
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
 from airflow_provider_arroyo.client.settings import ClientSettings
@@ -46,7 +48,7 @@ _ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
 
 
 def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
-    """Return a method that sends the request which a function of ``endpoints`` makes."""
+    """Return a method that sends the request that a function makes."""
 
     @wraps(make)
     def method(client: ArroyoClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -66,7 +68,7 @@ class _Link:
 
 
 class ArroyoClient:
-    """Talks to one Arroyo API on one pooled session. Every request of ``endpoints`` is a method.
+    """Talks to one Arroyo API on one pooled session. Each request of ``endpoints`` and ``catalog`` is a method.
 
     A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request whose failure may pass
     is repeated, where that is safe, for as long as the limits allow: a warning when that begins, one line when
@@ -147,16 +149,11 @@ class ArroyoClient:
         :param deadline: a moment of the clock after which nothing is tried; None keeps it.
         :param log: gets the retries; None keeps the logger.
         """
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        old = self.limits
-        other.limits = Limits(
-            max_elapsed_seconds=old.max_elapsed_seconds
-            if max_elapsed_seconds is None
-            else max_elapsed_seconds,
-            first_try_seconds=old.first_try_seconds if first_try_seconds is None else first_try_seconds,
-            deadline=old.deadline if deadline is None else deadline,
+        other = copy.copy(self)
+        changed = without_none(
+            max_elapsed_seconds=max_elapsed_seconds, first_try_seconds=first_try_seconds, deadline=deadline
         )
+        other.limits = replace(self.limits, **changed)
         other._log = log or self._log
         return other
 
@@ -185,7 +182,7 @@ class ArroyoClient:
     def send(self, request: Request[T]) -> Response[T]:
         """Send a request within the limits, repeat it where that is safe, and return the response.
 
-        :param request: from ``endpoints``.
+        :param request: from ``endpoints`` or ``catalog``.
         :raises ArroyoError: says what to do next.
         :raises ValueError: where the request cannot be sent.
         """
@@ -257,7 +254,7 @@ class ArroyoClient:
 
         :param page_size: pipelines in one response, default 100.
         """
-        return paging.iter_pages(self, endpoints.list_pipelines(limit=page_size))
+        return paging.iter_pages(self.send, endpoints.list_pipelines(limit=page_size))
 
     def iter_job_errors(
         self, pipeline_id: str, job_id: str, *, page_size: int = PAGE_SIZE
@@ -267,14 +264,14 @@ class ArroyoClient:
         :param pipeline_id, job_id: of which.
         :param page_size: errors in one response, default 100.
         """
-        return paging.iter_pages(self, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
+        return paging.iter_pages(self.send, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
 
     def iter_connection_tables(self, *, page_size: int = PAGE_SIZE) -> Iterator[ConnectionTable]:
         """Yield the connection tables; pages are requested as needed.
 
         :param page_size: tables in one response, default 100.
         """
-        return paging.iter_pages(self, endpoints.list_connection_tables(limit=page_size))
+        return paging.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
 
     def stream_output(self, pipeline_id: str, job_id: str) -> Iterator[OutputBatch]:
         """Yield the output of a preview from now on, until it ends.
@@ -311,8 +308,7 @@ class ArroyoClient:
                 f"{request.method} {response.url} sent an event that is not Arroyo's: "
                 f"{shorten(self.settings.redact(repr(chunk)))}",
                 status=200,
-                method=request.method,
-                path=request.path,
+                **request.where,
             ) from err
 
     ping = _method(endpoints.ping)
@@ -331,14 +327,14 @@ class ArroyoClient:
     list_checkpoints = _method(endpoints.list_checkpoints)
     list_operator_checkpoints = _method(endpoints.list_operator_checkpoints)
     list_metrics = _method(endpoints.list_metrics)
-    list_udfs = _method(endpoints.list_udfs)
-    create_udf = _method(endpoints.create_udf)
-    validate_udf = _method(endpoints.validate_udf)
-    delete_udf = _method(endpoints.delete_udf)
-    list_connectors = _method(endpoints.list_connectors)
-    list_connection_tables = _method(endpoints.list_connection_tables)
-    create_connection_table = _method(endpoints.create_connection_table)
-    delete_connection_table = _method(endpoints.delete_connection_table)
-    list_connection_profiles = _method(endpoints.list_connection_profiles)
-    create_connection_profile = _method(endpoints.create_connection_profile)
-    delete_connection_profile = _method(endpoints.delete_connection_profile)
+    list_udfs = _method(catalog.list_udfs)
+    create_udf = _method(catalog.create_udf)
+    validate_udf = _method(catalog.validate_udf)
+    delete_udf = _method(catalog.delete_udf)
+    list_connectors = _method(catalog.list_connectors)
+    list_connection_tables = _method(catalog.list_connection_tables)
+    create_connection_table = _method(catalog.create_connection_table)
+    delete_connection_table = _method(catalog.delete_connection_table)
+    list_connection_profiles = _method(catalog.list_connection_profiles)
+    create_connection_profile = _method(catalog.create_connection_profile)
+    delete_connection_profile = _method(catalog.delete_connection_profile)

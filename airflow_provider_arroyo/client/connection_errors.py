@@ -38,25 +38,42 @@ _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 
 
 class Failure(Enum):
-    """What went wrong, as far as the library's error tells."""
+    """What went wrong, as far as the library's error tells. The value says it, and what to do about it."""
 
-    CONNECT_TIMEOUT = "connect timeout"
-    READ_TIMEOUT = "read timeout"
-    CONNECT = "connect"
-    DNS = "name resolution"
-    PROXY = "proxy"
-    NOT_HTTP = "not HTTP"
-    CUT_SHORT = "cut short"
-    BROKEN = "broken"
+    PROXY = (
+        "The proxy for {url} cannot be used ({detail}). "
+        "Check the setting proxies, or http_proxy and https_proxy in the environment."
+    )
+    DNS = (
+        "The host name in {url} cannot be resolved ({detail}). "
+        "Check its spelling, and the DNS of this machine."
+    )
+    REFUSED = "{url} refused the connection. Check that Arroyo runs there, and host and port."
+    CONNECT = "{url} cannot be reached ({detail}). Check host and port."
+    CONNECT_TIMEOUT = (
+        "{url} did not accept a connection within {connect_timeout:g} s (connect_timeout). "
+        "Check host, port and any firewall in between."
+    )
+    READ_TIMEOUT = "{url} did not respond to {request} in time."
+    NOT_HTTP = (
+        "{url} does not speak HTTP. Check that the connection's host and port lead to Arroyo. "
+        "It sent: {detail}"
+    )
+    CUT_SHORT = "The response of {url} to {request} was cut short."
+    BROKEN = "{url} closed the connection before it responded to {request} ({detail})."
 
+
+_NOT_SENT = (Failure.PROXY, Failure.DNS, Failure.REFUSED, Failure.CONNECT, Failure.CONNECT_TIMEOUT)
+"""Failures before a request is sent."""
 
 _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
     (
         Failure.PROXY,
         (requests.exceptions.ProxyError, requests.exceptions.InvalidURL, urllib3.exceptions.ProxyError),
     ),
-    # These two are kinds of ConnectTimeoutError, whatever happened.
-    (Failure.DNS, (urllib3.exceptions.NameResolutionError,)),
+    # A NameResolutionError and a NewConnectionError are kinds of ConnectTimeoutError, whatever happened.
+    (Failure.DNS, (urllib3.exceptions.NameResolutionError, socket.gaierror)),
+    (Failure.REFUSED, (ConnectionRefusedError,)),
     (Failure.CONNECT, (urllib3.exceptions.NewConnectionError,)),
     (Failure.CONNECT_TIMEOUT, (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)),
     (
@@ -84,30 +101,12 @@ _BROKE_OFF = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionAborted
 
 def failure_of(error: BaseException) -> Failure:
     """Return what an error means, or one of its causes."""
-    chain = list(causes(error))
+    chain = list(_causes(error))
     for failure, classes in _FAILURES:
         if any(isinstance(cause, classes) for cause in chain):
             broke_off = any(isinstance(cause, _BROKE_OFF) for cause in chain)
             return Failure.BROKEN if failure is Failure.PROXY and broke_off else failure
     return Failure.BROKEN
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all its causes, outermost first, also those that a library keeps aside."""
-    seen: set[int] = set()
-    waiting: list[Any] = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
-
-
-def tls_error(message: str, request: Request[Any]) -> ArroyoTlsError:
-    """Return the error for a request that TLS stands in the way of."""
-    return ArroyoTlsError(message, method=request.method, path=request.path)
 
 
 def explain(
@@ -120,96 +119,51 @@ def explain(
     :param request: what was requested.
     :param settings: how; nothing secret of it is repeated.
     """
-    return _Explanation(error, failure, request, settings).error()
+    chain = list(_causes(error))
+    if failure is not Failure.PROXY and (tls := _tls_message(chain, failure, settings)):
+        return ArroyoTlsError(tls, **request.where)
+    message = failure.value.format(
+        url=settings.base_url,
+        request=request,
+        detail=_detail(chain[-1], settings),
+        connect_timeout=settings.connect_timeout_seconds,
+    )
+    if failure is Failure.NOT_HTTP:
+        return ArroyoForeignResponseError(message, **request.where)
+    if failure in _NOT_SENT:
+        return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
+    if failure is not Failure.READ_TIMEOUT and len(request.content() or b"") > MAX_BODY_BYTES:
+        # A server that refuses so large a body may hang up before it reads it, and its response is lost.
+        return too_large(request, settings, status=413, **request.where)
+    if not request.is_idempotent:
+        message += " It may have taken effect all the same: check before you repeat it."
+    return ArroyoConnectionError(message, **request.where)
 
 
-class _Explanation:
-    def __init__(
-        self, error: BaseException, failure: Failure, request: Request[Any], settings: ClientSettings
-    ) -> None:
-        self._causes = list(causes(error))
-        self._failure = failure
-        self._request = request
-        self._settings = settings
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all its causes, outermost first, also those that a library keeps aside."""
+    seen: set[int] = set()
+    waiting: list[Any] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
 
-    def error(self) -> ArroyoError:
-        base_url, failure = self._settings.base_url, self._failure
-        if failure is Failure.PROXY:
-            return self._not_sent(
-                f"The proxy for {base_url} cannot be used ({self._detail()}). "
-                "Check the setting proxies, or http_proxy and https_proxy in the environment."
-            )
-        if (tls := self._tls()) is not None:
-            return tls
-        if failure is Failure.NOT_HTTP:
-            return self._not_http()
-        if failure is Failure.CONNECT_TIMEOUT:
-            return self._not_sent(
-                f"{base_url} did not accept a connection within "
-                f"{self._settings.connect_timeout_seconds:g} s (connect_timeout). "
-                "Check host, port and any firewall in between."
-            )
-        if failure is Failure.DNS or self._has(socket.gaierror):
-            return self._not_sent(
-                f"The host name in {base_url} cannot be resolved ({self._detail()}). "
-                "Check its spelling, and the DNS of this machine."
-            )
-        if self._has(ConnectionRefusedError):
-            return self._not_sent(
-                f"{base_url} refused the connection. Check that Arroyo runs there, and host and port."
-            )
-        if failure is Failure.CONNECT:
-            return self._not_sent(f"{base_url} cannot be reached ({self._detail()}). Check host and port.")
-        if failure is Failure.READ_TIMEOUT:
-            return self._sent(f"{base_url} did not respond to {self._request} in time.")
-        if len(self._request.content() or b"") > MAX_BODY_BYTES:
-            # A server that refuses so large a body may hang up before it reads it, and its response is lost.
-            return too_large(self._request, self._settings, status=413, **self._where())
-        if failure is Failure.CUT_SHORT:
-            return self._sent(f"The response of {base_url} to {self._request} was cut short.")
-        return self._sent(
-            f"{base_url} closed the connection before it responded to {self._request} ({self._detail()})."
-        )
 
-    def _tls(self) -> ArroyoError | None:
-        found = [cause for cause in self._causes if isinstance(cause, ssl.SSLError)]
-        for cause in found:
-            if message := explain_tls(cause, self._settings):
-                return tls_error(message, self._request)
-        if found and self._failure is Failure.CONNECT:
-            return self._not_sent(
-                f"The TLS handshake with {self._settings.base_url} failed ({self._detail()}). "
-                "Check that this port speaks TLS."
-            )
-        return None
+def _tls_message(chain: list[BaseException], failure: Failure, settings: ClientSettings) -> str | None:
+    """Return what is wrong with TLS, and what to do; None where it is something else, or may pass."""
+    for cause in chain:
+        if isinstance(cause, ssl.SSLError) and (message := explain_tls(cause, settings)):
+            return message
+    text = " ".join(map(str, chain))
+    if failure is Failure.NOT_HTTP and any(record in text for record in _TLS_RECORDS):
+        return plain_to_tls(settings.base_url)
+    return None
 
-    def _not_http(self) -> ArroyoError:
-        text = " ".join(str(cause) for cause in self._causes)
-        if any(record in text for record in _TLS_RECORDS):
-            return tls_error(plain_to_tls(self._settings.base_url), self._request)
-        return ArroyoForeignResponseError(
-            f"{self._settings.base_url} does not speak HTTP. "
-            f"Check that the connection's host and port lead to Arroyo. It sent: {self._detail()}",
-            **self._where(),
-        )
 
-    def _has(self, cls: type[BaseException]) -> bool:
-        return any(isinstance(cause, cls) for cause in self._causes)
-
-    def _detail(self) -> str:
-        innermost = self._causes[-1]
-        words = (
-            getattr(innermost, "strerror", None) or error_reason(innermost) or str(innermost).strip()
-        ) or type(innermost).__name__
-        return shorten(self._settings.redact(words), 120)
-
-    def _where(self) -> dict[str, str]:
-        return {"method": self._request.method, "path": self._request.path}
-
-    def _not_sent(self, message: str) -> ArroyoConnectionError:
-        return ArroyoConnectionError(message, disposition=Disposition.RETRY, **self._where())
-
-    def _sent(self, message: str) -> ArroyoConnectionError:
-        if not self._request.is_idempotent:
-            message += " It may have taken effect all the same: check before you repeat it."
-        return ArroyoConnectionError(message, **self._where())
+def _detail(error: BaseException, settings: ClientSettings) -> str:
+    words = getattr(error, "strerror", None) or error_reason(error) or str(error).strip()
+    return shorten(settings.redact(words or type(error).__name__), 120)

@@ -186,8 +186,9 @@ class SqlDiagnostic(ApiModel):
 class QueryValidation(ApiModel):
     """The result of a validation: a graph, or what is wrong."""
 
+    # Without a default: what cannot be read must not pass for a query without errors.
+    errors: tuple[SqlDiagnostic, ...]
     graph: PipelineGraph | None = None
-    errors: tuple[SqlDiagnostic, ...] = ()
 
     @property
     def is_valid(self) -> bool:

@@ -1,4 +1,4 @@
-"""Every request to Arroyo's API as a value. The client sends them; nothing here knows what they are for."""
+"""Every request about pipelines and jobs as a value. The client sends them; ``catalog.py`` has the others."""
 
 from __future__ import annotations
 
@@ -7,19 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.catalog import (
-    create_connection_profile,
-    create_connection_table,
-    create_udf,
-    delete_connection_profile,
-    delete_connection_table,
-    delete_udf,
-    list_connection_profiles,
-    list_connection_tables,
-    list_connectors,
-    list_udfs,
-    validate_udf,
-)
 from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_parallelism,
@@ -48,37 +35,6 @@ from airflow_provider_arroyo.client.request import (
     paging,
     without_none,
 )
-
-__all__ = [
-    "create_connection_profile",
-    "create_connection_table",
-    "create_pipeline",
-    "create_udf",
-    "delete_connection_profile",
-    "delete_connection_table",
-    "delete_pipeline",
-    "delete_udf",
-    "get_job",
-    "get_pipeline",
-    "list_checkpoints",
-    "list_connection_profiles",
-    "list_connection_tables",
-    "list_connectors",
-    "list_job_errors",
-    "list_jobs",
-    "list_metrics",
-    "list_operator_checkpoints",
-    "list_pipelines",
-    "list_udfs",
-    "output",
-    "patch_pipeline",
-    "ping",
-    "preview_query",
-    "put_pipeline",
-    "restart_pipeline",
-    "validate_query",
-    "validate_udf",
-]
 
 T = TypeVar("T")
 

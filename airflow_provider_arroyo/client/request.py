@@ -26,9 +26,9 @@ def http_date(text: str | None) -> datetime | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,11 @@ class Request(Generic[T_co]):
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Its method and path, as attributes of an error."""
+        return {"method": self.method, "path": self.path}
 
     @property
     def target(self) -> str:

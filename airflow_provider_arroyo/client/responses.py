@@ -118,8 +118,7 @@ class _Interpreter:
         effect = ", so it is not known whether it took effect" if self._request.changes else ""
         return ArroyoConnectionError(
             f"The response to {self._request} was cut short{effect}. It began: {self._shown}",
-            method=self._request.method,
-            path=self._request.path,
+            **self._request.where,
         )
 
     @cached_property
@@ -138,26 +137,17 @@ class _Interpreter:
         if status == 413:
             return too_large(self._request, self._settings, **self._data)
         if status == 429:
-            return self._api_error(
-                ArroyoApiError,
-                "receives too many requests (429). Send fewer.",
-                disposition=Disposition.RETRY,
-            )
+            what = "receives too many requests (429). Send fewer."
+            return self._api_error(what, disposition=Disposition.RETRY)
         if status in _UNAVAILABLE:
-            return self._api_error(
-                ArroyoApiError,
-                f"is not available at the moment ({status}).",
-                disposition=Disposition.RETRY_IF_IDEMPOTENT,
-            )
+            what = f"is not available at the moment ({status})."
+            return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
         if status == 405 and self._request.method == "PUT" and not self._response.body:
-            return self._api_error(
-                ArroyoApiError, "has no PUT (405): it is Arroyo 0.15, which assigns ids itself."
-            )
+            return self._api_error("has no PUT (405): it is Arroyo 0.15, which assigns ids itself.")
         if self._own_words is None:
-            where = self._response.headers.get("location", "")
-            if where:
+            if to := self._response.headers.get("location"):
                 return self._foreign(
-                    f"a redirect to {shorten(self._settings.redact(where))}, which is not followed"
+                    f"a redirect to {shorten(self._settings.redact(to))}, which is not followed"
                 )
             return self._foreign("something that is not Arroyo's")
         return self._own_refusal(status, self._own_words)
@@ -167,11 +157,11 @@ class _Interpreter:
         if status in (400, 404) and (words in self._request.gone or self._is_gone_checkpoint(words)):
             return self._gone()
         if status in (400, 409) and _TAKEN.fullmatch(words):
-            return self._api_error(ArroyoConflictError, "has one with that id or name already.")
+            what = f"already has {self._request.about or 'one'}: the id or name is taken."
+            return self._api_error(what, ArroyoConflictError)
         if words == "Route not found":
             return self._api_error(
-                ArroyoApiError,
-                "does not know this path. Check the connection's base_path, and Arroyo's version.",
+                "does not know this path. Check the connection's base_path, and Arroyo's version."
             )
         if status == 404:
             return self._foreign("a 404 in words that are not Arroyo's")
@@ -185,13 +175,10 @@ class _Interpreter:
             # A change that failed inside the server is not repeated: it may have taken effect, or fail for ever.
             changes = self._request.changes
             return self._api_error(
-                ArroyoApiError,
                 f"failed internally ({status}). Check the server's log.",
                 disposition=Disposition.PERMANENT if changes else Disposition.RETRY_IF_IDEMPOTENT,
             )
-        return self._api_error(
-            ArroyoApiError, "refuses the request. Fix what it names.", is_fatal=status == 422
-        )
+        return self._api_error("refuses the request. Fix what it names.", is_fatal=status == 422)
 
     def _is_gone_checkpoint(self, words: str) -> bool:
         return "/checkpoints/" in self._request.path and _CHECKPOINT_GONE.fullmatch(words) is not None
@@ -221,31 +208,25 @@ class _Interpreter:
             return None
         return ArroyoTlsError(
             f"{what} ({self._where} said: {self._shown}).",
-            method=self._request.method,
-            path=self._request.path,
+            **self._request.where,
         )
 
     def _auth_error(self) -> ArroyoAuthError:
-        status, header = self._response.status, self._settings.credentials_headers
-        if status == 407:
-            what = "is behind a proxy that wants credentials (407). Check proxies"
-        elif status == 403:
-            sent = (
-                f"the credentials sent in header {header} do not allow it"
-                if header
-                else "no credentials were sent"
-            )
-            what = f"forbids this (403): {sent}. Check the API key and any gateway in between"
-        elif header:
-            what = (
-                f"does not accept the credentials sent in header {header} (401). "
-                "Check the API key (the connection's password)"
-            )
-        else:
-            what = (
-                "wants credentials (401) and none were sent. Set the API key (the connection's password), "
-                "which is sent in the header Authorization"
-            )
+        header = self._settings.credentials_headers
+        sent = f"the credentials sent in header {header}"
+        key = "the API key (the connection's password)"
+        match self._response.status, header:
+            case 407, _:
+                what = "is behind a proxy that wants credentials (407). Check proxies"
+            case 403, _:
+                reason = f"{sent} do not allow it" if header else "no credentials were sent"
+                what = f"forbids this (403): {reason}. Check the API key and any gateway in between"
+            case _, "":
+                what = (
+                    f"wants credentials (401) and none were sent. Set {key}, sent in the header Authorization"
+                )
+            case _:
+                what = f"does not accept {sent} (401). Check {key}"
         return ArroyoAuthError(f"{self._where} {what}.{self._said}", **self._data)
 
     def _foreign(self, what: str) -> ArroyoForeignResponseError:
@@ -256,7 +237,9 @@ class _Interpreter:
             **self._data,
         )
 
-    def _api_error(self, cls: type[ArroyoApiError], what: str, **attributes: Any) -> ArroyoApiError:
+    def _api_error(
+        self, what: str, cls: type[ArroyoApiError] = ArroyoApiError, **attributes: Any
+    ) -> ArroyoApiError:
         wait = self._data["retry_after_seconds"]
         asks = "" if wait is None else f" It asks to wait {wait:g} s."
         return cls(f"{self._where} {what}{asks}{self._said}", **self._data, **attributes)
@@ -282,8 +265,7 @@ class _Interpreter:
     def _data(self) -> dict[str, Any]:
         return {
             "status": self._response.status,
-            "method": self._request.method,
-            "path": self._request.path,
+            **self._request.where,
             "server_message": shorten(self._words, 2000) if self._is_html else self._words,
             "retry_after_seconds": retry_after_seconds(self._response),
         }

@@ -139,8 +139,7 @@ class Tries:
             raise ArroyoConnectionError(
                 f"{self._request} was not completed: its deadline has passed.",
                 disposition=Disposition.RETRY,
-                method=self._request.method,
-                path=self._request.path,
+                **self._request.where,
             )
         return min(at_most, left)
 

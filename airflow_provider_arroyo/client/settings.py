@@ -46,10 +46,9 @@ class ClientSettings:
     console_url: str | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if "@" in self.base_url or parts.query or parts.fragment:
+        if "@" in self.base_url or "?" in self.base_url or "#" in self.base_url:
             raise ValueError("base_url must not hold credentials, a query or a fragment")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http_address(self.base_url):
             raise ValueError(f"base_url must be http(s)://host[:port][/path], got {self.base_url!r}")
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
@@ -67,7 +66,7 @@ class ClientSettings:
         for scheme, address in self.proxies.items():
             if scheme not in ("http", "https"):
                 raise ValueError(f"proxies must be for 'http' or 'https', got {scheme!r}")
-            if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+            if not _is_http_address(address):
                 # The address may hold a password, so it is not shown.
                 raise ValueError(f"proxies[{scheme!r}] must be http(s)://host:port")
 
@@ -119,6 +118,15 @@ class ClientSettings:
         """Return the console's page of a pipeline."""
         base = (self.console_url or self.base_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
+
+
+def _is_http_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Only reading the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_header_value(name: str, value: str) -> None:

@@ -6,6 +6,9 @@ import logging
 import os
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import certifi
 
@@ -48,40 +51,36 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.client_cert is not None:
-        try:
+        # OpenSSL does not tell which of the two files it means.
+        key = f" and client_key {settings.client_key!r}" if settings.client_key else ""
+        with _named(f"client_cert {settings.client_cert!r}{key}: not a certificate in PEM with its own key"):
             context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
-        except (ssl.SSLError, OSError) as err:
-            # OpenSSL does not tell which of the two files it means.
-            files = f"{settings.client_cert!r}" + (
-                f" and client_key {settings.client_key!r}" if settings.client_key else ""
-            )
-            raise ArroyoSettingsError(
-                f"client_cert {files}: not a certificate in PEM with its own key: {_reason(err)}"
-            ) from err
     return context
 
 
 def _trusting(settings: ClientSettings) -> ssl.SSLContext:
     if settings.ca_cert is not None:
-        try:
+        with _named(f"ca_cert: {settings.ca_cert!r} holds no certificates in PEM"):
             return ssl.create_default_context(cafile=settings.ca_cert)
-        except (ssl.SSLError, OSError) as err:
-            raise ArroyoSettingsError(
-                f"ca_cert: {settings.ca_cert!r} holds no certificates in PEM: {_reason(err)}"
-            ) from err
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if bundle := os.environ.get(variable):
-            try:
-                if os.path.isdir(bundle):  # noqa: PTH112  # as the environment names it, not as a Path
+            with _named(f"environment variable {variable}: cannot use {bundle!r}"):
+                if Path(bundle).is_dir():
                     return ssl.create_default_context(capath=bundle)
                 return ssl.create_default_context(cafile=bundle)
-            except (ssl.SSLError, OSError) as err:
-                raise ArroyoSettingsError(
-                    f"environment variable {variable}: cannot use {bundle!r}: {err}"
-                ) from err
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Say which setting names a file that cannot be used."""
+    try:
+        yield
+    except OSError as err:
+        reason = getattr(err, "reason", None) or err.strerror or err
+        raise ArroyoSettingsError(f"{what}: {reason}") from err
 
 
 def _no_password() -> str:
@@ -89,10 +88,6 @@ def _no_password() -> str:
     raise ArroyoSettingsError(
         "client_key: is encrypted, which is not supported; decrypt it, or keep it unencrypted"
     )
-
-
-def _reason(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or str(error)
 
 
 def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
@@ -107,13 +102,9 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
     reason = error_reason(error)
     if reason.endswith(_PLAIN_PORT):
         return plain_port(base_url)
-    if reason.endswith(_CERTIFICATE_WANTED) or (
-        settings.client_cert is None and reason.endswith(_CERTIFICATE_REFUSED)
-    ):
-        if settings.client_cert is None:
-            return (
-                f"{base_url} wants a client certificate, and none was sent. Set client_cert and client_key."
-            )
+    if settings.client_cert is None and reason.endswith((*_CERTIFICATE_WANTED, *_CERTIFICATE_REFUSED)):
+        return f"{base_url} wants a client certificate, and none was sent. Set client_cert and client_key."
+    if reason.endswith(_CERTIFICATE_WANTED):
         return (
             f"{base_url} wants a client certificate, and did not accept that of client_cert "
             f"{settings.client_cert!r}, which its authorities may not have signed."

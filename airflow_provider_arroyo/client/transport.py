@@ -22,13 +22,12 @@ from airflow_provider_arroyo.client.connection_errors import (
     Failure,
     explain,
     failure_of,
-    tls_error,
 )
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.tls import make_ssl_context
 from airflow_provider_arroyo.client.tls_probe import PROBE_SECONDS, Finding, find_tls_problem
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError, ArroyoTlsError
 
 USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
 
@@ -175,16 +174,12 @@ class Transport:
             return error
         if finding.is_certain:
             self._finding = None
-            return tls_error(finding.message, request)
+            return ArroyoTlsError(finding.message, **request.where)
         if not is_broken:
             return error
         # The request itself may have got through, and what responded to it may be gone since.
-        return ArroyoConnectionError(
-            f"{error} {finding.message}",
-            disposition=error.disposition,
-            method=request.method,
-            path=request.path,
-        )
+        message = f"{error} {finding.message}"
+        return ArroyoConnectionError(message, disposition=error.disposition, **request.where)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

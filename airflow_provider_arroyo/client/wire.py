@@ -172,7 +172,7 @@ def _reader(hint: Any, is_lenient: bool) -> Read:
     if hint is ArroyoError:
         return lambda value: error_from_dict(_typed(value, Mapping, "an object"))
     if isinstance(hint, type) and is_dataclass(hint):
-        own = getattr(hint, "from_api", None) if is_lenient else None
+        own = getattr(hint, "from_api" if is_lenient else "from_dict", None)
         return own or (lambda value: _read(hint, value, is_lenient=is_lenient))
     if issubclass(hint, Enum):
         return lambda value: hint(value)

@@ -185,7 +185,7 @@ class ArroyoHook(BaseHook):
         try:
             settings = self.settings
             with self._named():
-                # Somebody waits for it in front of a page, so a short repeat must do.
+                # A person waits for this in the browser, so it retries only briefly.
                 client = ArroyoClient(settings, limits=Limits(max_elapsed_seconds=1.0, deadline=deadline))
             with client:
                 client.ping()

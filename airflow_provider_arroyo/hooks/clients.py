@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -16,14 +16,9 @@ _MOST = 8
 """More servers than one process talks to; beyond that, the longest unused is forgotten."""
 
 
-class _Shared(NamedTuple):
-    conn_id: str
-    settings: ClientSettings
-    file_times: tuple[int, ...]
-    client: ArroyoClient
+_shared: list[tuple[tuple[Any, ...], ArroyoClient]] = []
+"""Connection, settings and times of files, with their client; a list, since settings cannot be hashed."""
 
-
-_shared: list[_Shared] = []
 _lock = threading.Lock()
 
 
@@ -48,16 +43,12 @@ def shared_client(
         for path in (settings.ca_cert, settings.client_cert, settings.client_key)
         if path
     )
+    key = conn_id, settings, file_times
     with _lock:
-        for one in _shared:
-            if one[:3] == (conn_id, settings, file_times):
-                _shared.remove(one)
-                break
-        else:
-            one = _Shared(conn_id, settings, file_times, ArroyoClient(settings, reload=reload))
-        _shared.append(one)
-        del _shared[:-_MOST]
-    return one.client
+        known = [one for one in _shared if one[0] == key]
+        one = known[0] if known else (key, ArroyoClient(settings, reload=reload))
+        _shared[:] = [*(other for other in _shared if other is not one), one][-_MOST:]
+    return one[1]
 
 
 def forget_clients() -> None:

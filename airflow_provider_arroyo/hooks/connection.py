@@ -6,25 +6,15 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_arroyo.client.settings import API_PREFIX, DEFAULT_PORT, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+from airflow_provider_arroyo.get_provider_info import get_provider_info
 
-_EXTRAS = (
-    "base_path",
-    "console_url",
-    "verify",
-    "ca_cert",
-    "client_cert",
-    "client_key",
-    "headers",
-    "proxies",
-    "connect_timeout",
-    "read_timeout",
-)
-
+_EXTRAS = tuple(get_provider_info()["connection-types"][0]["conn-fields"])
 
 _FIELD_OF_SETTING = {
     "api_key": "password",
@@ -58,43 +48,40 @@ class _Fields:
     def wrong(self, field: str, what: str) -> ArroyoSettingsError:
         return ArroyoSettingsError(f"Airflow connection {self._conn_id!r}, field {field!r}: {what}")
 
-    def text(self, name: str) -> str | None:
+    def _given(self, name: str) -> Any:
+        """Return the value of a field; None where it was left empty."""
         value = self._extra.get(name)
-        if value is None or value == "":
-            return None
-        if not isinstance(value, str):
-            raise self.wrong(name, f"must be a string, got {type(value).__name__}")
-        return value.strip() or None
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    def text(self, name: str) -> str | None:
+        value = self._given(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise self.wrong(name, f"must be a string, got {type(value).__name__}")
 
     def flag(self, name: str, default: bool) -> bool:
-        value = self._extra.get(name)
-        if value is None or value == "":
+        value = self._given(name)
+        if value is None:
             return default
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-            return value.strip().lower() == "true"
-        raise self.wrong(name, f"must be true or false, got {value!r}")
+        if str(value).lower() not in ("true", "false"):
+            raise self.wrong(name, f"must be true or false, got {value!r}")
+        return str(value).lower() == "true"
 
     def seconds(self, name: str, default: float) -> float:
-        value = self._extra.get(name)
-        if value is None or value == "":
+        value, number = self._given(name), 0.0
+        if value is None:
             return default
-        try:
+        with suppress(OverflowError, TypeError, ValueError):
             number = 0.0 if isinstance(value, bool) else float(value)
-        except (OverflowError, TypeError, ValueError) as err:
-            raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}") from err
         if not 0 < number < float("inf"):
             raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}")
         return number
 
     def text_map(self, name: str) -> dict[str, str]:
-        value = self._extra.get(name)
-        if value is None or value == "":
+        value = self._given(name)
+        if value is None:
             return {}
         if isinstance(value, str):
-            if not value.strip():
-                return {}
             try:
                 value = json.loads(value)
             except ValueError as err:
@@ -239,10 +226,9 @@ def _bracketed(host: str) -> str:
 def _port(value: Any, fields: _Fields) -> int | None:
     if value is None or value == "":
         return None
-    try:
+    port = 0
+    with suppress(OverflowError, TypeError, ValueError):
         port = int(value)
-    except (TypeError, ValueError) as err:
-        raise fields.wrong("port", f"must be from 1 to 65535, got {value!r}") from err
     if not 0 < port < 65536:
         raise fields.wrong("port", f"must be from 1 to 65535, got {value!r}")
     return port

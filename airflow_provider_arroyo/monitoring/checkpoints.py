@@ -40,10 +40,8 @@ def checkpoint_of_stop(checkpoints: Sequence[Checkpoint], request: StopRequest) 
     :param checkpoints: the job's checkpoints after it stopped.
     :param request: what was known when the stop was requested.
     """
-    if not checkpoints:
-        return None
-    last = max(checkpoints, key=lambda checkpoint: checkpoint.epoch)
-    if not last.is_finished or last.epoch <= request.after_epoch:
+    last = _last(checkpoints)
+    if last is None or not last.is_finished or last.epoch <= request.after_epoch:
         return None
     if last.checkpoint_type is not None:
         return last if last.checkpoint_type == CheckpointType.STOPPING else None
@@ -61,12 +59,13 @@ def checkpoint_of_stopped(checkpoints: Sequence[Checkpoint], job: Job) -> Checkp
     :param checkpoints: the job's checkpoints.
     :param job: the job, stopped.
     """
-    if not checkpoints or job.start_time_micros is None:
+    last = _last(checkpoints)
+    if last is None or not last.is_finished or last.checkpoint_type != CheckpointType.STOPPING:
         return None
-    last = max(checkpoints, key=lambda checkpoint: checkpoint.epoch)
-    proven = (
-        last.is_finished
-        and last.checkpoint_type == CheckpointType.STOPPING
-        and last.start_time_micros >= job.start_time_micros
-    )
-    return last if proven else None
+    if job.start_time_micros is None or last.start_time_micros < job.start_time_micros:
+        return None
+    return last
+
+
+def _last(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    return max(checkpoints, key=lambda checkpoint: checkpoint.epoch, default=None)

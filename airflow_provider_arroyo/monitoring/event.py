@@ -44,8 +44,7 @@ class WaitEvent(JsonValue):
             event = from_json(cls, data)
             if event.version > EVENT_VERSION:
                 raise ValueError(f"it has version {event.version}, this package reads up to {EVENT_VERSION}")
-            result = WaitResult.from_dict(data["result"])
-            if not result.is_over:
+            if not event.result.is_over:
                 raise ValueError("its wait is not over")
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise UnreadableEventError(

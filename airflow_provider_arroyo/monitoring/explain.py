@@ -84,7 +84,7 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
 def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what happened, and what to do about it."""
     job, label, wanted = result.job, pipeline.label, " or ".join(result.target_states)
-    in_sentence = label.replace("Pipeline", "pipeline", 1)
+    in_sentence = pipeline.inline
     match result.outcome:
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
@@ -153,10 +153,13 @@ def _timeout(result: WaitResult, label: str, wanted: str) -> tuple[str, str]:
         )
     if job is None:
         return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")
-    what = (
-        f"{label} did not become {wanted} within {waited}: it has been {job.state} for "
-        f"{duration(result.state_seconds)} (run {job.run_id})."
+    # A rescheduled sensor remembers nothing, so it does not know since when.
+    state = (
+        f"has been {job.state} for {duration(result.state_seconds)}"
+        if result.state_seconds
+        else f"is {job.state}"
     )
+    what = f"{label} did not become {wanted} within {waited}: it {state} (run {job.run_id})."
     return (what, _delayed_by(result, job))
 
 

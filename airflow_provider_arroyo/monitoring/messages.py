@@ -14,14 +14,10 @@ from airflow_provider_arroyo.text import duration, shorten
 
 
 class Message(NamedTuple):
-    """One log line, with lazy arguments."""
+    """One log line."""
 
     level: int
     text: str
-    args: tuple[Any, ...] = ()
-
-    def __str__(self) -> str:
-        return self.text % self.args
 
 
 def log_messages(log: Any, messages: Iterable[Message]) -> None:
@@ -30,7 +26,7 @@ def log_messages(log: Any, messages: Iterable[Message]) -> None:
     :param log: a logger with the standard ``log(level, text, *args)``; structlog's loggers have it, too.
     """
     for message in messages:
-        log.log(message.level, message.text, *message.args)
+        log.log(message.level, "%s", message.text)
 
 
 class Messages:
@@ -51,101 +47,60 @@ class Messages:
         taken, self._pending = self._pending, []
         return taken
 
-    def _add(self, level: int, text: str, *args: Any) -> None:
-        self._pending.append(Message(level, text, args))
+    def _add(self, text: str, level: int = logging.INFO) -> None:
+        self._pending.append(Message(level, text))
 
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
         """Another state, run or job was seen."""
+        what, instead = str(job.state), ""
+        if before is not None:
+            what = f"{before.state} → {job.state} after {duration(state_seconds)}"
+            if before.id != job.id:
+                instead = f", new job {job.id} instead of {before.id}"
         why = f". Reason: {shorten(job.failure.error)}" if job.failure else ""
-        if before is None:
-            self._add(logging.INFO, "%s: %s (%s)%s", job.state, self._name, _run(job), why)
-        elif before.id != job.id:
-            self._add(
-                logging.INFO,
-                "%s → %s after %s: %s (%s, new job %s instead of %s)%s",
-                before.state,
-                job.state,
-                duration(state_seconds),
-                self._name,
-                _run(job),
-                job.id,
-                before.id,
-                why,
-            )
-        else:
-            self._add(
-                logging.INFO,
-                "%s → %s after %s: %s (%s)%s",
-                before.state,
-                job.state,
-                duration(state_seconds),
-                self._name,
-                _run(job),
-                why,
-            )
+        self._add(f"{what}: {self._name} ({_run(job)}{instead}){why}")
 
     def desire_changed(self, job: Job) -> None:
         """A stop was requested, or such a request withdrawn."""
         what = "stop request withdrawn" if job.running_desired else "stop requested"
-        self._add(logging.INFO, "%s, %s: %s (run %d)", job.state, what, self._name, job.run_id)
+        self._add(f"{job.state}, {what}: {self._name} (run {job.run_id})")
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_outage: bool) -> None:
         """A poll failed and is tried again; a WARNING each time until the outage is announced."""
         when = "" if retry_in is None else f" in {retry_in:.1f} s"
         self._add(
+            f"Poll failed, retry {retry} of {POLL_RETRIES}{when}: {self._name}: {shorten(str(error))}",
             logging.DEBUG if is_outage else logging.WARNING,
-            "Poll failed, retry %d of %d%s: %s: %s",
-            retry,
-            POLL_RETRIES,
-            when,
-            self._name,
-            shorten(str(error)),
         )
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
         """Arroyo is unreachable; polls are retried until the limit, which is shorter before the first response."""
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
+        why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
         self._add(
+            f"Arroyo unreachable for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in all "
+            f"({why}): {self._name}: {error}",
             logging.WARNING,
-            "Arroyo unreachable for %s, retrying for up to %s in all (%s): %s: %s",
-            duration(seconds),
-            duration(limit_seconds),
-            "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance",
-            self._name,
-            error,
         )
 
     def reachable_again(self, seconds: float) -> None:
         """An outage is over."""
-        self._add(logging.INFO, "Arroyo reachable again after %s: %s", duration(seconds), self._name)
+        self._add(f"Arroyo reachable again after {duration(seconds)}: {self._name}")
 
     def still(
         self, job: Job | None, state_seconds: float, unreachable_seconds: float | None, now: float
     ) -> None:
         """The wait goes on without a change."""
         wanted = " or ".join(sorted(self._plan.target_states))
-        left = duration(self._plan.deadline - now)
+        goal = f"waiting for {wanted}, {duration(self._plan.deadline - now)} left"
         if unreachable_seconds is not None:
-            self._add(
-                logging.WARNING,
-                "Arroyo still unreachable after %s: %s; waiting for %s, %s left",
-                duration(unreachable_seconds),
-                self._name,
-                wanted,
-                left,
-            )
+            after = duration(unreachable_seconds)
+            self._add(f"Arroyo still unreachable after {after}: {self._name}; {goal}", logging.WARNING)
         elif job is None:
-            self._add(logging.INFO, "No job yet: %s; waiting for %s, %s left", self._name, wanted, left)
+            self._add(f"No job yet: {self._name}; {goal}")
         else:
             self._add(
-                logging.INFO,
-                "Still %s after %s: %s (%s); waiting for %s, %s left",
-                job.state,
-                duration(state_seconds),
-                self._name,
-                _run(job),
-                wanted,
-                left,
+                f"Still {job.state} after {duration(state_seconds)}: {self._name} ({_run(job)}); {goal}"
             )
 
 

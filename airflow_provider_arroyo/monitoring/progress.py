@@ -11,6 +11,9 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 
+_OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
+_OTHER_TIMES = {"started_at", "responding_since", "logged_at", "state_since", "held_since"}
+
 
 @dataclass(slots=True)
 class Progress(JsonValue):
@@ -57,15 +60,14 @@ class Progress(JsonValue):
     def follow(self, now: float) -> None:
         """Follow the clock; where it stepped back, what was seen later than now counts as seen now."""
         if now < self.now:
-            self.started_at = min(self.started_at, now)
-            self.responding_since = min(self.responding_since, now)
-            self.logged_at = min(self.logged_at, now)
-            self.state_since = min(self.state_since, now)
-            self.held_since = _earlier(self.held_since, now)
-            self.responded_at = _earlier(self.responded_at, now)
-            self.outage_since = _earlier(self.outage_since, now)
-            self.failing_since = _earlier(self.failing_since, now)
+            for name, time in self._times().items():
+                setattr(self, name, min(time, now))
         self.now = now
+
+    def _times(self) -> dict[str, float]:
+        """Return the times that are set, by name; ``now`` is not among them."""
+        times = {name: getattr(self, name) for name in (*_OUTAGE_TIMES, *_OTHER_TIMES)}
+        return {name: time for name, time in times.items() if time is not None}
 
     @classmethod
     def restore(cls, data: Any, plan: WaitPlan, now: float) -> Self:
@@ -79,23 +81,13 @@ class Progress(JsonValue):
             p = from_json(cls, data)
         except (KeyError, OverflowError, TypeError, ValueError):
             return cls.begin(plan, now)
-        always = (p.started_at, p.now, p.responding_since, p.logged_at, p.state_since)
-        at_times = (p.held_since, p.responded_at, p.outage_since, p.failing_since)
-        if not all(math.isfinite(time) for time in (*always, *at_times) if time is not None):
+        times = p._times()
+        if not all(map(math.isfinite, (p.now, *times.values()))):
             return cls.begin(plan, now)
         # While nobody polled, as while no triggerer ran, Arroyo was not seen to be unreachable.
-        unwatched = max(0.0, now - p.now)
-        p.responded_at = _later(p.responded_at, unwatched)
-        p.outage_since = _later(p.outage_since, unwatched)
-        p.failing_since = _later(p.failing_since, unwatched)
+        not_polled = max(0.0, now - p.now)
+        for name in _OUTAGE_TIMES & times.keys():
+            setattr(p, name, times[name] + not_polled)
         p.now = float("inf")
         p.follow(now)
         return p
-
-
-def _earlier(time: float | None, now: float) -> float | None:
-    return None if time is None else min(time, now)
-
-
-def _later(time: float | None, seconds: float) -> float | None:
-    return None if time is None else time + seconds

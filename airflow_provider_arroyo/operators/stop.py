@@ -132,13 +132,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             request = self._request_stop(pipeline, job, mode)
         except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
             return self._missing(err, pipeline)
-        self.log.info(
-            "Stop requested (%s): %s, id %s, %s",
-            mode.value,
-            pipeline.short,
-            pipeline.pipeline_id,
-            pipeline.console_url,
-        )
+        self._log_begin(f"Stop requested ({mode.value})", pipeline)
         if not self.wait_for_completion:
             return self._result(pipeline, job, checkpoint=None, missing=False)
         deadline, argument = self._deadline(self.timeout)

@@ -173,13 +173,7 @@ class ArroyoSubmitPipelineOperator(ArroyoOperator):
         pipeline, before = self._ref(submitted.pipeline), submitted.before
         self._show_link(context, pipeline)
         action = submitted.action.value
-        self.log.info(
-            "Pipeline %s: %s, id %s, %s",
-            action,
-            pipeline.short,
-            pipeline.pipeline_id,
-            pipeline.console_url,
-        )
+        self._log_begin(f"Pipeline {action}", pipeline)
         if self.wait_for is None:
             return self._submitted(pipeline, self._client().get_job(pipeline.pipeline_id), action)
         deadline, argument = self._deadline(self.timeout)

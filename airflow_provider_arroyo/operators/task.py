@@ -151,17 +151,22 @@ class ArroyoTask:
         if pipeline.console_url:
             ArroyoPipelineLink.push(context, pipeline.console_url)
 
+    def _log_begin(self, what: str, pipeline: PipelineRef) -> None:
+        self.log.info("%s: %s, id %s, %s", what, pipeline.short, pipeline.pipeline_id, pipeline.console_url)
+
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _deadline(self, timeout: timedelta, *, began: float | None = None) -> tuple[float, str]:
+    def _deadline(self, timeout: timedelta, began: float | None = None) -> tuple[float, str]:
         """Return when a wait must end, and which argument says so.
 
-        :param began: when it began; default now.
+        :param began: from when ``timeout`` counts, default now; ``execution_timeout`` always counts from now, since
+            Airflow counts it from each stretch of work anew.
         """
-        now = self.clock() if began is None else began
-        if self.execution_timeout is not None and self.execution_timeout < timeout:
-            return now + self.execution_timeout.total_seconds(), "execution_timeout"
-        return now + timeout.total_seconds(), "timeout"
+        now = self.clock()
+        ends = [((now if began is None else began) + timeout.total_seconds(), "timeout")]
+        if self.execution_timeout is not None:
+            ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
+        return min(ends, key=lambda end: end[0])
 
     def _new_wait(self, plan: WaitPlan) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.wait import PipelineWait

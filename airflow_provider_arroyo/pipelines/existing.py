@@ -103,7 +103,7 @@ class Existing:
         """Return what ``find`` returns as soon as that is true, or its last value when the time is over.
 
         :param find: returns something, or what is false.
-        :param seconds: for how long; it is called twice at least.
+        :param seconds: for how long; 0 calls it once.
         """
         until = self._monotonic() + seconds
         while True:

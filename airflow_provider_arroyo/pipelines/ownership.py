@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -27,12 +28,11 @@ _KEY_DIGITS = 20
 class UnreadableLabelError(ValueError):
     """A label that cannot be read: damaged, or written by a newer version of this package.
 
-    :param key, owner: what could be read all the same; None where it could not.
+    :param owner: whose it is, where that could be read all the same.
     """
 
-    def __init__(self, message: str, *, key: str | None = None, owner: Owner | None = None) -> None:
+    def __init__(self, message: str, *, owner: Owner | None = None) -> None:
         super().__init__(message)
-        self.key = key
         self.owner = owner
 
 
@@ -132,7 +132,6 @@ class OwnershipLabel:
                 raise UnreadableLabelError(
                     f"its ownership label has version {version}, this package reads up to {LABEL_VERSION}: "
                     "a newer airflow-provider-arroyo wrote it",
-                    key=key,
                     owner=owner,
                 )
             if version < 1 or not key or owner is None:
@@ -147,9 +146,7 @@ class OwnershipLabel:
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             if isinstance(err, UnreadableLabelError):
                 raise
-            raise UnreadableLabelError(
-                f"its ownership label is damaged ({err!r})", key=key, owner=owner
-            ) from err
+            raise UnreadableLabelError(f"its ownership label is damaged ({err!r})", owner=owner) from err
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
@@ -194,13 +191,11 @@ def _text_or_none(fields: Mapping[str, Any], name: str) -> str | None:
 
 def _owner_or_none(fields: Mapping[str, Any]) -> Owner | None:
     dag_id, task_id, run_id = (_text_or_none(fields, name) for name in ("dag", "task", "run"))
-    try:
-        map_index = int(fields["map_index"])
-    except (KeyError, OverflowError, TypeError, ValueError):
-        return None
     if dag_id is None or task_id is None or run_id is None:
         return None
-    return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+    with suppress(KeyError, OverflowError, TypeError, ValueError):
+        return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=int(fields["map_index"]))
+    return None
 
 
 def check_user_tags(tags: Mapping[str, str]) -> None:

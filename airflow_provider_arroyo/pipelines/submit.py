@@ -42,6 +42,7 @@ from airflow_provider_arroyo.text import shorten
 _SKEW_MICROS = 60_000_000
 """By how much a pipeline may be dated earlier than one that was created before it."""
 _TRIES = 5
+_USE_ITS_VERSION = "Use the version of this package that created it, or delete that pipeline."
 
 
 class OnExisting(StrEnum):
@@ -200,36 +201,35 @@ class Submission:
             self._log.info("Pipeline %s is complete now: %s", self._pipeline_id, err)
 
     def _ours(self, pipeline: Pipeline) -> Submitted | Pipeline:
-        """Return the pipeline if it is ours."""
-        where = f"Pipeline id {pipeline.id!r} is taken by pipeline {shorten(pipeline.name, 80)!r}"
+        """Return the pipeline if it is ours.
+
+        :raises ArroyoOwnershipError: if it is not.
+        """
+        advice = "Choose another pipeline_id, or delete that pipeline."
         try:
             label = OwnershipLabel.of(pipeline)
         except UnreadableLabelError as err:
-            raise ArroyoOwnershipError(
-                f"{where}, and {err}; this is {self._label.owner}. Nothing was changed. "
-                "Use the version of this package that created it, or delete that pipeline.",
-                owner=str(err.owner) if err.owner else None,
-            ) from err
-        if label is None:
-            raise ArroyoOwnershipError(
-                f"{where}, which has no ownership label of this package; this is {self._label.owner}. "
-                "Nothing was changed. Choose another pipeline_id, or delete that pipeline."
-            )
-        if label.key == self._label.key:
-            if label.request_id in self._requests:
+            owner, why = err.owner, f"and {err}"
+            advice = _USE_ITS_VERSION
+        else:
+            if label is None:
+                owner, why = None, "which has no ownership label of this package"
+            elif label.key == self._label.key and label.request_id in self._requests:
                 # The response to our own request was lost, and the client repeated it.
                 return Submitted(pipeline=pipeline, action=Action.CREATED)
-            return pipeline
-        if label.owner != self._label.owner:
-            whose, advice = str(label.owner), "Choose another pipeline_id, or delete that pipeline."
-        elif self._on_existing is OnExisting.REPLACE:
-            return pipeline
-        else:
-            whose = "this very task, with another name, SQL or UDFs"
-            advice = "Use on_existing='replace', choose another pipeline_id, or delete that pipeline."
+            elif label.key == self._label.key:
+                return pipeline
+            elif label.owner != self._label.owner:
+                owner, why = label.owner, f"which belongs to {label.owner}"
+            elif self._on_existing is OnExisting.REPLACE:
+                return pipeline
+            else:
+                owner, why = label.owner, "which belongs to this very task, with another name, SQL or UDFs"
+                advice = "Use on_existing='replace', choose another pipeline_id, or delete that pipeline."
         raise ArroyoOwnershipError(
-            f"{where}, which belongs to {whose}; this is {self._label.owner}. Nothing was changed. {advice}",
-            owner=str(label.owner),
+            f"Pipeline id {pipeline.id!r} is taken by pipeline {shorten(pipeline.name, 80)!r}, {why}; "
+            f"this is {self._label.owner}. Nothing was changed. {advice}",
+            owner=str(owner) if owner else None,
         )
 
     # -- servers without PUT (0.15) --------------------------------------------------------------------------
@@ -269,8 +269,7 @@ class Submission:
             if self._label.key in first_line or (is_same and not is_others):
                 raise ArroyoOwnershipError(
                     f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to "
-                    f"{self._label.owner}, but {err}. Nothing was changed or created. "
-                    "Use the version of this package that created it, or delete that pipeline.",
+                    f"{self._label.owner}, but {err}. Nothing was changed or created. {_USE_ITS_VERSION}",
                     owner=str(err.owner) if err.owner else None,
                 ) from err
             self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)

@@ -212,20 +212,14 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
                 # A poke that another one follows has had a response.
                 began, self._has_waited = first.timestamp(), True
         self._began = self.clock() if began is None else began
-        deadline, argument = self._sensor_deadline(began)
+        deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
         pipeline = (
             self._name(pipeline_id, deadline)
             if pipeline_id is not None
             else self._find(str(name), deadline, argument)
         )
         self._show_link(context, pipeline)
-        self.log.info(
-            "Waiting for %s: %s, id %s, %s",
-            " or ".join(sorted(states)),
-            pipeline.short,
-            pipeline.pipeline_id,
-            pipeline.console_url,
-        )
+        self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline)
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=states,
@@ -235,16 +229,6 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._new_wait(plan)
-
-    def _sensor_deadline(self, began: float | None) -> tuple[float, str]:
-        """Return when the wait ends; Airflow counts ``execution_timeout`` from each stretch of work anew."""
-        timeout = timedelta(seconds=float(self.timeout))
-        if began is None:
-            return self._deadline(timeout)
-        ends = [(began + timeout.total_seconds(), "timeout")]
-        if self.execution_timeout is not None:
-            ends.append((self.clock() + self.execution_timeout.total_seconds(), "execution_timeout"))
-        return min(ends)
 
     def _name(self, pipeline_id: str, deadline: float) -> PipelineRef:
         """Return what is known of a pipeline; its id alone while Arroyo is unreachable, which the wait tolerates.
@@ -279,8 +263,10 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
     def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
         if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
-            # Also what came before this stretch of work.
-            result = replace(result, waited_seconds=self.clock() - self._began)
+            # Also what came before this stretch of work; of that, a rescheduled task remembers no state.
+            in_state = 0.0 if self.reschedule and not self.deferrable else result.state_seconds
+            waited = self.clock() - self._began
+            result = replace(result, waited_seconds=waited, state_seconds=in_state)
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
         return self._result(pipeline, result.job)

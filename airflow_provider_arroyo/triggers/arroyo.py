@@ -117,13 +117,15 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return
         try:
             wait = self._wait or self._begin(WaitPlan.from_dict(self.plan), SteadyClock()())
-        except UnreadablePlanError as err:
-            self.log.warning("This wait was killed before it began, and nothing was stopped: %s", err)
+            mode = StopMode(self.stop_on_kill) if self.stop_on_kill else None
+        except ValueError as err:
+            # Another version of this package wrote the arguments.
+            self.log.warning("This wait was killed, and nothing was stopped: %s", err)
             return
         await stop_on_kill_async(
             self._connect,
             WatchedRun(pipeline=wait.plan.pipeline, job=wait.job),
-            StopMode(self.stop_on_kill) if self.stop_on_kill else None,
+            mode,
             ti=self.task_instance,
             log=self.log,
         )

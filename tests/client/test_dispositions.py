@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.exceptions import (
@@ -37,9 +38,9 @@ PREVIEW = api.preview_query("SELECT 1")
 PATCH = api.patch_pipeline("pl_1", stop="checkpoint")
 RESTART = api.restart_pipeline("pl_1")
 DELETE = api.delete_pipeline("pl_1")
-TABLE = api.create_connection_table(name="t", connector="impulse", config={})
-PROFILE = api.create_connection_profile(name="p", connector="kafka", config={})
-DELETE_TABLE = api.delete_connection_table("ct_1")
+TABLE = catalog.create_connection_table(name="t", connector="impulse", config={})
+PROFILE = catalog.create_connection_profile(name="p", connector="kafka", config={})
+DELETE_TABLE = catalog.delete_connection_table("ct_1")
 
 GET_AND_CHANGES = [GET, CREATE, PATCH, DELETE]
 SQL = [CREATE, PUT, PREVIEW, VALIDATE]

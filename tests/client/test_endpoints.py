@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo import __version__
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import StopMode, Udf
@@ -101,20 +102,20 @@ PATCH = api.patch_pipeline
             LIST,
         ),
         (
-            api.create_udf(**UDF_FIELDS),
+            catalog.create_udf(**UDF_FIELDS),
             "POST /udfs",
             UDF_FIELDS,
             {"id": "u_1", "name": "f", "definition": "fn f() {}"},
         ),
-        (api.delete_udf("u/1"), "DELETE /udfs/u%2F1", None, None),
+        (catalog.delete_udf("u/1"), "DELETE /udfs/u%2F1", None, None),
         (
-            api.create_connection_table(**TABLE),
+            catalog.create_connection_table(**TABLE),
             "POST /connection_tables",
             TABLE,
             {"id": "ct_1", "name": "t", "connector": "impulse", "table_type": "source"},
         ),
-        (api.delete_connection_table("ct 1"), "DELETE /connection_tables/ct%201", None, None),
-        (api.delete_connection_profile("cp_1"), "DELETE /connection_profiles/cp_1", None, None),
+        (catalog.delete_connection_table("ct 1"), "DELETE /connection_tables/ct%201", None, None),
+        (catalog.delete_connection_profile("cp_1"), "DELETE /connection_profiles/cp_1", None, None),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, Request) else "",
 )
@@ -178,10 +179,15 @@ def test_newest_job(client: ArroyoClient, server: Server) -> None:
 
 def test_every_request_is_a_method_of_the_client() -> None:
     # The stream has a method that reads it as it comes.
-    names = [name for name in api.__all__ if name != "output"]
-    assert len(names) == 27
-    for name in names:
-        method, make = getattr(ArroyoClient, name), getattr(api, name)
+    makers = {
+        name: make
+        for module in (api, catalog)
+        for name, make in inspect.getmembers(module, inspect.isfunction)
+        if make.__module__ == module.__name__ and not name.startswith("_") and name != "output"
+    }
+    assert len(makers) == 27
+    for name, make in makers.items():
+        method = getattr(ArroyoClient, name)
         assert method.__doc__ == make.__doc__, name
         assert inspect.signature(method) == inspect.signature(make), name
 
@@ -209,9 +215,9 @@ def test_methods_send_their_requests(client: ArroyoClient, server: Server) -> No
         (lambda: PATCH("pl_1", checkpoint_interval=timedelta(0)), "checkpoint_interval"),
         (lambda: PATCH("pl_1", env_vars={"A": 1}), "env_vars"),  # type: ignore[dict-item]  # the wrong type
         (lambda: api.preview_query(" "), "query"),
-        (lambda: api.create_udf(prefix="/", definition=""), "definition"),
-        (lambda: api.create_connection_table(name="", connector="x", config={}), "name"),
-        (lambda: api.create_connection_profile(name="x", connector="", config={}), "connector"),
+        (lambda: catalog.create_udf(prefix="/", definition=""), "definition"),
+        (lambda: catalog.create_connection_table(name="", connector="x", config={}), "name"),
+        (lambda: catalog.create_connection_profile(name="x", connector="", config={}), "connector"),
     ],
 )
 def test_bad_arguments_are_named(make: Any, argument: str) -> None:

@@ -12,6 +12,7 @@ import requests.adapters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import Request
@@ -203,7 +204,7 @@ def test_first_try_has_its_time(seconds: float | None, clock: Clock) -> None:
 def test_slow_requests_have_their_time(clock: Clock) -> None:
     """Compiling a UDF takes long, and the output of a preview may pause."""
     client, adapter = scripted(clock, 0.0)
-    failure(client, api.create_udf(prefix="/", definition="fn f() {}"))
+    failure(client, catalog.create_udf(prefix="/", definition="fn f() {}"))
     with pytest.raises(ArroyoError):
         list(client.stream_output("p", "j"))
     assert adapter.timeouts[0].read_timeout == pytest.approx(300)

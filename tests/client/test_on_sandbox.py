@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import JobState, StopMode
@@ -89,7 +90,7 @@ def test_put(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
         api.delete_pipeline("pl_gone"),
         api.list_checkpoints("pl_gone", "job_1"),
         api.list_job_errors("pl_gone", "job_1"),
-        api.delete_connection_table("ct_gone"),
+        catalog.delete_connection_table("ct_gone"),
     ],
     ids=str,
 )

@@ -12,8 +12,8 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Page
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.paging import PageWalk
-from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.client.paging import iter_pages
+from airflow_provider_arroyo.client.request import Request, Response
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.client.conftest import PIPELINE, SPEC, Connect
 from tests.client.server import Server, reply
@@ -25,7 +25,7 @@ class Listing:
 
     :param dates: of its pipelines.
     :param max_page: the most that a page holds, whatever is requested.
-    :param deletions: delete the pipeline that a page is to start after, for the first so many pages.
+    :param deletions: delete the last pipeline of a page before the next is requested, for the first so many pages.
     """
 
     def __init__(self, dates: list[int], *, max_page: int = 10_000, deletions: int = 0) -> None:
@@ -35,32 +35,31 @@ class Listing:
         ]
         self._max_page = max_page
         self._deletions = deletions
+        self._last: str | None = None
         self.requests = 0
 
     def ids(self) -> list[str]:
         return sorted(pipeline.id for pipeline in self.pipelines)
 
-    def page(self, request: Request[Page[Pipeline]]) -> Page[Pipeline]:
+    def send(self, request: Request[Page[Pipeline]]) -> Response[Page[Pipeline]]:
         self.requests += 1
         assert self.requests < 2000, "the pages never end"
         after = request.params.get("starting_after")
-        if after is not None and self._deletions > 0:
+        if self._deletions > 0 and self._last is not None:
             self._deletions -= 1
-            self.pipelines = [pipeline for pipeline in self.pipelines if pipeline.id != after]
+            self.pipelines = [pipeline for pipeline in self.pipelines if pipeline.id != self._last]
         listed = sorted(self.pipelines, key=lambda pipeline: -pipeline.created_at_micros)
         if after is not None:
             dates = [pipeline.created_at_micros for pipeline in listed if pipeline.id == after]
             listed = [pipeline for pipeline in listed if dates and pipeline.created_at_micros < dates[0]]
         limit = min(int(request.params["limit"]), self._max_page)
-        return Page(tuple(listed[:limit]), len(listed) > limit)
+        self._last = listed[:limit][-1].id if listed else None
+        return Response(Page(tuple(listed[:limit]), len(listed) > limit))
 
     def walk(self, limit: int, starting_after: str | None = None) -> list[Pipeline]:
         """Return what a walk through all pages finds."""
-        walk = PageWalk(endpoints.list_pipelines(limit=limit, starting_after=starting_after))
-        found: list[Pipeline] = []
-        while (request := walk.request) is not None:
-            found += walk.take(self.page(request))
-        return found
+        first = endpoints.list_pipelines(limit=limit, starting_after=starting_after)
+        return list(iter_pages(self.send, first))
 
 
 @given(dates=st.lists(st.integers(0, 6), max_size=60), limit=st.integers(1, 12))
@@ -85,7 +84,7 @@ def test_pages_from_a_start(dates: list[int], limit: int, start: int) -> None:
     limit=st.integers(1, 12),
     deletions=st.integers(1, 3),
 )
-def test_page_whose_start_is_deleted_meanwhile(dates: list[int], limit: int, deletions: int) -> None:
+def test_pipelines_that_are_deleted_meanwhile(dates: list[int], limit: int, deletions: int) -> None:
     listing = Listing(dates, deletions=deletions)
     found = {pipeline.id for pipeline in listing.walk(limit)}
     assert set(listing.ids()) <= found
@@ -97,6 +96,16 @@ def test_server_with_a_smaller_limit_ends(dates: list[int], limit: int, cap: int
     assert len({pipeline.id for pipeline in found}) == len(found)
 
 
+@given(
+    dates=st.lists(st.integers(0, 100), max_size=40, unique=True),
+    limit=st.integers(1, 12),
+    cap=st.integers(1, 12),
+)
+def test_server_with_a_smaller_limit_lists_all(dates: list[int], limit: int, cap: int) -> None:
+    listing = Listing(dates, max_page=cap)
+    assert sorted(pipeline.id for pipeline in listing.walk(limit)) == listing.ids()
+
+
 def pipelines(*ids: str, more: bool) -> Any:
     # As old as their place in the alphabet says.
     data = [{**PIPELINE, "id": one, "created_at": 1000 - ord(one[0])} for one in ids]
@@ -104,15 +113,17 @@ def pipelines(*ids: str, more: bool) -> Any:
 
 
 def test_pages_over_http(client: ArroyoClient, server: Server) -> None:
-    """Each begins with the last date of the one before, which others may have that were not on it."""
+    """Each is longer, and begins at the start; where the server limits a page itself, after the last one's end."""
     server.play(
-        pipelines("a", "b/x", "c", more=True), pipelines("c", "d", "e", more=True), pipelines("e", more=False)
+        pipelines("a", "b", "c", more=True),
+        pipelines("a", "b", "c", "d/x", more=True),
+        pipelines("e", more=False),
     )
-    assert [pipeline.id for pipeline in client.iter_pipelines(page_size=3)] == ["a", "b/x", "c", "d", "e"]
+    assert [pipeline.id for pipeline in client.iter_pipelines(page_size=3)] == ["a", "b", "c", "d/x", "e"]
     assert [request.target.partition("?")[2] for request in server.requests] == [
         "limit=3",
-        "limit=3&starting_after=b%2Fx",
-        "limit=3&starting_after=d",
+        "limit=30",
+        "limit=30&starting_after=d%2Fx",
     ]
 
 

@@ -17,6 +17,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
     ArroyoError,
+    ArroyoForeignResponseError,
     ArroyoNotFoundError,
     ArroyoQueryError,
     ArroyoSettingsError,
@@ -42,6 +43,22 @@ def test_server_date(client: ArroyoClient, server: Server) -> None:
     assert response.value.name == "orders"
     assert response.server_date == datetime(2026, 11, 25, 3, 55, 27, tzinfo=UTC)
     assert client.send(api.get_pipeline("pl_1")).server_date is None
+
+
+@pytest.mark.parametrize(
+    "date", ["soon", "Wed, 25 Nov 2026 03:55:27 +99999999999", f"1 Jan {10**19} 0:00:00 GMT"]
+)
+def test_date_that_is_none(date: str, client: ArroyoClient, server: Server) -> None:
+    server.play(reply(PIPELINE, headers={"date": date}))
+    assert client.send(api.get_pipeline("pl_1")).server_date is None
+
+
+@pytest.mark.parametrize("errors", [None, "no", [5], [{"words": "no"}]], ids=str)
+def test_validation_that_cannot_be_read_does_not_pass(
+    errors: Any, client: ArroyoClient, server: Server
+) -> None:
+    server.play(reply({"graph": None, "errors": errors}))
+    refusal(client, api.validate_query("SELECT 1"), ArroyoForeignResponseError)
 
 
 def test_refusal_carries_its_data(client: ArroyoClient, server: Server) -> None:

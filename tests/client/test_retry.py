@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import Request
@@ -38,9 +39,9 @@ NOT_IDEMPOTENT = [
     CREATE,
     RESTART,
     PREVIEW,
-    api.create_udf(prefix="/", definition="fn f() {}"),
-    api.create_connection_table(name="t", connector="impulse", config={}),
-    api.create_connection_profile(name="p", connector="kafka", config={}),
+    catalog.create_udf(prefix="/", definition="fn f() {}"),
+    catalog.create_connection_table(name="t", connector="impulse", config={}),
+    catalog.create_connection_profile(name="p", connector="kafka", config={}),
 ]
 
 PAGE = reply("<html>Sign in</html>", content_type="text/html")

@@ -86,7 +86,7 @@ def move(wait: PipelineWait, now: float, **changes: Any) -> PipelineWait:
 
 
 def logged(wait: PipelineWait) -> list[str]:
-    return [str(message) for message in wait.messages()]
+    return [message.text for message in wait.messages()]
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def test_ten_retries_are_warnings_then_the_outage_is_announced_once_and_its_end_
     fail(sensor, 34, T0 + 1, step=1.5)
     sensor.observe(job("Created", 0), T0 + 60)
     messages = sensor.messages()
-    lines = [str(message) for message in messages]
+    lines = [message.text for message in messages]
     retries = [
         f"Poll failed, retry {n} of 10 in 0.8 s: orders_per_minute: Connection refused" for n in range(1, 11)
     ]
@@ -216,7 +216,7 @@ def test_failures_are_counted_on_in_the_next_process() -> None:
     moved = move(sensor, T0 + 1.9)
     fail(moved, 2, T0 + 3)
     announced, later = moved.messages()
-    assert str(announced).startswith("Arroyo unreachable for 3.0 s, ")
+    assert announced.text.startswith("Arroyo unreachable for 3.0 s, ")
     assert later.level == logging.DEBUG
     again = move(moved, T0 + 3.1)
     again.observe(job("Created", 0), T0 + 4)
@@ -246,7 +246,7 @@ def test_a_heartbeat_during_failures_speaks_of_an_outage_only_once_that_was_anno
     sensor.tick(T0 + 602)
     (message,) = sensor.messages()
     assert message.level == logging.WARNING
-    assert str(message) == (
+    assert message.text == (
         "Arroyo still unreachable after 10 min 2 s: orders_per_minute; waiting for Finished, 49 min 58 s left"
     )
 

@@ -199,7 +199,7 @@ def test_moving_to_another_process_changes_nothing(
 ) -> None:
     stayed, went = run(plan, events), run(plan, events, moves)
     assert [result.to_dict() for result in went.results] == [result.to_dict() for result in stayed.results]
-    assert [str(message) for message in went.messages] == [str(message) for message in stayed.messages]
+    assert [message.text for message in went.messages] == [message.text for message in stayed.messages]
 
 
 @settings(thorough, max_examples=250)
@@ -254,7 +254,7 @@ def test_each_change_and_each_failed_try_is_logged_exactly_once(plan: WaitPlan, 
             if before is None or key != (before.id, before.run_id, before.state, before.running_desired):
                 changes += 1
             before = job
-    lines = [str(message) for message in done.messages]
+    lines = [message.text for message in done.messages]
     heartbeats = len([line for line in lines if "; waiting for " in line])
     assert len([line for line in lines if line.startswith("Poll failed, retry ")]) == retries
     assert len([line for line in lines if line.startswith("Arroyo unreachable for ")]) == outages
@@ -287,7 +287,7 @@ def test_results_messages_and_progress_hold_no_secret_and_cross_as_json(
         assert (result.unreachable_seconds or 0) >= 0
         written = json.dumps(result.to_dict())
         assert WaitResult.from_dict(json.loads(written)).to_dict() == result.to_dict()
-        shown = [str(message) for message in wait.messages()] + [written, repr(result)]
+        shown = [message.text for message in wait.messages()] + [written, repr(result)]
         shown += [json.dumps(wait.progress()), json.dumps(plan.to_dict()), str(explain(result, UNNAMED))]
         assert SECRET not in "\n".join(shown)
 

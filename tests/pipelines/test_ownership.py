@@ -228,9 +228,9 @@ def test_changed_field_is_unreadable_or_another_label(
     try:
         read = _read(f"-- airflow: {json.dumps(fields)}\n")
     except UnreadableLabelError as err:
-        # What is still readable is reported, so that no pipeline of ours is ignored.
-        assert name == "key" or err.key == label.key  # noqa: PT017  # either outcome is right
-        assert name in ("dag", "task", "run", "map_index") or err.owner == label.owner  # noqa: PT017  # the same
+        # The owner is reported where it is still readable, so that no pipeline of ours is ignored.
+        is_lost = name in ("dag", "task", "run", "map_index")
+        assert is_lost or err.owner == label.owner  # noqa: PT017  # either outcome is right
     else:
         assert read is not None
         assert isinstance(read.key, str)
@@ -255,7 +255,7 @@ def test_newer_label() -> None:
         _read(tags=tags)
     assert f"version {LABEL_VERSION + 1}, this package reads up to {LABEL_VERSION}" in str(caught.value)
     assert "a newer airflow-provider-arroyo wrote it" in str(caught.value)
-    assert (caught.value.key, caught.value.owner) == (LABEL.key, OWNER)
+    assert caught.value.owner == OWNER
 
 
 def test_pipelines_without_a_label() -> None:

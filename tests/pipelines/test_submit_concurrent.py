@@ -129,7 +129,7 @@ def test_duplicate_that_another_try_deletes_first(bench_015: Bench) -> None:
 
     def show(request: requests.PreparedRequest) -> None:
         if endpoint(request) == "POST /pipelines":
-            faults.take_back(hidden)
+            faults.remove(hidden)
             duplicates.extend({pipeline.id for pipeline in bench_015.pipelines()} - {first.id})
 
     def delete(request: requests.PreparedRequest) -> None:

@@ -38,7 +38,7 @@ def _creates(bench: Bench) -> dict[str, str]:
 @pytest.mark.parametrize("kind", LOST)
 def test_create_whose_response_is_lost(bench: Bench, kind: str, times: int) -> None:
     name, fields = LOST[kind]
-    bench.sandbox.faults.order(name, times=times, **_creates(bench), **fields)
+    bench.sandbox.faults.inject(name, times=times, **_creates(bench), **fields)
     submitted = bench.submit(on_existing="fail")
     assert submitted.action is Action.CREATED
     assert bench.only_pipeline().id == submitted.pipeline.id

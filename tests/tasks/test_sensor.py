@@ -163,7 +163,7 @@ def test_a_rescheduled_tasks_deadline_counts_from_its_first_reschedule(
     ended = run_task(sense(pipeline_id, "Stopped", timeout=3600), RESCHEDULE, ti)
     assert isinstance(ended.error, AirflowSensorTimeout)
     assert ended.pokes == 1
-    assert "did not become Stopped within 2 h (timeout): it has been Running for" in str(ended.error)
+    assert "did not become Stopped within 2 h (timeout): it is Running (run 1)" in str(ended.error)
     ended = run_task(sense(pipeline_id, "Running", timeout=3 * 3600), RESCHEDULE, ti)
     assert ended.result["state"] == "Running"
 

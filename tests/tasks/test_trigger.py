@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from typing import Any
@@ -18,9 +19,22 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from tests.support import Lines
 
 from .conftest import Arrange
-from .harness import DEFERRED, SYNC, context, defer, fire, rebuilt, run_task, sense, stop, submit
+from .harness import (
+    DEFERRED,
+    SYNC,
+    FakeTaskInstance,
+    context,
+    defer,
+    fire,
+    rebuilt,
+    run_task,
+    sense,
+    stop,
+    submit,
+)
 
 
 def watching(pipeline_id: str, *states: str, seconds: float = 20, **more: Any) -> ArroyoPipelineTrigger:
@@ -63,6 +77,28 @@ def test_arguments_survive_the_database_and_hold_no_secret(
     assert arguments["plan"]["version"] == 1
     assert arguments["stop_on_kill"] == ("force" if operator.task_type.startswith("ArroyoSubmit") else None)
     assert rebuilt(ArroyoPipelineTrigger(**arguments)).serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ({"plan": None}, "The arguments of this wait cannot be read"),
+        ({"stop_on_kill": "gentle"}, "'gentle' is not a valid StopMode"),
+    ],
+)
+async def test_a_kill_with_arguments_of_another_version_says_that_nothing_was_stopped(
+    arguments: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, log = Lines(), logging.Logger("tests.trigger")
+    log.addHandler(lines)
+    monkeypatch.setattr(ArroyoPipelineTrigger, "log", log)
+    plan = watching("pl_1", "Stopped").plan
+    trigger = ArroyoPipelineTrigger(arroyo_conn_id="c", **{"plan": plan, **arguments})
+    trigger.task_instance = FakeTaskInstance()  # type: ignore[assignment]  # has what is used of Airflow's
+    await trigger.on_kill()
+    level, text = lines.only()
+    assert level == "WARNING"
+    assert text.startswith(f"This wait was killed, and nothing was stopped: {reason}")
 
 
 def test_arguments_of_a_later_version_are_kept() -> None:
@@ -231,7 +267,14 @@ def test_a_key_that_is_rotated_during_a_wait(
     pipeline_id = arrange.pipeline("Running")
 
     def use(key: str) -> None:
-        connection = {"conn_type": "arroyo", "host": sandbox.url, "password": key}
+        # The sandbox's log keeps no keys, so a header of the same connection tells which one was used.
+        headers = {"X-Connection": key}
+        connection = {
+            "conn_type": "arroyo",
+            "host": sandbox.url,
+            "password": key,
+            "extra": {"headers": headers},
+        }
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
 
     def rotate() -> None:
@@ -244,9 +287,9 @@ def test_a_key_that_is_rotated_during_a_wait(
     ended = run_task(sense(pipeline_id, "Stopped"), mode)
     assert ended.error is None, ended.error
     assert ended.result["state"] == "Stopped"
-    keys = [request.headers.get("authorization") for request in sandbox.requests.find(path="*/jobs")]
-    assert "Bearer old-key" in keys
-    assert keys[-1] == "Bearer new-key"
+    keys = [request.headers.get("x-connection") for request in sandbox.requests.find(path="*/jobs")]
+    assert "old-key" in keys
+    assert keys[-1] == "new-key"
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
@@ -254,7 +297,14 @@ def test_a_stop_on_timeout_uses_the_rotated_key(
     mode: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def use(key: str) -> None:
-        connection = {"conn_type": "arroyo", "host": sandbox.url, "password": key}
+        # The sandbox's log keeps no keys, so a header of the same connection tells which one was used.
+        headers = {"X-Connection": key}
+        connection = {
+            "conn_type": "arroyo",
+            "host": sandbox.url,
+            "password": key,
+            "extra": {"headers": headers},
+        }
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
 
     def rotate() -> None:
@@ -266,4 +316,4 @@ def test_a_stop_on_timeout_uses_the_rotated_key(
     ended = run_task(submit(wait_for="Finished", timeout=2, stop_on_kill="checkpoint"), mode)
     assert isinstance(ended.error, ArroyoTaskError)
     (patch,) = sandbox.requests.find("PATCH")
-    assert patch.headers.get("authorization") == "Bearer new-key"
+    assert patch.headers.get("x-connection") == "new-key"
