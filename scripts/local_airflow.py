@@ -29,6 +29,9 @@ RUN_ENDED = frozenset({"success", "failed"})
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
+_LOCKED_TRIES = 10
+
+
 class LocalAirflowError(RuntimeError):
     """Airflow did not do what was requested; the message says what, and which log to read."""
 
@@ -208,12 +211,17 @@ class LocalAirflow:
         )
         if login:
             request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                text = response.read()
-        except urllib.error.HTTPError as error:
-            words = error.read().decode(errors="replace")[:1000]
-            raise LocalAirflowError(f"{method} {path} returned {error.code}: {words}") from error
+        for attempt in range(_LOCKED_TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    text = response.read()
+                break
+            except urllib.error.HTTPError as error:
+                words = error.read().decode(errors="replace")[:1000]
+                # SQLite was locked by another component, so nothing was written.
+                if "Database error" not in words or attempt == _LOCKED_TRIES - 1:
+                    raise LocalAirflowError(f"{method} {path} returned {error.code}: {words}") from error
+                time.sleep(1)
         return json.loads(text) if text else None
 
     def _log_in(self) -> None:

@@ -42,14 +42,15 @@ def check_duration(value: Any, argument: str, *, positive: bool = False) -> time
     :raises ValueError: on another type, a negative one, or zero where it must be positive.
     """
     least = "more than 0" if positive else "0 or more"
+    duration = value
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            value = timedelta(seconds=value)
+            duration = timedelta(seconds=value)
         except (OverflowError, ValueError) as err:
             raise ValueError(f"{argument} must be {least} seconds, got {value!r}") from err
-    if not isinstance(value, timedelta) or value < timedelta(0) or (positive and not value):
+    if not isinstance(duration, timedelta) or duration < timedelta(0) or (positive and not duration):
         raise ValueError(f"{argument} must be a timedelta or a number of seconds, {least}, got {value!r}")
-    return value
+    return duration
 
 
 def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval") -> timedelta:

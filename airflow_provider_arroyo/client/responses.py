@@ -146,9 +146,8 @@ class _Interpreter:
             return self._api_error("has no PUT (405): it is Arroyo 0.15, which assigns ids itself.")
         if self._own_words is None:
             if to := self._response.headers.get("location"):
-                return self._foreign(
-                    f"a redirect to {shorten(self._settings.redact(to))}, which is not followed"
-                )
+                to = shorten(self._settings.redact(to))
+                return self._foreign(f"a redirect to {to}, which is not followed", is_redirect=True)
             return self._foreign("something that is not Arroyo's")
         return self._own_refusal(status, self._own_words)
 
@@ -178,6 +177,10 @@ class _Interpreter:
                 f"failed internally ({status}). Check the server's log.",
                 disposition=Disposition.PERMANENT if changes else Disposition.RETRY_IF_IDEMPOTENT,
             )
+        is_plain_get = self._request.method == "GET" and self._request.gone and not self._request.params
+        if is_plain_get and not self._request.path.endswith("/output"):
+            # Arroyo has nothing else to refuse there.
+            return self._foreign("a refusal in words that are not Arroyo's")
         return self._api_error("refuses the request. Fix what it names.", is_fatal=status == 422)
 
     def _is_gone_checkpoint(self, words: str) -> bool:
@@ -194,7 +197,7 @@ class _Interpreter:
         about = self._request.about or "what was requested"
         return ArroyoNotFoundError(
             f"Arroyo at {self._settings.base_url} does not have {about}: "
-            f"it was deleted, or belongs to another server.{self._said}",
+            f"it was deleted, or belongs to another server. Check the id and the connection.{self._said}",
             **self._data,
         )
 
@@ -229,11 +232,11 @@ class _Interpreter:
                 what = f"does not accept {sent} (401). Check {key}"
         return ArroyoAuthError(f"{self._where} {what}.{self._said}", **self._data)
 
-    def _foreign(self, what: str) -> ArroyoForeignResponseError:
+    def _foreign(self, what: str, *, is_redirect: bool = False) -> ArroyoForeignResponseError:
         return ArroyoForeignResponseError(
             f"{self._request.method} {self._response.url} got status {self._response.status} and "
-            f"{'HTML' if self._is_html else what}. Check that the connection's host, port and base_path lead to "
-            f"Arroyo, and past any login page. The response began: {self._shown}",
+            f"{'HTML' if self._is_html and not is_redirect else what}. Check that the connection's host, port and "
+            f"base_path lead to Arroyo, and past any login page. The response began: {self._shown}",
             **self._data,
         )
 

@@ -33,6 +33,9 @@ POLL_RETRIES = 10
 _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 2.0
 _MAX_RETRY_AFTER_SECONDS = 120.0
+_MAX_POLL_RETRY_AFTER_SECONDS = 5.0
+"""How long a poll waits at most because a server asks for it: longer, and the outage could not be seen to end."""
+
 _MIN_TRY_SECONDS = 0.1
 
 
@@ -56,7 +59,8 @@ def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseExcept
     :param error: how the last try failed.
     """
     retry = failures % (POLL_RETRIES + 1)
-    return backoff_seconds(retry, error) if retry else max(interval_seconds, _retry_after(error))
+    pause = backoff_seconds(retry) if retry else interval_seconds
+    return max(pause, min(_retry_after(error), _MAX_POLL_RETRY_AFTER_SECONDS))
 
 
 def outage_limit_seconds(error: ArroyoError, tolerance_seconds: float, *, has_responded: bool) -> float:

@@ -205,8 +205,15 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
+class _Session(requests.Session):
+    """Never resolves a redirect: requests would do so even where it does not follow it, and fail on a bad address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     # Proxies are chosen by proxy_for and authorities by make_ssl_context.
     session.trust_env = False
     session.auth = _keep_headers

@@ -154,8 +154,11 @@ def _console_url(fields: _Fields) -> str | None:
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {_shown(url)}")
-    if "@" in parts.netloc:
-        raise fields.wrong("console_url", "must not hold credentials: everyone who sees a task sees it")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise fields.wrong(
+            "console_url",
+            "must not hold credentials, a query or a fragment: everyone who sees a task sees it",
+        )
     return url
 
 

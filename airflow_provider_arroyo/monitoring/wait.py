@@ -136,6 +136,9 @@ class PipelineWait:
         if p.failing_since is None:
             p.failing_since = now if sent_at is None else min(sent_at, now)
             p.outage_since = p.responded_at if p.responded_at is not None else p.started_at
+            if p.responded_at is not None and now >= p.outage_since + self._outage_limit():
+                # Polls are rarer than outages are long: nobody asked in between, so it counts from this poll.
+                p.outage_since = p.failing_since
         was_announced = self._is_announced
         p.failures += 1
         if self._limit_reached(now) is not None:

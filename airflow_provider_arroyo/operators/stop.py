@@ -18,6 +18,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_early,
     check_one_of_id_and_name,
     check_stop_mode,
+    is_final,
     rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
@@ -97,6 +98,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         check_one_of_id_and_name(pipeline_id, pipeline_name)
         check_early(check_stop_mode, mode, "mode")
         check_choice(if_missing, "if_missing", IF_MISSING)
+        if require_checkpoint and is_final(mode) and mode != StopMode.CHECKPOINT:
+            raise ValueError(f"require_checkpoint needs mode='checkpoint', got {str(mode)!r}")
         if require_checkpoint and not wait_for_completion:
             raise ValueError(
                 "require_checkpoint needs wait_for_completion=True: without it nothing can be proven"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_duration,
+    check_json_object,
     check_parallelism,
     check_string_map,
     check_text,
@@ -139,6 +140,7 @@ class ArroyoSubmitPipelineOperator(ArroyoOperator):
         check_early(check_parallelism, parallelism, "parallelism")
         check_early(check_string_map, tags or {}, "tags")
         check_early(check_string_map, env_vars or {}, "env_vars")
+        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
         as_udfs(udfs)
         if checkpoint_interval is not None:
             check_checkpoint_interval(checkpoint_interval)

@@ -168,11 +168,11 @@ class ArroyoTask:
             ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
         return min(ends, key=lambda end: end[0])
 
-    def _new_wait(self, plan: WaitPlan) -> PipelineWait:
+    def _new_wait(self, plan: WaitPlan, began: float | None = None) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
         has_responded = self._has_waited or self.hook.client.has_responded
-        return PipelineWait(plan, now=self.clock(), has_responded=has_responded)
+        return PipelineWait(plan, now=self.clock() if began is None else began, has_responded=has_responded)
 
     def _poll(
         self,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -23,7 +24,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import get
 from airflow_provider_arroyo.client.retry import poll_retry_seconds
-from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -43,6 +44,7 @@ LIST_PAUSE_SECONDS = 300.0
 _MAX_LIST_INTERVAL_SECONDS = 1.0
 _SLOW_SECONDS = 1.0
 _CONCERNS_ALL = (401, 429, 502, 503, 504)
+_PROBES = 3
 
 
 class SharedPoller:
@@ -289,16 +291,27 @@ class SharedPoller:
             self._choose()
 
     async def _only_list_fails(self, client: ArroyoClient, error: ArroyoError, failures: int) -> bool:
-        """Return whether a single poll succeeds where the list fails; then poll singly for a while."""
+        """Return whether single polls succeed where the list fails; then poll singly for a while."""
         if not isinstance(error, ArroyoApiError) or error.status in _CONCERNS_ALL:
             return False
-        # Another one each time, in case it is this pipeline only that gets no response.
-        target = list(self._targets.values())[failures % len(self._targets)]
+        # Several, and for a moment only: some of these pipelines may be the ones that get no response.
+        sample = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
+        probes = {
+            asyncio.ensure_future(self._run(partial(once(client, 0.0).get_job, name))) for name in sample
+        }
         try:
-            await self._get_job(client, target)
-        except ArroyoError as err:
-            if not isinstance(err, ArroyoNotFoundError):
-                return False
+            async with asyncio.timeout(_SLOW_SECONDS):
+                for probe in asyncio.as_completed(probes):
+                    with suppress(ArroyoError):
+                        await probe
+                        break
+                else:
+                    return False
+        except TimeoutError:
+            return False
+        finally:
+            for one in probes:
+                one.cancel()
         if failures > 1:
             self._pause_list(True)
             asyncio.get_running_loop().call_later(LIST_PAUSE_SECONDS, self._pause_list, False)

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--allowed-restarts", type=int, default=20, help="tries of a failing job (default: %(default)s)")
     add("--database", default="sqlite", choices=("sqlite", "postgres"), help="how records are dated")
     add("--pipelines", type=int, default=0, metavar="N", help="begin with so many running pipelines")
-    add("--data", type=Path, metavar="DIR", help="keep everything in this folder over a restart")
+    add("--data", metavar="DIR", help="keep everything in this folder over a restart")
     add(
         "--fault",
         dest="faults",
@@ -61,7 +61,7 @@ def _fault(text: str) -> Fault:
         if not equals:
             raise ValueError(f"--fault {text}: {pair!r} is not FIELD=VALUE")
         fields[name] = value
-    return parse(fields)
+    return parse(fields, from_outside=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from .control import Control
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
 from .messages import HangUpError, Output, Response, json_response, render
-from .request_log import Request, RequestLog, without_credentials
+from .request_log import Request, RequestLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ class App:
                 request.method,
                 request.path,
                 request.query,
-                without_credentials(request.headers),
+                request.headers,
                 request.body or b"",
                 self._engine.advance(),
             )

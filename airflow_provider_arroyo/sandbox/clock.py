@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 MICROS = 1_000_000
 _NOTICE_SECONDS = 0.1
+_MAX_SPEED = 1_000_000
 
 
 def micros(seconds: float) -> int:
@@ -19,13 +20,13 @@ def micros(seconds: float) -> int:
 class RealClock:
     """The computer's clock, or one that runs faster or slower from its start on.
 
-    :param speed: seconds of the sandbox in one real second; above 0.
+    :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
     :raises ValueError: where ``speed`` is not.
     """
 
     def __init__(self, *, speed: float = 1.0) -> None:
-        if not speed > 0:
-            raise ValueError(f"speed must be above 0, not {speed!r}")
+        if not 0 < speed <= _MAX_SPEED:
+            raise ValueError(f"speed must be above 0 and at most {_MAX_SPEED:,}, not {speed!r}")
         self._speed = speed
         self._origin_micros = time.time_ns() // 1000
         self._started = time.perf_counter_ns()

@@ -35,6 +35,10 @@ _SHOWN_PIPELINES = 200
 _SHOWN = 20
 
 
+class _ContentTypeError(Exception):
+    """The body is not declared as JSON."""
+
+
 class Control:
     """Responds to requests below ``/sandbox``, and for the page.
 
@@ -71,7 +75,7 @@ class Control:
             return json_response({"error": words}, 401)
         try:
             return json_response(self._result(request, parts))
-        except TypeError as error:
+        except _ContentTypeError as error:
             return json_response({"error": str(error)}, 415)
         except ValueError as error:
             return json_response({"error": str(error)}, 400)
@@ -110,7 +114,7 @@ class Control:
             case "GET", []:
                 return self._about
             case "GET", ["overview"]:
-                return self._overview()
+                return self._overview(parse_qs(request.query).get("from", ["0"])[0])
             case "GET", ["pipelines", pipeline_id]:
                 return self._pipeline(pipeline_id)
             case "GET", ["not_judged"]:
@@ -122,7 +126,7 @@ class Control:
             case "GET", ["faults"]:
                 return {"kinds": fault_types.choices(), "pending": faults.pending()}
             case "POST", ["faults"]:
-                return {"id": self._inject(_fields(request))}
+                return {"id": self._faults.add(fault_types.parse(_fields(request), from_outside=True))}
             case "DELETE", ["faults"]:
                 faults.clear()
             case "DELETE", ["faults", number] if number.isdecimal():
@@ -135,12 +139,6 @@ class Control:
             case _:
                 raise LookupError(f"{request.method} /sandbox/{'/'.join(parts)}: {_THERE_ARE}")
         return {"ok": True}
-
-    def _inject(self, fields: dict[str, Any]) -> int:
-        fault = fault_types.parse(fields)
-        if isinstance(fault, fault_types.ApiAway) and fault.seconds is None:
-            raise ValueError("seconds: over HTTP it must be given, or nothing could bring the API back")
-        return self._faults.add(fault)
 
     def _advance(self, seconds: Any) -> dict[str, Any]:
         clock = self._engine.clock
@@ -157,14 +155,16 @@ class Control:
         found = self._log.find(method, path)
         shown = [dataclasses.asdict(item) for item in found[-1000:]]
         for item in shown:
-            item["body"] = item["body"].decode("utf-8", "replace")
+            item["body"] = self._log.masked(item["body"].decode("utf-8", "replace"))
         return {"total": self._log.total, "count": len(found), "data": shown}
 
-    def _overview(self) -> dict[str, Any]:
+    def _overview(self, first: str) -> dict[str, Any]:
+        if not (first.isascii() and first.isdecimal() and len(first) < 10):
+            raise ValueError(f"from: must be how many pipelines to leave out, not {first!r}")
         with self._store.lock:
             self._engine.advance()
             listed = self._store.listed()
-            shown = [_summary(pipeline) for pipeline in listed[:_SHOWN_PIPELINES]]
+            shown = [_summary(pipeline) for pipeline in listed[int(first) : int(first) + _SHOWN_PIPELINES]]
         last = list(self._log)[: -_SHOWN - 1 : -1]
         requests = [
             {"method": item.method, "path": item.path, "status": item.status, "time": item.time_micros}
@@ -211,7 +211,7 @@ def _summary(pipeline: Pipeline) -> dict[str, Any]:
 
 def _fields(request: HttpRequest) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise TypeError("the body must be sent with Content-Type: application/json")
+        raise _ContentTypeError("the body must be sent with Content-Type: application/json")
     try:
         value = json.loads(request.body or b"{}")
     except (ValueError, RecursionError) as error:

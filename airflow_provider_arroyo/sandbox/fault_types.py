@@ -263,15 +263,16 @@ KINDS: Mapping[str, type[Fault]] = {
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
-def parse(fields: Mapping[str, Any]) -> Fault:
+def parse(fields: Mapping[str, Any], *, from_outside: bool = False) -> Fault:
     """Return the fault that a mapping describes, with texts read as what the fields take.
 
     :param fields: ``kind`` and the fields of that kind.
+    :param from_outside: it is not injected in Python: nobody could call ``api_back``.
     :raises ValueError: naming the field and the choices.
     """
     values = dict(fields)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
     known = choices()[kind]
     hints = get_type_hints(KINDS[kind])
@@ -280,6 +281,8 @@ def parse(fields: Mapping[str, Any]) -> Fault:
             raise ValueError(f"{name}: a fault of kind {kind} takes {', '.join(known) or 'no fields'}")
         values[name] = _read(name, value, hints[name])
         _check(name, values[name], may_be_negative=kind == "clock_skew")
+    if from_outside and kind == "api_away" and values.get("seconds") is None:
+        raise ValueError("seconds: must be given, or nothing could bring the API back")
     return KINDS[kind](**values)
 
 
@@ -321,6 +324,8 @@ def _read(name: str, value: Any, hint: Any) -> Any:
         if type(None) in get_args(hint):
             return None
         raise ValueError(f"{name}: must be {wanted.__name__}, not nothing")
+    if wanted is str and isinstance(value, list | dict):
+        raise ValueError(f"{name}: must be text, not {value!r}")
     if wanted is str:
         return str(value)
     try:
@@ -342,5 +347,9 @@ def _check(name: str, value: Any, *, may_be_negative: bool) -> None:
         raise ValueError(f"times: must be 1 or more, or none for every one, not {value}")
     if isinstance(value, int | float) and not (-1e9 * may_be_negative <= value < 1e9):
         raise ValueError(f"{name}: must be from 0 to 1,000,000,000, not {value:g}")
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"{name}: must be Unicode without lone surrogates, not {value!r}")
+    if name == "content_type" and (not value.isprintable() or value != value.strip()):
+        raise ValueError(f"content_type: must be one line without spaces around it, not {value!r}")
     if name in ("state", "pipeline") and not value:
         raise ValueError(f"{name}: must not be empty")

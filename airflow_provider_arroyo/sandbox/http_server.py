@@ -7,6 +7,7 @@ body, a body without an end, a reset.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import socketserver
 import ssl
@@ -90,7 +91,9 @@ class Connection:
 
     def inform(self, status: int, headers: Mapping[str, str]) -> None:
         """Send an interim response, such as 103."""
-        self._send(h11.InformationalResponse(status_code=status, headers=_encoded(headers)))
+        self._send(
+            h11.InformationalResponse(status_code=status, headers=_encoded(headers), reason=_reason(status))
+        )
 
     def hang_up(self) -> NoReturn:
         """Close the connection in good order, whatever was sent before.
@@ -104,6 +107,7 @@ class Connection:
 
         :raises ConnectionGoneError: always.
         """
+        self._aborted.set()
         self._reset_on_close()
         raise ConnectionGoneError
 
@@ -213,7 +217,11 @@ class Connection:
 
 
 def _response(status: int, headers: Mapping[str, str]) -> h11.Response:
-    return h11.Response(status_code=status, headers=_encoded(headers))
+    return h11.Response(status_code=status, headers=_encoded(headers), reason=_reason(status))
+
+
+def _reason(status: int) -> bytes:
+    return http.client.responses.get(status, "").encode()
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

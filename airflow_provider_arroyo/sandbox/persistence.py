@@ -6,21 +6,38 @@ A sandbox that starts on kept data is a server that was started again: what was 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import functools
 import json
+import os
 import threading
+import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from . import runs
+from airflow_provider_arroyo.client.models import JobState, StopMode
+
+from . import responses, runs
 from .engine import Engine
-from .records import Checkpoint, Job, Pipeline, Source, Wanted
+from .planning import plan
+from .records import INTERVAL_RANGE_MICROS, Job, Pipeline
+from .responses import Version
 from .store import Store
 
 _FORMAT = 2
 _PAUSE_SECONDS = 0.5
-_OTHERS = ("tables", "profiles", "udfs")
+# Of the time, at most this part goes into writing.
+_SHARE = 0.1
+_DATED: Mapping[str, type] = {"id": str, "created_at": int}
+_OTHERS: Mapping[str, Mapping[str, type]] = {
+    "tables": {**_DATED, "name": str},
+    "profiles": {"id": str, "name": str},
+    "udfs": {**_DATED, "name": str, "definition": str},
+}
 # Caches, what refers back, and faults.
 _NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold", "flap"} | {
     "never_starts",
@@ -32,27 +49,41 @@ _NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold", "flap"}
 class Persistence:
     """Writes what changed, from a thread of its own: nobody waits for the disk.
 
-    :param folder: where the file ``sandbox.json`` lies; made where it is missing.
+    :param folder: where the file ``sandbox.json`` lies; made where it is missing. No other sandbox may use it.
     :param version: of Arroyo, whose records they are; another version's are not read.
     :raises ValueError: where the folder cannot be used, is damaged, or holds something else.
     """
 
-    def __init__(self, folder: Path, *, version: str, engine: Engine, store: Store) -> None:
+    def __init__(self, folder: Path, *, version: Version, engine: Engine, store: Store) -> None:
         self._file = folder / "sandbox.json"
         self._about = {"format": _FORMAT, "arroyo_version": version}
+        self._version = version
         self._engine = engine
         self._store = store
-        self._written = ""
+        self._written: object = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._unlock: Any = lambda: None
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            self._unlock = weakref.finalize(self, os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.exists():
                 self._load(json.loads(self._file.read_text("utf-8")))
-            self._write()
+                self._file.with_suffix(".new").touch()  # can it be written?
+            else:
+                self._write()
+        except BlockingIOError as error:
+            self._unlock()
+            raise ValueError(
+                f"data: {folder} is in use by another sandbox; end that one, or name another folder"
+            ) from error
         except OSError as error:
+            self._unlock()
             raise ValueError(f"data: {folder} cannot be used: {error}") from error
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            self._unlock()
             if str(error).startswith("data: "):
                 raise
             raise ValueError(
@@ -60,22 +91,35 @@ class Persistence:
             ) from error
 
     def _load(self, kept: Mapping[str, Any]) -> None:
+        store = self._store
         if {name: kept[name] for name in self._about} != self._about:
             raise ValueError(
                 f"data: {self._file} holds what a sandbox of Arroyo {kept['arroyo_version']} kept (format "
                 f"{kept['format']}, this one reads {_FORMAT}); name another folder, or that version"
             )
         for value in kept["pipelines"]:
-            self._store.add(_pipeline(value))
-        for kind in _OTHERS:
-            getattr(self._store, kind).update({value["id"]: value for value in kept[kind]})
-        jobs = list(self._store.jobs())
+            store.add(_pipeline(value))
+        for kind, shape in _OTHERS.items():
+            _check_shapes(kept[kind], shape)
+            getattr(store, kind).update({value["id"]: value for value in kept[kind]})
+        if any(len(getattr(store, kind)) != len(kept[kind]) for kind in (*_OTHERS, "pipelines")):
+            raise ValueError("it holds an id twice")
+        jobs = list(store.jobs())
         for job in jobs:
             # What it did while the sandbox was off, it did not do.
             runs.end(job, min(int(kept["saved_at"]), self._engine.now), self._engine.rng)
-        self._store.continue_sequence(max((job.sequence for job in jobs), default=0))
+        self._check(jobs)
+        store.continue_sequence(max((job.sequence for job in jobs), default=0))
         self._engine.stop_controller(jobs)
         self._engine.start_controller(jobs)
+
+    def _check(self, jobs: list[Job]) -> None:
+        """Use everything that was read once: what cannot be used would break every response later."""
+        for job in jobs:
+            responses.pipeline(job.pipeline, self._version)
+        if tables := list(self._store.tables.values()):
+            udfs = list(self._store.udfs.values())
+            plan("SELECT 1", version=self._version, tables=tables, udfs=udfs, parallelism=1, preview=False)
 
     def start(self) -> None:
         """Begin to write."""
@@ -83,63 +127,116 @@ class Persistence:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and let go of the folder."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(10)
-        self._write()
+            self._thread.join()
+        # Checkpoints come with time, without a change.
+        self._written = None
+        try:
+            self._write()
+        finally:
+            self._unlock()
 
     def _run(self) -> None:
-        while not self._ended.wait(_PAUSE_SECONDS):
+        pause = _PAUSE_SECONDS
+        while not self._ended.wait(pause):
+            began = time.monotonic()
             # A full disk must not end the sandbox; what could not be written is tried again.
             with suppress(OSError):
                 self._write()
+            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) / _SHARE)
 
     def _write(self) -> None:
         with self._store.lock:
-            records = {kind: list(getattr(self._store, kind).values()) for kind in _OTHERS}
-            records["pipelines"] = [_kept(pipeline) for pipeline in self._store.pipelines.values()]
-            text = json.dumps(records)
-        if text != self._written:
-            now = {"saved_at": self._engine.now}
-            unfinished = self._file.with_suffix(".new")
-            unfinished.write_text(json.dumps(self._about | now)[:-1] + ", " + text[1:], "utf-8")
-            unfinished.replace(self._file)
-            self._written = text
+            others = json.dumps({kind: list(getattr(self._store, kind).values()) for kind in _OTHERS})
+            pipelines = list(self._store.pipelines.values())
+            state = (self._engine.changes, len(pipelines), others)
+        if state == self._written:
+            return
+        unfinished = self._file.with_suffix(".new")
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(f'{json.dumps(self._about)[:-1]}, {others[1:-1]}, "pipelines": [')
+            for number, pipeline in enumerate(pipelines):
+                # One by one: a request waits for none but this.
+                with self._store.lock:
+                    text = json.dumps(_kept(pipeline), default=_plain)
+                file.write(f", {text}" if number else text)
+            file.write(f'], "saved_at": {self._engine.now}}}')
+        unfinished.replace(self._file)
+        self._written = state
 
 
 def _kept(pipeline: Pipeline) -> dict[str, Any]:
     job = pipeline.job
-    return _fields(pipeline) | {"job": None if job is None else _fields(job)}
+    if job is None:
+        return _fields(pipeline) | {"job": None}
+    state = {"state": job.state_before_hold} if job.held else {}
+    return _fields(pipeline) | {"job": _fields(job) | state}
 
 
-def _fields(record: Pipeline | Job) -> dict[str, Any]:
-    names = (item.name for item in dataclasses.fields(record))
-    return {name: _plain(getattr(record, name)) for name in names if name not in _NOT_KEPT}
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__ if name not in _NOT_KEPT}
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+    return sorted(value) if isinstance(value, frozenset) else _fields(value)
 
 
 def _pipeline(value: Mapping[str, Any]) -> Pipeline:
     kept = dict(value)
-    job = kept.pop("job")
-    kept["sources"] = tuple(Source(**source) for source in kept["sources"])
-    kept["sinks"], kept["columns"] = tuple(kept["sinks"]), tuple(kept["columns"])
-    kept["tables"] = frozenset(kept["tables"])
-    pipeline = Pipeline(**kept)
-    if job is not None:
-        job["wanted"] = Wanted(**job["wanted"])
-        job["checkpoints"] = [Checkpoint(**item) for item in job["checkpoints"]]
-        job["seen"] = Wanted(**job["seen"])
-        job["failure"] = job["failure"] and tuple(job["failure"])
-        pipeline.job = Job(pipeline=pipeline, **job)
-    for text in (pipeline.id, pipeline.name, pipeline.query):
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r} is no text")
+    fields = kept.pop("job")
+    pipeline: Pipeline = _record(Pipeline, kept)
+    if fields is None:
+        return pipeline
+    job: Job = _record(Job, fields, pipeline=pipeline)
+    JobState(job.state)
+    StopMode(job.wanted.stop)
+    low, high = INTERVAL_RANGE_MICROS
+    if any(
+        item and not low <= item <= high for item in (job.wanted.interval_micros, job.seen.interval_micros)
+    ):
+        raise ValueError("a checkpoint interval is out of range")
+    _check_shapes(job.errors, _DATED)
+    _check_shapes(pipeline.graph["nodes"], {"node_id": int, "operator": str, "description": str})
+    _check_shapes(pipeline.graph["edges"], {"src_id": int, "dest_id": int})
+    pipeline.job = job
     return pipeline
+
+
+def _check_shapes(records: list[dict[str, Any]], shape: Mapping[str, type]) -> None:
+    for value in records:
+        for name, kind in shape.items():
+            _read(kind, value[name])
+
+
+def _record(kind: Any, value: Mapping[str, Any], **given: Any) -> Any:
+    hints = _hints(kind)
+    return kind(**{name: _read(hints[name], part) for name, part in value.items()}, **given)
+
+
+_hints = functools.cache(get_type_hints)
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """Return what was read from JSON as what an annotation says.
+
+    :raises TypeError: it is something else.
+    """
+    made, parts = get_origin(hint), get_args(hint)
+    if hint is Any or (value is None and NoneType in parts):
+        return value
+    if NoneType in parts:
+        return _read(parts[0], value)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _record(hint, value)
+    if made in (list, tuple, frozenset) and isinstance(value, list):
+        kinds = parts if made is tuple and ... not in parts else parts[:1] * len(value)
+        return made(_read(kind, part) for kind, part in zip(kinds, value, strict=True))
+    if made is not None and issubclass(made, Mapping) and isinstance(value, dict):
+        return {name: _read(parts[1], part) for name, part in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if made is not None or type(value) is not hint:
+        raise TypeError(f"{value!r:.80} is not {hint}")
+    return value

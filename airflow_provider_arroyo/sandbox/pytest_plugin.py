@@ -5,6 +5,7 @@ It costs test runs that do not use it nothing: a sandbox is imported when one is
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,15 +31,21 @@ def arroyo_sandbox(
     """An Arroyo API for one test, and an Airflow connection that leads to it.
 
     The marker ``arroyo_sandbox`` takes the arguments of :class:`ArroyoSandbox`, and ``conn_id``, the name of
-    the connection, default ``arroyo_default``.
+    the connection, default ``arroyo_default``. Of several markers the closest decides, argument by argument.
     """
+    markers = list(request.node.iter_markers("arroyo_sandbox"))
+    given = [value for marker in markers for value in marker.args]
+    options = dict(ChainMap(*(dict(marker.kwargs) for marker in markers)))
+    connection = options.pop("conn_id", "arroyo_default")
+    problem = f"takes its options by name, such as arroyo_version='0.15', not {given[0]!r}" if given else ""
     try:
         from airflow_provider_arroyo.sandbox import ArroyoSandbox
-    except ImportError as error:
-        pytest.fail(str(error), pytrace=False)
-    marker = request.node.get_closest_marker("arroyo_sandbox")
-    options = dict(marker.kwargs) if marker is not None else {}
-    connection = options.pop("conn_id", "arroyo_default")
-    with ArroyoSandbox(**options) as sandbox:
+
+        sandbox = None if problem else ArroyoSandbox(**options)
+    except (ImportError, TypeError, ValueError) as error:
+        sandbox, problem = None, str(error)
+    if sandbox is None:
+        pytest.fail(f"arroyo_sandbox: {problem}", pytrace=False)
+    with sandbox:
         monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
         yield sandbox

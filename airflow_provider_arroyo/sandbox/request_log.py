@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import quote
 
-_SECRET = re.compile(r"auth|token|key|secret|cookie|password|signature")
-
-
-def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with ``***`` for the values of those whose names speak of credentials."""
-    return {name: "***" if _SECRET.search(name) else value for name, value in headers.items()}
+_SECRET = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(f"([^&=]*(?:{_SECRET.pattern})[^&=]*)=[^&]*", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -54,21 +51,36 @@ class RequestLog:
 
     :param size: how many are kept; older ones are forgotten, and still counted in ``total``.
     :param size_bytes: how much their bodies may hold together; beyond it older ones are forgotten too.
+    :param secrets: what is written as ``***`` wherever it stands outside of a body.
     """
 
     size: int = 10_000
     size_bytes: int = 64 * 1024 * 1024
+    secrets: Sequence[str] = ()
     total: int = 0
     _kept: deque[Request] = field(default_factory=deque)
     _bytes: int = 0
 
     def add(self, request: Request) -> None:
-        """Keep a request."""
+        """Keep a request, without its credentials."""
+        request.path = self.masked(request.path)
+        request.query = self.masked(_SECRET_PARAMETER.sub(r"\1=***", request.query))
+        request.headers = {
+            name: "***" if _SECRET.search(name) else self.masked(value)
+            for name, value in request.headers.items()
+        }
         self.total += 1
         self._kept.append(request)
         self._bytes += len(request.body)
         while len(self._kept) > self.size or (self._bytes > self.size_bytes and len(self._kept) > 1):
             self._bytes -= len(self._kept.popleft().body)
+
+    def masked(self, text: str) -> str:
+        """Return a text with ``***`` for the secrets in it."""
+        for secret in self.secrets:
+            for written in (secret, quote(secret, safe="")):
+                text = re.sub(rf"(?<!\w){re.escape(written)}(?!\w)", "***", text)
+        return text
 
     def clear(self) -> None:
         """Forget all requests."""

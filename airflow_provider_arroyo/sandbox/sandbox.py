@@ -82,15 +82,16 @@ class ArroyoSandbox:
         _choose("database", database, DATABASES)
         if job_controller == "worker" and arroyo_version == "0.15":
             raise ValueError("job_controller worker exists from version 0.16 on")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port must be 0 to 65535, not {port!r}")
+        limits = {"port": (port, 65535), "pipelines": (pipelines, None), "log_size": (log_size, None)}
+        for name, (number, most) in {**limits, "allowed_restarts": (allowed_restarts, None)}.items():
+            _check_number(name, number, most)
+        for name, text in (("host", host), ("data", data), ("api_key", api_key)):
+            if text is not None and not (str(text) and str(text).isprintable()):
+                raise ValueError(f"{name} must be one line of text and not empty, not {str(text)!r}")
+        if isinstance(speed, bool) or not isinstance(speed, int | float):
+            raise ValueError(f"speed must be a number, not {speed!r}")
         if clock is not None and speed != 1.0:
             raise ValueError("speed is for the real clock: give speed or clock, not both")
-        if api_key == "":
-            raise ValueError("api_key must not be empty; None asks for no key")
-        for name, number in (("pipelines", pipelines), ("allowed_restarts", allowed_restarts)):
-            if number < 0:
-                raise ValueError(f"{name} must not be below 0, not {number!r}")
         version = cast("Version", arroyo_version)
         variant: Variant = "0.16-worker" if job_controller == "worker" else version
         self._address = (host, port)
@@ -106,7 +107,7 @@ class ArroyoSandbox:
             rng=random.Random(seed),
         )
         self.store = store = Store(database=cast("Database", database))
-        self.requests = RequestLog(log_size)
+        self.requests = RequestLog(log_size, secrets=[] if api_key is None else [api_key])
         """The requests to the API; see :class:`request_log.RequestLog`."""
         self._http = HttpServer(
             lambda request, connection: app.handle(request, connection),
@@ -148,7 +149,12 @@ class ArroyoSandbox:
         """
         if self._started:
             raise RuntimeError("the sandbox is started already")
-        self._http.start(*self._address)
+        try:
+            self._http.start(*self._address)
+        except OSError:
+            if self._persistence is not None:
+                self._persistence.close()
+            raise
         self._started = True
         if self._persistence is not None:
             self._persistence.start()
@@ -223,3 +229,11 @@ class ArroyoSandbox:
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _check_number(name: str, value: object, most: int | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    if value < 0 or (most is not None and value > most):
+        limits = "must not be below 0" if most is None else f"must be 0 to {most}"
+        raise ValueError(f"{name} {limits}, not {value!r}")

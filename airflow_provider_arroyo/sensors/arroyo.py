@@ -202,6 +202,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     # -- one wait --------------------------------------------------------------------------------------------
 
     def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
+        # An outage counts from here, the look-up of the pipeline included.
+        now = self.clock()
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             states = check_states(self.target_states, "target_states")
@@ -211,7 +213,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             if first is not None:
                 # A poke that another one follows has had a response.
                 began, self._has_waited = first.timestamp(), True
-        self._began = self.clock() if began is None else began
+        self._began = now if began is None else began
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
         pipeline = (
             self._name(pipeline_id, deadline)
@@ -228,7 +230,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             stable_for=self.stable_for,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._new_wait(plan)
+        return self._new_wait(plan, now)
 
     def _name(self, pipeline_id: str, deadline: float) -> PipelineRef:
         """Return what is known of a pipeline; its id alone while Arroyo is unreachable, which the wait tolerates.

@@ -348,3 +348,11 @@ def test_time_without_a_poll_is_no_long_failure() -> None:
     stable.observe(job(), T0)
     stable.observe_error(REFUSED, T0 + 2, sent_at=T0 + 1.9)
     assert move(stable, T0 + 300).observe(job(), T0 + 300).outcome is REACHED
+
+
+def test_polls_rarer_than_the_tolerance_are_retried_all_the_same() -> None:
+    w = wait("Running", outage_tolerance=60)
+    w.observe(job("Scheduling"), T0)
+    assert not w.observe_error(REFUSED, T0 + 300, sent_at=T0 + 299).is_over
+    assert not w.observe_error(REFUSED, T0 + 358, sent_at=T0 + 357).is_over
+    assert w.observe_error(REFUSED, T0 + 359, sent_at=T0 + 358).outcome is Outcome.UNREACHABLE

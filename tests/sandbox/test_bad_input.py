@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -39,6 +42,24 @@ def test_kept_data_is_read_again(kept: Path) -> None:
         lambda text: text.replace('"run_id"', '"walk_id"'),
         lambda text: text.replace('"name": "kept"', '"name": 5'),
         lambda text: text.replace('"udfs": [', '"udfs": [7, '),
+        lambda text: text.replace('"run_id": ', '"run_id": "x", "y": '),
+        lambda text: re.sub(r'"run_id": \d+', '"run_id": "x"', text),
+        lambda text: re.sub(r'"start_time": [^,]+', '"start_time": "z"', text),
+        lambda text: re.sub(r'"created_at": \d+', '"created_at": "x"', text),
+        lambda text: re.sub(r'"parallelism": \d+', '"parallelism": "two"', text),
+        lambda text: re.sub(r'"interval_micros": \d+', '"interval_micros": -1', text),
+        lambda text: re.sub(r'"state": "\w+"', '"state": "Foo"', text),
+        lambda text: text.replace('"stop": "none"', '"stop": "later"'),
+        lambda text: text.replace('"graph": {', '"graph": null, "x": {'),
+        lambda text: text.replace('"nodes": [', '"nodes": [{}, '),
+        lambda text: text.replace('"edges": [', '"edges": [5, '),
+        lambda text: text.replace('"errors": [', '"errors": [{}, '),
+        lambda text: text.replace('"tables": []', '"tables": [{"id": "x"}]', 1),
+        lambda text: text.replace(
+            '"tables": []', '"tables": [{"id": "x", "name": "t", "created_at": 1, "schema": {}}]', 1
+        ),
+        lambda text: text.replace('"profiles": []', '"profiles": [{"id": 1, "name": "p"}]'),
+        lambda text: re.sub(r'"pipelines": \[(.*)\], "saved', r'"pipelines": [\1, \1], "saved', text),
         lambda text: "[" * 100_000,
         lambda text: "[]",
         lambda text: "{}",
@@ -47,7 +68,9 @@ def test_kept_data_is_read_again(kept: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_refused_in_words(kept: Path, damage: Callable[[str], str]) -> None:
-    kept.write_text(damage(kept.read_text()))
+    damaged = damage(kept.read_text())
+    assert damaged != kept.read_text()
+    kept.write_text(damaged)
     with pytest.raises(ValueError, match=r"data: .*sandbox\.json is damaged \("):
         ArroyoSandbox(data=kept.parent)
 
@@ -60,6 +83,71 @@ def test_a_file_that_is_no_text_and_one_that_is_a_folder(kept: Path) -> None:
     kept.mkdir()
     with pytest.raises(ValueError, match="cannot be used"):
         ArroyoSandbox(data=kept.parent)
+
+
+def test_a_folder_belongs_to_one_sandbox_at_a_time(kept: Path) -> None:
+    with (
+        ArroyoSandbox(data=kept.parent),
+        pytest.raises(ValueError, match=r"data: .* is in use by another sandbox"),
+    ):
+        ArroyoSandbox(data=kept.parent)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        ArroyoSandbox(data=kept.parent, port=taken.getsockname()[1]).start()
+    with ArroyoSandbox(data=kept.parent):
+        pass
+
+
+def test_a_held_state_is_not_kept(kept: Path) -> None:
+    with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox:
+        sandbox.faults.show_state("kept", "Hibernating")
+        sandbox.advance(1)
+        assert sandbox.state("kept") == "Hibernating"
+    with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox:
+        assert sandbox.state("kept") != "Hibernating"
+
+
+def test_data_is_written_after_a_change_and_not_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.sandbox.persistence._PAUSE_SECONDS", 3600)
+    file = tmp_path / "sandbox.json"
+    with ArroyoSandbox(clock=ManualClock(), data=tmp_path) as sandbox, requests.Session() as session:
+        written = [file.stat().st_mtime_ns]
+
+        def is_written() -> bool:
+            assert sandbox._persistence is not None
+            sandbox._persistence._write()
+            written.append(file.stat().st_mtime_ns)
+            return written[-1] != written[-2]
+
+        call = Caller(session, sandbox.url)
+        call.create("kept")
+        assert is_written()
+        call("GET", "/pipelines")
+        assert not is_written()
+        call("POST", "/connection_profiles", {"name": "p", "connector": "kafka", "config": {}})
+        assert is_written()
+        sandbox.faults.delete("kept")
+        sandbox.advance(1)
+        assert is_written()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"pipelines": "3"}, "pipelines must be a whole number, not '3'"),
+        ({"port": 1.5}, "port must be a whole number, not 1.5"),
+        ({"allowed_restarts": True}, "allowed_restarts must be a whole number"),
+        ({"log_size": -1}, "log_size must not be below 0"),
+        ({"speed": "2"}, "speed must be a number, not '2'"),
+        ({"host": ""}, "host must be one line of text"),
+        ({"data": ""}, "data must be one line of text"),
+        ({"api_key": ""}, "api_key must be one line of text"),
+    ],
+)
+def test_a_bad_argument_is_refused_by_its_name(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        ArroyoSandbox(**options)
 
 
 def test_data_of_another_version_is_not_read(kept: Path) -> None:
@@ -94,6 +182,9 @@ def test_ten_thousand_pipelines_to_begin_with() -> None:
         assert call.job(first)["state"] == "Stopped"
         overview = requests.get(f"{sandbox.url}/sandbox/overview", timeout=10).json()
         assert (overview["total"], len(overview["pipelines"])) == (10_000, 200)
+        last = requests.get(f"{sandbox.url}/sandbox/overview?from=9990", timeout=10).json()["pipelines"]
+        assert [item["name"] for item in last] == [f"pipeline-{number}" for number in range(10, 0, -1)]
+        assert requests.get(f"{sandbox.url}/sandbox/overview?from=-1", timeout=10).status_code == 400
     assert time.monotonic() - began < 60
 
 

@@ -44,13 +44,15 @@ def test_the_pages_token_opens_the_page_and_nothing_of_the_api(locked: ArroyoSan
 
 
 def test_the_log_keeps_no_credentials(locked: ArroyoSandbox) -> None:
-    secrets = {**KEY, "X-Api-Key": "sekrit", "Cookie": "a=sekrit", "X-Trace": "7"}
-    requests.get(f"{locked.url}/api/v1/jobs", headers=secrets, timeout=10)
+    secrets = {**KEY, "X-Api-Key": "sekrit", "X-Api": "sekrit", "Cookie": "a=sekrit", "X-Trace": "7"}
+    query = "?api_key=sekrit&Token=other&x=sekrit&limit=1"
+    requests.get(f"{locked.url}/api/v1/jobs{query}", headers=secrets, timeout=10)
     shown = requests.get(f"{locked.url}/sandbox/requests?path=*/jobs", headers=KEY, timeout=10)
     assert "sekrit" not in shown.text
     assert shown.json()["data"][0]["headers"]["authorization"] == "***"
     assert shown.json()["data"][0]["headers"]["x-trace"] == "7"
-    assert all("sekrit" not in str(request.headers) for request in locked.requests)
+    assert shown.json()["data"][0]["query"] == "api_key=***&Token=***&x=***&limit=1"
+    assert all("sekrit" not in str(request) for request in locked.requests)
 
 
 @pytest.mark.parametrize(

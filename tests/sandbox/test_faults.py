@@ -71,6 +71,13 @@ def test_a_pipeline_to_come_fails_with_the_injected_reason(sandbox: ArroyoSandbo
     "fields, words",
     [
         ({"kind": "earthquake"}, "kind: 'earthquake' is not one of status"),
+        ({"kind": ["status"]}, "kind: ['status'] is not one of status"),
+        ({"kind": {}}, "kind: {} is not one of status"),
+        ({"kind": "fail", "error": ["x"]}, "error: must be text"),
+        ({"kind": "not_json", "content_type": "text/html\r\nx: y"}, "content_type: must be one line"),
+        ({"kind": "not_json", "content_type": " text/html"}, "content_type: must be one line"),
+        ({"kind": "status", "error": "\ud800"}, "error: must be Unicode without lone surrogates"),
+        ({"kind": "show_state", "state": "a\udfff"}, "state: must be Unicode without lone surrogates"),
         ({"kind": "status", "status": 1000}, "status: must be 200 to 599"),
         ({"kind": "status", "times": 0}, "times: must be 1 or more"),
         ({"kind": "fail", "domain": "mine"}, "domain: 'mine' is not one of user, external, internal"),
@@ -79,7 +86,7 @@ def test_a_pipeline_to_come_fails_with_the_injected_reason(sandbox: ArroyoSandbo
         ({"kind": "fail", "after": 1e300}, "after: must be from 0 to 1,000,000,000"),
         ({"kind": "status", "status": "Infinity"}, "status: must be a whole number"),
         ({"kind": "reset", "when": "now"}, "when: a fault of kind reset takes"),
-        ({"kind": "api_away"}, "seconds: over HTTP it must be given"),
+        ({"kind": "api_away"}, "seconds: must be given, or nothing"),
     ],
 )
 def test_a_bad_fault_is_refused_by_field_and_choices(

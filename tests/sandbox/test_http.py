@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import threading
@@ -51,6 +52,32 @@ def test_a_body_may_come_in_chunks_or_after_100_continue(sandbox: ArroyoSandbox)
 )
 def test_requests_of_other_kinds(sandbox: ArroyoSandbox, data: bytes, status: int) -> None:
     assert received(sandbox, data).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_response_has_the_reason_of_its_status(sandbox: ArroyoSandbox) -> None:
+    assert received(sandbox, LAST_PING).startswith(b"HTTP/1.1 200 OK\r\n")
+    sandbox.faults.status(503)
+    assert received(sandbox, LAST_PING).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+
+
+def test_a_reset_is_one(sandbox: ArroyoSandbox, call: Caller) -> None:
+    for after_effect, kept_alive in itertools.product((False, True), repeat=2):
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as client:
+            if kept_alive:
+                client.sendall(PING)
+                assert b"Pong" in client.recv(10_000)
+            sandbox.faults.reset(after_effect=after_effect)
+            client.sendall(PING)
+            with pytest.raises(ConnectionResetError):
+                client.recv(10_000)
+        for method, path, body in (
+            ("GET", "/jobs", None),
+            ("POST", "/pipelines/validate_query", {"query": ""}),
+        ):
+            sandbox.faults.reset(after_effect=after_effect)
+            with pytest.raises(requests.ConnectionError, match="reset by peer"):
+                call(method, path, body)
+            call("GET", "/ping")
 
 
 def test_head_has_the_headers_of_get_and_no_body(call: Caller, sandbox: ArroyoSandbox) -> None:

@@ -57,6 +57,44 @@ def test_the_fixture_gives_a_sandbox_and_a_connection(tmp_path: Path) -> None:
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
+def test_the_closest_marker_decides_and_bad_options_are_said_in_words(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path,
+        """
+        import pytest
+
+        pytestmark = pytest.mark.arroyo_sandbox(arroyo_version="0.15", api_key="module")
+
+        @pytest.mark.arroyo_sandbox(api_key="class")
+        class TestMerged:
+            @pytest.mark.arroyo_sandbox(pipelines=2)
+            def test_it(self, arroyo_sandbox):
+                assert (arroyo_sandbox.arroyo_version, arroyo_sandbox.api_key) == ("0.15", "class")
+                assert arroyo_sandbox.state("pipeline-2") == "Running"
+
+        @pytest.mark.arroyo_sandbox("0.15")
+        def test_position(arroyo_sandbox):
+            pass
+
+        @pytest.mark.arroyo_sandbox(foo=1)
+        def test_unknown(arroyo_sandbox):
+            pass
+
+        @pytest.mark.arroyo_sandbox(pipelines="3")
+        def test_kind(arroyo_sandbox):
+            pass
+        """,
+    )
+    assert "1 passed, 3 errors" in result.stdout, result.stdout + result.stderr
+    for words in (
+        "arroyo_sandbox: takes its options by name, such as arroyo_version='0.15', not '0.15'",
+        "unexpected keyword argument 'foo'",
+        "arroyo_sandbox: pipelines must be a whole number, not '3'",
+    ):
+        assert words in result.stdout
+    assert "Traceback" not in result.stdout
+
+
 def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path) -> None:
     result = run_pytest(
         tmp_path,
@@ -73,6 +111,7 @@ def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path) -> N
         """,
     )
     assert "1 passed, 1 error" in result.stdout, result.stdout + result.stderr
+    assert "During handling" not in result.stdout
     assert "needs h11: pip install 'airflow-provider-arroyo[sandbox]'" in result.stdout
 
 

@@ -78,6 +78,15 @@ SELECT * FROM generate(1, 2), impulse
 SELECT id FROM orders FETCH FIRST 5 ROWS ONLY
 SELECT id FROM orders LIMIT ALL
 SELECT id FROM (SELECT id FROM orders ORDER BY id)
+SELECT a.id FROM (SELECT a.id FROM orders a) WHERE a.id = 1 GROUP BY a.id HAVING max(a.id) > 1
+SELECT orders.id FROM ((SELECT id FROM orders))
+SELECT a.* FROM (SELECT * FROM orders a)
+SELECT o.counter FROM orders o JOIN (SELECT o.counter FROM impulse o) ON o.id = o.counter
+SELECT id FROM orders WHERE name = 'stand by'
+SELECT id FROM orders AS "group by"
+SELECT id FROM orders AS "as"
+SELECT id 'my', count(*) 'n' FROM orders
+SELECT SAFE_CAST(name AS INT) FROM orders
 FROM orders SELECT id
 FROM orders
 /* a /* nested */ comment */ SELECT /* in */ id FROM orders -- last
@@ -163,10 +172,21 @@ def test_connectors(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "v TEXT, ts TIMESTAMP GENERATED ALWAYS AS (CAST(v AS TIMESTAMP)) STORED, WATERMARK FOR ts",
         "timestamp TIMESTAMP NOT NULL, WATERMARK FOR timestamp AS (timestamp - INTERVAL '5 seconds')",
         "t TEXT GENERATED ALWAYS AS (metadata('topic'))",
+        "view TEXT, with INT, b TIMESTAMP WITH TIME ZONE, c TIME WITHOUT TIME ZONE",
     ],
 )
 def test_columns(columns: str) -> None:
     accepted(f"CREATE TABLE t ({columns}) WITH ({KAFKA.format('json', 'source')}); SELECT * FROM t")
+
+
+@pytest.mark.parametrize("created", ["TABLE view", "TABLE IF NOT EXISTS view", "TEMPORARY VIEW view"])
+def test_names_that_are_words_of_statements(created: str) -> None:
+    what = (
+        "AS SELECT id AS view FROM orders"
+        if "VIEW" in created
+        else "(view BIGINT) WITH (connector = 'impulse', event_rate = 1)"
+    )
+    accepted(f"{ORDERS}CREATE {created} {what}; SELECT view FROM view")
 
 
 def test_partitioned_tables_and_lookups() -> None:

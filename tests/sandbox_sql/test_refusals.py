@@ -25,6 +25,9 @@ SAME_IN_BOTH = {
     "SELECT counter,, 1 FROM impulse": syntax("Expected: an expression, found: , at Line: 3, Column: 16"),
     "SELECT counter FROM impulse AS": syntax("Expected: an identifier after AS, found: EOF"),
     "SELECT counter FROM impulse GROUP BY": syntax("Expected: an expression, found: EOF"),
+    "CREATE OR REPLACE TEMPORARY VIEW v (a) SELECT 1": syntax(
+        "Expected: AS, found: SELECT at Line: 3, Column: 40"
+    ),
     "CREATE VIEW v SELECT 1": syntax("Expected: AS, found: SELECT at Line: 3, Column: 15"),
     "CREATE TABLE t WITH connector = 'x'": syntax("Expected: (, found: connector at Line: 3, Column: 21"),
     "CREATE TABEL t (a INT)": syntax("Expected: an object type after CREATE, found: TABEL at Line: 3, Column: 8"),
@@ -52,6 +55,14 @@ SAME_IN_BOTH = {
     "DROP TABLE impulse": PLAN + "The provided SQL does not contain a query",
     "": PLAN + "The provided SQL does not contain a query",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "inner", ["(SELECT counter FROM impulse) x", "(SELECT o.counter FROM impulse o) AS x"]
+)
+def test_an_alias_hides_the_names_of_what_a_subquery_reads(inner: str) -> None:
+    assert refusal(f"SELECT o.counter FROM {inner}") == "column 'counter' not found in 'o'"
+    assert refusal(f"SELECT o.* FROM {inner}") == PLAN + "Invalid qualifier o"
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])

@@ -53,12 +53,13 @@ class _NoCommands:
 class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's nested classes are untyped
     """sqlglot's parser, which here keeps the place of names and the names of functions as written."""
 
+    STRING_ALIASES = True
     # Left out: sqlglot would replace the names that the query uses by its own.
     FUNCTIONS: ClassVar[dict[str, Any]] = {}
     FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
         name: parser
         for name, parser in Postgres.Parser.FUNCTION_PARSERS.items()
-        if name in ("CAST", "TRY_CAST", "EXTRACT", "SUBSTRING", "TRIM", "OVERLAY")
+        if name in ("CAST", "TRY_CAST", "SAFE_CAST", "EXTRACT", "SUBSTRING", "TRIM", "OVERLAY")
     }
     CONSTRAINT_PARSERS: ClassVar[dict[str, Any]] = {
         **Postgres.Parser.CONSTRAINT_PARSERS,

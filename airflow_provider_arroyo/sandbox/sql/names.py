@@ -28,6 +28,7 @@ _NOT_JUDGED = {
     **{"CurrentTimestamp": "current_timestamp", "CurrentDate": "current_date", "CurrentTime": "current_time"},
     **{"Placeholder": "parameters", "Parameter": "parameters", "Exists": "subqueries in expressions"},
 }
+_INNER = "names qualified by what a subquery without an alias reads"
 # What stands in an expression without making it one whose type could be wrong.
 _PLAIN = (
     exp.Column,
@@ -189,6 +190,9 @@ class Names:
                 if fitting and len(names) > 1:
                     self.not_judged["fields of columns"] = None
                 return
+            if len(names) > 1 and "" in sources:
+                self.not_judged[_INNER] = None
+                return
             if known is not None:
                 raise no_column((names[0], names[1]), _valid(sources), span)
             if around.expression.find_ancestor(exp.Lateral) is not None:
@@ -244,11 +248,12 @@ class Names:
             found.count = None if found.count is None else found.count + 1
         return found
 
-    @staticmethod
-    def _star(star: Any, table: str, sources: Mapping[str, Relation], found: Relation) -> None:
+    def _star(self, star: Any, table: str, sources: Mapping[str, Relation], found: Relation) -> None:
         """Add the columns for which a star stands."""
         meant = [relation for name, relation in sources.items() if table in ("", name)]
-        if not meant and not any(one.is_open for one in sources.values()):
+        if not meant and "" in sources:
+            self.not_judged[_INNER] = None
+        elif not meant and not any(one.is_open for one in sources.values()):
             raise planning(f"Invalid qualifier {table}")
         left_out = {part.name for part in arg(star, "except") or []}
         for relation in meant or [_OPEN]:

@@ -20,6 +20,8 @@ _STATEMENTS = re.compile(
     "END|SAVEPOINT|RELEASE|COMMIT|RAISERROR|ROLLBACK|ASSERT|DEALLOCATE|EXECUTE|EXEC|PREPARE|MERGE|PRAGMA|UNLOAD|"
     r"RENAME|LOAD|COMMENT|LISTEN|UNLISTEN|NOTIFY|INSTALL|DETACH|OPTIMIZE|\("
 )
+# What may stand between CREATE and the type of object.
+_MODIFIERS = ("OR", "REPLACE", "TEMPORARY", "TEMP", "MATERIALIZED")
 #: The tokens that open brackets, and those that close them.
 OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
 CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
@@ -109,9 +111,11 @@ def check_shape(text: Text, tokens: Sequence[Token]) -> None:
     :raises RefusedError: brackets nest too deep, or what must follow a word or a comma is not there.
     """
     depth = 0
-    words = [word(token) for token in tokens]
-    is_query = words[0] != "CREATE"  # elsewhere these words may be names of columns
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    outside: list[int] = []  # of brackets
+    is_query = word(tokens[0]) != "CREATE"  # elsewhere these words may be names of columns
+    for place, token in enumerate(tokens):
+        following = tokens[place + 1] if place + 1 < len(tokens) else None
+        outside += [place] if depth == 0 else []
         if token.token_type in OPENING:
             depth += 1
             if depth > _MAX_DEPTH:
@@ -124,11 +128,14 @@ def check_shape(text: Text, tokens: Sequence[Token]) -> None:
             if word(following) == "FROM":
                 where = text.where(following.start)
                 raise syntax(f"Expected an expression, found: {text.raw(following)}{where}")
-    if is_query and (words[-1] == "AS" or tokens[-1].text.upper().endswith(" BY")):
-        raise text.expected("an identifier after AS" if words[-1] == "AS" else "an expression", None)
+    last = word(tokens[-1]) and tokens[-1].text.upper()
+    if is_query and (last == "AS" or last.endswith(" BY")):
+        raise text.expected("an identifier after AS" if last == "AS" else "an expression", None)
+    words = {word(tokens[place]): place for place in reversed(outside)}
     if not is_query and "AS" not in words:
-        if "VIEW" in words[1:5]:
+        objects = (word(token) for token in tokens[1:] if word(token) not in _MODIFIERS)
+        if next(objects, "") == "VIEW":
             raise text.expected("AS", next((t for t in tokens if word(t) in ("SELECT", "WITH")), None))
-        place = words.index("WITH") + 1 if "WITH" in words else 0
-        if place and words[place : place + 1] != ["("]:
-            raise text.expected("(", tokens[place] if place < len(tokens) else None)
+        opening = tokens[words["WITH"] + 1 :][:1] if "WITH" in words else []
+        if "WITH" in words and [word(token) for token in opening] != ["("]:
+            raise text.expected("(", opening[0] if opening else None)
