@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import StopMode
@@ -14,7 +14,12 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralEr
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask, raises_task_errors
+from airflow_provider_arroyo.operators.task import (
+    DEFAULT_CONN_ID,
+    ArroyoTask,
+    deferrable_or_default,
+    raises_task_errors,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -59,9 +64,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
         self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.deferrable = deferrable
+        self.deferrable = deferrable_or_default(deferrable)
 
     def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""

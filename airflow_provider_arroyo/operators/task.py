@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
 from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
@@ -38,6 +38,18 @@ DEFAULT_CONN_ID = "arroyo_default"
 
 AIRFLOW_GRACE = timedelta(minutes=1)
 """How much later than our own deadline Airflow ends a wait; ours is exact and says what was going on."""
+
+
+def deferrable_or_default(deferrable: Any) -> bool:
+    """Return the argument, or Airflow's ``[operators] default_deferrable`` where it is None.
+
+    :raises ValueError: on anything but a boolean: the string ``"false"`` would be true.
+    """
+    if deferrable is None:
+        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+    if not isinstance(deferrable, bool):
+        raise ValueError(f"deferrable must be True or False, got {deferrable!r}")
+    return deferrable
 
 
 class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import SqlDiagnostic
+from airflow_provider_arroyo.client.details import QueryValidation
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import (
@@ -142,19 +142,33 @@ class Submission:
                 found = self._existing.retry_until(self._find_labelled, seconds) or self._post()
             return found if isinstance(found, Submitted) else self._take(found)
         except ArroyoQueryError as err:
-            raise refused(err, self._spec.query, self._diagnose(err)) from err
+            raise self._refusal(err) from err
 
-    def _diagnose(self, error: ArroyoQueryError) -> tuple[SqlDiagnostic, ...]:
-        """Return what a validation says about the user's SQL alone.
+    def _refusal(self, error: ArroyoQueryError) -> ArroyoError:
+        """Return the error for a refused create, with what a validation says about the user's SQL alone.
 
         A create gives fewer places, and on 0.15 they are off by the line of our label.
         """
-        found: tuple[SqlDiagnostic, ...] = ()
-        # The refusal is known; missing places are no reason to fail otherwise.
-        with suppress(ArroyoError):
-            client = self._client.with_limits(max_elapsed_seconds=10.0)
-            found = client.validate_query(self._spec.query, udfs=self._spec.udfs).errors
-        return found or tuple(moved_up(one, self._lines_above) for one in error.diagnostics)
+        client = self._client.with_limits(max_elapsed_seconds=10.0)
+        try:
+            validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)
+        except ArroyoError:
+            # The refusal is known; missing places are no reason to fail otherwise.
+            validation = QueryValidation(graph=None, errors=error.diagnostics)
+        if validation.is_valid:
+            return ArroyoApiError(
+                f"Pipeline {shorten(self._spec.name, 80)!r} was not created, though Arroyo accepts its SQL. "
+                f"{error.method} {error.path} got: {shorten(error.server_message)}\n"
+                "Check Arroyo's log, and any gateway in between.",
+                status=error.status,
+                server_message=error.server_message,
+                method=error.method,
+                path=error.path,
+            )
+        found = validation.errors
+        if found is error.diagnostics:
+            found = tuple(moved_up(one, self._lines_above) for one in found)
+        return refused(error, self._spec.query, found)
 
     # -- servers with PUT (0.16 and later) -------------------------------------------------------------------
 

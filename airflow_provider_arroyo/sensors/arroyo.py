@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
 from airflow_provider_arroyo.client.checks import check_duration
@@ -31,7 +30,13 @@ from airflow_provider_arroyo.operators.arguments import (
     is_reference,
     rendered_id_and_name,
 )
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask, TaskEnd, raises_task_errors
+from airflow_provider_arroyo.operators.task import (
+    DEFAULT_CONN_ID,
+    ArroyoTask,
+    TaskEnd,
+    deferrable_or_default,
+    raises_task_errors,
+)
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -124,9 +129,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         self.stable_for = check_duration(stable_for, "stable_for")
         self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
         self.arroyo_conn_id = arroyo_conn_id
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.deferrable = deferrable
+        self.deferrable = deferrable_or_default(deferrable)
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
 
     # -- the three ways of waiting ---------------------------------------------------------------------------

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.models import Udf
-from airflow_provider_arroyo.exceptions import ArroyoOwnershipError, ArroyoQueryError, ArroyoUnsupportedError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoOwnershipError,
+    ArroyoQueryError,
+    ArroyoUnsupportedError,
+)
 from airflow_provider_arroyo.pipelines.existing import Action
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
@@ -204,6 +209,15 @@ def test_place_is_right_below_the_label_where_the_validation_fails_too(bench_015
     assert [(one.line, one.column) for one in caught.value.diagnostics] == [(3, 1)]
     assert "at Line: 3, Column: 1" in str(caught.value)
     assert "line 3 | SELEC 1\n           ^" in str(caught.value)
+
+
+def test_a_gateways_refusal_is_not_taken_for_one_of_valid_sql(bench: Bench) -> None:
+    bench.sandbox.faults.status(400, path="*/pipelines/*", error="upstream refused", times=1)
+    with pytest.raises(ArroyoApiError, match="was not created, though Arroyo accepts its SQL") as caught:
+        bench.submit()
+    assert not isinstance(caught.value, ArroyoQueryError)
+    assert not caught.value.is_fatal
+    assert "upstream refused" in str(caught.value)
 
 
 def test_refused_udf(bench: Bench) -> None:

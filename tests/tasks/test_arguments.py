@@ -29,6 +29,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_stop_mode,
     is_final,
 )
+from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
 
@@ -312,3 +313,18 @@ def test_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
 def test_invalid_id_and_name(pipeline_id: Any, pipeline_name: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_one_of_id_and_name(pipeline_id, pipeline_name)
+
+
+@pytest.mark.parametrize("deferrable", ["false", 1, "{{ params.deferrable }}"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: ArroyoSubmitPipelineOperator(task_id="t", pipeline_name="a", query="SELECT 1", **more),
+        lambda **more: ArroyoStopPipelineOperator(task_id="t", pipeline_id="pl_1", **more),
+        lambda **more: ArroyoPipelineSensor(task_id="t", pipeline_id="pl_1", **more),
+    ],
+    ids=["submit", "stop", "sensor"],
+)
+def test_deferrable_is_a_boolean(make: Any, deferrable: Any) -> None:
+    with pytest.raises(ValueError, match="deferrable must be True or False"):
+        make(deferrable=deferrable)
