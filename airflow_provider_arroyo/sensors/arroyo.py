@@ -116,12 +116,18 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         defer_after: timedelta | float = 0.0,
         **kwargs: Any,
     ) -> None:
+        # Airflow's own checks of these two raise other errors, which differ between its versions.
+        if poke_interval is not None:
+            polls = kwargs.get("mode") != "reschedule"
+            poke_interval = check_duration(poke_interval, "poke_interval", positive=polls).total_seconds()
+        if "timeout" in kwargs:
+            kwargs["timeout"] = check_duration(kwargs["timeout"], "timeout").total_seconds()
         super().__init__(
             poke_interval=_AIRFLOW_POKE_SECONDS if poke_interval is None else poke_interval, **kwargs
         )
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         if poke_interval is not None and not self.reschedule:
-            self.poll_interval = check_duration(poke_interval, "poke_interval", positive=True).total_seconds()
+            self.poll_interval = poke_interval
         check_one_of_id_and_name(pipeline_id, pipeline_name)
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
@@ -176,6 +182,14 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         if not result.is_over:
             self._defer_wait(wait, {})
         return self._finish(result, wait.plan.pipeline)
+
+    @raises_task_errors
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; what the triggerer itself broke on is an error like any other here.
+
+        :returns: the task's result.
+        """
+        return super().resume_execution(next_method, next_kwargs, context)
 
     @raises_task_errors
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:

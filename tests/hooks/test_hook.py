@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import SqlDiagnostic
@@ -320,7 +321,7 @@ async def test_an_airflow_that_cannot_look_it_up_again_is_not_the_end(
         raise RuntimeError("the secrets backend is away")
 
     monkeypatch.setattr(ArroyoHook, "get_connection", staticmethod(fail))
-    monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", staticmethod(fail))
+    monkeypatch.setattr(BaseHook, "aget_connection", staticmethod(fail), raising=False)
     with pytest.raises(ArroyoNoConnectionError, match="Airflow could not look it up just now"):
         await asyncio.to_thread(client.reload)
     await asyncio.to_thread(client.ping)
