@@ -76,7 +76,7 @@ class Script:
             # Not the time now: the sandbox makes its moves when it is next asked, dated to when they were due.
             self._ran.setdefault(name, self._sandbox.engine.now / 1e6)
         elif job.state == JobState.SCHEDULING and name.startswith((LATE, HELD)) and name not in self._held:
-            # Once: it shows this state again when it is let go.
+            # Once: it shows this state again when it is released.
             self._held.add(name)
             engine = self._sandbox.engine
             engine.hold(job, job.state)

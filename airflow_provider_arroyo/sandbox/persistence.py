@@ -127,7 +127,7 @@ class Persistence:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, and let go of the folder."""
+        """Write what is left, and unlock the folder."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()

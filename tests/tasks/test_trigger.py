@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -260,29 +261,34 @@ def test_a_trigger_does_not_spin_on_401(
     assert sandbox.requests.total - before <= 2
 
 
-@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_a_key_that_is_rotated_during_a_wait(
-    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline_id = arrange.pipeline("Running")
+@pytest.fixture
+def use_key(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make the connection use a key; a header tells which one was used, as the sandbox's log keeps no keys."""
 
     def use(key: str) -> None:
-        # The sandbox's log keeps no keys, so a header of the same connection tells which one was used.
-        headers = {"X-Connection": key}
         connection = {
             "conn_type": "arroyo",
             "host": sandbox.url,
             "password": key,
-            "extra": {"headers": headers},
+            "extra": {"headers": {"X-Connection": key}},
         }
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
 
+    return use
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_a_key_that_is_rotated_during_a_wait(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, use_key: Callable[[str], None]
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+
     def rotate() -> None:
-        use("new-key")
+        use_key("new-key")
         sandbox.faults.status(401, path="*/jobs", times=1)
         sandbox.faults.stop(pipeline_id)
 
-    use("old-key")
+    use_key("old-key")
     threading.Timer(0.6, rotate).start()
     ended = run_task(sense(pipeline_id, "Stopped"), mode)
     assert ended.error is None, ended.error
@@ -294,24 +300,13 @@ def test_a_key_that_is_rotated_during_a_wait(
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_stop_on_timeout_uses_the_rotated_key(
-    mode: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+    mode: str, sandbox: ArroyoSandbox, use_key: Callable[[str], None]
 ) -> None:
-    def use(key: str) -> None:
-        # The sandbox's log keeps no keys, so a header of the same connection tells which one was used.
-        headers = {"X-Connection": key}
-        connection = {
-            "conn_type": "arroyo",
-            "host": sandbox.url,
-            "password": key,
-            "extra": {"headers": headers},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps(connection))
-
     def rotate() -> None:
-        use("new-key")
+        use_key("new-key")
         sandbox.faults.status(401, path="*/jobs", times=1)
 
-    use("old-key")
+    use_key("old-key")
     threading.Timer(1.0, rotate).start()
     ended = run_task(submit(wait_for="Finished", timeout=2, stop_on_kill="checkpoint"), mode)
     assert isinstance(ended.error, ArroyoTaskError)
