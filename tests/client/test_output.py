@@ -111,4 +111,4 @@ def test_deadline_ends_a_stream(connect: Connect, server: Server) -> None:
     client = connect(server.url(), clock=time.monotonic).with_limits(deadline=began + 0.4)
     with pytest.raises(ArroyoConnectionError):
         list(client.stream_output("p", "j"))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20, "a read of 30 s was not cut off"

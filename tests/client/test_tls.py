@@ -123,7 +123,7 @@ def test_plain_http_to_a_port_with_tls(
 def test_tls_to_a_plain_port(response: bytes | None, connect: Connect, server: Server, clock: Clock) -> None:
     server.play(reply("Pong"))
     server.to_tls = response
-    client = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5, api_key="k")
+    client = connect(server.url("https"), connect_timeout_seconds=1, read_timeout_seconds=1, api_key="k")
     message = tls_error(client, clock)
     assert "does not speak TLS" in message
     assert "Set the scheme to http" in message
@@ -137,7 +137,7 @@ def test_port_with_tls_that_responds_in_plain_text_is_not_a_plain_port(
     server.play(reply("The plain HTTP request was sent to HTTPS port", 400, content_type="text/plain"))
     server.to_tls = b""
     with pytest.raises(ArroyoConnectionError) as caught:
-        connect(server.url("https"), connect_timeout_seconds=0.5, limits=ONCE).ping()
+        connect(server.url("https"), connect_timeout_seconds=2, limits=ONCE).ping()
     assert type(caught.value) is ArroyoConnectionError, caught.value
     assert caught.value.disposition is not Disposition.PERMANENT
 

@@ -99,7 +99,7 @@ def test_a_bad_fault_is_refused_by_field_and_choices(
 
 
 def test_latency_lets_a_short_timeout_pass(sandbox: ArroyoSandbox, call: Caller) -> None:
-    sandbox.faults.latency(0.4, path="*/jobs", times=1)
+    sandbox.faults.latency(5, path="*/jobs", times=1)
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{sandbox.url}/api/v1/jobs", timeout=0.1)
     assert call("GET", "/jobs").status_code == 200

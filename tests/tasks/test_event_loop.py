@@ -19,7 +19,8 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from .conftest import Arrange
 from .harness import defer, fire, rebuilt, sense
 
-MAX_BLOCK_SECONDS = 0.05
+MAX_BLOCK_SECONDS = 0.15
+"""Three times what the benchmark allows: a test also runs on slower cores. What blocks takes seconds."""
 
 
 class BlockedLoopError(AssertionError):

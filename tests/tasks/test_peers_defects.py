@@ -102,7 +102,7 @@ def test_being_killed_takes_no_longer_than_the_request_for_the_stop(
     ti.state = "failed"
     began = time.monotonic()
     operator.on_kill()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     (patched,) = sandbox.requests.find("PATCH")
     assert patched.json == {"stop": "checkpoint"}
     assert arrange.state(_only_pipeline(sandbox)) == "Running"

@@ -203,11 +203,11 @@ def test_a_trigger_that_restarts_after_its_deadline_says_so(sandbox: ArroyoSandb
 
 
 def test_a_restarted_triggerer_does_not_begin_the_time_anew(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    trigger = watching(arrange.pipeline("Running"), "Stopped", seconds=0.8)
+    trigger = watching(arrange.pipeline("Running"), "Stopped", seconds=3)
 
     async def moved() -> Any:
         first = asyncio.create_task(fire(trigger))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
         first.cancel()
         began = time.monotonic()
         (event,) = await fire(rebuilt(trigger))
@@ -215,7 +215,7 @@ def test_a_restarted_triggerer_does_not_begin_the_time_anew(sandbox: ArroyoSandb
 
     event, took = asyncio.run(moved())
     assert WaitEvent.from_dict(event).result.outcome is Outcome.TIMED_OUT
-    assert took < 0.7
+    assert took < 2.9
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Finished", "Failed"])
