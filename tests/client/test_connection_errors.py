@@ -91,9 +91,7 @@ def test_response_that_stops_in_the_middle(client: ArroyoClient, server: Server)
 
 def test_response_that_drips(connect: Connect, server: Server) -> None:
     server.play(Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", "drip"))
-    client = connect(
-        server.url(), clock=time.monotonic, read_timeout_seconds=1, connect_timeout_seconds=1
-    )
+    client = connect(server.url(), clock=time.monotonic, read_timeout_seconds=1, connect_timeout_seconds=1)
     assert "in time" in failure(client, LIST, IF_IDEMPOTENT)
 
 
