@@ -14,7 +14,6 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from tests.on_kill.support import Bench, DeadlockImminentError, TaskInstance
 
-
 LIMIT_SECONDS = 4.0
 """How long a kill may take where Airflow responds and then something hangs; half of it is for Airflow's response."""
 
