@@ -63,6 +63,33 @@ def test_excerpt(query: str, place: tuple[int | None, ...], shown: str) -> None:
     assert excerpt(query, Diagnostic("m", *place)) == shown
 
 
+@pytest.mark.parametrize(
+    "marked, shown",
+    [
+        ("b", "b"),
+        ("topic", "topic"),
+        ("unter", "***"),
+        ("hunter2'", "***'"),
+        ("= 'hun", "= '***"),
+        ("er2', b", "***', b"),
+    ],
+)
+def test_secrets_are_masked_and_the_place_is_still_marked(marked: str, shown: str) -> None:
+    query = "WITH (topic = 't',\npassword = 'hunter2', b c)"
+    at = query.index(marked)
+    line = query.count("\n", 0, at) + 1
+    column = at - query.rfind("\n", 0, at)
+    above, below = excerpt(query, Diagnostic("m", line, column, line, column + len(marked))).split("\n")
+    assert "hunter2" not in above
+    assert above[below.index("^") : below.rindex("^") + 1] == shown
+
+
+def test_secret_of_two_lines_is_masked_in_both() -> None:
+    query = "WITH (password = 'hunter2\n2hunter', b c)"
+    assert excerpt(query, Diagnostic("m", 1, 1)).startswith("  line 1 | WITH (password = '***\n")
+    assert excerpt(query, Diagnostic("m", 2, 9)) == "  line 2 | ***', b c)\n               ^"
+
+
 def test_line_of_a_megabyte_is_cut_around_the_place() -> None:
     query = "x" * 500_000 + "HERE" + "y" * 500_000
     line, marks = excerpt(query, Diagnostic("m", 1, 500_001, 1, 500_005)).splitlines()
@@ -108,6 +135,15 @@ def test_refusal_prefers_what_the_validation_said() -> None:
     assert {name: getattr(error, name) for name in HTTP} == HTTP
     assert error.server_message == "what it said"
     assert error.is_fatal
+
+
+def test_refusal_shows_no_secret_of_the_sql() -> None:
+    query = "CREATE TABLE t WITH (password = 'hunter2' x)"
+    said = "Expected: ), found: hunter2 at Line: 1, Column: 43"
+    for found in ([], [Diagnostic(said)], [Diagnostic(said, 1, 43)]):
+        error = refused(_error(server_message=said), query, found)
+        assert "hunter2" not in f"{error} {error.diagnostics} {error.server_message}"
+        assert "found: ***" in str(error)
 
 
 def test_refusal_without_a_validation() -> None:

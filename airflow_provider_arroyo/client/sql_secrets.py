@@ -1,0 +1,289 @@
+"""Secrets in SQL: the values of options such as ``'auth.password'``, which nothing that is shown may hold.
+
+Works on text alone, so that it also masks in SQL that no parser accepts. In doubt it masks too much.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+MASK = "***"
+CHANGED = f"{MASK} (changed)"
+
+_SECRET = re.compile(r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie")
+_KEY = re.compile(r"keys?\b")
+# Keys of tables and messages: what stands there is a format, or names columns.
+_HARMLESS = re.compile(
+    r"\b(primary|foreign|partition|sort|order|unique|cluster|clustering|routing|shuffle|row)\.keys?\b"
+    r"|\bkeys?\.(format|fields?|columns?|prefix|suffix|schema|subject|type|(de)?serializer|encoding)\b"
+    r"|\b(monkey|turkey)s?\b"
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+    | (?P<comment>--[^\n]*|/\*(?:.*?\*/|.*))
+    | (?P<string>[eE]'(?:[^'\\]|\\.|'')*+'?|'(?:[^']|'')*+'?|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<name>"(?:[^"]|"")*+"?|`[^`]*+`?|\w+(?:[.-]\w+)*+)
+    | (?P<separator>:?=>?|=+|:(?!:))
+    | (?P<sign>::|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# An option inside a string or a comment, or in SQL whose quotes do not pair.
+_PAIR = re.compile(
+    r"""
+    (?<![\w.-]) (?P<name>[A-Za-z_][\w.-]*+) (?:\\?["'`]){0,2} \s*+ (?:=>|:=|=+|:(?!:)) \s*+
+    (?P<value> ''(?!')[^']*+'' | '(?:[^']|'')*+'? | "(?:[^"\\]|\\.|"")*+"? | \\"[^"]*+"? | `[^`]*+`?
+      | (?:(?:bearer|basic|token|digest|apikey)\s++)?+ [^\s,;)&'"}\]]++ )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_LOGIN = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
+_EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
+_STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
+
+
+class SqlSecret(NamedTuple):
+    """A secret in some SQL.
+
+    :param start, end: where its value is, without its quotes.
+    :param name: the option, in lower case; empty for the login in an address.
+    """
+
+    start: int
+    end: int
+    name: str
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL."""
+    words = ".".join(_WORD.findall(name)).lower()
+    return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
+
+
+def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
+    """Return the secrets in some SQL, in order. They do not overlap.
+
+    :param sql: any text; SQL that is broken, too.
+    """
+    tokens = [
+        _Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
+        for found in _TOKEN.finditer(sql)
+    ]
+    found = [*_options(tokens), *_logins(sql)]
+    if _is_broken(tokens):
+        found += _pairs(sql, 0)
+    for token in tokens:
+        if token.kind == "comment" or (token.kind == "string" and len(token.text) > 4):
+            found += _pairs(token.text, token.start)
+    return tuple(_merged(found))
+
+
+def redact_sql(sql: str) -> str:
+    """Return SQL as it may be shown: ``***`` in place of each secret."""
+    return _replaced(sql, find_secrets(sql))
+
+
+def redact_echo(text: str, sql: str) -> str:
+    """Return what a server says about some SQL without the secrets of that SQL, and without any of its own.
+
+    :param text: the server's words, which may repeat parts of the SQL.
+    :param sql: what they are about.
+    """
+    values = {sql[secret.start : secret.end] for secret in find_secrets(sql)}
+    # What follows a value may belong to it, or be what is broken.
+    values |= {part for value in values for part in re.split("['\"]", value)}
+    # A short value is as likely a word of the message; the longest first, since one may be part of another.
+    for value in sorted((value for value in values if len(value) > 3), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
+    return _replaced(text, _merged([*_pairs(text, 0), *_logins(text)]))
+
+
+def redact_env_vars(env_vars: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables as they may be shown: their names alone."""
+    return dict.fromkeys(env_vars, MASK)
+
+
+def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
+    """Return how two pieces of SQL differ, in lines that begin with ``-``, ``+`` or a blank; empty where they do not.
+
+    A secret that differs is :data:`CHANGED` in the new line.
+
+    :param old, new: the SQL.
+    :param context_lines: how many equal lines are shown around each difference, default 3.
+    """
+    before, after = _lines(old), _lines(new)
+    shown: list[str] = []
+    texts = [line.text for line in before], [line.text for line in after]
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, *texts).get_opcodes():
+        if tag == "equal":
+            for one, other in zip(before[i1:i2], after[j1:j2], strict=True):
+                differs = one.secrets != other.secrets
+                shown += [f"- {one.text}", f"+ {other.marked(one.secrets)}"] if differs else [f"  {one.text}"]
+        else:
+            known = [secret for line in before[i1:i2] for secret in line.secrets]
+            shown += [f"- {line.text}" for line in before[i1:i2]]
+            shown += [f"+ {line.marked(known)}" for line in after[j1:j2]]
+    changed = [at for at, text in enumerate(shown) if text[0] != " "]
+    near = {at + step for at in changed for step in range(-context_lines, context_lines + 1)}
+    return tuple(text for at, text in enumerate(shown) if at in near)
+
+
+def _replaced(text: str, secrets: Iterable[SqlSecret]) -> str:
+    shown, at = [], 0
+    for secret in secrets:
+        shown += [text[at : secret.start], MASK]
+        at = secret.end
+    return "".join([*shown, text[at:]])
+
+
+class _Line(NamedTuple):
+    """A line as it may be shown, and the secrets in it: names and values."""
+
+    text: str
+    secrets: tuple[tuple[str, str], ...]
+
+    def marked(self, known: Iterable[tuple[str, str]]) -> str:
+        """Return the line; a secret whose name is among the known ones, with other values, is marked as changed."""
+        known = set(known)
+        names = {name for name, _ in known}
+        pieces = self.text.split(MASK)
+        if len(pieces) != len(self.secrets) + 1:
+            # The SQL itself has the mask somewhere; which is which is not worth knowing.
+            return self.text if known >= set(self.secrets) else self.text.replace(MASK, CHANGED)
+        text = pieces[0]
+        for secret, piece in zip(self.secrets, pieces[1:], strict=True):
+            text += (CHANGED if secret not in known and secret[0] in names else MASK) + piece
+        return text
+
+
+def _lines(sql: str) -> list[_Line]:
+    lines, at = [_Line("", ())], 0
+
+    def add(text: str) -> None:
+        first, *others = text.split("\n")
+        lines[-1] = lines[-1]._replace(text=lines[-1].text + first)
+        lines.extend(_Line(other, ()) for other in others)
+
+    for secret in find_secrets(sql):
+        add(sql[at : secret.start])
+        value = secret.name, sql[secret.start : secret.end]
+        lines[-1] = _Line(lines[-1].text + MASK, (*lines[-1].secrets, value))
+        at = secret.end
+    add(sql[at:])
+    return lines
+
+
+def _options(tokens: list[_Token]) -> Iterator[SqlSecret]:
+    """Yield the secrets among the options of statements: ``WITH (key = value, …)`` and what it may have been."""
+    code = [token for token in tokens if token.kind not in ("space", "comment")]
+    # In an expression, `key = 'x'` is a comparison. Only the parentheses after WITH hold options there.
+    is_expression, depth, with_depth, skip_to = False, 0, 0, 0
+    for at, token in enumerate(code):
+        before = code[at - 1] if at else None
+        word = token.text.upper() if token.kind == "name" else ""
+        if token.text == "(":
+            depth += 1
+            if before and before.text.upper() == "WITH":
+                with_depth, is_expression = depth, False
+        elif token.text == ")":
+            if depth == with_depth:
+                with_depth = 0
+            depth = max(0, depth - 1)
+        elif token.text == ";" or word == "CREATE":
+            is_expression, depth, with_depth = False, 0, 0
+        elif word in _EXPRESSIONS_BEGIN and not (at + 1 < len(code) and code[at + 1].kind == "separator"):
+            is_expression, with_depth = True, 0
+        if at < skip_to or token.kind not in ("string", "name") or not is_secret_name(token.text):
+            continue
+        is_option = with_depth > 0 or not is_expression
+        follows = before is None or before.text in ("(", ",")
+        if not is_option and not (token.kind == "string" and follows):
+            continue
+        value_at = at + 1
+        if value_at < len(code) and code[value_at].kind == "separator":
+            value_at += 1
+        elif not (with_depth and follows and value_at < len(code) and code[value_at].kind == "string"):
+            continue
+        skip_to = _value_end(code, value_at)
+        if skip_to > value_at:
+            yield _secret(token.text, code[value_at:skip_to])
+
+
+def _value_end(code: list[_Token], start: int) -> int:
+    """Return the index after the last token of an option's value."""
+    depth = 0
+    for at in range(start, len(code)):
+        text = code[at].text
+        if depth == 0 and (text in (",", ")", ";") or (at > start and text.upper() in _STATEMENTS_BEGIN)):
+            return at
+        depth += (text in ("(", "[")) - (text in (")", "]"))
+    return len(code)
+
+
+def _secret(name: str, value: list[_Token]) -> SqlSecret:
+    start, end = value[0].start, value[-1].end
+    quote = value[0].text[0]
+    if len(value) == 1 and quote in "'\"`":
+        start += 1
+        end -= len(value[0].text) > 1 and value[0].text[-1] == quote
+    return SqlSecret(start, end, name.strip("'\"`").lower())
+
+
+def _is_broken(tokens: list[_Token]) -> bool:
+    """Return whether the quotes do not pair: one is open at the end, or a word stands right after a string."""
+    for at, token in enumerate(tokens):
+        quote = token.text[0]
+        if token.kind in ("string", "name") and quote in "'\"`":
+            if len(token.text) < 2 or token.text[-1] != quote:
+                return True
+            after = tokens[at + 1] if at + 1 < len(tokens) else None
+            if (
+                after is not None
+                and after.kind == "name"
+                and (after.text[0].isalnum() or after.text[0] == "_")
+            ):
+                return True
+    return False
+
+
+def _pairs(text: str, offset: int) -> Iterator[SqlSecret]:
+    for found in _PAIR.finditer(text):
+        if is_secret_name(found["name"]):
+            start, end = found.span("value")
+            quote = text[start]
+            if quote in "'\"`":
+                start += 1
+                end -= end > start and text[end - 1] == quote
+            yield SqlSecret(start + offset, end + offset, found["name"].lower())
+
+
+def _logins(text: str) -> Iterator[SqlSecret]:
+    return (SqlSecret(*found.span(), "") for found in _LOGIN.finditer(text))
+
+
+def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:
+    last: SqlSecret | None = None
+    for secret in sorted(secrets):
+        if secret.end <= secret.start:
+            continue
+        if last is None or secret.start >= last.end:
+            if last is not None:
+                yield last
+            last = secret
+        else:
+            last = last._replace(end=max(last.end, secret.end))
+    if last is not None:
+        yield last

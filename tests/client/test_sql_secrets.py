@@ -1,0 +1,166 @@
+"""What is masked in SQL that is shown. The secret in the tests is ``hunter2``; whatever else stands there stays."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.sql_secrets import (
+    find_secrets,
+    is_secret_name,
+    redact_echo,
+    redact_env_vars,
+    redact_sql,
+    redacted_diff,
+)
+
+OPTIONS = [
+    "'auth.password' = 'hunter2'",
+    "'AUTH.PassWord'='hunter2'",
+    "\"auth.password\" = 'hunter2'",
+    "`secret` = 'hunter2'",
+    "secret = hunter2",
+    "auth.token => 'hunter2'",
+    "'sasl.jaas.config' = 'user=\"u\" password=\"hunter2\"'",
+    "'confluent.key' = 'hunter2'",
+    "apiKey = 'hunter2'",
+    "'storage.aws.access_key_id' = 'hunter2'",
+    "credentials = E'a\\'hunter2'",
+    "token = 'it''s hunter2'",
+    "token = $$hunter2$$",
+    "token = $x$ hunter2 $x$",
+    "password = 'a' || 'hunter2'",
+    "password = concat('hunter2', 'b')",
+    "'password' /* the ' one */ = -- that's it\n 'hunter2'",
+    "'password' = 'hunter2\nof two lines'",
+    "-- 'auth.password' = 'hunter2',\n 'x' = 'y'",
+    "/* password: hunter2 */ 'x' = 'y'",
+    "'client_configs' = 'security.protocol=SASL_SSL,sasl.password=hunter2,a=b'",
+    "headers = 'Authorization: Bearer hunter2,X-Api-Key: hunter2'",
+    'body = \'{"password": "hunter2", "a": 1}\'',
+    "url = 'redis://u:hunter2@host:6379'",
+]
+
+BROKEN = [
+    "CREATE TABLE t WITH ('auth.password' = 'hunter2",
+    "CREATE TABLE t WITH ('auth.password' = 'hunter2)",
+    "CREATE TABLE t WITH 'auth.password' = 'hunter2'",
+    "CREATE TABLE t WIHT ('auth.password' = 'hunter2')",
+    "CREATE TABLE t WITH ('auth.password' 'hunter2')",
+    "CREATE TABLE t WITH ('auth.password' : 'hunter2')",
+    "CREATE TABLE t WITH ('topic' = 'it's', 'auth.password' = 'hunter2')",
+    "CREATE TABLE t WITH ('topic' = 'it's', password = 'hunter2', 'b' = 'it's')",
+    "CREATE TABLE t WITH ('topic' = 'a, 'auth.password' = 'hunter2', 'b' = 'c')",
+    "CREATE TABLE t WITH ('auth.password' = 'hunter2' 'topic' = 'a'",
+    "CREATE TABLE t WITH ('auth.password' = 'hunter2' \nINSERT INTO sink SELECT 1",
+    "/* CREATE TABLE t WITH ('auth.password' = 'hunter2')",
+    "auth.password = 'hunter2'",
+    "SELECT 1; WITH ('auth.password' = 'hunter2')",
+]
+
+UNTOUCHED = [
+    "CREATE TABLE t (id INT PRIMARY KEY, key TEXT METADATA FROM 'key') WITH ('topic' = 'keys', type = 'sink')",
+    "CREATE TABLE t WITH (value.format = 'json', 'key.format' = 'raw', 'sink.key_field' = 'id', note = 'a token')",
+    "CREATE TABLE t WITH ('target.key_prefix' = 'p:', primary_key = 'id', keyspace = 'k', 'auth.type' = 'none')",
+    "CREATE TABLE t (n TEXT, is_root BOOLEAN AS (token = 'root') STORED) WITH (connector = 'impulse')",
+    "SELECT * FROM a JOIN b ON a.key = b.key WHERE token = 'abc' AND value->>'token' = 'x' OR (key = 'y')",
+    "WITH password AS (SELECT key FROM t) SELECT count(*) FILTER (WHERE secret = 'no') FROM password",
+    "INSERT INTO sink SELECT key = 'x', token FROM t",
+    "SELECT extract_json_string(value, '$.token') = 'x', 'https://example.com/@team' FROM t",
+    "CREATE TABLE t WITH (password = '')",
+    "",
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_values_of_secret_options_are_masked(option: str) -> None:
+    sql = f"CREATE TABLE t (a INT) WITH (connector = 'kafka', {option}, 'topic' = 'orders');\nSELECT 'end'"
+    shown = redact_sql(sql)
+    assert "hunter2" not in shown
+    assert "***" in shown
+    assert shown.startswith("CREATE TABLE t (a INT) WITH (connector = 'kafka', ")
+    assert shown.endswith(", 'topic' = 'orders');\nSELECT 'end'")
+
+
+@pytest.mark.parametrize("sql", BROKEN)
+def test_values_are_masked_in_broken_sql(sql: str) -> None:
+    assert "hunter2" not in redact_sql(sql)
+    assert "password" in redact_sql(sql)
+
+
+@pytest.mark.parametrize("sql", UNTOUCHED)
+def test_whatever_else_stays(sql: str) -> None:
+    assert redact_sql(sql) == sql
+    assert find_secrets(sql) == ()
+
+
+@pytest.mark.parametrize(
+    "name, is_secret",
+    [
+        *((name, True) for name in ("key", "api-key", "accessKey", "nkey_seed", "auth.secret", "sasl.username")),
+        *((name, True) for name in ("ssl.key.password", "aws_session_token", "Credentials", "keys")),
+        *((name, False) for name in ("key.format", "partition_keys", "keyspace", "monkey", "topic", "tokenizer")),
+    ],
+)  # fmt: skip
+def test_names_that_speak_of_secrets(name: str, is_secret: bool) -> None:
+    assert is_secret_name(name) is is_secret
+
+
+@given(st.text(alphabet="pasword=key'\"`$()-/*;,: \n\\eE{}@", max_size=60))
+def test_secrets_of_any_text_lie_in_it_and_do_not_overlap(sql: str) -> None:
+    at = 0
+    for secret in find_secrets(sql):
+        assert at <= secret.start < secret.end <= len(sql)
+        at = secret.end
+    redact_sql(sql)
+
+
+@pytest.mark.parametrize(
+    "piece", ["'", "a", "key = ", "$", "/*", "e'\\", 'key\\"', "://", "-", "password='x' ("]
+)
+def test_a_megabyte_is_no_trouble(piece: str) -> None:
+    """Quadratic work would take hours here."""
+    redact_sql(piece * (1_000_000 // len(piece) // 4))
+
+
+# -- what a server echoes, and differences -------------------------------------------------------------------------
+
+SQL = "CREATE TABLE t WITH (\n  topic = 'a',\n  password = 'hunter2',\n  type = 'sink'\n)"
+
+
+def test_a_servers_words_are_shown_without_the_secrets_of_the_sql() -> None:
+    words = "Expected: ), found: hunter2 in password = 'other' at Line: 3; hunter22 is no word of it"
+    assert redact_echo(words, SQL) == (
+        "Expected: ), found: *** in password = '***' at Line: 3; hunter22 is no word of it"
+    )
+
+
+def test_environment_variables_are_shown_by_name() -> None:
+    assert redact_env_vars({"A": "hunter2", "B": ""}) == {"A": "***", "B": "***"}
+
+
+@pytest.mark.parametrize(
+    "old, new, lines",
+    [
+        ("", "", []),
+        ("hunter2", "other", ["-   password = '***',", "+   password = '*** (changed)',"]),
+        ("'a'", "'b'", ["-   topic = 'a',", "+   topic = 'b',"]),
+        ("  password = 'hunter2',\n", "", ["-   password = '***',"]),
+        ("password = 'hunter2'", "token = 'x', password = 'hunter2'",
+         ["-   password = '***',", "+   token = '***', password = '***',"]),
+        ("password = 'hunter2',\n", "password = 'x', --\n",
+         ["-   password = '***',", "+   password = '*** (changed)', --"]),
+    ],
+)  # fmt: skip
+def test_differences(old: str, new: str, lines: list[str]) -> None:
+    changed = SQL.replace(old, new) if old else SQL
+    assert [line for line in redacted_diff(SQL, changed) if line[0] != " "] == lines
+    assert len(redacted_diff(SQL, changed, context_lines=0)) == len(lines)
+
+
+def test_a_mask_in_the_sql_itself_does_not_hide_a_change() -> None:
+    sql = "WITH (topic = '***', password = 'hunter2')"
+    shown = redacted_diff(sql, sql.replace("hunter2", "other"))
+    assert shown[0] == "- WITH (topic = '***', password = '***')"
+    assert "password = '*** (changed)'" in shown[1]
