@@ -1,0 +1,155 @@
+"""The operator that runs SQL for a moment and returns its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_arroyo.client.checks import check_duration, check_text
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import check_early
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
+from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
+from airflow_provider_arroyo.pipelines.spec import as_udfs
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.pipelines.preview import Preview
+
+MAX_ROWS = 10_000
+_SHOWN_ROWS = 5
+
+
+class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
+    """Run SQL for a moment, return its rows, and fail if a check does not like them.
+
+    The SQL ends with a ``SELECT``, whose rows are read. Sinks are not written to unless ``enable_sinks`` is set. The
+    preview is stopped however the task ends; Arroyo stops it after a minute in any case.
+
+    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param max_rows: how many rows are read, 1 to 10,000, default 100. Reading also ends at 1 MB of rows.
+    :param timeout: how long to read, default 30 seconds, from the moment the preview was started; a timedelta or
+        seconds. Fewer rows than ``max_rows``, or none, are no error: that is for ``check`` to decide.
+    :param check: a function of the list of rows, which raises or returns False where they are not as they should be;
+        default None accepts any rows.
+    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
+        source code is full of braces.
+    :param enable_sinks: whether the sinks of the SQL are written to, default False.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url`` of the preview, and ``rows`` (each a
+        dict) and ``missed_rows`` (how many were made before reading began).
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: when Arroyo refuses the SQL.
+    :raises ArroyoTaskError: when the preview fails, or the check does not like its rows.
+    """
+
+    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
+    operator_extra_links = (ArroyoPipelineLink(),)
+    ui_color = "#e8e0f4"
+    _preview: Preview | None = None
+
+    def __init__(
+        self,
+        *,
+        query: str,
+        max_rows: int = 100,
+        timeout: timedelta | float = timedelta(seconds=30),
+        check: Callable[[list[dict[str, Any]]], Any] | None = None,
+        udfs: Sequence[Any] = (),
+        enable_sinks: bool = False,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
+        check_early(check_text, query, "query")
+        if isinstance(max_rows, bool) or not isinstance(max_rows, int) or not 1 <= max_rows <= MAX_ROWS:
+            raise ValueError(f"max_rows must be an integer from 1 to {MAX_ROWS:,}, got {max_rows!r}")
+        _check_callable(check)
+        as_udfs(udfs)
+        self.query = query
+        self.max_rows = max_rows
+        self.timeout = check_duration(timeout, "timeout", positive=True)
+        self.check = check
+        self.udfs = udfs
+        self.enable_sinks = enable_sinks
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the preview and read its rows.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.preview import Preview
+        from airflow_provider_arroyo.pipelines.validate import check_query
+
+        with self._rendered_arguments():
+            query, udfs = check_text(self.query, "query"), as_udfs(self.udfs)
+        self._step = "The preview"
+        client = self._client()
+        # Its messages have places, which those of a refused preview lack.
+        check_query(client, query, udfs)
+        self._preview = preview = Preview(client, log=self.log)
+        try:
+            pipeline = self._ref(preview.start(query, udfs=udfs, enable_sinks=self.enable_sinks))
+            self._show_link(context, pipeline)
+            self._log_begin("Preview started", pipeline)
+            seen = preview.read(max_rows=self.max_rows, seconds=self.timeout.total_seconds())
+        finally:
+            preview.stop()
+        if seen.job is not None and seen.job.state == JobState.FAILED:
+            self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job), pipeline)
+        if not seen.rows:
+            self.log.warning("The preview showed no rows")
+        self._run_check(seen.rows)
+        return {
+            **self._result(pipeline, seen.job, missed_rows=seen.missed_rows),
+            "rows": seen.rows,
+        }
+
+    def on_kill(self) -> None:
+        """Stop the preview."""
+        from airflow_provider_arroyo.client.client import ArroyoClient
+
+        if self._preview is not None:
+            # Its own: the signal that led here may have interrupted the other one in the middle of a request.
+            with ArroyoClient(self.hook.client.settings) as client:
+                self._preview.stop(client)
+
+    def _run_check(self, rows: list[dict[str, Any]]) -> None:
+        if self.check is None:
+            return
+        try:
+            passed = self.check(rows)
+        except AirflowException:
+            # The check's own decision, such as a skip.
+            raise
+        except Exception as err:  # noqa: BLE001  # whatever a user's function raises
+            said = f"{type(err).__name__}: {err}"
+        else:
+            if passed is None or passed:
+                return
+            said = f"it returned {passed!r}"
+        shown = "".join(f"\n  {row}" for row in rows[:_SHOWN_ROWS])
+        more = f"\n  … and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else ""
+        raise TaskEnd(
+            ArroyoTaskError(
+                f"The check of the preview's {len(rows)} rows failed: {said}. Rows:{shown or ' none'}{more}"
+            )
+        )
+
+
+def _check_callable(check: Any) -> None:
+    if check is not None and not callable(check):
+        raise ValueError(f"check must be a function of the rows, got {check!r}")

@@ -1,0 +1,68 @@
+"""The operator that validates SQL on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import check_text
+from airflow_provider_arroyo.operators.arguments import check_early
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
+from airflow_provider_arroyo.pipelines.spec import as_udfs
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class ArroyoValidateQueryOperator(ArroyoWorkerOperator):
+    """Let Arroyo plan some SQL without running it; the task fails with every message if it refuses.
+
+    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
+        source code is full of braces.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``graph``: ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id, dest_id,
+        key_type, value_type, edge_type``) of what Arroyo would run.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: when Arroyo refuses the SQL: each message, with line, column and the place marked.
+    """
+
+    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
+    ui_color = "#f4f0d8"
+
+    def __init__(
+        self,
+        *,
+        query: str,
+        udfs: Sequence[Any] = (),
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
+        check_early(check_text, query, "query")
+        as_udfs(udfs)
+        self.query = query
+        self.udfs = udfs
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Validate the SQL.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.validate import check_query
+
+        with self._rendered_arguments():
+            query, udfs = check_text(self.query, "query"), as_udfs(self.udfs)
+        self._step = "Validating the SQL"
+        graph = check_query(self._client(), query, udfs)
+        self.log.info("Arroyo accepts the SQL: %d operators", len(graph.nodes))
+        return {"graph": asdict(graph)}

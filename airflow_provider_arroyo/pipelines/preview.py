@@ -1,0 +1,143 @@
+"""Running SQL for a moment to see its rows, and stopping it for sure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import OutputBatch
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode, Udf
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError, ArroyoError, Disposition
+
+MAX_BYTES = 1_000_000
+"""How much text of rows is kept: it becomes an XCom, which most deployments store in their database."""
+
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previewed:
+    """What a preview showed.
+
+    :param job: its job as it was last seen; None if it had none.
+    :param rows: the rows that were read, in the order in which they came.
+    :param missed_rows: how many rows were made before the output could be read, or between two reads.
+    """
+
+    job: Job | None
+    rows: list[dict[str, Any]]
+    missed_rows: int = 0
+
+
+class Preview:
+    """One preview: started, read, stopped.
+
+    :param client: sends the requests.
+    :param log: gets a line where the stop fails.
+    :param sleep, monotonic: how to wait and to measure, in seconds; ``monotonic`` is the client's clock.
+    """
+
+    def __init__(
+        self,
+        client: ArroyoClient,
+        *,
+        log: Any = None,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._log = log or logging.getLogger(__name__)
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._pipeline: Pipeline | None = None
+        self._job: Job | None = None
+        self._next_ids: dict[tuple[str, int], int] = {}
+        self._missed = 0
+
+    def start(self, query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Pipeline:
+        """Start the preview.
+
+        :param query: the SQL.
+        :param udfs: UDFs that it uses.
+        :param enable_sinks: whether its sinks are written to, default False.
+        """
+        self._pipeline = self._client.preview_query(query, udfs=tuple(udfs), enable_sinks=enable_sinks)
+        return self._pipeline
+
+    def read(self, *, max_rows: int, seconds: float) -> Previewed:
+        """Read rows until there are enough, the preview ends, or the time is over; then stop it.
+
+        :param max_rows: how many rows are enough.
+        :param seconds: how long to read, from now on.
+        """
+        rows: list[dict[str, Any]] = []
+        size = 0
+        deadline = self._monotonic() + seconds
+        try:
+            for batch in self._batches(deadline):
+                for row in self._rows(batch):
+                    size += len(json.dumps(row))
+                    if size > MAX_BYTES:
+                        self._log.warning("Only the first %d rows are kept: they are large", len(rows))
+                        return self._previewed(rows)
+                    rows.append(row)
+                    if len(rows) >= max_rows:
+                        return self._previewed(rows)
+        finally:
+            self.stop()
+        return self._previewed(rows)
+
+    def stop(self, client: ArroyoClient | None = None) -> None:
+        """Request that the preview stops, where it may still run. Never raises: it ends by itself after a minute.
+
+        :param client: sends the request; default the one that started it.
+        """
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is None or (self._job is not None and self._job.state in TERMINAL_STATES):
+            return
+        limited = (client or self._client).with_limits(
+            max_elapsed_seconds=_STOP_SECONDS, deadline=self._monotonic() + _STOP_SECONDS
+        )
+        try:
+            limited.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
+        except ArroyoError as err:
+            self._log.warning(
+                "The stop of preview %s failed, it ends by itself within a minute: %s", pipeline.id, err
+            )
+
+    def _previewed(self, rows: list[dict[str, Any]]) -> Previewed:
+        return Previewed(job=self._job, rows=rows, missed_rows=self._missed)
+
+    def _batches(self, deadline: float) -> Iterator[OutputBatch]:
+        """Yield the output until the job ends or the time is over; the stream is opened again where it breaks."""
+        client = self._client.with_limits(deadline=deadline)
+        while (pipeline := self._pipeline) is not None and self._monotonic() < deadline:
+            try:
+                self._job = job = client.get_job(pipeline.id)
+                if job is not None and job.state in TERMINAL_STATES:
+                    return
+                if job is not None and job.state in (JobState.RUNNING, JobState.FINISHING):
+                    yield from client.stream_output(pipeline.id, job.id)
+            except ArroyoError as err:
+                # The output is refused, with 400, until the job really runs; and at the deadline reading ends.
+                is_early = isinstance(err, ArroyoApiError) and err.status == 400
+                is_lost = (
+                    isinstance(err, ArroyoConnectionError) and err.disposition is not Disposition.PERMANENT
+                )
+                if not is_early and not is_lost and self._monotonic() < deadline:
+                    raise
+            self._sleep(min(_POLL_SECONDS, max(0.0, deadline - self._monotonic())))
+
+    def _rows(self, batch: OutputBatch) -> list[dict[str, Any]]:
+        # JSON has no NaN and no infinity, and neither has Airflow's database.
+        rows = json.loads(batch.batch, parse_constant=lambda name: None)
+        source = (batch.operator_id, batch.subtask_index)
+        self._missed += max(0, batch.start_id - self._next_ids.get(source, 0))
+        self._next_ids[source] = batch.start_id + len(rows)
+        return [row if isinstance(row, dict) else {"value": row} for row in rows]

@@ -1,0 +1,169 @@
+"""Validating SQL, and previewing its rows: both in the worker, from a sandbox of each version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.operators.arroyo import ArroyoPreviewQueryOperator, ArroyoValidateQueryOperator
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS
+
+from .harness import FakeTaskInstance
+
+ROWS = """\
+CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
+SELECT counter, counter * 2 AS double FROM impulse;"""
+FEW_ROWS = ROWS.replace("'50'", "'50', message_count = '20'")
+REFUSED = """\
+CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
+SELECT nothing FROM impulse;"""
+MISSING_FILE = """\
+CREATE TABLE input (n BIGINT) WITH
+  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
+SELECT n FROM input;"""
+
+
+def validate(query: str, **more: Any) -> ArroyoValidateQueryOperator:
+    return ArroyoValidateQueryOperator(task_id="a_task", query=query, **more)
+
+
+def preview(query: str = ROWS, **more: Any) -> ArroyoPreviewQueryOperator:
+    return ArroyoPreviewQueryOperator(
+        task_id="a_task", **{"query": query, "max_rows": 5, "timeout": 20, **more}
+    )
+
+
+def run(operator: Any, ti: FakeTaskInstance | None = None) -> Any:
+    return operator.execute({"ti": ti or FakeTaskInstance()})
+
+
+def stops(sandbox: ArroyoSandbox) -> list[Any]:
+    return [request.json for request in sandbox.requests.find("PATCH")]
+
+
+# -- validate ----------------------------------------------------------------------------------------------------
+
+
+def test_a_valid_query_returns_its_graph(sandbox: ArroyoSandbox) -> None:
+    graph = run(validate(ENDLESS))["graph"]
+    assert len(graph["nodes"]) == len(graph["edges"]) + 1
+    assert graph["nodes"][0]["operator"]
+    assert sandbox.store.pipelines == {}
+
+
+def test_a_refused_query_fails_for_good_with_the_place_marked(sandbox: ArroyoSandbox) -> None:
+    with pytest.raises(ArroyoFatalTaskError) as caught:
+        run(validate(REFUSED))
+    text = str(caught.value)
+    assert "nothing" in text
+    assert "Arroyo refused the SQL" in text
+    if sandbox.arroyo_version != "0.15":
+        assert "line 2, column 8" in text
+        assert "^^^^^^^" in text
+
+
+@pytest.mark.parametrize("operator", [validate, preview])
+@pytest.mark.parametrize("arguments", [{"query": " "}, {"query": "SELECT 1", "udfs": "fn f() {}"}])
+def test_bad_arguments_are_refused_in_the_constructor(operator: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"query must be|udfs must be"):
+        operator(**arguments)
+
+
+# -- preview -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_returned_and_the_preview_is_stopped(sandbox: ArroyoSandbox) -> None:
+    ti = FakeTaskInstance()
+    result = run(preview(), ti)
+    assert len(result["rows"]) == 5
+    assert all(row["double"] == 2 * row["counter"] for row in result["rows"])
+    assert result["missed_rows"] == result["rows"][0]["counter"]
+    assert stops(sandbox) == [{"stop": "immediate"}]
+    assert result["console_url"] in ti.xcoms.values()
+
+
+def test_a_preview_that_ends_returns_what_there_was(sandbox: ArroyoSandbox) -> None:
+    result = run(preview(FEW_ROWS, max_rows=100))
+    assert result["state"] == "Finished"
+    assert result["missed_rows"] + len(result["rows"]) == 20
+    assert stops(sandbox) == []
+
+
+def test_the_time_ends_a_preview_and_that_is_no_error(sandbox: ArroyoSandbox) -> None:
+    result = run(preview(max_rows=10_000, timeout=2))
+    assert 0 < len(result["rows"]) < 10_000
+    assert stops(sandbox) == [{"stop": "immediate"}]
+
+
+def test_a_preview_of_sql_that_is_refused_is_not_started(sandbox: ArroyoSandbox) -> None:
+    with pytest.raises(ArroyoFatalTaskError, match="refused the SQL"):
+        run(preview(REFUSED))
+    assert [request.path for request in sandbox.requests.find("POST")] == ["/api/v1/pipelines/validate_query"]
+
+
+def test_a_preview_that_fails_says_why(sandbox: ArroyoSandbox) -> None:
+    with pytest.raises(ArroyoTaskError, match="Failed"):
+        run(preview(MISSING_FILE, max_rows=1000))
+
+
+@pytest.mark.parametrize(
+    "check, said",
+    [
+        (lambda rows: False, "it returned False"),
+        (lambda rows: rows[0]["price"], "KeyError: 'price'"),
+        (lambda rows: [][1], "IndexError"),
+    ],
+)
+def test_a_check_that_fails_says_what_it_said_and_shows_the_rows(
+    check: Any, said: str, sandbox: ArroyoSandbox
+) -> None:
+    with pytest.raises(ArroyoTaskError) as caught:
+        run(preview(check=check))
+    assert said in str(caught.value)
+    assert "'double'" in str(caught.value)
+    assert stops(sandbox) == [{"stop": "immediate"}]
+
+
+def test_a_check_may_skip_and_may_return_nothing(sandbox: ArroyoSandbox) -> None:
+    assert run(preview(check=lambda rows: None))["rows"]
+
+    def skip(rows: Any) -> None:
+        raise AirflowSkipException("none today")
+
+    with pytest.raises(AirflowSkipException):
+        run(preview(check=skip))
+
+
+def test_a_kill_while_reading_stops_the_preview(sandbox: ArroyoSandbox) -> None:
+    operator = preview()
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        operator.on_kill()
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow_provider_arroyo.pipelines.preview.Preview._rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(operator)
+    assert stops(sandbox) == [{"stop": "immediate"}]
+
+
+def test_a_stop_that_fails_is_logged_and_hides_nothing(
+    sandbox: ArroyoSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.faults.status(400, method="PATCH")
+    operator = preview()
+    with caplog.at_level("WARNING"):
+        assert len(run(operator)["rows"]) == 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_rows": 0}, {"max_rows": True}, {"timeout": 0}, {"check": "rows"}]
+)
+def test_bad_arguments_of_a_preview(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        preview(**arguments)
