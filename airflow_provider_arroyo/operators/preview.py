@@ -74,9 +74,7 @@ class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
     ) -> None:
         super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
         check_early(check_text, query, "query")
-        if isinstance(max_rows, bool) or not isinstance(max_rows, int) or not 1 <= max_rows <= MAX_ROWS:
-            raise ValueError(f"max_rows must be an integer from 1 to {MAX_ROWS:,}, got {max_rows!r}")
-        _check_callable(check)
+        _check_rows(max_rows, check)
         as_udfs(udfs)
         self.query = query
         self.max_rows = max_rows
@@ -150,6 +148,8 @@ class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
         )
 
 
-def _check_callable(check: Any) -> None:
+def _check_rows(max_rows: Any, check: Any) -> None:
+    if isinstance(max_rows, bool) or not isinstance(max_rows, int) or not 1 <= max_rows <= MAX_ROWS:
+        raise ValueError(f"max_rows must be an integer from 1 to {MAX_ROWS:,}, got {max_rows!r}")
     if check is not None and not callable(check):
         raise ValueError(f"check must be a function of the rows, got {check!r}")
