@@ -10,6 +10,7 @@ from typing import Any
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
+MAX_NAME_LENGTH = 200
 
 
 def check_text(value: Any, argument: str) -> str:
@@ -19,6 +20,31 @@ def check_text(value: Any, argument: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{argument} must be a non-empty string, got {value!r}")
+    return value
+
+
+def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
+    """Return the name of a deployed pipeline: one line of at most 200 characters.
+
+    Arroyo accepts more, and its console cannot show it.
+
+    :raises ValueError: on anything else.
+    """
+    name = check_text(value, argument)
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"{argument} must have at most {MAX_NAME_LENGTH} characters, got {len(name)}")
+    if len(name.splitlines()) > 1 or name != name.strip():
+        raise ValueError(f"{argument} must be one line without white space around it, got {name!r}")
+    return name
+
+
+def check_bool(value: Any, argument: str) -> bool:
+    """Return a boolean. The string ``"false"`` is none: it would be true.
+
+    :raises ValueError: on anything else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{argument} must be True or False, got {value!r}")
     return value
 
 

@@ -1,0 +1,180 @@
+"""A folder of SQL files as pipelines, and what is said where it is not well written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_arroyo.pipelines.folder import PipelineFileError, pipelines_from_folder
+from tests.support import ENDLESS
+
+BLOCK = "-- arroyo:\n--   parallelism: 2\n--   tags: {team: shop}\n--\n--   checkpoint_interval: 1.5\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Write files, named by keywords in which ``__`` stands for a dot."""
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_one_pipeline_for_each_file(tmp_path: Path) -> None:
+    write(tmp_path, b__sql=BLOCK + ENDLESS, a__sql=ENDLESS, readme__md="no SQL", c__sql="\ufeff" + ENDLESS)
+    (tmp_path / "old.d").mkdir()
+    write(tmp_path / "old.d", z__sql=ENDLESS)
+    found = pipelines_from_folder(tmp_path, group="shop")
+    assert found == [
+        {"group": "shop", "pipeline_name": "a", "query": ENDLESS},
+        {
+            "group": "shop",
+            "pipeline_name": "b",
+            "query": ENDLESS,
+            "parallelism": 2,
+            "tags": {"team": "shop"},
+            "checkpoint_interval": 1.5,
+        },
+        {"group": "shop", "pipeline_name": "c", "query": ENDLESS},
+    ]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_settings_are_no_part_of_the_sql(tmp_path: Path) -> None:
+    """Else a new parallelism would replace the pipeline."""
+    texts = (
+        "-- Orders, by minute.\n" + BLOCK + "-- Since March.\n" + ENDLESS,
+        "-- Orders, by minute.\n-- arroyo: {parallelism: 4}\n-- Since March.\n" + ENDLESS,
+        "-- Orders, by minute.\n-- Since March.\n" + ENDLESS,
+    )
+    write(tmp_path, **{f"q{number}__sql": text for number, text in enumerate(texts)})
+    assert {one["query"] for one in pipelines_from_folder(tmp_path)} == {texts[-1]}
+
+
+def test_settings_in_one_file_beside_them(tmp_path: Path) -> None:
+    yaml = "a:\n  parallelism: 3\nb.sql:\n  pipeline_name: orders\n  keep_old: true\nc:\n"
+    write(tmp_path, a__sql=ENDLESS, b__sql=ENDLESS, c__sql=ENDLESS, pipelines__yaml=yaml)
+    a, b, c = pipelines_from_folder(tmp_path)
+    assert (a["pipeline_name"], a["parallelism"]) == ("a", 3)
+    assert (b["pipeline_name"], b["keep_old"]) == ("orders", True)
+    assert c == {"group": "default", "pipeline_name": "c", "query": ENDLESS}
+
+
+def test_udfs_are_read_from_their_files(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a__sql="-- arroyo: {udfs: [double.rs, half.py]}\n" + ENDLESS,
+        double__rs="fn",
+        half__py="def",
+    )
+    (found,) = pipelines_from_folder(tmp_path)
+    assert found["udfs"] == [
+        {"definition": "fn", "language": "rust"},
+        {"definition": "def", "language": "python"},
+    ]
+
+
+def test_an_empty_folder_has_no_pipelines(tmp_path: Path) -> None:
+    assert pipelines_from_folder(tmp_path) == []
+
+
+SQL = "\n" + ENDLESS
+BLOCKS = {
+    "unknown setting": (
+        "-- x\n-- arroyo:\n--   paralelism: 2",
+        "line 3: unknown setting 'paralelism'; did you mean",
+    ),
+    "nothing near": ("-- arroyo:\n--   zzz: 2", "line 2: unknown setting 'zzz'; known: allow_state_loss, "),
+    "wrong value": (
+        "-- arroyo:\n--   tags: {}\n--   parallelism: 0",
+        "line 3: parallelism must be an integer",
+    ),
+    "wrong type": ("-- arroyo:\n--   pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
+    "a date": ("-- arroyo:\n--   timeout: 2026-01-01", "line 2: timeout must be"),
+    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: timeout: "),
+    "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
+    "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
+    "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' is in line 2 already"),
+    "two blocks": ("-- arroyo: {}\n-- arroyo: {}", "line 2: the settings begin in line 1 already"),
+    "no mapping": ("-- arroyo: 5", "a.sql, line 1: settings must be a mapping"),
+    "no YAML": ("\n-- arroyo:\n--   tags: {a: 'b", "a.sql, line 3: is not YAML"),
+    "a tab": ("-- arroyo:\n--   tags: a\n--   \tb: c", "a.sql, line 3: is not YAML"),
+    "python": (
+        "-- arroyo:\n--   tags: !!python/object/apply:os.system [ls]",
+        "line 2: is not YAML: could not",
+    ),
+    "an alias": (
+        "-- arroyo:\n--   tags: &a {x: y}\n--   env_vars: *a",
+        "line 3: YAML aliases are not allowed",
+    ),
+    "too deep": ("-- arroyo: {tags: " + "[" * 3000 + "]" * 3000 + "}", "line 1: is nested too deeply"),
+    "a long name": (
+        f"-- arroyo: {{pipeline_name: {'x' * 201}}}",
+        "line 1: pipeline_name must have at most 200",
+    ),
+    "a name with a line end": (
+        '-- arroyo: {pipeline_name: "a\\nb"}',
+        "line 1: pipeline_name must be one line",
+    ),
+    "no UDF": ("-- arroyo:\n--   udfs: [x.rs]", "line 2: there is no file '"),
+    "UDF of another kind": (
+        "-- arroyo:\n--   udfs: [x.js]",
+        "line 2: udfs must be paths of .rs or .py files",
+    ),
+}
+FILES = {
+    "below the SQL": (
+        {"a__sql": "SELECT 1;\n-- arroyo:\n--   timeout: 1"},
+        "a.sql, line 2: settings must stand",
+    ),
+    "no SQL": ({"a__sql": "-- arroyo: {}\n \n"}, "a.sql: has no SQL"),
+    "one name twice": (
+        {"a__sql": SQL, "b__sql": "-- arroyo: {pipeline_name: a}" + SQL},
+        "b.sql: names the pipeline 'a', as a.sql does",
+    ),
+    "an empty UDF": ({"a__sql": "-- arroyo:\n--   udfs: [x.rs]" + SQL, "x__rs": " "}, "x.rs: is empty"),
+    "settings twice": (
+        {"a__sql": "-- arroyo: {timeout: 1}" + SQL, "pipelines__yaml": "a: {timeout: 2}"},
+        "a.sql, line 1: this file has settings here and in pipelines.yaml, line 1",
+    ),
+    "settings without a file": (
+        {"orders__sql": SQL, "pipelines__yaml": "\norder: {timeout: 2}"},
+        "pipelines.yaml, line 2: there is no file 'order.sql' beside it; did you mean 'orders.sql'?",
+    ),
+    "a file twice": (
+        {"a__sql": SQL, "pipelines__yaml": "a: {}\na.sql: {}"},
+        "line 2: the settings of 'a.sql' are",
+    ),
+    "a list": (
+        {"a__sql": SQL, "pipelines__yaml": "- a"},
+        "pipelines.yaml, line 1: the file must be a YAML mapping",
+    ),
+    "a number for a key": (
+        {"a__sql": SQL, "pipelines__yaml": "1: {}"},
+        "line 1: keys must be strings, got 1",
+    ),
+}
+BAD = {name: ({"a__sql": block + SQL}, words) for name, (block, words) in BLOCKS.items()} | FILES
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_error_names_file_and_line(name: str, tmp_path: Path) -> None:
+    files, words = BAD[name]
+    with pytest.raises(PipelineFileError) as caught:
+        pipelines_from_folder(write(tmp_path, **files))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert words in str(caught.value)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_bytes(b"SELECT '\xff'")
+    with pytest.raises(PipelineFileError, match=r"a\.sql: is not UTF-8: byte 8 is 0xff"):
+        pipelines_from_folder(tmp_path)
+    with pytest.raises(PipelineFileError, match="there is no such folder"):
+        pipelines_from_folder(tmp_path / "none")
+
+
+def test_line_ends_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_bytes((BLOCK + ENDLESS).replace("\n", "\r\n").encode())
+    (found,) = pipelines_from_folder(tmp_path)
+    assert (found["parallelism"], found["query"]) == (2, ENDLESS)
