@@ -33,6 +33,24 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": _modules("sensors.arroyo"),
         "triggers": _modules("triggers.arroyo"),
         "extra-links": ["airflow_provider_arroyo.links.ArroyoPipelineLink"],
+        "config": {
+            "arroyo": {
+                "description": "Settings of the provider for Arroyo.",
+                "options": {
+                    "deferral_hold": {
+                        "description": "How many seconds after its deferral a task may be resumed at the earliest. "
+                        "Airflow's scheduler may fail a task that is resumed while the worker's process from before "
+                        "the deferral still lives (apache/airflow#72716). ``auto`` is ``[workers] "
+                        "min_heartbeat_interval`` and 3 seconds; ``0`` holds nothing back. What happens later than "
+                        "that is not delayed. Read in the workers.",
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "example": "8",
+                        "default": "auto",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "arroyo",

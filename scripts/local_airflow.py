@@ -72,8 +72,8 @@ class LocalAirflow:
             # A trigger moves to another triggerer once its own was silent for this long.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            # Airflow notices the end of a worker up to this many seconds late, and may then take a task that has
-            # resumed from a short deferral for one that was killed (apache/airflow#72716).
+            # A deferred task resumes this many seconds and 3 after its deferral at the earliest ([arroyo]
+            # deferral_hold); Airflow's default is 5.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **env,

@@ -15,6 +15,12 @@ def _new_clients() -> None:
     forget_clients()
 
 
+@pytest.fixture(autouse=True)
+def _no_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let deferred tasks resume at once: no worker's process is left behind here. Tests of the hold set their own."""
+    monkeypatch.setenv("AIRFLOW__ARROYO__DEFERRAL_HOLD", "0")
+
+
 @pytest.fixture
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the connections that were looked up in Airflow since the test began."""

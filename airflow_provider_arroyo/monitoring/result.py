@@ -40,6 +40,7 @@ class WaitResult(JsonValue):
     :param outcome: how it stands, or ended.
     :param target_states: the states that were wanted.
     :param job: the job as it was last seen; None if it never was.
+    :param reached_at: when a wanted state was seen to be reached, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
     :param restarts: how many new runs the wait saw begin after the first.
@@ -54,6 +55,7 @@ class WaitResult(JsonValue):
     outcome: Outcome
     target_states: tuple[str, ...] = ()
     job: Job | None = None
+    reached_at: float | None = None
     waited_seconds: float = 0.0
     state_seconds: float = 0.0
     restarts: int = 0

@@ -328,6 +328,7 @@ class PipelineWait:
             outcome=outcome,
             target_states=tuple(sorted(self.plan.target_states)),
             job=p.job,
+            reached_at=now if outcome is Outcome.REACHED else None,
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,

@@ -14,10 +14,10 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralEr
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
-    deferrable_or_default,
     raises_task_errors,
 )
 
@@ -35,7 +35,8 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     :param timeout: how long the wait may last in all, deferred or not; a timedelta or seconds.
     :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds: a deferral costs two to three seconds, and most pipelines start in less.
+        default 15 seconds: a deferral costs some ten seconds (``[arroyo] deferral_hold``), and most pipelines start
+        in less.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds. The pipeline is untouched by that.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
@@ -73,7 +74,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         if self.stop_on_kill is not None:
             self._note(self._watched(wait))
         self._waiting = wait
-        result = self._poll(wait, until=self.clock() + self.defer_after if self.deferrable else None)
+        result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
             self._note(self._watched(wait))
             self._defer_wait(wait, resume_context, stop_on_kill=self.stop_on_kill)

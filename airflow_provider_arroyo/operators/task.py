@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
@@ -16,8 +16,10 @@ from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTask
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
 from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.hold import Hold
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 
@@ -35,21 +37,6 @@ T = TypeVar("T")
 Task = TypeVar("Task", bound="ArroyoTask")
 
 DEFAULT_CONN_ID = "arroyo_default"
-
-AIRFLOW_GRACE = timedelta(minutes=1)
-"""How much later than our own deadline Airflow ends a wait; ours is exact and says what was going on."""
-
-
-def deferrable_or_default(deferrable: Any) -> bool:
-    """Return the argument, or Airflow's ``[operators] default_deferrable`` where it is None.
-
-    :raises ValueError: on anything but a boolean: the string ``"false"`` would be true.
-    """
-    if deferrable is None:
-        return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-    if not isinstance(deferrable, bool):
-        raise ValueError(f"deferrable must be True or False, got {deferrable!r}")
-    return deferrable
 
 
 class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
@@ -81,12 +68,14 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
 class ArroyoTask:
     """Mixed into the operators and the sensors.
 
-    Expects these attributes: ``arroyo_conn_id``, ``poll_interval`` (seconds), ``api_outage_tolerance``,
-    ``execution_timeout``, ``log``, and ``defer`` of Airflow's base operator.
+    Expects these attributes: ``arroyo_conn_id``, ``poll_interval`` and ``defer_after`` (seconds), ``deferrable``,
+    ``api_outage_tolerance``, ``execution_timeout``, ``log``, and ``defer`` of Airflow's base operator.
     """
 
     arroyo_conn_id: str
     poll_interval: float
+    deferrable: bool
+    defer_after: float
     api_outage_tolerance: timedelta
     execution_timeout: timedelta | None
     log: Any
@@ -211,6 +200,17 @@ class ArroyoTask:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             return wait.expire(self.clock(), "execution_timeout")
 
+    def _defers_at(self, wait: PipelineWait) -> float | None:
+        """Return when the wait moves to the triggerer; None where it stays in the worker.
+
+        There it also stays if it must end before a deferred task may be resumed: what was reached in time would be
+        held past its deadline, and a timeout would come late.
+        """
+        if not self.deferrable:
+            return None
+        at = self.clock() + self.defer_after
+        return at if at + deferral_hold_seconds() < wait.plan.deadline else None
+
     def _defer_wait(
         self,
         wait: PipelineWait,
@@ -221,7 +221,9 @@ class ArroyoTask:
         """Hand the wait to the triggerer, with what was seen so far."""
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 
-        left = timedelta(seconds=max(0.0, wait.plan.deadline - self.clock()))
+        now = self.clock()
+        hold = Hold(deferred_at=now, seconds=deferral_hold_seconds())
+        left = timedelta(seconds=max(0.0, wait.plan.deadline - now) + hold.seconds)
         self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
         self.defer(
             trigger=ArroyoPipelineTrigger(
@@ -232,6 +234,7 @@ class ArroyoTask:
                 stop_on_kill=stop_on_kill.value if stop_on_kill else None,
                 resume_context=dict(resume_context),
                 server=self.hook.settings.base_url,
+                hold=hold.to_dict(),
             ),
             method_name="execute_complete",
             timeout=left + AIRFLOW_GRACE,

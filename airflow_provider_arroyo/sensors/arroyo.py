@@ -30,11 +30,11 @@ from airflow_provider_arroyo.operators.arguments import (
     is_reference,
     rendered_id_and_name,
 )
+from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
     TaskEnd,
-    deferrable_or_default,
     raises_task_errors,
 )
 from airflow_provider_arroyo.text import duration
@@ -178,7 +178,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
     def _wait_deferred(self, context: Context) -> dict[str, Any]:
         wait = self._begin(context)
-        result = self._poll(wait, until=self.clock() + self.defer_after)
+        result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
             self._defer_wait(wait, {})
         return self._finish(result, wait.plan.pipeline)

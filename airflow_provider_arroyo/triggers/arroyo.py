@@ -10,18 +10,27 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.event import WaitEvent
+from airflow_provider_arroyo.monitoring.hold import Hold
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+TRIGGER_VERSION = 1
+"""Raised when an older reader would misunderstand a trigger's arguments; new optional ones do not raise it."""
 
 TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
 
 
 class ArroyoPipelineTrigger(BaseTrigger):
     """Polls a pipeline until its wait is over, then fires one event that says how it ended.
+
+    An event that would resume the task too soon after its deferral is held until then; the pipeline is not polled
+    again meanwhile.
 
     It polls at once, then at the interval; all triggers of a triggerer on the same connection share their polls. It
     changes nothing in Arroyo when it is cancelled, moved to another triggerer or restarted: its arguments hold an
@@ -36,6 +45,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
     :param resume_context: JSON values that the event brings back to the task.
     :param server: the address that the connection led the worker to, no secret. If it leads elsewhere now, that is an
         error.
+    :param hold: since when the task is deferred, and for how long an early event is held, from :class:`.Hold`;
+        default None holds none.
+    :param version: of the arguments' format.
     :param unknown: arguments of a later version; kept, so that they survive, and otherwise ignored.
     """
 
@@ -49,6 +61,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         stop_on_kill: str | None = None,
         resume_context: Mapping[str, Any] | None = None,
         server: str = "",
+        hold: Mapping[str, Any] | None = None,
+        version: int = TRIGGER_VERSION,
         **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
@@ -59,6 +73,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.stop_on_kill = stop_on_kill
         self.resume_context = resume_context
         self.server = server
+        self.hold = hold
+        self.version = version
         self.unknown = unknown
         self._wait: PipelineWait | None = None
 
@@ -73,27 +89,59 @@ class ArroyoPipelineTrigger(BaseTrigger):
             "stop_on_kill": self.stop_on_kill,
             "resume_context": dict(self.resume_context) if self.resume_context else None,
             "server": self.server,
+            "hold": dict(self.hold) if self.hold else None,
+            "version": self.version,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
+        clock = SteadyClock()
+        started_at = clock()
+        try:
+            event = await self._ended(clock)
+        except Exception:
+            # This resumes the task, too.
+            await self._hold_event(started_at, clock)
+            raise
+        await self._hold_event(started_at, clock)
+        yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # Airflow's is untyped
+
+    async def _ended(self, clock: SteadyClock) -> WaitEvent:
+        """Wait, and return how the wait ended."""
         # Importing an HTTP library would block every other trigger of the triggerer.
         await asyncio.to_thread(_import_polling)
         try:
-            plan = WaitPlan.from_dict(self.plan)
+            plan = self._read_plan()
         except UnreadablePlanError as err:
             pipeline = PipelineRef(pipeline_id="")
             result = WaitResult(outcome=Outcome.ERROR, error=ArroyoError(str(err)))
         else:
-            pipeline, result = plan.pipeline, await self._poll(plan)
-        event = WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
-        yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # Airflow's is untyped
+            pipeline, result = plan.pipeline, await self._poll(plan, clock)
+        return WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
 
-    async def _poll(self, plan: WaitPlan) -> WaitResult:
-        from airflow_provider_arroyo.polling.clock import SteadyClock
+    def _read_plan(self) -> WaitPlan:
+        if self.version > TRIGGER_VERSION:
+            raise UnreadablePlanError(
+                f"The trigger's arguments have version {self.version}, and this package reads up to "
+                f"{TRIGGER_VERSION}. Another version of airflow-provider-arroyo wrote them; clear the task to start "
+                "the wait again."
+            )
+        return WaitPlan.from_dict(self.plan)
+
+    async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:
+        """Sleep until the task may be resumed."""
+        try:
+            hold = Hold.from_dict(self.hold)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            return  # none, or of another version
+        left = hold.left(started_at=started_at, now=clock())
+        if left > 0:
+            self.log.info("The task resumes in %s (deferral_hold)", duration(left))
+            await asyncio.sleep(left)
+
+    async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.polling.shared import shared_poller
 
-        clock = SteadyClock()
         wait = self._wait = self._begin(plan, clock())
         try:
             async with shared_poller((self.arroyo_conn_id, self.server), self._connect) as poller:
@@ -111,12 +159,11 @@ class ArroyoPipelineTrigger(BaseTrigger):
         """
         from airflow_provider_arroyo.client.models import StopMode
         from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill_async
-        from airflow_provider_arroyo.polling.clock import SteadyClock
 
         if self.task_instance is None:
             return
         try:
-            wait = self._wait or self._begin(WaitPlan.from_dict(self.plan), SteadyClock()())
+            wait = self._wait or self._begin(self._read_plan(), SteadyClock()())
             mode = StopMode(self.stop_on_kill) if self.stop_on_kill else None
         except ValueError as err:
             # Another version of this package wrote the arguments.

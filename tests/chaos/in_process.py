@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 from airflow_provider_arroyo.client import client
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -69,6 +70,8 @@ def _environment(version: str, seed: str, limit_seconds: float) -> Iterator[Envi
         # A response may hang or come late, and the client must not wait for it for long.
         os.environ[variable] = sandbox.airflow_connection_uri(connect_timeout=2, read_timeout=1)
         stack.callback(os.environ.pop, variable)
+        # No worker's process is left behind here that a hold would have to wait for.
+        stack.enter_context(mock.patch.dict(os.environ, {"AIRFLOW__ARROYO__DEFERRAL_HOLD": "0"}))
         triggerers = [stack.enter_context(Triggerer(f"triggerer-{number}")) for number in (1, 2)]
         until = time.monotonic() + limit_seconds
         yield Environment(sandbox, GroundTruth(sandbox), triggerers, conn_id, until)

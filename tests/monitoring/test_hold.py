@@ -1,0 +1,44 @@
+"""The hold: from the moment of the deferral, and never longer than itself by the trigger's own clock."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.hold import Hold
+
+
+@pytest.mark.parametrize(
+    "started_at, now, left",
+    [
+        (101.0, 101.2, 6.8),
+        (101.0, 107.9, 0.1),
+        (101.0, 108.0, 0.0),
+        (101.0, 5000.0, 0.0),
+        # Started again, by another triggerer.
+        (106.0, 106.5, 1.5),
+        (900.0, 900.1, 0.0),
+        # The worker's clock is an hour ahead: not for an hour.
+        (-3500.0, -3500.0, 8.0),
+        (-3500.0, -3495.0, 3.0),
+    ],
+)
+def test_what_is_left_of_it(started_at: float, now: float, left: float) -> None:
+    hold = Hold(deferred_at=100.0, seconds=8.0)
+    assert hold.left(started_at=started_at, now=now) == pytest.approx(left)
+    assert Hold.from_dict(json.loads(json.dumps(hold.to_dict()))) == hold
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"deferred_at": math.nan, "seconds": 8},
+        {"deferred_at": 1, "seconds": math.inf},
+        {"deferred_at": 1, "seconds": -1},
+    ],
+)
+def test_what_is_no_time_is_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="not a time"):
+        Hold(**fields)

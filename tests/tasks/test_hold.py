@@ -1,0 +1,282 @@
+"""A deferred task is not resumed too soon: the hold, its setting, and what may happen during it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_arroyo.monitoring.event import WaitEvent
+from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+
+from .conftest import Arrange
+from .harness import (
+    DEFERRED,
+    SYNC,
+    FakeTaskInstance,
+    Make,
+    context,
+    defer,
+    fire,
+    rebuilt,
+    run_task,
+    sense,
+    stop,
+    submit,
+)
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
+    """Return a sandbox of one version, since the hold depends on none."""
+    with ArroyoSandbox(seed=1) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
+        yield server
+
+
+SETTING = "AIRFLOW__ARROYO__DEFERRAL_HOLD"
+HEARTBEAT = "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"
+
+
+# -- the setting ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environment, seconds",
+    [
+        ({}, 8.0),
+        ({SETTING: "auto"}, 8.0),
+        ({SETTING: " Auto "}, 8.0),
+        ({HEARTBEAT: "1"}, 4.0),
+        ({HEARTBEAT: "30", SETTING: "2.5"}, 2.5),
+        ({SETTING: "0"}, 0.0),
+        ({SETTING: "3600"}, 3600.0),
+    ],
+)
+def test_the_setting(environment: dict[str, str], seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SETTING)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert deferral_hold_seconds() == seconds
+
+
+@pytest.mark.parametrize("value", ["", "-1", "nan", "inf", "1e9", "5 s", "automatic", "None"])
+@pytest.mark.parametrize("make", [submit(), sense("pl_1"), stop("pl_1")], ids=["submit", "sense", "stop"])
+def test_a_bad_setting_is_refused_when_the_dag_is_parsed(
+    make: Make, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTING, value)
+    with pytest.raises(
+        ValueError, match=r"\[arroyo\] deferral_hold: must be 'auto' or seconds from 0 to 3600, got"
+    ):
+        make(deferrable=True)
+    # It concerns nobody who does not defer.
+    assert make(deferrable=False).deferrable is False
+
+
+# -- the hold --------------------------------------------------------------------------------------------------
+
+
+def held(make: Make, seconds: float, *, deferred_ago: float = 0.0) -> ArroyoPipelineTrigger:
+    """Return the trigger of a task that deferred so many seconds ago."""
+    trigger = defer(make(deferrable=True, defer_after=0))
+    now = SteadyClock()()
+    trigger.hold = {"deferred_at": now - deferred_ago, "seconds": seconds}
+    return trigger
+
+
+async def _over(trigger: ArroyoPipelineTrigger) -> None:
+    """Return when the wait of a trigger is over, and its event is held."""
+    async with asyncio.timeout(30):
+        while trigger._wait is None or trigger._wait._over is None:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0.02)
+        # The poller is left.
+        await asyncio.sleep(0.1)
+
+
+def result_of(payload: Any) -> Any:
+    """Return what an event says of the wait."""
+    return WaitEvent.from_dict(payload).result
+
+
+def test_the_trigger_knows_the_moment_of_the_deferral_and_the_hold(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    monkeypatch.setenv(SETTING, "7.5")
+    before = SteadyClock()()
+    with pytest.raises(TaskDeferred) as caught:
+        sense(pipeline_id, "Stopped", timeout=100)(deferrable=True, defer_after=0).execute(context())
+    after = SteadyClock()()
+    _, arguments = caught.value.trigger.serialize()
+    assert arguments["version"] == 1
+    assert arguments["hold"]["seconds"] == 7.5
+    assert before - 0.1 <= arguments["hold"]["deferred_at"] <= after + 0.1
+    # What is held at the very end of the wait is not cut off by Airflow's own timeout.
+    assert caught.value.timeout is not None
+    assert caught.value.timeout > timedelta(seconds=100 - (after - before) + 7.4) + AIRFLOW_GRACE
+
+
+def test_an_early_event_is_held_and_not_evaluated_again(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.stop(pipeline_id, after=0.3)
+    trigger = held(sense(pipeline_id, "Stopped", timeout=100), 3.0)
+
+    async def fired() -> tuple[Any, float, int]:
+        began = time.monotonic()
+        running = asyncio.create_task(fire(trigger))
+        await asyncio.to_thread(arrange.until, pipeline_id, "Stopped")
+        await _over(trigger)
+        polls = sandbox.requests.count("GET", "*/jobs")
+        arrange.client.delete_pipeline(pipeline_id)
+        assert not running.done()
+        (payload,) = await running
+        return payload, time.monotonic() - began, sandbox.requests.count("GET", "*/jobs") - polls
+
+    payload, took, polls = asyncio.run(fired())
+    result = result_of(payload)
+    assert (result.outcome, result.job.state) == (Outcome.REACHED, "Stopped")
+    assert polls == 0
+    assert took >= 2.9
+    assert result.reached_at < time.time() - 0.5
+
+
+@pytest.mark.parametrize(
+    "seconds, deferred_ago", [(3600.0, 3600.5), (3600.0, 7200.0), (0.0, 0.0)], ids=["just", "long ago", "off"]
+)
+def test_what_comes_later_than_the_hold_is_not_delayed(
+    seconds: float, deferred_ago: float, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    trigger = held(
+        sense(arrange.pipeline("Running"), "Stopped", timeout=100), seconds, deferred_ago=deferred_ago
+    )
+    sandbox.faults.stop("orders")
+    # The wait for an hour that this test does not take.
+    (payload,) = asyncio.run(fire(trigger))
+    assert result_of(payload).outcome is Outcome.REACHED
+
+
+def test_every_event_is_held_whatever_it_says(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    failed = held(sense(arrange.pipeline("Running"), "Stopped", timeout=100), 1.0)
+    sandbox.faults.fail("orders", error="disk full", domain="external")
+    unreadable = ArroyoPipelineTrigger(arroyo_conn_id="arroyo_default", plan=None, hold=failed.hold)
+    lost = ArroyoPipelineTrigger(arroyo_conn_id="nowhere", plan=failed.plan, hold=failed.hold)
+    for trigger, outcome in ((failed, Outcome.FAILED), (unreadable, Outcome.ERROR), (lost, Outcome.ERROR)):
+        trigger.hold = {"deferred_at": SteadyClock()(), "seconds": 1.0}
+        began = time.monotonic()
+        (payload,) = asyncio.run(fire(trigger))
+        assert result_of(payload).outcome is outcome
+        assert time.monotonic() - began >= 0.95
+
+
+def test_a_trigger_that_breaks_is_held_too(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    trigger = held(sense(arrange.pipeline("Running"), "Stopped", timeout=100), 1.0)
+    monkeypatch.setattr(ArroyoPipelineTrigger, "_poll", broken)
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="a bug"):
+        asyncio.run(fire(trigger))
+    assert time.monotonic() - began >= 0.9
+
+
+@pytest.mark.parametrize(
+    "hold", [None, {}, {"seconds": "8"}, {"deferred_at": 1, "seconds": -3}, {"later": 1}]
+)
+def test_a_hold_of_another_version_holds_nothing(hold: Any, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    trigger = held(sense(arrange.pipeline("Running"), "Stopped", timeout=100), 3600)
+    sandbox.faults.stop("orders")
+    trigger.hold = hold
+    (payload,) = asyncio.run(fire(rebuilt(trigger)))
+    assert result_of(payload).outcome is Outcome.REACHED
+
+
+def test_arguments_of_a_newer_version_are_an_error(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    trigger = held(sense(arrange.pipeline("Running"), "Stopped", timeout=100), 0)
+    trigger.version = 99
+    (payload,) = asyncio.run(fire(rebuilt(trigger)))
+    assert "have version 99, and this package reads up to 1" in str(result_of(payload).error)
+
+
+# -- during the hold -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "deferred", None])
+def test_a_kill_during_the_hold_stops_what_it_would_stop_during_the_wait(
+    state: str | None, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked: the pipeline is stopped as ``stop_on_kill`` says; moved or cleared: it runs on."""
+    ti = FakeTaskInstance()
+    trigger = defer(submit(stop_on_kill="immediate", timeout=100)(deferrable=True, defer_after=0), ti)
+    trigger.hold = {"deferred_at": SteadyClock()(), "seconds": 60.0}
+    trigger.task_instance = ti  # type: ignore[assignment]  # has what is used of Airflow's
+    note = ti.xcoms["arroyo_wait"]
+
+    async def asked(_: Any) -> tuple[str | None, Any]:
+        return state, note
+
+    monkeypatch.setattr("airflow_provider_arroyo.on_kill._ask_airflow_async", asked)
+
+    async def killed() -> None:
+        running = asyncio.create_task(fire(trigger))
+        await _over(trigger)
+        assert not running.done()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await trigger.on_kill()
+
+    asyncio.run(killed())
+    assert sandbox.requests.count("PATCH") == (1 if state in ("failed", "success") else 0)
+
+
+# -- deadlines -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 5}, {"execution_timeout": timedelta(seconds=5)}])
+@pytest.mark.parametrize("make", [submit, sense, stop], ids=["submit", "sense", "stop"])
+def test_a_wait_that_must_end_within_the_hold_stays_in_the_worker(
+    make: Any,
+    limit: dict[str, Any],
+    sandbox: ArroyoSandbox,
+    arrange: Arrange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Held past its deadline, it would be late; a timeout would be late, too."""
+    monkeypatch.setenv(SETTING, "6")
+    if make is submit:
+        task = submit(**limit)
+    else:
+        pipeline_id = arrange.pipeline("Running")
+        sandbox.faults.stop(pipeline_id, after=0.3)
+        task = sense(pipeline_id, "Stopped", **limit) if make is sense else stop(pipeline_id, **limit)
+    ended = run_task(task, DEFERRED)
+    assert ended.error is None, ended.error
+    assert ended.deferrals == 0
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_what_was_reached_in_time_is_a_success_however_long_it_was_held(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTING, "1.5")
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.stop(pipeline_id, after=0.2)
+    ended = run_task(sense(pipeline_id, "Stopped", execution_timeout=timedelta(seconds=8)), mode)
+    assert ended.error is None, ended.error
+    assert ended.result["state"] == "Stopped"
+    assert ended.deferrals == (mode == DEFERRED)
+    held = [text for text in ended.texts() if "(deferral_hold)" in text]
+    assert len(held) == (mode == DEFERRED)
