@@ -1,0 +1,264 @@
+"""The operators that make sure that a connection profile, a connection table or a UDF exists on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import check_json_object, check_text
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.pipelines.ensure import Ensured
+
+IF_DIFFERENT = ("fail", "keep")
+LANGUAGES = ("rust", "python")
+
+
+class ArroyoEnsureOperator(ArroyoWorkerOperator):
+    """What the three operators share: what they do where something of that name exists.
+
+    :param if_different: ``"fail"`` (default) or ``"keep"``, with a warning.
+    """
+
+    def __init__(
+        self,
+        *,
+        if_different: str = "fail",
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
+        self.if_different = check_choice(if_different, "if_different", IF_DIFFERENT)
+
+    def _ensured(self, kind: str, ensured: Ensured) -> dict[str, Any]:
+        """Return the task's result, and log it; fail where what exists differs and that is not accepted."""
+        what = f"{kind} {ensured.name!r} ({ensured.id})"
+        if ensured.differences:
+            lines = "".join(f"\n  {line}" for line in ensured.differences)
+            used_by = f"\nIt is used by {ensured.used_by}." if ensured.used_by else ""
+            text = f"{what} exists and differs from what is wanted:{lines}{used_by}"
+            if self.if_different == "fail":
+                raise ArroyoError(
+                    f"{text}\nNothing was changed: Arroyo can only delete it and create it anew, also while "
+                    "pipelines use it. Do that in Arroyo's console, or accept it with if_different='keep'.",
+                    is_fatal=True,
+                )
+            self.log.warning("%s\nIt is kept as it is.", text)
+        action = "created" if ensured.is_created else "unchanged"
+        self.log.info("%s: %s", action.capitalize(), what)
+        return {
+            "id": ensured.id,
+            "name": ensured.name,
+            "action": action,
+            "differences": list(ensured.differences),
+        }
+
+
+class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
+    """Create a connection profile, the connection details that connection tables share, unless it exists.
+
+    Secrets belong into an Airflow connection or Variable and come by template, such as
+    ``{"authentication": {"password": "{{ conn.kafka.password }}"}}``: Airflow masks them where it shows the task's
+    rendered arguments.
+
+    :param name: its name. Templated.
+    :param connector: id of the connector, such as ``kafka``. Templated.
+    :param config: its settings, as the connector expects them. Templated.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default, says how, without
+        secrets) or ``"keep"``, with a warning.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: where it exists and differs.
+    """
+
+    template_fields: Sequence[str] = ("name", "connector", "config", "arroyo_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json"}
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        connector: str,
+        config: Mapping[str, Any],
+        if_different: str = "fail",
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            api_outage_tolerance=api_outage_tolerance,
+            if_different=if_different,
+            **kwargs,
+        )
+        check_early(check_text, name, "name")
+        check_early(check_text, connector, "connector")
+        check_early(check_json_object, config, "config")
+        self.name = name
+        self.connector = connector
+        self.config = config
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create the profile, or compare it.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile
+
+        with self._rendered_arguments():
+            name = check_text(as_string(self.name, "name"), "name")
+            connector = check_text(self.connector, "connector")
+            config = check_json_object(self.config, "config")
+        self._step = f"Ensuring connection profile {name!r}"
+        ensured = ensure_connection_profile(self._client(), name=name, connector=connector, config=config)
+        return self._ensured("Connection profile", ensured)
+
+
+class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
+    """Create a connection table, a source or sink that every pipeline may use, unless it exists.
+
+    :param name: its name in SQL. Templated.
+    :param connector: id of the connector, such as ``kafka``. Templated.
+    :param config: its settings, as the connector expects them. Templated.
+    :param connection_profile: name of its connection profile, where the connector needs one; default None. Templated.
+    :param schema: fields and format, as Arroyo's API has them, where the connector needs them; default None.
+        Templated.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default, says how, without
+        secrets, and who uses it) or ``"keep"``, with a warning.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: where it exists and differs.
+    :raises ArroyoTaskError: where its connection profile is missing.
+    """
+
+    template_fields: Sequence[str] = (
+        "name",
+        "connector",
+        "config",
+        "connection_profile",
+        "schema",
+        "arroyo_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json", "schema": "json"}
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        connector: str,
+        config: Mapping[str, Any],
+        connection_profile: str | None = None,
+        schema: Mapping[str, Any] | None = None,
+        if_different: str = "fail",
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            api_outage_tolerance=api_outage_tolerance,
+            if_different=if_different,
+            **kwargs,
+        )
+        check_early(check_text, name, "name")
+        check_early(check_text, connector, "connector")
+        check_early(check_json_object, config, "config")
+        check_early(check_json_object, schema or {}, "schema")
+        self.name = name
+        self.connector = connector
+        self.config = config
+        self.connection_profile = connection_profile
+        self.schema = schema
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create the table, or compare it.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.ensure import ensure_connection_table
+
+        with self._rendered_arguments():
+            name = check_text(as_string(self.name, "name"), "name")
+            connector = check_text(self.connector, "connector")
+            config = check_json_object(self.config, "config")
+            schema = None if self.schema is None else check_json_object(self.schema, "schema")
+            profile = self.connection_profile
+            if profile is not None:
+                profile = check_text(as_string(profile, "connection_profile"), "connection_profile")
+        self._step = f"Ensuring connection table {name!r}"
+        ensured = ensure_connection_table(
+            self._client(), name=name, connector=connector, config=config, profile_name=profile, schema=schema
+        )
+        return self._ensured("Connection table", ensured)
+
+
+class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
+    """Create a UDF that every pipeline may use, unless it exists. Its source tells its name.
+
+    One in Rust is compiled before Arroyo responds, which takes over half a minute.
+
+    :param definition: its source. Not templated, since source code is full of braces.
+    :param language: ``"rust"`` (default) or ``"python"``.
+    :param prefix: folder under which Arroyo's console shows it, default ``/``.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default) or ``"keep"``, with
+        a warning.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: when Arroyo refuses the source, or where the UDF exists and differs.
+    """
+
+    template_fields: Sequence[str] = ("arroyo_conn_id",)
+
+    def __init__(
+        self,
+        *,
+        definition: str,
+        language: str = "rust",
+        prefix: str = "/",
+        if_different: str = "fail",
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            api_outage_tolerance=api_outage_tolerance,
+            if_different=if_different,
+            **kwargs,
+        )
+        self.definition = check_text(definition, "definition")
+        self.language = check_choice(language, "language", LANGUAGES)
+        self.prefix = prefix
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create the UDF, or compare it.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.ensure import ensure_udf
+
+        self._step = "Ensuring a UDF"
+        ensured = ensure_udf(
+            self._client(), definition=self.definition, language=self.language, prefix=self.prefix
+        )
+        return self._ensured("UDF", ensured)

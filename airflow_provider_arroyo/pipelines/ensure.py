@@ -1,0 +1,238 @@
+"""Connection profiles, connection tables and UDFs of the server: created where they are missing, else compared.
+
+Arroyo's API cannot change one, only delete and create it, also while pipelines use it. So one that exists is left
+alone, and how it differs is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.retry import may_have_taken_effect
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
+from airflow_provider_arroyo.text import shorten
+
+
+class Named(Protocol):
+    """What has an id and a name."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+T = TypeVar("T", bound=Named)
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensured:
+    """What exists now.
+
+    :param id: its id.
+    :param name: its name.
+    :param is_created: whether this call created it.
+    :param differences: how it differs from what is wanted, a line each, without secrets; empty where it does not.
+    :param used_by: who uses it, as far as the API tells; empty where nobody does, or nothing differs.
+    """
+
+    id: str
+    name: str
+    is_created: bool
+    differences: tuple[str, ...] = ()
+    used_by: str = ""
+
+
+def ensure_connection_profile(
+    client: ArroyoClient, *, name: str, connector: str, config: Mapping[str, Any]
+) -> Ensured:
+    """Create a connection profile unless there is one of that name.
+
+    :param client: sends the requests.
+    :param name: its name.
+    :param connector: id of the connector, such as ``kafka``.
+    :param config: as the connector expects it.
+    """
+
+    def compare(found: ConnectionProfile) -> tuple[str, ...]:
+        return _differences({"connector": connector, "config": config}, _fields(found))
+
+    return _ensure(
+        lambda: _profile(client, name),
+        lambda: client.create_connection_profile(name=name, connector=connector, config=config),
+        compare,
+    )
+
+
+def ensure_connection_table(
+    client: ArroyoClient,
+    *,
+    name: str,
+    connector: str,
+    config: Mapping[str, Any],
+    profile_name: str | None = None,
+    schema: Mapping[str, Any] | None = None,
+) -> Ensured:
+    """Create a connection table unless there is one of that name.
+
+    :param client: sends the requests.
+    :param name: its name in SQL.
+    :param connector: id of the connector, such as ``kafka``.
+    :param config: as the connector expects it.
+    :param profile_name: name of its connection profile, where the connector needs one.
+    :param schema: fields and format, where the connector needs them.
+    :raises ArroyoError: if there is no such profile.
+    """
+    profile = None if profile_name is None else _profile(client, profile_name)
+    if profile_name is not None and profile is None:
+        raise ArroyoError(
+            f"There is no connection profile named {profile_name!r} on this Arroyo. "
+            "Create it first, or check the name."
+        )
+    wanted: dict[str, Any] = {"connector": connector, "config": config, "schema": schema or {}}
+    if profile_name is not None:
+        wanted["connection_profile"] = profile_name
+
+    def compare(found: ConnectionTable) -> tuple[str, ...]:
+        actual = _fields(found) | {"schema": found.schema}
+        if found.connection_profile is not None:
+            actual["connection_profile"] = found.connection_profile.name
+        return _differences(wanted, actual)
+
+    return _ensure(
+        lambda: next((table for table in client.iter_connection_tables() if table.name == name), None),
+        lambda: client.create_connection_table(
+            name=name,
+            connector=connector,
+            config=config,
+            connection_profile_id=profile.id if profile else None,
+            schema=schema,
+        ),
+        compare,
+        lambda found: _users(client, found),
+    )
+
+
+def ensure_udf(
+    client: ArroyoClient, *, definition: str, language: str | None = None, prefix: str = "/"
+) -> Ensured:
+    """Create a UDF that every pipeline may use, unless there is one of that name. Its source tells its name.
+
+    :param client: sends the requests.
+    :param definition: its source.
+    :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
+    :param prefix: folder under which the console shows it, default ``/``.
+    :raises ArroyoError: if Arroyo refuses the source, with its messages.
+    """
+    validation = client.validate_udf(definition, language=language)
+    name = validation.udf_name
+    if validation.errors or name is None:
+        said = "\n".join(f"  {error}" for error in validation.errors) or "  it has no name"
+        raise ArroyoError(f"Arroyo refused the UDF. Fix its source:\n{said}", is_fatal=True)
+
+    def compare(found: GlobalUdf) -> tuple[str, ...]:
+        different = []
+        if found.language.lower() != (language or "rust"):
+            different.append(f"language: {found.language!r} on the server, {language or 'rust'!r} wanted")
+        if _plain(found.definition) != _plain(definition):
+            different.append("definition: another source on the server")
+        return tuple(different)
+
+    return _ensure(
+        lambda: next((udf for udf in client.list_udfs() if udf.name == name), None),
+        lambda: client.create_udf(prefix=prefix, definition=definition, language=language),
+        compare,
+    )
+
+
+def _ensure(
+    find: Callable[[], T | None],
+    create: Callable[[], T],
+    compare: Callable[[T], tuple[str, ...]],
+    users: Callable[[T], str] = lambda found: "",
+) -> Ensured:
+    found = find()
+    is_created = found is None
+    if found is None:
+        try:
+            found = create()
+        except ArroyoError as err:
+            is_taken = isinstance(err, ArroyoConflictError)
+            if not is_taken and not may_have_taken_effect(err):
+                raise
+            # Another task created it meanwhile, or the response to our own request was lost.
+            found, is_created = find(), not is_taken
+            if found is None:
+                raise
+    differences = compare(found)
+    used_by = users(found) if differences else ""
+    return Ensured(
+        id=found.id, name=found.name, is_created=is_created, differences=differences, used_by=used_by
+    )
+
+
+def _profile(client: ArroyoClient, name: str) -> ConnectionProfile | None:
+    return next((profile for profile in client.list_connection_profiles() if profile.name == name), None)
+
+
+def _fields(found: ConnectionProfile | ConnectionTable) -> dict[str, Any]:
+    return {"connector": found.connector, "config": found.config}
+
+
+def _users(client: ArroyoClient, table: ConnectionTable) -> str:
+    """Return who uses a table: the server's count, and the pipelines whose SQL has its name."""
+    word = re.compile(rf"\b{re.escape(table.name)}\b")
+    named = islice((pipeline for pipeline in client.iter_pipelines() if word.search(pipeline.query)), _SHOWN)
+    names = ", ".join(f"{shorten(pipeline.name, 80)!r} ({pipeline.id})" for pipeline in named)
+    if not names and not table.consumers:
+        return ""
+    return f"{table.consumers} pipelines" + (f"; its name stands in the SQL of {names}" if names else "")
+
+
+def _differences(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
+    """Return how what is wanted differs from what the server has, a line each.
+
+    What the server filled in by itself, such as a table's columns, is no difference; a further setting is.
+    """
+    if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
+        lines: list[str] = []
+        for name, value in wanted.items():
+            lines += _differences(value, actual.get(name), f"{path}.{name}" if path else str(name))
+        if path.startswith("config"):
+            extra = [name for name in actual if name not in wanted and actual[name] not in (None, {}, [], "")]
+            lines += [f"{path}.{name}: set on the server, not wanted" for name in extra]
+        return tuple(lines)
+    if isinstance(wanted, list | tuple) and isinstance(actual, list | tuple) and len(wanted) == len(actual):
+        return tuple(
+            line
+            for number, (one, other) in enumerate(zip(wanted, actual, strict=True))
+            for line in _differences(one, other, f"{path}[{number}]")
+        )
+    if wanted == actual or (wanted in (None, {}, []) and actual in (None, {}, [])):
+        return ()
+    if any(is_secret_name(name) for name in path.split(".")):
+        return (f"{path}: {MASK} (differs)",)
+    return (f"{path}: {_shown(actual)} on the server, {_shown(wanted)} wanted",)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for people; of a mapping or a list, which may hold a secret, only what it is."""
+    if isinstance(value, Mapping | list | tuple):
+        return f"{len(value)} entries"
+    return shorten(repr(value), 100)
+
+
+def _plain(source: str) -> str:
+    return "\n".join(line.rstrip() for line in source.strip().splitlines())
