@@ -29,23 +29,25 @@ def is_reference(value: Any) -> bool:
     return hasattr(value, "iter_references")
 
 
-def as_string(value: Any, argument: str) -> Any:
-    """Return the string that Airflow turned into an integer, in a DAG with ``render_template_as_native_obj``.
+def as_string(value: Any, argument: str) -> str:
+    """Return a rendered string.
 
-    :raises ValueError: on a float, since it cannot be known how it was written.
+    :raises ValueError: on what ``render_template_as_native_obj`` made of one: ``2024_01_15`` becomes 20240115, and
+        nobody can tell how it was written.
     """
-    if isinstance(value, float):
-        raise ValueError(
-            f"{argument} must be a string, got the number {value!r}; "
-            f"with render_template_as_native_obj, put quotes into the template: '{value!r}'"
-        )
-    return str(value) if isinstance(value, int) else value
+    if isinstance(value, str):
+        return value
+    raise ValueError(
+        f"{argument} must be a string, got {type(value).__name__} {value!r}. With render_template_as_native_obj, "
+        "Airflow turns what looks like a number, a boolean or None into one; quotes in the template keep it a "
+        "string: \"'{{ ... }}'\""
+    )
 
 
 def as_string_map(value: Any, argument: str) -> Any:
-    """Return a mapping of strings, some of which Airflow may have turned into integers as for :func:`as_string`.
+    """Return a mapping of rendered strings.
 
-    :raises ValueError: as there.
+    :raises ValueError: as :func:`as_string` does.
     """
     if not isinstance(value, Mapping):
         return value
@@ -83,7 +85,14 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
 
     :raises ValueError: unless exactly one of the two is given.
     """
-    given = as_string(pipeline_id, "pipeline_id"), as_string(pipeline_name, "pipeline_name")
+    if pipeline_id is None and pipeline_name is None:
+        raise ValueError(
+            "pipeline_id or pipeline_name was rendered as None; did the upstream task return one?"
+        )
+    given = (
+        None if pipeline_id is None else as_string(pipeline_id, "pipeline_id"),
+        None if pipeline_name is None else as_string(pipeline_name, "pipeline_name"),
+    )
     check_one_of_id_and_name(*given)
     return given
 

@@ -14,6 +14,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import check_early
+from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
@@ -27,13 +28,14 @@ MAX_ROWS = 10_000
 _SHOWN_ROWS = 5
 
 
-class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
+class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
     """Run SQL for a moment, return its rows, and fail if a check does not like them.
 
     The SQL ends with a ``SELECT``, whose rows are read. Sinks are not written to unless ``enable_sinks`` is set. The
     preview is stopped however the task ends; Arroyo stops it after a minute in any case.
 
-    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+        ``template_searchpath``. Templated.
     :param max_rows: how many rows are read, 1 to 10,000, default 100. Reading also ends at 1 MB of rows.
     :param timeout: how long to read, default 30 seconds, from the moment the preview was started; a timedelta or
         seconds. Fewer rows than ``max_rows``, or none, are no error: that is for ``check`` to decide.
@@ -53,7 +55,6 @@ class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
-    template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
     operator_extra_links = (ArroyoPipelineLink(),)
     ui_color = "#e8e0f4"
@@ -93,7 +94,7 @@ class ArroyoPreviewQueryOperator(ArroyoWorkerOperator):
         from airflow_provider_arroyo.pipelines.validate import check_query
 
         with self._rendered_arguments():
-            query, udfs = check_text(self.query, "query"), as_udfs(self.udfs)
+            query, udfs = rendered_query(self.query), as_udfs(self.udfs)
         self._step = "The preview"
         client = self._client()
         # Its messages have places, which those of a refused preview lack.

@@ -25,6 +25,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_stop_mode,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
 from airflow_provider_arroyo.text import shorten
@@ -38,14 +39,16 @@ WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
 
 
-class ArroyoSubmitPipelineOperator(ArroyoOperator):
+class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs, or has finished.
 
     However often the task is tried, it results in one pipeline: every try looks for what an earlier one created. A
     task that is killed, cleared or timed out leaves the pipeline running; its next try adopts it.
 
     :param pipeline_name: the pipeline's name. Templated.
-    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+        ``template_searchpath``. Templated. Write ``{% raw %}{{ NAME }}{% endraw %}`` for a variable of Arroyo's own,
+        or ``literal(...)`` of ``airflow.sdk`` around SQL without templates.
     :param parallelism: subtasks for each operator, 1 or more, default 1. Templated.
     :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it to the server
         (10 seconds).
@@ -94,7 +97,6 @@ class ArroyoSubmitPipelineOperator(ArroyoOperator):
         "pipeline_id",
         "arroyo_conn_id",
     )
-    template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "query": "sql",
         "tags": "json",
@@ -200,7 +202,7 @@ class ArroyoSubmitPipelineOperator(ArroyoOperator):
         check_user_tags(tags)
         return PipelineSpec(
             name=as_string(self.pipeline_name, "pipeline_name"),
-            query=self.query,
+            query=rendered_query(self.query),
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,  # type: ignore[arg-type]  # it takes seconds, too
             udfs=as_udfs(self.udfs),

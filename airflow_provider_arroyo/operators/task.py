@@ -19,6 +19,7 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.hold import Hold
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import as_string
 from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
@@ -91,7 +92,8 @@ class ArroyoTask:
         """The hook of ``arroyo_conn_id``."""
         from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
-        return ArroyoHook(arroyo_conn_id=self.arroyo_conn_id)
+        with self._rendered_arguments():
+            return ArroyoHook(arroyo_conn_id=as_string(self.arroyo_conn_id, "arroyo_conn_id"))
 
     @cached_property
     def clock(self) -> SteadyClock:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.operators.arguments import check_early
+from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class ArroyoValidateQueryOperator(ArroyoWorkerOperator):
+class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
     """Let Arroyo plan some SQL without running it; the task fails with every message if it refuses.
 
-    :param query: the SQL, or the path of a ``.sql`` file. Templated.
+    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+        ``template_searchpath``. Templated.
     :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
         source code is full of braces.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
@@ -33,7 +35,6 @@ class ArroyoValidateQueryOperator(ArroyoWorkerOperator):
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
-    template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
     ui_color = "#f4f0d8"
 
@@ -61,7 +62,7 @@ class ArroyoValidateQueryOperator(ArroyoWorkerOperator):
         from airflow_provider_arroyo.pipelines.validate import check_query
 
         with self._rendered_arguments():
-            query, udfs = check_text(self.query, "query"), as_udfs(self.udfs)
+            query, udfs = rendered_query(self.query), as_udfs(self.udfs)
         self._step = "Validating the SQL"
         graph = check_query(self._client(), query, udfs)
         self.log.info("Arroyo accepts the SQL: %d operators", len(graph.nodes))

@@ -44,6 +44,21 @@ def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
     return tuple(udfs)
 
 
+def check_sql(value: Any) -> str:
+    """Return SQL without a byte order mark, which Arroyo would refuse.
+
+    :raises ValueError: on what is no SQL, or has a NUL, which no database of Arroyo's stores alike.
+    """
+    query = check_text(value, "query").removeprefix("\ufeff")
+    line, nul, _ = query.partition("\0")
+    if nul:
+        raise ValueError(
+            f"query must have no NUL character (U+0000): line {line.count(chr(10)) + 1}, "
+            f"column {len(line) - line.rfind(chr(10))}"
+        )
+    return query
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpec:
     """What a pipeline should be. What may hold secrets stays out of its ``repr``.
@@ -70,7 +85,7 @@ class PipelineSpec:
 
     def __post_init__(self) -> None:
         check_text(self.name, "pipeline_name")
-        check_text(self.query, "query")
+        object.__setattr__(self, "query", check_sql(self.query))
         # Rendered templates give digits, durations may be seconds; the API wants an integer and a timedelta.
         object.__setattr__(self, "parallelism", check_parallelism(self.parallelism))
         if self.checkpoint_interval is not None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
 from airflow_provider_arroyo.client.sql_secrets import MASK, find_secrets, redact_echo
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Strings, quoted names and comments, in which Arroyo takes any character."""
+
+_FOUND = re.compile(r"found: (.+?) at Line: ", re.DOTALL)
+_NAMED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
+_GENERATED = re.compile(r"\b(GENERATED|WATERMARK)\b", re.IGNORECASE)
 _SHOWN_DIAGNOSTICS = 10
 _SHOWN_MESSAGE = 2000
 _SHOWN_COLUMNS = 160
+_SHOWN_INVISIBLE = 5
 
 
 def moved_up(diagnostic: SqlDiagnostic, lines: int) -> SqlDiagnostic:
@@ -32,6 +41,51 @@ def moved_up(diagnostic: SqlDiagnostic, lines: int) -> SqlDiagnostic:
 
 def _cut(message: str) -> str:
     return message if len(message) <= _SHOWN_MESSAGE else f"{message[:_SHOWN_MESSAGE]}…"
+
+
+def stands_there(query: str, diagnostic: SqlDiagnostic) -> bool:
+    """Return whether what a diagnostic names stands at its place.
+
+    Arroyo plans text of its own, too, such as a generated column's, and gives places in that.
+    """
+    lines = query.split("\n")
+    if diagnostic.line is None or not 0 < diagnostic.line <= len(lines):
+        return False
+    start = max(0, (diagnostic.column or 1) - 1)
+    has_end = diagnostic.end_line == diagnostic.line and diagnostic.end_column is not None
+    text = _folded(lines[diagnostic.line - 1][start : (diagnostic.end_column or 1) - 1 if has_end else None])
+    if found := _FOUND.search(diagnostic.message):
+        return text.startswith(_folded(_unescaped(found[1])))
+    names = [_folded(name) for name in _NAMED.findall(diagnostic.message)]
+    if not names:
+        return _GENERATED.search(query) is None
+    return any(text.startswith(name) or (text and name.endswith(f".{text}")) for name in names)
+
+
+def _unescaped(text: str) -> str:
+    """Return what Rust has written into a quoted string."""
+    text = re.sub(r"\\u\{([0-9a-f]{1,6})\}", lambda found: chr(int(found[1], 16)), text)
+    return text.replace("\\", "")
+
+
+def _folded(text: str) -> str:
+    return text.replace('"', "").casefold()
+
+
+def invisible_characters(query: str) -> Iterator[str]:
+    """Yield the name and place of each invisible character outside of strings, quoted names and comments."""
+    bare = _QUOTED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), query)
+    for number, line in enumerate(bare.split("\n"), 1):
+        for column, character in enumerate(line, 1):
+            if unicodedata.category(character) in ("Cf", "Cc") and not character.isspace():
+                name = unicodedata.name(character, "control character")
+                yield f"U+{ord(character):04X} {name} (line {number}, column {column})"
+
+
+def _where_it_stands(query: str, diagnostic: SqlDiagnostic) -> SqlDiagnostic:
+    if stands_there(query, diagnostic):
+        return diagnostic
+    return replace(diagnostic, line=None, column=None, end_line=None, end_column=None)
 
 
 def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
@@ -79,7 +133,15 @@ def _masked(
         # Columns count from 1, and the end is that after the last one. A place in the secret is all of the mask.
         shown_column += shift if column > last else min(0, first + 1 - column)
         shown_end += shift if end > last + 1 else (last + 1 - end + shift if end > first + 1 else 0)
-    return _CONTROL.sub(" ", shown + line[at:]), shown_column, shown_end
+    return _visible(shown + line[at:]), shown_column, shown_end
+
+
+def _visible(line: str) -> str:
+    """Return a line in which each character takes its column."""
+    line = _CONTROL.sub(" ", line)
+    if line.isascii():
+        return line
+    return "".join("·" if unicodedata.category(character) == "Cf" else character for character in line)
 
 
 def refused(
@@ -91,7 +153,7 @@ def refused(
     :param query: the user's SQL.
     :param diagnostics: what a validation of that SQL said, which may have places that the create did not give.
     """
-    found = [diagnostic.with_place() for diagnostic in diagnostics or error.diagnostics]
+    found = [_where_it_stands(query, one.with_place()) for one in diagnostics or error.diagnostics]
     found = [replace(one, message=redact_echo(one.message, query)) for one in found]
     lines = ["Arroyo refused the SQL. Fix it, then clear this task."]
     if not found:
@@ -105,6 +167,8 @@ def refused(
             lines.append(shown)
     if len(found) > _SHOWN_DIAGNOSTICS:
         lines.append(f"… and {len(found) - _SHOWN_DIAGNOSTICS} more")
+    if invisible := list(islice(invisible_characters(query), _SHOWN_INVISIBLE)):
+        lines.append(f"The SQL has invisible characters: {', '.join(invisible)}. Remove them.")
     return ArroyoQueryError(
         "\n".join(lines),
         diagnostics=tuple(found),

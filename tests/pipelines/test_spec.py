@@ -138,9 +138,15 @@ def test_spec_takes_what_users_write() -> None:
     assert spec.udfs == (Udf("fn f() {}"),)
 
 
+def test_a_byte_order_mark_is_left_out_and_a_nul_is_named_with_its_place() -> None:
+    assert PipelineSpec(name="n", query="\ufeffSELECT 1").query == "SELECT 1"
+    with pytest.raises(ValueError, match=r"^query must have no NUL character .*: line 2, column 8$"):
+        PipelineSpec(name="n", query="SELECT 1;\nSELECT \0")
+
+
 @given(name=st.text(min_size=1), query=st.text(min_size=1))
 def test_fingerprint_of_any_text(name: str, query: str) -> None:
-    assume(name.strip() and query.strip())
+    assume(name.strip() and query.strip(" \t\n\r\ufeff").strip() and "\0" not in query)
     assert len(PipelineSpec(name=name, query=query).fingerprint) == 64
 
 

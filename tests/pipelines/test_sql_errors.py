@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.details import SqlDiagnostic as Diagnostic
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
-from airflow_provider_arroyo.pipelines.sql_errors import excerpt, moved_up, refused
+from airflow_provider_arroyo.pipelines.sql_errors import (
+    excerpt,
+    invisible_characters,
+    moved_up,
+    refused,
+    stands_there,
+)
 
 PARSER = 'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 3, Column: 7")'
 QUERY = "SELECT 1\n  FROM nowhere, elsewhere\nWHERE x"
@@ -57,6 +63,7 @@ def test_moved_up_by_the_line_of_the_label() -> None:
         (LINE_ENDS, (2, 1, 2, 6), "  line 2 | SELEC 1\n           ^^^^^"),
         (LINE_ENDS, (1, 3), "  line 1 | a b c d\n             ^"),
         ("\t\tSELEC", (1, 3, 1, 8), "  line 1 |   SELEC\n             ^^^^^"),
+        ("a\u200bb\ufeff c", (1, 6), "  line 1 | a·b· c\n                ^"),
     ],
 )
 def test_excerpt(query: str, place: tuple[int | None, ...], shown: str) -> None:
@@ -119,15 +126,15 @@ def test_excerpt_of_anything(
     assert len(below) <= len(above) + 1
     sql = query.split("\n")[line - 1].rstrip("\r")
     if column is not None and 0 < column <= len(sql):
-        assert above[below.index("^")] in (sql[column - 1], " ")
+        assert above[below.index("^")] in (sql[column - 1], " ", "·")
 
 
 def test_refusal_prefers_what_the_validation_said() -> None:
-    better = Diagnostic("from the validation", 2, 8, 2, 15)
+    better = Diagnostic("table 'nowhere' not found", 2, 8, 2, 15)
     error = refused(_error(Diagnostic("from the create")), QUERY, [better])
     assert str(error) == (
         "Arroyo refused the SQL. Fix it, then clear this task.\n"
-        "from the validation (line 2, column 8)\n"
+        "table 'nowhere' not found (line 2, column 8)\n"
         "  line 2 |   FROM nowhere, elsewhere\n"
         "                  ^^^^^^^"
     )
@@ -160,3 +167,77 @@ def test_many_and_long_refusals_stay_readable() -> None:
     assert text.endswith("… and 15 more")
     assert len(str(refused(_error(Diagnostic("x" * 1_000_000)), QUERY))) < 3000
     assert len(str(refused(_error(server_message="x" * 1_000_000), QUERY))) < 3000
+
+
+# -- places that are not those of the user's SQL ---------------------------------------------------------------
+
+GENERATED = (
+    "CREATE TABLE orders (\n  at TIMESTAMP NOT NULL,\n  watermark TIMESTAMP GENERATED ALWAYS AS (att)\n)"
+)
+
+
+def parser(found: str, line: int, column: int) -> str:
+    return (
+        f'SQL error: ParserError("Expected: an expression, found: {found} at Line: {line}, Column: {column}")'
+    )
+
+
+@pytest.mark.parametrize(
+    "query, message, place, expected",
+    [
+        (QUERY, "table 'nowhere' not found", (2, 8, 2, 15), True),
+        (QUERY, "table 'elsewhere' not found", (2, 8, 2, 15), False),
+        # Text of the server's own, in which the column stands at 8; here, TA of TABLE does.
+        (GENERATED, "column 'at' not found", (1, 8, 1, 10), False),
+        (GENERATED, "expressions have incompatible types", (1, 8, 1, 10), False),
+        (QUERY, "expressions have incompatible types", (2, 8, 2, 15), True),
+        (QUERY, "it doesn't fit", (2, 8, 2, 15), True),
+        ('SELECT "Order Id"', "column 'Order Id' not found", (1, 8, 1, 18), True),
+        ("SELECT COUNTERR", "column 'counterr' not found", (1, 8, 1, 16), True),
+        ("SELECT o.total", "column 'o.total' not found", (1, 8, 1, 15), True),
+        ("SELECT total", "column 'o.total' not found", (1, 8, 1, 13), True),
+        ("SELECT otal", "column 'o.total' not found", (1, 8, 1, 12), False),
+        ("SELECT cosine(x)", "Invalid function 'cosine'", (1, 8, 1, 17), True),
+        ("SELECT x", "column 'x' not found", (1, 8, 1, 8), False),
+        (QUERY, parser("FROM", 2, 3), (), True),
+        (QUERY, parser("FROM", 1, 3), (), False),
+        (QUERY, parser("FROM", 9, 3), (), False),
+        ("SELECT 1 'a b'", parser("'a b'", 1, 10), (), True),
+        ('SELECT 1 "a b"', parser('\\"a b\\"', 1, 10), (), True),
+        ("SELECT\u200b 1", parser("SELECT\\u{200b}", 1, 1), (), True),
+        ("SELECT 'a", 'SQL error: TokenizerError("Unterminated string at Line: 1, Column: 8")', (), True),
+    ],
+)
+def test_a_place_is_marked_only_where_what_is_named_stands(
+    query: str, message: str, place: tuple[int, ...], expected: bool
+) -> None:
+    diagnostic = Diagnostic(message, *place)
+    assert stands_there(query, diagnostic.with_place()) is expected
+    text = str(refused(_error(), query, [diagnostic]))
+    assert ("^" in text, "(line " in text, message in text) == (expected, expected, True)
+
+
+@given(query=st.text(max_size=200), message=st.text(max_size=60), line=lines, column=columns, end=columns)
+def test_any_place_stands_or_does_not(
+    query: str, message: str, line: int, column: int | None, end: int | None
+) -> None:
+    assert stands_there(query, Diagnostic(message, line, column, line, end)) in (True, False)
+
+
+@pytest.mark.parametrize(
+    "query, expected",
+    [
+        (QUERY, []),
+        ("SELECT\u200b 1\n\u00adx", ["U+200B ZERO WIDTH SPACE (1, 7)", "U+00AD SOFT HYPHEN (2, 1)"]),
+        ("SELECT 1;\n\ufeffSELECT 2", ["U+FEFF ZERO WIDTH NO-BREAK SPACE (2, 1)"]),
+        ("SELECT\x00 1 \x07", ["U+0000 control character (1, 7)", "U+0007 control character (1, 11)"]),
+        # What Arroyo takes as it is.
+        ("SELECT '👩\u200d👩', \"a\u200bb\" -- \u200b\n/* \u200b\n */, \t\u00a01\r\n", []),
+        ("/* \n '*/\u200b", ["U+200B ZERO WIDTH SPACE (2, 5)"]),
+    ],
+)
+def test_invisible_characters_are_named_with_their_place(query: str, expected: list[str]) -> None:
+    found = [text.replace("line ", "").replace("column ", "") for text in invisible_characters(query)]
+    assert found == expected
+    text = str(refused(_error(), query))
+    assert ("invisible characters: " in text) is bool(expected)

@@ -1,4 +1,4 @@
-"""What Airflow and DAG authors do to a task around our own code: default arguments, native rendering, alarms."""
+"""What Airflow and DAG authors do to a task around our own code: default arguments, alarms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from airflow.sdk import task
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.hooks.errors import (
-    ArroyoArgumentError,
     ArroyoTaskError,
     TaskDeferralError,
     TaskDeferralTimeout,
@@ -50,43 +49,6 @@ def test_the_default_of_deferrable_is_airflows(monkeypatch: pytest.MonkeyPatch) 
     assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [False] * 3
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "true")
     assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [True] * 3
-
-
-# -- a DAG with render_template_as_native_obj turns digits into numbers --------------------------------------------
-
-
-def rendered(make: Any, **fields: Any) -> Any:
-    """Return what makes a task whose fields Airflow has rendered so."""
-
-    def made(**mode: Any) -> Any:
-        operator = make(**mode)
-        for name, value in fields.items():
-            setattr(operator, name, value)
-        return operator
-
-    return made
-
-
-def test_numbers_of_native_rendering_become_strings_again(
-    sandbox: ArroyoSandbox, client: ArroyoClient
-) -> None:
-    env_vars = {"RETRIES": 3, "DEBUG": True} if sandbox.arroyo_version == "0.16" else {}
-    make = submit(pipeline_name="{{ ds_nodash }}", wait_for=None)
-    ended = run_task(rendered(make, pipeline_name=20261125, tags={"version": 2}, env_vars=env_vars), SYNC)
-    assert ended.error is None, ended.error
-    assert client.get_pipeline(ended.result["pipeline_id"]).name == "20261125"
-    make = stop(None, pipeline_name="{{ ds_nodash }}")
-    assert run_task(rendered(make, pipeline_name=20261125), SYNC).result["state"] == "Stopped"
-
-
-@pytest.mark.parametrize("field", ["pipeline_name", "env_vars", "tags", "pipeline_id"])
-def test_a_fraction_is_refused_since_its_digits_are_lost(field: str, sandbox: ArroyoSandbox) -> None:
-    value = {"A": 1.5} if field in ("env_vars", "tags") else 1.5
-    ended = run_task(rendered(submit(), **{field: value}), SYNC)
-    assert isinstance(ended.error, ArroyoArgumentError)
-    assert field in str(ended.error)
-    assert "render_template_as_native_obj" in str(ended.error)
-    assert sandbox.requests.total == 0
 
 
 # -- results ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""How ``query`` is read and rendered: the SQL itself, or the path of a file that holds it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.operators.arguments import as_string
+from airflow_provider_arroyo.pipelines.spec import check_sql
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.providers.common.compat.sdk import Context
+
+_log = logging.getLogger(__name__)
+
+_SQL = re.compile(r"\s*(--|/\*|\(|(select|insert|create|with|set|values)\b)", re.IGNORECASE)
+
+_OF_ARROYO = (
+    "If it is one of Arroyo's own variables, keep Airflow from rendering it: "
+    "{% raw %}{{ NAME }}{% endraw %}, or query=literal(...) of airflow.sdk for SQL without templates."
+)
+
+
+def is_path(query: Any) -> bool:
+    """Return whether a query is the path of a file: one line that ends in ``.sql`` and does not begin like SQL."""
+    return isinstance(query, str) and query.endswith(".sql") and "\n" not in query and not _SQL.match(query)
+
+
+def rendered_query(query: Any) -> str:
+    """Return a rendered query, without a byte order mark.
+
+    :raises ValueError: on anything but SQL, such as a path that was not read.
+    """
+    text = check_sql(as_string(query, "query"))
+    if is_path(text.strip()):
+        raise ValueError(
+            f"query: {text.strip()!r} looks like the path of a file that was not read. A path is read where the DAG "
+            "itself has it, as query='sql/a.sql' or expand_kwargs([{'pipeline_name': 'a', 'query': 'sql/a.sql'}]); "
+            "one that another task or a template makes is not. There, pass the SQL: Path(path).read_text()."
+        )
+    return text
+
+
+class QueryField:
+    """Mixed into the operators that take SQL, before Airflow's base class."""
+
+    # Airflow's own rule takes every templated field that ends like this for a path: a name, a tag, the SQL.
+    template_ext: Sequence[str] = ()
+    query: Any
+
+    def resolve_template_files(self) -> None:
+        """Read the file when the DAG is parsed, so that a changed file makes a new version of the DAG."""
+        if is_path(self.query):
+            try:
+                self.query = _source(self.get_template_env(), self.query)  # type: ignore[attr-defined]  # Airflow's
+            except ArroyoArgumentError as err:
+                # The task that runs raises it.
+                _log.warning("%s", err)
+        super().resolve_template_files()  # type: ignore[misc]  # Airflow's
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """Render all fields; ``query`` so that its errors say what to do.
+
+        Airflow calls this on the unmapped operator, too, whose literal path nobody has read yet.
+        """
+        # What another task returned is not rendered, so that no data becomes a template.
+        if parent is self and isinstance(self.query, str) and id(self.query) not in seen_oids:
+            self.query = self._rendered_query(context, jinja_env, seen_oids)
+            template_fields = [field for field in template_fields if field != "query"]
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
+
+    def _rendered_query(self, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]) -> Any:
+        from jinja2 import TemplateError, UndefinedError
+
+        query = _source(jinja_env, self.query) if is_path(self.query) else self.query
+        try:
+            return self.render_template(query, context, jinja_env, seen_oids)  # type: ignore[attr-defined]  # Airflow's
+        except UndefinedError as err:
+            what = f"{err.message} in Airflow's templates"
+        except TemplateError as err:
+            what = f"it is no valid template: {err}"
+        raise ArroyoArgumentError(f"query: {what}. {_OF_ARROYO}") from None
+
+
+def _source(jinja_env: jinja2.Environment, path: str) -> str:
+    """Return the text of a file in the DAG's folder or its ``template_searchpath``."""
+    from jinja2 import TemplateNotFound
+
+    loader = jinja_env.loader
+    if loader is None:
+        raise ArroyoArgumentError(f"query: the file {path!r} can only be read in a DAG")
+    try:
+        return loader.get_source(jinja_env, path)[0]
+    except (TemplateNotFound, OSError):
+        why = f"is not there; looked for in {', '.join(map(str, getattr(loader, 'searchpath', ())))}"
+    except UnicodeDecodeError:
+        why = "is not UTF-8"
+    raise ArroyoArgumentError(f"query: the file {path!r} {why}") from None
