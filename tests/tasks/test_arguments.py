@@ -167,7 +167,10 @@ def test_duration_is_one_or_a_value_error(value: Any, positive: bool) -> None:
 
 
 CLASSES: list[Any] = [*(getattr(operators, name) for name in operators.__all__), ArroyoPipelineSensor]
-NEEDED: dict[str, Any] = {"pipeline_name": "orders", "query": "SELECT 1"}
+NEEDED: dict[str, Any] = {
+    **{"pipeline_name": "orders", "query": "SELECT 1"},
+    **{"name": "a", "connector": "impulse", "config": {}, "definition": "fn f() {}"},
+}
 
 
 def make(cls: Any, **more: Any) -> Any:
@@ -181,7 +184,10 @@ def duration_arguments(cls: Any) -> list[str]:
     return [parameter.name for parameter in parameters if "timedelta" in str(parameter.annotation)]
 
 
-DURATIONS = [(cls, name) for cls in CLASSES for name in [*duration_arguments(cls), "timeout"]]
+DURATIONS = [
+    *((cls, name) for cls in CLASSES for name in duration_arguments(cls)),
+    (ArroyoPipelineSensor, "timeout"),  # Airflow's own
+]
 
 
 def test_all_arguments_that_are_durations_are_found() -> None:
