@@ -79,14 +79,15 @@ class Job(ApiModel):
     :param id: the job's id; a restart without state in worker mode replaces it.
     :param state: the name on the wire; compares equal to a :class:`JobState`.
     :param run_id: grows with each scheduling; 0 before the first.
-    :param running_desired: False once a stop was requested, whatever the state says.
+    :param running_desired: False once a stop was requested, whatever the state says; None where it cannot be read,
+        which proves neither.
     :param pipeline_id: None on 0.15, which does not send it.
     """
 
     id: str
     state: str
     run_id: int
-    running_desired: bool = True
+    running_desired: bool | None = True
     created_at_micros: int = wire("created_at", default=0)
     pipeline_id: str | None = None
     start_time_micros: int | None = wire("start_time", default=None)
@@ -105,6 +106,8 @@ class Job(ApiModel):
     def from_api(cls, data: Mapping[str, Any]) -> Self:
         """Read a job; what 0.15 calls ``failure_message`` is its failure, too."""
         job = from_api(cls, data)
+        if not isinstance(data.get("running_desired", True), bool):
+            job = replace(job, running_desired=None)
         message = data.get("failure_message")
         return replace(job, failure=FailureReason(message)) if message and isinstance(message, str) else job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.rules import AT_WORK
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 
 if TYPE_CHECKING:
@@ -27,9 +29,12 @@ def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError
     """
     if result.outcome is Outcome.ERROR and result.error is not None:
         return result.error
+    cause = _cause(result, errors)
     what, advice = _what(result, pipeline)
     job = result.job
-    lines = [what, *_why(result, errors)]
+    # The cause leads: what was waited for, and for how long, is the smaller news.
+    lead = [f"{pipeline.label} {cause}.", what.replace(pipeline.label, "It", 1)] if cause else [what]
+    lines = [*lead, *_why(result, errors)]
     if result.error is not None and result.outcome in (Outcome.UNREACHABLE, Outcome.TIMED_OUT):
         lines.append(f"The last poll failed: {result.error}")
     lines.append(advice)
@@ -48,6 +53,29 @@ def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError
     )
 
 
+def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
+    """Return what keeps a pipeline from working, where that is known; it follows the pipeline's name."""
+    if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.unreachable_seconds is not None:
+        return None
+    why = f": {_shown(errors[0])}" if errors else ""
+    if result.job is None or result.jobless_seconds is not None:
+        return None
+    if result.lacks_checkpoint and result.checkpoints_error is not None:
+        return f"may be well, but its checkpoints cannot be read: {shorten(str(result.checkpoints_error))}"
+    if result.restarts:
+        return f"keeps failing and starting again{why}"
+    if result.lacks_checkpoint and result.open_epoch is not None:
+        return f"does not finish its checkpoint {result.open_epoch}{why}"
+    if errors and (result.lacks_checkpoint or result.job.state == JobState.RECOVERING):
+        return f"does not get to work{why}"
+    return None
+
+
+def _shown(error: JobError) -> str:
+    operator = f"{error.operator_id}: " if error.operator_id else ""
+    return f"{operator}{shorten(error.message)}" + (f": {shorten(error.details)}" if error.details else "")
+
+
 def _is_foreign(error: ArroyoError | None) -> bool:
     return error is not None and error.disposition is Disposition.OUTAGE
 
@@ -55,7 +83,7 @@ def _is_foreign(error: ArroyoError | None) -> bool:
 def _last_seen(job: Job | None) -> str:
     if job is None:
         return "its state was never seen"
-    asked = "" if job.running_desired or job.is_terminal else ", stop requested"
+    asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
     return f"last seen {job.state} (run {job.run_id}{asked})"
 
 
@@ -68,14 +96,13 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     if result.restarts:
         times = "once" if result.restarts == 1 else f"{result.restarts} times"
         lines.append(f"It restarted {times} in {duration(result.waited_seconds)}.")
-    shown = [
-        (f"  {error.operator_id}: " if error.operator_id else "  ")
-        + shorten(error.message)
-        + (f": {shorten(error.details)}" if error.details else "")
-        for error in errors[:SHOWN_ERRORS]
-    ]
+    # A pipeline that tries again and again writes the same error each time.
+    shown = Counter(map(_shown, errors))
     if shown:
-        lines += ["The job's last errors, newest first:", *shown]
+        lines.append("The job's last errors, newest first:")
+        lines += [f"  {text}" + (f" ({count} times)" if count > 1 else "") for text, count in shown.items()][
+            :SHOWN_ERRORS
+        ]
     elif result.outcome is Outcome.FAILED and (reason is None or reason.domain in (None, "internal")):
         lines.append("Arroyo's API gives no further cause; check the log of its workers.")
     return lines
@@ -108,6 +135,24 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"{label} was stopped externally; {wanted} was wanted.",
                 "Clear this task to start it again.",
+            )
+        case Outcome.FLAPPING:
+            state = f"; it is {job.state} (run {job.run_id})" if job else ""
+            return (
+                f"{label} began more new runs than max_restarts allows{state}. {wanted} was wanted.",
+                "Fix the cause, then clear this task. Until it is stopped, the pipeline goes on as before.",
+            )
+        case Outcome.NO_CHECKPOINT if JobState.RUNNING in result.target_states:
+            return (
+                f"{label} is Finishing, and no checkpoint finished in its run: one of its sources has ended, and "
+                "from then on Arroyo takes no checkpoints.",
+                "until_checkpoint=False accepts it.",
+            )
+        case Outcome.NO_CHECKPOINT:
+            return (
+                f"{label} is Finishing: one of its sources has ended, and from then on Arroyo takes no checkpoints "
+                "and obeys only a stop with mode 'immediate'.",
+                "if_finishing='immediate' stops it so; or wait until its other sources end.",
             )
         case Outcome.DELETED:
             return (
@@ -153,6 +198,12 @@ def _timeout(result: WaitResult, label: str, wanted: str) -> tuple[str, str]:
         )
     if job is None:
         return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")
+    if result.jobless_seconds is not None:
+        return (
+            f"{label} did not become {wanted} within {waited}: it has had no job for "
+            f"{duration(result.jobless_seconds)}; {_last_seen(job)}.",
+            "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
+        )
     # A rescheduled sensor remembers nothing, so it does not know since when.
     state = (
         f"has been {job.state} for {duration(result.state_seconds)}"
@@ -171,12 +222,25 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
             "what the API accepts."
         )
-    if job.state in wanted and job.state == JobState.RUNNING and not job.running_desired:
+    is_running, runs_wanted = job.state in AT_WORK, JobState.RUNNING in wanted
+    if is_running and runs_wanted and job.running_desired is None:
+        return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
+    if is_running and runs_wanted and not job.running_desired:
         return "A stop was requested, so it is about to stop. Find out who requested it."
-    if job.state in wanted:
+    if is_running and runs_wanted and result.lacks_checkpoint:
+        return (
+            "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its sources "
+            f"and sinks, or allow more time than its checkpoint interval ({argument})."
+        )
+    if job.state in wanted or (is_running and runs_wanted):
         return (
             f"It has not stayed in that state for stable_for in one run. Allow more time ({argument}), or find out "
             "why it restarts."
+        )
+    if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
+        return (
+            "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
+            f"'immediate'. Use that, or allow more time ({argument})."
         )
     if job.state == JobState.RUNNING and JobState.STOPPED in wanted:
         if job.running_desired:
@@ -185,7 +249,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
                 f"allow more time ({argument})."
             )
         return f"A stop was requested; check Arroyo's controller, or allow more time ({argument})."
-    if job.state == JobState.RUNNING:
+    if is_running:
         return f"It is still running. Allow more time ({argument}), or check that its sources are bounded."
     if job.state == JobState.STOPPED and job.running_desired:
         return "A resume was requested; check Arroyo's controller."

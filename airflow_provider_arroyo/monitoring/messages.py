@@ -62,8 +62,24 @@ class Messages:
 
     def desire_changed(self, job: Job) -> None:
         """A stop was requested, or such a request withdrawn."""
-        what = "stop request withdrawn" if job.running_desired else "stop requested"
+        what = "stop requested" if job.running_desired is False else "stop request withdrawn"
+        if job.running_desired is None:
+            what = "unknown whether a stop is requested"
         self._add(f"{job.state}, {what}: {self._name} (run {job.run_id})")
+
+    def no_job(self, before: Job) -> None:
+        """The pipeline had a job, and has none any more."""
+        self._add(f"No job any more: {self._name} (was {before.state}, {_run(before)})")
+
+    def proven(self, job: Job, epoch: int | None) -> None:
+        """A checkpoint of the run that is waited for has finished."""
+        self._add(f"Checkpoint {epoch} finished: {self._name} ({_run(job)})")
+
+    def checkpoints_unreadable(self, error: ArroyoError) -> None:
+        """The checkpoints that are waited for could not be read; later failures are not logged."""
+        self._add(
+            f"Checkpoints cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING
+        )
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_outage: bool) -> None:
         """A poll failed and is tried again; a WARNING each time until the outage is announced."""
@@ -88,9 +104,15 @@ class Messages:
         self._add(f"Arroyo reachable again after {duration(seconds)}: {self._name}")
 
     def still(
-        self, job: Job | None, state_seconds: float, unreachable_seconds: float | None, now: float
+        self,
+        job: Job | None,
+        seconds: float,
+        unreachable_seconds: float | None,
+        now: float,
+        *,
+        is_jobless: bool = False,
     ) -> None:
-        """The wait goes on without a change."""
+        """The wait goes on without a change, which lasts for so many seconds."""
         wanted = " or ".join(sorted(self._plan.target_states))
         goal = f"waiting for {wanted}, {duration(self._plan.deadline - now)} left"
         if unreachable_seconds is not None:
@@ -99,11 +121,14 @@ class Messages:
         elif job is None:
             self._add(f"No job yet: {self._name}; {goal}")
         else:
-            self._add(
-                f"Still {job.state} after {duration(state_seconds)}: {self._name} ({_run(job)}); {goal}"
+            what = (
+                f"no job after {duration(seconds)}"
+                if is_jobless
+                else f"{job.state} after {duration(seconds)}"
             )
+            self._add(f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{_run(job)}); {goal}")
 
 
 def _run(job: Job) -> str:
-    asked = "" if job.running_desired or job.is_terminal else ", stop requested"
+    asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
     return f"run {job.run_id}{asked}"

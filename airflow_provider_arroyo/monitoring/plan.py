@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -41,6 +41,11 @@ def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
         )
         raise ValueError(f"{argument}: {what}; allowed: {', '.join(JobState)}")
     return wanted
+
+
+def is_wanted(state: str, target_states: Collection[str]) -> bool:
+    """Return whether a state is one of those wanted; ``Finishing`` is ``Running`` towards an end."""
+    return state in target_states or (state == JobState.FINISHING and JobState.RUNNING in target_states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,17 @@ class Baseline(JsonValue):
         """Return the baseline for a job as it was before the request."""
         return cls(job_id=job.id, run_id=job.run_id, state=job.state, requested_at=requested_at)
 
+    def is_before(self, job: Job) -> bool:
+        """Return whether a job is in a run that began after the request."""
+        return job.id != self.job_id or job.run_id > self.run_id
+
+    def was_left(self, job: Job) -> bool:
+        """Return whether a job shows that something happened since the request."""
+        if job.state == self.state:
+            return False
+        # An old failure that ends is still the old failure.
+        return (self.state, job.state) != (JobState.FAILING, JobState.FAILED) or self.is_before(job)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitPlan(JsonValue):
@@ -107,11 +123,18 @@ class WaitPlan(JsonValue):
     :param deadline: when the wait ends at the latest, seconds since the epoch.
     :param deadline_argument: name of the argument that sets the deadline, default ``timeout``.
     :param stable_for: how long a wanted state that is not terminal must have lasted in one run, default 0.
+    :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run: the
+        proof that data can flow; default False.
+    :param max_restarts: how many new runs may begin before the wait fails; default None, any number.
     :param finished_is_success: whether ``Finished`` is a success where another state is wanted; default it is an
         error, since nothing leaves ``Finished``.
     :param stopped_is_final: whether ``Stopped`` is an error where another state is wanted; default the wait goes
         on, since a stopped pipeline may be resumed.
+    :param finishing_is_final: whether the wait fails once ``Finishing``, in which Arroyo takes no checkpoint, has
+        lasted for ``stale_grace``; default False.
     :param baseline: the job before the change whose effect is waited for; None where nothing was changed.
+    :param created_at: when this task created the pipeline, seconds since the epoch by the waiter's clock; for
+        ``stale_grace`` from then on, a response that knows no such pipeline is an old one. Default None.
     :param outage_tolerance: how long Arroyo may be unreachable before the wait fails, default 10 minutes.
     :param stale_grace: how long the baseline's own terminal state must have lasted before it counts, default
         5 seconds (ten rounds of Arroyo's controller).
@@ -125,9 +148,13 @@ class WaitPlan(JsonValue):
     deadline: float
     deadline_argument: str = "timeout"
     stable_for: timedelta = timedelta(0)
+    until_checkpoint: bool = False
+    max_restarts: int | None = None
     finished_is_success: bool = False
     stopped_is_final: bool = False
+    finishing_is_final: bool = False
     baseline: Baseline | None = None
+    created_at: float | None = None
     outage_tolerance: timedelta = timedelta(minutes=10)
     stale_grace: timedelta = timedelta(seconds=5)
     heartbeat: timedelta = timedelta(minutes=5)
@@ -140,6 +167,10 @@ class WaitPlan(JsonValue):
             raise ValueError("target_states: needs at least one state")
         if not math.isfinite(self.deadline):
             raise ValueError(f"deadline: {self.deadline} is not a time; every wait must end")
+        if self.max_restarts is not None and self.max_restarts < 0:
+            raise ValueError(f"max_restarts: {self.max_restarts} is negative; allowed: 0 and more")
+        if self.until_checkpoint and JobState.RUNNING not in self.target_states:
+            raise ValueError("until_checkpoint: needs Running among the wanted states")
         for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat"):
             if getattr(self, name) < timedelta(0):
                 raise ValueError(f"{name}: {getattr(self, name)} is negative; allowed: 0 and more")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
-_OTHER_TIMES = {"started_at", "responding_since", "logged_at", "state_since", "held_since"}
+_LASTING = {"responding_since", "held_since"}
+_OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since", "checkpoints_at"}
 
 
 @dataclass(slots=True)
@@ -27,6 +29,10 @@ class Progress(JsonValue):
     :param job: the job as it was last seen.
     :param state_since: when its state and run were first seen.
     :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
+    :param jobless_since: since when the pipeline has had no job, after it had one; else None.
+    :param run_since: when its run was first seen.
+    :param proof: what is known of the checkpoints of the job's run.
+    :param checkpoints_at: when they were last requested; None where they were not.
     :param left_baseline: whether another state than the baseline's was seen.
     :param restarts: how many new runs the wait saw begin.
     :param responded_at: when a poll last succeeded.
@@ -43,6 +49,10 @@ class Progress(JsonValue):
     job: Job | None = None
     state_since: float = 0.0
     held_since: float | None = None
+    jobless_since: float | None = None
+    run_since: float = 0.0
+    proof: ProofOfLife = field(default_factory=ProofOfLife)
+    checkpoints_at: float | None = None
     left_baseline: bool = False
     restarts: int = 0
     responded_at: float | None = None
@@ -66,7 +76,7 @@ class Progress(JsonValue):
 
     def _times(self) -> dict[str, float]:
         """Return the times that are set, by name; ``now`` is not among them."""
-        times = {name: getattr(self, name) for name in (*_OUTAGE_TIMES, *_OTHER_TIMES)}
+        times = {name: getattr(self, name) for name in (*_OUTAGE_TIMES, *_LASTING, *_OTHER_TIMES)}
         return {name: time for name, time in times.items() if time is not None}
 
     @classmethod
@@ -84,9 +94,10 @@ class Progress(JsonValue):
         times = p._times()
         if not all(map(math.isfinite, (p.now, *times.values()))):
             return cls.begin(plan, now)
-        # While nobody polled, as while no triggerer ran, Arroyo was not seen to be unreachable.
+        # While nobody polled, as while no triggerer ran, no state and no outage was seen to last; and the time since
+        # then may be no more than a step of the machine's clock.
         not_polled = max(0.0, now - p.now)
-        for name in _OUTAGE_TIMES & times.keys():
+        for name in (_OUTAGE_TIMES | _LASTING) & times.keys():
             setattr(p, name, times[name] + not_polled)
         p.now = float("inf")
         p.follow(now)

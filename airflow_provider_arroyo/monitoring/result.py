@@ -22,6 +22,10 @@ class Outcome(StrEnum):
     """The pipeline is ``Finished``, which nothing leaves, and another state was wanted."""
     STOPPED = "stopped"
     """The pipeline that was to run was stopped externally."""
+    FLAPPING = "flapping"
+    """More new runs began than ``max_restarts`` allows."""
+    NO_CHECKPOINT = "no_checkpoint"
+    """A checkpoint was wanted, and the pipeline is ``Finishing``, in which Arroyo takes none."""
     DELETED = "deleted"
     """The pipeline was seen before and is gone."""
     MISSING = "missing"
@@ -44,6 +48,10 @@ class WaitResult(JsonValue):
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
     :param restarts: how many new runs the wait saw begin after the first.
+    :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
+    :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
+    :param open_epoch: the checkpoint that began in its run and has not finished, where one was seen.
+    :param checkpoints_error: why its checkpoints could not be read last.
     :param unreachable_since: when Arroyo last responded, seconds since the epoch, while polls fail; else None.
     :param unreachable_seconds: how long ago that was.
     :param has_responded: whether Arroyo itself has responded in this task.
@@ -59,6 +67,10 @@ class WaitResult(JsonValue):
     waited_seconds: float = 0.0
     state_seconds: float = 0.0
     restarts: int = 0
+    jobless_seconds: float | None = None
+    lacks_checkpoint: bool = False
+    open_epoch: int | None = None
+    checkpoints_error: ArroyoError | None = None
     unreachable_since: float | None = None
     unreachable_seconds: float | None = None
     has_responded: bool = True

@@ -10,33 +10,33 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
   state only after it lasted for a grace time or another state was seen.
 - A server that was unreachable may have been restarted: what it shows first may be the state before that. The grace
   time counts from its first response.
-- ``Running`` may be the 260 ms before a failure (``stable_for``), or a pipeline that is about to stop
-  (``running_desired: false``).
+- A lower ``run_id`` of the same job is an old response, as from a replica that lags behind.
+- ``Running`` may be the 260 ms before a failure (``stable_for``), a pipeline that is about to stop
+  (``running_desired: false``), or the 30 s for which a source tries in vain (``until_checkpoint``).
+- ``Finishing`` is ``Running`` towards an end: a source has ended, others run on, and no checkpoint is made.
 - ``Failing`` is the failure already; nothing leaves ``Finished``; ``Stopped`` can be resumed.
 - Unknown names are progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
-from airflow_provider_arroyo.client.retry import POLL_RETRIES, outage_limit_seconds
+from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
-from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
+from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.rules import AT_WORK, WaitRules
 
 RESTARTED_SECONDS = 1.0
 """After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
 network so frequent that no state would ever count."""
-
-_SETTLED = TERMINAL_STATES | {JobState.FAILING}
-"""States that last unless something is requested; ``Failing`` only ends in ``Failed``."""
-
-_STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
 
 
 class PipelineWait:
@@ -64,6 +64,7 @@ class PipelineWait:
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
+        self._rules = WaitRules(plan, self._p)
         self._over: WaitResult | None = None
 
     @property
@@ -96,9 +97,46 @@ class PipelineWait:
         p.responded_at, p.outage_since, p.failing_since, p.failures, p.last_error = now, None, None, 0, None
         if job is None:
             p.held_since = None
+            if p.job is not None and p.jobless_since is None:
+                self._messages.no_job(p.job)
+                p.jobless_since = p.logged_at = now
+            return self._pending(now)
+        if self._rules.is_old(job):
             return self._pending(now)
         self._remember(job, now)
-        if outcome := self._evaluate(job, now):
+        if outcome := self._rules.evaluate(job, now):
+            return self._result(outcome, now)
+        return self._pending(now)
+
+    def observe_checkpoints(
+        self, job: Job, read: Sequence[Checkpoint] | ArroyoError, now: float, *, sent_at: float
+    ) -> WaitResult:
+        """Take the checkpoints that :meth:`checkpoints_due` asked for.
+
+        :param job: the :attr:`job` when they were requested.
+        :param read: the job's checkpoints, or why they could not be read, which ends no wait.
+        :param now: when that was known.
+        :param sent_at: when they were requested.
+        :returns: how the wait stands.
+        """
+        if self._over is not None:
+            return self._over
+        p = self._p
+        p.follow(now)
+        if p.job is None or (p.job.id, p.job.run_id) != (job.id, job.run_id):
+            return self._pending(now)
+        p.checkpoints_at = min(sent_at, now)
+        if isinstance(read, ArroyoError):
+            if p.proof.error is None:
+                self._messages.checkpoints_unreadable(read)
+            p.proof.error = read
+            return self._pending(now)
+        is_final = p.job.state == JobState.FINISHING and p.checkpoints_at >= self._rules.settled_at()
+        if p.proof.take(read, is_final=is_final):
+            self._messages.proven(p.job, p.proof.epoch)
+        # As of the last poll: what has not changed since was not told again.
+        can_tell = p.responded_at is not None and p.failing_since is None and p.jobless_since is None
+        if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
             return self._result(outcome, now)
         return self._pending(now)
 
@@ -129,6 +167,11 @@ class PipelineWait:
             p.responded_at = min(now, max(responded_at, p.responded_at or responded_at))
         p.last_error = error
         if isinstance(error, ArroyoNotFoundError):
+            created_at = self.plan.created_at
+            if created_at is not None and now < created_at + self.plan.stale_grace.total_seconds():
+                p.failures += 1
+                self._messages.poll_failed(error, p.failures, retry_in, is_outage=False)
+                return self._pending(now)
             is_known = p.job is not None or self.plan.baseline is not None
             return self._result(Outcome.DELETED if is_known else Outcome.MISSING, now)
         if error.disposition is Disposition.PERMANENT:
@@ -136,7 +179,7 @@ class PipelineWait:
         if p.failing_since is None:
             p.failing_since = now if sent_at is None else min(sent_at, now)
             p.outage_since = p.responded_at if p.responded_at is not None else p.started_at
-            if p.responded_at is not None and now >= p.outage_since + self._outage_limit():
+            if p.responded_at is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
                 # Polls are rarer than outages are long: nobody asked in between, so it counts from this poll.
                 p.outage_since = p.failing_since
         was_announced = self._is_announced
@@ -144,7 +187,9 @@ class PipelineWait:
         if self._limit_reached(now) is not None:
             return self._pending(now)  # the wait's own error names this failure; no retry follows
         if self._is_announced and not was_announced:
-            self._messages.unreachable(error, now - (p.outage_since or now), self._outage_limit())
+            self._messages.unreachable(
+                error, now - (p.outage_since or now), self._rules.outage_limit_seconds()
+            )
             p.logged_at = now
         elif retry := p.failures % (POLL_RETRIES + 1):
             self._messages.poll_failed(error, retry, retry_in, is_outage=was_announced)
@@ -175,16 +220,11 @@ class PipelineWait:
 
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
-        p, plan = self._p, self.plan
-        due = min(plan.deadline, p.logged_at + plan.heartbeat.total_seconds())
-        if p.outage_since is not None:
-            # The poll that ends the outage is observed in any case, and only from there on a state lasts.
-            return min(due, p.outage_since + self._outage_limit())
-        if p.held_since is not None:
-            due = min(due, self._stable_at(p.held_since))
-        if p.job is not None and p.job.state in _SETTLED and self._is_stale(p.job, p.now):
-            due = min(due, self._baseline_counts_at())
-        return due
+        return self._rules.next_due()
+
+    def checkpoints_due(self) -> float | None:
+        """Return when the job's checkpoints are to be read; None while nothing needs them."""
+        return None if self._over is not None else self._rules.checkpoints_due()
 
     def progress(self) -> dict[str, Any]:
         """Return what the wait remembers as JSON values, for the process that continues it."""
@@ -197,107 +237,54 @@ class PipelineWait:
         return self._p.failures > POLL_RETRIES
 
     def _remember(self, job: Job, now: float) -> None:
-        p, before = self._p, self._p.job
-        p.job = job
-        if self._has_left_baseline(job):
+        p, before, baseline = self._p, self._p.job, self.plan.baseline
+        was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
+        if baseline is not None and baseline.was_left(job):
             p.left_baseline = True
         if (
             before is not None
+            and not was_jobless
             and (before.id, before.run_id, before.state) == (job.id, job.run_id, job.state)
             and before.running_desired == job.running_desired
         ):
             self._hold(job, now)
             return
         is_new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
+        if before is None or is_new_run:
+            p.run_since, p.proof, p.checkpoints_at = now, ProofOfLife.of_run(job), None
         if before is not None and before.id == job.id:
             # A poll can miss every state between two runs; only the higher run_id counts them.
-            p.restarts += max(0, job.run_id - max(before.run_id, self._first_run(job)))
-        if before is not None and before.state == job.state and not is_new_run:
+            p.restarts += max(0, job.run_id - max(before.run_id, self._rules.first_run(job)))
+        if before is not None and before.state == job.state and not is_new_run and not was_jobless:
             if before.running_desired != job.running_desired:
                 self._messages.desire_changed(job)
         else:
-            self._messages.changed(before, job, now - p.state_since)
+            self._messages.changed(None if was_jobless else before, job, now - p.state_since)
             p.state_since = now
         p.logged_at = now
-        p.held_since = None
+        if before is None or is_new_run or not {before.state, job.state} <= AT_WORK:
+            p.held_since = None
         self._hold(job, now)
 
     def _hold(self, job: Job, now: float) -> None:
         """Keep since when a wanted state has been seen in one unbroken run."""
         p = self._p
-        is_going_down = job.state == JobState.RUNNING and not job.running_desired
-        if job.state in self.plan.target_states and not is_going_down and not self._is_stale(job, now):
+        is_going_down = job.state in AT_WORK and not job.running_desired
+        if (
+            is_wanted(job.state, self.plan.target_states)
+            and not is_going_down
+            and not self._rules.is_stale(job, now)
+        ):
             if p.held_since is None:
                 p.held_since = now
         else:
             p.held_since = None
 
-    def _is_fresh(self, job: Job) -> bool:
-        baseline = self.plan.baseline
-        return baseline is None or job.id != baseline.job_id or job.run_id > baseline.run_id
-
-    def _first_run(self, job: Job) -> int:
-        """Return the first run of a job that is no restart: of this wait's change, or of all."""
-        baseline = self.plan.baseline
-        return baseline.run_id + 1 if baseline is not None and baseline.job_id == job.id else 1
-
-    def _has_left_baseline(self, job: Job) -> bool:
-        """Return whether this shows that something happened since the change was requested."""
-        baseline = self.plan.baseline
-        if baseline is None or job.state == baseline.state:
-            return False
-        # An old failure that ends is still the old failure.
-        return (baseline.state, job.state) != (JobState.FAILING, JobState.FAILED) or self._is_fresh(job)
-
-    def _is_stale(self, job: Job, now: float) -> bool:
-        """Return whether this may be the state before the change that is waited for."""
-        if self._is_fresh(job):
-            return False
-        if job.state not in _SETTLED:
-            return True
-        return not self._p.left_baseline and now < self._baseline_counts_at()
-
-    def _baseline_counts_at(self) -> float:
-        """Return when the baseline's own state has lasted for long enough to be the effect."""
-        return max(self._p.state_since, self._p.responding_since) + self.plan.stale_grace.total_seconds()
-
-    def _stable_at(self, held_since: float) -> float:
-        """Return when a wanted state has lasted for long enough, if it goes on."""
-        stable = self.plan.stable_for.total_seconds()
-        # The first responses after an outage may show the state before it: wait a moment, but do not begin anew.
-        settled = min(stable, self.plan.stale_grace.total_seconds())
-        return max(held_since + stable, self._p.responding_since + settled)
-
-    def _evaluate(self, job: Job, now: float) -> Outcome | None:
-        plan, baseline = self.plan, self.plan.baseline
-        was_finished = baseline is not None and baseline.state == JobState.FINISHED
-        if was_finished and job.state == JobState.FINISHED and not self._is_fresh(job):
-            # Nothing leaves that state, so the change has no effect: fine for who wants it stopped or finished, not
-            # for who wants a new run, even one that finishes.
-            return Outcome.REACHED if plan.target_states >= _STOPPED_OR_FINISHED else Outcome.FINISHED
-        if self._is_stale(job, now):
-            return None
-        if job.state in plan.target_states:
-            held = self._p.held_since
-            if held is None:
-                return None
-            has_lasted = job.state in TERMINAL_STATES or now >= self._stable_at(held)
-            return Outcome.REACHED if has_lasted else None
-        if job.state == JobState.FAILED or (
-            job.state == JobState.FAILING and JobState.FAILED not in plan.target_states
-        ):
-            return Outcome.FAILED
-        if job.state == JobState.FINISHED:
-            return Outcome.REACHED if plan.finished_is_success else Outcome.FINISHED
-        if job.state == JobState.STOPPED and plan.stopped_is_final and not job.running_desired:
-            return Outcome.STOPPED
-        return None
-
     def _limit_reached(self, now: float) -> Outcome | None:
         p = self._p
         if now >= self.plan.deadline:
             return Outcome.TIMED_OUT
-        if p.outage_since is not None and now >= p.outage_since + self._outage_limit():
+        if p.outage_since is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
             return Outcome.UNREACHABLE
         return None
 
@@ -308,16 +295,12 @@ class PipelineWait:
         if now >= p.logged_at + plan.heartbeat.total_seconds():
             # A few failures that were not announced may yet pass.
             unreachable_seconds = self._unreachable_seconds(now) if self._is_announced else None
-            self._messages.still(p.job, now - p.state_since, unreachable_seconds, now)
+            since = p.state_since if p.jobless_since is None else p.jobless_since
+            self._messages.still(
+                p.job, now - since, unreachable_seconds, now, is_jobless=p.jobless_since is not None
+            )
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
-
-    def _outage_limit(self) -> float:
-        tolerance = self.plan.outage_tolerance.total_seconds()
-        if self._p.last_error is None:
-            return tolerance
-        has_responded = self._p.responded_at is not None
-        return outage_limit_seconds(self._p.last_error, tolerance, has_responded=has_responded)
 
     def _unreachable_seconds(self, now: float) -> float | None:
         return None if self._p.outage_since is None else now - self._p.outage_since
@@ -332,6 +315,10 @@ class PipelineWait:
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
+            jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
+            lacks_checkpoint=self._rules.lacks_checkpoint,
+            open_epoch=p.proof.open_epoch,
+            checkpoints_error=p.proof.error,
             unreachable_since=p.outage_since,
             unreachable_seconds=self._unreachable_seconds(now),
             has_responded=p.responded_at is not None,
@@ -339,8 +326,9 @@ class PipelineWait:
             deadline_argument=argument or self.plan.deadline_argument,
             is_unchanged=(
                 p.job is not None
+                and p.jobless_since is None
                 and baseline is not None
-                and not self._is_fresh(p.job)
+                and not self._rules.is_fresh(p.job)
                 and p.job.state == baseline.state
             ),
         )

@@ -39,6 +39,9 @@ Task = TypeVar("Task", bound="ArroyoTask")
 
 DEFAULT_CONN_ID = "arroyo_default"
 
+_WITH_ERRORS = (Outcome.FAILED, Outcome.FLAPPING, Outcome.TIMED_OUT)
+"""The outcomes that the job's last errors explain."""
+
 
 class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
     """Carries the exception that ends a task to where it is raised once, without the frames in between."""
@@ -286,7 +289,7 @@ class ArroyoTask:
 
     def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
         """Return the job's last errors where they can be read; the task's error is raised in any case."""
-        if result.job is None or result.outcome not in (Outcome.FAILED, Outcome.TIMED_OUT):
+        if result.job is None or result.outcome not in _WITH_ERRORS:
             return ()
         if result.unreachable_seconds is not None:
             return ()

@@ -167,6 +167,35 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             CONSOLE,
         ],
     ),
+    "flapping": (
+        ended(Outcome.FLAPPING, job=job("Running", 5), waited_seconds=65.0, restarts=4),
+        [
+            f"{NAME} keeps failing and starting again.",
+            "It began more new runs than max_restarts allows; it is Running (run 5). Running was wanted.",
+            "It restarted 4 times in 1 min 5 s.",
+            "Fix the cause, then clear this task. Until it is stopped, the pipeline goes on as before.",
+            CONSOLE,
+        ],
+    ),
+    "finishing before a checkpoint": (
+        ended(Outcome.NO_CHECKPOINT, job=job("Finishing", 1), lacks_checkpoint=True),
+        [
+            f"{NAME} is Finishing, and no checkpoint finished in its run: one of its sources has ended, and from "
+            "then on Arroyo takes no checkpoints.",
+            "until_checkpoint=False accepts it.",
+            CONSOLE,
+        ],
+    ),
+    "a job that vanished": (
+        ended(TIMED_OUT, job=job(), waited_seconds=600.0, jobless_seconds=590.0, restarts=1),
+        [
+            f"{NAME} did not become Running within 10 min (timeout): it has had no job for 9 min 50 s; last seen "
+            "Running (run 1).",
+            "It restarted once in 10 min.",
+            "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
+            CONSOLE,
+        ],
+    ),
     "an error that was lost": (
         ended(Outcome.ERROR, job=job("Running", 2)),
         [
@@ -185,6 +214,62 @@ def test_every_bad_end_says_what_happened_and_what_to_do(name: str) -> None:
     assert str(error).splitlines() == lines
     assert isinstance(error, ArroyoPipelineError)
     assert error.outcome == result.outcome.value
+
+
+KAFKA = [
+    error_of_job("creating kafka consumer", "source_kafka_0", "BrokerTransportFailure"),
+    error_of_job("creating kafka consumer", "source_kafka_0", "BrokerTransportFailure"),
+    error_of_job("out of memory"),
+]
+CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
+    "a broker that is away": (
+        {"job": job("Recovering", 3), "restarts": 2},
+        KAFKA,
+        "keeps failing and starting again: source_kafka_0: creating kafka consumer: BrokerTransportFailure.",
+    ),
+    "the same before its first restart": (
+        {"job": job("Recovering", 1)},
+        KAFKA,
+        "does not get to work: source_kafka_0: creating kafka consumer: BrokerTransportFailure.",
+    ),
+    "a checkpoint that never finishes": (
+        {"job": job(), "lacks_checkpoint": True, "open_epoch": 1},
+        [],
+        "does not finish its checkpoint 1.",
+    ),
+    "the same with an error": (
+        {"job": job(), "lacks_checkpoint": True, "open_epoch": 7},
+        KAFKA[2:],
+        "does not finish its checkpoint 7: out of memory.",
+    ),
+    "checkpoints that cannot be read": (
+        {"job": job(), "lacks_checkpoint": True, "checkpoints_error": api_error(500)},
+        [],
+        "may be well, but its checkpoints cannot be read: responded 500.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_timeout_leads_with_the_cause(name: str) -> None:
+    fields, errors, cause = CAUSES[name]
+    result = ended(TIMED_OUT, waited_seconds=600.0, state_seconds=5.0, **fields)
+    assert result.job is not None
+    lines = str(explain(result, ORDERS, errors)).splitlines()
+    assert lines[0] == f"{NAME} {cause}"
+    assert lines[1] == (
+        f"It did not become Running within 10 min (timeout): it has been {result.job.state} for 5.0 s "
+        f"(run {result.job.run_id})."
+    )
+
+
+def test_the_same_error_again_and_again_is_listed_once() -> None:
+    lines = str(explain(ended(TIMED_OUT, job=job("Running", 3), restarts=2), ORDERS, KAFKA)).splitlines()
+    assert lines[3:6] == [
+        "The job's last errors, newest first:",
+        "  source_kafka_0: creating kafka consumer: BrokerTransportFailure (2 times)",
+        "  out of memory",
+    ]
 
 
 STOP = ("Finished", "Stopped")
@@ -215,6 +300,20 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
     "a stop takes long": (
         ended(TIMED_OUT, *STOP, job=job(desired=False)),
         "A stop was requested; check Arroyo's controller, or allow more time (timeout).",
+    ),
+    "a stop that is not obeyed": (
+        ended(TIMED_OUT, *STOP, job=job("Finishing", desired=False)),
+        "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
+        "'immediate'. Use that, or allow more time (timeout).",
+    ),
+    "no checkpoint yet": (
+        ended(TIMED_OUT, job=job(), lacks_checkpoint=True),
+        "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its sources and "
+        "sinks, or allow more time than its checkpoint interval (timeout).",
+    ),
+    "whether a stop was requested cannot be read": (
+        ended(TIMED_OUT, job=replace(job(), running_desired=None)),
+        "Arroyo's responses do not say whether a stop was requested. Check any gateway in between.",
     ),
     "a stream without an end": (
         ended(TIMED_OUT, "Finished", job=job()),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.explain import explain
-from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import RESTARTED_SECONDS, PipelineWait
 from tests.monitoring.support import T0, UNNAMED, no_messages
@@ -42,6 +42,7 @@ from tests.monitoring.wait_histories import (
     show,
     shows_a_change,
     unbroken,
+    without_old,
 )
 
 # No assertion here is about speed, so a busy machine must not fail it.
@@ -57,8 +58,8 @@ def test_success_is_never_unwanted_unstable_or_stale(plan: WaitPlan, events: lis
     job = done.events[-1].job
     assert job is not None
     assert done.ended.job == job
-    assert job.state in plan.target_states or (job.state == "Finished" and plan.finished_is_success)
-    assert job.state != "Running" or job.running_desired
+    assert is_wanted(job.state, plan.target_states) or (job.state == "Finished" and plan.finished_is_success)
+    assert job.state not in ("Running", "Finishing") or job.running_desired
     if job.state not in TERMINAL:
         assert_it_lasted(done, plan.stable_for.total_seconds())
     if not is_fresh(plan, job):
@@ -113,7 +114,8 @@ def test_success_is_seen_at_once(plan: WaitPlan, events: list[Event]) -> None:
         if job is None or job.state not in plan.target_states:
             continue
         counts_at_once = job.state in TERMINAL or (
-            plan.stable_for == timedelta(0) and (job.state != "Running" or job.running_desired)
+            plan.stable_for == timedelta(0)
+            and (job.state not in ("Running", "Finishing") or job.running_desired)
         )
         # Another terminal state than before the change is not stale either.
         is_new = is_fresh(plan, job) or (job.state in TERMINAL and shows_a_change(plan, job))
@@ -132,7 +134,8 @@ def test_a_state_that_lasted_long_enough_counts_whatever_short_failures_came_bet
         return
     if not last.job.running_desired or last_recovery(done.events, RESTARTED_SECONDS - ALMOST) is not None:
         return
-    if done.since(unbroken(done.events, strictly=True)) >= plan.stable_for.total_seconds() + ALMOST:
+    first = unbroken(done.events, strictly=True, targets=plan.target_states)
+    if done.since(first) >= plan.stable_for.total_seconds() + ALMOST:
         assert done.results[-1].outcome is Outcome.REACHED
 
 
@@ -219,6 +222,7 @@ def test_an_unchanged_poll_before_it_is_due_changes_nothing(
         wait.messages()
         return wait
 
+    events = without_old(plan, events)
     polled = [event for event in events if event.kind != "time"]
     if not polled or run(plan, events).ended:
         return
@@ -245,6 +249,7 @@ def test_each_change_and_each_failed_try_is_logged_exactly_once(plan: WaitPlan, 
     done = run(plan, events)
     changes = failures = retries = outages = recoveries = 0
     before: Job | None = None
+    is_jobless = False
     for event, result in zip(done.events, done.results, strict=True):
         if event.kind == "poll":
             recoveries += failures > 10
@@ -256,9 +261,15 @@ def test_each_change_and_each_failed_try_is_logged_exactly_once(plan: WaitPlan, 
         job = event.job
         if job is not None:
             key = (job.id, job.run_id, job.state, job.running_desired)
-            if before is None or key != (before.id, before.run_id, before.state, before.running_desired):
+            if (
+                before is None
+                or is_jobless
+                or key != (before.id, before.run_id, before.state, before.running_desired)
+            ):
                 changes += 1
-            before = job
+            before, is_jobless = job, False
+        elif event.kind == "poll" and before is not None and not is_jobless:
+            changes, is_jobless = changes + 1, True
     lines = [message.text for message in done.messages]
     heartbeats = len([line for line in lines if "; waiting for " in line])
     assert len([line for line in lines if line.startswith("Poll failed, retry ")]) == retries
@@ -336,9 +347,13 @@ def test_damaged_progress_ends_no_wait_wrongly(
         job = event.job
         if result.outcome is Outcome.REACHED:
             assert job is not None
-            assert job.state in plan.target_states or (job.state == "Finished" and plan.finished_is_success)
+            assert is_wanted(job.state, plan.target_states) or (
+                job.state == "Finished" and plan.finished_is_success
+            )
             assert job.state != "Running" or (job.running_desired and is_fresh(plan, job))
-        is_new_failure = job is not None and job.state == "Failed" and is_fresh(plan, job)
+        is_new_failure = (
+            job is not None and result.job == job and job.state == "Failed" and is_fresh(plan, job)
+        )
         if is_new_failure and "Failed" not in plan.target_states:
             assert result.outcome is Outcome.FAILED
         if result.is_over:

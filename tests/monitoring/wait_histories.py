@@ -7,7 +7,7 @@ times are what the clock showed, which may step back.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -185,11 +185,12 @@ class Run:
 def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> Run:
     """Show events until the wait is over; where ``moves`` says so, another process takes over before an event.
 
-    It takes over at once, since time in which nobody polls is no outage.
+    It takes over at once, since time in which nobody polls is no outage. What shows an earlier run than before is
+    left out: it is ignored, which has cases of its own.
     """
     done = Run(plan)
     wait = PipelineWait(plan, now=T0)
-    for index, event in enumerate(events):
+    for index, event in enumerate(without_old(plan, events)):
         if index < len(moves) and moves[index]:
             wait = moved(wait)
         done.events.append(event)
@@ -198,6 +199,21 @@ def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> 
         if done.results[-1].is_over:
             break
     return done
+
+
+def without_old(plan: WaitPlan, events: Sequence[Event]) -> list[Event]:
+    """Return the events; of polls that show a job in an earlier run than before, nothing but their time."""
+    before = None if plan.baseline is None else (plan.baseline.job_id, plan.baseline.run_id)
+    last, kept = before, []
+    for event in events:
+        job = event.job
+        known = () if job is None else [one for one in (before, last) if one is not None and one[0] == job.id]
+        if job is not None and any(job.run_id < run_id for _, run_id in known):
+            kept.append(Event("time", event.at))
+            continue
+        last = last if job is None else (job.id, job.run_id)
+        kept.append(event)
+    return kept
 
 
 def moved(wait: PipelineWait) -> PipelineWait:
@@ -218,14 +234,17 @@ def shows_a_change(plan: WaitPlan, job: Job) -> bool:
     return job.state != plan.baseline.state
 
 
-def unbroken(events: Sequence[Event], *, strictly: bool) -> int:
+def unbroken(events: Sequence[Event], *, strictly: bool, targets: Collection[str] = ()) -> int:
     """Index of the first of the polls that have shown what the last one shows, without another in between.
 
-    Strictly means that running_desired was the same too, and that no poll showed no job at all.
+    Strictly means that running_desired was the same too, and that no poll showed no job at all. Where Running is a
+    target, Finishing is the same state.
     """
 
     def key(job: Job) -> tuple[Any, ...]:
-        return (job.id, job.run_id, job.state, job.running_desired if strictly else None)
+        is_running = job.state == "Finishing" and "Running" in targets
+        state = "Running" if is_running else job.state
+        return (job.id, job.run_id, state, job.running_desired if strictly else None)
 
     last = events[-1].job
     assert last is not None
@@ -259,7 +278,8 @@ def last_recovery(events: Sequence[Event], failing_seconds: float) -> int | None
 
 
 def assert_it_lasted(done: Run, wanted: float) -> None:
-    assert done.since(unbroken(done.events, strictly=True)) >= wanted - ALMOST
+    first = unbroken(done.events, strictly=True, targets=done.plan.target_states)
+    assert done.since(first) >= wanted - ALMOST
     recovery = last_recovery(done.events, RESTARTED_SECONDS + ALMOST)
     if recovery is not None:
         # A response after an outage can be the state before it.

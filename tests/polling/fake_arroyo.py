@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 LIST = "list"
 SINGLE = "single"
+CHECKPOINTS = "checkpoints"
 
 Answer = tuple[int, str] | str
 """A status and a body; or ``refused`` or ``hangs``."""
@@ -44,6 +45,8 @@ class FakeArroyo:
         self.monotonic = monotonic
         self.jobs: dict[str, list[dict[str, Any]]] = {}
         self.previews: set[str] = set()
+        self.checkpoints: dict[str, list[tuple[int, bool]]] = {}
+        """The epochs of each pipeline's job, and whether each has finished."""
         self.events: list[tuple[float, Callable[[], None]]] = []
         """What happens when, in order; taken into account by the first request after it."""
         self.seconds: Callable[[str, str], float] = lambda kind, pipeline_id: 0.0
@@ -107,6 +110,11 @@ class FakeArroyo:
         """Let something happen at a time."""
         self.events.append((seconds, event))
 
+    def checkpoint(self, pipeline_id: str, epoch: int, *, finished: bool = True) -> None:
+        """Let a checkpoint begin, or finish."""
+        others = [one for one in self.checkpoints.get(pipeline_id, []) if one[0] != epoch]
+        self.checkpoints[pipeline_id] = [*others, (epoch, finished)]
+
     def forget(self) -> None:
         """Let the counts begin anew."""
         self.log.clear()
@@ -154,8 +162,8 @@ class FakeArroyo:
         while self.events and self.events[0][0] <= time:
             self.events.pop(0)[1]()
         parts = request.path.strip("/").split("/")
-        kind = LIST if parts[0] == "jobs" else SINGLE
-        pipeline_id = unquote(parts[1]) if kind == SINGLE else ""
+        kind = LIST if parts[0] == "jobs" else CHECKPOINTS if parts[-1] == CHECKPOINTS else SINGLE
+        pipeline_id = "" if kind == LIST else unquote(parts[1])
         self.log.append((time, kind, pipeline_id))
         answer = self.fault(kind, pipeline_id) or self._answer(kind, pipeline_id)
         if self.accepted_key is not None and settings.api_key != self.accepted_key:
@@ -178,6 +186,16 @@ class FakeArroyo:
     def _answer(self, kind: str, pipeline_id: str) -> tuple[int, Any]:
         if kind == SINGLE and pipeline_id not in self.jobs:
             return 404, '{"error": "Pipeline not found"}'
+        if kind == CHECKPOINTS:
+            listed = [
+                {
+                    "epoch": epoch,
+                    "start_time": 10 * epoch,
+                    "finish_time": 10 * epoch + 5 if is_finished else None,
+                }
+                for epoch, is_finished in self.checkpoints.get(pipeline_id, [])
+            ]
+            return 200, json.dumps({"data": listed})
         place = pipeline_id if kind == SINGLE else LIST
         if place not in self._bodies:
             jobs = (

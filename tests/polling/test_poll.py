@@ -13,7 +13,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionEr
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.poll import poll_until
-from tests.polling.fake_arroyo import Answer, FakeArroyo
+from tests.polling.fake_arroyo import CHECKPOINTS, Answer, FakeArroyo
 from tests.polling.support import a_logger, a_plan
 from tests.polling.virtual_time import EPOCH, ManualTime, VirtualClock
 from tests.support import Lines
@@ -227,6 +227,32 @@ def test_what_no_retry_fixes_ends_the_wait_at_once() -> None:
     worker.away(0, answer=(404, '{"error": "Pipeline not found"}'))
     assert worker.wait().outcome is Outcome.MISSING
     assert worker.time() <= 1.1
+
+
+def test_checkpoints_are_read_only_while_they_are_waited_for() -> None:
+    worker = Worker()
+    worker.server.at(1.05, lambda: worker.server.set("pl_1", "Running"))
+    worker.server.at(2.05, lambda: worker.server.checkpoint("pl_1", 1, finished=False))
+    worker.server.at(8.05, lambda: worker.server.checkpoint("pl_1", 1))
+    result = worker.wait(stable_for=timedelta(seconds=2), until_checkpoint=True)
+    assert (result.outcome, result.lacks_checkpoint) == (Outcome.REACHED, False)
+    reads = [time for time, kind, _ in worker.server.log if kind == CHECKPOINTS]
+    assert reads[0] >= 3.1
+    assert 4 <= len(reads) <= 6
+    assert worker.lines.lines[-1] == ("INFO", "Checkpoint 1 finished: pl_1 (run 1)")
+
+
+@pytest.mark.parametrize("answer", ["refused", "hangs", (500, ""), (404, '{"error": "Pipeline not found"}')])
+def test_checkpoints_that_cannot_be_read_are_no_outage(answer: Answer) -> None:
+    worker = Worker("Running")
+    worker.server.checkpoint("pl_1", 1)
+    worker.server.fault = lambda kind, of: answer if kind == CHECKPOINTS and worker.time() < 20 else None
+    result = worker.wait(until_checkpoint=True, outage_tolerance=timedelta(seconds=5))
+    assert result.outcome is Outcome.REACHED
+    assert worker.time() < 30
+    warnings = [text for level, text in worker.lines.lines if level == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Checkpoints cannot be read, retrying: pl_1: ")
 
 
 def test_an_interruption_goes_through() -> None:

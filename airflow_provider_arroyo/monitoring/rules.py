@@ -1,0 +1,173 @@
+"""The rules of a wait: what its memory means at a time. They change nothing; ``PipelineWait`` applies them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
+from airflow_provider_arroyo.client.retry import outage_limit_seconds
+from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.progress import Progress
+from airflow_provider_arroyo.monitoring.proof import FINISHING_SETTLES_SECONDS, pause_seconds
+from airflow_provider_arroyo.monitoring.result import Outcome
+
+AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
+"""The states in which data flows; within a run, they are one stretch."""
+
+_SETTLED = TERMINAL_STATES | {JobState.FAILING}
+"""States that last unless something is requested; ``Failing`` only ends in ``Failed``."""
+
+_STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRules:
+    """The rules for one wait.
+
+    :param plan: the goal and the limits.
+    :param progress: what the wait remembers; read, never changed.
+    """
+
+    plan: WaitPlan
+    progress: Progress
+
+    # -- the job -------------------------------------------------------------------------------------------------
+
+    def is_old(self, job: Job) -> bool:
+        """Return whether this is what a job was before it was seen in a later run."""
+        baseline, seen = self.plan.baseline, self.progress.job
+        if baseline is not None and job.id == baseline.job_id and job.run_id < baseline.run_id:
+            return True
+        return seen is not None and job.id == seen.id and job.run_id < seen.run_id
+
+    def is_fresh(self, job: Job) -> bool:
+        """Return whether a run began after the change that is waited for."""
+        return self.plan.baseline is None or self.plan.baseline.is_before(job)
+
+    def first_run(self, job: Job) -> int:
+        """Return the first run of a job that is no restart: of this wait's change, or of all."""
+        baseline = self.plan.baseline
+        return baseline.run_id + 1 if baseline is not None and baseline.job_id == job.id else 1
+
+    @property
+    def lacks_checkpoint(self) -> bool:
+        """Whether a finished checkpoint of the run is still wanted."""
+        p = self.progress
+        return (
+            self.plan.until_checkpoint
+            and p.job is not None
+            and not p.job.is_terminal
+            and p.proof.epoch is None
+        )
+
+    def settled_at(self) -> float:
+        """Return from when on it is sure that ``Finishing`` brings no checkpoint."""
+        return self.progress.state_since + FINISHING_SETTLES_SECONDS
+
+    def is_stale(self, job: Job, now: float) -> bool:
+        """Return whether this may be the state before the change that is waited for."""
+        if self.is_fresh(job):
+            return False
+        if job.state not in _SETTLED:
+            return True
+        return not self.progress.left_baseline and now < self._baseline_counts_at()
+
+    def _baseline_counts_at(self) -> float:
+        """Return when the baseline's own state has lasted for long enough to be the effect."""
+        return (
+            max(self.progress.state_since, self.progress.responding_since)
+            + self.plan.stale_grace.total_seconds()
+        )
+
+    def _stable_at(self, held_since: float) -> float:
+        """Return when a wanted state has lasted for long enough, if it goes on."""
+        stable = self.plan.stable_for.total_seconds()
+        # The first responses after an outage may show the state before it: wait a moment, but do not begin anew.
+        settled = min(stable, self.plan.stale_grace.total_seconds())
+        return max(held_since + stable, self.progress.responding_since + settled)
+
+    # -- the decision --------------------------------------------------------------------------------------------
+
+    def evaluate(self, job: Job, now: float) -> Outcome | None:
+        """Return how the wait ends with a job as it is seen now; None while it goes on."""
+        p, plan, baseline = self.progress, self.plan, self.plan.baseline
+        was_finished = baseline is not None and baseline.state == JobState.FINISHED
+        if was_finished and job.state == JobState.FINISHED and not self.is_fresh(job):
+            # Nothing leaves that state, so the change has no effect: fine for who wants it stopped or finished, not
+            # for who wants a new run, even one that finishes.
+            return Outcome.REACHED if plan.target_states >= _STOPPED_OR_FINISHED else Outcome.FINISHED
+        lasted = now - p.state_since
+        if (
+            plan.finishing_is_final
+            and job.state == JobState.FINISHING
+            and lasted >= plan.stale_grace.total_seconds()
+        ):
+            return Outcome.NO_CHECKPOINT
+        if self.is_stale(job, now):
+            return None
+        is_over = job.is_terminal or job.state == JobState.FAILING
+        if plan.max_restarts is not None and p.restarts > plan.max_restarts and not is_over:
+            return Outcome.FLAPPING
+        if is_wanted(job.state, plan.target_states):
+            held = p.held_since
+            if held is None:
+                return None
+            if self.lacks_checkpoint and job.state in AT_WORK:
+                is_final = p.proof.is_final and now >= self.settled_at()
+                return Outcome.NO_CHECKPOINT if job.state == JobState.FINISHING and is_final else None
+            has_lasted = job.state in TERMINAL_STATES or now >= self._stable_at(held)
+            return Outcome.REACHED if has_lasted else None
+        if job.state == JobState.FAILED or (
+            job.state == JobState.FAILING and JobState.FAILED not in plan.target_states
+        ):
+            return Outcome.FAILED
+        if job.state == JobState.FINISHED:
+            return Outcome.REACHED if plan.finished_is_success else Outcome.FINISHED
+        if job.state == JobState.STOPPED and plan.stopped_is_final and not job.running_desired:
+            return Outcome.STOPPED
+        return None
+
+    # -- when something is due -----------------------------------------------------------------------------------
+
+    def next_due(self) -> float:
+        """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
+        p, plan = self.progress, self.plan
+        due = min(plan.deadline, p.logged_at + plan.heartbeat.total_seconds())
+        if p.outage_since is not None:
+            # The poll that ends the outage is observed in any case, and only from there on a state lasts.
+            return min(due, p.outage_since + self.outage_limit_seconds())
+        if p.job is None or p.jobless_since is not None:
+            return due
+        if p.held_since is not None and not self.lacks_checkpoint:
+            due = min(due, self._stable_at(p.held_since))
+        if p.job.state == JobState.FINISHING and p.proof.is_final:
+            due = min(due, self.settled_at())
+        if p.job.state == JobState.FINISHING and plan.finishing_is_final:
+            due = min(due, p.state_since + plan.stale_grace.total_seconds())
+        if p.job.state in _SETTLED and self.is_stale(p.job, p.now):
+            due = min(due, self._baseline_counts_at())
+        return due
+
+    def checkpoints_due(self) -> float | None:
+        """Return when the job's checkpoints are to be read; None while nothing needs them."""
+        p = self.progress
+        is_open = p.failing_since is None and p.jobless_since is None
+        if p.job is None or not is_open or not self.lacks_checkpoint or self.is_stale(p.job, p.now):
+            return None
+        if p.proof.after_epoch is None:
+            due = p.state_since
+        elif p.held_since is None or p.proof.is_final:
+            return None
+        else:
+            due = self.settled_at() if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
+        if p.checkpoints_at is None:
+            return due
+        return max(due, p.checkpoints_at + pause_seconds(p.checkpoints_at - p.run_since))
+
+    def outage_limit_seconds(self) -> float:
+        """Return for how long the present outage is tolerated."""
+        tolerance = self.plan.outage_tolerance.total_seconds()
+        if self.progress.last_error is None:
+            return tolerance
+        has_responded = self.progress.responded_at is not None
+        return outage_limit_seconds(self.progress.last_error, tolerance, has_responded=has_responded)
