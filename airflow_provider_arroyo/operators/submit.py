@@ -228,12 +228,11 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             run_id=ti.run_id,
             map_index=ti.map_index if ti.map_index is not None else -1,
         )
-        key = owner.submit_key(spec.fingerprint)
         return Submission(
             self._client(),
             spec,
-            OwnershipLabel(key=key, owner=owner, try_number=ti.try_number, package_version=__version__),
-            pipeline_id=users_id or owner.pipeline_id(key),
+            OwnershipLabel(task=owner, try_number=ti.try_number, package_version=__version__),
+            pipeline_id=users_id or owner.pipeline_id,
             is_users_id=users_id is not None,
             on_existing=OnExisting(self.on_existing),
             log=self.log,

@@ -61,9 +61,7 @@ class Existing:
         :param job: its job, as it was last seen.
         :raises ArroyoError: if it does not reach a terminal state.
         """
-        if job is not None and _is_going_down(job):
-            # A server that is restarted meanwhile runs it anew, so that it never stops.
-            job = self._wait_until(lambda now: not _is_going_down(now), pipeline_id)
+        job = self.wait_while_going_down(pipeline_id, job)
         if job is None or job.state == JobState.FINISHED:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:
@@ -78,6 +76,18 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
         return Action.RESUMED, job
 
+    def wait_while_going_down(self, pipeline_id: str, job: Job | None) -> Job | None:
+        """Return the job, once it is not on its way to ``Stopped`` or ``Failed`` any more.
+
+        :param pipeline_id: which.
+        :param job: its job, as it was last seen.
+        :raises ArroyoError: if it does not reach a terminal state.
+        """
+        if job is None or not _is_going_down(job):
+            return job
+        # A server that is restarted meanwhile runs it anew, so that it never stops.
+        return self._wait_until(lambda now: not _is_going_down(now), pipeline_id)
+
     def remove(self, pipeline_id: str) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
 
@@ -87,7 +97,7 @@ class Existing:
         with suppress(ArroyoNotFoundError):
             for attempt in range(_TRIES):
                 job = self._client.get_job(pipeline_id)
-                if job is not None and not _is_down(job):
+                if job is not None and not is_down(job):
                     self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
                     self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id)
                 try:
@@ -149,7 +159,7 @@ class Existing:
                 return
 
 
-def _is_down(job: Job) -> bool:
+def is_down(job: Job) -> bool:
     """Return whether nothing runs; a stopped pipeline that was asked to run is on its way up."""
     return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
 

@@ -1,4 +1,7 @@
-"""The ownership label: whose a pipeline is, written on the pipeline itself, so that a later try finds its own.
+"""Whose a pipeline is, written on the pipeline itself as its ownership label, so that a later try finds its own.
+
+A submit's pipeline belongs to one task instance (:class:`Owner`), a deployment's to the deployment
+(:class:`Deployment`), in the namespace of one Airflow.
 
 On 0.16 the label is a set of tags, and the pipeline's id is derived from the key. 0.15 stores neither tags nor ids
 of the caller's; there it is a comment in the first line of the SQL, which Arroyo stores as it was sent.
@@ -31,7 +34,7 @@ class UnreadableLabelError(ValueError):
     :param owner: whose it is, where that could be read all the same.
     """
 
-    def __init__(self, message: str, *, owner: Owner | None = None) -> None:
+    def __init__(self, message: str, *, owner: Owner | Deployment | None = None) -> None:
         super().__init__(message)
         self.owner = owner
 
@@ -49,9 +52,26 @@ def _slug(text: str, length: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """The task that a pipeline was created for.
+class Namespace:
+    """What distinguishes one Airflow from the others that use the same Arroyo.
 
+    :param name: part of every owner and key; empty where there is none.
+    :param is_explicit: whether the connection says it. One that is derived from Airflow's address changes with the
+        address, so what it does not find may be there under another one.
+    """
+
+    name: str = ""
+    is_explicit: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The task instance that a submit belongs to. Its key is all that identifies the submit's pipeline.
+
+    :param namespace: the Airflow that it runs in, a :class:`Namespace` by its name.
     :param map_index: -1 where the task is not mapped.
     """
 
@@ -59,55 +79,117 @@ class Owner:
     task_id: str
     run_id: str
     map_index: int = -1
+    namespace: str = ""
 
     def __str__(self) -> str:
         mapped = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"task {self.dag_id}.{self.task_id}{mapped} of run {self.run_id}"
+        return f"task {self.dag_id}.{self.task_id}{mapped} of run {self.run_id}{_in(self.namespace)}"
 
-    def submit_key(self, fingerprint: str) -> str:
-        """Return the key of a submit: the same for every try of this task that wants the same pipeline."""
-        return _digest("submit", self.dag_id, self.task_id, self.run_id, self.map_index, fingerprint)
+    @property
+    def key(self) -> str:
+        """The key of its submit: the same for every try, whatever that try wants."""
+        return _digest("submit", self.namespace, self.dag_id, self.task_id, self.run_id, self.map_index)
 
-    def pipeline_id(self, key: str) -> str:
-        """Return the id of the pipeline with that key: readable in a console, valid in a URL as it is."""
-        parts = ["af", _slug(self.dag_id, 24), _slug(self.task_id, 24), key]
-        return "-".join(part for part in parts if part)
+    @property
+    def pipeline_id(self) -> str:
+        """The id of its pipeline: readable in a console, valid in a URL as it is."""
+        return _readable_id(self.dag_id, self.task_id, self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What a deployment's pipelines belong to, whichever task, run and try created them.
+
+    Its key stays the same over all generations; id and label of a pipeline carry the generation.
+
+    :param namespace: the Airflow that deploys it, a :class:`Namespace` by its name.
+    :param group: what is deployed and pruned together.
+    :param name: the name of its pipelines.
+    """
+
+    group: str
+    name: str
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        return f"deployment {self.name!r} of group {self.group!r}{_in(self.namespace)}"
+
+    @property
+    def key(self) -> str:
+        """The key of every generation."""
+        return _digest("deployment", self.namespace, self.group, self.name)
+
+    def pipeline_id(self, generation: int) -> str:
+        """Return the id of one generation's pipeline: readable in a console, valid in a URL as it is."""
+        return f"{_readable_id(self.group, self.name, self.key)}-g{generation}"
+
+
+def _in(namespace: str) -> str:
+    return f" in namespace {namespace!r}" if namespace else ""
+
+
+def _readable_id(first: str, second: str, key: str) -> str:
+    return "-".join(part for part in ("af", _slug(first, 24), _slug(second, 24), key) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipLabel:
-    """What this package writes on the pipelines that it creates.
+    """What this package writes on the pipelines that it creates. It cannot be changed later.
 
-    :param key: identifies what it was created for.
-    :param owner: the task that created it.
+    :param task: the task that created it: the owner of a submit's pipeline, and a note on a deployment's.
     :param try_number: the try of that task.
     :param package_version: the version of this package.
+    :param deployment: the deployment that it belongs to; None for a submit's pipeline.
+    :param generation: which of the deployment's, 1 or more; 0 for a submit's pipeline.
     :param request_id: unique to each create request; empty where it is not known. It distinguishes a pipeline
         whose response was lost from one of an earlier try, and from a copy made by hand.
     """
 
-    key: str
-    owner: Owner
+    task: Owner
     try_number: int
     package_version: str
+    deployment: Deployment | None = None
+    generation: int = 0
     request_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.deployment is not None and self.deployment.namespace != self.task.namespace:
+            raise ValueError("a deployment and the task that deploys it are in one namespace")
+
+    @property
+    def owner(self) -> Owner | Deployment:
+        """Whose the pipeline is."""
+        return self.deployment or self.task
+
+    @property
+    def key(self) -> str:
+        """The key of the owner."""
+        return self.owner.key
 
     def for_new_request(self) -> Self:
         """Return the label for one more create request."""
         return replace(self, request_id=secrets.token_hex(8))
 
     def _fields(self) -> dict[str, str]:
-        return {
+        fields = {
             "label": str(LABEL_VERSION),
             "key": self.key,
-            "dag": self.owner.dag_id,
-            "task": self.owner.task_id,
-            "run": self.owner.run_id,
-            "map_index": str(self.owner.map_index),
+            "namespace": self.task.namespace,
+            "dag": self.task.dag_id,
+            "task": self.task.task_id,
+            "run": self.task.run_id,
+            "map_index": str(self.task.map_index),
             "try": str(self.try_number),
             "package": self.package_version,
             "request": self.request_id,
         }
+        if self.deployment is not None:
+            fields |= {
+                "group": self.deployment.group,
+                "name": self.deployment.name,
+                "generation": str(self.generation),
+            }
+        return fields
 
     def to_tags(self) -> dict[str, str]:
         """Return the label as tags."""
@@ -125,7 +207,7 @@ class OwnershipLabel:
 
     @classmethod
     def _read(cls, fields: Mapping[str, Any]) -> Self:
-        key, owner = _text_or_none(fields, "key"), _owner_or_none(fields)
+        owner = _owner_or_none(fields)
         try:
             version = int(fields["label"])
             if version > LABEL_VERSION:
@@ -134,15 +216,20 @@ class OwnershipLabel:
                     "a newer airflow-provider-arroyo wrote it",
                     owner=owner,
                 )
-            if version < 1 or not key or owner is None:
+            task = _task_or_none(fields)
+            if version < 1 or owner is None or task is None:
                 raise ValueError("it names no owner")
-            return cls(
-                key=key,
-                owner=owner,
+            label = cls(
+                task=task,
                 try_number=int(fields["try"]),
                 package_version=str(fields["package"]),
+                deployment=owner if isinstance(owner, Deployment) else None,
+                generation=int(fields.get("generation", 0)),
                 request_id=str(fields.get("request", "")),
             )
+            if fields["key"] != label.key or (label.generation < 1) == (label.deployment is not None):
+                raise ValueError("its parts contradict each other")
+            return label
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             if isinstance(err, UnreadableLabelError):
                 raise
@@ -167,16 +254,21 @@ class OwnershipLabel:
 
         :raises UnreadableLabelError: where it has one that cannot be read.
         """
-        if not query.startswith(_COMMENT):
-            return None
-        text = query.split("\n", 1)[0].removeprefix(_COMMENT)
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as err:
-            raise UnreadableLabelError(f"its ownership label is damaged ({err})") from err
-        if not isinstance(fields, dict):
-            raise UnreadableLabelError("its ownership label is damaged (not an object)")
-        return cls._read(fields)
+        fields = _fields_in_comment(query)
+        return None if fields is None else cls._read(fields)
+
+
+def _fields_in_comment(query: str) -> dict[str, Any] | None:
+    if not query.startswith(_COMMENT):
+        return None
+    text = query.split("\n", 1)[0].removeprefix(_COMMENT)
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise UnreadableLabelError(f"its ownership label is damaged ({err})") from err
+    if not isinstance(fields, dict):
+        raise UnreadableLabelError("its ownership label is damaged (not an object)")
+    return fields
 
 
 def without_label(query: str) -> str:
@@ -189,13 +281,41 @@ def _text_or_none(fields: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _owner_or_none(fields: Mapping[str, Any]) -> Owner | None:
-    dag_id, task_id, run_id = (_text_or_none(fields, name) for name in ("dag", "task", "run"))
-    if dag_id is None or task_id is None or run_id is None:
+def _task_or_none(fields: Mapping[str, Any]) -> Owner | None:
+    dag_id, task_id, run_id, namespace = (
+        _text_or_none(fields, name) for name in ("dag", "task", "run", "namespace")
+    )
+    if dag_id is None or task_id is None or run_id is None or namespace is None:
         return None
     with suppress(KeyError, OverflowError, TypeError, ValueError):
-        return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=int(fields["map_index"]))
+        return Owner(
+            dag_id=dag_id,
+            task_id=task_id,
+            run_id=run_id,
+            map_index=int(fields["map_index"]),
+            namespace=namespace,
+        )
     return None
+
+
+def _owner_or_none(fields: Mapping[str, Any]) -> Owner | Deployment | None:
+    if not {"group", "name", "generation"} & set(fields):
+        return _task_or_none(fields)
+    group, name, namespace = (_text_or_none(fields, field) for field in ("group", "name", "namespace"))
+    if group is None or name is None or namespace is None:
+        return None
+    return Deployment(group=group, name=name, namespace=namespace)
+
+
+def user_tags_of(pipeline: Pipeline) -> dict[str, str]:
+    """Return the user's own tags on a pipeline, without those of the ownership label."""
+    if pipeline.tags:
+        return {name: value for name, value in pipeline.tags.items() if not name.startswith(TAG_PREFIX)}
+    with suppress(UnreadableLabelError):
+        tags = (_fields_in_comment(pipeline.query) or {}).get("tags")
+        if isinstance(tags, dict):
+            return {str(name): str(value) for name, value in tags.items()}
+    return {}
 
 
 def check_user_tags(tags: Mapping[str, str]) -> None:

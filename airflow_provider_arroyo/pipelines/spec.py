@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -115,10 +113,3 @@ class PipelineSpec:
             "env_vars": self.env_vars,
             "scheduler_config": self.scheduler_config,
         }
-
-    @property
-    def fingerprint(self) -> str:
-        """What no request can change once the pipeline exists (name, SQL, UDFs), as 64 hexadecimal digits."""
-        what = {"name": self.name, "query": self.query, "udfs": [udf.to_api() for udf in self.udfs]}
-        text = json.dumps(what, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()

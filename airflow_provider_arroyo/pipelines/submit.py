@@ -28,12 +28,12 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnsupportedError,
     Disposition,
 )
-from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing
+from airflow_provider_arroyo.pipelines.compare import Difference, compare
+from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     OwnershipLabel,
     UnreadableLabelError,
     check_user_tags,
-    without_label,
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
@@ -83,7 +83,7 @@ class Submission:
 
     :param client: sends the requests.
     :param spec: what the pipeline should be.
-    :param label: whose it is; its key distinguishes it from every other.
+    :param label: whose it is.
     :param pipeline_id: its id on servers that let the caller choose it.
     :param is_users_id: whether the user chose that id, so that it must not be ignored.
     :param on_existing: what to do with one that an earlier try created, default adopt.
@@ -228,18 +228,13 @@ class Submission:
         else:
             if label is None:
                 owner, why = None, "which has no ownership label of this package"
-            elif label.key == self._label.key and label.request_id in self._requests:
+            elif label.key != self._label.key:
+                owner, why = label.owner, f"which belongs to {label.owner}"
+            elif label.request_id in self._requests:
                 # The response to our own request was lost, and the client repeated it.
                 return Submitted(pipeline=pipeline, action=Action.CREATED)
-            elif label.key == self._label.key:
-                return pipeline
-            elif label.owner != self._label.owner:
-                owner, why = label.owner, f"which belongs to {label.owner}"
-            elif self._on_existing is OnExisting.REPLACE:
-                return pipeline
             else:
-                owner, why = label.owner, "which belongs to this very task, with another name, SQL or UDFs"
-                advice = "Use on_existing='replace', choose another pipeline_id, or delete that pipeline."
+                return pipeline
         raise ArroyoOwnershipError(
             f"Pipeline id {pipeline.id!r} is taken by pipeline {shorten(pipeline.name, 80)!r}, {why}; "
             f"this is {self._label.owner}. Nothing was changed. {advice}",
@@ -274,13 +269,13 @@ class Submission:
         return sorted(found, key=lambda item: item[0].created_at_micros)
 
     def _read_label(self, pipeline: Pipeline) -> OwnershipLabel | None:
-        is_same = pipeline.name == self._spec.name and without_label(pipeline.query) == self._spec.query
         try:
-            label = OwnershipLabel.in_comment(pipeline.query)
+            label = OwnershipLabel.of(pipeline)
         except UnreadableLabelError as err:
-            first_line = pipeline.query.partition("\n")[0]
             is_others = err.owner is not None and err.owner != self._label.owner
-            if self._label.key in first_line or (is_same and not is_others):
+            has_key = self._label.key in pipeline.query.partition("\n")[0]
+            has_key = has_key or self._label.key in pipeline.tags.values()
+            if has_key or (not is_others and not compare(self._spec, pipeline).definition):
                 raise ArroyoOwnershipError(
                     f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to "
                     f"{self._label.owner}, but {err}. Nothing was changed or created. {_USE_ITS_VERSION}",
@@ -288,16 +283,7 @@ class Submission:
                 ) from err
             self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
-        if label is None or label.key != self._label.key:
-            return None
-        if not is_same:
-            self._warn_once(
-                pipeline.id,
-                "Pipeline %s has this task's ownership label, but another name or SQL: a copy, ignored",
-                pipeline.id,
-            )
-            return None
-        return label
+        return label if label is not None and label.key == self._label.key else None
 
     def _warn_once(self, pipeline_id: str, message: str, *args: object) -> None:
         if pipeline_id not in self._warned:
@@ -401,9 +387,38 @@ class Submission:
             )
         if self._on_existing is OnExisting.REPLACE:
             return self._replace(pipeline)
+        differences = compare(self._spec, pipeline).definition
+        if self._pipeline_id != pipeline.id and self._is_users_id:
+            wanted = Difference(argument="pipeline_id", found=pipeline.id, wanted=self._pipeline_id)
+            differences = (wanted, *differences)
+        if differences:
+            return self._replace_if_down(pipeline, job, differences)
         action, before = self._existing.adopt(pipeline.id, job)
         self._log.info("%s, created by an earlier try: %s", state, shorten(pipeline.name, 80))
         return Submitted(pipeline=pipeline, action=action, before=before)
+
+    def _replace_if_down(
+        self, pipeline: Pipeline, job: Job | None, differences: Sequence[Difference]
+    ) -> Submitted:
+        listed = "\n".join(str(one) for one in differences)
+        job = self._existing.wait_while_going_down(pipeline.id, job)
+        if job is None or is_down(job):
+            self._log.warning(
+                "Pipeline %s of an earlier try (id %s) is %s and not what is wanted now:\n%s",
+                shorten(pipeline.name, 80),
+                pipeline.id,
+                job.state if job else "without a job",
+                listed,
+            )
+            return self._replace(pipeline)
+        raise ArroyoOwnershipError(
+            f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}), which an earlier try of this task created, is "
+            f"{job.state}; this try wants another one in its place, {shorten(self._spec.name, 80)!r}. What differs, "
+            f"from there to here:\n{listed}\nIt was not touched, and nothing was created. Use "
+            "on_existing='replace' to replace it (its state is lost), or stop it and clear this task, or undo the "
+            "change. What usually causes this: an edited file, a Variable, or {{ ti.try_number }} in a template.",
+            owner=str(self._label.owner),
+        )
 
     def _replace(self, pipeline: Pipeline) -> Submitted:
         self._log.warning(

@@ -24,10 +24,8 @@ from tests.support import ENDLESS, Lines
 
 OWNER = Owner(dag_id="orders", task_id="submit", run_id="scheduled__2026-11-25T00:00:00+00:00")
 SPEC = PipelineSpec(name="orders per minute", query=ENDLESS)
-LABEL = OwnershipLabel(
-    key=OWNER.submit_key(SPEC.fingerprint), owner=OWNER, try_number=1, package_version="1.2.3"
-)
-PIPELINE_ID = OWNER.pipeline_id(LABEL.key)
+LABEL = OwnershipLabel(task=OWNER, try_number=1, package_version="1.2.3")
+PIPELINE_ID = OWNER.pipeline_id
 
 Hook = Callable[[requests.PreparedRequest], object]
 
@@ -87,12 +85,12 @@ class Bench:
         client: ArroyoClient | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> Submitted:
-        label = replace(LABEL, key=owner.submit_key(spec.fingerprint), owner=owner, try_number=try_number)
+        label = replace(LABEL, task=owner, try_number=try_number)
         submission = Submission(
             client or self.client,
             spec,
             label,
-            pipeline_id=pipeline_id or owner.pipeline_id(label.key),
+            pipeline_id=pipeline_id or owner.pipeline_id,
             is_users_id=pipeline_id is not None,
             on_existing=OnExisting(on_existing),
             log=self.log,

@@ -20,7 +20,7 @@ from airflow_provider_arroyo.pipelines.existing import Action
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench
-from tests.support import BOUNDED, ENDLESS
+from tests.support import ENDLESS
 
 
 def test_first_try_creates_and_labels_it(bench: Bench) -> None:
@@ -94,11 +94,10 @@ def test_run_that_is_deleted_and_created_again_adopts_it_too(bench: Bench) -> No
         {"owner": replace(OWNER, run_id="manual__1")},
         {"owner": replace(OWNER, map_index=0)},
         {"owner": replace(OWNER, task_id="submit_too")},
-        {"spec": replace(SPEC, name="another name")},
-        {"spec": replace(SPEC, query=ENDLESS + "\n")},
+        {"owner": replace(OWNER, namespace="staging")},
     ],
 )
-def test_other_task_or_other_pipeline_gets_its_own(bench: Bench, other: dict[str, Any]) -> None:
+def test_other_owner_gets_its_own(bench: Bench, other: dict[str, Any]) -> None:
     first = bench.submit()
     second = bench.submit(**other)
     assert second.action is Action.CREATED
@@ -166,16 +165,6 @@ def test_id_is_taken_by_a_pipeline_without_a_label(bench_016: Bench, on_existing
         assert part in str(caught.value)
     assert bench_016.job("shared").running_desired
     assert bench_016.sandbox.requests.count("DELETE") == 0
-
-
-def test_id_is_taken_by_the_same_task_with_other_sql(bench_016: Bench) -> None:
-    bench_016.submit(pipeline_id="mine")
-    changed = replace(SPEC, query=BOUNDED)
-    with pytest.raises(ArroyoOwnershipError, match=r"this very task.*on_existing='replace'"):
-        bench_016.submit(changed, pipeline_id="mine", try_number=2)
-    replaced = bench_016.submit(changed, pipeline_id="mine", try_number=3, on_existing="replace")
-    assert (replaced.action, replaced.pipeline.query) == (Action.REPLACED, BOUNDED)
-    assert [pipeline.id for pipeline in bench_016.pipelines()] == ["mine"]
 
 
 # -- SQL that Arroyo refuses ---------------------------------------------------------------------------------------

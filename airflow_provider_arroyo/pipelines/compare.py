@@ -1,0 +1,164 @@
+"""What a pipeline should be, beside what the server has. Decides and words, and sends no request.
+
+What means the same is the same: white space at line ends, line ends, trailing newlines, the ownership label, the
+order of UDFs. A label tells whose a pipeline is, never what it is: no update changes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_arroyo.client.models import Job, Pipeline, Udf
+from airflow_provider_arroyo.client.sql_secrets import redacted_diff
+from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.text import shorten
+
+_SQL_PARTS = re.compile(
+    r"""
+    # The white space in these is data. A doubled quote is two texts side by side.
+    (?P<quoted> (?<!\w)[eE]'(?:[^'\\]|\\.)*+'? | '[^']*+'? | "[^"]*+"? | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z) )
+    | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
+    | (?P<space> [ \t\r]++ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLANKS = " \t\r"
+_SHOWN_LINES = 30
+_SHOWN_COLUMNS = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One argument in which a pipeline is not what is wanted.
+
+    :param argument: its name: ``query``, ``parallelism`` …
+    :param found: what the server has. It may hold secrets, which ``str`` masks.
+    :param wanted: what it should be; the same holds.
+    """
+
+    argument: str
+    found: Any = field(repr=False)
+    wanted: Any = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the difference as a message may show it: without secrets, longer than a line only for SQL."""
+        match self.argument:
+            case "query":
+                return "query:\n" + "\n".join(f"  {line}" for line in self._lines())
+            case "udfs":
+                return f"udfs: {len(self.found)} there, {len(self.wanted)} wanted, and not the same"
+            case "tags" | "env_vars" | "scheduler_config":
+                names = {*self.found, *self.wanted}
+                differ = sorted(name for name in names if self.found.get(name) != self.wanted.get(name))
+                return f"{self.argument}: {shorten(', '.join(differ), 200)}"
+            case "parallelism" | "checkpoint_interval":
+                return f"{self.argument}: {self.found} → {self.wanted}"
+            case _:
+                return f"{self.argument}: {shorten(self.found, 80)!r} → {shorten(self.wanted, 80)!r}"
+
+    def _lines(self) -> Iterator[str]:
+        found = normalized_query(without_label(self.found))
+        lines = redacted_diff(found, normalized_query(self.wanted), context_lines=1)
+        for line in lines[:_SHOWN_LINES]:
+            yield line if len(line) <= _SHOWN_COLUMNS else f"{line[:_SHOWN_COLUMNS]}…"
+        if len(lines) > _SHOWN_LINES:
+            yield f"… and {len(lines) - _SHOWN_LINES} more lines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """In what a pipeline is not what is wanted.
+
+    :param definition: name, SQL and UDFs: only another pipeline can have them.
+    :param settings: parallelism, checkpoint interval, environment and scheduler: one PATCH changes them.
+    :param labels: tags: no request changes them, and they change nothing that runs.
+    """
+
+    definition: tuple[Difference, ...] = ()
+    settings: tuple[Difference, ...] = ()
+    labels: tuple[Difference, ...] = ()
+
+    @property
+    def patch(self) -> dict[str, Any]:
+        """The arguments of ``patch_pipeline`` that change the settings; empty where none differs."""
+        return {one.argument: one.wanted for one in self.settings}
+
+
+def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> Comparison:
+    """Compare what is wanted with what the server has.
+
+    What is not given (no ``checkpoint_interval``, no ``env_vars``) is left to the server, whatever it has there. The
+    server tells a pipeline's parallelism in its graph alone; without one it is taken for the same.
+
+    :param spec: what is wanted.
+    :param pipeline: what the server has.
+    :param job: the pipeline's job, which holds its environment and scheduler (0.16); None leaves these out.
+    """
+    definition = [
+        Difference(argument=argument, found=found, wanted=wanted)
+        for argument, found, wanted, is_same in (
+            ("pipeline_name", pipeline.name, spec.name, pipeline.name == spec.name),
+            ("query", pipeline.query, spec.query, is_same_query(pipeline.query, spec.query)),
+            ("udfs", pipeline.udfs, spec.udfs, _comparable(pipeline.udfs) == _comparable(spec.udfs)),
+        )
+        if not is_same
+    ]
+    interval = pipeline.checkpoint_interval_micros
+    given: dict[str, tuple[Any, Any]] = {
+        "parallelism": (pipeline.graph.parallelism, spec.parallelism),
+        "checkpoint_interval": (
+            None if interval is None else timedelta(microseconds=interval),
+            spec.checkpoint_interval,
+        ),
+    }
+    if job is not None and spec.env_vars:
+        given["env_vars"] = dict(job.env_vars), dict(spec.env_vars)
+    if job is not None and spec.scheduler_config:
+        given["scheduler_config"] = dict(job.scheduler_config), dict(spec.scheduler_config)
+    tags = user_tags_of(pipeline), dict(spec.tags)
+    return Comparison(
+        definition=tuple(definition),
+        settings=tuple(
+            Difference(argument=argument, found=found, wanted=wanted)
+            for argument, (found, wanted) in given.items()
+            if found is not None and wanted is not None and found != wanted
+        ),
+        labels=(Difference(argument="tags", found=tags[0], wanted=tags[1]),) if tags[0] != tags[1] else (),
+    )
+
+
+def is_same_query(stored: str, wanted: str) -> bool:
+    """Return whether the SQL of a pipeline means what some SQL means.
+
+    :param stored: from the server, perhaps below an ownership label.
+    :param wanted: as the user wrote it. It may begin like a label all the same.
+    """
+    normal = normalized_query(wanted)
+    return normal in (normalized_query(without_label(stored)), normalized_query(stored))
+
+
+def normalized_query(query: str) -> str:
+    """Return SQL without white space at line ends and trailing newlines; quoted text stays as it is."""
+
+    def part(found: re.Match[str]) -> str:
+        if found["quoted"] is not None:
+            return found[0]
+        if found["comment"] is not None:
+            return _without_blank_ends(found[0])
+        return "" if query[found.end() : found.end() + 1] in ("\n", "") else found[0]
+
+    return _SQL_PARTS.sub(part, query).rstrip("\n")
+
+
+def _comparable(udfs: Iterable[Udf]) -> Counter[tuple[str, str]]:
+    return Counter((_without_blank_ends(udf.definition).rstrip("\n"), udf.language or "rust") for udf in udfs)
+
+
+def _without_blank_ends(text: str) -> str:
+    return "\n".join(line.rstrip(_BLANKS) for line in text.split("\n"))

@@ -1,0 +1,173 @@
+"""What means the same is the same; what differs is named, without secrets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.models import Job, Pipeline, PipelineGraph, PipelineNode, Udf
+from airflow_provider_arroyo.pipelines.compare import compare, is_same_query, normalized_query
+from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from tests.support import ENDLESS
+
+OWNER = Owner(dag_id="orders", task_id="submit", run_id="r")
+LABEL = OwnershipLabel(task=OWNER, try_number=1, package_version="1", request_id="r")
+UDFS = (Udf("fn a() {\n    1\n}", "rust"), Udf("fn b() {}", "rust"))
+SPEC = PipelineSpec(
+    name="orders",
+    query=ENDLESS,
+    parallelism=2,
+    checkpoint_interval=timedelta(seconds=10),
+    udfs=UDFS,
+    tags={"team": "data"},
+    env_vars={"A": "1"},
+    scheduler_config={"x": 1},
+)
+PIPELINE = Pipeline(
+    id="pl_1",
+    name="orders",
+    query=ENDLESS,
+    checkpoint_interval_micros=10_000_000,
+    udfs=UDFS,
+    tags={**LABEL.to_tags(), "team": "data"},
+    graph=PipelineGraph(nodes=(PipelineNode(1, parallelism=2), PipelineNode(2, parallelism=2))),
+)
+JOB = Job(id="job_1", state="Running", run_id=1, env_vars={"A": "1"}, scheduler_config={"x": 1})
+
+SAME_SQL = {
+    "as it is": ENDLESS,
+    "line ends of Windows": ENDLESS.replace("\n", "\r\n"),
+    "white space at line ends": ENDLESS.replace("\n", " \t \n") + "  ",
+    "newlines at the end": ENDLESS + "\n\n \n",
+    "white space after a comment": f"-- don't  \n/* it's  \n */{ENDLESS}",
+}
+
+
+@pytest.mark.parametrize("wanted", SAME_SQL.values(), ids=list(SAME_SQL))
+@pytest.mark.parametrize("comment", ["", LABEL.to_comment({"team": "data"})], ids=["tags", "comment"])
+def test_sql_that_means_the_same(comment: str, wanted: str) -> None:
+    stored = wanted if "--" not in wanted else wanted.replace("  \n", "\n")
+    stored = ENDLESS if "--" not in wanted else stored
+    assert is_same_query(comment + stored, wanted)
+    assert is_same_query(comment + wanted, stored)
+
+
+OTHER_SQL = {
+    "a letter": ENDLESS.replace("counter", "Counter"),
+    "white space within a line": ENDLESS.replace("SELECT counter", "SELECT  counter"),
+    "indentation": ENDLESS.replace("\n", "\n  "),
+    "a comment": f"-- a note\n{ENDLESS}",
+    "a line less": ENDLESS.partition("\n")[2],
+}
+
+
+@pytest.mark.parametrize("wanted", OTHER_SQL.values(), ids=list(OTHER_SQL))
+def test_sql_that_may_mean_another_thing(wanted: str) -> None:
+    assert not is_same_query(ENDLESS, wanted)
+    assert not is_same_query(LABEL.to_comment({}) + ENDLESS, wanted)
+
+
+@pytest.mark.parametrize(
+    "quoted", ["'a  \nb'", '"a  \nb"', "E'it\\'s  \nb'", "$$it's  \nb$$", "$t$ $$'  \n$t$", "'it''s  \nb'"]
+)
+def test_white_space_in_quotes_is_data(quoted: str) -> None:
+    query = f"SELECT {quoted}, 1  \nFROM t"
+    assert normalized_query(query) == f"SELECT {quoted}, 1\nFROM t"
+    assert not is_same_query(query, query.replace("  \n", "\n"))
+
+
+def test_sql_that_begins_like_a_label() -> None:
+    query = f"-- airflow: runs orders\n{ENDLESS}"
+    assert is_same_query(query, query)
+    assert is_same_query(LABEL.to_comment({}) + query, query)
+    assert not is_same_query(query, query.replace("orders", "invoices"))
+
+
+@given(query=st.text("ab'\"$-/* \t\r\nE\\", max_size=60))
+def test_normalizing_is_stable(query: str) -> None:
+    once = normalized_query(query)
+    assert normalized_query(once) == once
+    assert is_same_query(LABEL.to_comment({}) + query, query)
+
+
+def test_normalizing_takes_linear_time() -> None:
+    # Each of these takes hours where the time grows with the square of the length.
+    for text in (" " * 500_000 + "x", "/*" * 250_000, "-" * 500_001, "'" * 500_001, "$a" * 250_000):
+        assert len(normalized_query(text)) == len(text)
+
+
+def test_same_pipeline() -> None:
+    assert compare(SPEC, PIPELINE, JOB) == compare(SPEC, PIPELINE)
+    assert not compare(SPEC, PIPELINE, JOB).patch
+
+
+@pytest.mark.parametrize(
+    "wanted, kind, shown",
+    [
+        ({"name": "orders 2"}, "definition", "pipeline_name: 'orders' → 'orders 2'"),
+        (
+            {"query": ENDLESS.replace("'10'", "'20'")},
+            "definition",
+            "+ CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '20');",
+        ),
+        ({"udfs": UDFS[:1]}, "definition", "udfs: 2 there, 1 wanted"),
+        ({"udfs": (UDFS[0], UDFS[0])}, "definition", "udfs: 2 there, 2 wanted"),
+        ({"udfs": (UDFS[0], replace(UDFS[1], language="python"))}, "definition", "udfs: 2 there, 2 wanted"),
+        ({"parallelism": 3}, "settings", "parallelism: 2 → 3"),
+        ({"checkpoint_interval": timedelta(minutes=1)}, "settings", "checkpoint_interval: 0:00:10 → 0:01:00"),
+        ({"env_vars": {"A": "2", "B": "3"}}, "settings", "env_vars: A, B"),
+        ({"scheduler_config": {"y": "1"}}, "settings", "scheduler_config: x, y"),
+        ({"tags": {"team": "web"}}, "labels", "tags: team"),
+        ({"tags": {}}, "labels", "tags: team"),
+    ],
+)
+def test_what_differs(wanted: dict[str, Any], kind: str, shown: str) -> None:
+    comparison = compare(replace(SPEC, **wanted), PIPELINE, JOB)
+    for name in ("definition", "settings", "labels"):
+        assert len(getattr(comparison, name)) == (name == kind)
+    (difference,) = getattr(comparison, kind)
+    assert shown in str(difference)
+    if kind == "settings":
+        assert comparison.patch == wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"udfs": UDFS[::-1]},
+        {"udfs": tuple(Udf(one.definition.replace("\n", " \r\n") + "\n") for one in UDFS)},
+        {"checkpoint_interval": None, "env_vars": {}, "scheduler_config": None},
+    ],
+    ids=["order of UDFs", "text of UDFs", "not given"],
+)
+def test_what_is_the_same(wanted: dict[str, Any]) -> None:
+    assert compare(replace(SPEC, **wanted), PIPELINE, JOB) == compare(SPEC, PIPELINE, JOB)
+
+
+def test_what_an_old_server_does_not_tell_is_taken_for_the_same() -> None:
+    pipeline = replace(PIPELINE, graph=PipelineGraph(), checkpoint_interval_micros=None)
+    assert not compare(replace(SPEC, parallelism=7), pipeline).settings
+    stored = replace(PIPELINE, tags={}, query=LABEL.to_comment(SPEC.tags) + ENDLESS)
+    assert not compare(SPEC, stored).labels
+
+
+def test_secrets_are_not_shown() -> None:
+    query = "CREATE TABLE t (a INT) WITH ('sasl.password' = 's3cr3t-1');"
+    wanted = replace(SPEC, query=query.replace("1'", "2'"), env_vars={"A": "s3cr3t-3"})
+    comparison = compare(wanted, replace(PIPELINE, query=query), JOB)
+    shown = "\n".join(map(str, (*comparison.definition, *comparison.settings)))
+    assert "*** (changed)" in shown
+    assert "s3cr3t" not in shown + repr(comparison)
+
+
+def test_long_differences_are_cut() -> None:
+    wanted = replace(SPEC, query="\n".join(f"{number}{'x' * 500}" for number in range(100)))
+    shown = str(compare(wanted, PIPELINE).definition[0])
+    assert len(shown) < 6000
+    assert "more lines" in shown
