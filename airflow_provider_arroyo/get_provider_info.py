@@ -32,6 +32,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators.arroyo"),
         "sensors": _modules("sensors.arroyo"),
         "triggers": _modules("triggers.arroyo"),
+        "task-decorators": [
+            {"name": "arroyo_sql", "class-name": "airflow_provider_arroyo.decorators.arroyo_sql_task"}
+        ],
         "extra-links": ["airflow_provider_arroyo.links.ArroyoPipelineLink"],
         "config": {
             "arroyo": {

@@ -1,0 +1,97 @@
+"""``@task.arroyo_sql``: a Python function that returns SQL becomes a task that runs it as a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    SET_DURING_EXECUTION,
+    DecoratedOperator,
+    TaskDecorator,
+    context_merge,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.operators.submit import ArroyoSubmitPipelineOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class _ReturnsSql(DecoratedOperator):
+    """Calls the function, and hands the SQL that it returns to the operator that comes after this class.
+
+    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    """
+
+    custom_operator_name = "@task.arroyo_sql"
+    overwrite_rtif_after_execution = True
+    query: Any
+
+    def __init__(
+        self, *, python_callable: Callable[..., Any], pipeline_name: str | None = None, **kwargs: Any
+    ) -> None:
+        if "query" in kwargs:
+            raise ValueError("query must not be given: the function returns it")
+        super().__init__(
+            python_callable=python_callable,
+            pipeline_name=python_callable.__name__ if pipeline_name is None else pipeline_name,
+            query=SET_DURING_EXECUTION,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Call the function, and run the SQL that it returns.
+
+        :returns: the task's result.
+        """
+        context_merge(context, self.op_kwargs)
+        arguments = determine_kwargs(self.python_callable, self.op_args, context)
+        query = self.python_callable(*self.op_args, **arguments)
+        if not isinstance(query, str) or not query.strip():
+            what = "an empty string" if isinstance(query, str) else type(query).__name__
+            raise ArroyoArgumentError(
+                f"{self.python_callable.__name__} must return SQL, since it is decorated with @task.arroyo_sql; "
+                f"got {what}"
+            )
+        self.query = self.render_template(query, context)
+        # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
+        return super(DecoratedOperator, self).execute(context)
+
+
+class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
+    """The task of ``@task.arroyo_sql``: submits what the function returns.
+
+    :param python_callable: the function.
+    :param op_args, op_kwargs: what it is called with.
+    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *ArroyoSubmitPipelineOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **ArroyoSubmitPipelineOperator.template_fields_renderers,
+    }
+
+
+def arroyo_sql_task(
+    python_callable: Callable[..., Any] | None = None, *, deploy: bool = False, **kwargs: Any
+) -> TaskDecorator:
+    """Make a task of a function that returns SQL, which is rendered as a template and then run as a pipeline.
+
+    :param python_callable: the function; it takes what any TaskFlow function takes.
+    :param deploy: whether the SQL is deployed (one pipeline for all DAG runs) rather than submitted (one for each),
+        default False.
+    :param kwargs: any other argument of :class:`.ArroyoSubmitPipelineOperator`, or with ``deploy`` of
+        :class:`.ArroyoDeployPipelineOperator`; ``pipeline_name`` is the function's name by default.
+    :returns: what makes the task when it is called.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=ArroyoSubmitDecoratedOperator, **kwargs
+    )

@@ -1,0 +1,59 @@
+"""``@task.arroyo_sql``: a function that returns SQL becomes a task."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.decorators import arroyo_sql_task
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS
+
+from .harness import FakeTaskInstance
+
+
+def made(function: Any, *call: Any, **arguments: Any) -> Any:
+    """Return the operator that a decorated function makes."""
+    with DAG("a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+        decorated: Any = arroyo_sql_task(stable_for=0, timeout=20, **arguments)(function)
+        return decorated(*call).operator
+
+
+def orders_per_minute(rate: int = 10, **context: Any) -> str:
+    assert "ti" in context
+    return ENDLESS.replace("'10'", f"'{rate}'") + "\n-- {{ ti.task_id }}"
+
+
+def test_the_function_s_sql_is_rendered_and_submitted(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+    result = made(orders_per_minute, 7).execute({"ti": FakeTaskInstance(task_id="a_task")})
+    pipeline = client.get_pipeline(result["pipeline_id"])
+    assert pipeline.name == "orders_per_minute"
+    assert "-- a_task" in pipeline.query
+    assert result["action"] == "created"
+
+
+def test_the_operator_s_arguments_are_those_of_submit(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+    operator = made(lambda: ENDLESS, pipeline_name="orders", parallelism=2, task_id="a_task")
+    result = operator.execute({"ti": FakeTaskInstance()})
+    pipeline = client.get_pipeline(result["pipeline_id"])
+    assert (pipeline.name, pipeline.graph.parallelism) == ("orders", 2)
+
+
+@pytest.mark.parametrize("returned, said", [(None, "NoneType"), ("", "an empty string"), (7, "int")])
+def test_what_is_no_sql_fails_for_good(returned: Any, said: str, sandbox: ArroyoSandbox) -> None:
+    def no_sql() -> Any:
+        return returned
+
+    with pytest.raises(ArroyoArgumentError, match=f"no_sql must return SQL.*got {said}"):
+        made(no_sql).execute({"ti": FakeTaskInstance()})
+    assert sandbox.requests.total == 0
+
+
+def test_a_query_beside_the_function_is_refused() -> None:
+    with pytest.raises(ValueError, match="query must not be given"):
+        made(lambda: ENDLESS, query=ENDLESS, task_id="a_task")
