@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 MICROS = 1_000_000
 _NOTICE_SECONDS = 0.1
@@ -17,7 +16,76 @@ def micros(seconds: float) -> int:
     return round(seconds * MICROS)
 
 
-class RealClock:
+class Clock:
+    """A clock that goes at some speed, and can be moved on.
+
+    :param speed: seconds of the sandbox in one real second; 0: it stands until it is moved.
+    :param start_seconds: where it stands at first, in seconds since the epoch; None: now.
+    """
+
+    def __init__(self, *, speed: float, start_seconds: float | None = None) -> None:
+        self._speed = speed
+        self._moved_to = micros(time.time() if start_seconds is None else start_seconds)
+        self._started = time.perf_counter_ns()
+        self._moved = threading.Condition()
+        self._calls: dict[int, tuple[int, Callable[[], None]]] = {}
+        self._number = 0
+
+    def now_micros(self) -> int:
+        """Return its time; never goes back, even where the computer's clock is set."""
+        elapsed = (time.perf_counter_ns() - self._started) / 1000
+        return self._moved_to + int(elapsed * self._speed)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, and call what is due by then.
+
+        :param seconds: how far; not below 0.
+        """
+        if seconds < 0:
+            raise ValueError(f"time cannot go back: advance({seconds!r})")
+        with self._moved:
+            self._moved_to += micros(seconds)
+            self._moved.notify_all()
+            now = self.now_micros()
+            due = [number for number, (moment, _) in self._calls.items() if moment <= now]
+        for number in due:
+            self._call(number)
+
+    def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
+        """Call the function once the moment has come; return what cancels that.
+
+        It is called from a timer's thread, or from that which moves the clock past the moment.
+        """
+        with self._moved:
+            self._number += 1
+            number = self._number
+            self._calls[number] = (moment, act)
+        if self._speed:
+            timer = threading.Timer(self._seconds_until(moment), lambda: self._call(number))
+            timer.daemon = True
+            timer.start()
+        return lambda: self._calls.pop(number, None) and None
+
+    def _call(self, number: int) -> None:
+        # Nothing, where it was cancelled, or called by a thread that moved the clock.
+        _, act = self._calls.pop(number, (0, lambda: None))
+        act()
+
+    def _seconds_until(self, moment: int) -> float:
+        return max(0.0, (moment - self.now_micros()) / MICROS / self._speed)
+
+    def wait_until(self, moment: int, cancelled: threading.Event) -> None:
+        """Return once the moment has come, or the wait was cancelled."""
+        with self._moved:
+            while self.now_micros() < moment and not cancelled.is_set():
+                left = self._seconds_until(moment) if self._speed else _NOTICE_SECONDS
+                self._moved.wait(min(_NOTICE_SECONDS, left))
+
+    def request_received(self) -> None:
+        """Note that the API received a request."""
+
+
+class RealClock(Clock):
     """The computer's clock, or one that runs faster or slower from its start on.
 
     :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
@@ -27,34 +95,10 @@ class RealClock:
     def __init__(self, *, speed: float = 1.0) -> None:
         if not 0 < speed <= _MAX_SPEED:
             raise ValueError(f"speed must be above 0 and at most {_MAX_SPEED:,}, not {speed!r}")
-        self._speed = speed
-        self._origin_micros = time.time_ns() // 1000
-        self._started = time.perf_counter_ns()
-
-    def now_micros(self) -> int:
-        """Return the time of day; never goes back, even where the computer's clock is set."""
-        elapsed = (time.perf_counter_ns() - self._started) / 1000
-        return self._origin_micros + int(elapsed * self._speed)
-
-    def _seconds_until(self, moment: int) -> float:
-        return max(0.0, (moment - self.now_micros()) / MICROS / self._speed)
-
-    def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
-        """Call the function from a timer's thread."""
-        timer = threading.Timer(self._seconds_until(moment), act)
-        timer.daemon = True
-        timer.start()
-        return timer.cancel
-
-    def wait_until(self, moment: int, cancelled: threading.Event) -> None:
-        """Return once the moment has come, or the wait was cancelled."""
-        cancelled.wait(self._seconds_until(moment))
-
-    def request_received(self) -> None:
-        """Do nothing: real time passes by itself."""
+        super().__init__(speed=speed)
 
 
-class ManualClock:
+class ManualClock(Clock):
     """A clock that stands until it is moved: tests of minutes take milliseconds, and nothing sleeps.
 
     :param start_seconds: where it stands at first, in seconds since the epoch; None (default): now.
@@ -66,52 +110,10 @@ class ManualClock:
     def __init__(self, *, start_seconds: float | None = None, seconds_per_request: float = 0.0) -> None:
         if seconds_per_request < 0:
             raise ValueError(f"seconds_per_request must not be below 0, not {seconds_per_request!r}")
-        self._now = micros(time.time() if start_seconds is None else start_seconds)
-        self._step = micros(seconds_per_request)
-        self._moved = threading.Condition()
-        self._calls: dict[int, tuple[int, Callable[[], None]]] = {}
-        self._number = 0
-
-    def now_micros(self) -> int:
-        """Return where the clock stands."""
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock on, and call what is due by then.
-
-        :param seconds: how far; not below 0.
-        """
-        if seconds < 0:
-            raise ValueError(f"time cannot go back: advance({seconds!r})")
-        self._move(micros(seconds))
-
-    def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
-        """Call the function from the thread that moves the clock past the moment."""
-        with self._moved:
-            self._number += 1
-            number = self._number
-            self._calls[number] = (moment, act)
-        return lambda: self._calls.pop(number, None) and None
-
-    def wait_until(self, moment: int, cancelled: threading.Event) -> None:
-        """Return once the clock was moved to the moment or past it, or the wait was cancelled."""
-        with self._moved:
-            while self._now < moment and not cancelled.is_set():
-                self._moved.wait(_NOTICE_SECONDS)
+        super().__init__(speed=0.0, start_seconds=start_seconds)
+        self._step = seconds_per_request
 
     def request_received(self) -> None:
         """Move by ``seconds_per_request``."""
         if self._step:
-            self._move(self._step)
-
-    def _move(self, by: int) -> None:
-        with self._moved:
-            self._now += by
-            due = [number for number, (moment, _) in self._calls.items() if moment <= self._now]
-            calls = [self._calls.pop(number)[1] for number in due]
-            self._moved.notify_all()
-        for act in calls:
-            act()
-
-
-Clock: TypeAlias = RealClock | ManualClock
+            self.advance(self._step)

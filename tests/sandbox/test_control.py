@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealClock
+from airflow_provider_arroyo.sandbox.clock import Clock
 from airflow_provider_arroyo.sandbox.request_log import Request, RequestLog
 from tests.sandbox.support import IMPULSE, Caller
 
@@ -110,7 +111,22 @@ def test_what_was_not_judged_is_listed(sandbox: ArroyoSandbox, call: Caller) -> 
     assert requests.get(f"{sandbox.url}/sandbox/overview", timeout=10).json()["not_judged"]
 
 
-def test_the_manual_clock_moves_over_http(sandbox: ArroyoSandbox, call: Caller) -> None:
+@pytest.mark.parametrize("clock", [ManualClock(), RealClock(), RealClock(speed=0.001)])
+def test_a_clock_can_be_moved_on(clock: Clock) -> None:
+    with ArroyoSandbox(clock=clock) as sandbox, requests.Session() as session:
+        call = Caller(session, sandbox.url)
+        call.create("x")
+        sandbox.faults.api_away(3600)
+        with pytest.raises(requests.ConnectionError):
+            call("GET", "/ping")
+        sandbox.advance(3600)
+        assert call("GET", "/ping").ok
+        assert sandbox.state("x") == "Running"
+        with pytest.raises(ValueError, match="time cannot go back"):
+            sandbox.advance(-1)
+
+
+def test_the_clock_moves_over_http(sandbox: ArroyoSandbox, call: Caller) -> None:
     call.create("x")
     assert requests.post(f"{sandbox.url}/sandbox/advance", json={"seconds": 2}, timeout=10).ok
     assert sandbox.state("x") == "Running"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,10 +18,21 @@ CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT n FROM input;"""
 
 
-@pytest.fixture(params=["0.15", "0.16"])
+SPEED = 4
+"""Seconds of the sandbox in a real one: the tasks poll in real time, ten times a second."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a sandbox on both versions, or on those that the marker ``arroyo_versions`` names."""
+    if "sandbox" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("arroyo_versions")
+        metafunc.parametrize("sandbox", marker.args if marker else ("0.15", "0.16"), indirect=True)
+
+
+@pytest.fixture
 def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
     """Return a sandbox that the connection ``arroyo_default`` leads to."""
-    with ArroyoSandbox(arroyo_version=request.param, seed=1, allowed_restarts=2) as server:
+    with ArroyoSandbox(arroyo_version=request.param, seed=1, allowed_restarts=2, speed=SPEED) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
         yield server
 
@@ -49,11 +59,12 @@ class Arrange:
         return made.id
 
     def until(self, pipeline_id: str, *states: str) -> None:
-        """Return when the pipeline is in one of the states."""
-        deadline = time.monotonic() + 30
-        while (state := self.state(pipeline_id)) not in states:
-            assert time.monotonic() < deadline, f"{pipeline_id} is {state}, not {states}"
-            time.sleep(0.005)
+        """Let the sandbox's time pass, at once, until the pipeline is in one of the states."""
+        for _ in range(1000):
+            if (state := self.sandbox.state(pipeline_id)) in states:
+                return
+            self.sandbox.advance(0.03)
+        raise AssertionError(f"{pipeline_id} is {state}, not {states}")
 
     def state(self, pipeline_id: str) -> str:
         """Return the state that the pipeline shows."""

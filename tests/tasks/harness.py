@@ -11,8 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -133,20 +132,14 @@ class Ended:
 _CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \(run \d")
 
 
-@contextmanager
-def _recording(lines: list[tuple[str, str]]) -> Iterator[logging.Logger]:
-    logger = logging.getLogger("tests.tasks")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+def _recording(lines: list[tuple[str, str]]) -> logging.Logger:
+    logger = logging.Logger("tests.tasks", logging.INFO)
     handler = Lines()
     handler.lines = lines
     # Airflow's own, since no task runner is here.
     handler.addFilter(lambda record: "outside of the Task Runner" not in record.getMessage())
     logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
+    return logger
 
 
 async def fire(trigger: ArroyoPipelineTrigger) -> list[Any]:
@@ -161,19 +154,19 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
     """
     ti = ti or FakeTaskInstance()
     ended = Ended(xcoms=ti.xcoms)
-    with _recording(ended.lines) as log:
-        try:
-            if mode == RESCHEDULE:
-                ended.result = _rescheduled(make, ti, log, ended)
-            elif mode == SYNC:
-                ended.result = quiet(make(deferrable=False), log).execute({"ti": ti})
-            else:
-                defer_after = 0.0 if mode == DEFERRED else 0.5
-                ended.result = _deferred(make, defer_after, ti, log, ended)
-        except BaseException as err:  # Airflow's timeouts are not Exceptions
-            if isinstance(err, KeyboardInterrupt):
-                raise
-            ended.error = err
+    log = _recording(ended.lines)
+    try:
+        if mode == RESCHEDULE:
+            ended.result = _rescheduled(make, ti, log, ended)
+        elif mode == SYNC:
+            ended.result = quiet(make(deferrable=False), log).execute({"ti": ti})
+        else:
+            defer_after = 0.0 if mode == DEFERRED else 0.5
+            ended.result = _deferred(make, defer_after, ti, log, ended)
+    except BaseException as err:  # Airflow's timeouts are not Exceptions
+        if isinstance(err, KeyboardInterrupt):
+            raise
+        ended.error = err
     return ended
 
 

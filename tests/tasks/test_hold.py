@@ -34,6 +34,9 @@ from .harness import (
     submit,
 )
 
+# What is tested here does not depend on Arroyo's version.
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:

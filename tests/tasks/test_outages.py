@@ -16,6 +16,9 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .conftest import Arrange
 from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
 
+# What is tested here does not depend on Arroyo's version.
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
 TASKS: dict[str, Callable[..., Make]] = {
     "submit": lambda _, **more: submit(wait_for=None, **more),
     "stop": lambda pipeline_id, **more: stop(pipeline_id, wait_for_completion=False, **more),
@@ -66,6 +69,7 @@ def test_without_tolerance_the_first_failure_counts(
     assert ended.texts("WARNING") == []
 
 
+@pytest.mark.arroyo_versions("0.15", "0.16")
 def test_a_create_whose_response_is_lost_makes_one_pipeline(sandbox: ArroyoSandbox) -> None:
     method = "POST" if sandbox.arroyo_version == "0.15" else "PUT"
     sandbox.faults.reset(method=method, path="*/pipelines*", after_effect=True, times=1)

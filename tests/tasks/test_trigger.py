@@ -37,6 +37,9 @@ from .harness import (
     submit,
 )
 
+# What is tested here does not depend on Arroyo's version.
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
 
 def watching(pipeline_id: str, *states: str, seconds: float = 20, **more: Any) -> ArroyoPipelineTrigger:
     """Return a trigger whose wait ends in so many seconds."""
