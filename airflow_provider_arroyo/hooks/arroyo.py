@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import Checkpoint, JobError, QueryValidation
     from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
@@ -266,6 +267,19 @@ class ArroyoHook(BaseHook):
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
         return resolve_name(self.client, name)
+
+    def diagnose(self, pipeline_id: str, *, observe_seconds: float = 0.0) -> Diagnosis:
+        """Return what is wrong with a pipeline, if anything, and what to do about it.
+
+        :param pipeline_id: which.
+        :param observe_seconds: for how long its state is polled, default 0: once. A few seconds show a pipeline that
+            restarts again and again.
+        :raises ArroyoNotFoundError: if there is no such pipeline.
+        """
+        from airflow_provider_arroyo.monitoring.diagnosis import diagnose
+        from airflow_provider_arroyo.polling.evidence import gather
+
+        return diagnose(gather(self.client, pipeline_id, observe_seconds=observe_seconds))
 
 
 def _no_connection(conn_id: str) -> ArroyoNoConnectionError:

@@ -1,0 +1,49 @@
+"""``python -m airflow_provider_arroyo diagnose NAME``: says what is wrong with a pipeline, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :param arguments: instead of those of the process.
+    :returns: 0 if the pipeline is as it should be, 1 if something is wrong with it, 2 if that cannot be told.
+    """
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_arroyo", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("diagnose", help="say what is wrong with a pipeline, and what to do")
+    command.add_argument("pipeline", metavar="NAME", help="the name of a pipeline, or its id")
+    command.add_argument(
+        "--conn-id", default="arroyo_default", help="the Airflow connection (default: arroyo_default)"
+    )
+    command.add_argument(
+        "--observe", type=float, default=2.0, metavar="SECONDS", help="for how long it is polled (default: 2)"
+    )
+    given = parser.parse_args(arguments)
+    return _diagnose(given.conn_id, given.pipeline, given.observe)
+
+
+def _diagnose(conn_id: str, name: str, observe_seconds: float) -> int:
+    from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError
+    from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+    hook = ArroyoHook(arroyo_conn_id=conn_id)
+    try:
+        try:
+            pipeline_id = hook.resolve_name(name).id
+        except ArroyoNoSuchNameError:
+            pipeline_id = hook.get_pipeline(name).id
+        diagnosis = hook.diagnose(pipeline_id, observe_seconds=observe_seconds)
+    except (ArroyoError, ValueError) as err:
+        print(err, file=sys.stderr)
+        return 2
+    print(f"{name}: {diagnosis.kind.value}\n{diagnosis}\nArroyo console: {hook.console_url(pipeline_id)}")
+    return 1 if diagnosis.is_problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""What is wrong with a pipeline, if anything, and what to do about it: decided from what Arroyo's API tells of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.text import duration, shorten
+
+_DEFAULT_INTERVAL_SECONDS = 10.0
+_PICK_UP_SECONDS = 30.0
+"""How long a new job may stand in Created; the controller polls every half a second."""
+_START_SECONDS = 60.0
+"""How long a job may take to be scheduled."""
+_RECENT_SECONDS = 600.0
+"""How old an error may be to explain what is going on now."""
+_BACKPRESSURE = 0.8
+"""From which share of its queue on an operator holds the ones before it back."""
+
+
+class Kind(StrEnum):
+    """What a pipeline's condition is."""
+
+    HEALTHY = "healthy"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    NO_JOB = "no_job"
+    NO_CONTROLLER = "no_controller"
+    NOT_SCHEDULED = "not_scheduled"
+    BROKER_UNREACHABLE = "broker_unreachable"
+    FILE_MISSING = "file_missing"
+    FLAPPING = "flapping"
+    NO_CHECKPOINT = "no_checkpoint"
+    LAGGING = "lagging"
+    FAILED = "failed"
+
+
+_AS_IT_SHOULD_BE = frozenset(
+    {Kind.HEALTHY, Kind.STARTING, Kind.STOPPING, Kind.STOPPED, Kind.FINISHING, Kind.FINISHED}
+)
+
+_CAUSES = (
+    (
+        Kind.BROKER_UNREACHABLE,
+        re.compile(r"kafka (consumer|producer)|broker ?transport|bootstrap|brokers? (are|is) down", re.I),
+    ),
+    (Kind.FILE_MISSING, re.compile(r"no such file or directory|file not found|object not found", re.I)),
+)
+
+_ADVICE = {
+    Kind.HEALTHY: "Nothing is to be done.",
+    Kind.STARTING: "Wait until its first checkpoint has finished; that proves that data flows.",
+    Kind.STOPPING: "Wait; a stop mode of 'immediate' or 'force' ends it sooner.",
+    Kind.STOPPED: "Resume it when it should run; it continues from its last checkpoint.",
+    Kind.FINISHING: "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
+    Kind.FINISHED: "Submit it again to run it once more.",
+    Kind.NO_JOB: "Delete it and submit it again: Arroyo wrote only half of it when it was created.",
+    Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
+    Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
+    Kind.BROKER_UNREACHABLE: "Check the address and the login in the SQL, and that Arroyo's workers reach the broker.",
+    Kind.FILE_MISSING: "Check the path, and that Arroyo's workers see the file or may read the bucket.",
+    Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
+    Kind.NO_CHECKPOINT: "Check the sources and sinks, and the log of Arroyo's workers; a restart goes back to the last "
+    "finished checkpoint.",
+    Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
+    Kind.FAILED: "Fix the cause, then restart it.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What Arroyo tells of a pipeline.
+
+    :param pipeline: the pipeline.
+    :param now: the time of the server, seconds since the epoch.
+    :param jobs: its job as it was polled over a moment, oldest first; empty where it has none.
+    :param checkpoints: the job's checkpoints, oldest first.
+    :param errors: the job's last errors, newest first.
+    :param metrics: the metrics of its operators.
+    """
+
+    pipeline: Pipeline
+    now: float
+    jobs: tuple[Job, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    errors: tuple[JobError, ...] = ()
+    metrics: tuple[OperatorMetrics, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What is wrong with a pipeline, if anything.
+
+    :param kind: its condition.
+    :param summary: that in one sentence.
+    :param details: what supports it, a line each.
+    :param advice: what to do next.
+    """
+
+    kind: Kind
+    summary: str
+    details: tuple[str, ...] = ()
+    advice: str = ""
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody should do something."""
+        return self.kind not in _AS_IT_SHOULD_BE
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *(f"  {line}" for line in self.details), self.advice])
+
+
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """Return what the condition of a pipeline is, why, and what to do.
+
+    :param evidence: what Arroyo tells of it.
+    """
+    kind, summary, details = _condition(evidence)
+    return Diagnosis(
+        kind=kind, summary=summary, details=(*details, *_said(evidence, kind)), advice=_ADVICE[kind]
+    )
+
+
+_Condition = tuple[Kind, str, tuple[str, ...]]
+
+
+def _condition(e: Evidence) -> _Condition:
+    if not e.jobs:
+        return Kind.NO_JOB, "The pipeline has no job.", ()
+    job = e.jobs[-1]
+    if (at_rest := _at_rest(e, job)) is not None:
+        return at_rest
+    restarts = sum(b.run_id > a.run_id and b.id == a.id for a, b in zip(e.jobs, e.jobs[1:], strict=False))
+    cause = _cause(e)
+    is_proven = _finished_since(e, _last_error_at(e))
+    if cause is not None and not is_proven:
+        what = {Kind.BROKER_UNREACHABLE: "cannot reach its broker", Kind.FILE_MISSING: "lacks a file"}[cause]
+        return cause, f"{job.state}, run {job.run_id}, but it {what}.", ()
+    if restarts or job.state == JobState.RECOVERING:
+        seen = (
+            f"It began {restarts} new runs while it was polled."
+            if restarts
+            else "It recovers from a failure."
+        )
+        return Kind.FLAPPING, f"{job.state}, run {job.run_id}: it does not keep running.", (seen,)
+    if job.state != JobState.RUNNING:
+        return _on_its_way(e, job)
+    return _running(e, job)
+
+
+def _at_rest(e: Evidence, job: Job) -> _Condition | None:
+    """Return the condition of a pipeline that does not run, or is not wanted to."""
+    if job.state in (JobState.FAILED, JobState.FAILING):
+        cause = _cause(e, is_failure=True) or Kind.FAILED
+        return cause, f"{job.state} in run {job.run_id}.", ()
+    if job.state == JobState.FINISHED:
+        return Kind.FINISHED, "Finished: its sources have ended.", ()
+    if job.state == JobState.STOPPED:
+        if job.running_desired:
+            return Kind.STARTING, "Stopped, and asked to run again.", ()
+        return Kind.STOPPED, "Stopped, because somebody asked for it.", ()
+    if not job.running_desired:
+        return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
+    if job.state == JobState.FINISHING:
+        return Kind.FINISHING, "Finishing: at least one of its sources has ended, others run on.", ()
+    return None
+
+
+def _on_its_way(e: Evidence, job: Job) -> _Condition:
+    age = e.now - job.created_at_micros / 1e6 if job.created_at_micros else 0.0
+    if job.state == JobState.CREATED and age > _PICK_UP_SECONDS:
+        return Kind.NO_CONTROLLER, f"Created {duration(age)} ago, and no controller has picked it up.", ()
+    if job.start_time_micros is None and age > _START_SECONDS:
+        parallelism = e.pipeline.graph.parallelism
+        why = ("Its parallelism is 0.",) if parallelism == 0 else ()
+        return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, and it has never run.", why
+    return Kind.STARTING, f"{job.state}, run {job.run_id}.", ()
+
+
+def _running(e: Evidence, job: Job) -> _Condition:
+    interval = (e.pipeline.checkpoint_interval_micros or 0) / 1e6 or _DEFAULT_INTERVAL_SECONDS
+    limit = max(_START_SECONDS, 5 * interval)
+    finished = [one.finish_time_micros for one in e.checkpoints if one.finish_time_micros is not None]
+    began_micros = job.start_time_micros or job.created_at_micros
+    began = began_micros / 1e6 if began_micros else e.now
+    last = max(finished) / 1e6 if finished else began
+    # A start time is not renewed by restarts, but every run takes checkpoints.
+    if e.now - max(last, began) > limit:
+        what = (
+            f"its last checkpoint finished {duration(e.now - last)} ago"
+            if finished
+            else "it has no finished checkpoint"
+        )
+        return (
+            Kind.NO_CHECKPOINT,
+            f"Running, run {job.run_id}, but {what}.",
+            (f"One is due every {duration(interval)}.",),
+        )
+    if (slow := _slowest(e)) is not None:
+        return Kind.LAGGING, f"Running, run {job.run_id}, but it does not keep up.", (slow,)
+    if not finished or last < began:
+        return Kind.STARTING, f"Running, run {job.run_id}; its first checkpoint has not finished yet.", ()
+    return (
+        Kind.HEALTHY,
+        f"Running, run {job.run_id}; its last checkpoint finished {duration(e.now - last)} ago.",
+        (),
+    )
+
+
+def _slowest(e: Evidence) -> str | None:
+    """Return which operator holds the others back, by its latest backpressure; None where none does."""
+    worst, node_id = 0.0, None
+    for node in e.metrics:
+        for group in node.metric_groups:
+            latest = [subtask.metrics[-1].value for subtask in group.subtasks if subtask.metrics]
+            if group.name == "backpressure" and latest and max(latest) > worst:
+                worst, node_id = max(latest), node.node_id
+    if worst < _BACKPRESSURE:
+        return None
+    names = {node.node_id: node.description or node.operator for node in e.pipeline.graph.nodes}
+    return f"Backpressure at {shorten(names.get(node_id or 0, f'node {node_id}'), 80)}: {worst:.0%}."
+
+
+def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:
+    """Return the cause that Arroyo's own words name; None where they name none that is known."""
+    failure = e.jobs[-1].failure
+    texts = [failure.error] if failure else []
+    texts += [f"{one.message} {one.details}" for one in e.errors if is_failure or _is_recent(e, one)]
+    for text in texts:
+        for kind, pattern in _CAUSES:
+            if pattern.search(text):
+                return kind
+    return None
+
+
+def _is_recent(e: Evidence, error: JobError) -> bool:
+    return error.created_at_micros / 1e6 > e.now - _RECENT_SECONDS
+
+
+def _last_error_at(e: Evidence) -> float:
+    return max((one.created_at_micros / 1e6 for one in e.errors), default=0.0)
+
+
+def _finished_since(e: Evidence, moment: float) -> bool:
+    """Return whether a checkpoint that began after a moment has finished: data flowed again."""
+    return any(one.is_finished and one.start_time_micros / 1e6 > moment for one in e.checkpoints)
+
+
+def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
+    """Return what Arroyo itself says about a problem."""
+    if kind in _AS_IT_SHOULD_BE or not e.jobs:
+        return ()
+    lines = []
+    if failure := e.jobs[-1].failure:
+        domain = f" (domain: {failure.domain})" if failure.domain else ""
+        lines.append(f"Arroyo's reason{domain}: {shorten(failure.error, 1000)}")
+    for error in e.errors[:3]:
+        where = f"{error.operator_id}: " if error.operator_id else ""
+        what = ": ".join(part for part in (error.message, error.details) if part)
+        lines.append(f"Error: {where}{shorten(what, 300)}")
+    if not lines and kind is Kind.FAILED:
+        lines.append("Arroyo's API gives no cause; check the log of its workers.")
+    return tuple(dict.fromkeys(lines))
