@@ -63,11 +63,10 @@ _ADVICE = {
     Kind.NO_JOB: "Delete it and submit it again: Arroyo wrote only half of it when it was created.",
     Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
     Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
-    Kind.BROKER_UNREACHABLE: "Check the address and the login in the SQL, and that Arroyo's workers reach the broker.",
+    Kind.BROKER_UNREACHABLE: "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
     Kind.FILE_MISSING: "Check the path, and that Arroyo's workers see the file or may read the bucket.",
     Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
-    Kind.NO_CHECKPOINT: "Check the sources and sinks, and the log of Arroyo's workers; a restart goes back to the last "
-    "finished checkpoint.",
+    Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
     Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
     Kind.FAILED: "Fix the cause, then restart it.",
 }
