@@ -28,6 +28,8 @@ SIDEWAYS = {
     "operators": {"triggers"},
     "sensors": {"operators", "triggers"},
     "exceptions": {"text"},
+    # A diagnosis polls.
+    "hooks": {"polling"},
 }
 # Imported upwards for type checkers alone, never when the program runs.
 TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
