@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--allowed-restarts", type=int, default=20, help="tries of a failing job (default: %(default)s)")
     add("--database", default="sqlite", choices=("sqlite", "postgres"), help="how records are dated")
     add("--pipelines", type=int, default=0, metavar="N", help="begin with so many running pipelines")
+    add("--demo", action="store_true", help="begin with a pipeline in each of the situations that one meets")
     add("--data", metavar="DIR", help="keep everything in this folder over a restart")
     add(
         "--fault",

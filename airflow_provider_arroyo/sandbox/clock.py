@@ -89,13 +89,14 @@ class RealClock(Clock):
     """The computer's clock, or one that runs faster or slower from its start on.
 
     :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
+    :param start_seconds: where it begins, in seconds since the epoch; None (default): now.
     :raises ValueError: where ``speed`` is not.
     """
 
-    def __init__(self, *, speed: float = 1.0) -> None:
+    def __init__(self, *, speed: float = 1.0, start_seconds: float | None = None) -> None:
         if not 0 < speed <= _MAX_SPEED:
             raise ValueError(f"speed must be above 0 and at most {_MAX_SPEED:,}, not {speed!r}")
-        super().__init__(speed=speed)
+        super().__init__(speed=speed, start_seconds=start_seconds)
 
 
 class ManualClock(Clock):

@@ -237,6 +237,23 @@ class ShowState(PipelineFault):
     seconds: float | None = None
 
 
+@dataclass(kw_only=True)
+class Traffic(PipelineFault):
+    """Let its metrics show other traffic than its SQL says, from now on; the state stays as it is.
+
+    :param rate: rows a second of its sources together; None: as the SQL says.
+    :param swing: by which part of it the rate rises and falls, from 0 to 1.
+    :param period: how many seconds a rise and a fall last.
+    :param backpressure: of everything before its sinks, from 0 to 1; None: none to speak of.
+    """
+
+    at_creation = True
+    rate: float | None = None
+    swing: float = 0.0
+    period: float = 60.0
+    backpressure: float | None = None
+
+
 class KillWorker(PipelineFault):
     """Kill its worker: the controller notices more than half a second later, and recovers it."""
 
@@ -255,7 +272,7 @@ class Stop(PipelineFault):
 _KINDS = (
     *(Status, Latency, EarlyHints, Reset, HangUp, Hang, Endless, CutShort, NotJson),
     *(ApiAway, ControllerAway, ServerRestart, ClockSkew),
-    *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, KillWorker, Delete, Stop),
+    *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, Traffic, KillWorker, Delete, Stop),
 )
 KINDS: Mapping[str, type[Fault]] = {
     re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind for kind in _KINDS
@@ -351,5 +368,9 @@ def _check(name: str, value: Any, *, may_be_negative: bool) -> None:
         raise ValueError(f"{name}: must be Unicode without lone surrogates, not {value!r}")
     if name == "content_type" and (not value.isprintable() or value != value.strip()):
         raise ValueError(f"content_type: must be one line without spaces around it, not {value!r}")
+    if name in ("swing", "backpressure") and value is not None and value > 1:
+        raise ValueError(f"{name}: must be from 0 to 1, not {value:g}")
+    if name == "period" and value == 0:
+        raise ValueError("period: must be more than 0")
     if name in ("state", "pipeline") and not value:
         raise ValueError(f"{name}: must not be empty")

@@ -13,7 +13,7 @@ from . import fault_types as types
 from .clock import micros
 from .engine import Engine
 from .http_server import HttpServer
-from .records import Job, Pipeline
+from .records import Job, Pipeline, Traffic
 from .store import Store
 
 
@@ -21,7 +21,7 @@ class Faults:
     """The faults of a sandbox, each injected by the method of its name, which returns its id.
 
     ``status latency early_hints reset hang_up hang endless cut_short not_json`` hit requests to the API;
-    ``fail flap kafka_away late_pickup never_starts show_state kill_worker delete stop`` hit pipelines;
+    ``fail flap kafka_away late_pickup never_starts show_state traffic kill_worker delete stop`` hit pipelines;
     ``api_away controller_away server_restart clock_skew`` hit the server. :mod:`fault_types` says what each
     takes. ``pipeline`` may be an id, a name, or a pattern of either; where there is no such pipeline yet, the
     fault waits for the next one that is created. ``path`` is a pattern too.
@@ -152,6 +152,7 @@ class Faults:
                 self._engine.release(job)
                 job.never_starts = job.kafka_away = False
                 job.flap = None
+                job.traffic.clear()
         self.api_back()
 
     # -- requests -----------------------------------------------------------------------------------------
@@ -231,6 +232,10 @@ class Faults:
                 engine.hold(job, fault.state)
                 if fault.seconds is not None:
                     engine.later(fault.seconds, lambda: engine.release(job))
+            case types.Traffic():
+                period = micros(fault.period)
+                shown = Traffic(engine.now, fault.rate, fault.swing, period, fault.backpressure)
+                job.traffic.append(shown)
             case types.KillWorker():
                 engine.lose_worker(job)
             case types.Delete():

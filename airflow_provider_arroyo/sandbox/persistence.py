@@ -39,10 +39,8 @@ _OTHERS: Mapping[str, Mapping[str, type]] = {
     "udfs": {**_DATED, "name": str, "definition": str},
 }
 # Caches, what refers back, and faults.
-_NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold", "flap"} | {
-    "never_starts",
-    "kafka_away",
-    "picked_up_at",
+_NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold"} | {
+    *("flap", "never_starts", "kafka_away", "picked_up_at", "traffic"),
 }
 
 

@@ -1,11 +1,17 @@
-"""Pipelines to begin with: a server that has been in use for a while."""
+"""Pipelines to begin with: a server that has been in use for a while, for tests of many or for demos."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
 from . import runs
+from .api import PREFIX, Api
 from .engine import Engine
+from .faults import Faults
+from .messages import Response, render
 from .planning import plan
 from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
 from .store import Store
@@ -53,3 +59,58 @@ def populate(engine: Engine, store: Store, *, version: str, count: int) -> None:
         runs.begin(job, begun, engine.rng)
         store.add(pipeline)
         engine.touch(job)
+
+
+DEMO_SECONDS = 900
+"""How long the pipelines of the demo have been there."""
+_MINUTES = """\
+CREATE TABLE events WITH (connector = 'impulse', event_rate = '{rate}');
+CREATE TABLE totals (n BIGINT) WITH (connector = 'blackhole');
+INSERT INTO totals SELECT count(*) FROM events GROUP BY tumble(interval '1 minute');"""
+_SHIPMENTS = """\
+CREATE TABLE shipments (id TEXT) WITH (connector = 'kafka', bootstrap_servers = 'kafka:9092',
+  topic = 'shipments', type = 'source', format = 'json');
+CREATE TABLE archive (id TEXT) WITH (connector = 'blackhole');
+INSERT INTO archive SELECT id FROM shipments;"""
+_BOUNDED = QUERY.replace("'10'", "'100', message_count = '6000'")
+_FAILED = {"error": "error in connector: the table refunds has no column amount", "domain": "user"}
+# Name, SQL, and what else there is to it: a fault with its fields.
+_DEMO: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("clicks_per_day", QUERY, "stop", {"after": 400.0}),
+    ("inventory_snapshot", _BOUNDED, "", {}),
+    ("orders_per_minute", _MINUTES.format(rate=1000), "traffic", {"swing": 0.4, "period": 240.0}),
+    ("payments_to_warehouse", _MINUTES.format(rate=500), "traffic", {"rate": 120, "backpressure": 0.93}),
+    ("shipments_archive", _SHIPMENTS, "kafka_away", {}),
+    ("sessions_flapping", QUERY, "flap", {"runs": 1_000_000, "every": 40.0}),
+    ("refunds_backfill", QUERY, "fail", {"after": 90.0, **_FAILED}),
+    ("fraud_scores", QUERY, "never_starts", {}),
+)
+HALF_MADE_ID = "half-made"
+
+
+def demo(api: Api, faults: Faults, advance: Callable[[float], None]) -> None:
+    """Add a pipeline in each of the situations that one meets, and let a quarter of an hour pass.
+
+    They run with changing metrics, one slowly with backpressure; one keeps restarting, one has no broker, one
+    failed, one was stopped, one finished, one waits for workers; and a half-made record holds its id without
+    a job (on 0.15, which lets nobody choose an id, one that nothing shows).
+
+    :param advance: lets so many seconds pass.
+    """
+    for name, query, fault, fields in _DEMO:
+        if fault:
+            faults.inject(fault, pipeline=name, **fields)
+        _create(api, "POST", "pipelines", name, query, 10_000_000)
+        advance(30)
+    own = api.version == "0.16"
+    path = f"pipelines/{HALF_MADE_ID}" if own else "pipelines"
+    _create(api, "PUT" if own else "POST", path, "half_made", QUERY, 1)
+    advance(DEMO_SECONDS - 30 * len(_DEMO))
+
+
+def _create(api: Api, method: str, path: str, name: str, query: str, interval_micros: int) -> None:
+    body: dict[str, Any] = {"name": name, "query": query, "parallelism": 2, "tags": {"team": "shop"}}
+    body["checkpoint_interval_micros"] = interval_micros
+    response = api.respond(method, f"{PREFIX}{path}", "", render(body), "application/json")
+    if not isinstance(response, Response) or response.status != (200 if interval_micros > 1 else 400):
+        raise RuntimeError(f"the sandbox refuses its own pipeline {name}: {response}")

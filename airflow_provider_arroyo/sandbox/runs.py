@@ -6,10 +6,11 @@ thousand idle jobs cost nothing.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
-from .records import Checkpoint, Job
+from .records import Checkpoint, Job, Traffic
 
 KEPT_CHECKPOINTS = 2000
 """The oldest ones of a job are forgotten beyond this, so that a sandbox can run for days."""
@@ -133,8 +134,8 @@ def shift(job: Job, now: int, by: int) -> None:
 def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]]:
     """Return the metrics of every node, as the API lists them; the order is not stable.
 
-    Rates follow those of the sources. The first sample of a run, some two seconds in, has nothing but the
-    backpressure. After the run the last values stay.
+    Rates follow those of the sources, or the job's traffic. The first sample of a run, some two seconds in,
+    has nothing but the backpressure. After the run the last values stay.
     """
     if job.run_started is None:
         return []
@@ -148,7 +149,7 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
             first = 1 if name == "backpressure" else 2
             numbers = range(max(first, samples - KEPT_SAMPLES + 1), samples + 1)
             subtasks = [
-                {"index": index, "metrics": _series(job, node["node_id"], numbers, values[name])}
+                {"index": index, "metrics": _series(job, node["node_id"], numbers, values[name], name)}
                 for index in range(job.run_parallelism)
                 if numbers
             ]
@@ -158,26 +159,50 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
     return groups
 
 
-def _series(job: Job, node_id: int, numbers: range, value: float) -> list[dict[str, float]]:
+def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> list[dict[str, float]]:
     begun = job.run_started or 0
-    # A sample has the same value each time it is asked for.
-    noise = [1 + ((number * 7919 + begun) % 1000 - 500) / 500_000 for number in numbers]
-    return [
-        {"time": begun + number * _SAMPLE_MICROS + 13 * node_id, "value": value * factor if value else 0.0}
-        for number, factor in zip(numbers, noise, strict=True)
-    ]
+    series = []
+    for number in numbers:
+        moment = begun + number * _SAMPLE_MICROS + 13 * node_id
+        # A sample has the same value each time it is asked for.
+        value = shown * (1 + ((number * 7919 + begun) % 1000 - 500) / 500_000)
+        traffic = next((item for item in reversed(job.traffic) if item.since <= moment), None)
+        if shown and traffic is not None:
+            if name != "backpressure":
+                value *= _factor(job, traffic, moment)
+            elif traffic.backpressure is not None:
+                value = traffic.backpressure * (1 - (number * 7919 % 100) / 1000)
+        series.append({"time": moment, "value": value})
+    return series
+
+
+def _factor(job: Job, traffic: Traffic, moment: int) -> float:
+    # How many times as much flows as the SQL says.
+    factor = 1.0 if traffic.rate is None else traffic.rate / _rate(job)
+    return factor * (1 + traffic.swing * math.sin(math.tau * (moment - traffic.since) / traffic.period))
+
+
+def _rate(job: Job) -> float:
+    return sum(source.rate or 10.0 for source in job.pipeline.sources) or 10.0
 
 
 def _rates(job: Job, node: dict[str, Any]) -> dict[str, float]:
     graph = job.pipeline.graph
-    descriptions = {item["node_id"]: item["description"] for item in graph.get("nodes", ())}
+    descriptions = {item["node_id"]: item["description"].lower() for item in graph.get("nodes", ())}
     inputs = [edge["src_id"] for edge in graph.get("edges", ()) if edge["dest_id"] == node["node_id"]]
     is_sink = not any(edge["src_id"] == node["node_id"] for edge in graph.get("edges", ()))
-    rate = sum(source.rate or 10.0 for source in job.pipeline.sources) or 10.0
-    rate /= max(1, job.run_parallelism)
+    rate = 0.0 if job.kafka_away else _rate(job) / max(1, job.run_parallelism)
     # A window sends a result once per slide, however much it receives.
     received = (0.5 if any("window" in descriptions[item] for item in inputs) else rate) if inputs else 0.0
-    sent = 0.0 if is_sink else rate if not inputs else 0.5 if "window" in node["description"] else received
+    sent = (
+        0.0
+        if is_sink
+        else rate
+        if not inputs
+        else 0.5
+        if "window" in descriptions[node["node_id"]]
+        else received
+    )
     batches = min(20.0, sent or received)
     return {
         "messages_recv": received,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -18,7 +19,8 @@ from .faults import Faults
 from .http_server import HttpServer
 from .lifecycle import Variant
 from .persistence import Persistence
-from .populate import populate
+from .populate import DEMO_SECONDS, populate
+from .populate import demo as populate_demo
 from .request_log import RequestLog
 from .responses import VERSIONS, Version
 from .store import Database, Store
@@ -46,6 +48,8 @@ class ArroyoSandbox:
     :param allowed_restarts: how often a job may fail and be tried again, default 20 as on real servers.
     :param database: ``"sqlite"`` (default) or ``"postgres"``; see :class:`store.Store`.
     :param pipelines: how many running pipelines there are to begin with, default 0.
+    :param demo: begin with a pipeline in each of the situations that one meets, as they are after a quarter of
+        an hour, default False; see :func:`populate.demo`.
     :param data: a folder in which everything is kept over a restart; None (default): nothing is.
     :param host: where to listen, default 127.0.0.1.
     :param port: default 0: a free one.
@@ -69,6 +73,7 @@ class ArroyoSandbox:
         allowed_restarts: int = 20,
         database: str = "sqlite",
         pipelines: int = 0,
+        demo: bool = False,
         data: Path | str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -99,7 +104,9 @@ class ArroyoSandbox:
         self._started = False
         self.arroyo_version = version
         self.api_key = api_key
-        self.clock: Clock = clock if clock is not None else RealClock(speed=speed)
+        # The demo's pipelines have been there for a while, and now is now.
+        begin = time.time() - DEMO_SECONDS if demo else None
+        self.clock: Clock = clock if clock is not None else RealClock(speed=speed, start_seconds=begin)
         self.engine = engine = Engine(
             clock=self.clock,
             variant=variant,
@@ -129,8 +136,13 @@ class ArroyoSandbox:
         self._persistence: Persistence | None = None
         if data is not None:
             self._persistence = Persistence(Path(data), version=version, engine=engine, store=store)
-        if not store.pipelines:
+        is_new = not store.pipelines
+        if is_new:
             populate(engine, store, version=version, count=pipelines)
+        if demo and is_new:
+            populate_demo(self._api, self.faults, self.advance)
+        elif demo:
+            self.clock.advance(DEMO_SECONDS)
 
     # -- starting and closing -----------------------------------------------------------------------------
 

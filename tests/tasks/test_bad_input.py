@@ -136,6 +136,7 @@ def test_a_key_that_is_not_accepted_is_fatal_and_never_shown(
         assert sandbox.requests.count() == 2
 
 
+@pytest.mark.arroyo_versions("0.16")
 def test_an_address_that_is_not_arroyos_is_reported_with_the_response(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.not_json(times=None)
     ended = run_task(sense("pl", api_outage_tolerance=2), SYNC)

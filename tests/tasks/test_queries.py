@@ -17,7 +17,7 @@ from .harness import FakeTaskInstance
 ROWS = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT counter, counter * 2 AS double FROM impulse;"""
-FEW_ROWS = ROWS.replace("'50'", "'50', message_count = '20'")
+FEW_ROWS = ROWS.replace("'50'", "'10', message_count = '60'")
 REFUSED = """\
 CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '50');
 SELECT nothing FROM impulse;"""
@@ -89,7 +89,7 @@ def test_rows_are_returned_and_the_preview_is_stopped(sandbox: ArroyoSandbox) ->
 def test_a_preview_that_ends_returns_what_there_was(sandbox: ArroyoSandbox) -> None:
     result = run(preview(FEW_ROWS, max_rows=100))
     assert result["state"] == "Finished"
-    assert result["missed_rows"] + len(result["rows"]) == 20
+    assert result["missed_rows"] + len(result["rows"]) == 60
     assert stops(sandbox) == []
 
 
