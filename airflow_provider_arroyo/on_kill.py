@@ -273,7 +273,7 @@ async def _stop_on_kill_async(
     deadline = time.monotonic() + limit_seconds
     ask_seconds = max(limit_seconds / 2, limit_seconds - STOP_SECONDS)
     try:
-        state, noted = await _within(_ask_airflow_async(ti), ask_seconds)
+        state, noted = await within_seconds(_ask_airflow_async(ti), ask_seconds)
     except Exception as err:  # noqa: BLE001  # the wait ends whatever Airflow responds, so it is logged
         log.warning(
             "This wait was killed, and the state of its task is unknown (%r). %s", err, watched.advice
@@ -289,7 +289,7 @@ async def _stop_on_kill_async(
         log.info("This wait was killed%s. %s", f", but {reason}" if reason else "", watched.advice)
         return False
     try:
-        client = await _within(connect(), deadline - time.monotonic())
+        client = await within_seconds(connect(), deadline - time.monotonic())
     except Exception as err:  # noqa: BLE001  # as above
         log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
         return False
@@ -325,7 +325,7 @@ def _deserialized(result: Any) -> Any:
     return None if result.value is None else XCom.deserialize_value(result)
 
 
-async def _within(work: Awaitable[T], seconds: float) -> T:
+async def within_seconds(work: Awaitable[T], seconds: float) -> T:
     """Return the result of work.
 
     What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and a

@@ -28,6 +28,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def utc_iso(epoch_seconds: float) -> str:
+    """Return a time for programs, as ISO 8601: ``2026-11-25T03:04:05.678+00:00``."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="milliseconds")
+
+
 def utc_time(epoch_seconds: float) -> str:
     """Return a time as ``2026-11-25 03:04:05 UTC``."""
     return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

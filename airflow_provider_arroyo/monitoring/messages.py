@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.text import duration, shorten
 
 
@@ -27,6 +27,18 @@ def log_messages(log: Any, messages: Iterable[Message]) -> None:
     """
     for message in messages:
         log.log(message.level, "%s", message.text)
+
+
+def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
+    """Return the last line of a task that succeeded.
+
+    :param pipeline, job, more: as for :func:`.result_values`.
+    """
+    shown = [f"{key}: {value}" for key, value in more.items() if value]
+    if job is not None:
+        shown.insert(0, f"run {job.run_id}")
+    state = job.state if job is not None else "no job"
+    return f"Done, {state}: {pipeline.short}" + (f" ({', '.join(shown)})" if shown else "")
 
 
 class Messages:

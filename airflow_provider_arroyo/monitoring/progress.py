@@ -11,6 +11,7 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
 _LASTING = {"responding_since", "held_since"}
@@ -40,6 +41,7 @@ class Progress(JsonValue):
     :param failing_since: while polls fail, when the first that failed was sent; else None.
     :param failures: how many tries have failed in a row.
     :param last_error: how the last poll failed, if it did.
+    :param transitions: the last changes of state.
     """
 
     started_at: float
@@ -60,6 +62,7 @@ class Progress(JsonValue):
     failing_since: float | None = None
     failures: int = 0
     last_error: ArroyoError | None = None
+    transitions: tuple[Transition, ...] = ()
 
     @classmethod
     def begin(cls, plan: WaitPlan, now: float) -> Self:

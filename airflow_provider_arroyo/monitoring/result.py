@@ -9,6 +9,8 @@ from typing import Any, Self
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.transitions import Transition
 
 
 class Outcome(StrEnum):
@@ -56,6 +58,7 @@ class WaitResult(JsonValue):
     :param unreachable_seconds: how long ago that was.
     :param has_responded: whether Arroyo itself has responded in this task.
     :param error: the failure of the last poll, if it failed.
+    :param transitions: the last changes of state that were seen.
     :param deadline_argument: name of the argument that set the wait's deadline.
     :param is_unchanged: whether the job is still as it was before the change that is waited for.
     """
@@ -75,6 +78,7 @@ class WaitResult(JsonValue):
     unreachable_seconds: float | None = None
     has_responded: bool = True
     error: ArroyoError | None = None
+    transitions: tuple[Transition, ...] = ()
     deadline_argument: str = "timeout"
     is_unchanged: bool = False
 
@@ -97,3 +101,22 @@ class WaitResult(JsonValue):
         if result.outcome is Outcome.REACHED and result.job is None:
             raise ValueError("this is not the result of a wait: a wanted state was reached without a job")
         return result
+
+
+def result_values(pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
+    """Return a task's result: the same keys for every task and in every mode, then those of the task.
+
+    :param pipeline: the pipeline.
+    :param job: its job as it was last seen; None where it was not.
+    :param more: what the task adds.
+    """
+    return {
+        "pipeline_id": pipeline.pipeline_id,
+        "pipeline_name": pipeline.name,
+        "job_id": job.id if job else None,
+        "state": str(job.state) if job else None,
+        "run_id": job.run_id if job else None,
+        "console_url": pipeline.console_url,
+        "failure_reason": (job.failure.error or None) if job and job.failure else None,
+        **more,
+    }

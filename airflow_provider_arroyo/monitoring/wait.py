@@ -33,6 +33,7 @@ from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import AT_WORK, WaitRules
+from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0
 """After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
@@ -261,6 +262,7 @@ class PipelineWait:
         else:
             self._messages.changed(None if was_jobless else before, job, now - p.state_since)
             p.state_since = now
+        p.transitions = with_transition(p.transitions, job, now)
         p.logged_at = now
         if before is None or is_new_run or not {before.state, job.state} <= AT_WORK:
             p.held_since = None
@@ -323,6 +325,7 @@ class PipelineWait:
             unreachable_seconds=self._unreachable_seconds(now),
             has_responded=p.responded_at is not None,
             error=p.last_error,
+            transitions=p.transitions,
             deadline_argument=argument or self.plan.deadline_argument,
             is_unchanged=(
                 p.job is not None

@@ -46,7 +46,6 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     stop_on_kill: StopMode | None = None
     _waiting: PipelineWait | None = None
     _has_failed = False
-    _ti: Any = None
 
     def __init__(
         self,

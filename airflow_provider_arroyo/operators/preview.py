@@ -47,8 +47,8 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url`` of the preview, and ``rows`` (each a
-        dict) and ``missed_rows`` (how many were made before reading began).
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` of the preview,
+        and ``rows`` (each a dict) and ``missed_rows`` (how many were made before reading began).
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: when Arroyo refuses the SQL.
     :raises ArroyoTaskError: when the preview fails, or the check does not like its rows.

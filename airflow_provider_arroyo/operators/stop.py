@@ -58,8 +58,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``checkpoint`` (``{"epoch",
-        "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and
+        ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing``.
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoTaskError: when the pipeline failed, has not stopped in time, left no checkpoint where one is
         required, or is not there.

@@ -80,8 +80,9 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``action`` (``created``,
-        ``adopted``, ``resumed``, ``restarted`` or ``replaced``) and ``finished`` (whether it has finished already).
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and
+        ``action`` (``created``, ``adopted``, ``resumed``, ``restarted`` or ``replaced``) and ``finished`` (whether it
+        has finished already).
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: on what no retry can fix: SQL that Arroyo refuses, a key that it does not accept.
     :raises ArroyoTaskError: when the pipeline fails, is stopped or deleted externally, is not there in time, or when

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, task_error
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.hold import Hold
+from airflow_provider_arroyo.monitoring.messages import done
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
+from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.operators.arguments import as_string
 from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.polling.clock import SteadyClock
@@ -84,6 +87,7 @@ class ArroyoTask:
     execution_timeout: timedelta | None
     log: Any
     defer: Callable[..., NoReturn]
+    _ti: Any = None
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another one."""
     _step = "This task"
@@ -154,6 +158,9 @@ class ArroyoTask:
         return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
 
     def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
+        """Show which pipeline the task deals with, now rather than at its end, which may be a failure."""
+        context["ti"].xcom_push(key="pipeline_id", value=pipeline.pipeline_id)
+        context["ti"].xcom_push(key="pipeline_name", value=pipeline.name)
         if pipeline.console_url:
             ArroyoPipelineLink.push(context, pipeline.console_url)
 
@@ -192,7 +199,7 @@ class ArroyoTask:
         from airflow_provider_arroyo.polling.poll import poll_until
 
         try:
-            return poll_until(
+            result = poll_until(
                 self.hook.client,
                 wait,
                 clock=self.clock,
@@ -203,7 +210,14 @@ class ArroyoTask:
             )
         except AirflowTaskTimeout:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
-            return wait.expire(self.clock(), "execution_timeout")
+            result = wait.expire(self.clock(), "execution_timeout")
+        self._push_transitions(result)
+        return result
+
+    def _push_transitions(self, result: WaitResult) -> None:
+        """Show what the task saw so far."""
+        if result.transitions:
+            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=to_json(result.transitions))
 
     def _defers_at(self, wait: PipelineWait) -> float | None:
         """Return when the wait moves to the triggerer; None where it stays in the worker.
@@ -222,6 +236,7 @@ class ArroyoTask:
         resume_context: Mapping[str, Any],
         *,
         stop_on_kill: StopMode | None = None,
+        **more: Any,
     ) -> NoReturn:
         """Hand the wait to the triggerer, with what was seen so far."""
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
@@ -240,6 +255,7 @@ class ArroyoTask:
                 resume_context=dict(resume_context),
                 server=self.hook.settings.base_url,
                 hold=hold.to_dict(),
+                **more,
             ),
             method_name="execute_complete",
             timeout=left + AIRFLOW_GRACE,
@@ -252,27 +268,15 @@ class ArroyoTask:
         except UnreadableEventError as err:
             raise TaskEnd(ArroyoTaskError(str(err))) from err
         self._has_waited = True
+        self._push_transitions(ended.result)
         return ended
 
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, the same keys in every mode, and log it."""
-        result = {
-            "pipeline_id": pipeline.pipeline_id,
-            "pipeline_name": pipeline.name,
-            "job_id": job.id if job else None,
-            "state": str(job.state) if job else None,
-            "run_id": job.run_id if job else None,
-            "console_url": pipeline.console_url,
-            **more,
-        }
-        shown = [f"{key}: {value}" for key, value in more.items() if value]
-        if job is not None:
-            shown.insert(0, f"run {job.run_id}")
-        state = job.state if job is not None else "no job"
-        self.log.info("Done, %s: %s%s", state, pipeline.short, f" ({', '.join(shown)})" if shown else "")
-        return result
+        self.log.info("%s", done(pipeline, job, **more))
+        return result_values(pipeline, job, **more)
 
     def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:
         """End the task with the error of a wait that did not reach its goal."""

@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError, Disposition
-from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -78,8 +78,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 0: one poll; a timedelta or
-        seconds.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, since a deferral
+        costs some ten; a timedelta or seconds. It polls once in any case.
+    :param end_from_trigger: with ``deferrable``, end the task in the triggerer when the state is reached, default
+        False: it resumes in a worker, a second later, and some ten seconds after the deferral at the earliest. The
+        result is the same; a failure resumes in a worker in any case. Airflow does not call listeners then
+        (OpenLineage, for one). Refused where something would be lost: with ``outlets``, ``on_success_callback``,
+        ``post_execute``, ``multiple_outputs``, and where other tasks are mapped over the result.
     :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` leaves it between polls.
     :param timeout: Airflow's own: how long the wait may last in all, default 7 days, a timedelta or seconds; the
         sensor then fails without a retry.
@@ -90,7 +95,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         until the time is over; not while deferred.
     :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: come back less and less often.
     :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``.
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoTaskError: when the pipeline reaches a state that it cannot leave, or Arroyo stays unreachable.
     :raises AirflowSensorTimeout: when the time is over.
@@ -113,7 +118,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         api_outage_tolerance: timedelta | float = timedelta(minutes=10),
         arroyo_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool | None = None,
-        defer_after: timedelta | float = 0.0,
+        defer_after: timedelta | float = 2.0,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         # Airflow's own checks of these two raise other errors, which differ between its versions.
@@ -137,6 +143,10 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         self.arroyo_conn_id = arroyo_conn_id
         self.deferrable = deferrable_or_default(deferrable)
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
+        if not isinstance(end_from_trigger, bool):
+            raise ValueError(f"end_from_trigger must be True or False, got {end_from_trigger!r}")
+        self.end_from_trigger = end_from_trigger
+        self._check_end_from_trigger()
 
     # -- the three ways of waiting ---------------------------------------------------------------------------
 
@@ -177,10 +187,14 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
                 time.sleep(min(self.poke_interval, left))
 
     def _wait_deferred(self, context: Context) -> dict[str, Any]:
+        # Again, since a task may have got an outlet or a callback after it was made.
+        self._check_end_from_trigger(is_running=True)
         wait = self._begin(context)
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
-            self._defer_wait(wait, {})
+            self._defer_wait(
+                wait, {}, end_from_trigger=self.end_from_trigger, push_result=bool(self.do_xcom_push)
+            )
         return self._finish(result, wait.plan.pipeline)
 
     @raises_task_errors
@@ -197,6 +211,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
         :returns: the task's result.
         """
+        self._ti = context["ti"]
         ended = self._resume(event)
         return self._finish(ended.result, ended.pipeline)
 
@@ -216,11 +231,42 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
 
+    def _check_end_from_trigger(self, *, is_running: bool = False) -> None:
+        """Check that nothing is lost where the task ends in the triggerer.
+
+        :param is_running: whether the tasks that are mapped over this one's result are known, if it is in a DAG.
+        :raises ArroyoArgumentError: names what would be lost.
+        """
+        if not self.end_from_trigger:
+            return
+        is_overridden = type(self).post_execute is not BaseSensorOperator.post_execute
+        lost = {
+            "outlets": (self.outlets, "its asset events would not be emitted"),
+            "on_success_callback": (self.on_success_callback, "it would never be called"),
+            "post_execute": (self._post_execute_hook or is_overridden, "it would never be called"),
+            "multiple_outputs": (self.multiple_outputs, "its single outputs would not be stored"),
+            "returns_dag_result": (
+                getattr(self, "returns_dag_result", False),
+                "it would not be stored as such",
+            ),
+            "expand() over its result": (
+                is_running and self._dag is not None and any(True for _ in self.iter_mapped_dependants()),
+                "Airflow would not know how many tasks to make",
+            ),
+        }
+        for what, (is_given, why) in lost.items():
+            if is_given:
+                raise ArroyoArgumentError(
+                    f"end_from_trigger=True does not go with {what}: {why}, since Airflow ends the task in the "
+                    f"triggerer. Leave end_from_trigger at False, or do without {what}."
+                )
+
     # -- one wait --------------------------------------------------------------------------------------------
 
     def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
         # An outage counts from here, the look-up of the pipeline included.
         now = self.clock()
+        self._ti = context["ti"]
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             states = check_states(self.target_states, "target_states")

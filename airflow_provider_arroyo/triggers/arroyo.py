@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.event import WaitEvent
 from airflow_provider_arroyo.monitoring.hold import Hold
+from airflow_provider_arroyo.monitoring.messages import done
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
+from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
+from airflow_provider_arroyo.triggers.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -47,6 +51,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
         error.
     :param hold: since when the task is deferred, and for how long an early event is held, from :class:`.Hold`;
         default None holds none.
+    :param end_from_trigger: whether a wait that reached its goal ends its task here, without a worker; default it
+        resumes the task.
+    :param push_result: whether the task's result is then stored as its XCom, default True.
     :param version: of the arguments' format.
     :param unknown: arguments of a later version; kept, so that they survive, and otherwise ignored.
     """
@@ -62,6 +69,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         resume_context: Mapping[str, Any] | None = None,
         server: str = "",
         hold: Mapping[str, Any] | None = None,
+        end_from_trigger: bool = False,
+        push_result: bool = True,
         version: int = TRIGGER_VERSION,
         **unknown: Any,
     ) -> None:
@@ -74,6 +83,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.resume_context = resume_context
         self.server = server
         self.hold = hold
+        self.end_from_trigger = end_from_trigger
+        self.push_result = push_result
         self.version = version
         self.unknown = unknown
         self._wait: PipelineWait | None = None
@@ -90,6 +101,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
             "resume_context": dict(self.resume_context) if self.resume_context else None,
             "server": self.server,
             "hold": dict(self.hold) if self.hold else None,
+            "end_from_trigger": self.end_from_trigger,
+            "push_result": self.push_result,
             "version": self.version,
         }
 
@@ -103,6 +116,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
             # This resumes the task, too.
             await self._hold_event(started_at, clock)
             raise
+        if await self._ends_task(event):
+            # Not held: the task does not resume.
+            yield TaskSuccessEvent()
+            return
         await self._hold_event(started_at, clock)
         yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
@@ -127,6 +144,23 @@ class ArroyoPipelineTrigger(BaseTrigger):
                 "the wait again."
             )
         return WaitPlan.from_dict(self.plan)
+
+    async def _ends_task(self, event: WaitEvent) -> bool:
+        """Return whether the task ends here; then its XComs are stored."""
+        result, pipeline, ti = event.result, event.pipeline, self.task_instance
+        # In `airflow dags test` a trigger knows no task.
+        if not self.end_from_trigger or result.outcome is not Outcome.REACHED or ti is None:
+            return False
+        xcoms = {TRANSITIONS_XCOM_KEY: to_json(result.transitions)}
+        if self.push_result:
+            xcoms["return_value"] = result_values(pipeline, result.job)
+        try:
+            await push_xcoms(ti, xcoms)
+        except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything; a worker tries again
+            self.log.warning("The result cannot be stored from the triggerer, so the task resumes: %r", err)
+            return False
+        self.log.info("%s", done(pipeline, result.job))
+        return True
 
     async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:
         """Sleep until the task may be resumed."""

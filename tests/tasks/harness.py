@@ -11,12 +11,16 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.execution_time import task_runner
+from airflow.triggers.base import TaskSuccessEvent
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -35,9 +39,10 @@ SYNC = "sync"
 DEFERRED = "deferred"
 DEFERRED_LATE = "deferred late"
 RESCHEDULE = "reschedule"
+FROM_TRIGGER = "end from trigger"
 
 OPERATOR_MODES = (SYNC, DEFERRED, DEFERRED_LATE)
-SENSOR_MODES = (*OPERATOR_MODES, RESCHEDULE)
+SENSOR_MODES = (*OPERATOR_MODES, RESCHEDULE, FROM_TRIGGER)
 
 
 def submit(query: str = ENDLESS, **more: Any) -> Make:
@@ -161,13 +166,29 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
         elif mode == SYNC:
             ended.result = quiet(make(deferrable=False), log).execute({"ti": ti})
         else:
-            defer_after = 0.0 if mode == DEFERRED else 0.5
-            ended.result = _deferred(make, defer_after, ti, log, ended)
+            arguments = {"deferrable": True, "defer_after": 0.5 if mode == DEFERRED_LATE else 0.0}
+            if mode == FROM_TRIGGER:
+                arguments["end_from_trigger"] = True
+            ended.result = _deferred(make, arguments, ti, log, ended)
     except BaseException as err:  # Airflow's timeouts are not Exceptions
         if isinstance(err, KeyboardInterrupt):
             raise
         ended.error = err
     return ended
+
+
+@contextmanager
+def supervisor(ti: FakeTaskInstance) -> Iterator[None]:
+    """Store the XComs that triggers push."""
+
+    class Comms:
+        async def asend(self, message: Any) -> Any:
+            where = (message.dag_id, message.task_id, message.run_id, message.map_index)
+            assert where == (ti.dag_id, ti.task_id, ti.run_id, ti.map_index)
+            ti.xcom_push(message.key, message.value)
+
+    with mock.patch.object(task_runner, "SUPERVISOR_COMMS", Comms(), create=True):
+        yield
 
 
 def quiet(operator: Any, log: logging.Logger) -> Any:
@@ -193,13 +214,19 @@ def rebuilt(trigger: Any) -> ArroyoPipelineTrigger:
     return ArroyoPipelineTrigger(**json.loads(json.dumps(arguments)))
 
 
-def _deferred(make: Make, defer_after: float, ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:
-    arguments = {"deferrable": True, "defer_after": defer_after}
+def _deferred(
+    make: Make, arguments: dict[str, Any], ti: FakeTaskInstance, log: logging.Logger, ended: Ended
+) -> Any:
     try:
         return quiet(make(**arguments), log).execute({"ti": ti})
     except TaskDeferred as deferred:
         ended.deferrals += 1
-        (event,) = asyncio.run(fire(quiet(rebuilt(deferred.trigger), log)))
+        trigger = quiet(rebuilt(deferred.trigger), log)
+        trigger.task_instance = ti
+        with supervisor(ti):
+            (event,) = asyncio.run(fire(trigger))
+        if event == TaskSuccessEvent().payload:
+            return ti.xcoms.get("return_value")
         method = getattr(quiet(make(**arguments), log), deferred.method_name)
         return method({"ti": ti}, event=json.loads(json.dumps(event)))
 

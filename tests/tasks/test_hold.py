@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -36,14 +35,6 @@ from .harness import (
 
 # What is tested here does not depend on Arroyo's version.
 pytestmark = pytest.mark.arroyo_versions("0.16")
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
-    """Return a sandbox of one version, since the hold depends on none."""
-    with ArroyoSandbox(seed=1) as server:
-        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
-        yield server
 
 
 SETTING = "AIRFLOW__ARROYO__DEFERRAL_HOLD"

@@ -31,7 +31,7 @@ from .harness import (
     submit,
 )
 
-KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url"]
+KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"]
 
 
 @dataclass
@@ -197,7 +197,7 @@ def test_each_scenario_ends_alike_in_every_mode(
 
 def _check_result(ended: Ended, scenario: Scenario, sandbox: ArroyoSandbox) -> None:
     result = ended.result
-    assert list(result)[:6] == KEYS
+    assert list(result)[:7] == KEYS
     assert result["state"] in (scenario.state if isinstance(scenario.state, tuple) else (scenario.state,))
     if result["state"] is not None:
         assert result["pipeline_name"] == "orders"
@@ -246,7 +246,7 @@ def test_every_mode_returns_the_same(mode: str, sandbox: ArroyoSandbox) -> None:
     ti = FakeTaskInstance()
     first = run_task(submit(), mode, ti).result
     assert list(first) == [*KEYS, "action", "finished"]
-    assert None not in first.values()
+    assert [key for key, value in first.items() if value is None] == ["failure_reason"]
     # A try that adopts returns what the first one did.
     ti.try_number = 2
     assert run_task(submit(), mode, ti).result == {**first, "action": "adopted"}

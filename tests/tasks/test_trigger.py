@@ -189,6 +189,7 @@ def test_an_event_with_unknown_fields_is_read(sandbox: ArroyoSandbox) -> None:
         "state": "Running",
         "run_id": 3,
         "console_url": url,
+        "failure_reason": None,
         "action": "created",
         "finished": False,
     }

@@ -1,0 +1,49 @@
+"""The changes of a pipeline's state that a wait saw, for the task's XCom and Airflow's UI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.text import utc_iso
+
+TRANSITIONS_XCOM_KEY = "arroyo_transitions"
+
+MAX_TRANSITIONS = 50
+"""How many of them a wait remembers, the last ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition(JsonValue):
+    """A state as it was first seen.
+
+    :param at: when it was first seen, in UTC, as ISO 8601.
+    :param state: the state.
+    :param run_id, job_id: whose it is.
+    :param stop_requested: whether the pipeline is to stop, or has been stopped.
+    """
+
+    at: str
+    state: str
+    run_id: int
+    job_id: str
+    stop_requested: bool = False
+
+
+def with_transition(before: tuple[Transition, ...], job: Job, now: float) -> tuple[Transition, ...]:
+    """Return the last transitions, one to this job's state included.
+
+    :param now: when it was seen, seconds since the epoch.
+    """
+    seen = Transition(
+        at=utc_iso(now),
+        state=str(job.state),
+        run_id=job.run_id,
+        job_id=job.id,
+        stop_requested=not job.running_desired,
+    )
+    if before and replace(before[-1], at=seen.at) == seen:
+        # A response without a job came in between.
+        return before
+    return (*before, seen)[-MAX_TRANSITIONS:]
