@@ -168,6 +168,17 @@ class ArroyoOwnershipError(ArroyoError):
     owner: str | None = None
 
 
+class ArroyoDeployError(ArroyoError):
+    """A deploy did not do what was wanted of it. The message says what it left.
+
+    :param is_lost_race: whether another deploy of the same pipeline came first.
+    :param was_rolled_back: whether the old pipeline runs again. Then no try follows: each would interrupt it again.
+    """
+
+    is_lost_race: bool = False
+    was_rolled_back: bool = False
+
+
 class ArroyoUnsupportedError(ArroyoError):
     """This version of Arroyo does not have what was asked for."""
 

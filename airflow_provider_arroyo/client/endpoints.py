@@ -160,13 +160,23 @@ def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = 
     )
 
 
-def list_pipelines(*, limit: int | None = None, starting_after: str | None = None) -> Request[Page[Pipeline]]:
+def list_pipelines(
+    *, limit: int | None = None, starting_after: str | None = None, name: str | None = None
+) -> Request[Page[Pipeline]]:
     """List a page of the pipelines, newest first, previews left out.
 
     :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
     :param starting_after: id of the last pipeline of the previous page.
+    :param name: whose details are wanted: the others, which Arroyo lists as well, are read no further than their ids.
+        Default None, all.
     """
-    return get("/pipelines", page(Pipeline.from_api), params=paging(limit, starting_after))
+
+    def read(data: Mapping[str, Any]) -> Pipeline:
+        if name is None or data.get("name") == name:
+            return Pipeline.from_api(data)
+        return Pipeline(id=data["id"], name="", query="")
+
+    return get("/pipelines", page(read), params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:

@@ -77,7 +77,7 @@ class Comparison:
 
     :param definition: name, SQL and UDFs: only another pipeline can have them.
     :param settings: parallelism, checkpoint interval, environment and scheduler: one PATCH changes them.
-    :param labels: tags: no request changes them, and they change nothing that runs.
+    :param labels: tags and ``state_url``: no request changes them.
     """
 
     definition: tuple[Difference, ...] = ()
@@ -129,7 +129,14 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
             for argument, (found, wanted) in given.items()
             if found is not None and wanted is not None and found != wanted
         ),
-        labels=(Difference(argument="tags", found=tags[0], wanted=tags[1]),) if tags[0] != tags[1] else (),
+        labels=tuple(
+            Difference(argument=argument, found=found, wanted=wanted)
+            for argument, found, wanted in (
+                ("tags", *tags),
+                ("state_url", pipeline.state_url or "", spec.state_url or pipeline.state_url or ""),
+            )
+            if found != wanted
+        ),
     )
 
 

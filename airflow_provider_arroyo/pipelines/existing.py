@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
@@ -18,6 +18,7 @@ T = TypeVar("T")
 SETTLE_SECONDS = 2.0
 """How long the server may still be working on a request whose response was lost."""
 _POLL_SECONDS = 0.25
+_ENDED = TERMINAL_STATES | {JobState.FAILING}
 _STOP_SECONDS = 120.0
 """How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
 _TRIES = 5
@@ -31,6 +32,8 @@ class Action(StrEnum):
     RESUMED = "resumed"
     RESTARTED = "restarted"
     REPLACED = "replaced"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
 
 
 class Existing:
@@ -51,7 +54,14 @@ class Existing:
         self._sleep = sleep
         self._monotonic = monotonic
 
-    def adopt(self, pipeline_id: str, job: Job | None) -> tuple[Action, Job | None]:
+    def adopt(
+        self,
+        pipeline_id: str,
+        job: Job | None,
+        *,
+        patch: Mapping[str, Any] | None = None,
+        withdraw_stop: bool = False,
+    ) -> tuple[Action, Job | None]:
         """Make sure that a pipeline is asked to run; return what was done, and its job before that.
 
         One on its way to ``Stopped`` or ``Failed`` is waited for: a request before that might only undo the stop,
@@ -59,21 +69,34 @@ class Existing:
 
         :param pipeline_id: which.
         :param job: its job, as it was last seen.
+        :param patch: settings to change in the same request: arguments of ``patch_pipeline``. Where they restart a
+            pipeline that runs, its job before that is returned, too.
+        :param withdraw_stop: whether a stop that is under way is withdrawn rather than waited for: the caller
+            requested it, and need not tell what comes after it from the run before.
         :raises ArroyoError: if it does not reach a terminal state.
         """
+        patch = dict(patch or {})
+        if withdraw_stop and job is not None and not job.running_desired and job.state not in _ENDED:
+            self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
+            return Action.RESUMED, None
         job = self.wait_while_going_down(pipeline_id, job)
         if job is None or job.state == JobState.FINISHED:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:
-            if not job.running_desired:
+            if patch or not job.running_desired:
                 # Else the earlier stop request would stop the new run.
-                self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
+                self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
             self._restart(pipeline_id, job)
             return Action.RESTARTED, job
         if job.state != JobState.STOPPED:
-            return Action.ADOPTED, None
-        if not job.running_desired:
-            self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
+            if not patch:
+                return Action.ADOPTED, None
+            self._client.patch_pipeline(pipeline_id, **patch)
+            # A new checkpoint interval restarts nothing; and what is between two runs may begin the next one with it.
+            is_new_run = job.state == JobState.RUNNING and patch.keys() != {"checkpoint_interval"}
+            return Action.UPDATED, job if is_new_run else None
+        if patch or not job.running_desired:
+            self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
         return Action.RESUMED, job
 
     def wait_while_going_down(self, pipeline_id: str, job: Job | None) -> Job | None:
@@ -83,10 +106,24 @@ class Existing:
         :param job: its job, as it was last seen.
         :raises ArroyoError: if it does not reach a terminal state.
         """
-        if job is None or not _is_going_down(job):
+        if job is None or not is_going_down(job):
             return job
         # A server that is restarted meanwhile runs it anew, so that it never stops.
-        return self._wait_until(lambda now: not _is_going_down(now), pipeline_id)
+        return self._wait_until(lambda now: not is_going_down(now), pipeline_id)
+
+    def stop(self, pipeline_id: str) -> None:
+        """Stop a pipeline with a checkpoint, without proof of it; nothing is done where it is down or gone.
+
+        :raises ArroyoError: if it does not stop.
+        """
+        with suppress(ArroyoNotFoundError):
+            job = self._client.get_job(pipeline_id)
+            if job is None or is_down(job):
+                return
+            # Arroyo takes no checkpoint in Finishing.
+            mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else StopMode.CHECKPOINT
+            self._client.patch_pipeline(pipeline_id, stop=mode)
+            self._wait_until(is_down, pipeline_id)
 
     def remove(self, pipeline_id: str) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
@@ -164,5 +201,6 @@ def is_down(job: Job) -> bool:
     return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
 
 
-def _is_going_down(job: Job) -> bool:
+def is_going_down(job: Job) -> bool:
+    """Return whether it is on its way to ``Stopped`` or ``Failed``."""
     return job.state == JobState.FAILING or (not job.running_desired and job.state not in TERMINAL_STATES)

@@ -69,6 +69,7 @@ class PipelineSpec:
     :param tags: labels; stored by Arroyo 0.16 and later.
     :param env_vars: environment of the workers; Arroyo 0.16 and later.
     :param scheduler_config: passed to the scheduler as it is; Arroyo 0.16 and later.
+    :param state_url: where its checkpoints go; Arroyo 0.16 and later; None leaves it to the server.
     :raises ValueError: names the argument and what is allowed.
     """
 
@@ -80,6 +81,7 @@ class PipelineSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
     scheduler_config: Mapping[str, Any] | None = field(default=None, repr=False)
+    state_url: str | None = None
 
     def __post_init__(self) -> None:
         check_text(self.name, "pipeline_name")
@@ -93,6 +95,8 @@ class PipelineSpec:
         check_string_map(self.env_vars, "env_vars")
         if self.scheduler_config is not None:
             check_json_object(self.scheduler_config, "scheduler_config")
+        if self.state_url is not None:
+            check_text(self.state_url, "state_url")
         object.__setattr__(self, "udfs", as_udfs(self.udfs))
 
     def to_request(
@@ -112,4 +116,5 @@ class PipelineSpec:
             "tags": self.tags if tags is None else tags,
             "env_vars": self.env_vars,
             "scheduler_config": self.scheduler_config,
+            "state_url": self.state_url,
         }

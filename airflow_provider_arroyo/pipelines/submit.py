@@ -144,6 +144,21 @@ class Submission:
         except ArroyoQueryError as err:
             raise self._refusal(err) from err
 
+    def create(self) -> Submitted:
+        """Create the pipeline, and look for no other one first.
+
+        :returns: what was created; where another task or try came first, its pipeline as adopted, and not touched.
+        :raises ArroyoError: as :meth:`run` does.
+        """
+        try:
+            made = self._put()
+            if made is None:
+                self._check_old_server()
+                made = self._post()
+            return made if isinstance(made, Submitted) else Submitted(pipeline=made, action=Action.ADOPTED)
+        except ArroyoQueryError as err:
+            raise self._refusal(err) from err
+
     def _refusal(self, error: ArroyoQueryError) -> ArroyoError:
         """Return the error for a refused create, with what a validation says about the user's SQL alone.
 
@@ -228,7 +243,7 @@ class Submission:
         else:
             if label is None:
                 owner, why = None, "which has no ownership label of this package"
-            elif label.key != self._label.key:
+            elif not self._is_same(label):
                 owner, why = label.owner, f"which belongs to {label.owner}"
             elif label.request_id in self._requests:
                 # The response to our own request was lost, and the client repeated it.
@@ -244,7 +259,9 @@ class Submission:
     # -- servers without PUT (0.15) --------------------------------------------------------------------------
 
     def _check_old_server(self) -> None:
-        unsupported = [name for name in ("env_vars", "scheduler_config") if getattr(self._spec, name)]
+        unsupported = [
+            name for name in ("env_vars", "scheduler_config", "state_url") if getattr(self._spec, name)
+        ]
         if self._is_users_id:
             unsupported.append("pipeline_id")
         if unsupported:
@@ -283,7 +300,10 @@ class Submission:
                 ) from err
             self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
-        return label if label is not None and label.key == self._label.key else None
+        return label if label is not None and self._is_same(label) else None
+
+    def _is_same(self, label: OwnershipLabel) -> bool:
+        return (label.key, label.generation) == (self._label.key, self._label.generation)
 
     def _warn_once(self, pipeline_id: str, message: str, *args: object) -> None:
         if pipeline_id not in self._warned:

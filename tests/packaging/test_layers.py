@@ -26,6 +26,8 @@ ROWS = (
 # What a room may import within its row.
 SIDEWAYS = {
     "operators": {"triggers"},
+    # A deploy says what is to be waited for, and is told how that ended.
+    "pipelines": {"monitoring"},
     "sensors": {"operators", "triggers"},
     "exceptions": {"text"},
     # A diagnosis polls.

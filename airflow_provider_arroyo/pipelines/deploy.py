@@ -1,0 +1,268 @@
+"""Carries the plan of a deploy out: one step after the other, until one has to wait.
+
+It waits for nothing long itself: it returns what is to be waited for, and is given how that ended, in this process or
+in another one. What later steps need crosses as :class:`.DeployProgress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.exceptions import (
+    ArroyoDeployError,
+    ArroyoError,
+    ArroyoPipelineError,
+    ArroyoUnsupportedError,
+)
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import Baseline
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
+from airflow_provider_arroyo.pipelines.deploy_steps import (
+    RETIRE_SECONDS,
+    DeploySteps,
+    given,
+    interval_seconds,
+)
+from airflow_provider_arroyo.pipelines.sources import sources_of
+from airflow_provider_arroyo.pipelines.validate import check_query
+from airflow_provider_arroyo.text import duration
+
+_NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
+"""How the wait for a new pipeline may end without a rollback. One that was stopped externally is left to who stopped
+it, and a server that cannot be reached says nothing of the pipeline."""
+
+
+class Deploy(DeploySteps):
+    """One deploy, to be started by any try of its task and resumed by any process.
+
+    Takes the parameters of :class:`.DeploySteps`.
+    """
+
+    # -- from outside ------------------------------------------------------------------------------------------
+
+    def start(self) -> Waiting | Done:
+        """Look at the server, plan, say what will be done, and do it until something has to be waited for.
+
+        :raises ArroyoError: an ``ArroyoOwnershipError``, ``ArroyoQueryError`` or ``ArroyoUnsupportedError`` comes
+            before anything was changed; an ``ArroyoDeployError`` says what was.
+        """
+        options = self._options
+        deadline = self._clock() + options.timeout.total_seconds()
+        plan = self._plan = plan_deploy(
+            self._spec,
+            self._find(deadline),
+            strategy=options.strategy,
+            keep_old=options.keep_old,
+            is_retry=options.is_retry,
+        )
+        for line in plan.lines(self._name):
+            self._log.info("%s", line)
+        self._check(plan, deadline)
+        current = plan.current if Step.CREATE not in plan.steps else None
+        pipeline = self._ref(current.pipeline) if current else None
+        progress = DeployProgress(
+            action=plan.action.value,
+            steps=tuple(step.value for step in plan.steps if step is not Step.VALIDATE),
+            deadline=deadline,
+            generation=plan.generation,
+            pipeline=pipeline,
+            old=self._ref(plan.old.pipeline) if plan.old else None,
+            discard=self._ref(plan.current.pipeline) if plan.current and Step.DISCARD in plan.steps else None,
+            can_roll_back=plan.can_roll_back,
+            changes=shown(plan.changes),
+            not_applied=shown(plan.not_applied),
+        )
+        if pipeline is not None:
+            self._known(pipeline)
+        self._job = plan.current.job if plan.current else None
+        if options.dry_run:
+            self._log.info("Nothing is changed (dry_run): %s", self._name)
+            return Done(
+                progress=progress,
+                pipeline=self._ref(plan.current.pipeline) if plan.current else None,
+                job=self._job,
+            )
+        return self._go(progress)
+
+    def resume(self, progress: DeployProgress, result: WaitResult) -> Waiting | Done:
+        """Go on after a wait.
+
+        :param progress: of the ``Waiting``.
+        :param result: how its wait ended.
+        :raises ArroyoError: as :meth:`start`.
+        """
+        self._has_changed = True
+        after = {
+            Step.STOP_OLD: self._after_stop,
+            Step.PROVE: self._after_proof,
+            Step.ROLL_BACK: self._after_rollback,
+        }[progress.step]
+        return self._go(progress, lambda: after(progress, result))
+
+    def _go(
+        self, progress: DeployProgress, first: Callable[[], DeployProgress | Waiting] | None = None
+    ) -> Waiting | Done:
+        """Do the steps that are left, until one has to wait."""
+        while first is not None or progress.steps:
+            step = progress.step
+            try:
+                reached = first() if first is not None else self._do(step, progress)
+            except ArroyoError as err:
+                progress, first = self._failed(step, progress, err), None
+                continue
+            first = None
+            if isinstance(reached, Waiting):
+                return reached
+            progress = reached
+        pipeline = given(progress.pipeline)
+        if self._job is None:
+            # The process that saw it run has ended.
+            self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
+        return Done(progress=progress, pipeline=pipeline, job=self._job)
+
+    def _do(self, step: Step, progress: DeployProgress) -> DeployProgress | Waiting:
+        match step:
+            case Step.STOP_OLD:
+                return self._stop_old(progress)
+            case Step.DISCARD:
+                return self._discard(progress)
+            case Step.CREATE:
+                return self._create(progress)
+            case Step.CHANGE:
+                return self._change(progress)
+            case Step.PROVE:
+                return self._prove(progress)
+            case Step.RETIRE:
+                return self._retire(progress)
+            case _:
+                return self._roll_back(progress)
+
+    # -- before anything is changed ----------------------------------------------------------------------------
+
+    def _check(self, plan: DeployPlan, deadline: float) -> None:
+        """Find out what would fail, before anything is changed; log what a replace drops, and where it begins."""
+        client = self._client_until(deadline)
+        self._check_server(plan)
+        if Step.CREATE not in plan.steps:
+            return
+        if plan.old is not None or self._options.dry_run:
+            # The create itself refuses bad SQL, but by then the old pipeline would be stopped.
+            check_query(client, self._spec.query, self._spec.udfs)
+        if plan.old is not None:
+            self._check_state(client, plan.old)
+
+    def _check_server(self, plan: DeployPlan) -> None:
+        job = plan.current.job if plan.current else None
+        names = ("env_vars", "scheduler_config", "state_url")
+        unsupported = [name for name in names if getattr(self._spec, name)]
+        # Only 0.15 leaves the pipeline's id out.
+        if job is not None and job.pipeline_id is None and unsupported:
+            raise ArroyoUnsupportedError(
+                f"This Arroyo is older than 0.16 and would ignore {', '.join(unsupported)}. Nothing was changed. "
+                "Leave that out, or use a newer server."
+            )
+
+    def _check_state(self, client: ArroyoClient, old: Generation) -> None:
+        """Say which state a replace drops, and from where the new sources read.
+
+        :raises ArroyoDeployError: where that is not allowed.
+        """
+        if old.job is not None:
+            response = client.send(endpoints.list_checkpoints(old.pipeline.id, old.job.id))
+            last = max(
+                (one for one in response.value if one.is_finished), key=lambda one: one.epoch, default=None
+            )
+            # A finished pipeline never runs again, so nobody can use its state.
+            if last is not None and old.job.state != JobState.FINISHED:
+                age = ""
+                if response.server_date is not None and last.finish_time_micros is not None:
+                    age = (
+                        f", {duration(response.server_date.timestamp() - last.finish_time_micros / 1e6)} old"
+                    )
+                state = f"the state of generation {old.number} of {self._name} (checkpoint {last.epoch}{age})"
+                if not self._options.allow_state_loss:
+                    raise ArroyoDeployError(
+                        f"This change replaces the pipeline and would drop {state}: Arroyo cannot carry state from "
+                        "one SQL to another. Nothing was changed. Set allow_state_loss=True to accept that.",
+                        is_fatal=True,
+                    )
+                self._log.warning("Drops %s: Arroyo cannot carry state from one SQL to another", state)
+        sources = sources_of(self._spec.query)
+        for source in sources:
+            self._log.info("Source without state: %s", source)
+        if not sources:
+            self._log.info(
+                "The SQL declares no source; connection tables read as they are defined: %s", self._name
+            )
+
+    # -- the way back ------------------------------------------------------------------------------------------
+
+    def _failed(self, step: Step, progress: DeployProgress, error: ArroyoError) -> DeployProgress:
+        """Return the progress of the rollback that follows a failure; raise what ends the deploy where none does."""
+        is_lost_race = isinstance(error, ArroyoDeployError) and error.is_lost_race
+        if step is Step.ROLL_BACK and is_lost_race:
+            raise ArroyoDeployError(f"{progress.failure}\n{error}", is_lost_race=True)
+        if step is Step.ROLL_BACK:
+            raise error if isinstance(error, ArroyoDeployError) else self._both(progress, str(error))
+        is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
+        if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
+            raise error
+        old = given(progress.old)
+        if self._options.on_failure is OnFailure.LEAVE:
+            new = progress.pipeline.pipeline_id if progress.pipeline else "not created"
+            raise ArroyoDeployError(
+                f"{error}\nNothing was undone (on_failure='leave'): the old pipeline is {old.pipeline_id}, the new "
+                f"one is {new}."
+            )
+        self._log.warning("Rolling back to %s: %s", old.inline, str(error).partition("\n")[0])
+        return replace(
+            progress,
+            steps=(Step.ROLL_BACK.value,),
+            deadline=self._clock() + self._options.rollback_timeout.total_seconds(),
+            can_roll_back=False,
+            failure=str(error),
+        )
+
+    def _roll_back(self, progress: DeployProgress) -> Waiting | DeployProgress:
+        """Remove the new pipeline and bring the old one back, unless another deploy has taken over."""
+        old, client = given(progress.old), self._client_until(progress.deadline)
+        existing = self._existing(client)
+        found = self._find(progress.deadline)
+        for one in found:
+            if one.number >= progress.generation and self._is_mine(one, progress):
+                existing.remove(one.pipeline.id)
+                self._log.info("Deleted: %s of %s", one, self._name)
+            elif one.number >= progress.generation:
+                raise self._lost(str(one))
+        began = self._clock()
+        stored = client.get_pipeline(old.pipeline_id)
+        _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)
+        progress = replace(
+            progress, before=Baseline.of(before, requested_at=began) if before else None, created_at=None
+        )
+        wait = self._running(old, progress, interval_seconds(stored), argument="rollback_timeout")
+        return Waiting(progress=progress, wait=wait)
+
+    def _after_rollback(self, progress: DeployProgress, result: WaitResult) -> DeployProgress:
+        old = given(progress.old)
+        if result.outcome is not Outcome.REACHED or result.job is None:
+            raise explain(result, old, self._job_errors(result, old))
+        self._give_way(progress, progress.generation - 1, old)
+        raise ArroyoDeployError(
+            f"{progress.failure}\nRolled back: {old.inline} is {result.job.state} again (run {result.job.run_id}).",
+            is_fatal=True,
+            was_rolled_back=True,
+        )
+
+    def _both(self, progress: DeployProgress, problem: str) -> ArroyoDeployError:
+        """Return the error that says why the new pipeline failed, and why the old one is not back."""
+        return ArroyoDeployError(
+            f"{progress.failure}\nThe rollback to {given(progress.old).inline} failed: {problem}\n"
+            "Clear this task: it goes on from what it finds."
+        )

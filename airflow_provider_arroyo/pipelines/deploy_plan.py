@@ -1,0 +1,211 @@
+"""What a deploy has to do, from what is wanted and what the server has. Decides and words, and sends no request.
+
+Every step can be the last one that a try gets to: the next try plans anew, from what the server shows then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, compare
+from airflow_provider_arroyo.pipelines.existing import Action, is_down, is_going_down
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
+_STARTING = (JobState.CREATED, JobState.COMPILING, JobState.SCHEDULING)
+
+
+class Strategy(StrEnum):
+    """In which order a replace stops the old pipeline and starts the new one."""
+
+    STOP_FIRST = "stop_first"
+    """Nothing runs for a moment."""
+    START_FIRST = "start_first"
+    """Both run until the new one is proven; what they write is doubled meanwhile."""
+
+
+class OnFailure(StrEnum):
+    """What to do where the new pipeline of a replace does not come up."""
+
+    ROLLBACK = "rollback"
+    LEAVE = "leave"
+
+
+class Step(StrEnum):
+    """A step of a deploy; the value says what it does."""
+
+    VALIDATE = "validate the SQL on the server"
+    STOP_OLD = "stop the old pipeline with a checkpoint"
+    DISCARD = "remove the generation that never came up"
+    CREATE = "create the pipeline"
+    CHANGE = "request the change"
+    PROVE = "wait until it has proven itself"
+    RETIRE = "retire older generations"
+    ROLL_BACK = "roll back to the old pipeline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One pipeline of a deployment, as it was found.
+
+    :param number: 1 or more; 0 for one that was adopted without a label.
+    :param job: None where it has none.
+    :param has_checkpoint: whether it ever finished a checkpoint; None where that was not asked.
+    :param is_fresh: whether its last checkpoint finished recently; None where that was not asked.
+    """
+
+    number: int
+    pipeline: Pipeline
+    job: Job | None
+    has_checkpoint: bool | None = None
+    is_fresh: bool | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing of it runs."""
+        return self.job is None or is_down(self.job)
+
+    def __str__(self) -> str:
+        state = self.job.state if self.job else "without a job"
+        return f"generation {self.number} ({self.pipeline.id}, {state})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployPlan:
+    """What a deploy has to do.
+
+    :param action: what it amounts to.
+    :param steps: in which order.
+    :param generation: the number of the wanted pipeline.
+    :param current: the pipeline that is compared with what is wanted; None where there is none.
+    :param old: the one that a replace takes the place of.
+    :param can_roll_back: whether that one is gone back to if something fails.
+    :param comparison: in what the current one is not what is wanted.
+    """
+
+    action: Action
+    steps: tuple[Step, ...]
+    generation: int
+    current: Generation | None = None
+    old: Generation | None = None
+    can_roll_back: bool = False
+    comparison: Comparison = field(default_factory=Comparison)
+
+    @property
+    def changes(self) -> tuple[Difference, ...]:
+        """What this deploy changes."""
+        if self.action is Action.REPLACED:
+            return self.comparison.definition + self.comparison.settings + self.comparison.labels
+        return self.comparison.settings if Step.CHANGE in self.steps else ()
+
+    @property
+    def not_applied(self) -> tuple[Difference, ...]:
+        """What differs and stays as it is: Arroyo cannot change it in a pipeline that exists."""
+        if Step.CREATE in self.steps:
+            return ()
+        return self.comparison.labels + (() if Step.CHANGE in self.steps else self.comparison.settings)
+
+    def lines(self, name: str) -> Iterator[str]:
+        """Yield the lines that say what will be done, before anything is.
+
+        :param name: the pipeline's name.
+        """
+        found = f"found {self.current}" if self.current else "found none"
+        steps = "; ".join(self.steps) or "nothing to do"
+        yield f"Plan, {self.action}: {name} ({found}; generation {self.generation} is wanted): {steps}"
+        for one in self.changes:
+            yield f"Changes {one}"
+        for one in self.not_applied:
+            yield f"Differs, and is applied at the next replace only: {one}"
+
+
+def plan_deploy(
+    spec: PipelineSpec,
+    generations: Sequence[Generation],
+    *,
+    strategy: Strategy = Strategy.STOP_FIRST,
+    keep_old: bool = False,
+    is_retry: bool = False,
+) -> DeployPlan:
+    """Decide what a deploy has to do.
+
+    :param spec: what is wanted.
+    :param generations: the deployment's own pipelines, in any order. Where there are several, the highest must say
+        whether it ever finished a checkpoint: one that did not is the unfinished work of an earlier try.
+    :param strategy: for a replace.
+    :param keep_old: whether the pipeline before the current one is kept, stopped.
+    :param is_retry: whether an earlier try may have left the current pipeline before it had proven itself.
+    """
+    if not generations:
+        return DeployPlan(action=Action.CREATED, steps=(Step.CREATE, Step.PROVE), generation=1)
+    current, *retired = sorted(generations, key=lambda one: one.number, reverse=True)
+    comparison = compare(spec, current.pipeline, current.job)
+    is_unfinished = bool(retired) and not current.has_checkpoint
+    old = retired[0] if is_unfinished else current
+    if comparison.definition:
+        return DeployPlan(
+            action=Action.REPLACED,
+            steps=_replace_steps(current, old, strategy),
+            generation=current.number + 1,
+            current=current,
+            old=old,
+            can_roll_back=True,
+            comparison=comparison,
+        )
+    action, steps = _in_place(current, comparison, is_retry=is_retry, is_first=not retired)
+    if is_unfinished or _has_leftovers(retired, keep_old=keep_old):
+        action = Action.REPLACED
+        if is_unfinished and Step.PROVE not in steps:
+            steps = (*steps, Step.PROVE)
+        stop = () if retired[0].is_down else (Step.STOP_OLD,)
+        steps = (*steps, *stop, Step.RETIRE)
+    return DeployPlan(
+        action=action,
+        steps=steps,
+        generation=current.number,
+        current=current,
+        old=retired[0] if is_unfinished or Step.STOP_OLD in steps else None,
+        can_roll_back=is_unfinished,
+        comparison=comparison,
+    )
+
+
+def _replace_steps(current: Generation, old: Generation, strategy: Strategy) -> tuple[Step, ...]:
+    discard = (Step.DISCARD,) if current is not old else ()
+    stop = () if old.is_down else (Step.STOP_OLD,)
+    if strategy is Strategy.STOP_FIRST:
+        return (Step.VALIDATE, *discard, *stop, Step.CREATE, Step.PROVE, Step.RETIRE)
+    return (Step.VALIDATE, *discard, Step.CREATE, Step.PROVE, *stop, Step.RETIRE)
+
+
+def _has_leftovers(retired: Sequence[Generation], *, keep_old: bool) -> bool:
+    """Return whether retired pipelines are there, or run, that an earlier try was to stop or delete."""
+    allowed = 1 if keep_old else 0
+    return len(retired) > allowed or any(not one.is_down for one in retired)
+
+
+def _in_place(
+    current: Generation, comparison: Comparison, *, is_retry: bool, is_first: bool
+) -> tuple[Action, tuple[Step, ...]]:
+    """Return what makes a pipeline with the wanted SQL run as it is wanted."""
+    job = current.job
+    if job is None or job.state == JobState.FINISHED:
+        # Nothing leaves Finished, so no setting has an effect any more.
+        return Action.UNCHANGED, () if job is not None else (Step.PROVE,)
+    if job.state in (JobState.FAILED, JobState.FAILING):
+        return Action.RESTARTED, (Step.CHANGE, Step.PROVE)
+    if is_going_down(job) or job.state == JobState.STOPPED:
+        return Action.RESUMED, (Step.CHANGE, Step.PROVE)
+    is_running = job.state in (JobState.RUNNING, JobState.FINISHING)
+    if comparison.settings:
+        # A new checkpoint interval restarts nothing.
+        is_restart = any(one.argument != "checkpoint_interval" for one in comparison.settings)
+        waits = is_restart or is_retry or not is_running
+        return Action.UPDATED, (Step.CHANGE, Step.PROVE) if waits else (Step.CHANGE,)
+    if job.state in _STARTING and job.run_id <= 1 and is_first:
+        # An earlier try created it and got no further.
+        return Action.CREATED, (Step.PROVE,)
+    needs_proof = is_retry or not is_running or current.is_fresh is False
+    return Action.UNCHANGED, (Step.PROVE,) if needs_proof else ()

@@ -1,0 +1,128 @@
+"""How to deploy, how far a deploy got, and how it ended: values that cross processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Self
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.pipelines.compare import Difference
+from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployOptions:
+    """How to deploy.
+
+    :param timeout: for the whole deploy, without a rollback.
+    :param rollback_timeout: for a rollback, on a clock of its own.
+    :param strategy: in which order a replace stops and starts.
+    :param on_failure: what to do where the new pipeline does not come up.
+    :param keep_old: whether a replace keeps the old pipeline, stopped.
+    :param until_checkpoint: whether a pipeline has proven itself only with a finished checkpoint.
+    :param stable_for: how long ``Running`` must last, in one run.
+    :param max_restarts: how often it may restart before it counts as one that does not come up; None, any number.
+    :param allow_state_loss: whether a replace may drop the state of a pipeline that has some.
+    :param dry_run: whether nothing is changed.
+    :param is_retry: whether an earlier try of this task may have left its work half done.
+    :param outage_tolerance: how long Arroyo may be unreachable.
+    """
+
+    timeout: timedelta
+    rollback_timeout: timedelta
+    strategy: Strategy = Strategy.STOP_FIRST
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    keep_old: bool = False
+    until_checkpoint: bool = True
+    stable_for: timedelta = timedelta(seconds=2)
+    max_restarts: int | None = None
+    allow_state_loss: bool = False
+    dry_run: bool = False
+    is_retry: bool = False
+    outage_tolerance: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployProgress(JsonValue):
+    """How far a deploy got, for the process that continues it. Holds no SQL and no secret.
+
+    :param action: what the deploy amounts to.
+    :param steps: what is left to do; the first is under way.
+    :param deadline: of the deploy, seconds since the epoch; of the rollback, once that is under way.
+    :param generation: the number of the wanted pipeline.
+    :param pipeline: the wanted pipeline, once it exists.
+    :param old: the pipeline that a replace takes the place of.
+    :param discard: a pipeline that never came up and is in the way.
+    :param can_roll_back: whether the old pipeline is gone back to if something fails now.
+    :param changes: what is changed, as it may be shown.
+    :param not_applied: what differs and is not changed, as it may be shown.
+    :param before: the pipeline's job before it was changed, so that its state is not taken for the effect.
+    :param created_at: when the pipeline was created, seconds since the epoch; None where it was not.
+    :param stop: what the proof of the old pipeline's final checkpoint needs; None where none was requested.
+    :param checkpoint: that checkpoint, once it is proven.
+    :param failure: why the old pipeline is gone back to.
+    """
+
+    action: str
+    steps: tuple[str, ...]
+    deadline: float
+    generation: int
+    pipeline: PipelineRef | None = None
+    old: PipelineRef | None = None
+    discard: PipelineRef | None = None
+    can_roll_back: bool = False
+    changes: tuple[Mapping[str, str], ...] = ()
+    not_applied: tuple[Mapping[str, str], ...] = ()
+    before: Baseline | None = None
+    created_at: float | None = None
+    stop: StopRequest | None = None
+    checkpoint: Mapping[str, int] | None = None
+    failure: str | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step that is under way."""
+        return Step(self.steps[0])
+
+    def done(self, **changes: object) -> Self:
+        """Return the progress once the step that is under way is done.
+
+        :param changes: other fields that are new.
+        """
+        return replace(self, steps=self.steps[1:], **changes)  # type: ignore[arg-type]  # named by the caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A deploy that cannot go on before a wait has ended.
+
+    :param progress: to be given back with the result of the wait.
+    :param wait: what to wait for.
+    """
+
+    progress: DeployProgress
+    wait: WaitPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A deploy that is complete.
+
+    :param progress: how it went.
+    :param pipeline: the deployed pipeline; in a dry run the current one, None where there is none.
+    :param job: its job as it was last seen.
+    """
+
+    progress: DeployProgress
+    pipeline: PipelineRef | None
+    job: Job | None = field(default=None)
+
+
+def shown(differences: tuple[Difference, ...]) -> tuple[dict[str, str], ...]:
+    """Return differences as data without secrets: the argument, and how it differs in words."""
+    return tuple({"argument": one.argument, "difference": str(one)} for one in differences)

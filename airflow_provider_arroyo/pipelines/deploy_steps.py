@@ -1,0 +1,338 @@
+"""The steps of a deploy, one method each: what is requested, and what is made of the end of a wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import JobError
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.pipelines.compare import compare
+from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, Step
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting
+from airflow_provider_arroyo.pipelines.deployed import Deployed
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.pipelines.submit import Submission
+from airflow_provider_arroyo.text import duration, shorten
+
+T = TypeVar("T")
+
+DEFAULT_INTERVAL_SECONDS = 10.0
+"""The checkpoint interval of a pipeline that was given none."""
+
+FRESH_INTERVALS, FRESH_SECONDS = 3, 10.0
+"""A running pipeline is well if its last checkpoint finished within so many intervals, and so many seconds more."""
+
+RETIRE_SECONDS = 60.0
+"""How long the last step, which follows the proof, may take beyond the deadline."""
+
+
+class DeploySteps:
+    """What each step of a deploy does, and what the steps share.
+
+    :param client_until: returns a client whose requests end at a moment, in seconds since the epoch.
+    :param spec: what is wanted.
+    :param label: whose it is; the generation is filled in.
+    :param deployed: finds the deployment's pipelines.
+    :param options: how to deploy.
+    :param ref: returns the reference of a pipeline, with its page in the console.
+    :param known: called with the wanted pipeline as soon as it is known.
+    :param clock: seconds since the epoch.
+    :param log: gets the plan, and a line for whatever is done.
+    :param sleep, monotonic: how to wait and to measure, in seconds.
+    :raises ValueError: when the user's tags collide with ours.
+    """
+
+    def __init__(
+        self,
+        client_until: Callable[[float], ArroyoClient],
+        spec: PipelineSpec,
+        label: OwnershipLabel,
+        deployed: Deployed,
+        options: DeployOptions,
+        *,
+        ref: Callable[[Pipeline], PipelineRef],
+        known: Callable[[PipelineRef], None],
+        clock: Callable[[], float],
+        log: Any,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_user_tags(spec.tags)
+        self._client_until = client_until
+        self._spec = spec
+        self._label = label
+        self._deployed = deployed
+        self._options = options
+        self._ref = ref
+        self._known = known
+        self._clock = clock
+        self._log = log
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._name = shorten(spec.name, 80)
+        self._plan: DeployPlan | None = None
+        self._job: Job | None = None
+        self._has_changed = False
+        """Whether anything was changed, so that a failure leaves something to undo."""
+
+    # -- the steps ---------------------------------------------------------------------------------------------
+
+    def _stop_old(self, progress: DeployProgress) -> DeployProgress | Waiting:
+        old, client = given(progress.old), self._client_until(progress.deadline)
+        try:
+            job = client.get_job(old.pipeline_id)
+            if job is None or is_down(job):
+                return progress.done()
+            # Arroyo takes no checkpoint in Finishing; what is left of the pipeline only ends it.
+            mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else StopMode.CHECKPOINT
+            before = client.list_checkpoints(old.pipeline_id, job.id)
+            began, self._has_changed = self._clock(), True
+            response = client.send(endpoints.patch_pipeline(old.pipeline_id, stop=mode))
+        except ArroyoNotFoundError:
+            self._log.warning("%s was deleted externally", old.label)
+            return progress.done()
+        self._log.info("Stop requested (%s): %s, id %s", mode.value, old.short, old.pipeline_id)
+        date = response.server_date
+        stop = StopRequest.after(before, int(date.timestamp() * 1_000_000) if date else None)
+        wait = WaitPlan(
+            pipeline=old,
+            target_states=frozenset(TERMINAL_STATES),
+            deadline=progress.deadline,
+            baseline=Baseline.of(job, requested_at=began),
+            finishing_is_final=mode is StopMode.CHECKPOINT,
+            outage_tolerance=self._options.outage_tolerance,
+        )
+        return Waiting(
+            progress=replace(progress, stop=stop if mode is StopMode.CHECKPOINT else None), wait=wait
+        )
+
+    def _after_stop(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
+        old, job = given(progress.old), result.job
+        if result.outcome is Outcome.NO_CHECKPOINT:
+            return self._stop_old(progress)
+        if result.outcome in (Outcome.DELETED, Outcome.MISSING):
+            self._log.warning("%s was deleted externally", old.label)
+            return progress.done()
+        if result.outcome is not Outcome.REACHED or job is None:
+            raise explain(result, old)
+        if progress.stop is None:
+            return progress.done()
+        checkpoints = self._client_until(progress.deadline).list_checkpoints(old.pipeline_id, job.id)
+        proof = checkpoint_of_stop(checkpoints, progress.stop)
+        if proof is None:
+            self._log.warning(
+                "%s is %s, and nothing proves that it took a final checkpoint: a rollback would go back further",
+                old.label,
+                job.state,
+            )
+            return progress.done()
+        checkpoint = {"epoch": proof.epoch, "finish_time_micros": proof.finish_time_micros or 0}
+        return progress.done(checkpoint=checkpoint)
+
+    def _discard(self, progress: DeployProgress) -> DeployProgress:
+        discard, client = given(progress.discard), self._client_until(progress.deadline)
+        self._log.warning("Removing what an earlier deploy left behind, and never came up: %s", discard.label)
+        self._has_changed = True
+        self._existing(client).remove(discard.pipeline_id)
+        return progress.done()
+
+    def _create(self, progress: DeployProgress) -> DeployProgress:
+        label = replace(self._label, generation=progress.generation)
+        pipeline_id = given(label.deployment).pipeline_id(progress.generation)
+        if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
+            self._log.warning(
+                "Both run until the new one is proven, and both write: %s (start_first)", self._name
+            )
+        began, self._has_changed = self._monotonic(), True
+        created = Submission(
+            self._client_until(progress.deadline),
+            self._spec,
+            label,
+            pipeline_id=pipeline_id,
+            log=self._log,
+            sleep=self._sleep,
+            monotonic=self._monotonic,
+        ).create()
+        if created.action is not Action.CREATED:
+            theirs = OwnershipLabel.of(created.pipeline)
+            is_same_task = theirs is not None and theirs.task == label.task
+            if not is_same_task or compare(self._spec, created.pipeline).definition:
+                # Without PUT (0.15) both were created, and the younger is deleted by now.
+                overlap = duration(self._monotonic() - began) if created.pipeline.id != pipeline_id else ""
+                raise self._lost(
+                    f"generation {progress.generation} ({created.pipeline.id}, by {theirs and theirs.task})",
+                    f" This one's was deleted; both existed for up to {overlap}." if overlap else "",
+                )
+        pipeline = self._ref(created.pipeline)
+        self._log.info(
+            "Created generation %s: %s, id %s, %s",
+            progress.generation,
+            pipeline.short,
+            pipeline.pipeline_id,
+            pipeline.console_url,
+        )
+        self._known(pipeline)
+        return progress.done(pipeline=pipeline, created_at=self._clock())
+
+    def _change(self, progress: DeployProgress) -> DeployProgress:
+        """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
+        pipeline, plan = given(progress.pipeline), given(self._plan)
+        existing = self._existing(self._client_until(progress.deadline))
+        began = self._clock()
+        _, before = existing.adopt(pipeline.pipeline_id, given(plan.current).job, patch=plan.comparison.patch)
+        self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
+        baseline = Baseline.of(before, requested_at=began) if before else None
+        return progress.done(before=baseline)
+
+    def _prove(self, progress: DeployProgress) -> Waiting:
+        return Waiting(
+            progress=progress, wait=self._running(given(progress.pipeline), progress, self._spec_interval)
+        )
+
+    def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
+        pipeline = given(progress.pipeline)
+        if result.outcome is Outcome.REACHED:
+            self._job = result.job
+            if progress.action in (Action.RESUMED, Action.RESTARTED):
+                self._give_way(progress, progress.generation, pipeline)
+            return progress.done(can_roll_back=False)
+        raise explain(result, pipeline, self._job_errors(result, pipeline))
+
+    def _retire(self, progress: DeployProgress) -> DeployProgress:
+        """Delete older generations, or keep the last one, stopped. Looks again: others may have brought one back."""
+        client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
+        existing = self._existing(client)
+        older = [one for one in self._deployed.find(client, existing) if one.number < progress.generation]
+        for at, one in enumerate(older):
+            if at == 0 and self._options.keep_old:
+                existing.stop(one.pipeline.id)
+                self._log.info("Kept, stopped: %s of %s", one, self._name)
+            else:
+                existing.remove(one.pipeline.id)
+                self._log.info("Deleted: %s of %s", one, self._name)
+        return progress.done()
+
+    # -- what the steps share ----------------------------------------------------------------------------------
+
+    def _existing(self, client: ArroyoClient) -> Existing:
+        return Existing(client, sleep=self._sleep, monotonic=self._monotonic)
+
+    @property
+    def _spec_interval(self) -> float:
+        interval = self._spec.checkpoint_interval
+        return interval.total_seconds() if interval else DEFAULT_INTERVAL_SECONDS
+
+    def _running(
+        self,
+        pipeline: PipelineRef,
+        progress: DeployProgress,
+        interval_seconds: float,
+        argument: str = "timeout",
+    ) -> WaitPlan:
+        options = self._options
+        left = progress.deadline - self._clock()
+        until_checkpoint = options.until_checkpoint and (argument == "timeout" or interval_seconds < left)
+        return WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset({JobState.RUNNING.value}),
+            deadline=progress.deadline,
+            deadline_argument=argument,
+            stable_for=options.stable_for,
+            until_checkpoint=until_checkpoint,
+            max_restarts=options.max_restarts,
+            finished_is_success=True,
+            stopped_is_final=True,
+            baseline=progress.before,
+            created_at=progress.created_at,
+            outage_tolerance=min(options.outage_tolerance, timedelta(seconds=max(left, 1.0))),
+        )
+
+    def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
+        if result.job is None or result.outcome in (Outcome.DELETED, Outcome.UNREACHABLE, Outcome.ERROR):
+            return ()
+        client = self._client_until(self._clock() + 10.0)
+        try:
+            return client.list_job_errors(pipeline.pipeline_id, result.job.id, limit=5).data
+        except ArroyoError as err:
+            self._log.warning("The job's errors cannot be read: %s", err)
+            return ()
+
+    def _is_mine(self, one: Generation, progress: DeployProgress) -> bool:
+        if progress.pipeline is not None:
+            return one.pipeline.id == progress.pipeline.pipeline_id
+        # The create failed, and may have taken effect all the same.
+        label = OwnershipLabel.of(one.pipeline)
+        return label is not None and label.task == self._label.task
+
+    def _give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
+        """Stop what was brought back, if another deploy has created a higher generation meanwhile.
+
+        A create of this deploy that took effect late is removed instead.
+        """
+        client = self._client_until(progress.deadline)
+        existing = self._existing(client)
+        for one in self._deployed.find(client, existing):
+            if one.number <= number:
+                continue
+            if progress.failure is not None and self._is_mine(one, progress):
+                existing.remove(one.pipeline.id)
+            else:
+                existing.stop(pipeline.pipeline_id)
+                raise self._lost(str(one))
+
+    def _lost(self, what: str, more: str = "") -> ArroyoDeployError:
+        return ArroyoDeployError(
+            f"Another deploy of {self._name!r} has created {what} meanwhile; it is not touched, and the rest is left "
+            f"to that deploy.{more} Another try of this task will compare with what it left.",
+            is_lost_race=True,
+        )
+
+    def _find(self, deadline: float) -> list[Generation]:
+        """Return the deployment's pipelines; of the highest, whether it finished checkpoints, where that matters."""
+        client = self._client_until(deadline)
+        found = self._deployed.find(client, self._existing(client))
+        current = found[0] if found else None
+        if current is None or current.job is None:
+            return found
+        has_restarted = current.job.state == JobState.RUNNING and current.job.run_id > 1
+        if len(found) > 1 or (has_restarted and self._options.until_checkpoint):
+            response = client.send(endpoints.list_checkpoints(current.pipeline.id, current.job.id))
+            finished = [
+                one.finish_time_micros for one in response.value if one.finish_time_micros is not None
+            ]
+            is_fresh = None
+            if has_restarted and response.server_date is not None:
+                # One that restarts again and again is Running in between; its checkpoints never finish.
+                age = response.server_date.timestamp() - max(finished, default=0) / 1e6
+                is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
+            found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
+        return found
+
+
+def given(value: T | None) -> T:
+    """Return what a step's place in the plan guarantees to be there."""
+    if value is None:
+        raise ArroyoError(
+            "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this "
+            "task, and it goes on from what it finds."
+        )
+    return value
+
+
+def interval_seconds(pipeline: Pipeline) -> float:
+    """Return the checkpoint interval of a pipeline, in seconds."""
+    micros = pipeline.checkpoint_interval_micros
+    return DEFAULT_INTERVAL_SECONDS if micros is None else micros / 1e6

@@ -1,0 +1,167 @@
+"""The pipelines of a deployment on the server, told from others of the same name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline
+from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, ArroyoOwnershipError
+from airflow_provider_arroyo.pipelines.compare import compare
+from airflow_provider_arroyo.pipelines.deploy_plan import Generation
+from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.ownership import (
+    Deployment,
+    Namespace,
+    OwnershipLabel,
+    UnreadableLabelError,
+)
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.text import shorten
+
+UNOWNED = 0
+"""The number of a pipeline without a label that a deployment took over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Labelled:
+    pipeline: Pipeline
+    label: OwnershipLabel | None
+
+
+class Deployed:
+    """Finds the pipelines of one deployment.
+
+    :param deployment: whose.
+    :param namespace: of this Airflow.
+    :param spec: what is wanted; its name is that of the pipelines.
+    :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
+    :param log: gets a line for what is settled.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        namespace: Namespace,
+        spec: PipelineSpec,
+        *,
+        adopt_unowned: bool = False,
+        log: Any,
+    ) -> None:
+        self._deployment = deployment
+        self._namespace = namespace
+        self._spec = spec
+        self._adopt_unowned = adopt_unowned
+        self._log = log
+
+    def find(self, client: ArroyoClient, existing: Existing) -> list[Generation]:
+        """Return the deployment's pipelines with their jobs, the highest generation first.
+
+        Of two of one generation, which 0.15 lets two deploys create at once, the older is kept and the younger
+        deleted.
+
+        :raises ArroyoOwnershipError: where a pipeline of that name, not of this deployment, stands in the way. It is
+            not touched.
+        """
+        mine: dict[int, list[_Labelled]] = defaultdict(list)
+        others: list[_Labelled] = []
+        for pipeline in sorted(
+            client.iter_pipelines(name=self._spec.name), key=lambda one: one.created_at_micros
+        ):
+            one = self._labelled(pipeline)
+            if one.label is not None and one.label.deployment == self._deployment:
+                mine[one.label.generation].append(one)
+            else:
+                others.append(one)
+        found = []
+        for number in sorted(mine, reverse=True):
+            kept = self._settled(mine[number], existing)
+            with suppress(ArroyoNotFoundError):
+                # Else it was deleted since it was listed.
+                found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
+        return found or self._among_others(client, others)
+
+    def _labelled(self, pipeline: Pipeline) -> _Labelled:
+        try:
+            return _Labelled(pipeline=pipeline, label=OwnershipLabel.of(pipeline))
+        except UnreadableLabelError as err:
+            raise ArroyoOwnershipError(
+                f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to {self._deployment}, "
+                f"but {err}. Nothing was changed. Use the version of this package that created it, or delete that "
+                "pipeline.",
+                owner=str(err.owner) if err.owner else None,
+            ) from err
+
+    def _settled(self, of_one_number: Sequence[_Labelled], existing: Existing) -> Pipeline:
+        oldest, *younger = of_one_number
+        requests = {oldest.label and oldest.label.request_id}
+        for one in younger:
+            if one.label is None or one.label.request_id in requests:
+                # No two requests of ours have the same id.
+                self._log.warning("Pipeline %s is a copy made externally; it is left alone", one.pipeline.id)
+                continue
+            requests.add(one.label.request_id)
+            self._log.warning(
+                "Two deploys created %s at once: %s is kept, %s is deleted",
+                shorten(oldest.pipeline.name, 80),
+                oldest.pipeline.id,
+                one.pipeline.id,
+            )
+            existing.remove(one.pipeline.id)
+        return oldest.pipeline
+
+    def _among_others(self, client: ArroyoClient, others: Sequence[_Labelled]) -> list[Generation]:
+        """Return the pipeline to be taken over, if any; none where the others do not stand in the way."""
+        unowned = []
+        for one in others:
+            owner = one.label.owner if one.label else None
+            if isinstance(owner, Deployment) and owner.group != self._deployment.group:
+                continue
+            if isinstance(owner, Deployment) and self._namespace.is_explicit:
+                continue
+            try:
+                job = client.get_job(one.pipeline.id)
+            except ArroyoNotFoundError:
+                continue
+            if owner is None and self._adopt_unowned and not compare(self._spec, one.pipeline).definition:
+                unowned.append(Generation(number=UNOWNED, pipeline=one.pipeline, job=job))
+            elif isinstance(owner, Deployment) or job is None or job.state not in TERMINAL_STATES:
+                raise self._in_the_way(one, job)
+        alive = [one for one in unowned if one.job is None or one.job.state not in TERMINAL_STATES]
+        if len(alive) > 1:
+            raise ArroyoOwnershipError(
+                f"{len(alive)} pipelines without an ownership label are named {self._spec.name!r} and run the wanted "
+                f"SQL: {', '.join(one.pipeline.id for one in alive)}. Nothing was changed. Stop and delete all but "
+                "one."
+            )
+        return alive or unowned[-1:]
+
+    def _in_the_way(self, one: _Labelled, job: Job | None) -> ArroyoOwnershipError:
+        state = job.state if job else "without a job"
+        what = f"Pipeline {shorten(one.pipeline.name, 80)!r} ({one.pipeline.id}) is {state}"
+        if one.label is None:
+            why = "carries no ownership label"
+            advice = (
+                "adopt_unowned=True takes it over if it has the same SQL and UDFs. Else stop and delete it, or "
+                "choose another pipeline_name."
+            )
+            if self._adopt_unowned:
+                why += ", and has other SQL or UDFs than wanted"
+                advice = "Stop and delete it, or choose another pipeline_name."
+        elif one.label.deployment is not None:
+            why = f"belongs to {one.label.owner}"
+            advice = (
+                f"If that is this Airflow, set the connection's extra namespace to "
+                f"{one.label.task.namespace!r}; if not, set it to a name of your own."
+            )
+        else:
+            why = f"belongs to {one.label.owner}"
+            advice = "Stop and delete it, or choose another pipeline_name: two would do the same work."
+        return ArroyoOwnershipError(
+            f"{what}, and {why}; this is {self._deployment}. Nothing was changed. {advice}",
+            owner=str(one.label.owner) if one.label else None,
+        )

@@ -1,0 +1,96 @@
+"""Deleting the pipelines of a group that are no longer wanted, and never one that the group does not own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.text import shorten
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a prune deleted, or in a dry run would delete.
+
+    :param deleted: the pipelines, all generations.
+    :param kept: the names of the group's pipelines that are left, sorted.
+    """
+
+    deleted: tuple[Pipeline, ...]
+    kept: tuple[str, ...]
+
+
+def prune(
+    client: ArroyoClient,
+    *,
+    group: str,
+    namespace: Namespace,
+    keep: Collection[str],
+    max_deletions: int,
+    dry_run: bool = False,
+    log: Any,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Pruned:
+    """Stop and delete the pipelines that a group has deployed and that are not to be kept.
+
+    A later try goes on with what is left.
+
+    :param client: sends the requests.
+    :param group: whose pipelines.
+    :param namespace: of this Airflow; what others deployed is not touched.
+    :param keep: names of the pipelines to keep; at least one.
+    :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
+    :param dry_run: whether only to say what would be deleted, default False.
+    :param log: gets a line for each pipeline, before and after.
+    :param sleep, monotonic: how to wait and to measure, in seconds.
+    :raises ValueError: where nothing is to be kept.
+    :raises ArroyoDeployError: where more would be deleted than allowed.
+    """
+    if not keep:
+        raise ValueError(
+            "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
+        )
+    owned = [one for one in client.iter_pipelines() if _belongs_to(one, group, namespace, log)]
+    unwanted = [one for one in owned if one.name not in keep]
+    names = sorted({one.name for one in unwanted})
+    listed = ", ".join(shorten(name, 80) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    if len(names) > max_deletions:
+        raise ArroyoDeployError(
+            f"Group {group!r} has {len(names)} pipelines that are no longer wanted, and max_deletions allows "
+            f"{max_deletions}: {listed}. Nothing was changed. Check what is to be kept, or raise max_deletions.",
+            is_fatal=True,
+        )
+    log.info("No longer wanted in group %s: %s", group, listed or "none")
+    if not dry_run:
+        existing = Existing(client, sleep=sleep, monotonic=monotonic)
+        for one in unwanted:
+            # With a checkpoint, so that its sinks commit what they have.
+            existing.stop(one.id)
+            existing.remove(one.id)
+            log.info("Deleted: %s, id %s", shorten(one.name, 80), one.id)
+    return Pruned(deleted=tuple(unwanted), kept=tuple(sorted({one.name for one in owned} - set(names))))
+
+
+def _belongs_to(pipeline: Pipeline, group: str, namespace: Namespace, log: Any) -> bool:
+    try:
+        label = OwnershipLabel.of(pipeline)
+    except UnreadableLabelError as err:
+        log.warning("Pipeline %s is left alone: %s", pipeline.id, err)
+        return False
+    deployment = label.deployment if label is not None else None
+    # The label is in the SQL on 0.15, and a copy made by hand under another name has it, too.
+    return (
+        deployment is not None
+        and (deployment.group, deployment.namespace) == (group, namespace.name)
+        and deployment.name == pipeline.name
+    )

@@ -1,0 +1,182 @@
+"""Deploys against a sandbox whose time passes with each request: in one process, or in a new one after each wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState, Pipeline
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.deploy import Deploy
+from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting
+from airflow_provider_arroyo.pipelines.deployed import Deployed
+from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.polling.poll import poll_until
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.pipelines.bench import Bench
+from tests.support import ENDLESS
+
+TASK = Owner(dag_id="shop", task_id="deploy", run_id="r1")
+OTHER_TASK = Owner(dag_id="shop", task_id="deploy", run_id="r2")
+SPEC = PipelineSpec(name="orders", query=ENDLESS, checkpoint_interval=timedelta(seconds=1))
+SECOND = replace(SPEC, query=ENDLESS.replace("'10'", "'20'"))
+BROKEN = replace(
+    SPEC,
+    query="""\
+CREATE TABLE input (n BIGINT) WITH
+  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
+CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT n FROM input;""",
+)
+
+
+class BenchClock:
+    """The sandbox's clock as that of a wait."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
+    def __call__(self) -> float:
+        return self._now()
+
+    def to_monotonic(self, seconds: float) -> float:
+        return seconds
+
+
+class DeployBench(Bench):
+    """Deploys, and what is there afterwards."""
+
+    known: list[PipelineRef]
+
+    def deploy(
+        self,
+        spec: PipelineSpec = SPEC,
+        *,
+        task: Owner = TASK,
+        is_deferred: bool = False,
+        client: ArroyoClient | None = None,
+        namespace: str = "",
+        is_explicit: bool = False,
+        group: str = "default",
+        adopt_unowned: bool = False,
+        at_wait: Callable[[Waiting], object] | None = None,
+        **options: Any,
+    ) -> Done:
+        """Deploy, and return how it ended.
+
+        :param is_deferred: whether each wait ends in another process.
+        :param at_wait: called when it begins to wait.
+        """
+        given: dict[str, Any] = {
+            "timeout": timedelta(minutes=1),
+            "rollback_timeout": timedelta(seconds=30),
+            "allow_state_loss": True,
+            "is_retry": task.run_id.startswith("retry"),
+            **options,
+        }
+        given["strategy"] = Strategy(given.get("strategy", "stop_first"))
+        given["on_failure"] = OnFailure(given.get("on_failure", "rollback"))
+        client = client or self.client
+        self.known = []
+
+        def make() -> Deploy:
+            task_in = replace(task, namespace=namespace)
+            deployment = Deployment(group=group, name=spec.name, namespace=namespace)
+            label = OwnershipLabel(
+                task=task_in, try_number=1, package_version="1.2.3", deployment=deployment, generation=1
+            )
+            where = Namespace(name=namespace, is_explicit=is_explicit)
+            return Deploy(
+                lambda deadline: client.with_limits(max_elapsed_seconds=10.0, deadline=deadline),
+                spec,
+                label,
+                Deployed(deployment, where, spec, adopt_unowned=adopt_unowned, log=self.log),
+                DeployOptions(**given),
+                ref=lambda one: PipelineRef(pipeline_id=one.id, name=one.name),
+                known=self.known.append,
+                clock=self.now,
+                log=self.log,
+                sleep=self.sandbox.advance,
+                monotonic=self.now,
+            )
+
+        deploy = make()
+        step = deploy.start()
+        while isinstance(step, Waiting):
+            if at_wait is not None:
+                at_wait(step)
+            result = self._wait(step.wait, client)
+            progress = step.progress
+            if is_deferred:
+                deploy = make()
+                progress = DeployProgress.from_dict(json.loads(json.dumps(progress.to_dict())))
+                result = WaitResult.from_dict(json.loads(json.dumps(result.to_dict())))
+            step = deploy.resume(progress, result)
+        return step
+
+    def _wait(self, plan: WaitPlan, client: ArroyoClient) -> WaitResult:
+        clock: Any = BenchClock(self.now)
+        return poll_until(
+            client,
+            PipelineWait(plan, now=self.now(), has_responded=True),
+            clock=clock,
+            interval_seconds=0.25,
+            log=self.log,
+            sleep=self.sandbox.advance,
+        )
+
+    def deployed(self, **options: Any) -> Pipeline:
+        """Deploy the first version, let it take checkpoints, and return its pipeline."""
+        done = self.deploy(**options)
+        assert done.pipeline is not None
+        self.sandbox.advance(5)
+        self.lines.lines.clear()
+        return self.client.get_pipeline(done.pipeline.pipeline_id)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of every pipeline by its id, once each had time to reach it."""
+        self.sandbox.advance(10)
+        return {one.id: self.job(one.id).state for one in self.pipelines()}
+
+    def running_queries(self) -> list[str]:
+        """Return the SQL of every pipeline that runs, or will."""
+        self.sandbox.advance(10)
+        jobs = [(one, self.job(one.id)) for one in self.pipelines()]
+        alive = [one for one, job in jobs if job.state not in TERMINAL_STATES or _comes_up(job.state, job)]
+        return [one.query for one in alive]
+
+    def changes_sent(self) -> list[str]:
+        """Return method and path, without ids, of the requests that change something, validations left out."""
+        sent = []
+        for request in self.sandbox.requests:
+            if request.method == "GET" or request.path.endswith("/validate_query"):
+                continue
+            tail = "/restart" if request.path.endswith("/restart") else ""
+            body = request.json or {}
+            what = ",".join(sorted(body)) if request.method == "PATCH" else ""
+            stop = f"={body['stop']}" if "stop" in body else ""
+            sent.append(f"{request.method}{tail}{' ' + what if what else ''}{stop}")
+        return sent
+
+
+def _comes_up(state: str, job: Any) -> bool:
+    return state == JobState.STOPPED and bool(job.running_desired)
+
+
+@contextmanager
+def open_deploy_bench(version: str, **options: Any) -> Iterator[DeployBench]:
+    clock = ManualClock(seconds_per_request=0.02)
+    with (
+        ArroyoSandbox(arroyo_version=version, clock=clock, seed=5, allowed_restarts=1, **options) as sandbox,
+        ExitStack() as resources,
+    ):
+        yield DeployBench(sandbox, resources)

@@ -1,0 +1,128 @@
+"""Every starting state and every kind of change: the action, the requests, and what runs in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import Pipeline, Udf
+from airflow_provider_arroyo.pipelines.ownership import without_label
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.support import BOUNDED
+
+UDF = Udf("#[udf]\nfn double(x: i64) -> i64 { 2 * x }")
+
+STATES: dict[str, tuple[str | float, ...]] = {
+    "starting": (),
+    "running": ("Running", 3.0),
+    "stopping": ("Running", 3.0, "stop"),
+    "stopped": ("Running", 3.0, "stop", "Stopped"),
+    "failed": ("Running", 3.0, "fail", 10.0),
+    "finished": (),
+}
+CHANGES: dict[str, Callable[[PipelineSpec], PipelineSpec]] = {
+    "none": lambda spec: replace(spec, query=spec.query + "  \r\n\n"),
+    "tags": lambda spec: replace(spec, tags={"team": "b"}),
+    "interval": lambda spec: replace(spec, checkpoint_interval=timedelta(seconds=2)),
+    "parallelism": lambda spec: replace(spec, parallelism=3),
+    "both": lambda spec: replace(spec, parallelism=3, checkpoint_interval=timedelta(seconds=2)),
+    "env_vars": lambda spec: replace(spec, env_vars={"A": "1"}),
+    "SQL": lambda spec: replace(
+        spec, query=spec.query.replace("impulse", "pulse_of").replace("'pulse_of'", "'impulse'")
+    ),
+    "UDF": lambda spec: replace(spec, udfs=(UDF,)),
+    "SQL and parallelism": lambda spec: replace(SECOND, parallelism=2),
+}
+REPLACES = ("SQL", "UDF", "SQL and parallelism")
+PATCHES = {
+    "interval": "checkpoint_interval_micros",
+    "parallelism": "parallelism",
+    "both": "checkpoint_interval_micros,parallelism",
+    "env_vars": "env_vars",
+}
+
+
+def _expected(version: str, state: str, change: str) -> tuple[str, list[str]]:
+    """Return the action, and the requests that change something."""
+    create = "POST" if version == "0.15" else "PUT"
+    # On 0.15, a PUT is tried first.
+    creates = ["PUT", "POST"] if version == "0.15" else [create]
+    patch = PATCHES.get(change, "")
+    if change in REPLACES:
+        stops = ["PATCH stop=checkpoint"] if state in ("starting", "running", "stopping") else []
+        return "replaced", [*stops, *creates, "DELETE"]
+    if state == "finished":
+        return "unchanged", []
+    if state in ("stopped", "stopping"):
+        return "resumed", [f"PATCH {','.join(sorted([*filter(None, patch.split(',')), 'stop']))}=none"]
+    if state == "failed":
+        fields = sorted([*filter(None, patch.split(",")), "stop"])
+        return "restarted", [*([f"PATCH {','.join(fields)}=none"] if patch else []), "POST/restart"]
+    if patch:
+        return "updated", [f"PATCH {patch}"]
+    return ("created" if state == "starting" else "unchanged"), []
+
+
+def _arrange(bench: DeployBench, state: str) -> PipelineSpec:
+    spec = replace(SPEC, query=BOUNDED) if state == "finished" else SPEC
+
+    # Bounded ones end too soon for a checkpoint; what is wanted here is what the first deploy leaves.
+    def stop_here(_: Any) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        bench.deploy(spec, at_wait=stop_here)
+    (pipeline,) = bench.pipelines()
+    bench.change(pipeline.id, *(STATES[state] if state != "finished" else ("Finished",)))
+    bench.lines.lines.clear()
+    return spec
+
+
+CASES = [
+    (version, state, change)
+    for version in ("0.15", "0.16")
+    for state in STATES
+    for change in CHANGES
+    if (version, change) != ("0.15", "env_vars")
+]
+
+
+@pytest.mark.parametrize("version,state,change", CASES)
+def test_every_state_and_every_change(version: str, state: str, change: str) -> None:
+    # Both modes of every state and every change, if not of every pair of them.
+    is_deferred = (list(STATES).index(state) + list(CHANGES).index(change)) % 2 == 0
+    with open_deploy_bench(version) as bench:
+        spec = CHANGES[change](_arrange(bench, state))
+        before = bench.pipelines()[0]
+        bench.sandbox.requests.clear()
+        done = bench.deploy(spec, is_deferred=is_deferred)
+        action, requests = _expected(version, state, change)
+        assert (done.progress.action, bench.changes_sent()) == (action, requests)
+        if action == "unchanged":
+            assert len(bench.sandbox.requests) <= 2
+        _check_end(bench, spec, done, before)
+        log = bench.lines.text("INFO")
+        assert log.startswith(f"Plan, {action}: orders (found generation 1 ({before.id}, ")
+        assert ("Differs, and is applied at the next replace only: tags: team" in log) == (change == "tags")
+
+
+def _check_end(bench: DeployBench, spec: PipelineSpec, done: Any, before: Pipeline) -> None:
+    (only,) = bench.pipelines()
+    assert done.pipeline.pipeline_id == only.id
+    assert (done.job.state in ("Running", "Finishing")) or before.query.endswith(BOUNDED)
+    assert without_label(only.query).rstrip() == spec.query.rstrip()
+    assert tuple(udf.definition for udf in only.udfs) == tuple(udf.definition for udf in spec.udfs)
+    if done.job.state != "Finished":
+        assert only.graph.parallelism == spec.parallelism
+        interval = spec.checkpoint_interval or timedelta(0)
+        assert only.checkpoint_interval_micros == interval.total_seconds() * 1e6
+        assert bench.states() == {only.id: done.job.state}
+    is_replaced = done.progress.action == "replaced"
+    assert (only.id != before.id) == is_replaced
+    if is_replaced:
+        assert {one["argument"] for one in done.progress.changes} >= {"udfs" if spec.udfs else "query"}
