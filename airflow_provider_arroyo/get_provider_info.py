@@ -137,4 +137,10 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             "description": "How long a response may take",
             "schema": {"type": ["number", "null"], "default": 30, "exclusiveMinimum": 0},
         },
+        "namespace": {
+            "label": "Namespace",
+            "description": "Distinguishes this Airflow's pipelines from those of another one on the same Arroyo; "
+            "empty: the host of [api] base_url",
+            "schema": {"type": ["string", "null"], "maxLength": 100},
+        },
     }

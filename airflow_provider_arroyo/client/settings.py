@@ -31,6 +31,8 @@ class ClientSettings:
     :param connect_timeout_seconds: how long a connection may take, default 5.
     :param read_timeout_seconds: how long a response may take, default 30.
     :param console_url: where people open the console; None is ``base_url``.
+    :param namespace: what distinguishes the caller's pipelines from those of other callers of the same Arroyo; never
+        sent by itself, only within ownership labels. Empty where nobody said.
     """
 
     base_url: str = f"http://localhost:{DEFAULT_PORT}"
@@ -44,6 +46,7 @@ class ClientSettings:
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
     console_url: str | None = None
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         if "@" in self.base_url or "?" in self.base_url or "#" in self.base_url:

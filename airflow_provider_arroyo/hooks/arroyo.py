@@ -11,18 +11,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError, ArroyoSettingsError
-from airflow_provider_arroyo.hooks.connection import settings_error, settings_from
+from airflow_provider_arroyo.hooks.connection import host_to_name_by, settings_error, settings_from
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import Checkpoint, JobError, QueryValidation
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
+    from airflow_provider_arroyo.pipelines.ownership import Namespace
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 DEFAULT_CONN_ID = "arroyo_default"
@@ -93,6 +94,18 @@ class ArroyoHook(BaseHook):
         :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
         """
         return self._look_up()
+
+    @cached_property
+    def namespace(self) -> Namespace:
+        """What distinguishes this Airflow's pipelines from those of others on the same Arroyo.
+
+        The connection's ``namespace``, else the host of Airflow's ``[api] base_url``, unless that is a local address.
+        """
+        from airflow_provider_arroyo.pipelines.ownership import Namespace
+
+        if self.settings.namespace:
+            return Namespace(name=self.settings.namespace, is_explicit=True)
+        return Namespace(name=host_to_name_by(conf.get("api", "base_url", fallback=None)))
 
     def _look_up(self) -> ClientSettings:
         try:

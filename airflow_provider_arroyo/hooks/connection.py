@@ -24,6 +24,9 @@ _FIELD_OF_SETTING = {
 }
 """Where a setting has another name than the field that it comes from."""
 
+MAX_NAMESPACE = 100
+"""The most characters of a namespace."""
+
 _HOST_FORMS = "must be a host name, an IP address, host:port, or http(s)://host[:port][/path]"
 
 
@@ -101,7 +104,8 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
         default ``localhost``), port (default 5115, or the scheme's own where the host is an address with a
         scheme), schema (``http``, the default, or ``https``), password (the API key).
     :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, proxies,
-        connect_timeout, read_timeout`` (seconds). Mappings may come as JSON text, as the form sends them.
+        connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings may come as JSON text, as the form sends
+        them.
     :raises ArroyoSettingsError: a ``ValueError`` that names the connection, the field, and what it may be.
         Never shows a secret.
     """
@@ -126,6 +130,7 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
             connect_timeout_seconds=fields.seconds("connect_timeout", 5.0),
             read_timeout_seconds=fields.seconds("read_timeout", 30.0),
             console_url=_console_url(fields),
+            namespace=_namespace(fields),
         )
     except ArroyoSettingsError:
         raise
@@ -145,6 +150,28 @@ def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
     if field not in (*_EXTRAS, *_FIELD_OF_SETTING.values()):
         return ArroyoSettingsError(f"Airflow connection {conn_id!r}: {text}")
     return _Fields(conn_id, {}).wrong(field, text.removeprefix(setting).lstrip(": "))
+
+
+def host_to_name_by(address: str | None) -> str:
+    """Return the host of an Airflow's address, by which its pipelines are told from others'; empty for a local one.
+
+    :param address: Airflow's ``[api] base_url``.
+    """
+    parts = _split(address or "")
+    host = (parts.hostname or "").rstrip(".") if parts is not None else ""
+    if host.rpartition(".")[2] in ("localhost", "localdomain"):
+        return ""
+    with suppress(ValueError):
+        ip = ipaddress.ip_address(host)
+        return "" if ip.is_loopback or ip.is_unspecified or ip.is_link_local else host
+    return host
+
+
+def _namespace(fields: _Fields) -> str:
+    name = fields.text("namespace") or ""
+    if len(name) > MAX_NAMESPACE or not name.isprintable():
+        raise fields.wrong("namespace", f"must be at most {MAX_NAMESPACE} printable characters, got {name!r}")
+    return name
 
 
 def _console_url(fields: _Fields) -> str | None:
