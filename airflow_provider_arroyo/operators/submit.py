@@ -228,6 +228,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             task_id=ti.task_id,
             run_id=ti.run_id,
             map_index=ti.map_index if ti.map_index is not None else -1,
+            namespace=self._namespace().name,
         )
         return Submission(
             self._client(),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
+    from airflow_provider_arroyo.pipelines.ownership import Namespace
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,6 +118,17 @@ class ArroyoTask:
             deadline=None if deadline is None else self.clock.to_monotonic(deadline),
             log=self.log,
         )
+
+    def _namespace(self) -> Namespace:
+        """Return what tells this Airflow's pipelines from those of another one; warn where nothing does."""
+        namespace = self.hook.namespace
+        if not namespace.name:
+            self.log.warning(
+                "This Airflow has no namespace: another one that uses this Arroyo, with the same DAGs, would take "
+                "this task's pipeline for its own. Set namespace in connection %r, or Airflow's [api] base_url.",
+                self.arroyo_conn_id,
+            )
+        return namespace
 
     # -- errors ----------------------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Return a sandbox that the connection ``arroyo_default`` leads to."""
     with ArroyoSandbox(arroyo_version=request.param, seed=1, allowed_restarts=2, speed=SPEED) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
+        # Without it, each submit warns that this Airflow has no namespace.
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
         yield server
 
 
