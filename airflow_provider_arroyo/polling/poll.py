@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.checkpoints import observe_now
 from airflow_provider_arroyo.polling.clock import SteadyClock
 
 FIRST_POLL_SECONDS = 2.0
@@ -46,22 +46,6 @@ def reload_in_outage(client: ArroyoClient, failures: int) -> None:
     if failures and failures % (POLL_RETRIES + 1) == 0:
         with suppress(ArroyoNoConnectionError):
             client.reload()
-
-
-def read_checkpoints(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult:
-    """Read the job's checkpoints once, and tell the wait.
-
-    :param client: sends the request; once, for a few seconds.
-    """
-    job, sent_at = wait.job, clock()
-    if job is None:
-        return wait.tick(sent_at)
-    read: Sequence[Checkpoint] | ArroyoError
-    try:
-        read = client.list_checkpoints(wait.plan.pipeline.pipeline_id, job.id)
-    except ArroyoError as err:
-        read = err
-    return wait.observe_checkpoints(job, read, clock(), sent_at=sent_at)
 
 
 def poll_until(
@@ -97,10 +81,8 @@ def poll_until(
             poll = once(client, tolerance, clock.to_monotonic(limit))
             result = wait.observe(poll.get_job(plan.pipeline.pipeline_id), clock())
             failures, limit, next_at = 0, plan.deadline, began + interval_seconds
-            due = wait.checkpoints_due()
-            if due is not None and due <= clock():
-                log_messages(log, wait.messages())
-                result = read_checkpoints(once(client, 0.0, clock.to_monotonic(limit)), wait, clock)
+            if wait.checkpoints_due() is not None:
+                result = observe_now(once(client, 0.0, clock.to_monotonic(limit)), wait, clock) or result
         except ArroyoError as err:
             failures += 1
             pause = poll_retry_seconds(failures, interval_seconds, err)

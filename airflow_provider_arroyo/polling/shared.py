@@ -28,6 +28,7 @@ from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.checkpoints import CheckpointReader
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, JobList, prefers_list
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_kick
@@ -77,6 +78,7 @@ class SharedPoller:
         self._reread = False
         """Whether the next list is parsed even if it is the same as the last one."""
         self._jobs: int | None = None
+        self._checkpoints = CheckpointReader(self._connected_once, self._run, monotonic)
 
     async def watch(
         self, wait: PipelineWait, *, interval_seconds: float, clock: SteadyClock, log: Any
@@ -113,6 +115,11 @@ class SharedPoller:
                     # Only a poll can tell, and may take its time; the deadline must not wait for it.
                     target.wants_next = True
                     due = min(plan.deadline, now + _SLOW_SECONDS)
+                reads_at = wait.checkpoints_due()
+                if reads_at is not None and reads_at > now:
+                    due = min(due, reads_at)
+                elif reads_at is not None and wait.job is not None:
+                    self._checkpoints.start(waiter, plan.pipeline.pipeline_id, wait.job)
         finally:
             self._leave(waiter, target)
 
@@ -146,6 +153,8 @@ class SharedPoller:
 
     def _leave(self, waiter: Waiter, target: Target) -> None:
         target.waiters.discard(waiter)
+        if waiter.reading is not None:
+            waiter.reading.cancel()
         self._list_limits = None
         if not target.waiters:
             del self._targets[target.pipeline_id]
@@ -337,6 +346,9 @@ class SharedPoller:
             if self._client is None:
                 self._client = await self._connect()
             return self._client
+
+    async def _connected_once(self) -> ArroyoClient:
+        return once(await self._connected(), 0.0)
 
 
 _LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()

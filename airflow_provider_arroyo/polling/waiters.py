@@ -24,12 +24,14 @@ class Waiter:
 
     :param joined_at: only polls that were sent later count.
     :param inbox: what it has not observed yet.
+    :param reading: reads checkpoints for it; None while none are on their way.
     """
 
     interval_seconds: float
     tolerance_seconds: float
     joined_at: float
     inbox: asyncio.Queue[Observation] = field(default_factory=asyncio.Queue)
+    reading: asyncio.Task[None] | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.models import JobState
-from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.poll import poll_until
 from tests.polling.fake_arroyo import Answer, FakeArroyo
@@ -60,6 +60,8 @@ class History:
             case ("set", state, more_runs, desired) if "pl_0" in server.jobs:
                 self._run += more_runs
                 server.set("pl_0", state, run_id=self._run, running_desired=desired, id=self._job)
+            case ("checkpoint", epoch, is_finished):
+                server.checkpoint("pl_0", epoch, finished=is_finished)
             case ("delete",) if "pl_0" in server.jobs:
                 server.delete("pl_0")
             case ("replace job",) if "pl_0" in server.jobs:
@@ -164,6 +166,58 @@ def test_the_same_lines_in_an_outage(
     assert len(expected[1]) >= 3
 
 
+BEGINS: list[tuple[float, Event]] = [
+    (1.0, ("set", "Scheduling", 1, True)),
+    (0.3, ("set", "Running", 0, True)),
+]
+FAILS: list[tuple[float, Event]] = [(3.0, ("set", "Recovering", 0, True)), (0.4, ("set", "Running", 1, True))]
+PROOFS: dict[str, tuple[list[tuple[float, Event]], Outcome]] = {
+    "a checkpoint": (
+        [*BEGINS, (4.0, ("checkpoint", 1, False)), (4.3, ("checkpoint", 1, True))],
+        Outcome.REACHED,
+    ),
+    "one of an earlier run, then another": (
+        [
+            *[*BEGINS, (0.1, ("checkpoint", 1, True)), (0.4, ("set", "Recovering", 0, True))],
+            *[(0.3, ("set", "Running", 1, True)), (9.3, ("checkpoint", 2, True))],
+        ],
+        Outcome.REACHED,
+    ),
+    "none before a source ends": ([*BEGINS, (3.0, ("set", "Finishing", 0, True))], Outcome.NO_CHECKPOINT),
+    "one before a source ends": (
+        [*BEGINS, (1.0, ("checkpoint", 1, True)), (0.1, ("set", "Finishing", 0, True))],
+        Outcome.REACHED,
+    ),
+    "none, then the end": (
+        [*BEGINS, (3.0, ("checkpoint", 1, False)), (9.0, ("set", "Finished", 0, True))],
+        Outcome.REACHED,
+    ),
+    "none, again and again": ([*BEGINS, *FAILS, *FAILS, *FAILS, *FAILS], Outcome.FLAPPING),
+    "none, for ever": ([*BEGINS, (3.0, ("checkpoint", 1, False))], Outcome.TIMED_OUT),
+}
+
+
+@MODES
+@VERSIONS
+@pytest.mark.parametrize("name", PROOFS)
+def test_the_same_proof_of_life(mode: str, version: str, name: str) -> None:
+    story, outcome = PROOFS[name]
+    options: dict[str, Any] = {
+        "until_checkpoint": True,
+        "stable_for": timedelta(seconds=2),
+        "max_restarts": 3,
+        "finished_is_success": True,
+        "timeout": 120.0,
+    }
+    expected = in_a_worker(version, story, {"Running"}, **options)
+    seen = in_a_triggerer(mode, version, story, {"Running"}, **options)
+    assert expected[0].outcome is outcome
+    assert comparable(seen) == comparable(expected)
+    assert lines_of(seen)[0] == lines_of(expected)[0]
+    # One reads the checkpoints between two polls, the other beside them; both no later than after a pause.
+    assert abs(seen[0].waited_seconds - expected[0].waited_seconds) <= 1.2
+
+
 # Every state lasts long enough for both to see it, and no length is near to what stable_for asks.
 gaps = st.sampled_from([0.4, 0.7, 1.6, 2.6])
 states = st.sampled_from([*JobState, "Hibernating"])
@@ -180,15 +234,24 @@ wanted = st.sets(st.sampled_from(["Running", "Stopped", "Finished", "Failed"]), 
 @MODES
 @VERSIONS
 @given(
-    story=st.lists(st.tuples(gaps, events), max_size=10), targets=wanted, stable=st.sampled_from([0.0, 1.1])
+    story=st.lists(st.tuples(gaps, events), max_size=10),
+    targets=wanted,
+    stable=st.sampled_from([0.0, 1.1]),
+    max_restarts=st.sampled_from([None, None, 0, 2]),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_same_result_and_lines(
-    mode: str, version: str, story: list[tuple[float, Event]], targets: set[str], stable: float
+    mode: str,
+    version: str,
+    story: list[tuple[float, Event]],
+    targets: set[str],
+    stable: float,
+    max_restarts: int | None,
 ) -> None:
     options: dict[str, Any] = {
         "timeout": 10.0 + sum(gap for gap, _ in story),
         "stable_for": timedelta(seconds=stable),
+        "max_restarts": max_restarts,
     }
     expected = in_a_worker(version, story, targets, **options)
     seen = in_a_triggerer(mode, version, story, targets, **options)
