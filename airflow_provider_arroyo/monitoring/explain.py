@@ -55,7 +55,7 @@ def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError
 
 def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     """Return what keeps a pipeline from working, where that is known; it follows the pipeline's name."""
-    if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.unreachable_seconds is not None:
+    if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.is_outage:
         return None
     why = f": {_shown(errors[0])}" if errors else ""
     if result.job is None or result.jobless_seconds is not None:
@@ -188,8 +188,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
 
 def _timeout(result: WaitResult, label: str, wanted: str) -> tuple[str, str]:
     job, waited = result.job, f"{duration(result.waited_seconds)} ({result.deadline_argument})"
-    # A last poll that the deadline itself cut short is no outage.
-    if result.unreachable_seconds is not None and (result.unreachable_seconds > 1 or job is None):
+    if result.is_outage:
         since = f" since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
         return (
             f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; "

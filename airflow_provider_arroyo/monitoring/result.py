@@ -87,6 +87,12 @@ class WaitResult(JsonValue):
         """Whether the wait has ended."""
         return self.outcome is not Outcome.WAITING
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is no outage."""
+        seconds = self.unreachable_seconds
+        return seconds is not None and (seconds > 1 or self.job is None)
+
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """Read what ``to_dict`` wrote, in this version or another one; unknown fields are ignored.

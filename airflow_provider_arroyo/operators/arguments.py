@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.models import JobState, StopMode
 
 T = TypeVar("T")
 
@@ -70,6 +70,32 @@ def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
             f"{argument} must be one of {', '.join(map(repr, map(str, allowed)))}, got {value!r}"
         )
     return str(value)
+
+
+def check_max_restarts(value: Any) -> int | None:
+    """Return a number of restarts, or None for any number.
+
+    :raises ValueError: on anything else.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"max_restarts must be an integer, 0 or more, or None, got {value!r}")
+
+
+def check_until_checkpoint(value: Any, wanted: Any) -> bool:
+    """Return whether a wait needs a checkpoint.
+
+    :param wanted: the state or states that are waited for; what is still to be rendered is not checked.
+    :raises ValueError: on anything but a boolean, and where no running pipeline is waited for.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"until_checkpoint must be True or False, got {value!r}")
+    states = [wanted] if isinstance(wanted, str) else wanted
+    if value and is_final(states) and JobState.RUNNING not in (states or ()):
+        raise ValueError(
+            "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoint"
+        )
+    return value
 
 
 def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:

@@ -22,7 +22,9 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
+    check_max_restarts,
     check_stop_mode,
+    check_until_checkpoint,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
@@ -63,7 +65,13 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources have an end, or None not to
         wait.
     :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
-        seconds.
+        seconds. ``Finishing``, where some of several sources have ended, counts as ``Running``.
+    :param until_checkpoint: whether ``Running`` counts only once a checkpoint that began in its run has finished,
+        default False. Without one, a pipeline is taken for running whose Kafka broker is away: Arroyo shows it as
+        ``Running`` for 30 seconds at a time. It takes a checkpoint interval longer. A pipeline that is ``Finishing``
+        before its first checkpoint fails the task, since it takes none from then on; ``Finished`` is a success.
+    :param max_restarts: how often the pipeline may restart during the wait before the task gives up, with the job's
+        last errors in the message: 0 or more, default None: any number, until the time is over.
     :param on_existing: what to do with the pipeline of an earlier try: ``"adopt"`` (default: use it if it runs or has
         finished, resume it if it is stopped, restart it if it failed), ``"replace"`` (stop, delete and create it
         anew; its state is lost) or ``"fail"``. A cleared task that is to run a backfill once more needs
@@ -85,8 +93,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         has finished already).
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: on what no retry can fix: SQL that Arroyo refuses, a key that it does not accept.
-    :raises ArroyoTaskError: when the pipeline fails, is stopped or deleted externally, is not there in time, or when
-        Arroyo stays unreachable.
+    :raises ArroyoTaskError: when the pipeline fails, restarts too often, is stopped or deleted externally, is not
+        there in time, or when Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = (
@@ -119,6 +127,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         pipeline_id: str | None = None,
         wait_for: str | None = JobState.RUNNING.value,
         stable_for: timedelta | float = timedelta(seconds=2),
+        until_checkpoint: bool = False,
+        max_restarts: int | None = None,
         on_existing: str = "adopt",
         stop_on_kill: str | StopMode | None = None,
         timeout: timedelta | float = timedelta(minutes=10),
@@ -161,6 +171,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         self.pipeline_id = pipeline_id
         self.wait_for = None if wait_for is None else str(wait_for)
         self.stable_for = check_duration(stable_for, "stable_for")
+        self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
+        self.max_restarts = check_max_restarts(max_restarts)
         self.on_existing = on_existing
         self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
 
@@ -188,9 +200,12 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             deadline=deadline,
             deadline_argument=argument,
             stable_for=self.stable_for,
+            until_checkpoint=self.until_checkpoint,
+            max_restarts=self.max_restarts,
             finished_is_success=True,
             stopped_is_final=True,
             baseline=Baseline.of(before, requested_at=began) if before else None,
+            created_at=self.clock() if action in ("created", "replaced") else None,
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(context, plan, {"action": action})

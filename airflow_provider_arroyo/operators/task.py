@@ -307,7 +307,7 @@ class ArroyoTask:
         """Return the job's last errors where they can be read; the task's error is raised in any case."""
         if result.job is None or result.outcome not in _WITH_ERRORS:
             return ()
-        if result.unreachable_seconds is not None:
+        if result.is_outage:
             return ()
         try:
             return self.hook.list_job_errors(pipeline.pipeline_id, result.job.id, limit=5)

@@ -22,10 +22,12 @@ from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
+    check_max_restarts,
     check_one_of_id_and_name,
+    check_until_checkpoint,
     is_final,
     is_reference,
     rendered_id_and_name,
@@ -69,7 +71,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     :param target_states: names of states (wire strings or :class:`.JobState`), any of which ends the wait; default
         ``["Running"]``. Templated.
     :param stable_for: how long ``Running`` must last, in one run, before it counts, default 0; a timedelta or
-        seconds.
+        seconds. ``Finishing``, where some of several sources have ended, counts as ``Running``.
+    :param until_checkpoint: whether ``Running`` counts only once a checkpoint that began in its run has finished,
+        default False. Where the pipeline has restarted before, that is one which finishes while the sensor waits.
+        With ``mode="reschedule"``, the sensor stays in the worker from ``Running`` on.
+    :param max_restarts: how often the pipeline may restart during the wait before the sensor gives up, with the job's
+        last errors in the message: 0 or more, default None: any number, until the time is over. Not with
+        ``mode="reschedule"``, which remembers no restart from one poll to the next.
     :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds. Not used where
         ``mode="reschedule"`` or a ``poke_interval`` says how often.
     :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
@@ -97,7 +105,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``.
     :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoTaskError: when the pipeline reaches a state that it cannot leave, or Arroyo stays unreachable.
+    :raises ArroyoTaskError: when the pipeline reaches a state that it cannot leave, restarts too often, or when
+        Arroyo stays unreachable.
     :raises AirflowSensorTimeout: when the time is over.
     """
 
@@ -113,6 +122,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         pipeline_name: str | None = None,
         target_states: Any = (JobState.RUNNING,),
         stable_for: timedelta | float = timedelta(0),
+        until_checkpoint: bool = False,
+        max_restarts: int | None = None,
         poll_interval: timedelta | float = 0.1,
         poke_interval: timedelta | float | None = None,
         api_outage_tolerance: timedelta | float = timedelta(minutes=10),
@@ -147,6 +158,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             raise ValueError(f"end_from_trigger must be True or False, got {end_from_trigger!r}")
         self.end_from_trigger = end_from_trigger
         self._check_end_from_trigger()
+        self.until_checkpoint = check_until_checkpoint(until_checkpoint, self.target_states)
+        self.max_restarts = check_max_restarts(max_restarts)
+        if max_restarts is not None and self.reschedule and not self.deferrable:
+            raise ValueError(
+                "max_restarts cannot be used with mode='reschedule', which remembers no restart from one poll to "
+                "the next; use deferrable=True, which holds no worker either"
+            )
 
     # -- the three ways of waiting ---------------------------------------------------------------------------
 
@@ -270,6 +288,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             states = check_states(self.target_states, "target_states")
+            check_until_checkpoint(self.until_checkpoint, sorted(states))
         self._step = f"Looking up pipeline {pipeline_id or name!r}"
         if began is None and self.reschedule and not self.deferrable:
             first = context["ti"].get_first_reschedule_date(context)
@@ -291,6 +310,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             deadline=deadline,
             deadline_argument=argument,
             stable_for=self.stable_for,
+            until_checkpoint=self.until_checkpoint,
+            max_restarts=self.max_restarts,
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._new_wait(plan, now)
@@ -360,7 +381,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 def _may_reschedule(result: WaitResult) -> bool:
     """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
     job = result.job
-    is_holding = job is not None and job.state in result.target_states and job.running_desired
+    is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
     return result.unreachable_seconds is None and not is_holding
 
 

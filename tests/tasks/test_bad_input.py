@@ -30,6 +30,11 @@ from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
         ({"checkpoint_interval": timedelta(hours=24, seconds=1)}, "checkpoint_interval must be"),
         ({"wait_for": "Stopped"}, "wait_for must be one of 'Running', 'Finished'"),
         ({"stable_for": timedelta(seconds=-1)}, "stable_for must be"),
+        ({"until_checkpoint": "yes"}, "until_checkpoint must be True or False"),
+        ({"until_checkpoint": True, "wait_for": "Finished"}, "until_checkpoint needs a wait for 'Running'"),
+        ({"until_checkpoint": True, "wait_for": None}, "until_checkpoint needs a wait for 'Running'"),
+        ({"max_restarts": -1}, "max_restarts must be an integer, 0 or more"),
+        ({"max_restarts": True}, "max_restarts must be"),
         ({"timeout": -1}, "timeout must be"),
         ({"poll_interval": 0}, "poll_interval must be"),
         ({"defer_after": -0.1}, "defer_after must be"),
@@ -59,6 +64,9 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
         (sense("pl_1", "running"), "'running' is not a state of Arroyo; allowed: Created"),
         (sense("pl_1", target_states=[]), "target_states: needs at least one state"),
         (sense("pl_1", poll_interval=-1), "poll_interval must be"),
+        (sense("pl_1", "Stopped", until_checkpoint=True), "until_checkpoint needs a wait for 'Running'"),
+        (sense("pl_1", max_restarts=1.5), "max_restarts must be"),
+        (sense("pl_1", mode="reschedule", max_restarts=1), "use deferrable=True"),
     ],
 )
 def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
@@ -71,6 +79,11 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
     [
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": " "}, "pipeline_name must be a non-empty string"),
         (submit(parallelism="{{ x }}"), {"parallelism": "0"}, "an integer, 1 or more, got '0'"),
+        (
+            sense("pl_1", "{{ x }}", until_checkpoint=True),
+            {"target_states": ["Stopped"]},
+            "until_checkpoint needs a wait",
+        ),
         (stop("{{ x }}"), {"pipeline_id": "None"}, "pipeline_id must not be empty"),
         (stop("pl", mode="{{ x }}"), {"mode": "x"}, "mode must be one of"),
         (
