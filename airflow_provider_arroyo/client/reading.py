@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LIST_START = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"data"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
+_OBJECT_START = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
+_LIST_START = re.compile(r'"data"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
+_COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _LIST_END = re.compile(r"[ \t\r\n]*\][ \t\r\n]*(,.*)?\}[ \t\r\n]*", re.DOTALL)
 
@@ -68,10 +70,13 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
     """
     decode = json.JSONDecoder().raw_decode
     try:
-        text = body.decode()
-        start = _LIST_START.match(text)
-        if start is None:
-            raise ValueError("the body is not a list")
+        text = body.decode(json.detect_encoding(body))
+        at = _after(_OBJECT_START, text, 0)
+        while (start := _LIST_START.match(text, at)) is None:
+            # Another key comes before the list.
+            _, at = decode(text, at)
+            _, at = decode(text, _after(_COLON, text, at))
+            at = _after(_COMMA, text, at)
         at = start.end()
         separator = None if text[at] == "]" else start
         while separator is not None:
@@ -85,6 +90,17 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
             raise ValueError("the list does not end as it should")
     except (ValueError, IndexError, RecursionError) as err:
         raise NotJsonError(str(err)) from err
+
+
+def _after(part: re.Pattern[str], text: str, at: int) -> int:
+    """Return where a part of a list's frame ends.
+
+    :raises ValueError: where it is not there.
+    """
+    found = part.match(text, at)
+    if found is None:
+        raise ValueError("the body is not a list")
+    return found.end()
 
 
 def one(from_api: FromApi[T]) -> Callable[[HttpResponse], T]:

@@ -93,12 +93,12 @@ class Messages:
             f"Checkpoints cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING
         )
 
-    def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_outage: bool) -> None:
-        """A poll failed and is tried again; a WARNING each time until the outage is announced."""
+    def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
+        """A poll failed and is tried again; a WARNING each time, unless the fault is known already."""
         when = "" if retry_in is None else f" in {retry_in:.1f} s"
         self._add(
             f"Poll failed, retry {retry} of {POLL_RETRIES}{when}: {self._name}: {shorten(str(error))}",
-            logging.DEBUG if is_outage else logging.WARNING,
+            logging.DEBUG if is_known else logging.WARNING,
         )
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:

@@ -15,7 +15,8 @@ from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
 _LASTING = {"responding_since", "held_since"}
-_OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since", "checkpoints_at"}
+_OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
+_OTHER_TIMES |= {"checkpoints_at", "failed_at"}
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Progress(JsonValue):
     :param outage_since: while polls fail, when the last one succeeded, or the wait began; else None.
     :param failing_since: while polls fail, when the first that failed was sent; else None.
     :param failures: how many tries have failed in a row.
+    :param failed_at: when a try failed last.
+    :param is_unsteady: whether these failures began soon after others, whose retries were warned of.
     :param last_error: how the last poll failed, if it did.
     :param transitions: the last changes of state.
     """
@@ -61,6 +64,8 @@ class Progress(JsonValue):
     outage_since: float | None = None
     failing_since: float | None = None
     failures: int = 0
+    failed_at: float | None = None
+    is_unsteady: bool = False
     last_error: ArroyoError | None = None
     transitions: tuple[Transition, ...] = ()
 

@@ -39,6 +39,9 @@ RESTARTED_SECONDS = 1.0
 """After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
 network so frequent that no state would ever count."""
 
+STEADY_SECONDS = 60.0
+"""Failures that begin sooner than this after others belong to the same fault, which was warned of."""
+
 
 class PipelineWait:
     """Decides, from what was seen and when, whether a wait is over.
@@ -171,7 +174,7 @@ class PipelineWait:
             created_at = self.plan.created_at
             if created_at is not None and now < created_at + self.plan.stale_grace.total_seconds():
                 p.failures += 1
-                self._messages.poll_failed(error, p.failures, retry_in, is_outage=False)
+                self._messages.poll_failed(error, p.failures, retry_in, is_known=False)
                 return self._pending(now)
             is_known = p.job is not None or self.plan.baseline is not None
             return self._result(Outcome.DELETED if is_known else Outcome.MISSING, now)
@@ -183,8 +186,9 @@ class PipelineWait:
             if p.responded_at is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
                 # Polls are rarer than outages are long: nobody asked in between, so it counts from this poll.
                 p.outage_since = p.failing_since
+            p.is_unsteady = p.failed_at is not None and now < p.failed_at + STEADY_SECONDS
         was_announced = self._is_announced
-        p.failures += 1
+        p.failures, p.failed_at = p.failures + 1, now
         if self._limit_reached(now) is not None:
             return self._pending(now)  # the wait's own error names this failure; no retry follows
         if self._is_announced and not was_announced:
@@ -193,7 +197,7 @@ class PipelineWait:
             )
             p.logged_at = now
         elif retry := p.failures % (POLL_RETRIES + 1):
-            self._messages.poll_failed(error, retry, retry_in, is_outage=was_announced)
+            self._messages.poll_failed(error, retry, retry_in, is_known=was_announced or p.is_unsteady)
         return self._pending(now)
 
     def tick(self, now: float) -> WaitResult:

@@ -19,7 +19,8 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 FIRST_POLL_SECONDS = 2.0
 """What the first poll may take even when its wait's time is over: a wait always polls once."""
 
-_LEAST_POLL_SECONDS = 5.0
+LEAST_POLL_SECONDS = 5.0
+"""What a poll may take though no outage is tolerated: a slow response is none."""
 
 
 def once(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
@@ -32,7 +33,7 @@ def once(client: ArroyoClient, tolerance_seconds: float, deadline: float | None 
     allowed = settings.connect_timeout_seconds + settings.read_timeout_seconds
     return client.with_limits(
         max_elapsed_seconds=0.0,
-        first_try_seconds=min(allowed, max(_LEAST_POLL_SECONDS, tolerance_seconds)),
+        first_try_seconds=min(allowed, max(LEAST_POLL_SECONDS, tolerance_seconds)),
         deadline=deadline,
     )
 

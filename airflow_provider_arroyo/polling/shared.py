@@ -23,8 +23,13 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import get
-from airflow_provider_arroyo.client.retry import poll_retry_seconds
-from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError
+from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    Disposition,
+)
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -32,9 +37,15 @@ from airflow_provider_arroyo.polling.checkpoints import CheckpointReader
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, JobList, prefers_list
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_kick
-from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, once, reload_in_outage
+from airflow_provider_arroyo.polling.poll import (
+    FIRST_POLL_SECONDS,
+    LEAST_POLL_SECONDS,
+    once,
+    reload_in_outage,
+)
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.polling.waiters import Target, Waiter
+from airflow_provider_arroyo.text import duration
 
 Connect = Callable[[], Awaitable[ArroyoClient]]
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -44,8 +55,18 @@ LIST_PAUSE_SECONDS = 300.0
 
 _MAX_LIST_INTERVAL_SECONDS = 1.0
 _SLOW_SECONDS = 1.0
-_CONCERNS_ALL = (401, 429, 502, 503, 504)
+_HUNG_LIST_SECONDS = 3.0
+_CONCERNS_ALL = (401, 429)
 _PROBES = 3
+_MAX_SINGLE_POLLS_PER_SECOND = 300
+"""More would cost a triggerer much of its core; beyond that, each pipeline is polled more rarely."""
+
+_RELOAD_SECONDS = 10.0
+"""How often the connection is looked up at most while polls fail."""
+
+
+class _OnlyListFailsError(Exception):
+    """The list fails or hangs, and single polls succeed."""
 
 
 class SharedPoller:
@@ -68,6 +89,11 @@ class SharedPoller:
         self._targets: dict[str, Target] = {}
         self._singles: dict[Target, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        self._slots_for_hanging = asyncio.Semaphore(MAX_SINGLE_POLLS)
+        """For pipelines whose last poll got no response, so that they hold up none but each other."""
+        self._overdue = 0
+        """Single polls under way that have had no response for a second."""
+        self._reloaded_at = float("-inf")
         self._list_task: asyncio.Task[None] | None = None
         self._list_kick = asyncio.Event()
         self._list_durations: deque[float] = deque([0.0], maxlen=5)
@@ -95,17 +121,26 @@ class SharedPoller:
         plan = wait.plan
         waiter = Waiter(interval_seconds, plan.outage_tolerance.total_seconds(), self._monotonic())
         target = self._join(waiter, wait)
-        due = max(wait.next_due(), clock() + FIRST_POLL_SECONDS)
+        joined_at = clock()
+        due = max(wait.next_due(), joined_at + FIRST_POLL_SECONDS)
+        # A poll that hung before this wait joined does not count for it, and no other is sent meanwhile.
+        silent_until = joined_at + max(waiter.tolerance_seconds, LEAST_POLL_SECONDS)
         try:
             while True:
                 try:
-                    async with asyncio.timeout(max(0.0, due - clock())):
+                    async with asyncio.timeout(max(0.0, min(due, silent_until) - clock())):
                         observe = await waiter.inbox.get()
                 except TimeoutError:
                     # A tick can end what next_due named, and then only a poll can tell.
                     target.wants_next = True
                     result = wait.tick(clock())
+                    if not result.is_over and clock() >= silent_until:
+                        result = wait.observe_error(
+                            _no_response(clock() - joined_at), clock(), sent_at=joined_at
+                        )
+                        silent_until = float("inf")
                 else:
+                    silent_until = float("inf")
                     result = observe(wait, clock)
                 log_messages(log, wait.messages())
                 if result.is_over:
@@ -211,25 +246,42 @@ class SharedPoller:
                     failures = 0
                     if target.give_job(job, target.sent_at, self._monotonic()):
                         self._reread = True
-                    pause = target.sent_at + target.interval_seconds - self._monotonic()
+                    least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
+                    pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
                 await sleep_or_kick(pause, target.kick)
         except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything; the waits raise it
             self._singles.pop(target, None)
             target.fail(err)
 
     async def _get_job(self, client: ArroyoClient, target: Target) -> Job | None:
-        client = once(client, target.tolerance_seconds)
-        async with self._slots:
+        async with self._slots_for_hanging if target.is_hanging else self._slots:
+            # Each that gets no response keeps a thread: where many do, they may do so for a few seconds only.
+            limit = target.tolerance_seconds if self._overdue < MAX_SINGLE_POLLS else 0.0
+            client = once(client, limit)
             target.sent_at = self._monotonic()
             poll: asyncio.Future[Job | None]
             poll = asyncio.ensure_future(self._run(partial(client.get_job, target.pipeline_id)))
             try:
-                # One that gets no response makes room for another.
                 await asyncio.wait({poll}, timeout=_SLOW_SECONDS)
+                if not poll.done():
+                    self._overdue += 1
+                    poll.add_done_callback(self._no_longer_overdue)
+                if target.is_hanging:
+                    await asyncio.wait({poll})
             except asyncio.CancelledError:
                 poll.cancel()
                 raise
-        return await poll
+        # Another one has its slot.
+        try:
+            job = await poll
+        except ArroyoError:
+            target.is_hanging = self._monotonic() - target.sent_at >= _SLOW_SECONDS
+            raise
+        target.is_hanging = False
+        return job
+
+    def _no_longer_overdue(self, poll: asyncio.Future[Job | None]) -> None:
+        self._overdue -= 1
 
     # -- the list --------------------------------------------------------------------------------------------
 
@@ -242,13 +294,15 @@ class SharedPoller:
                 sent_at = self._monotonic()
                 try:
                     listed = await self._get_list(client)
-                except ArroyoError as err:
+                except (_OnlyListFailsError, ArroyoError) as err:
                     failures += 1
                     self._reread = True
                     pause = self._list_interval()
-                    if not await self._only_list_fails(client, err, failures):
+                    if isinstance(err, ArroyoError):
                         shown = [target for target in self._targets.values() if target not in self._singles]
                         pause = await self._give_error(shown, err, sent_at, failures, pause)
+                    else:
+                        self._replace_list(is_paused=failures > 1)
                     await asyncio.sleep(pause)
                     continue
                 failures = 0
@@ -278,9 +332,23 @@ class SharedPoller:
         self._reread = False
         read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
         request = get(endpoints.list_jobs().path, read)
-        client = once(client, self._limits()[1])
-        listed: JobList = await self._run(lambda: client.send(request).value)
-        return listed
+        limited = once(client, self._limits()[1])
+        poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
+        seconds = max(_HUNG_LIST_SECONDS, 5 * median(self._list_durations))
+        try:
+            await asyncio.wait({poll}, timeout=seconds)
+            if not poll.done():
+                if await self._single_polls_succeed(client):
+                    raise _OnlyListFailsError
+                return await poll
+            try:
+                return poll.result()
+            except ArroyoError as err:
+                if self._may_concern_list_alone(err) and await self._single_polls_succeed(client):
+                    raise _OnlyListFailsError from err
+                raise
+        finally:
+            poll.cancel()
 
     async def _take_list(self, listed: JobList, sent_at: float) -> None:
         self._list_body, self._list_seen_at = listed.body, self._monotonic()
@@ -299,10 +367,15 @@ class SharedPoller:
             self._jobs = listed.jobs
             self._choose()
 
-    async def _only_list_fails(self, client: ArroyoClient, error: ArroyoError, failures: int) -> bool:
-        """Return whether single polls succeed where the list fails; then poll singly for a while."""
-        if not isinstance(error, ArroyoApiError) or error.status in _CONCERNS_ALL:
-            return False
+    @staticmethod
+    def _may_concern_list_alone(error: ArroyoError) -> bool:
+        """Return whether single polls may succeed although the list failed like this."""
+        if isinstance(error, ArroyoApiError):
+            return error.status not in _CONCERNS_ALL
+        # What could not be sent could not be sent for a single poll either.
+        return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
+
+    async def _single_polls_succeed(self, client: ArroyoClient) -> bool:
         # Several, and for a moment only: some of these pipelines may be the ones that get no response.
         sample = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
         probes = {
@@ -313,18 +386,23 @@ class SharedPoller:
                 for probe in asyncio.as_completed(probes):
                     with suppress(ArroyoError):
                         await probe
-                        break
-                else:
-                    return False
+                        return True
         except TimeoutError:
-            return False
+            pass
         finally:
             for one in probes:
                 one.cancel()
-        if failures > 1:
+        return False
+
+    def _replace_list(self, *, is_paused: bool) -> None:
+        """Poll singly until the list succeeds; for a while without trying it, if it keeps failing."""
+        if is_paused:
             self._pause_list(True)
             asyncio.get_running_loop().call_later(LIST_PAUSE_SECONDS, self._pause_list, False)
-        return True
+            return
+        for target in self._targets.values():
+            target.leave_list(self._list_seen_at)
+            self._poll_singly(target)
 
     async def _give_error(
         self, targets: list[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
@@ -333,6 +411,9 @@ class SharedPoller:
         pause = poll_retry_seconds(failures, interval, error)
         async for target in in_batches(targets):
             target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
+        if failures % (POLL_RETRIES + 1) or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
+            return pause
+        self._reloaded_at = self._monotonic()
         try:
             await self._run(partial(reload_in_outage, await self._connected(), failures))
         except ArroyoError as err:
@@ -349,6 +430,10 @@ class SharedPoller:
 
     async def _connected_once(self) -> ArroyoClient:
         return once(await self._connected(), 0.0)
+
+
+def _no_response(seconds: float) -> ArroyoConnectionError:
+    return ArroyoConnectionError(f"No poll got a response within {duration(seconds)}.")
 
 
 _LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()

@@ -43,6 +43,7 @@ class Target:
     :param job: as it was last seen.
     :param job_id: by which the list of 0.15 shows it.
     :param item: the job as the list showed it last; None while the list does not show it.
+    :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether the next poll is told even if it shows no change.
     :param kick: set when it is to be polled at once.
     """
@@ -53,6 +54,7 @@ class Target:
     job: Job | None = None
     job_id: str | None = None
     item: Mapping[str, Any] | None = None
+    is_hanging: bool = False
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)
     kick: asyncio.Event = field(default_factory=asyncio.Event)

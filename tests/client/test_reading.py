@@ -47,9 +47,9 @@ def with_white_space(value: Any, rng: random.Random) -> str:
 def test_items_are_those_of_json_loads(
     items: list[dict[str, Any]], rest: dict[str, Any], rng: random.Random
 ) -> None:
-    body = with_white_space(
-        {"data": items, **{f"x{key}": value for key, value in rest.items()}}, rng
-    ).encode()
+    fields = [("data", items), *((f"x{key}", value) for key, value in rest.items())]
+    rng.shuffle(fields)
+    body = with_white_space(dict(fields), rng).encode()
     assert list(iter_items(body)) == json.loads(body)["data"] == items
 
 

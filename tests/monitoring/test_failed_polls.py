@@ -205,9 +205,34 @@ def test_failures_that_pass_before_the_announcement_add_no_line() -> None:
     assert len(logged(sensor)) == 10
     sensor.observe(job("Created", 0), T0 + 3)
     assert logged(sensor) == []
-    # The next failure is the first one again.
-    sensor.observe_error(REFUSED, T0 + 4)
+    # A minute later, a failure is the first one again.
+    sensor.observe_error(REFUSED, T0 + 63)
     assert logged(sensor) == ["Poll failed, retry 1 of 10: orders_per_minute: Connection refused"]
+
+
+def test_a_server_that_flaps_is_warned_of_once() -> None:
+    sensor = seen()
+    for second in range(1, 600):
+        sensor.observe_error(REFUSED, T0 + second)
+        sensor.observe(job("Created", 0), T0 + second + 0.5)
+    assert [
+        message.text.split(":")[0] for message in sensor.messages() if message.level >= logging.WARNING
+    ] == ["Poll failed, retry 1 of 10"]
+    # An outage in between is announced, and its retries are not warned of.
+    fail(sensor, 13, T0 + 601)
+    assert [message.text[:18] for message in sensor.messages() if message.level >= logging.WARNING] == [
+        "Arroyo unreachable"
+    ]
+
+
+def test_a_flapping_server_is_remembered_by_the_next_process() -> None:
+    sensor = seen()
+    fail(sensor, 1, T0 + 1)
+    sensor.observe(job("Created", 0), T0 + 2)
+    sensor.messages()
+    moved = move(sensor, T0 + 3)
+    fail(moved, 1, T0 + 4)
+    assert [message.level for message in moved.messages()] == [logging.DEBUG]
 
 
 def test_failures_are_counted_on_in_the_next_process() -> None:

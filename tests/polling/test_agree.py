@@ -162,8 +162,13 @@ def test_the_same_lines_in_an_outage(
     options: dict[str, Any] = {"outage_tolerance": timedelta(seconds=60), "heartbeat": timedelta(seconds=20)}
     expected = in_a_worker(version, story, {"Running"}, **options)
     seen = in_a_triggerer(mode, version, story, {"Running"}, **options)
-    assert_same(seen, expected)
     assert len(expected[1]) >= 3
+    if (mode, answer) == ("list", "hangs") and seconds < 3:
+        # While the list's request hangs on, single polls succeed again, so that nothing failed.
+        assert comparable(seen) == comparable(expected)
+        assert {level for level, _ in seen[1]} == {"INFO"}
+    else:
+        assert_same(seen, expected)
 
 
 BEGINS: list[tuple[float, Event]] = [

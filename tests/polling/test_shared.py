@@ -429,7 +429,8 @@ async def test_single_polls_are_at_most_eight_at_a_time() -> None:
     waits.start_all(names)
     await asyncio.sleep(5)
     assert server.most_at_once[SINGLE] == MAX_SINGLE_POLLS
-    assert min(server.count(SINGLE, name) for name in names) >= 30
+    # Their number is bounded, too.
+    assert 13 <= min(server.count(SINGLE, name) for name in names) <= 17
     for name in names:
         server.set(name, "Running")
     assert await waits.all_over() == {"reached": 100}

@@ -20,7 +20,6 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
-from airflow_provider_arroyo.polling.shared import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger
 from tests.polling.virtual_time import now, virtual
@@ -141,32 +140,6 @@ async def test_a_job_in_the_list_that_cannot_be_read_concerns_its_own_waits(garb
     server.set("pl_3", "Running")
     await asyncio.sleep(3)
     assert [task.done() for task in waits.tasks] == [number in (3, 4) for number in range(20)]
-
-
-@pytest.mark.parametrize("status", [403, 404, 500])
-@virtual
-async def test_where_only_the_list_is_refused_single_polls_take_its_place(status: int) -> None:
-    server = FakeArroyo()
-    names = server.many(12)
-    server.fault = lambda kind, of: (status, '{"error": "as ordered"}') if kind == LIST else None
-    server.seconds = lambda kind, of: 0.001
-    waits, lines = Waits(server), Lines()
-    waits.start_all(names, log=a_logger(lines), interval=1.0, stable_for=timedelta(seconds=5))
-    await asyncio.sleep(20)
-    assert (server.count(LIST), waits.done()) == (2, [])
-    assert [level for level, _ in lines.lines if level != "INFO"] == []
-    server.fault = fine
-    server.set("pl_1", "Running")
-    await asyncio.sleep(7)
-    assert waits.done() == ["reached"]
-    await asyncio.sleep(LIST_PAUSE_SECONDS)
-    server.forget()
-    await asyncio.sleep(10)
-    assert server.count(LIST) >= 9
-    assert server.count(SINGLE) == 0
-    for name in names:
-        server.set(name, "Running")
-    assert await waits.all_over() == {"reached": 12}
 
 
 # -- outages -------------------------------------------------------------------------------------------------
@@ -505,27 +478,3 @@ async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
     waits.poller._run = run
     server.set("pl_0", "Running")
     assert (await waits.start("pl_0")).outcome is Outcome.REACHED
-
-
-@pytest.mark.parametrize("status", [403, 404, 500])
-@virtual
-async def test_a_hung_pipeline_beside_a_refused_list_delays_nobody_else(status: int) -> None:
-    server = FakeArroyo()
-    names = server.many(12)
-    waits = Waits(server)
-    waits.start_all(names)
-    await asyncio.sleep(2)
-
-    def fault(kind: str, pipeline_id: str) -> Any:
-        if kind == LIST:
-            return status, "<html></html>"
-        return "hangs" if pipeline_id == names[0] else None
-
-    server.fault = fault
-    await asyncio.sleep(5)
-    began = now()
-    for name in names[1:]:
-        server.set(name, "Running")
-    for task in waits.tasks[1:]:
-        await task
-    assert now() - began <= 2

@@ -1,0 +1,218 @@
+"""What fails for one pipeline, or for the list alone, concerns nobody else; in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
+from airflow_provider_arroyo.polling.shared import LIST_PAUSE_SECONDS
+from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
+from tests.polling.support import INTERVAL, Waits, a_logger
+from tests.polling.virtual_time import now, virtual
+from tests.support import Lines
+
+REFUSED = [(status, '{"error": "as ordered"}') for status in (403, 404, 500, 502, 504)]
+CUT = (200, '{"data": [{"id": "job_pl_0", "pipeline_id": ')
+LIST_FAULTS: list[Answer] = [*REFUSED, (200, "<html>"), CUT, "hangs"]
+
+
+def only(kind: str, answer: Answer) -> Any:
+    """Return a fault of the list alone, or of single polls alone."""
+    return lambda of_kind, pipeline_id: answer if of_kind == kind else None
+
+
+# -- the list alone --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", LIST_FAULTS)
+@virtual
+async def test_where_only_the_list_fails_single_polls_take_its_place(answer: Answer) -> None:
+    server = FakeArroyo()
+    names = server.many(12)
+    server.fault = only(LIST, answer)
+    server.seconds = lambda kind, of: 0.001
+    waits, lines = Waits(server), Lines()
+    waits.start_all(names, log=a_logger(lines), interval=1.0, stable_for=timedelta(seconds=5))
+    await asyncio.sleep(20)
+    assert (server.count(LIST), waits.done()) == (2, [])
+    assert [level for level, _ in lines.lines if level != "INFO"] == []
+    server.fault = only("", answer)
+    server.set("pl_1", "Running")
+    await asyncio.sleep(7)
+    assert waits.done() == ["reached"]
+    await asyncio.sleep(LIST_PAUSE_SECONDS)
+    server.forget()
+    await asyncio.sleep(10)
+    assert server.count(LIST) >= 9
+    assert server.count(SINGLE) == 0
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": 12}
+
+
+@pytest.mark.parametrize("answer", LIST_FAULTS)
+@virtual
+async def test_changes_are_seen_while_the_list_fails(answer: Answer) -> None:
+    server = FakeArroyo()
+    names = server.many(40)
+    waits, lines = Waits(server), Lines()
+    waits.start_all(names, log=a_logger(lines))
+    await asyncio.sleep(5)
+    server.fault = only(LIST, answer)
+    for number, name in enumerate(names):
+        server.set(name, "Running")
+        began = now()
+        await waits.tasks[number]
+        # Only a list that gets no response takes a moment to be given up.
+        assert now() - began <= (4 if number == 0 and answer == "hangs" else 2 * INTERVAL)
+    assert [level for level, _ in lines.lines if level != "INFO"] == []
+
+
+@virtual
+async def test_a_list_that_is_slow_is_not_given_up() -> None:
+    server = FakeArroyo()
+    server.seconds = lambda kind, of: 2.5 if kind == LIST else 0.001
+    waits = Waits(server)
+    waits.start_all(server.many(50))
+    await asyncio.sleep(30)
+    server.forget()
+    await asyncio.sleep(30)
+    assert server.count(SINGLE) == 0
+    assert server.count(LIST) >= 5
+
+
+@virtual
+async def test_a_list_whose_keys_come_in_another_order_is_one() -> None:
+    server = FakeArroyo()
+    names = server.many(30)
+    answers = itertools.cycle(
+        ['{"total": 30, "data": %s}', '{"hasMore": {"data": []}, "data": %s, "x": [1]}']
+    )
+
+    def reordered(kind: str, pipeline_id: str) -> Answer | None:
+        if kind != LIST:
+            return None
+        _, body = server._answer(LIST, "")
+        return 200, next(answers) % body.decode().removeprefix('{"data": ').removesuffix("}")
+
+    server.fault = reordered
+    waits, lines = Waits(server), Lines()
+    waits.start_all(names, log=a_logger(lines))
+    await asyncio.sleep(5)
+    server.forget()
+    await asyncio.sleep(5)
+    assert server.count(SINGLE) == 0
+    assert server.count(LIST) == pytest.approx(50, abs=1)
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": 30}
+    assert {level for level, _ in lines.lines} == {"INFO"}
+
+
+# -- single pipelines ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@virtual
+async def test_a_hung_pipeline_beside_a_refused_list_delays_nobody_else(status: int) -> None:
+    server = FakeArroyo()
+    names = server.many(12)
+    waits = Waits(server)
+    waits.start_all(names)
+    await asyncio.sleep(2)
+
+    def fault(kind: str, pipeline_id: str) -> Any:
+        if kind == LIST:
+            return status, "<html></html>"
+        return "hangs" if pipeline_id == names[0] else None
+
+    server.fault = fault
+    await asyncio.sleep(5)
+    began = now()
+    for name in names[1:]:
+        server.set(name, "Running")
+    for task in waits.tasks[1:]:
+        await task
+    assert now() - began <= 2
+
+
+@pytest.mark.parametrize("hanging", [9, 20, 60])
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@virtual
+async def test_pipelines_that_hang_leave_room_for_others(version: str, hanging: int) -> None:
+    """They hang for two seconds each time, so that many of them could hold every thread at any time."""
+    server = FakeArroyo(version=version)
+    names = server.many(hanging + 5)
+    hung, healthy = names[:hanging], names[hanging:]
+    server.hide(*names)
+    server.seconds = lambda kind, of: 0.001
+    waits = Waits(server)
+    waits.start_all(names, outage_tolerance=timedelta(seconds=100))
+    await asyncio.sleep(1)
+    server.fault = lambda kind, of: "hangs" if of in hung else None
+    # The first time, each of them holds a place for a second.
+    await asyncio.sleep(hanging / MAX_SINGLE_POLLS + 12)
+    server.forget()
+    await asyncio.sleep(20)
+    for name in healthy:
+        times = [time for time, _, of in server.log if of == name]
+        assert max(b - a for a, b in itertools.pairwise(times)) <= 2.5 * INTERVAL
+    # Who joins now is told within a moment, too: of its job's id on 0.15.
+    server.set("pl_new", "Running")
+    began = now()
+    assert (await waits.start("pl_new")).outcome is Outcome.REACHED
+    assert now() - began <= 2 * INTERVAL
+    # Those that hung are seen when they are well.
+    server.fault = only("", "refused")
+    for name in names:
+        server.set(name, "Running")
+    assert await waits.all_over() == {"reached": len(names) + 1}
+    # Each hung for as long as it may at first: then for five seconds, eight at a time, and eight begin each second.
+    assert server.most_at_once[SINGLE] <= 8 * MAX_SINGLE_POLLS
+
+
+@pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
+@pytest.mark.parametrize("tolerance", [8, 20])
+@virtual
+async def test_who_joins_while_a_poll_hangs_keeps_its_tolerance_to_a_second(
+    count: int, tolerance: float
+) -> None:
+    server = FakeArroyo()
+    names = server.many(count)
+    waits = Waits(server)
+    waits.start_all(names)
+    await asyncio.sleep(5)
+    server.fault = lambda kind, of: "hangs"
+    await asyncio.sleep(3)
+    began = now()
+    result = await waits.start(names[0], outage_tolerance=timedelta(seconds=tolerance))
+    assert result.outcome is Outcome.UNREACHABLE
+    assert tolerance <= now() - began <= tolerance + 0.5
+    assert tolerance <= (result.unreachable_seconds or 0) <= tolerance + 0.5
+
+
+@pytest.mark.parametrize("answer", [(500, '{"error": "x"}'), (504, ""), "hangs", "refused", (200, "{}")])
+@virtual
+async def test_one_pipeline_of_five_whose_polls_fail_delays_no_other(answer: Answer) -> None:
+    """A round is not as slow as its slowest poll."""
+    server = FakeArroyo()
+    names = server.many(5)
+    server.hide(names[0])
+    waits = Waits(server)
+    waits.start_all(names)
+    await asyncio.sleep(1)
+    server.fault = lambda kind, of: answer if of == names[0] else None
+    await asyncio.sleep(5)
+    began = now()
+    for name in names:
+        server.set(name, "Running")
+    for task in waits.tasks[1:]:
+        await task
+    assert now() - began <= 2 * INTERVAL
+    assert not waits.tasks[0].done()
