@@ -212,14 +212,14 @@ def test_failures_that_pass_before_the_announcement_add_no_line() -> None:
 
 def test_a_server_that_flaps_is_warned_of_once() -> None:
     sensor = seen()
-    for second in range(1, 600):
+    for second in range(1, 300):
         sensor.observe_error(REFUSED, T0 + second)
         sensor.observe(job("Created", 0), T0 + second + 0.5)
     assert [
         message.text.split(":")[0] for message in sensor.messages() if message.level >= logging.WARNING
     ] == ["Poll failed, retry 1 of 10"]
     # An outage in between is announced, and its retries are not warned of.
-    fail(sensor, 13, T0 + 601)
+    fail(sensor, 13, T0 + 301)
     assert [message.text[:18] for message in sensor.messages() if message.level >= logging.WARNING] == [
         "Arroyo unreachable"
     ]
