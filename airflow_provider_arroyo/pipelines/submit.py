@@ -142,7 +142,10 @@ class Submission:
                 found = self._existing.retry_until(self._find_labelled, seconds) or self._post()
             return found if isinstance(found, Submitted) else self._take(found)
         except ArroyoQueryError as err:
-            raise self._refusal(err) from err
+            refusal = self._refusal(err)
+            if refusal is err:
+                raise
+            raise refusal from err
 
     def create(self) -> Submitted:
         """Create the pipeline, and look for no other one first.
@@ -164,6 +167,9 @@ class Submission:
 
         A create gives fewer places, and on 0.15 they are off by the line of our label.
         """
+        if not error.status:
+            # It breaks the connection on this SQL, in a validation, too.
+            return error
         client = self._client.with_limits(max_elapsed_seconds=10.0)
         try:
             validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)
@@ -199,7 +205,7 @@ class Submission:
                     return self._ours(existing)
                 self._delete_half_created()
             except ArroyoApiError as err:
-                if err.status == 405:
+                if err.status == 405 and err.disposition is Disposition.PERMANENT:
                     return None
                 raise
             else:
