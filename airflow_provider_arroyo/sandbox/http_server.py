@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import socketserver
 import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import h11
 
@@ -26,7 +26,8 @@ _CHUNK = 65536
 _HEADERS_LIMIT = 256 * 1024
 _GONE_SECONDS = 1.0
 _FAREWELL_SECONDS = 0.2
-_NOTICE_SECONDS = 0.02
+_NOTICE_SECONDS = 0.1
+_BACKLOG = 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -244,8 +245,9 @@ class HttpServer:
         self.port = 0
         self._lock = threading.RLock()
         self._connections: set[Connection] = set()
-        self._listener: _Listener | None = None
-        self._stopped = True
+        self._socket: socket.socket | None = None
+        self._accepting: threading.Thread | None = None
+        self._stopped = False
 
     def start(self, host: str, port: int) -> None:
         """Listen.
@@ -253,22 +255,37 @@ class HttpServer:
         :param port: 0 takes a free one; ``self.port`` says which.
         :raises OSError: where the address cannot be had.
         """
-        self.host, self.port, self._stopped = host, port, False
+        self.host = host
+        self._socket = _bound(host, port)
+        self.port = self._socket.getsockname()[1]
         self.open()
 
     def open(self) -> None:
         """Take connections, on the port of before; does nothing once the server was stopped."""
         with self._lock:
-            if self._listener is None and not self._stopped:
-                self._listener = _Listener(self.host, self.port, self._accepted)
-                self.port = self._listener.server_address[1]
+            if self._accepting is None and self._socket is not None and not self._stopped:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self._socket.listen(_BACKLOG)
+                self._accepting = threading.Thread(target=self._accept, name="arroyo-sandbox", daemon=True)
+                self._accepting.start()
 
     def close(self) -> None:
-        """Refuse connections, and reset the open ones but that of the thread that asks for it."""
+        """Refuse connections, and reset the open ones but that of the thread that asks for it.
+
+        The port is kept: nobody else can take it meanwhile.
+        """
         with self._lock:
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+            thread, self._accepting = self._accepting, None
+            if thread is not None and self._socket is not None:
+                try:
+                    # Listens no more, and stays bound; with that option others could bind to it, too.
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+                except OSError:  # only Linux does that
+                    self._socket.close()
+                    self._socket = _bound(self.host, self.port)
+        if thread is not None:
+            thread.join()
         with self._lock:
             connections = [item for item in self._connections if not item.is_own]
         for connection in connections:
@@ -280,14 +297,21 @@ class HttpServer:
         """Close for good."""
         self._stopped = True
         self.close()
+        if self._socket is not None:
+            self._socket.close()
 
-    def _accepted(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, sock)
-        with self._lock:
-            self._connections.add(connection)
-        connection.start()
+    def _accept(self) -> None:
+        listening = self._socket
+        while listening is not None and self._accepting is threading.current_thread():
+            try:
+                sock, _ = listening.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:  # also where nobody came
+                continue
+            connection = Connection(self, sock)
+            with self._lock:
+                self._connections.add(connection)
+            connection.start()
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that is closed."""
@@ -295,27 +319,17 @@ class HttpServer:
             self._connections.discard(connection)
 
 
-class _Listener(socketserver.TCPServer):
-    """A listening socket and the thread that accepts its connections."""
-
-    allow_reuse_address = True
-    request_queue_size = 1024
-
-    def __init__(self, host: str, port: int, accepted: Callable[[socket.socket], None]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), socketserver.BaseRequestHandler)
-        self._accepted = accepted
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_NOTICE_SECONDS,), name="arroyo-sandbox", daemon=True
-        )
-        self._thread.start()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand over a connection."""
-        self._accepted(request)
-
-    def close(self) -> None:
-        """Stop accepting, and close the port."""
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
+def _bound(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.settimeout(_NOTICE_SECONDS)
+        sock.bind((host, port))
+        if port == 0 and sys.platform == "linux":
+            # It keeps a port over a shutdown only where it was asked for by its number.
+            with sock:
+                return _bound(host, sock.getsockname()[1])
+    except OSError:
+        sock.close()
+        raise
+    return sock

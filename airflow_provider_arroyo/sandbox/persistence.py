@@ -221,7 +221,9 @@ def _read(hint: Any, value: Any) -> Any:
 
     :raises TypeError: it is something else.
     """
-    made, parts = get_origin(hint), get_args(hint)
+    if type(value) is hint:
+        return value
+    made, parts = _parts(hint)
     if hint is Any or (value is None and NoneType in parts):
         return value
     if NoneType in parts:
@@ -235,6 +237,9 @@ def _read(hint: Any, value: Any) -> Any:
         return {name: _read(parts[1], part) for name, part in value.items()}
     if hint is float and type(value) is int:
         return float(value)
-    if made is not None or type(value) is not hint:
-        raise TypeError(f"{value!r:.80} is not {hint}")
-    return value
+    raise TypeError(f"{value!r:.80} is not {hint}")
+
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)

@@ -12,12 +12,14 @@ from typing import Any
 
 from .records import Checkpoint, Job, Traffic
 
-KEPT_CHECKPOINTS = 2000
-"""The oldest ones of a job are forgotten beyond this, so that a sandbox can run for days."""
+KEPT_CHECKPOINTS = 500
+"""Older ones of a job are forgotten, so that a sandbox can run for days."""
 KEPT_SAMPLES = 150
 _SHOWN_SUBTASKS = 256
 _NEVER = 2**62
 _SAMPLE_MICROS = 2_090_000
+_CHECKPOINT_MICROS = 295_000
+"""From one checkpoint to the next it takes so much longer than the interval, about."""
 _METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backpressure")
 
 
@@ -43,6 +45,8 @@ def change_interval(job: Job, now: int, rng: random.Random) -> None:
 def catch_up(job: Job, now: int, rng: random.Random) -> None:
     """Add the checkpoints that the run has made, or begun, by now."""
     until = now if job.run_ended is None else min(now, job.run_ended)
+    if job.next_checkpoint is not None and not job.kafka_away:
+        job.next_checkpoint = _skip(job, job.next_checkpoint, until)
     while job.next_checkpoint is not None and job.next_checkpoint <= until:
         start = job.next_checkpoint
         if job.kafka_away:
@@ -54,8 +58,20 @@ def catch_up(job: Job, now: int, rng: random.Random) -> None:
         finish = operators_done + rng.randint(201_000, 203_500)
         _add(job, start, operators_done, finish)
         job.next_checkpoint = finish + job.seen.interval_micros + rng.randint(7_000, 11_000)
-    if len(job.checkpoints) > KEPT_CHECKPOINTS:
-        del job.checkpoints[: -KEPT_CHECKPOINTS // 2]
+    if len(job.checkpoints) > 2 * KEPT_CHECKPOINTS:
+        del job.checkpoints[:-KEPT_CHECKPOINTS]
+
+
+def _skip(job: Job, next_checkpoint: int, until: int) -> int:
+    """Return when the next checkpoint is, without making those that would be forgotten at once."""
+    step = job.seen.interval_micros + _CHECKPOINT_MICROS
+    count = (until - next_checkpoint) // step - KEPT_CHECKPOINTS
+    if count <= 0:
+        return next_checkpoint
+    last, begun = job.checkpoints[-1].epoch if job.checkpoints else 0, next_checkpoint + (count - 1) * step
+    skipped = Checkpoint(last + count, False, begun, begun + 80_000, begun + 282_000, job.run_parallelism)
+    job.checkpoints[:] = [skipped]
+    return begun + step
 
 
 def _add(job: Job, start: int, operators_done: int, finish: int, *, stopping: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -221,6 +222,17 @@ def test_an_interval_changes_how_often_checkpoints_come_without_a_new_run() -> N
     world.advance(20)
     assert len(world.job.checkpoints) - many <= 3
     assert world.job.run_id == 1
+
+
+def test_the_oldest_checkpoints_of_a_long_run_are_forgotten_and_their_epochs_count() -> None:
+    world = World("0.16", seed=1)
+    world.advance(30 * 86400)
+    listed = world.job.checkpoints
+    assert runs.KEPT_CHECKPOINTS <= len(listed) <= 2 * runs.KEPT_CHECKPOINTS
+    assert [item.epoch for item in listed] == list(range(listed[0].epoch, listed[-1].epoch + 1))
+    assert listed[-1].epoch == pytest.approx(30 * 86400 / 1.3, rel=0.02)
+    assert all(before.finish < after.start for before, after in pairwise(listed))
+    assert listed[-1].finish > world.engine.now - 2_000_000
 
 
 def test_start_time_is_renewed_by_a_resume_and_by_nothing_else() -> None:
