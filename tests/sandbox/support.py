@@ -32,7 +32,7 @@ class Caller:
 
     def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> requests.Response:
         """Send a request below ``/api/v1``."""
-        return self.session.request(method, f"{self.url}/api/v1{path}", json=json, timeout=10, **more)
+        return self.session.request(method, f"{self.url}/api/v1{path}", json=json, timeout=60, **more)
 
     def create(self, name: str = "x", query: str = IMPULSE, **fields: Any) -> str:
         """Create a pipeline and return its id."""

@@ -37,24 +37,24 @@ def running(*arguments: str) -> Iterator[str]:
 
 def test_it_says_what_it_is_and_ends_when_told() -> None:
     with running("--arroyo-version", "0.15", "--pipelines", "30", "--fault", "status,status=502") as url:
-        assert requests.get(f"{url}/api/v1/ping", timeout=10).status_code == 502
-        assert len(requests.get(f"{url}/api/v1/jobs", timeout=10).json()["data"]) == 30
-        assert requests.get(f"{url}/sandbox", timeout=10).json()["arroyo_version"] == "0.15"
+        assert requests.get(f"{url}/api/v1/ping", timeout=60).status_code == 502
+        assert len(requests.get(f"{url}/api/v1/jobs", timeout=60).json()["data"]) == 30
+        assert requests.get(f"{url}/sandbox", timeout=60).json()["arroyo_version"] == "0.15"
 
 
 def test_data_outlives_the_process(tmp_path: Path) -> None:
     folder = str(tmp_path / "kept")
     body = {"name": "kept", "query": IMPULSE, "parallelism": 1}
     with running("--data", folder) as url:
-        made = requests.post(f"{url}/api/v1/pipelines", json=body, timeout=10).json()
+        made = requests.post(f"{url}/api/v1/pipelines", json=body, timeout=60).json()
         table = {"name": "t", "connector": "impulse", "config": {"event_rate": 1}}
-        requests.post(f"{url}/api/v1/connection_tables", json=table, timeout=10)
-        before = requests.get(f"{url}/api/v1/jobs", timeout=10).json()["data"][0]
+        requests.post(f"{url}/api/v1/connection_tables", json=table, timeout=60)
+        before = requests.get(f"{url}/api/v1/jobs", timeout=60).json()["data"][0]
     with running("--data", folder) as url:
-        again = requests.get(f"{url}/api/v1/pipelines/{made['id']}", timeout=10).json()
+        again = requests.get(f"{url}/api/v1/pipelines/{made['id']}", timeout=60).json()
         assert {**again, "action_in_progress": None} == {**made, "action_in_progress": None}
-        assert requests.get(f"{url}/api/v1/jobs", timeout=10).json()["data"][0]["id"] == before["id"]
-        assert requests.get(f"{url}/api/v1/connection_tables", timeout=10).json()["data"][0]["name"] == "t"
+        assert requests.get(f"{url}/api/v1/jobs", timeout=60).json()["data"][0]["id"] == before["id"]
+        assert requests.get(f"{url}/api/v1/connection_tables", timeout=60).json()["data"][0]["name"] == "t"
     result = subprocess.run(
         [*COMMAND, "--data", folder, "--arroyo-version", "0.15"],
         capture_output=True,

@@ -71,7 +71,7 @@ def test_traffic_changes_what_comes_and_leaves_what_was(sandbox: ArroyoSandbox, 
     before = series(call, pipeline_id, "messages_sent")
     assert before == pytest.approx([500.0] * len(before), rel=0.01)
     body: dict[str, Any] = {"kind": "traffic", "pipeline": pipeline_id, "rate": 50, "backpressure": 0.9}
-    assert requests.post(f"{sandbox.url}/sandbox/faults", json=body, timeout=10).ok
+    assert requests.post(f"{sandbox.url}/sandbox/faults", json=body, timeout=60).ok
     sandbox.advance(30)
     after = series(call, pipeline_id, "messages_sent")
     assert after[: len(before)] == before

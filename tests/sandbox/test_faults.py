@@ -96,7 +96,7 @@ def test_a_pipeline_to_come_fails_with_the_injected_reason(sandbox: ArroyoSandbo
 def test_a_bad_fault_is_refused_by_field_and_choices(
     sandbox: ArroyoSandbox, fields: dict[str, object], words: str
 ) -> None:
-    answer = requests.post(f"{sandbox.url}/sandbox/faults", json=fields, timeout=10)
+    answer = requests.post(f"{sandbox.url}/sandbox/faults", json=fields, timeout=60)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
     assert sandbox.faults.pending() == []
@@ -128,7 +128,7 @@ def test_responses_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoS
 
 def test_early_hints_come_before_the_response(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.early_hints(times=1)
-    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) as client:
         client.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         received = b"".join(iter(lambda: client.recv(10_000), b""))
     first, _, second = received.partition(b"\r\n\r\n")
@@ -247,11 +247,11 @@ def test_a_stop_before_a_late_pickup_leaves_the_pipeline_unstarted(
 def test_faults_can_be_removed(sandbox: ArroyoSandbox, call: Caller) -> None:
     fault = sandbox.faults.status(500, times=None)
     assert call("GET", "/ping").status_code == 500
-    listed = requests.get(f"{sandbox.url}/sandbox/faults", timeout=10).json()
+    listed = requests.get(f"{sandbox.url}/sandbox/faults", timeout=60).json()
     assert [item["id"] for item in listed["pending"]] == [fault]
     assert "status" in listed["kinds"]["status"]
-    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=10).status_code == 200
-    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=10).status_code == 404
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=60).status_code == 200
+    assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=60).status_code == 404
     assert call("GET", "/ping").status_code == 200
     sandbox.faults.latency(5)
     sandbox.faults.fail("orders")

@@ -37,27 +37,27 @@ def mutual(files: dict[str, str]) -> Iterator[ArroyoSandbox]:
 def test_https_with_its_own_authority(files: dict[str, str]) -> None:
     with ArroyoSandbox(tls_cert=files["cert"], tls_key=files["key"]) as sandbox:
         assert sandbox.url.startswith("https://")
-        assert requests.get(f"{sandbox.url}/api/v1/ping", verify=files["ca"], timeout=10).json() == "Pong"
+        assert requests.get(f"{sandbox.url}/api/v1/ping", verify=files["ca"], timeout=60).json() == "Pong"
         with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
-            requests.get(f"{sandbox.url}/api/v1/ping", timeout=10)
+            requests.get(f"{sandbox.url}/api/v1/ping", timeout=60)
         assert sandbox.airflow_connection_uri(ca_cert=files["ca"]).split("?")[0].endswith("/https")
 
 
 def test_plain_http_to_a_tls_port_gets_no_http(files: dict[str, str]) -> None:
     with ArroyoSandbox(tls_cert=files["cert"], tls_key=files["key"]) as sandbox:
-        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) as plain:
             plain.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n")
             answer = plain.recv(100)
         assert answer[:1] == b"\x15", "a TLS alert"
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"http://127.0.0.1:{sandbox.port}/api/v1/ping", timeout=10)
+            requests.get(f"http://127.0.0.1:{sandbox.port}/api/v1/ping", timeout=60)
 
 
 def test_a_client_certificate_is_asked_for(mutual: ArroyoSandbox, files: dict[str, str]) -> None:
     url = f"{mutual.url}/api/v1/ping"
-    assert requests.get(url, verify=files["ca"], cert=files["client"], timeout=10).json() == "Pong"
+    assert requests.get(url, verify=files["ca"], cert=files["client"], timeout=60).json() == "Pong"
     with pytest.raises(requests.ConnectionError):
-        requests.get(url, verify=files["ca"], timeout=10)
+        requests.get(url, verify=files["ca"], timeout=60)
 
 
 def test_without_one_the_handshake_passes_and_the_first_read_is_an_alert(
@@ -65,7 +65,7 @@ def test_without_one_the_handshake_passes_and_the_first_read_is_an_alert(
 ) -> None:
     context = ssl.create_default_context(cafile=files["ca"])
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    with socket.create_connection(("127.0.0.1", mutual.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", mutual.port), timeout=60) as raw:
         secure = context.wrap_socket(raw, server_hostname="127.0.0.1")
         # What is sent meanwhile does not turn the alert into a reset.
         secure.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -76,7 +76,7 @@ def test_without_one_the_handshake_passes_and_the_first_read_is_an_alert(
 def test_a_connection_ends_as_tls_says_it_should(files: dict[str, str]) -> None:
     with ArroyoSandbox(tls_cert=files["cert"], tls_key=files["key"]) as sandbox:
         context = ssl.create_default_context(cafile=files["ca"])
-        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) as raw:
             secure = context.wrap_socket(raw, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
             secure.sendall(b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             assert b"".join(iter(lambda: secure.recv(10_000), b"")).endswith(b'"Pong"')
