@@ -30,10 +30,8 @@ LIBRARY_ERRORS = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,
-    LookupError,
 )
-"""What a request can fail with: also what requests does not wrap, and what parsers raise on broken headers."""
+"""What a request can fail with. Reading a body raises what requests does not wrap."""
 
 _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 """How the first bytes of TLS, an alert or a handshake, appear in an error's text."""
@@ -60,10 +58,6 @@ class Failure(Enum):
     NOT_HTTP = (
         "{url} does not speak HTTP. Check that the connection's host and port lead to Arroyo. "
         "It sent: {detail}"
-    )
-    MALFORMED = (
-        "The response of {url} to {request} is not valid HTTP ({detail}). "
-        "Check any gateway in between, and that the connection's host and port lead to Arroyo."
     )
     CUT_SHORT = "The response of {url} to {request} was cut short."
     BROKEN = "{url} closed the connection before it responded to {request} ({detail})."
@@ -93,18 +87,9 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
         Failure.CUT_SHORT,
         (
             urllib3.exceptions.IncompleteRead,
-            http.client.IncompleteRead,
-        ),
-    ),
-    (
-        Failure.MALFORMED,
-        (
-            http.client.HTTPException,
+            urllib3.exceptions.InvalidChunkLength,
             urllib3.exceptions.DecodeError,
-            urllib3.exceptions.HeaderParsingError,
-            urllib3.exceptions.InvalidHeader,
-            ValueError,
-            LookupError,
+            http.client.IncompleteRead,
         ),
     ),
 )
@@ -119,17 +104,9 @@ def failure_of(error: BaseException) -> Failure:
     chain = list(_causes(error))
     for failure, classes in _FAILURES:
         if any(isinstance(cause, classes) for cause in chain):
-            if failure is Failure.PROXY and any(isinstance(cause, _BROKE_OFF) for cause in chain):
-                return Failure.BROKEN
-            if failure is Failure.CUT_SHORT and any(map(_is_bad_chunk_size, chain)):
-                return Failure.MALFORMED
-            return failure
+            broke_off = any(isinstance(cause, _BROKE_OFF) for cause in chain)
+            return Failure.BROKEN if failure is Failure.PROXY and broke_off else failure
     return Failure.BROKEN
-
-
-def _is_bad_chunk_size(error: BaseException) -> bool:
-    # Python says of it that the response is incomplete, as of one that ends there.
-    return isinstance(error, ValueError) and not str(error).endswith("b''")
 
 
 def explain(
@@ -151,7 +128,7 @@ def explain(
         detail=_detail(chain[-1], settings),
         connect_timeout=settings.connect_timeout_seconds,
     )
-    if failure in (Failure.NOT_HTTP, Failure.MALFORMED):
+    if failure is Failure.NOT_HTTP:
         return ArroyoForeignResponseError(message, **request.where)
     if failure in _NOT_SENT:
         return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
@@ -160,7 +137,7 @@ def explain(
         return too_large(request, settings, status=413, **request.where)
     if not request.is_idempotent:
         message += " It may have taken effect all the same: check before you repeat it."
-    return ArroyoConnectionError(message, is_hang_up=failure is Failure.BROKEN, **request.where)
+    return ArroyoConnectionError(message, **request.where)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

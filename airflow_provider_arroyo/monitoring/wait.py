@@ -53,8 +53,6 @@ class PipelineWait:
     :param now: when the wait begins.
     :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
     :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
-    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
-        this wait sees is logged at DEBUG.
     """
 
     def __init__(
@@ -64,10 +62,9 @@ class PipelineWait:
         now: float,
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
-        is_repeated: bool = False,
     ) -> None:
         self.plan = plan
-        self._messages = Messages(plan, is_repeated=is_repeated)
+        self._messages = Messages(plan)
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
@@ -78,11 +75,6 @@ class PipelineWait:
     def job(self) -> Job | None:
         """The job as it was last seen; None if it never was."""
         return self._p.job
-
-    @property
-    def unreachable_since(self) -> float | None:
-        """While polls fail, since when Arroyo has not responded; else None."""
-        return self._p.outage_since
 
     # -- what was seen ---------------------------------------------------------------------------------------
 

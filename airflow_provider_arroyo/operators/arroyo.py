@@ -1,21 +1,27 @@
 """All operators: the module to import them from."""
 
+from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.operators.ensure import (
     ArroyoEnsureConnectionProfileOperator,
     ArroyoEnsureConnectionTableOperator,
     ArroyoEnsureUdfOperator,
 )
 from airflow_provider_arroyo.operators.preview import ArroyoPreviewQueryOperator
+from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator
 from airflow_provider_arroyo.operators.stop import ArroyoStopPipelineOperator
 from airflow_provider_arroyo.operators.submit import ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.operators.validate import ArroyoValidateQueryOperator
+from airflow_provider_arroyo.pipelines.folder import pipelines_from_folder
 
 __all__ = [
+    "ArroyoDeployPipelineOperator",
     "ArroyoEnsureConnectionProfileOperator",
     "ArroyoEnsureConnectionTableOperator",
     "ArroyoEnsureUdfOperator",
     "ArroyoPreviewQueryOperator",
+    "ArroyoPrunePipelinesOperator",
     "ArroyoStopPipelineOperator",
     "ArroyoSubmitPipelineOperator",
     "ArroyoValidateQueryOperator",
+    "pipelines_from_folder",
 ]

@@ -142,10 +142,7 @@ class Submission:
                 found = self._existing.retry_until(self._find_labelled, seconds) or self._post()
             return found if isinstance(found, Submitted) else self._take(found)
         except ArroyoQueryError as err:
-            refusal = self._refusal(err)
-            if refusal is err:
-                raise
-            raise refusal from err
+            raise self._refusal(err) from err
 
     def create(self) -> Submitted:
         """Create the pipeline, and look for no other one first.
@@ -167,9 +164,6 @@ class Submission:
 
         A create gives fewer places, and on 0.15 they are off by the line of our label.
         """
-        if not error.status:
-            # It breaks the connection on this SQL, in a validation, too.
-            return error
         client = self._client.with_limits(max_elapsed_seconds=10.0)
         try:
             validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)
@@ -205,7 +199,7 @@ class Submission:
                     return self._ours(existing)
                 self._delete_half_created()
             except ArroyoApiError as err:
-                if err.status == 405 and err.disposition is Disposition.PERMANENT:
+                if err.status == 405:
                     return None
                 raise
             else:

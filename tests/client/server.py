@@ -39,14 +39,13 @@ class Reply:
 
     :param data: sent as it is, after the request was read.
     :param then: ``keep``, ``close`` or ``reset`` the connection; or, until the server stops, ``hang`` or
-        ``drip`` (send ``drop`` every 20 ms).
+        ``drip`` (send a byte every 50 ms).
     :param unread: leave the request's body unread.
     """
 
     data: bytes = b""
     then: str = "keep"
     unread: bool = False
-    drop: bytes = b" "
 
 
 def reply(
@@ -94,7 +93,6 @@ class Server:
     :param tls: makes it a TLS server.
     :param to_plain: what a TLS server sends to plain HTTP before it closes.
     :param to_tls: what a plain server sends to TLS before it closes; None sends nothing and hangs.
-    :param ping: responds to pings, which are then neither scripted nor recorded.
     :param closes_after_handshake: a TLS server closes after each handshake.
     """
 
@@ -103,7 +101,6 @@ class Server:
     to_plain: bytes = TLS_ALERT
     to_tls: bytes | None = BAD_REQUEST
     closes_after_handshake: bool = False
-    ping: Reply | None = None
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -179,9 +176,6 @@ class Server:
             with suppress(OSError):
                 connection.close()
 
-    def _next(self) -> Reply:
-        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
-
     def _talk(self, connection: socket.socket) -> None:
         stream = connection.makefile("rb")
         while True:
@@ -192,21 +186,19 @@ class Server:
             while (header := stream.readline().strip()) != b"":
                 name, _, value = header.decode("latin-1").partition(":")
                 headers[name.lower()] = value.strip()
-            is_scripted = self.ping is None or not line[1].endswith("/ping")
             with self._lock:
-                step = self._next() if self.ping is None or is_scripted else self.ping
+                step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
             body = b"" if step.unread else stream.read(int(headers.get("content-length", 0)))
-            if is_scripted:
-                with self._lock:
-                    self.requests.append(Request(line[0], line[1], headers, body))
+            with self._lock:
+                self.requests.append(Request(line[0], line[1], headers, body))
             if step.data:
                 connection.sendall(step.data)
             if step.then == "hang":
                 self._stopping.wait(_IDLE_SECONDS)
                 return
             if step.then == "drip":
-                while not self._stopping.wait(0.02):
-                    connection.sendall(step.drop)
+                while not self._stopping.wait(0.05):
+                    connection.sendall(b" ")
                 return
             if step.then == "reset":
                 # Closing with a linger of 0 sends a reset.

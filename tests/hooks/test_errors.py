@@ -14,7 +14,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConflictError,
     ArroyoConnectionError,
-    ArroyoDeployError,
     ArroyoError,
     ArroyoForeignResponseError,
     ArroyoNoConnectionError,
@@ -47,7 +46,6 @@ FATAL: list[type[ArroyoError]] = [
 ]
 RETRYABLE: list[type[ArroyoError]] = [
     ArroyoError,
-    ArroyoDeployError,
     ArroyoNoConnectionError,
     ArroyoUnreachableError,
     ArroyoConnectionError,

@@ -137,7 +137,7 @@ class Ended:
 _CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \(run \d")
 
 
-def recording(lines: list[tuple[str, str]]) -> logging.Logger:
+def _recording(lines: list[tuple[str, str]]) -> logging.Logger:
     logger = logging.Logger("tests.tasks", logging.INFO)
     handler = Lines()
     handler.lines = lines
@@ -159,7 +159,7 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
     """
     ti = ti or FakeTaskInstance()
     ended = Ended(xcoms=ti.xcoms)
-    log = recording(ended.lines)
+    log = _recording(ended.lines)
     try:
         if mode == RESCHEDULE:
             ended.result = _rescheduled(make, ti, log, ended)
@@ -217,18 +217,23 @@ def rebuilt(trigger: Any) -> ArroyoPipelineTrigger:
 def _deferred(
     make: Make, arguments: dict[str, Any], ti: FakeTaskInstance, log: logging.Logger, ended: Ended
 ) -> Any:
-    try:
-        return quiet(make(**arguments), log).execute({"ti": ti})
-    except TaskDeferred as deferred:
-        ended.deferrals += 1
-        trigger = quiet(rebuilt(deferred.trigger), log)
-        trigger.task_instance = ti
-        with supervisor(ti):
-            (event,) = asyncio.run(fire(trigger))
-        if event == TaskSuccessEvent().payload:
-            return ti.xcoms.get("return_value")
-        method = getattr(quiet(make(**arguments), log), deferred.method_name)
-        return method({"ti": ti}, event=json.loads(json.dumps(event)))
+    method, event = "execute", None
+    while True:
+        # Each half runs in a process of its own.
+        operator = quiet(make(**arguments), log)
+        try:
+            if event is None:
+                return operator.execute({"ti": ti})
+            return getattr(operator, method)({"ti": ti}, event=json.loads(json.dumps(event)))
+        except TaskDeferred as deferred:
+            ended.deferrals += 1
+            trigger = quiet(rebuilt(deferred.trigger), log)
+            trigger.task_instance = ti
+            with supervisor(ti):
+                (event,) = asyncio.run(fire(trigger))
+            if event == TaskSuccessEvent().payload:
+                return ti.xcoms.get("return_value")
+            method = deferred.method_name
 
 
 def _rescheduled(make: Make, ti: FakeTaskInstance, log: logging.Logger, ended: Ended) -> Any:

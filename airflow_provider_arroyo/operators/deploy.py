@@ -1,0 +1,374 @@
+"""The operator that makes the server match what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_checkpoint_interval,
+    check_duration,
+    check_json_object,
+    check_parallelism,
+    check_pipeline_name,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.operators.arguments import (
+    as_string,
+    as_string_map,
+    check_choice,
+    check_early,
+    check_max_restarts,
+)
+from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
+from airflow_provider_arroyo.text import duration, shorten
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.on_kill import WatchedRun
+    from airflow_provider_arroyo.pipelines.deploy import Deploy
+    from airflow_provider_arroyo.pipelines.deploy_progress import Done, Waiting
+
+STRATEGIES = ("stop_first", "start_first")
+ON_FAILURE = ("rollback", "leave")
+DEFAULT_GROUP = "default"
+
+
+class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
+    """Make the server run a pipeline as it is written down, whatever runs there now.
+
+    It may run as often as you like, on each merge or on a schedule: it compares what is wanted with what the server
+    has, logs its plan, and does only what is needed. A pipeline belongs to its ``group`` and name, not to a task or a
+    run; all tries, clears and DAG runs continue with the same one.
+
+    - It is not there: ``created``. It runs as it is wanted: ``unchanged``, in two requests.
+    - Another ``parallelism``, ``checkpoint_interval``, ``env_vars`` or ``scheduler_config``: ``updated``, in one
+      request that keeps its state.
+    - It is stopped: ``resumed``. It failed: ``restarted``.
+    - Other SQL or UDFs: ``replaced``. Arroyo cannot carry state from one SQL to another, so the new pipeline begins
+      without any; the log says what is dropped, and from where each source will read.
+
+    Other ``tags`` or another ``state_url`` cannot be given to a pipeline that exists: the difference is reported, and
+    applied when it is replaced for another reason. White space at line ends and the order of UDFs make no difference;
+    a changed comment does.
+
+    Whatever ends a try, the next one continues from what the server shows. Of two deploys of one pipeline at once,
+    one wins; the other fails, says so and leaves the rest to it.
+
+    :param pipeline_name: the pipeline's name, one line of at most 200 characters. Templated.
+    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+        ``template_searchpath``. Templated.
+    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
+        source code is full of braces.
+    :param parallelism: subtasks for each operator, 1 or more, default 1. Templated.
+    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it as it is, and a
+        new pipeline's to the server (10 seconds).
+    :param tags: labels on the pipeline (Arroyo 0.16; on 0.15 they go into the SQL's first line). Templated.
+    :param env_vars: environment of the pipeline's workers (Arroyo 0.16); default None leaves it as it is. Templated.
+        Everyone who may read Arroyo's API sees them: no place for secrets.
+    :param state_url: where its checkpoints go (Arroyo 0.16); default None leaves it to the server. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16); default None leaves it as it is.
+    :param group: what is deployed and pruned together, default ``"default"``. The same name in two groups is two
+        pipelines. Templated.
+    :param strategy: how to replace. ``"stop_first"`` (default): stop the old pipeline with a final checkpoint, start
+        the new one, and delete the old one once the new one has proven itself. ``"start_first"``: the new one proves
+        itself before the old one stops; both write meanwhile, so the output is doubled for that time.
+    :param on_failure: what to do if the new pipeline of a replace does not come up. ``"rollback"`` (default): delete
+        it, resume the old one where it stopped, wait until that has proven itself, and fail without a retry.
+        ``"leave"``: leave everything as it is, and fail.
+    :param rollback_timeout: how long a rollback may take, default 5 minutes; a timedelta or seconds. It counts from
+        the beginning of the rollback, however much of ``timeout`` is used up.
+    :param keep_old: whether a replace keeps the old pipeline, stopped, for you to look at; default False deletes it.
+        Nothing but a rollback ever starts it again, and the next replace deletes it.
+    :param until_checkpoint: whether a pipeline has proven itself only when it has finished a checkpoint of its own,
+        default True.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+        seconds.
+    :param max_restarts: how often the pipeline may restart before it counts as one that does not come up; default
+        None, any number until ``timeout``.
+    :param allow_state_loss: whether a replace may drop the state of a pipeline that has finished a checkpoint. By
+        default, False, the task fails then, before anything is changed, and names this argument. The state of a
+        ``Finished`` pipeline, which never runs again, is not asked for.
+    :param adopt_unowned: whether to take over a pipeline of that name that carries no ownership label and has the
+        same SQL and UDFs, default False: one that runs makes the task fail. It stays without a label, so keep this
+        argument as long as it runs.
+    :param dry_run: whether only to validate, plan, and log the plan, default False.
+    :param timeout: how long the deploy may take, deferred or not, without a rollback, default 10 minutes; a timedelta
+        or seconds. An ``execution_timeout`` must leave room for both.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: with ``deferrable``, how long each wait stays in the worker before it moves to the triggerer,
+        default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``action`` (``created``,
+        ``unchanged``, ``updated``, ``resumed``, ``restarted`` or ``replaced``), ``generation`` (its number, 1 for the
+        first), ``changes`` and ``not_applied`` (lists of ``{"argument", "difference"}``, without secrets),
+        ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the old pipeline's proven final checkpoint, or None),
+        ``finished`` (whether it has finished) and ``dry_run``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: on what no retry can fix: refused SQL, another owner's pipeline, state that must not
+        be dropped; and after a rollback, since each try would interrupt the old pipeline again.
+    :raises ArroyoTaskError: when the pipeline does not come up, another deploy came first, or Arroyo stays
+        unreachable.
+    """
+
+    template_fields: Sequence[str] = (
+        "pipeline_name",
+        "query",
+        "parallelism",
+        "tags",
+        "env_vars",
+        "state_url",
+        "group",
+        "arroyo_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "query": "sql",
+        "tags": "json",
+        "env_vars": "json",
+    }
+    ui_color = "#d8f4e2"
+    _context: Context
+    _deploying: Deploy | None = None
+
+    def __init__(
+        self,
+        *,
+        pipeline_name: str,
+        query: str,
+        udfs: Sequence[Any] = (),
+        parallelism: int | str = 1,
+        checkpoint_interval: timedelta | float | None = None,
+        tags: Mapping[str, str] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        state_url: str | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
+        group: str = DEFAULT_GROUP,
+        strategy: str = "stop_first",
+        on_failure: str = "rollback",
+        rollback_timeout: timedelta | float = timedelta(minutes=5),
+        keep_old: bool = False,
+        until_checkpoint: bool = True,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        max_restarts: int | None = None,
+        allow_state_loss: bool = False,
+        adopt_unowned: bool = False,
+        dry_run: bool = False,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            arroyo_conn_id=arroyo_conn_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        check_early(check_pipeline_name, pipeline_name, "pipeline_name")
+        check_early(check_text, query, "query")
+        check_early(check_parallelism, parallelism, "parallelism")
+        check_early(check_string_map, tags or {}, "tags")
+        check_early(check_string_map, env_vars or {}, "env_vars")
+        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
+        check_early(check_text, group, "group")
+        as_udfs(udfs)
+        interval = None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
+        self.pipeline_name = pipeline_name
+        self.query = query
+        self.udfs = udfs
+        self.parallelism = parallelism
+        self.checkpoint_interval = interval
+        self.tags = tags
+        self.env_vars = env_vars
+        self.state_url = state_url
+        self.scheduler_config = scheduler_config
+        self.group = group
+        self.strategy = check_choice(strategy, "strategy", STRATEGIES)
+        self.on_failure = check_choice(on_failure, "on_failure", ON_FAILURE)
+        self.rollback_timeout = check_duration(rollback_timeout, "rollback_timeout", positive=True)
+        self.stable_for = check_duration(stable_for, "stable_for")
+        self.max_restarts = check_max_restarts(max_restarts)
+        self.keep_old = check_bool(keep_old, "keep_old")
+        self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
+        self.allow_state_loss = check_bool(allow_state_loss, "allow_state_loss")
+        self.adopt_unowned = check_bool(adopt_unowned, "adopt_unowned")
+        # Airflow's operators have a method of that name.
+        self.is_dry_run = check_bool(dry_run, "dry_run")
+        self._check_durations()
+
+    def _check_durations(self) -> None:
+        interval = self.checkpoint_interval
+        if interval is not None and self.until_checkpoint and interval >= self.timeout:
+            raise ValueError(
+                f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), since "
+                f"until_checkpoint=True waits for a checkpoint, got {duration(self.timeout.total_seconds())}; "
+                "until_checkpoint=False does not wait for one"
+            )
+        needed, what = self.timeout, "timeout"
+        if self.on_failure == "rollback":
+            needed, what = needed + self.rollback_timeout, "timeout + rollback_timeout"
+        if self.execution_timeout is not None and self.execution_timeout < needed:
+            raise ValueError(
+                f"execution_timeout must be {what} or more ({duration(needed.total_seconds())}), got "
+                f"{duration(self.execution_timeout.total_seconds())}: it would cut off a rollback"
+            )
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan, then deploy.
+
+        :returns: the task's result.
+        """
+        deploy = self._begin(context)
+        return self._go_on(deploy.start())
+
+    @raises_task_errors
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        self._has_waited = True
+        self._begin(context)
+        return super().execute_complete(context, event)
+
+    def _begin(self, context: Context) -> Deploy:
+        self._context, self._ti = context, context["ti"]
+        with self._rendered_arguments():
+            spec = self._spec()
+            group = check_text(as_string(self.group, "group"), "group")
+        self._step = f"Deploying pipeline {shorten(spec.name, 80)!r}"
+        if context["ti"].map_index is not None and context["ti"].map_index >= 0:
+            # Airflow shows the number of a mapped task otherwise.
+            shown: Any = context
+            shown["map_index_template"] = shown.get("map_index_template") or "{{ task.pipeline_name }}"
+        self._deploying = self._deploy(spec, group)
+        return self._deploying
+
+    def _spec(self) -> PipelineSpec:
+        """Return what is wanted, from the rendered arguments."""
+        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
+        tags = check_string_map(as_string_map(self.tags or {}, "tags"), "tags")
+        check_user_tags(tags)
+        return PipelineSpec(
+            name=check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")),
+            query=rendered_query(self.query),
+            parallelism=check_parallelism(self.parallelism),
+            checkpoint_interval=self.checkpoint_interval,
+            udfs=as_udfs(self.udfs),
+            tags=tags,
+            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
+            scheduler_config=self.scheduler_config,
+            state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),
+        )
+
+    def _deploy(self, spec: PipelineSpec, group: str) -> Deploy:
+        from airflow_provider_arroyo import __version__
+        from airflow_provider_arroyo.pipelines.deploy import Deploy
+        from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
+        from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
+        from airflow_provider_arroyo.pipelines.deployed import Deployed
+        from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
+
+        ti, namespace = self._ti, self._namespace()
+        deployment = Deployment(group=group, name=spec.name, namespace=namespace.name)
+        label = OwnershipLabel(
+            task=Owner(
+                dag_id=ti.dag_id,
+                task_id=ti.task_id,
+                run_id=ti.run_id,
+                map_index=ti.map_index if ti.map_index is not None else -1,
+                namespace=namespace.name,
+            ),
+            try_number=ti.try_number,
+            package_version=__version__,
+            deployment=deployment,
+            generation=1,
+        )
+        return Deploy(
+            lambda deadline: self._client(deadline=deadline),
+            spec,
+            label,
+            Deployed(deployment, namespace, spec, adopt_unowned=self.adopt_unowned, log=self.log),
+            DeployOptions(
+                timeout=self.timeout,
+                rollback_timeout=self.rollback_timeout,
+                strategy=Strategy(self.strategy),
+                on_failure=OnFailure(self.on_failure),
+                keep_old=self.keep_old,
+                until_checkpoint=self.until_checkpoint,
+                stable_for=self.stable_for,
+                max_restarts=self.max_restarts,
+                allow_state_loss=self.allow_state_loss,
+                dry_run=self.is_dry_run,
+                is_retry=ti.try_number > 1,
+                outage_tolerance=self.api_outage_tolerance,
+            ),
+            ref=self._ref,
+            known=lambda pipeline: self._show_link(self._context, pipeline),
+            clock=self.clock,
+            log=self.log,
+        )
+
+    def _go_on(self, step: Waiting | Done) -> dict[str, Any]:
+        from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+
+        if isinstance(step, Waiting):
+            return self._wait(self._context, step.wait, {"progress": step.progress.to_dict()})
+        return self._deployed(step)
+
+    def _finish(
+        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress
+
+        try:
+            progress = DeployProgress.from_dict(resume_context.get("progress"))
+        except (KeyError, TypeError, ValueError) as err:
+            raise ArroyoError(
+                f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
+                "airflow-provider-arroyo wrote it; clear this task, and it goes on from what it finds."
+            ) from err
+        deploy = self._deploying or self._begin(self._context)
+        return self._go_on(deploy.resume(progress, result))
+
+    def _deployed(self, done: Done) -> dict[str, Any]:
+        progress, job = done.progress, done.job
+        pipeline = done.pipeline or PipelineRef(pipeline_id="", name=str(self.pipeline_name))
+        result = self._result(pipeline, job, action=progress.action, generation=progress.generation)
+        return {
+            **result,
+            "pipeline_id": pipeline.pipeline_id or None,
+            "changes": [dict(one) for one in progress.changes],
+            "not_applied": [dict(one) for one in progress.not_applied],
+            "checkpoint": dict(progress.checkpoint) if progress.checkpoint else None,
+            "finished": job is not None and job.state == JobState.FINISHED,
+            "dry_run": self.is_dry_run,
+        }
+
+    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
+        self.log.warning(
+            "The deploy ends in the middle, and nothing is undone; the next try goes on from what it finds: %s",
+            watched.pipeline.label,
+        )

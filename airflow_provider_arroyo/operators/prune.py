@@ -1,0 +1,121 @@
+"""The operator that deletes the pipelines of a group that are no longer wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.client.checks import check_bool, check_text
+from airflow_provider_arroyo.operators.arguments import as_string, check_early, is_final
+from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.providers.common.compat.sdk import Context
+
+
+class ArroyoPrunePipelinesOperator(ArroyoWorkerOperator):
+    """Stop and delete the pipelines that a group has deployed and that are no longer wanted.
+
+    Only pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's namespace,
+    are ever touched. It says which ones before it begins. Each is stopped with a final checkpoint first; its state is
+    deleted with it.
+
+    :param group: the group, default ``"default"``. Templated.
+    :param keep: the names of the pipelines to keep, or what ``pipelines_from_folder`` returned. Templated. At least
+        one: an empty folder is taken for a mistake.
+    :param max_deletions: how many pipelines may be deleted, default 10; more are an error, and nothing is changed.
+    :param dry_run: whether only to log what would be deleted, default False.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: where nothing is to be kept, or more would be deleted than ``max_deletions`` allows.
+    :raises ArroyoTaskError: when a pipeline does not stop, or Arroyo stays unreachable.
+    """
+
+    template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")
+    ui_color = "#f2e0e0"
+
+    def __init__(
+        self,
+        *,
+        keep: Any,
+        group: str = DEFAULT_GROUP,
+        max_deletions: int = 10,
+        dry_run: bool = False,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
+        check_early(check_text, group, "group")
+        if isinstance(keep, list | tuple | set) and is_final(keep):
+            names_to_keep(keep)
+        if type(max_deletions) is not int or max_deletions < 0:
+            raise ValueError(f"max_deletions must be an integer, 0 or more, got {max_deletions!r}")
+        self.group = group
+        self.keep = keep
+        self.max_deletions = max_deletions
+        # Airflow's operators have a method of that name.
+        self.is_dry_run = check_bool(dry_run, "dry_run")
+
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Render all fields; of what is kept only the names remain, since Airflow shows everyone rendered fields."""
+        super().render_template_fields(context, jinja_env)
+        if isinstance(self.keep, list | tuple):
+            self.keep = [
+                one.get("pipeline_name", one) if isinstance(one, Mapping) else one for one in self.keep
+            ]
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete what is no longer wanted.
+
+        :returns: the task's result.
+        """
+        from airflow_provider_arroyo.pipelines.prune import prune
+
+        with self._rendered_arguments():
+            group = check_text(as_string(self.group, "group"), "group")
+            keep = names_to_keep(self.keep)
+        self._step = f"Pruning group {group!r}"
+        pruned = prune(
+            self._client(),
+            group=group,
+            namespace=self._namespace(),
+            keep=keep,
+            max_deletions=self.max_deletions,
+            dry_run=self.is_dry_run,
+            log=self.log,
+        )
+        return {
+            "deleted": [{"pipeline_id": one.id, "pipeline_name": one.name} for one in pruned.deleted],
+            "kept": list(pruned.kept),
+            "dry_run": self.is_dry_run,
+        }
+
+
+def names_to_keep(keep: Any) -> frozenset[str]:
+    """Return the names among what is to be kept.
+
+    :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
+    :raises ValueError: on anything else, and on nothing.
+    """
+    if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
+        raise ValueError(
+            f"keep must be a list of names, or of pipelines of a folder, got {type(keep).__name__}"
+        )
+    names: list[Any] = [one.get("pipeline_name") if isinstance(one, Mapping) else one for one in keep]
+    wrong = [one for one in names if not isinstance(one, str) or not one.strip()]
+    if wrong:
+        raise ValueError(f"keep must be a list of names, or of pipelines of a folder, got {wrong[0]!r} in it")
+    if not names:
+        raise ValueError(
+            "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
+        )
+    return frozenset(names)

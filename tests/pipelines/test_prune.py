@@ -1,0 +1,134 @@
+"""Pruning a group: what it deletes, and what it never touches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator, names_to_keep
+from airflow_provider_arroyo.pipelines.ownership import Namespace
+from airflow_provider_arroyo.pipelines.prune import Pruned, prune
+from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench
+
+
+def named(name: str) -> Any:
+    return replace(SPEC, name=name)
+
+
+def run(bench: DeployBench, keep: Collection[str], **more: Any) -> Pruned:
+    given: dict[str, Any] = {"group": "default", "namespace": Namespace(), "max_deletions": 10, **more}
+    return prune(
+        bench.client, keep=keep, log=bench.log, sleep=bench.sandbox.advance, monotonic=bench.now, **given
+    )
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_what_is_no_longer_wanted_goes_and_nothing_else(version: str) -> None:
+    with open_deploy_bench(version) as bench:
+        for name in ("orders", "old", "stopped"):
+            bench.deploy(named(name))
+        bench.deploy(named("theirs"), group="theirs")
+        bench.deploy(named("elsewhere"), namespace="staging", is_explicit=True)
+        bench.deploy(replace(SECOND, name="old"), keep_old=True)
+        bench.submit(named("submitted"))
+        unlabelled = bench.create_externally(named("by hand"))
+        # A copy of a deployed pipeline under another name has its label on 0.15, and its tags on 0.16.
+        (old, *_) = [one for one in bench.pipelines() if one.name == "orders"]
+        fields = {**named("copy").to_request(query=old.query), "tags": old.tags}
+        copy = bench.client.create_pipeline(**fields)
+        (stopped,) = [one for one in bench.pipelines() if one.name == "stopped"]
+        bench.change(stopped.id, "stop", "Stopped")
+        before = {one.id for one in bench.pipelines()}
+
+        said = run(bench, ["orders", "not there"], dry_run=True)
+        assert {one.id for one in bench.pipelines()} == before
+        pruned = run(bench, ["orders", "not there"])
+
+        left = {one.name for one in bench.pipelines()}
+        assert left == {"orders", "theirs", "elsewhere", "submitted", unlabelled.name, copy.name}
+        assert sorted(one.name for one in pruned.deleted) == ["old", "old", "stopped"]
+        assert pruned == said
+        assert pruned.kept == ("orders",)
+        assert bench.lines.text().count("No longer wanted in group default: old, stopped") == 2
+        assert run(bench, ["orders"]).deleted == ()
+
+
+def test_too_many_at_once_are_a_mistake() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b", "c"):
+            bench.deploy(named(name))
+        words = (
+            "has 2 pipelines that are no longer wanted, and max_deletions allows 1: a, b. Nothing was changed"
+        )
+        with pytest.raises(ArroyoDeployError, match=re.escape(words)) as caught:
+            run(bench, ["c"], max_deletions=1)
+        assert caught.value.is_fatal
+        assert len(bench.running()) == 3
+        with pytest.raises(
+            ValueError, match="an empty list, as of an empty folder, would delete the whole group"
+        ):
+            run(bench, [])
+        assert len(bench.running()) == 3
+
+
+def test_an_unreadable_label_is_left_alone() -> None:
+    with open_deploy_bench("0.15") as bench:
+        bench.create_externally(named("newer"), comment='-- airflow: {"label": "99"}\n')
+        assert run(bench, ["x"]).deleted == ()
+        assert "is left alone: its ownership label" in bench.lines.text("WARNING")
+
+
+def test_a_prune_that_was_cut_off_goes_on() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b", "c"):
+            bench.deploy(named(name))
+        bench.sandbox.faults.status(400, times=1, method="DELETE", error="no")
+        with pytest.raises(Exception, match="no"):
+            run(replace_client(bench), ["c"])
+        run(bench, ["c"])
+        assert [one.name for one in bench.pipelines()] == ["c"]
+
+
+def replace_client(bench: DeployBench) -> DeployBench:
+    """Make each refusal final."""
+    for _ in range(4):
+        bench.sandbox.faults.status(400, times=1, method="DELETE", error="no")
+    return bench
+
+
+@pytest.mark.parametrize(
+    "keep,names",
+    [
+        (["a", "b"], {"a", "b"}),
+        ([{"pipeline_name": "a", "query": "SELECT 1"}], {"a"}),
+        (("a",), {"a"}),
+    ],
+)
+def test_what_is_kept_are_names_or_pipelines_of_a_folder(keep: Any, names: set[str]) -> None:
+    assert names_to_keep(keep) == names
+
+
+@pytest.mark.parametrize("keep", ["a", [1], [""], [{"query": "SELECT 1"}], {"a": 1}, 5])
+def test_anything_else_is_refused(keep: Any) -> None:
+    with pytest.raises(ValueError, match="keep must be a list of names, or of pipelines of a folder, got"):
+        names_to_keep(keep)
+
+
+@pytest.mark.parametrize(
+    "given,words",
+    [
+        ({"keep": []}, "keep must name at least one pipeline"),
+        ({"keep": ["a"], "max_deletions": -1}, "max_deletions must be an integer, 0 or more"),
+        ({"keep": ["a"], "max_deletions": True}, "max_deletions must be an integer, 0 or more"),
+        ({"keep": ["a"], "group": " "}, "group must be a non-empty string"),
+        ({"keep": ["a"], "dry_run": "no"}, "dry_run must be True or False"),
+    ],
+)
+def test_bad_arguments(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ArroyoPrunePipelinesOperator(task_id="prune", **given)
