@@ -18,14 +18,15 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, StopMode
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 T = TypeVar("T")
 
@@ -54,10 +55,20 @@ class WatchedRun(JsonValue):
 
     :param pipeline: the pipeline.
     :param job: its job as it was last seen; None if it never was.
+    :param awaits_run: whether the task requested a run that was still to begin then; default False.
     """
 
     pipeline: PipelineRef
     job: Job | None = None
+    awaits_run: bool = False
+
+    @classmethod
+    def of(cls, wait: PipelineWait) -> Self:
+        """Return the run that a wait watches; the one before the change where it has seen none."""
+        before, job = wait.plan.baseline, wait.job
+        if job is None and before is not None:
+            job = Job(id=before.job_id, state=before.state, run_id=before.run_id)
+        return cls(pipeline=wait.plan.pipeline, job=job, awaits_run=wait.awaits_run)
 
     @property
     def advice(self) -> str:
@@ -71,20 +82,26 @@ class WatchedRun(JsonValue):
 # -- the decision --------------------------------------------------------------------------------------------------
 
 
-def reason_not_to_stop(job: Job | None, watched: Job | None) -> str | None:
+def reason_not_to_stop(job: Job | None, watched: Job | None, *, awaits_run: bool = False) -> str | None:
     """Return why a pipeline must not be stopped; None if it may be.
 
     :param job: its job as it is now; None where it has none.
     :param watched: its job as the task last saw it; None if it never did.
+    :param awaits_run: whether the task requested a run that was still to begin then.
     """
-    if job is None or job.state in TERMINAL_STATES:
+    # The old state still shows for a moment after a restart or a resume.
+    is_stopped = job is not None and job.state == JobState.STOPPED and job.running_desired is False
+    if job is None or job.state == JobState.FINISHED or is_stopped:
         return "it no longer runs"
-    if not job.running_desired:
+    if job.state in TERMINAL_STATES and not awaits_run:
+        return "it no longer runs"
+    if job.running_desired is False:
         return "a stop was requested already"
     if watched is None:
         return "this task never saw it run"
     # Run 0 is a job that was not scheduled yet, and run 1 the same one a moment later.
-    has_begun_since = (job.id, job.run_id, watched.run_id) == (watched.id, 1, 0)
+    may_have_begun = watched.run_id == 0 or awaits_run
+    has_begun_since = may_have_begun and (job.id, job.run_id) == (watched.id, watched.run_id + 1)
     if (job.id, job.run_id) != (watched.id, watched.run_id) and not has_begun_since:
         now = f"it is at run {job.run_id} of {job.id} now"
         return f"{now}, and this task watched run {watched.run_id} of {watched.id}"
@@ -185,7 +202,9 @@ def _request_stop(
         limited = client.with_limits(
             max_elapsed_seconds=max(0.0, deadline - time.monotonic()), deadline=deadline
         )
-        if reason := reason_not_to_stop(limited.get_job(pipeline_id), watched.job):
+        if reason := reason_not_to_stop(
+            limited.get_job(pipeline_id), watched.job, awaits_run=watched.awaits_run
+        ):
             log.warning("%s is not stopped: %s", watched.pipeline.label, reason)
             return False
         limited.patch_pipeline(pipeline_id, stop=mode)

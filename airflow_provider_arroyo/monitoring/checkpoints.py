@@ -1,13 +1,17 @@
-"""Proof that a stop took its final checkpoint. The state ``Stopped`` alone is none."""
+"""Proof that a stop took its final checkpoint. The state ``Stopped`` alone is none.
+
+Restarts and rescales leave checkpoints of type ``stopping``, too, and renew nothing but the ``run_id``. Epochs tell
+what came after what; the server's clock, which a gateway may overwrite, only where they leave it open.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.client.models import CheckpointType, Job
+from airflow_provider_arroyo.client.models import CheckpointType, Job, JobState
 from airflow_provider_arroyo.client.wire import JsonValue
 
 
@@ -16,55 +20,105 @@ class StopRequest(JsonValue):
     """What must be known when a stop is requested, to prove its checkpoint afterwards.
 
     :param after_epoch: the highest epoch before the request, finished or not; 0 without any.
-    :param requested_at_micros: when it was requested, by the server's own clock; None where that is not known.
+    :param requested_at_micros: when it was requested, by the ``date`` of the response; None where that is not known.
+    :param accepted_epoch: the highest epoch once the server had accepted it, where it sends no types; a higher one
+        began after that. None where it was not read.
+    :param run_id: the run in which it was requested; None where that is not known.
     """
 
     after_epoch: int
     requested_at_micros: int | None = None
+    accepted_epoch: int | None = None
+    run_id: int | None = None
 
     @classmethod
-    def after(cls, checkpoints: Sequence[Checkpoint], requested_at_micros: int | None = None) -> Self:
-        """Return the request for the checkpoints as they were before it."""
-        highest = max((checkpoint.epoch for checkpoint in checkpoints), default=0)
-        return cls(after_epoch=highest, requested_at_micros=requested_at_micros)
+    def after(
+        cls,
+        checkpoints: Sequence[Checkpoint],
+        requested_at_micros: int | None = None,
+        *,
+        accepted: Sequence[Checkpoint] | None = None,
+        job: Job | None = None,
+    ) -> Self:
+        """Return the request for the checkpoints as they were before it.
+
+        :param accepted: as they were once the server had accepted it.
+        :param job: the job before it.
+        """
+        highest, run_id = highest_epoch(checkpoints), None if job is None else job.run_id
+        last = _last(checkpoints)
+        if job is not None and last is not None and last.checkpoint_type == CheckpointType.STOPPING:
+            if job.state == JobState.CHECKPOINT_STOPPING and not last.is_finished:
+                # An earlier request is being carried out; this is its checkpoint.
+                highest = highest_epoch(one for one in checkpoints if one is not last)
+            elif job.state in (JobState.RESTARTING, JobState.RESCALING):
+                # The one of the run that follows is here already.
+                run_id = job.run_id + 1
+        return cls(
+            after_epoch=highest,
+            requested_at_micros=requested_at_micros,
+            accepted_epoch=None if accepted is None else highest_epoch(accepted),
+            run_id=run_id,
+        )
 
 
-def checkpoint_of_stop(checkpoints: Sequence[Checkpoint], request: StopRequest) -> Checkpoint | None:
+def checkpoint_of_stop(
+    checkpoints: Sequence[Checkpoint], request: StopRequest, job: Job | None = None
+) -> Checkpoint | None:
     """Return the checkpoint that belongs to a stop; None without proof.
 
-    Restarts and rescales leave checkpoints of type ``stopping`` too, so the type alone proves nothing. Where
-    the server sends types (0.16), it is a finished one of that type with a higher epoch than before. Where it
-    does not (0.15), it is the last one, finished, with a higher epoch, begun after the stop was requested by
-    the server's own clock.
+    It is the last one, finished, with a higher epoch than any before the request, and of type ``stopping`` where the
+    server sends types (0.16). Where it sends none (0.15), it began after the request: by its epoch, or where that
+    leaves it open by the server's clock. Where runs began since the request, one of those may belong to each of them.
 
     :param checkpoints: the job's checkpoints after it stopped.
     :param request: what was known when the stop was requested.
+    :param job: the job, stopped; default None, if no run began since.
     """
     last = _last(checkpoints)
     if last is None or not last.is_finished or last.epoch <= request.after_epoch:
         return None
-    if last.checkpoint_type is not None:
-        return last if last.checkpoint_type == CheckpointType.STOPPING else None
-    if request.requested_at_micros is None or last.start_time_micros < request.requested_at_micros:
+    if last.checkpoint_type not in (None, CheckpointType.STOPPING):
         return None
-    return last
+    if last.checkpoint_type is None and not _began_after(last, request):
+        return None
+    runs = 0 if job is None or request.run_id is None else max(0, job.run_id - request.run_id)
+    later = [one for one in checkpoints if one.epoch > request.after_epoch and one.is_finished]
+    return last if sum(one.checkpoint_type == last.checkpoint_type for one in later) > runs else None
 
 
 def checkpoint_of_stopped(checkpoints: Sequence[Checkpoint], job: Job) -> Checkpoint | None:
     """Return the final checkpoint of a job that was found stopped; None without proof.
 
-    Only servers that send types can prove it: the last checkpoint, finished, of type ``stopping``, begun in
-    the run that the stop ended.
+    Only a first run on a server that sends types can prove it: by the last checkpoint, finished, of type
+    ``stopping``. After a restart, that may be the restart's: nothing tells when the last run began.
 
     :param checkpoints: the job's checkpoints.
     :param job: the job, stopped.
     """
     last = _last(checkpoints)
-    if last is None or not last.is_finished or last.checkpoint_type != CheckpointType.STOPPING:
+    if (
+        job.run_id > 1
+        or last is None
+        or not last.is_finished
+        or last.checkpoint_type != CheckpointType.STOPPING
+    ):
         return None
     if job.start_time_micros is None or last.start_time_micros < job.start_time_micros:
         return None
     return last
+
+
+def highest_epoch(checkpoints: Iterable[Checkpoint]) -> int:
+    """Return the highest epoch, finished or not; 0 without any."""
+    return max((checkpoint.epoch for checkpoint in checkpoints), default=0)
+
+
+def _began_after(checkpoint: Checkpoint, request: StopRequest) -> bool:
+    if request.accepted_epoch is not None and checkpoint.epoch > request.accepted_epoch:
+        return True
+    at = request.requested_at_micros
+    return at is not None and checkpoint.start_time_micros >= at
 
 
 def _last(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:

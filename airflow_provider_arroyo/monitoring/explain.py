@@ -216,6 +216,11 @@ def _timeout(result: WaitResult, label: str, wanted: str) -> tuple[str, str]:
 def _delayed_by(result: WaitResult, job: Job) -> str:
     """Return the likeliest cause of a timeout, and what to do about it."""
     argument, wanted = result.deadline_argument, result.target_states
+    if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
+        return (
+            "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
+            f"'immediate'. Use that, or allow more time ({argument})."
+        )
     if result.is_unchanged and not job.is_terminal:
         return (
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
@@ -235,11 +240,6 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
         return (
             f"It has not stayed in that state for stable_for in one run. Allow more time ({argument}), or find out "
             "why it restarts."
-        )
-    if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
-        return (
-            "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
-            f"'immediate'. Use that, or allow more time ({argument})."
         )
     if job.state == JobState.RUNNING and JobState.STOPPED in wanted:
         if job.running_desired:

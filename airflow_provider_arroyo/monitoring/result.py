@@ -60,6 +60,7 @@ class WaitResult(JsonValue):
     :param error: the failure of the last poll, if it failed.
     :param transitions: the last changes of state that were seen.
     :param deadline_argument: name of the argument that set the wait's deadline.
+    :param awaits_run: whether the run that follows the change is still to begin.
     :param is_unchanged: whether the job is still as it was before the change that is waited for.
     """
 
@@ -80,6 +81,7 @@ class WaitResult(JsonValue):
     error: ArroyoError | None = None
     transitions: tuple[Transition, ...] = ()
     deadline_argument: str = "timeout"
+    awaits_run: bool = False
     is_unchanged: bool = False
 
     @property

@@ -76,6 +76,12 @@ class PipelineWait:
         """The job as it was last seen; None if it never was."""
         return self._p.job
 
+    @property
+    def awaits_run(self) -> bool:
+        """Whether the run that follows the change is still to begin."""
+        baseline, job = self.plan.baseline, self._p.job
+        return baseline is not None and (job is None or not baseline.is_before(job))
+
     # -- what was seen ---------------------------------------------------------------------------------------
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
@@ -331,6 +337,7 @@ class PipelineWait:
             error=p.last_error,
             transitions=p.transitions,
             deadline_argument=argument or self.plan.deadline_argument,
+            awaits_run=self.awaits_run,
             is_unchanged=(
                 p.job is not None
                 and p.jobless_since is None

@@ -143,7 +143,8 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
 
         if result.outcome is Outcome.TIMED_OUT:
             self._waiting, self._has_failed = None, True
-            self._stop_on_kill(WatchedRun(pipeline=pipeline, job=result.job), is_timeout=True)
+            watched = WatchedRun(pipeline=pipeline, job=result.job, awaits_run=result.awaits_run)
+            self._stop_on_kill(watched, is_timeout=True)
         try:
             super()._fail(result, pipeline)
         finally:
@@ -153,7 +154,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     def _watched(self, wait: PipelineWait) -> WatchedRun:
         from airflow_provider_arroyo.on_kill import WatchedRun
 
-        return WatchedRun(pipeline=wait.plan.pipeline, job=wait.job)
+        return WatchedRun.of(wait)
 
     def _note(self, watched: WatchedRun, *, is_over: bool = False) -> None:
         """Note what is waited for where a later half of this task, and what kills it, find it."""

@@ -31,13 +31,18 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
     from airflow_provider_arroyo.on_kill import WatchedRun
 
+_LEAST_SECONDS = 10.0
+"""What a stop that is requested once more may take in any case."""
+
 IF_MISSING = ("fail", "succeed")
+IF_FINISHING = ("fail", "immediate")
 
 
 class ArroyoStopPipelineOperator(ArroyoOperator):
     """Stop a pipeline, and wait until it has stopped.
 
-    One that is stopped or finished already is a success at once.
+    One that is stopped or finished already is a success at once. Any other is asked to stop, also one that has
+    failed: it may be about to start again.
 
     :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
     :param pipeline_name: its exact name instead: the one that is alive, else the only one; it is an error that lists
@@ -48,6 +53,10 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     :param require_checkpoint: whether the task fails if nothing proves that the stop took its final checkpoint,
         default False: ``checkpoint`` in the result is None then, and the log warns. Only with ``mode="checkpoint"``
         and ``wait_for_completion``.
+    :param if_finishing: what to do with a pipeline that is ``Finishing``: one of its sources has ended, the others
+        run on, and Arroyo takes no checkpoint. ``"fail"`` (default): fail at once where ``mode`` is ``"checkpoint"``;
+        ``"immediate"``: stop it with that mode where it is ``"checkpoint"`` or ``"graceful"``, which Arroyo does not
+        obey then. It ends ``Finished``, so that it can never be resumed. Not with ``require_checkpoint``.
     :param accept_failed: whether a pipeline that ends ``Failed`` is a success, with a warning; default False.
     :param if_missing: ``"fail"`` (default) or ``"succeed"``: what to do if there is no such pipeline.
     :param timeout: how long the wait may last, deferred or not, default 2 minutes; a timedelta or seconds.
@@ -76,6 +85,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         mode: str = StopMode.CHECKPOINT.value,
         wait_for_completion: bool = True,
         require_checkpoint: bool = False,
+        if_finishing: str = "fail",
         accept_failed: bool = False,
         if_missing: str = "fail",
         timeout: timedelta | float = timedelta(minutes=2),
@@ -98,6 +108,11 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         check_one_of_id_and_name(pipeline_id, pipeline_name)
         check_early(check_stop_mode, mode, "mode")
         check_choice(if_missing, "if_missing", IF_MISSING)
+        check_choice(if_finishing, "if_finishing", IF_FINISHING)
+        if require_checkpoint and if_finishing != "fail":
+            raise ValueError(
+                "require_checkpoint needs if_finishing='fail': a pipeline that is Finishing takes no checkpoint"
+            )
         if require_checkpoint and is_final(mode) and mode != StopMode.CHECKPOINT:
             raise ValueError(f"require_checkpoint needs mode='checkpoint', got {str(mode)!r}")
         if require_checkpoint and not wait_for_completion:
@@ -109,6 +124,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.mode = mode
         self.wait_for_completion = wait_for_completion
         self.require_checkpoint = require_checkpoint
+        self.if_finishing = if_finishing
         self.accept_failed = accept_failed
         self.if_missing = if_missing
 
@@ -131,6 +147,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and self._is_down(job):
                 return self._found_down(pipeline, job)
+            if job is not None and job.state == JobState.FINISHING:
+                mode = self._mode_in_finishing(pipeline, job, mode)
             began = self.clock()
             request = self._request_stop(pipeline, job, mode)
         except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
@@ -144,6 +162,10 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             target_states=frozenset(TERMINAL_STATES),
             deadline=deadline,
             deadline_argument=argument,
+            finishing_is_final=(
+                mode is StopMode.CHECKPOINT
+                or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate")
+            ),
             baseline=Baseline.of(job, requested_at=began) if job else None,
             outage_tolerance=self.api_outage_tolerance,
         )
@@ -160,10 +182,39 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
     @staticmethod
     def _is_down(job: Job) -> bool:
-        """Return whether no stop is needed. A stopped pipeline that was asked to run is on its way up."""
-        return job.state in (JobState.FINISHED, JobState.FAILED) or (
-            job.state == JobState.STOPPED and not job.running_desired
+        """Return whether no stop is needed: whatever else a job shows, it may just have been asked to run."""
+        return job.state == JobState.FINISHED or (
+            job.state == JobState.STOPPED and job.running_desired is False
         )
+
+    def _mode_in_finishing(self, pipeline: PipelineRef, job: Job, mode: StopMode) -> StopMode:
+        """Return how to stop a pipeline that is ``Finishing``, where only an immediate stop is obeyed."""
+        if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
+            return mode
+        if self.if_finishing == "immediate":
+            self.log.warning(
+                "Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short
+            )
+            return StopMode.IMMEDIATE
+        result = WaitResult(outcome=Outcome.NO_CHECKPOINT, target_states=(JobState.STOPPED.value,), job=job)
+        if mode is StopMode.CHECKPOINT:
+            self._fail(result, pipeline)
+        self.log.warning("%s", explain(result, pipeline))
+        return mode
+
+    def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
+        """Stop a pipeline that came to be ``Finishing`` after a stop was requested."""
+        began = self.clock()
+        self._request_stop(pipeline, job, self._mode_in_finishing(pipeline, job, StopMode.CHECKPOINT))
+        left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset(TERMINAL_STATES),
+            deadline=began + left,
+            baseline=Baseline.of(job, requested_at=began),
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._finish(self._poll(self._new_wait(plan)), pipeline, {})
 
     def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
         """Request the stop; return what its proof will need, None where no checkpoint was requested."""
@@ -177,15 +228,19 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         response = client.send(endpoints.patch_pipeline(pipeline.pipeline_id, stop=mode))
         if mode is not StopMode.CHECKPOINT:
             return None
+        accepted: tuple[Checkpoint, ...] | None = None
+        if job is not None and all(one.checkpoint_type is None for one in before):
+            # Without types, the epoch alone must tell which checkpoint began after the request.
+            with suppress(ArroyoError):
+                accepted = client.list_checkpoints(pipeline.pipeline_id, job.id)
         date = response.server_date
-        return StopRequest.after(before, int(date.timestamp() * 1_000_000) if date else None)
+        at_micros = int(date.timestamp() * 1_000_000) if date else None
+        return StopRequest.after(before, at_micros, accepted=accepted, job=job)
 
     def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped
 
         self.log.info("%s already: %s, id %s", job.state, pipeline.short, pipeline.pipeline_id)
-        if job.state == JobState.FAILED:
-            return self._ended_failed(WaitResult(outcome=Outcome.REACHED, job=job), pipeline)
         if job.state == JobState.FINISHED:
             return self._result(pipeline, job, checkpoint=None, missing=False)
         checkpoints = self._client().list_checkpoints(pipeline.pipeline_id, job.id)
@@ -199,6 +254,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         job, request = result.job, resume_context.get("request")
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             return self._missing(explain(result, pipeline), pipeline)
+        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and self.if_finishing == "immediate":
+            return self._stop_immediately(pipeline, job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED or job is None:
             self._fail(result, pipeline)
         if job.state == JobState.FAILED:
@@ -210,7 +267,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         with suppress(KeyError, TypeError, ValueError):
             stop = StopRequest.from_dict(request)
             checkpoint = checkpoint_of_stop(
-                self._client().list_checkpoints(pipeline.pipeline_id, job.id), stop
+                self._client().list_checkpoints(pipeline.pipeline_id, job.id), stop, job
             )
         return self._stopped(pipeline, job, checkpoint)
 
@@ -229,7 +286,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         return self._result(pipeline, job, checkpoint=proven, missing=False)
 
     def _ended_failed(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
-        failure = replace(result, outcome=Outcome.FAILED, target_states=(JobState.STOPPED.value,))
+        failure = replace(
+            result, outcome=Outcome.FAILED, target_states=(JobState.STOPPED.value,), is_unchanged=False
+        )
         if not self.accept_failed:
             self._fail(failure, pipeline)
         self.log.warning("%s", explain(failure, pipeline, self._job_errors(failure, pipeline)))

@@ -205,7 +205,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return
         await stop_on_kill_async(
             self._connect,
-            WatchedRun(pipeline=wait.plan.pipeline, job=wait.job),
+            WatchedRun.of(wait),
             mode,
             ti=self.task_instance,
             log=self.log,

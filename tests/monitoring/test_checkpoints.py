@@ -117,6 +117,7 @@ def test_proof_where_the_server_sends_no_types(checkpoints: list[Checkpoint], pr
         pytest.param(
             [taken(5, "stopping", start=REQUESTED - 51)], JOB, None, id="of the restart before the run"
         ),
+        pytest.param([taken(5, "stopping")], replace(JOB, run_id=2), None, id="it may be the restart's"),
         pytest.param([taken(5, "stopping"), taken(6, "scheduled")], JOB, None, id="not the last one"),
         pytest.param([taken(5, "stopping", finished=False)], JOB, None, id="not finished"),
         pytest.param([taken(5, "scheduled")], JOB, None, id="of another type"),
@@ -130,6 +131,49 @@ def test_proof_for_a_job_that_was_found_stopped(
 ) -> None:
     found = checkpoint_of_stopped(checkpoints, job)
     assert (found.epoch if found else None) == proven
+
+
+def test_a_gateways_clock_denies_no_checkpoint() -> None:
+    """Whatever the date of the response says, a higher epoch than after the request began after it."""
+    for ahead in (-10_000, 0, 10_000):
+        request = StopRequest.after([taken(5)], REQUESTED + ahead, accepted=[taken(5)])
+        assert checkpoint_of_stop([taken(5), taken(6)], request) == taken(6)
+    # Begun between the two lists: the clock tells, as long as there is no gateway.
+    request = StopRequest.after([taken(5)], REQUESTED, accepted=[taken(5), taken(6)])
+    assert checkpoint_of_stop([taken(6)], request) == taken(6)
+    assert checkpoint_of_stop([taken(6, start=REQUESTED - 1)], request) is None
+    assert checkpoint_of_stop([taken(6)], replace(request, requested_at_micros=None)) is None
+
+
+RUNNING = replace(JOB, state="Running", run_id=3)
+
+
+@pytest.mark.parametrize("kind", ["stopping", None])
+def test_the_checkpoint_of_a_restart_after_the_request_is_not_the_stops(kind: str | None) -> None:
+    request = StopRequest.after([taken(5, kind)], REQUESTED, accepted=[taken(5, kind)], job=RUNNING)
+    stopped = replace(RUNNING, state="Stopped", run_id=4)
+    assert checkpoint_of_stop([taken(5, kind), taken(6, kind)], request, stopped) is None
+    assert checkpoint_of_stop([taken(6, kind), taken(7, kind)], request, stopped) == taken(7, kind)
+    assert checkpoint_of_stop([taken(6, kind)], request, replace(stopped, run_id=3)) == taken(6, kind)
+
+
+def test_a_stop_that_is_requested_in_the_middle_of_something() -> None:
+    stopped = replace(RUNNING, state="Stopped", run_id=4)
+    # The restart's checkpoint is there already, and its run comes before the stop.
+    request = StopRequest.after([taken(5, "stopping")], job=replace(RUNNING, state="Restarting"))
+    assert checkpoint_of_stop([taken(5, "stopping"), taken(6, "stopping")], request, stopped) == taken(
+        6, "stopping"
+    )
+    assert checkpoint_of_stop([taken(5, "stopping")], request, stopped) is None
+    # An earlier request is under way: its checkpoint is this one's, too.
+    stopping = replace(RUNNING, state="CheckpointStopping", running_desired=False)
+    under_way = taken(6, "stopping", finished=False)
+    request = StopRequest.after([taken(5, "scheduled"), under_way], job=stopping)
+    assert checkpoint_of_stop([taken(6, "stopping")], request, replace(stopped, run_id=3)) == taken(
+        6, "stopping"
+    )
+    request = StopRequest.after([taken(5, "scheduled"), under_way], job=RUNNING)
+    assert checkpoint_of_stop([taken(6, "stopping")], request, replace(stopped, run_id=3)) is None
 
 
 checkpoints_of = st.lists(
@@ -170,7 +214,7 @@ def test_a_proven_checkpoint_is_finished_the_last_and_newer(
 
 def _lists(version: str, name: str, end: str) -> Iterator[tuple[str, Any]]:
     for row in json.loads((RECORDED / version / f"{name}.json").read_text()):
-        body = row["response"]["body"]
+        body = row["response"].get("body")
         if row["request"]["path"].endswith(end) and isinstance(body, dict) and "data" in body:
             yield row["note"], [Checkpoint.from_api(item) for item in body["data"]]
 
@@ -197,3 +241,16 @@ def test_recorded_restarts_and_rescales_prove_no_later_stop(version: str) -> Non
     stopped = lists["after the stop with checkpoint"]
     requested_at = max(each.finish_time_micros or 0 for each in stopped)
     assert checkpoint_of_stop(last, StopRequest.after(stopped, requested_at)) is None
+
+
+@pytest.mark.parametrize("version", ["0.15.0", "0.16-dev"])
+def test_a_recorded_force_stop_after_a_restart_is_no_proof(version: str) -> None:
+    notes = json.loads((RECORDED / version / "found_by_trying.json").read_text())
+    body = next(row for row in notes if row["note"] == "job after restart and force stop")["response"]["body"]
+    job = Job.from_api(body["data"][0])
+    lists = dict(_lists(version, "found_by_trying", "/checkpoints"))
+    seen = lists["its checkpoints: the newest stopping one is the restart's"]
+    assert job.run_id == 3
+    # Its start_time is that of the resume before, so every checkpoint here came later than that.
+    for last in (len(seen), len(seen) - 1, len(seen) - 2):
+        assert checkpoint_of_stopped(seen[:last], job) is None

@@ -17,6 +17,7 @@ from airflow_provider_arroyo.on_kill import (
     reason_not_to_stop,
     state_in,
 )
+from tests.monitoring.support import ORDERS, T0, job, wait
 from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance
 
 JOB = Job(id="job_1", state="Running", run_id=3, running_desired=True)
@@ -63,6 +64,38 @@ def test_the_first_run_of_a_job_that_was_seen_before_it_was_scheduled_may() -> N
     assert reason_not_to_stop(created, created) is None
     assert reason_not_to_stop(replace(JOB, run_id=2), created) is not None
     assert reason_not_to_stop(replace(JOB, id="job_2", run_id=1), created) is not None
+
+
+RESUMED = replace(JOB, state="Stopped", running_desired=True)
+
+
+@pytest.mark.parametrize(
+    "job, reason",
+    [
+        (RESUMED, None),
+        (replace(JOB, state="Failed"), None),
+        (replace(JOB, state="Scheduling", run_id=4), None),
+        (replace(JOB, run_id=4, running_desired=None), None),
+        (replace(JOB, state="Failed", running_desired=False), "a stop was requested already"),
+        (replace(JOB, state="Stopped", running_desired=False), "it no longer runs"),
+        (replace(JOB, state="Finished"), "it no longer runs"),
+        (replace(JOB, run_id=5), "it is at run 5 of job_1 now, and this task watched run 3 of job_1"),
+    ],
+)
+def test_a_run_that_this_task_requested_may_be_stopped_before_it_begins(job: Job, reason: str | None) -> None:
+    watched = replace(JOB, state=job.state)
+    assert reason_not_to_stop(job, watched, awaits_run=True) == reason
+
+
+def test_what_a_wait_watches_is_the_run_that_follows_its_change() -> None:
+    restart = wait("Running", before=job("Failed", 3))
+    assert WatchedRun.of(restart).awaits_run
+    assert WatchedRun.of(restart).job == job("Failed", 3)
+    restart.observe(job("Failed", 3), T0)
+    assert WatchedRun.of(restart).awaits_run
+    restart.observe(job("Scheduling", 4), T0 + 1)
+    assert WatchedRun.of(restart) == WatchedRun(pipeline=ORDERS, job=job("Scheduling", 4))
+    assert WatchedRun.of(wait("Running")) == WatchedRun(pipeline=ORDERS)
 
 
 def test_the_advice_says_how_to_stop_it() -> None:

@@ -186,3 +186,30 @@ def test_a_wait_is_noted_for_whatever_kills_the_task(worker: Bench) -> None:
     assert (noted.job.id, noted.job.run_id) == (worker.job.id, worker.job.run_id)
     note_wait(ti, replace(worker.watched, job=None), is_over=True)
     assert (ti.noted["job"], ti.noted["is_over"]) == (None, True)
+
+
+@pytest.mark.parametrize("before", ["Stopped", "Failed"])
+def test_what_this_task_started_is_stopped_though_the_old_state_still_shows(
+    bench: Bench, before: str
+) -> None:
+    client, sandbox, pipeline_id = bench.client, bench.sandbox, bench.pipeline_id
+    if before == "Stopped":
+        client.patch_pipeline(pipeline_id, stop="checkpoint")
+    else:
+        sandbox.faults.fail(pipeline_id)
+    sandbox.advance(30)
+    old = client.get_job(pipeline_id)
+    assert old is not None
+    assert old.state == before
+    if before == "Stopped":
+        client.patch_pipeline(pipeline_id, stop="none")
+    else:
+        client.restart_pipeline(pipeline_id)
+    sandbox.requests.clear()
+    bench.watched = replace(bench.watched, job=old, awaits_run=True)
+    assert bench.kill(TaskInstance("failed"))
+    assert bench.changes() == [("PATCH", {"stop": "checkpoint"})]
+    sandbox.advance(30)
+    now = client.get_job(pipeline_id)
+    assert now is not None
+    assert now.state == "Stopped"

@@ -60,6 +60,11 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
         (stop("pl_1", mode="none"), "mode must be one of"),
         (stop("pl_1", if_missing="skip"), "if_missing must be one of 'fail', 'succeed'"),
         (stop("pl_1", wait_for_completion=False, require_checkpoint=True), "require_checkpoint needs"),
+        (stop("pl_1", if_finishing="wait"), "if_finishing must be one of 'fail', 'immediate'"),
+        (
+            stop("pl_1", require_checkpoint=True, if_finishing="immediate"),
+            "require_checkpoint needs if_finishing",
+        ),
         (sense(), "got neither"),
         (sense("pl_1", "running"), "'running' is not a state of Arroyo; allowed: Created"),
         (sense("pl_1", target_states=[]), "target_states: needs at least one state"),

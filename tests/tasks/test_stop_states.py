@@ -1,0 +1,153 @@
+"""Stopping a pipeline whose state says little: ``Finishing``, just started, restarted before; alike in every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.monitoring.event import WaitEvent
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from tests.support import ENDLESS
+
+from .conftest import BROKEN, Arrange
+from .harness import DEFERRED, SYNC, context, run_task, stop
+
+ONE_ENDS = (
+    ENDLESS
+    + """
+CREATE TABLE few WITH (connector = 'impulse', event_rate = '1000', message_count = '20');
+INSERT INTO sink SELECT counter FROM few;"""
+)
+
+
+def finishing(arrange: Arrange) -> str:
+    return arrange.pipeline("Finishing", query=ONE_ENDS)
+
+
+def restarted_after_a_failure(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
+    arrange.client.restart_pipeline(pipeline_id)
+    return pipeline_id
+
+
+def resumed(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(pipeline_id, stop="immediate")
+    arrange.until(pipeline_id, "Stopped")
+    arrange.client.patch_pipeline(pipeline_id, stop="none")
+    return pipeline_id
+
+
+def restarted_and_stopped_by_force(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.client.restart_pipeline(pipeline_id)
+    arrange.until(pipeline_id, "Restarting")
+    arrange.until(pipeline_id, "Running")
+    arrange.client.patch_pipeline(pipeline_id, stop="force")
+    arrange.until(pipeline_id, "Stopped")
+    return pipeline_id
+
+
+@dataclass
+class Scenario:
+    """One state, and what a stop makes of it.
+
+    :param arrange: brings it about, and returns the pipeline's id.
+    :param ends: the states in which the pipeline may be in the end.
+    :param asks: what is requested of it by the task, in order.
+    :param error: what the error says, where the task fails.
+    """
+
+    arrange: Callable[[Arrange], str]
+    ends: tuple[str, ...]
+    asks: list[str]
+    error: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+SCENARIOS = {
+    "finishing": Scenario(
+        finishing,
+        ("Finishing",),
+        [],
+        "is Finishing: one of its sources has ended, and from then on Arroyo takes no",
+    ),
+    "finishing, immediate instead": Scenario(
+        finishing, ("Finished",), ["immediate"], arguments={"if_finishing": "immediate"}
+    ),
+    "finishing, immediate wanted": Scenario(
+        finishing, ("Finished",), ["immediate"], arguments={"mode": "immediate"}
+    ),
+    "finishing, immediate instead of graceful": Scenario(
+        finishing, ("Finished",), ["immediate"], arguments={"mode": "graceful", "if_finishing": "immediate"}
+    ),
+    "finishing, graceful": Scenario(
+        finishing,
+        ("Finishing",),
+        ["graceful"],
+        "from then on Arroyo obeys only a stop with mode 'immediate'",
+        arguments={"mode": "graceful", "timeout": 1},
+    ),
+    "restarted after a failure": Scenario(restarted_after_a_failure, ("Stopped", "Failed"), ["checkpoint"]),
+    "resumed": Scenario(resumed, ("Stopped",), ["checkpoint"]),
+    "restarted, stopped by force": Scenario(
+        restarted_and_stopped_by_force,
+        ("Stopped",),
+        [],
+        "nothing proves that it took a final checkpoint",
+        arguments={"require_checkpoint": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_stop_in_every_mode(name: str, mode: str, arrange: Arrange) -> None:
+    scenario = SCENARIOS[name]
+    pipeline_id = scenario.arrange(arrange)
+    arrange.sandbox.requests.clear()
+    # A pipeline that fails once more before its stop is still a pipeline that no longer runs.
+    ended = run_task(stop(pipeline_id, **{"accept_failed": True, **scenario.arguments}), mode)
+    asked = [one.json["stop"] for one in arrange.sandbox.requests if one.method == "PATCH"]
+    assert asked == scenario.asks
+    assert arrange.state(pipeline_id) in scenario.ends
+    if scenario.error is None:
+        assert ended.error is None, ended.error
+        assert ended.result["state"] in scenario.ends
+    else:
+        assert type(ended.error) is ArroyoTaskError, ended.error
+        assert scenario.error in str(ended.error)
+
+
+@pytest.mark.parametrize("if_finishing", ["fail", "immediate"])
+def test_a_wait_that_ended_in_finishing(if_finishing: str, arrange: Arrange) -> None:
+    """It ran when the stop was requested; a source ended before that was carried out."""
+    pipeline_id = finishing(arrange)
+    result = WaitResult(
+        outcome=Outcome.NO_CHECKPOINT,
+        target_states=("Failed", "Finished", "Stopped"),
+        job=arrange.client.get_job(pipeline_id),
+    )
+    event = WaitEvent(pipeline=PipelineRef(pipeline_id=pipeline_id, name="orders"), result=result).to_dict()
+    operator = stop(pipeline_id, if_finishing=if_finishing)()
+    if if_finishing == "immediate":
+        assert operator.execute_complete(context(), event=event)["state"] == "Finished"
+    else:
+        with pytest.raises(ArroyoTaskError, match="if_finishing='immediate' stops it so"):
+            operator.execute_complete(context(), event=event)
+    assert arrange.state(pipeline_id) == ("Finished" if if_finishing == "immediate" else "Finishing")
+
+
+def test_a_first_run_that_was_stopped_with_its_checkpoint_is_proven_later(arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    first = run_task(stop(pipeline_id, require_checkpoint=True), SYNC)
+    assert first.error is None, first.error
+    again = run_task(stop(pipeline_id), SYNC).result
+    # Only a server that sends types can prove it for one that it finds stopped.
+    is_proven = arrange.sandbox.arroyo_version != "0.15"
+    assert again["checkpoint"] == (first.result["checkpoint"] if is_proven else None)
