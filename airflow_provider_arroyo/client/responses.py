@@ -34,7 +34,8 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """The largest request that Arroyo accepts."""
 
-_TAKEN = re.compile(r"A record already exists with that name or id|\w+ with that name already exists")
+_ID_TAKEN = "A record already exists with that name or id"
+_NAME_TAKEN = re.compile(r"\w+ with that name already exists")
 _CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
 
 _FIELD_MISSING = re.compile(r"field \w+ must be set")
@@ -138,7 +139,8 @@ class _Interpreter:
             return too_large(self._request, self._settings, **self._data)
         if status == 429:
             what = "receives too many requests (429). Send fewer."
-            return self._api_error(what, disposition=Disposition.RETRY)
+            # A gateway's word, which does not prove that Arroyo never got the request.
+            return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
         if status in _UNAVAILABLE:
             what = f"is not available at the moment ({status})."
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
@@ -155,7 +157,9 @@ class _Interpreter:
         """Return the error for a refusal in Arroyo's own form."""
         if status in (400, 404) and (words in self._request.gone or self._is_gone_checkpoint(words)):
             return self._gone()
-        if status in (400, 409) and _TAKEN.fullmatch(words):
+        # A refusal of SQL can hold any words but the whole text about ids.
+        is_name_taken = not self._request.has_sql and _NAME_TAKEN.fullmatch(words)
+        if status in (400, 409) and (words == _ID_TAKEN or is_name_taken):
             what = f"already has {self._request.about or 'one'}: the id or name is taken."
             return self._api_error(what, ArroyoConflictError)
         if words == "Route not found":

@@ -18,6 +18,7 @@ T = TypeVar("T")
 SETTLE_SECONDS = 2.0
 """How long the server may still be working on a request whose response was lost."""
 _POLL_SECONDS = 0.25
+_MAX_POLL_SECONDS = 2.0
 _ENDED = TERMINAL_STATES | {JobState.FAILING}
 _STOP_SECONDS = 120.0
 """How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
@@ -152,12 +153,12 @@ class Existing:
         :param find: returns something, or what is false.
         :param seconds: for how long; 0 calls it once.
         """
-        until = self._monotonic() + seconds
+        began = self._monotonic()
         while True:
-            found = find()
-            if found or self._monotonic() >= until:
+            found, elapsed = find(), self._monotonic() - began
+            if found or elapsed >= seconds:
                 return found
-            self._sleep(_POLL_SECONDS)
+            self._sleep(min(_MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
     def _wait_until(self, condition: Callable[[Job], bool], pipeline_id: str) -> Job | None:
         job: Job | None = None

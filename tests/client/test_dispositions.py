@@ -76,7 +76,6 @@ REFUSED: Expected = (ArroyoApiError, Disposition.PERMANENT, False)
 FATAL: Expected = (ArroyoApiError, Disposition.PERMANENT, True)
 AUTH: Expected = (ArroyoAuthError, Disposition.PERMANENT, True)
 TLS: Expected = (ArroyoTlsError, Disposition.PERMANENT, True)
-TURNED_AWAY: Expected = (ArroyoApiError, Disposition.RETRY, False)
 UNAVAILABLE: Expected = (ArroyoApiError, Disposition.RETRY_IF_IDEMPOTENT, False)
 CUT: Expected = (ArroyoConnectionError, Disposition.RETRY_IF_IDEMPOTENT, False)
 
@@ -127,7 +126,7 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     *((AUTH, GET_AND_CHANGES, reply(None, status)) for status in (401, 403, 407)),
     *((AUTH, GET_AND_CHANGES, html(status)) for status in (401, 403, 407)),
     # A gateway.
-    (TURNED_AWAY, GET_AND_CHANGES, reply(None, 429)),
+    (UNAVAILABLE, GET_AND_CHANGES, reply(None, 429)),
     *((UNAVAILABLE, GET_AND_CHANGES, html(status)) for status in (408, 502, 503, 504)),
     *(
         (OUTAGE, GET_AND_CHANGES, html(status))

@@ -88,8 +88,8 @@ def test_address_that_was_arroyo_before_is_tried_for_max_elapsed(
 
 @pytest.mark.parametrize(
     "request_, step, may_have_taken_effect",
-    [(STOP, CLOSE, True), (STOP, reply(None, 429), False), (READ, CLOSE, False)],
-    ids=["lost change", "change that was turned away", "read"],
+    [(STOP, CLOSE, True), (STOP, reply(None, 429), True), (READ, CLOSE, False)],
+    ids=["lost change", "change that a gateway turned away", "read"],
 )
 def test_change_that_may_have_taken_effect(
     request_: Request[Any], step: Reply, may_have_taken_effect: bool, client: ArroyoClient, server: Server

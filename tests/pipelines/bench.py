@@ -14,6 +14,7 @@ import requests
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoApiError
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
@@ -69,7 +70,10 @@ class Bench:
         """Return a client with a connection of its own, and hooks around each HTTP request."""
         session = self._resources.enter_context(HookedSession(before, after))
         settings = ClientSettings(base_url=self.sandbox.url)
-        return ArroyoClient(settings, session=session, sleep=self.sandbox.advance, clock=self.now)
+        limits = Limits(max_elapsed_seconds=600.0)  # as a task's
+        return ArroyoClient(
+            settings, limits=limits, session=session, sleep=self.sandbox.advance, clock=self.now
+        )
 
     def now(self) -> float:
         return self.sandbox.clock.now_micros() / 1e6
@@ -84,7 +88,9 @@ class Bench:
         pipeline_id: str | None = None,
         client: ArroyoClient | None = None,
         sleep: Callable[[float], None] | None = None,
+        is_namespace_explicit: bool = True,
     ) -> Submitted:
+        """Submit, and look again before the success, as a task does."""
         label = replace(LABEL, task=owner, try_number=try_number)
         submission = Submission(
             client or self.client,
@@ -92,12 +98,16 @@ class Bench:
             label,
             pipeline_id=pipeline_id or owner.pipeline_id,
             is_users_id=pipeline_id is not None,
+            is_namespace_explicit=is_namespace_explicit,
             on_existing=OnExisting(on_existing),
             log=self.log,
             sleep=sleep or self.sandbox.advance,
             monotonic=self.now,
         )
-        return submission.run()
+        submitted = submission.run()
+        if submitted.late_seconds is not None:
+            submission.look_again(submitted.pipeline.created_at_micros, submitted.late_seconds)
+        return submitted
 
     def create_externally(
         self, spec: PipelineSpec = SPEC, *, pipeline_id: str = "by-hand", comment: str = ""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from airflow_provider_arroyo.client.models import Udf
-from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
+from airflow_provider_arroyo.exceptions import ArroyoOwnershipError, ArroyoUnsupportedError
 from airflow_provider_arroyo.pipelines.existing import Action
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from tests.pipelines.bench import SPEC, Bench
+from tests.pipelines.bench import OWNER, SPEC, Bench
 from tests.support import BOUNDED, ENDLESS
 
 OTHER_SQL = ENDLESS.replace("'10'", "'20'")
@@ -119,3 +120,98 @@ def test_other_pipeline_id(bench_016: Bench) -> None:
     bench_016.change("orders-1", "stop", 5)
     submitted = bench_016.submit(pipeline_id="orders-2", try_number=3)
     assert (submitted.action, bench_016.only_pipeline().id) == (Action.REPLACED, "orders-2")
+
+
+# -- parallelism, checkpoint interval and what else one PATCH changes ----------------------------------------------
+
+SCALED = replace(SPEC, parallelism=3, checkpoint_interval=timedelta(seconds=42))
+
+
+@pytest.mark.parametrize("state", ["running", *DOWN])
+def test_other_settings_are_applied_on_adoption(bench: Bench, state: str) -> None:
+    pipeline_id = bench.submit().pipeline.id
+    bench.change(pipeline_id, *(RUNNING | DOWN)[state])
+    submitted = bench.submit(SCALED, try_number=2)
+    assert submitted.pipeline.id == pipeline_id
+    assert submitted.before is not None
+    only, job = bench.only_pipeline(), bench.job(pipeline_id)
+    assert (only.graph.parallelism, only.checkpoint_interval_micros) == (3, 42_000_000)
+    assert (job.state, job.run_id) == ("Running", submitted.before.run_id + 1)
+    warnings = bench.lines.text("WARNING")
+    assert "parallelism: 1 → 3 (changed)" in warnings
+    assert "checkpoint_interval: 0:00:10 → 0:00:42 (changed)" in warnings
+
+
+def test_other_interval_begins_no_run(bench: Bench) -> None:
+    pipeline_id = bench.submit().pipeline.id
+    bench.sandbox.advance(5)
+    submitted = bench.submit(replace(SCALED, parallelism=1), try_number=2)
+    assert (submitted.action, submitted.before) == (Action.ADOPTED, None)
+    assert bench.only_pipeline().checkpoint_interval_micros == 42_000_000
+    assert bench.job(pipeline_id).run_id == 1
+
+
+def test_environment_is_applied_on_adoption(bench_016: Bench) -> None:
+    pipeline_id = bench_016.submit().pipeline.id
+    bench_016.sandbox.advance(5)
+    bench_016.submit(replace(SPEC, env_vars={"A": "s3cr3t"}), try_number=2)
+    bench_016.only_pipeline()
+    assert bench_016.job(pipeline_id).env_vars == {"A": "s3cr3t"}
+    assert "env_vars: A (changed)" in bench_016.lines.text("WARNING")
+    assert "s3cr3t" not in bench_016.lines.text()
+
+
+def test_old_server_refuses_an_environment_on_adoption_too(bench_015: Bench) -> None:
+    bench_015.submit()
+    with pytest.raises(ArroyoUnsupportedError, match="would ignore env_vars"):
+        bench_015.submit(replace(SPEC, env_vars={"A": "1"}), try_number=2)
+
+
+def test_what_cannot_be_applied_is_warned_about(bench: Bench) -> None:
+    bounded = replace(SPEC, query=BOUNDED)
+    bench.submit(bounded)
+    bench.sandbox.advance(10)
+    bench.submit(replace(bounded, parallelism=3, tags={"team": "data"}), try_number=2)
+    warnings = bench.lines.text("WARNING")
+    assert "parallelism: 1 → 3 (not changed; on_existing='replace' would)" in warnings
+    assert "tags: team (not changed" in warnings
+    assert bench.sandbox.requests.count("PATCH") == 0
+
+
+# -- another Airflow, or the same one at another address -----------------------------------------------------------
+
+STAGING, PRODUCTION = (replace(OWNER, namespace=name) for name in ("staging.example", "production.example"))
+
+
+@pytest.mark.parametrize("is_explicit", [True, False])
+@pytest.mark.parametrize("on_existing", ["adopt", "replace", "fail"])
+def test_two_airflows_with_the_same_dags(bench: Bench, on_existing: str, is_explicit: bool) -> None:
+    ids = set()
+    for owner in (STAGING, PRODUCTION):
+        first = bench.submit(owner=owner, on_existing=on_existing, is_namespace_explicit=is_explicit)
+        assert first.action is Action.CREATED
+        ids.add(first.pipeline.id)
+    assert bench.running() == ids
+    if on_existing != "fail":
+        bench.submit(
+            owner=PRODUCTION, on_existing=on_existing, try_number=2, is_namespace_explicit=is_explicit
+        )
+        assert len(bench.running()) == 2
+        assert len(bench.running() & ids) == (
+            2 if on_existing == "adopt" else 1 if bench.version == "0.15" else 2
+        )
+
+
+def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
+    kept = bench.submit(owner=STAGING, is_namespace_explicit=False).pipeline
+    with pytest.raises(ArroyoOwnershipError) as caught:
+        bench.submit(owner=PRODUCTION, try_number=2, is_namespace_explicit=False)
+    for part in (kept.id, "namespace 'production.example'", "to 'staging.example' if that is this Airflow"):
+        assert part in str(caught.value)
+    assert caught.value.is_fatal
+    assert bench.only_pipeline().id == kept.id
+    # As the error says:
+    again = bench.submit(owner=STAGING, try_number=3)
+    assert (again.pipeline.id, again.action) == (kept.id, Action.ADOPTED)
+    assert bench.submit(owner=PRODUCTION, try_number=3).action is Action.CREATED
+    assert len(bench.running()) == 2

@@ -98,6 +98,7 @@ def test_edited_copy_of_our_pipeline_is_not_ours(bench_015: Bench) -> None:
 def test_exact_copy_is_left_alone(bench_015: Bench) -> None:
     """Arroyo's console starts copies of pipelines, comments and all."""
     first = bench_015.submit().pipeline
+    bench_015.sandbox.advance(60)
     copy = bench_015.create_externally(replace(SPEC, query=first.query))
     bench_015.sandbox.advance(60)
     again = bench_015.submit(try_number=2)

@@ -1,0 +1,156 @@
+"""The pipelines of one owner: finding them by their labels, and settling which counts where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.request import COMPILE_TIMEOUT_SECONDS
+from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
+from airflow_provider_arroyo.pipelines.compare import compare
+from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.text import shorten
+
+USE_ITS_VERSION = "Use the version of this package that created it, or delete that pipeline."
+
+_SKEW_MICROS = 60_000_000
+"""By how much a pipeline may be dated earlier than one that was created before it."""
+
+Labelled = tuple[Pipeline, OwnershipLabel]
+
+
+def create_seconds(client: ArroyoClient, spec: PipelineSpec) -> float:
+    """Return how long a create may be under way: what the client allows for it. Later, none takes effect."""
+    return max(client.settings.read_timeout_seconds, COMPILE_TIMEOUT_SECONDS if spec.udfs else 0.0)
+
+
+def is_same_key(one: OwnershipLabel, other: OwnershipLabel) -> bool:
+    """Return whether two labels are of the same submit, or of the same generation of a deployment."""
+    return (one.key, one.generation) == (other.key, other.generation)
+
+
+class OwnedPipelines:
+    """Finds the pipelines of a submit's owner, or of one generation of a deployment.
+
+    :param client: sends the requests.
+    :param spec: what is wanted.
+    :param label: whose.
+    :param existing: removes what is there twice.
+    :param log: gets a warning for each pipeline that is ignored or removed.
+    """
+
+    def __init__(
+        self, client: ArroyoClient, spec: PipelineSpec, label: OwnershipLabel, existing: Existing, *, log: Any
+    ) -> None:
+        self._client = client
+        self._spec = spec
+        self._label = label
+        self._existing = existing
+        self._log = log
+        self._warned: set[str] = set()
+
+    def find(self, *, since_micros: int | None = None) -> list[Labelled]:
+        """Return the owner's pipelines, oldest first.
+
+        :param since_micros: go back no further than to pipelines of that date; None goes through all.
+        :raises ArroyoOwnershipError: where a label that may be the owner's cannot be read.
+        """
+        found: list[Labelled] = []
+        for pipeline in self._client.iter_pipelines():
+            if since_micros is not None and pipeline.created_at_micros < since_micros - _SKEW_MICROS:
+                break
+            label = self._read_label(pipeline)
+            if label is not None and is_same_key(label, self._label):
+                found.append((pipeline, label))
+        # A server on SQLite lists those of one second in the order in which they were created.
+        return sorted(found, key=lambda item: item[0].created_at_micros)
+
+    def find_one(self) -> Pipeline | None:
+        """Return the owner's pipeline, after removing what was created beside it; None where there is none."""
+        found = self.find()
+        return self.settle(found)[0] if found else None
+
+    def settle(self, found: Sequence[Labelled]) -> Labelled:
+        """Return the oldest of the owner's pipelines, and remove the others that were created for it.
+
+        A later one with a request id of its own is another try's, or came in late. One with the same id was created
+        by a gateway that sent the request twice, if it is as old and the same; else it is a copy that a person made,
+        which is left alone.
+
+        :param found: one or more, oldest first.
+        """
+        first_of_request = {found[0][1].request_id: found[0][0]}
+        for pipeline, label in found[1:]:
+            first = first_of_request.setdefault(label.request_id, pipeline)
+            if first is not pipeline and not self._is_repeat(pipeline, first):
+                text = "Pipeline %s is a copy of %s made externally; it is left alone"
+                self._warn_once(pipeline.id, text, pipeline.id, first.id)
+                continue
+            self._log.warning(
+                "Pipeline %s was created twice: %s is kept, %s is deleted",
+                shorten(found[0][0].name, 80),
+                found[0][0].id,
+                pipeline.id,
+            )
+            self._existing.remove(pipeline.id)
+        return found[0]
+
+    def check_other_namespaces(self) -> None:
+        """Check that the task, which has no pipeline, has none in another namespace either.
+
+        A namespace that is derived from Airflow's address is another one once that address has changed.
+
+        :raises ArroyoOwnershipError: names that pipeline, and the namespace to set.
+        """
+        task = self._label.task
+        for pipeline in self._client.iter_pipelines():
+            label = self._read_label(pipeline)
+            if label is None or label.deployment is not None or not _is_same_task(label.task, task):
+                continue
+            here = f"namespace {task.namespace!r}" if task.namespace else "no namespace"
+            raise ArroyoOwnershipError(
+                f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) belongs to {label.owner}; this is the same "
+                f"task in {here}, which was derived from Airflow's [api] base_url. Nothing was changed or created. "
+                f"Set namespace in the connection's extra: to {label.task.namespace!r} if that is this Airflow, else "
+                "to a name of its own.",
+                owner=str(label.owner),
+            )
+
+    def _read_label(self, pipeline: Pipeline) -> OwnershipLabel | None:
+        try:
+            return OwnershipLabel.of(pipeline)
+        except UnreadableLabelError as err:
+            is_others = err.owner is not None and err.owner != self._label.owner
+            has_key = self._label.key in pipeline.query.partition("\n")[0]
+            has_key = has_key or self._label.key in pipeline.tags.values()
+            if has_key or (not is_others and not compare(self._spec, pipeline).definition):
+                raise ArroyoOwnershipError(
+                    f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to "
+                    f"{self._label.owner}, but {err}. Nothing was changed or created. {USE_ITS_VERSION}",
+                    owner=str(err.owner) if err.owner else None,
+                ) from err
+            self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
+            return None
+
+    def _is_repeat(self, pipeline: Pipeline, first: Pipeline) -> bool:
+        age = abs(pipeline.created_at_micros - first.created_at_micros) / 1e6
+        is_same = (pipeline.name, pipeline.query, pipeline.udfs) == (first.name, first.query, first.udfs)
+        return is_same and age <= create_seconds(self._client, self._spec)
+
+    def _warn_once(self, pipeline_id: str, message: str, *args: object) -> None:
+        if pipeline_id not in self._warned:
+            self._warned.add(pipeline_id)
+            self._log.warning(message, *args)
+
+
+def _is_same_task(one: Owner, other: Owner) -> bool:
+    return (one.dag_id, one.task_id, one.run_id, one.map_index) == (
+        other.dag_id,
+        other.task_id,
+        other.run_id,
+        other.map_index,
+    )
