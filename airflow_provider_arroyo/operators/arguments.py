@@ -134,8 +134,16 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     argument, value = (
         ("pipeline_id", pipeline_id) if pipeline_id is not None else ("pipeline_name", pipeline_name)
     )
+    check_rendered(value, argument)
+
+
+def check_rendered(value: Any, argument: str) -> Any:
+    """Return a string that is not what a template renders to where an upstream task returned nothing.
+
+    :raises ValueError: on nothing but white space, on ``"None"``, or on another type.
+    """
     if is_final(value) and not isinstance(value, str):
         raise ValueError(f"{argument} must be a string, got {type(value).__name__}")
-    # What an upstream task did not return renders as "None".
     if isinstance(value, str) and value.strip() in ("", "None"):
         raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task return one?")
+    return value

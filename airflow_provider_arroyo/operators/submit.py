@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_duration,
@@ -23,6 +25,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_choice,
     check_early,
     check_max_restarts,
+    check_rendered,
     check_stop_mode,
     check_until_checkpoint,
 )
@@ -35,7 +38,7 @@ from airflow_provider_arroyo.text import shorten
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.pipelines.submit import Submitted
+    from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
@@ -44,8 +47,9 @@ ON_EXISTING = ("adopt", "replace", "fail")
 class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs, or has finished.
 
-    However often the task is tried, it results in one pipeline: every try looks for what an earlier one created. A
-    task that is killed, cleared or timed out leaves the pipeline running; its next try adopts it.
+    However often the task is tried, it results in one pipeline: every try looks for what an earlier one created for
+    this task, run and map index, in the namespace of this Airflow. A task that is killed, cleared or timed out leaves
+    the pipeline running; its next try adopts it.
 
     :param pipeline_name: the pipeline's name. Templated.
     :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
@@ -73,9 +77,11 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     :param max_restarts: how often the pipeline may restart during the wait before the task gives up, with the job's
         last errors in the message: 0 or more, default None: any number, until the time is over.
     :param on_existing: what to do with the pipeline of an earlier try: ``"adopt"`` (default: use it if it runs or has
-        finished, resume it if it is stopped, restart it if it failed), ``"replace"`` (stop, delete and create it
-        anew; its state is lost) or ``"fail"``. A cleared task that is to run a backfill once more needs
-        ``"replace"``.
+        finished, resume it if it is stopped, restart it if it failed; another parallelism, interval or environment is
+        applied, with a warning), ``"replace"`` (stop, delete and create it anew; its state is lost) or ``"fail"``. A
+        cleared task that is to run a backfill once more needs ``"replace"``. Where this try wants another name, SQL
+        or UDFs than the pipeline has, ``"adopt"`` replaces one that does not run, with a warning, and refuses to
+        touch one that runs.
     :param stop_on_kill: how to stop the pipeline if this task ends before it is done, because it was marked or timed
         out (``"checkpoint"``, ``"graceful"``, ``"immediate"`` or ``"force"``). Default None: the pipeline runs on,
         and the log says how to stop it. It also runs on when the task is only moved, or cleared: then its next try
@@ -112,6 +118,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         "env_vars": "json",
     }
     ui_color = "#d8e9ff"
+    _submission: Submission | None = None
 
     def __init__(
         self,
@@ -149,6 +156,9 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             **kwargs,
         )
         check_early(check_text, pipeline_name, "pipeline_name")
+        check_early(check_rendered, pipeline_name, "pipeline_name")
+        if pipeline_id is not None:
+            check_early(check_rendered, pipeline_id, "pipeline_id")
         check_early(check_text, query, "query")
         check_early(check_parallelism, parallelism, "parallelism")
         check_early(check_string_map, tags or {}, "tags")
@@ -169,6 +179,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         self.env_vars = env_vars
         self.scheduler_config = scheduler_config
         self.pipeline_id = pipeline_id
+        # A template may render None, which is not the same as none being given.
+        self._has_users_id = pipeline_id is not None
         self.wait_for = None if wait_for is None else str(wait_for)
         self.stable_for = check_duration(stable_for, "stable_for")
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
@@ -188,10 +200,15 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         began = self.clock()
         submitted = self._submit(context, spec, users_id)
         pipeline, before = self._ref(submitted.pipeline), submitted.before
+        late = None
+        if submitted.late_seconds is not None:
+            until = self.clock() + submitted.late_seconds
+            late = {"created_at_micros": submitted.pipeline.created_at_micros, "until": until}
         self._show_link(context, pipeline)
         action = submitted.action.value
         self._log_begin(f"Pipeline {action}", pipeline)
         if self.wait_for is None:
+            self._look_again(pipeline, late)
             return self._submitted(pipeline, self._client().get_job(pipeline.pipeline_id), action)
         deadline, argument = self._deadline(self.timeout)
         plan = WaitPlan(
@@ -208,7 +225,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             created_at=self.clock() if action in ("created", "replaced") else None,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(context, plan, {"action": action})
+        return self._wait(context, plan, {"action": action, "late": late})
 
     def _spec(self) -> PipelineSpec:
         """Return what is to run, from the rendered arguments."""
@@ -217,7 +234,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         tags = check_string_map(as_string_map(self.tags or {}, "tags"), "tags")
         check_user_tags(tags)
         return PipelineSpec(
-            name=as_string(self.pipeline_name, "pipeline_name"),
+            name=self._rendered(self.pipeline_name, "pipeline_name"),
             query=rendered_query(self.query),
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,  # type: ignore[arg-type]  # it takes seconds, too
@@ -228,22 +245,42 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         )
 
     def _users_id(self) -> str | None:
-        if self.pipeline_id is None:
+        if self.pipeline_id is None and not self._has_users_id:
             return None
-        return check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")
+        return self._rendered(self.pipeline_id, "pipeline_id")
+
+    @staticmethod
+    def _rendered(value: Any, argument: str) -> str:
+        return str(check_rendered(check_text(as_string(value, argument), argument), argument))
 
     def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
+        from airflow_provider_arroyo.on_kill import WatchedRun
+
+        self._ti = context["ti"]
+        self._submission = submission = self._new_submission(spec, users_id)
+        if self.stop_on_kill is not None:
+            self._note(WatchedRun(pipeline=self._expected()))
+        try:
+            return submission.run()
+        except AirflowTaskTimeout:
+            self._stop_submission(is_timeout=True)
+            raise
+        except Exception:
+            self._submission = None
+            raise
+
+    def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
         from airflow_provider_arroyo import __version__
         from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
         from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
-        ti = context["ti"]
+        ti, namespace = self._ti, self._namespace()
         owner = Owner(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
             run_id=ti.run_id,
             map_index=ti.map_index if ti.map_index is not None else -1,
-            namespace=self._namespace().name,
+            namespace=namespace.name,
         )
         return Submission(
             self._client(),
@@ -251,17 +288,67 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             OwnershipLabel(task=owner, try_number=ti.try_number, package_version=__version__),
             pipeline_id=users_id or owner.pipeline_id,
             is_users_id=users_id is not None,
+            is_namespace_explicit=namespace.is_explicit,
             on_existing=OnExisting(self.on_existing),
             log=self.log,
-        ).run()
+        )
+
+    def _look_again(self, pipeline: PipelineRef, late: Any) -> None:
+        """Remove what was created beside the pipeline, on a server that does not refuse it."""
+        if not isinstance(late, Mapping):
+            return
+        submission = self._submission or self._new_submission(self._spec(), self._users_id())
+        left = max(0.0, late["until"] - self.clock())
+        submission.look_again(pipeline.pipeline_id, late["created_at_micros"], left)
+
+    # -- a kill before the wait has begun --------------------------------------------------------------------
+
+    def on_kill(self) -> None:
+        """Deal with the pipeline when Airflow kills the task, also while it is being created."""
+        if self._submission is not None and self._waiting is None and not self._has_failed:
+            self._stop_submission(is_timeout=False)
+            return
+        super().on_kill()
+
+    def _stop_submission(self, *, is_timeout: bool) -> None:
+        from airflow_provider_arroyo.client.client import ArroyoClient
+        from airflow_provider_arroyo.on_kill import stop_submission
+
+        submission, self._submission, self._has_failed = self._submission, None, True
+        if submission is None:
+            return
+        try:
+            # Its own: the signal that led here may have interrupted the other one in the middle of a request.
+            client = ArroyoClient(self.hook.client.settings)
+        except ValueError as err:
+            self.log.error("No stop can be requested, so its pipeline runs on: %s", err)
+            return
+        with client:
+            stop_submission(
+                client,
+                submission,
+                self._expected(),
+                self.stop_on_kill,
+                ti=self._ti,
+                is_timeout=is_timeout,
+                log=self.log,
+            )
+
+    def _expected(self) -> PipelineRef:
+        """Return what is known of the pipeline before it is there."""
+        return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))
+
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
+        self._look_again(pipeline, resume_context.get("late"))
         return self._submitted(pipeline, result.job, resume_context.get("action"))
 
     def _submitted(self, pipeline: PipelineRef, job: Job | None, action: Any) -> dict[str, Any]:
+        self._submission = None
         is_finished = job is not None and job.state == JobState.FINISHED
         return self._result(pipeline, job, action=action, finished=is_finished)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,10 +27,18 @@ from airflow_provider_arroyo.pipelines.compare import Difference, compare
 from airflow_provider_arroyo.pipelines.create import PipelineCreator
 from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds
-from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, OwnershipLabel, check_user_tags
+from airflow_provider_arroyo.pipelines.ownership import (
+    TAG_PREFIX,
+    OwnershipLabel,
+    UnreadableLabelError,
+    check_user_tags,
+)
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
 from airflow_provider_arroyo.text import shorten
+
+_NEWEST = 100
+"""Among how many of the newest pipelines one is looked for that is being created."""
 
 _KILLED_CREATE_SECONDS = 10.0
 """How long the create of a try that was killed may still take effect: its connection is closed."""
@@ -102,6 +111,8 @@ class Submission:
         self._log = log or logging.getLogger(__name__)
         self._monotonic = monotonic
         self._began = monotonic()
+        self.is_pending = True
+        """Whether :meth:`run` may still create the pipeline."""
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
         self._creator = PipelineCreator(
@@ -125,16 +136,21 @@ class Submission:
         :raises ArroyoQueryError: when Arroyo refuses the SQL.
         """
         try:
-            if self._is_retry:
-                # On any server: the earlier try may have wanted another id, or met a server without PUT.
-                if (found := self._owned.find_one()) is not None:
-                    return self._take(found)
-                if not self._is_namespace_explicit:
-                    self._owned.check_other_namespaces()
-            pipeline, is_new = self._creator.create(find_first=self._find_late)
-            return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
+            return self._run()
         except ArroyoQueryError as err:
             raise self._refusal(err) from err
+        finally:
+            self.is_pending = False
+
+    def _run(self) -> Submitted:
+        if self._is_retry:
+            # On any server: the earlier try may have wanted another id, or met a server without PUT.
+            if (found := self._owned.find_one()) is not None:
+                return self._take(found)
+            if not self._is_namespace_explicit:
+                self._owned.check_other_namespaces()
+        pipeline, is_new = self._creator.create(find_first=self._find_late)
+        return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
 
     def create(self) -> Submitted:
         """Create the pipeline, and look for no other one first.
@@ -148,18 +164,38 @@ class Submission:
         except ArroyoQueryError as err:
             raise self._refusal(err) from err
 
-    def look_again(self, submitted_at_micros: int, seconds: float = 0.0) -> None:
+    def look_again(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
         """Remove what was created beside the pipeline meanwhile: by a create that came in late, or was sent twice.
 
-        :param submitted_at_micros: ``created_at_micros`` of the pipeline.
+        :param pipeline_id, created_at_micros: the pipeline.
         :param seconds: for how long one may still come in.
+        :raises ArroyoError: where another one is older, so that this one was removed.
         """
 
         def look() -> None:
-            if found := self._owned.find(since_micros=submitted_at_micros):
-                self._owned.settle(found)
+            found = self._owned.find(since_micros=created_at_micros)
+            kept = self._owned.settle(found)[0].id if found else pipeline_id
+            if kept != pipeline_id:
+                raise ArroyoError(
+                    f"Pipeline {pipeline_id!r} was created beside {kept!r}, which is older and was kept. "
+                    "The next try of this task adopts it."
+                )
 
         self._existing.retry_until(look, seconds)
+
+    def find_created(self, client: ArroyoClient) -> Pipeline | None:
+        """Return the pipeline that a request of this submit created; None while there is none.
+
+        Safe to call while :meth:`run` is at work, or was interrupted.
+
+        :param client: sends the one request instead of the submit's own client.
+        """
+        for pipeline in client.list_pipelines(limit=_NEWEST).data:
+            with suppress(UnreadableLabelError):
+                label = OwnershipLabel.of(pipeline)
+                if label is not None and label.request_id in self._creator.request_ids:
+                    return pipeline
+        return None
 
     @property
     def _is_retry(self) -> bool:

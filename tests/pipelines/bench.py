@@ -106,7 +106,8 @@ class Bench:
         )
         submitted = submission.run()
         if submitted.late_seconds is not None:
-            submission.look_again(submitted.pipeline.created_at_micros, submitted.late_seconds)
+            made = submitted.pipeline
+            submission.look_again(made.id, made.created_at_micros, submitted.late_seconds)
         return submitted
 
     def create_externally(

@@ -22,6 +22,10 @@ from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
         ({"pipeline_name": ""}, "pipeline_name must be a non-empty string"),
         ({"query": "  "}, "query must be a non-empty string"),
         ({"parallelism": 0}, "parallelism must be an integer, 1 or more"),
+        ({"pipeline_id": "None"}, "pipeline_id must not be empty, got 'None'"),
+        ({"pipeline_id": " "}, "pipeline_id must not be empty"),
+        ({"pipeline_id": 7}, "pipeline_id must be a string, got int"),
+        ({"pipeline_name": "None"}, "pipeline_name must not be empty, got 'None'"),
         ({"parallelism": "two"}, "parallelism must be"),
         (
             {"checkpoint_interval": timedelta(milliseconds=999)},
@@ -83,6 +87,10 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
     "make, rendered, says",
     [
         (submit(pipeline_name="{{ x }}"), {"pipeline_name": " "}, "pipeline_name must be a non-empty string"),
+        (submit(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": "None"}, "pipeline_id must not be empty"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": None}, "pipeline_id must be a string, got NoneType"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": ""}, "pipeline_id must be a non-empty string"),
         (submit(parallelism="{{ x }}"), {"parallelism": "0"}, "an integer, 1 or more, got '0'"),
         (
             sense("pl_1", "{{ x }}", until_checkpoint=True),

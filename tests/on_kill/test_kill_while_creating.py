@@ -1,0 +1,151 @@
+"""A task that ends while its pipeline is being created: it is found by its label, then stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.on_kill import stop_submission
+from airflow_provider_arroyo.pipelines.submit import Submission
+from tests.chaos.crashing_client import Killed, crash_at, crashing_clients
+from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance
+from tests.pipelines.bench import SPEC, Bench, endpoint, open_bench
+from tests.tasks.harness import FakeTaskInstance, context, submit
+
+
+class KilledError(BaseException):
+    """The end of a task's process."""
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with open_bench(request.param) as opened:
+        yield opened
+
+
+def _kill(
+    bench: Bench,
+    ti: TaskInstance,
+    *,
+    at: str,
+    mode: StopMode | None = StopMode.CHECKPOINT,
+    before: Callable[[requests.PreparedRequest], object] = lambda _: None,
+    limit_seconds: float = 30.0,
+    **more: Any,
+) -> bool:
+    """Submit, kill the task at its create, and return whether a stop was requested.
+
+    :param at: ``before`` the create takes effect, or ``after`` it did; its response is not read in either case.
+    """
+    running: list[Submission] = []
+    stopped: list[bool] = []
+    run = Submission.run
+
+    def kill(request: requests.PreparedRequest) -> None:
+        creates = "POST /pipelines" if bench.version == "0.15" else "PUT /pipelines/"
+        if not endpoint(request).startswith(creates):
+            return
+        before(request)
+        bench.sandbox.requests.clear()
+        pipeline = PipelineRef(pipeline_id="", name=SPEC.name)
+        arguments: dict[str, Any] = {"ti": ti, "is_timeout": False, "log": bench.log, **more}
+        arguments["limit_seconds"] = limit_seconds
+        # Its limits are real time.
+        with ArroyoClient(ClientSettings(base_url=bench.sandbox.url)) as client:
+            stopped.append(stop_submission(client, running[0], pipeline, mode, **arguments))
+        raise KilledError
+
+    def noted(submission: Submission) -> Any:
+        running.append(submission)
+        return run(submission)
+
+    client = bench.new_client(**{at: kill})
+    with patch.object(Submission, "run", noted), pytest.raises(KilledError):
+        bench.submit(try_number=ti.try_number, client=client)
+    return stopped[0]
+
+
+def _changes(bench: Bench) -> list[Any]:
+    return [request.json for request in bench.sandbox.requests if request.method == "PATCH"]
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_response_to_the_create_is_pending(bench: Bench, state: str) -> None:
+    assert _kill(bench, TaskInstance(state), at="after")
+    assert _changes(bench) == [{"stop": "checkpoint"}]
+    (pipeline,) = bench.pipelines()
+    text = f"Stop requested (checkpoint), because its task ended: Pipeline {SPEC.name!r} ({pipeline.id})"
+    assert text in bench.lines.text("WARNING")
+
+
+def test_create_takes_effect_while_it_is_looked_for(bench: Bench) -> None:
+    def send_later(request: requests.PreparedRequest) -> None:
+        threading.Timer(0.4, lambda: requests.Session().send(request, timeout=20)).start()
+
+    assert _kill(bench, TaskInstance("failed"), at="before", before=send_later)
+    assert _changes(bench) == [{"stop": "checkpoint"}]
+
+
+def test_create_never_takes_effect(bench: Bench) -> None:
+    assert not _kill(bench, TaskInstance("failed"), at="before", limit_seconds=1.0)
+    assert bench.pipelines() == []
+    assert "ended before it had created its pipeline" in bench.lines.text("WARNING")
+    assert "it runs on; stop it with ArroyoStopPipelineOperator(pipeline_name='orders" in bench.lines.text()
+
+
+def test_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
+    def create_first(_: requests.PreparedRequest) -> None:
+        bench.submit(try_number=1)
+
+    assert not _kill(bench, TaskInstance("failed"), at="before", before=create_first, limit_seconds=1.0)
+    assert _changes(bench) == []
+
+
+@pytest.mark.parametrize("state", NOT_ENDED)
+def test_task_that_was_not_ended_stops_nothing(bench: Bench, state: str | None) -> None:
+    assert not _kill(bench, TaskInstance(state), at="after")
+    assert bench.sandbox.requests.total == 0
+    assert "it runs on" in bench.lines.text("WARNING")
+
+
+def test_later_try_has_begun(bench: Bench) -> None:
+    assert not _kill(bench, TaskInstance("failed", noted={"try_number": 3}), at="after")
+    assert "a later try of its task has begun" in bench.lines.text("WARNING")
+
+
+def test_nothing_is_stopped_unless_that_is_wanted(bench: Bench) -> None:
+    assert not _kill(bench, TaskInstance("failed"), at="after", mode=None)
+    assert bench.sandbox.requests.total == 0
+    assert "it runs on" in bench.lines.text("INFO")
+
+
+def test_timeout_needs_no_question(bench: Bench) -> None:
+    ti = TaskInstance("running")
+    assert _kill(bench, ti, at="after", is_timeout=True)
+    assert ti.questions == []
+
+
+@pytest.mark.parametrize("state, stop", [("failed", "checkpoint"), ("running", "none")])
+@pytest.mark.parametrize("version, request_number", [("0.15", 3), ("0.16", 1)])
+def test_operator_that_is_killed_during_its_create(
+    version: str, request_number: int, state: str, stop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_bench(version) as bench, crashing_clients():
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+        ti = FakeTaskInstance()
+        operator = submit(stop_on_kill="checkpoint")()
+        with crash_at(request_number, after_response=True), pytest.raises(Killed):
+            operator.execute(context(ti))
+        ti.state = state
+        operator.on_kill()
+        (pipeline,) = bench.pipelines()
+        assert pipeline.stop == stop
