@@ -13,7 +13,10 @@ OLDEST_AIRFLOW := 3.0.6
 # More arguments for pytest: make unit ARGS="-k stop -x"
 ARGS ?=
 
-UV := .venvs/tools/bin/uv
+TOOLS := .venvs/tools
+UV := $(TOOLS)/bin/uv
+# npm, with the packages of the pages in Airflow's UI installed.
+NPM := $(TOOLS)/bin/python scripts/ui_build.py
 NEWEST := .venvs/airflow-$(NEWEST_AIRFLOW)
 OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
 WHEELS := build/wheel
@@ -22,7 +25,7 @@ STAGE := build/stage
 # An environment is ready when it holds this mark. The lock's checksum is part of the name, so an
 # environment made from another lock is never taken for this one.
 lock_sum = $(shell cksum < requirements/$(1).txt | cut -d' ' -f1)
-TOOLS_READY := .venvs/tools/.ready-$(call lock_sum,tools)
+TOOLS_READY := $(TOOLS)/.ready-$(call lock_sum,tools)
 NEWEST_READY := $(NEWEST)/.ready-$(call lock_sum,airflow-$(NEWEST_AIRFLOW))
 OLDEST_READY := $(OLDEST)/.ready-$(call lock_sum,airflow-$(OLDEST_AIRFLOW))
 
@@ -36,7 +39,7 @@ UNIT = $(PYTEST) -m "not e2e" -n 4
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.
 .NOTPARALLEL:
-.PHONY: help demo test lint types unit e2e test-airflow-oldest wheel conformance fuzz bench chaos lock clean
+.PHONY: help demo test lint types ui-unit unit e2e test-airflow-oldest wheel conformance fuzz bench chaos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -45,16 +48,22 @@ demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 
 	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
 # The largest suite comes last, so that the summary at the end is that of most tests.
-test: lint types e2e test-airflow-oldest unit ## Run every check; pytest's summary comes last
+test: lint types ui-unit e2e test-airflow-oldest unit ## Run every check; pytest's summary comes last
 
-lint: $(NEWEST_READY) ## Check style
+lint: $(NEWEST_READY) ## Check style, and the types of the pages
 	@echo "== lint"
 	@$(NEWEST)/bin/ruff format --check .
 	@$(NEWEST)/bin/ruff check .
+	@$(NPM) run lint --silent
+	@$(NPM) run types --silent
 
 types: $(NEWEST_READY) ## Check types
 	@echo "== types"
 	@$(NEWEST)/bin/mypy
+
+ui-unit: $(TOOLS_READY) ## Run the unit tests of the pages in Airflow's UI
+	@echo "== pages: unit tests"
+	@$(NPM) run test --silent
 
 unit: $(NEWEST).wheel $(STAGE) ## Run the tests that need no running Airflow
 	@echo "== unit and HTTP tests, Airflow $(NEWEST_AIRFLOW)"
@@ -68,9 +77,9 @@ test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run the unit and HTTP tests on 
 	@echo "== unit and HTTP tests, Airflow $(OLDEST_AIRFLOW)"
 	@$(call in_stage,$(OLDEST),$(UNIT))
 
-wheel: $(NEWEST_READY) ## Build the wheel into build/wheel
+wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Airflow's UI
 	@rm -rf $(WHEELS)
-	@$(UV) build --quiet --wheel --no-build-isolation --python $(NEWEST)/bin/python --out-dir $(WHEELS) .
+	@$(UV) build --quiet --wheel --no-build-isolation --python $(TOOLS)/bin/python --out-dir $(WHEELS) .
 	@ls $(WHEELS)/*.whl
 
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
@@ -91,6 +100,7 @@ lock: $(TOOLS_READY) ## Write requirements/*.txt anew
 	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW)
 
 clean: ## Remove everything that make made
+	rm -rf airflow_provider_arroyo/plugin/{static,ui/built.sha256,ui/node_modules}
 	rm -rf .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call in_stage,environment,command): run a command beside the tests, where the sources of the package

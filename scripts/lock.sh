@@ -8,6 +8,8 @@ compile() {
         --python-version 3.11 "$@"
 }
 
+compile requirements/tools.in --output-file requirements/tools.txt --upgrade
+
 compile pyproject.toml --extra sandbox requirements/dev.in --output-file "requirements/airflow-$newest.txt" --upgrade \
     --constraints <(echo "apache-airflow==$newest")
 

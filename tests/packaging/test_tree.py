@@ -13,7 +13,24 @@ import airflow_provider_arroyo
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(airflow_provider_arroyo.__file__).parent
-TEXTS = {".py", ".md", ".toml", ".txt", ".in", ".sh", ".sql", ".json", ".html", ".js", ".css", ".cfg", ""}
+TEXTS = {
+    ".py",
+    ".md",
+    ".toml",
+    ".txt",
+    ".in",
+    ".sh",
+    ".sql",
+    ".json",
+    ".html",
+    ".js",
+    ".ts",
+    ".tsx",
+    ".css",
+    ".cfg",
+    "",
+}
+FOREIGN = {"__pycache__", "node_modules"}
 # Built from pieces, so that this file does not match itself.
 HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work")))
 # Addresses of package indexes do not belong in a lock file.
@@ -40,7 +57,7 @@ OPTIONAL = {"assets", "decorators", "openlineage", "__main__", "plugin"}
 def ours(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") and part != ".ci" for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.suffix in TEXTS and "__pycache__" not in path.parts:
+        if path.is_file() and not hidden and path.suffix in TEXTS and not FOREIGN & set(path.parts):
             yield path
 
 

@@ -1,0 +1,1 @@
+"""The pages in Airflow's UI: what Airflow loads, the routes behind the pages, and the pages themselves."""

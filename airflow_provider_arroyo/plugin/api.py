@@ -1,0 +1,203 @@
+"""The routes behind the pages. They read what the watches know, and never wait long for an Arroyo.
+
+Every route but the static files wants a logged-in user, and the right to read, or to edit, the connection that it is
+about. No route takes an address or a path to fetch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.plugin import access, airflow_db
+from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described, request_for
+from airflow_provider_arroyo.plugin.service import Service
+from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.plugin.watch import MAX_SHOWN, Watch
+
+log = logging.getLogger(__name__)
+
+_MAX_ID = 1000
+ConnectionId = Annotated[str, Query(min_length=1, max_length=250)]
+Shown = Annotated[list[str], Query(max_length=MAX_SHOWN)]
+PipelineId = Annotated[str, Query(min_length=1, max_length=_MAX_ID)]
+
+
+def _readable(connection_id: ConnectionId, user: GetUserDep) -> str:
+    if not access.may_use_connection(connection_id, "GET", user):
+        raise HTTPException(403, f"You may not read the Airflow connection {connection_id!r}.")
+    return connection_id
+
+
+def _editable(connection_id: Annotated[str, Depends(_readable)], user: GetUserDep) -> str:
+    if not access.may_use_connection(connection_id, "PUT", user):
+        raise HTTPException(
+            403,
+            f"This needs the right to edit the Airflow connection {connection_id!r}, which you do not have.",
+        )
+    return connection_id
+
+
+Readable = Annotated[str, Depends(_readable)]
+Editable = Annotated[str, Depends(_editable)]
+
+
+class _VersionedFiles(StaticFiles):
+    """Files whose addresses carry a version, so that a browser need not ask for them again."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=86400"
+        return response
+
+
+def make_app() -> FastAPI:
+    """Return the app that Airflow's API server mounts."""
+    # No pages of documentation: they would be open to everyone.
+    app = FastAPI(title="Arroyo", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(_router(Service()), prefix="/api")
+    app.mount("/static", _VersionedFiles(directory=Path(__file__).parent / "static", check_dir=False))
+    return app
+
+
+def _router(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/connections")
+    def connections(user: GetUserDep) -> dict[str, Any]:
+        return {"connections": access.readable_connections(user)}
+
+    @router.get("/pipelines")
+    async def pipelines(
+        connection_id: Readable,
+        user: GetUserDep,
+        shown: Shown = [],  # noqa: B006  # FastAPI copies it
+        new: Shown = [],  # noqa: B006  # as above
+        epoch: str = "",
+        version: int = 0,
+    ) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.look(shown)
+        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
+        changes = watch.snapshot.changes_since(epoch, version, shown=shown, new=new)
+        return {**_state_of(watch), "may_act": may_act, **changes}
+
+    @router.get("/pipeline")
+    async def pipeline(connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.look([pipeline_id])
+        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
+        row = watch.snapshot.rows.get(pipeline_id)
+        changes = [list(change) for change in row.changes] if row else []
+        return {
+            **_state_of(watch),
+            "may_act": may_act,
+            "row": row.to_json() if row else None,
+            "details": row.details if row else None,
+            "changes": changes,
+        }
+
+    @router.get("/orphans")
+    async def orphans(connection_id: Readable) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.look()
+        rows = [row for row in watch.snapshot.rows.values() if row.owner]
+        owners = [row.owner for row in rows if row.owner]
+        missing = await run_in_threadpool(airflow_db.missing_owners, owners)
+        return {
+            "orphans": [
+                {"id": row.pipeline_id, "missing": what}
+                for row, what in zip(rows, missing, strict=True)
+                if what
+            ]
+        }
+
+    @router.get("/task", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
+    def task(
+        dag_id: str, run_id: str, task_id: str, user: GetUserDep, map_index: int = -1
+    ) -> MutableMapping[str, Any]:
+        key = airflow_db.TaskInstanceKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+        found = airflow_db.pipeline_of_task(key)
+        found["may_read"] = access.may_use_connection(found["connection_id"], "GET", user)
+        return found
+
+    @router.post("/actions/{action}", dependencies=[Depends(access.refuse_foreign_pages)])
+    async def act(
+        action: Action,
+        connection_id: Editable,
+        pipeline_id: PipelineId,
+        user: GetUserDep,
+        options: Annotated[ActionOptions, Body()],
+    ) -> dict[str, Any]:
+        try:
+            request = request_for(action, pipeline_id, options)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        watch = service.watch(connection_id)
+        await watch.look([pipeline_id])
+        row = watch.snapshot.rows.get(pipeline_id)
+        if row is None:
+            raise HTTPException(404, "There is no such pipeline, or Arroyo does not respond just now.")
+        if row.owner and not await run_in_threadpool(access.may_edit_dag, row.owner["dag"], user):
+            raise HTTPException(
+                403, f"This needs the right to edit the DAG {row.owner['dag']!r}, which you do not have."
+            )
+        failure: ArroyoError | None = None
+        try:
+            await watch.send(request, await watch.connected())
+        except ArroyoError as error:
+            failure = error
+        watch.expect_change()
+        outcome = "accepted" if failure is None else str(failure)[:2000]
+        await run_in_threadpool(_audit, action, options, connection_id, row, user.get_name(), outcome)
+        if failure is not None:
+            raise HTTPException(_status_of(failure), outcome)
+        return {"outcome": outcome}
+
+    return router
+
+
+def _state_of(watch: Watch) -> dict[str, Any]:
+    settings = watch.client.settings if watch.client else None
+    return {
+        "now": time.time(),
+        "seen_at": watch.seen_at,
+        "error": watch.error,
+        "console": (settings.console_url or settings.base_url) if settings else None,
+    }
+
+
+def _audit(
+    action: Action, options: ActionOptions, connection_id: str, row: Row, user_name: str, outcome: str
+) -> None:
+    extra = {
+        "connection_id": connection_id,
+        "pipeline_id": row.pipeline_id,
+        "pipeline_name": row.name,
+        **described(action, options),
+        "state_before": row.job.state if row.job else None,
+        "outcome": outcome,
+    }
+    try:
+        airflow_db.write_audit_log(f"arroyo.{action}", user_name=user_name, owner=row.owner, extra=extra)
+    except Exception:
+        # It was done, and the page must say so.
+        log.exception("The audit log could not be written: %s by %s: %s", action, user_name, extra)
+
+
+def _status_of(error: ArroyoError) -> int:
+    if isinstance(error, ArroyoNotFoundError):
+        return 404
+    # Arroyo's own refusals; whatever else failed is not this page's fault.
+    return 409 if isinstance(error, ArroyoApiError) and 400 <= error.status < 500 else 502

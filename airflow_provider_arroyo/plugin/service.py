@@ -1,0 +1,72 @@
+"""All Arroyos that anyone looks at: few threads, short time limits, bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+from airflow_provider_arroyo.plugin.watch import Watch
+from airflow_provider_arroyo.polling.threads import DaemonThreads
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+
+T = TypeVar("T")
+
+MAX_THREADS = 8
+MAX_WATCHES = 16
+MAX_IDLE_SECONDS = 900.0
+REQUEST_SECONDS = 5.0
+"""How long a request to Arroyo may take."""
+
+# Pages ask again every two seconds, and say that Arroyo is away: no line in the log for each failed request.
+_quiet = logging.getLogger(f"{__name__}.requests")
+_quiet.setLevel(logging.ERROR)
+
+
+class Service:
+    """The watches of this process, by connection, and the threads that they share."""
+
+    def __init__(self) -> None:
+        self._threads = DaemonThreads("arroyo-ui")
+        self._slots = asyncio.Semaphore(MAX_THREADS)
+        self._watches: dict[str, Watch] = {}
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in one of the threads and return its result.
+
+        :param function: must bound its own time.
+        """
+        async with self._slots:
+            return await self._threads.run(function)
+
+    def watch(self, connection_id: str) -> Watch:
+        """Return the watch of a connection. The longest unused is forgotten where there are too many."""
+        for name, watch in list(self._watches.items()):
+            if name != connection_id and watch.idle_seconds > MAX_IDLE_SECONDS:
+                self._watches.pop(name).close()
+        if connection_id not in self._watches:
+            if len(self._watches) >= MAX_WATCHES:
+                longest = max(self._watches, key=lambda name: self._watches[name].idle_seconds)
+                self._watches.pop(longest).close()
+            self._watches[connection_id] = Watch(lambda: connect(connection_id), self.run)
+        return self._watches[connection_id]
+
+
+def connect(connection_id: str) -> ArroyoClient:
+    """Return a client for a connection that gives up soon: someone waits for it.
+
+    :raises ArroyoSettingsError: where the connection is missing, wrong, or of another type.
+    """
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.retry import Limits
+
+    hook = ArroyoHook(connection_id)
+    if hook.get_connection(connection_id).conn_type != ArroyoHook.conn_type:
+        raise ArroyoSettingsError(f"Airflow connection {connection_id!r} is not of type Arroyo.")
+    limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=REQUEST_SECONDS)
+    return ArroyoClient(hook.settings, limits=limits, log=_quiet)

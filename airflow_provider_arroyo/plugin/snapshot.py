@@ -1,0 +1,259 @@
+"""What one Arroyo showed since this process began to watch it: pure bookkeeping in bounded memory, no I/O.
+
+Every change gets the next version, so that a page that has seen version n asks only for what came after.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
+
+MAX_PIPELINES = 5000
+MAX_CHANGES = 50
+"""How many state changes of a pipeline are kept."""
+
+MAX_GONE = 2000
+_MAX_DETAILS = 500
+_MAX_NAME = 300
+_MAX_REASON = 2000
+
+
+@dataclass(slots=True)
+class Row:
+    """One pipeline.
+
+    :param restarts: how often it was seen to begin another run.
+    :param since: when it entered its state, seconds since the epoch; None where nothing tells.
+    :param changes: state changes that were seen: when, state, run.
+    :param sources, sinks: node ids of the graph's beginnings and ends.
+    """
+
+    pipeline_id: str
+    name: str = ""
+    created: float = 0.0
+    owner: dict[str, Any] | None = None
+    parallelism: int | None = None
+    interval_seconds: float | None = None
+    sources: frozenset[int] = frozenset()
+    sinks: frozenset[int] = frozenset()
+    job: Job | None = None
+    restarts: int = 0
+    since: float | None = None
+    changes: deque[tuple[float, str, int]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
+    details: dict[str, Any] | None = None
+    version: int = 0
+    details_version: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the list shows of it, without its details."""
+        job = self.job
+        failure = job.failure if job else None
+        return {
+            "id": self.pipeline_id,
+            "name": self.name,
+            "created": self.created,
+            "owner": self.owner,
+            "parallelism": self.parallelism,
+            "interval": self.interval_seconds,
+            "job": job.id if job else None,
+            "state": job.state if job else None,
+            "wanted": job.running_desired if job else True,
+            "run": job.run_id if job else 0,
+            "tasks": job.tasks if job else None,
+            "restarts": self.restarts,
+            "since": self.since,
+            "failure": {"text": failure.error[:_MAX_REASON], "domain": failure.domain} if failure else None,
+        }
+
+
+class Snapshot:
+    """The pipelines of one Arroyo, as last seen.
+
+    :param began: when watching began, seconds since the epoch.
+    """
+
+    def __init__(self, *, began: float) -> None:
+        self.epoch = secrets.token_hex(8)
+        """Another one tells a page that its versions are of another process, or another server."""
+        self.began = began
+        self.rows: dict[str, Row] = {}
+        self.totals: dict[str, int] = {}
+        self.jobs = 0
+        self.pipeline_of_job: dict[str, str] = {}
+        self._version = 0
+        self._gone: dict[str, int] = {}
+        self._gone_before = 0
+
+    @property
+    def version(self) -> int:
+        """The version of the last change."""
+        return self._version
+
+    def _next(self) -> int:
+        self._version += 1
+        return self._version
+
+    def take_jobs(self, jobs: Sequence[Job], now: float) -> list[Job]:
+        """Take in every job of the server.
+
+        :param jobs: all there are.
+        :param now: seconds since the epoch.
+        :returns: those that belong to no pipeline known here.
+        """
+        self.totals = dict(Counter(job.state for job in jobs))
+        self.jobs = len(jobs)
+        unknown = []
+        seen: set[str] = set()
+        for job in jobs:
+            pipeline_id = job.pipeline_id or self.pipeline_of_job.get(job.id)
+            row = self.rows.get(pipeline_id) if pipeline_id else None
+            if row is None:
+                unknown.append(job)
+            elif pipeline_id not in seen or row.job is None or row.job.id == job.id:
+                self._take_job(row, job, now)
+                seen.add(row.pipeline_id)
+        # A pipeline without a job yet is just being created, or on 0.15 not matched to its job yet.
+        for row in [row for row in self.rows.values() if row.job and row.pipeline_id not in seen]:
+            self.drop(row.pipeline_id)
+        return unknown
+
+    def _take_job(self, row: Row, job: Job, now: float) -> None:
+        old = row.job
+        if old == job:
+            return
+        if old is None:
+            row.since = _since_of(job)
+            row.changes.append((row.since if row.since is not None else now, job.state, job.run_id))
+        elif (old.state, old.run_id, old.id) != (job.state, job.run_id, job.id):
+            if job.run_id != old.run_id or job.id != old.id:
+                row.restarts += 1
+            row.since = now
+            row.changes.append((now, job.state, job.run_id))
+        row.job = job
+        self.pipeline_of_job[job.id] = row.pipeline_id
+        row.version = self._next()
+
+    def take_pipelines(self, pipelines: Iterable[Pipeline]) -> bool:
+        """Take in pipelines as the server describes them.
+
+        :returns: whether one of them was known already.
+        """
+        some_known = False
+        for pipeline in pipelines:
+            row = self.rows.get(pipeline.id)
+            some_known |= row is not None
+            if row is None:
+                if len(self.rows) >= MAX_PIPELINES:
+                    continue
+                row = self.rows[pipeline.id] = Row(pipeline.id)
+                self._gone.pop(pipeline.id, None)
+            before = row.name, row.parallelism, row.interval_seconds, row.owner
+            _describe(row, pipeline)
+            if before != (row.name, row.parallelism, row.interval_seconds, row.owner) or not row.version:
+                row.version = self._next()
+        return some_known
+
+    def take_details(self, pipeline_id: str, details: dict[str, Any]) -> None:
+        """Take in the details of a pipeline; those that were asked for longest ago are forgotten."""
+        row = self.rows.get(pipeline_id)
+        if row is None or row.details == details:
+            return
+        row.details = details
+        row.details_version = self._next()
+        known = [row for row in self.rows.values() if row.details is not None]
+        if len(known) > _MAX_DETAILS:
+            oldest = min(known, key=lambda row: row.details_version)
+            oldest.details = None
+
+    def drop(self, pipeline_id: str) -> None:
+        """Forget a pipeline that was deleted."""
+        row = self.rows.pop(pipeline_id, None)
+        if row is None:
+            return
+        if row.job:
+            self.pipeline_of_job.pop(row.job.id, None)
+        self._gone[pipeline_id] = self._next()
+        while len(self._gone) > MAX_GONE:
+            first = next(iter(self._gone))
+            self._gone_before = self._gone.pop(first)
+
+    def changes_since(
+        self, epoch: str, version: int, *, shown: Iterable[str] = (), new: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """Return what a page lacks.
+
+        :param epoch: of the versions that the page knows; empty for a new page.
+        :param version: the last that it has seen.
+        :param shown: the pipelines that it shows; it gets their details where they have changed.
+        :param new: those of them whose details it has never had; it gets them in any case.
+        """
+        is_complete = epoch != self.epoch or version < self._gone_before
+        known = 0 if is_complete else version
+        rows = [row.to_json() for row in self.rows.values() if row.version > known]
+        gone = [] if is_complete else [name for name, at in self._gone.items() if at > known]
+        details = {}
+        for names, least in ((shown, known), (new, 0)):
+            for name in names:
+                row = self.rows.get(name)
+                if row is not None and row.details is not None and row.details_version > least:
+                    details[name] = row.details
+        return {
+            "epoch": self.epoch,
+            "version": self._version,
+            "complete": is_complete,
+            "rows": rows,
+            "gone": gone,
+            "details": details,
+            "totals": self.totals,
+            "jobs": self.jobs,
+            "began": self.began,
+        }
+
+
+def _since_of(job: Job) -> float | None:
+    """Return since when a job is in its state, where it tells that at first sight."""
+    if job.is_terminal:
+        return job.finish_time_micros / 1e6 if job.finish_time_micros else None
+    # A restart does not renew the start time.
+    if job.run_id <= 1 and job.state == "Running" and job.start_time_micros:
+        return job.start_time_micros / 1e6
+    return job.created_at_micros / 1e6 if job.run_id == 0 and job.created_at_micros else None
+
+
+def _describe(row: Row, pipeline: Pipeline) -> None:
+    row.name = pipeline.name[:_MAX_NAME]
+    row.created = pipeline.created_at_micros / 1e6
+    row.parallelism = pipeline.graph.parallelism
+    interval = pipeline.checkpoint_interval_micros
+    row.interval_seconds = interval / 1e6 if interval else None
+    nodes = {node.node_id for node in pipeline.graph.nodes}
+    row.sources = frozenset(nodes - {edge.dest_id for edge in pipeline.graph.edges})
+    row.sinks = frozenset(nodes - {edge.src_id for edge in pipeline.graph.edges})
+    row.owner = owner_of(pipeline)
+
+
+def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
+    """Return whose a pipeline is by its ownership label; None where it has none."""
+    try:
+        label = OwnershipLabel.of(pipeline)
+    except UnreadableLabelError as error:
+        if error.owner is None:
+            return None
+        owner = error.owner
+    else:
+        if label is None:
+            return None
+        owner = label.owner
+    return {
+        "dag": owner.dag_id,
+        "task": owner.task_id,
+        "run": owner.run_id,
+        "map_index": owner.map_index,
+        "namespace": getattr(owner, "namespace", None),
+    }

@@ -1,0 +1,177 @@
+/* The page "Arroyo": the pipelines of one connection. */
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+
+import { fetchConnections } from "./api";
+import { ActionDialog } from "./components/ActionDialog";
+import type { Chosen } from "./components/ActionDialog";
+import { Freshness } from "./components/Freshness";
+import { Notice } from "./components/Notice";
+import { PipelineTable } from "./components/PipelineTable";
+import { ReasonDialog } from "./components/ReasonDialog";
+import { Toolbar } from "./components/Toolbar";
+import { Totals } from "./components/Totals";
+import { replaceSearch } from "./host";
+import { useFeed, useNow, useOrphans } from "./hooks";
+import type { Row } from "./types";
+import { filterRows, formatView, parseView } from "./view";
+import type { View } from "./view";
+
+export function ListPage() {
+  const [view, setView] = useState(() => parseView(location.search));
+  const [connections, setConnections] = useState<string[] | null>(null);
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    const abort = new AbortController();
+    fetchConnections(abort.signal)
+      .then(setConnections)
+      .catch((error: unknown) => {
+        if (!abort.signal.aborted) setProblem(error instanceof Error ? error.message : String(error));
+      });
+    return () => {
+      abort.abort();
+    };
+  }, []);
+  useEffect(() => {
+    const onPop = () => {
+      if (location.pathname.endsWith("/plugin/arroyo")) setView(parseView(location.search));
+    };
+    addEventListener("popstate", onPop);
+    return () => {
+      removeEventListener("popstate", onPop);
+    };
+  }, []);
+  const change = (part: Partial<View>) => {
+    const next = { ...view, ...part };
+    setView(next);
+    replaceSearch(formatView(next));
+  };
+  const connection = view.connection || (connections?.length === 1 ? (connections[0] ?? "") : "");
+  return (
+    <main class="page" aria-label="Arroyo pipelines">
+      <header class="head">
+        <h1>Arroyo</h1>
+        <ConnectionChooser
+          connections={connections ?? []}
+          chosen={connection}
+          onChoose={(name) => {
+            change({ connection: name });
+          }}
+        />
+      </header>
+      {problem && <Notice kind="error" text={problem} />}
+      {connection ? (
+        <Pipelines key={connection} connection={connection} view={view} onChange={change} />
+      ) : (
+        connections !== null && <NoConnection some={connections.length > 0} />
+      )}
+    </main>
+  );
+}
+
+function ConnectionChooser(props: { connections: string[]; chosen: string; onChoose: (name: string) => void }) {
+  const { chosen } = props;
+  const names = chosen && !props.connections.includes(chosen) ? [chosen, ...props.connections] : props.connections;
+  if (names.length === 0) return null;
+  return (
+    <label class="chooser">
+      <span>Connection</span>
+      <select
+        value={chosen}
+        onChange={(event) => {
+          props.onChoose(event.currentTarget.value);
+        }}
+      >
+        {!chosen && <option value="">Choose …</option>}
+        {names.map((name) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function NoConnection({ some }: { some: boolean }) {
+  return some ? (
+    <Notice kind="info" text="Choose a connection to see its pipelines." />
+  ) : (
+    <Notice
+      kind="info"
+      text={
+        "There is no Airflow connection of type Arroyo that you may read. Someone with the right to edit " +
+        "connections creates one under Admin, Connections. One that a secrets backend holds opens with " +
+        "?connection=its_id in the address."
+      }
+    />
+  );
+}
+
+function Pipelines(props: { connection: string; view: View; onChange: (part: Partial<View>) => void }) {
+  const { connection, view, onChange } = props;
+  const { state, feed } = useFeed(connection);
+  const orphans = useOrphans(connection, view.orphans, state.rows.size);
+  const now = useNow() + state.skew;
+  const [chosen, setChosen] = useState<Chosen | null>(null);
+  const [explained, setExplained] = useState<Row | null>(null);
+  const all = useMemo(() => [...state.rows.values()], [state.rows]);
+  const rows = useMemo(() => filterRows(all, view, orphans.ids), [all, view, orphans.ids]);
+  const mayAct = state.status?.may_act ?? false;
+  return (
+    <>
+      <Freshness state={state} now={now} />
+      <Totals totals={state.totals} view={view} onChange={onChange} />
+      <Toolbar rows={all} shown={rows.length} view={view} orphans={orphans} onChange={onChange} />
+      <PipelineTable
+        rows={rows}
+        state={state}
+        now={now}
+        view={view}
+        missing={orphans.missing}
+        emptyText={emptyText(state.began !== null, all.length)}
+        onSort={(sort, descending) => {
+          onChange({ sort, descending });
+        }}
+        onShow={(ids) => {
+          feed.show(ids);
+        }}
+        onAct={
+          mayAct
+            ? (row, action) => {
+                setChosen({ row, action });
+              }
+            : undefined
+        }
+        onExplain={setExplained}
+      />
+      {chosen && (
+        <ActionDialog
+          connection={connection}
+          chosen={chosen}
+          onDone={(pending) => {
+            feed.begin(pending);
+            setChosen(null);
+          }}
+          onClose={() => {
+            setChosen(null);
+          }}
+        />
+      )}
+      {explained && (
+        <ReasonDialog
+          row={explained}
+          details={state.details.get(explained.id)}
+          onClose={() => {
+            setExplained(null);
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function emptyText(isLoaded: boolean, count: number): string {
+  if (!isLoaded) return "Asking Arroyo …";
+  return count ? "No pipeline matches these filters." : "There are no pipelines on this Arroyo.";
+}

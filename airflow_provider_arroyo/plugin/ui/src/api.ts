@@ -1,0 +1,104 @@
+/* The requests to our routes in Airflow's API server. */
+
+import type {
+  ActionName,
+  ActionOptions,
+  Orphan,
+  PipelineResponse,
+  PipelinesResponse,
+  TaskResponse,
+} from "./types";
+
+const ACTION_HEADER = "X-Arroyo-Action";
+
+/* The address of this bundle. Kept apart: Vite would take new URL(…, import.meta.url) for a file to bundle. */
+const HERE = import.meta.url;
+
+/** A request that failed: the message is for people. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+function address(path: string, query: Record<string, string | string[]>): string {
+  const url = new URL(`../api/${path}`, HERE);
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(name, one);
+  }
+  return url.href;
+}
+
+async function call<T>(url: string, init: RequestInit, signal?: AbortSignal): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, credentials: "same-origin", ...(signal && { signal }) });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError("Airflow's API server does not respond.", 0);
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(messageOf(response.status, body), response.status);
+  return body as T;
+}
+
+function messageOf(status: number, body: unknown): string {
+  if (status === 401) return "You are no longer logged in. Reload the page to log in again.";
+  const detail = typeof body === "object" && body !== null && "detail" in body ? body.detail : null;
+  if (typeof detail === "string") return detail;
+  return `Airflow's API server responded with ${status}.`;
+}
+
+export async function fetchConnections(signal?: AbortSignal): Promise<string[]> {
+  const found = await call<{ connections: string[] }>(address("connections", {}), {}, signal);
+  return found.connections;
+}
+
+export function fetchPipelines(
+  connection: string,
+  known: { epoch: string; version: number },
+  shown: { all: string[]; new: string[] },
+  signal?: AbortSignal,
+): Promise<PipelinesResponse> {
+  const version = String(known.version);
+  const query = { connection_id: connection, epoch: known.epoch, version, shown: shown.all, new: shown.new };
+  return call(address("pipelines", query), {}, signal);
+}
+
+export function fetchPipeline(
+  connection: string,
+  pipeline: string,
+  signal?: AbortSignal,
+): Promise<PipelineResponse> {
+  return call(address("pipeline", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
+}
+
+export async function fetchOrphans(connection: string, signal?: AbortSignal): Promise<Orphan[]> {
+  const query = { connection_id: connection };
+  return (await call<{ orphans: Orphan[] }>(address("orphans", query), {}, signal)).orphans;
+}
+
+export function fetchTask(
+  task: { dag: string; run: string; task: string; mapIndex: number },
+  signal?: AbortSignal,
+): Promise<TaskResponse> {
+  const query = { dag_id: task.dag, run_id: task.run, task_id: task.task, map_index: String(task.mapIndex) };
+  return call(address("task", query), {}, signal);
+}
+
+export async function act(
+  connection: string,
+  pipeline: string,
+  action: ActionName,
+  options: ActionOptions,
+): Promise<void> {
+  const query = { connection_id: connection, pipeline_id: pipeline };
+  await call(address(`actions/${action}`, query), {
+    method: "POST",
+    headers: { "Content-Type": "application/json", [ACTION_HEADER]: "1" },
+    body: JSON.stringify(options),
+  });
+}

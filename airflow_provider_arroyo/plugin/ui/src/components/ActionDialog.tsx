@@ -1,0 +1,188 @@
+/* Confirms an action: names the pipeline, says what will happen, and asks for what the action needs. */
+
+import { useState } from "preact/hooks";
+
+import { act, ApiError } from "../api";
+import type { PendingAction } from "../progress";
+import { isTerminal } from "../states";
+import type { ActionName, ActionOptions, Row, StopMode } from "../types";
+import { Dialog } from "./Dialog";
+import { Notice } from "./Notice";
+
+export interface Chosen {
+  row: Row;
+  action: ActionName;
+}
+
+interface Props {
+  connection: string;
+  chosen: Chosen;
+  onDone: (pending: PendingAction) => void;
+  onClose: () => void;
+}
+
+const STOP_MODES: { mode: StopMode; word: string; meaning: string }[] = [
+  {
+    mode: "checkpoint",
+    word: "With a final checkpoint",
+    meaning: "Takes a checkpoint, then stops. It can be resumed exactly where it was. The safe choice.",
+  },
+  {
+    mode: "graceful",
+    word: "Gracefully",
+    meaning: "Processes what is in flight, then stops. Resuming starts at the last regular checkpoint, so rows can come twice.",
+  },
+  {
+    mode: "immediate",
+    word: "Immediately",
+    meaning: "Stops at once. What is in flight is dropped and read again when it is resumed.",
+  },
+  {
+    mode: "force",
+    word: "By force",
+    meaning: "Ends its workers without asking them. For a pipeline that does not stop otherwise.",
+  },
+];
+
+const TITLES: Record<ActionName, string> = {
+  stop: "Stop this pipeline?",
+  resume: "Resume this pipeline?",
+  restart: "Restart this pipeline?",
+  rescale: "Change its parallelism?",
+  delete: "Delete this pipeline?",
+};
+
+const BUTTONS: Record<ActionName, string> = {
+  stop: "Stop pipeline",
+  resume: "Resume pipeline",
+  restart: "Restart pipeline",
+  rescale: "Change parallelism",
+  delete: "Delete pipeline",
+};
+
+function meaning(action: ActionName, row: Row): string {
+  switch (action) {
+    case "resume":
+      return "It starts again from its last checkpoint.";
+    case "restart":
+      return row.state === "Failed"
+        ? "It starts again from its last checkpoint. If the cause is still there, it fails again."
+        : "It takes a checkpoint, stops, and starts again from there. Its output pauses for some seconds.";
+    case "rescale":
+      return isTerminal(row.state)
+        ? "It gets the new parallelism when it is started again."
+        : "It takes a checkpoint, stops, and starts again with the new parallelism. Its output pauses for some seconds.";
+    case "delete":
+      return "Its checkpoints and its history go with it. This cannot be undone.";
+    default:
+      return "";
+  }
+}
+
+export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
+  const { row, action } = chosen;
+  const [mode, setMode] = useState<StopMode>("checkpoint");
+  const [force, setForce] = useState(false);
+  const [parallelism, setParallelism] = useState(String(row.parallelism ?? 1));
+  const [problem, setProblem] = useState("");
+  const [isSending, setIsSending] = useState(false);
+  const wanted = Number(parallelism);
+  const isWrong = action === "rescale" && !(Number.isInteger(wanted) && wanted >= 1 && wanted <= 10_000);
+  const send = async () => {
+    const options: ActionOptions =
+      action === "stop" ? { mode } : action === "rescale" ? { parallelism: wanted } : action === "restart" ? { force } : {};
+    setIsSending(true);
+    setProblem("");
+    try {
+      await act(connection, row.id, action, options);
+      const at = Date.now() / 1000;
+      onDone({ pipeline: row.id, name: row.name, action, before: row, at, outcome: null, settledAt: null });
+    } catch (error) {
+      setProblem(error instanceof ApiError ? error.message : "This page failed; reload it.");
+      setIsSending(false);
+    }
+  };
+  return (
+    <Dialog title={TITLES[action]} onClose={onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!isWrong && !isSending) void send();
+        }}
+      >
+        <p class="named">{row.name || row.id}</p>
+        <p class="faint id">{row.id}</p>
+        {meaning(action, row) && <p>{meaning(action, row)}</p>}
+        {action === "stop" && <StopModes mode={mode} onChange={setMode} />}
+        {action === "restart" && row.state !== "Failed" && (
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={force}
+              onChange={(event) => {
+                setForce(event.currentTarget.checked);
+              }}
+            />
+            Without a checkpoint first: for one that hangs. Rows since the last checkpoint are processed again.
+          </label>
+        )}
+        {action === "rescale" && (
+          <label class="field">
+            <span>Parallelism (now {row.parallelism ?? "unknown"})</span>
+            <input
+              type="number"
+              min={1}
+              max={10_000}
+              step={1}
+              required
+              value={parallelism}
+              aria-invalid={isWrong}
+              onInput={(event) => {
+                setParallelism(event.currentTarget.value);
+              }}
+            />
+          </label>
+        )}
+        {row.owner && (
+          <p class="faint">
+            It belongs to task {row.owner.task} of DAG {row.owner.dag}: a task that waits for it will notice.
+          </p>
+        )}
+        {problem && <Notice kind="error" text={problem} />}
+        <div class="buttons">
+          <button type="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>
+            {isSending ? "Asking Arroyo …" : BUTTONS[action]}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function StopModes({ mode, onChange }: { mode: StopMode; onChange: (mode: StopMode) => void }) {
+  return (
+    <fieldset class="modes">
+      <legend>How</legend>
+      {STOP_MODES.map((one) => (
+        <label key={one.mode} class="mode">
+          <input
+            type="radio"
+            name="mode"
+            value={one.mode}
+            checked={mode === one.mode}
+            onChange={() => {
+              onChange(one.mode);
+            }}
+          />
+          <span>
+            <strong>{one.word}</strong>
+            <span class="second">{one.meaning}</span>
+          </span>
+        </label>
+      ))}
+    </fieldset>
+  );
+}

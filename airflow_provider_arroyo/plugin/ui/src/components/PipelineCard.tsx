@@ -1,0 +1,93 @@
+/* One pipeline as it is now, as in the list. */
+
+import type { ComponentChildren } from "preact";
+
+import { count, duration, moment, percent, webAddress } from "../format";
+import { navigate, pageUrl } from "../host";
+import { isTerminal } from "../states";
+import type { PipelineResponse, TaskResponse } from "../types";
+import { Sparkline } from "./Sparkline";
+import { StateBadge } from "./StateBadge";
+
+interface Props {
+  task: TaskResponse;
+  live: PipelineResponse | null;
+  now: number;
+}
+
+export function PipelineCard({ task, live, now }: Props) {
+  const { row = null, details = null } = live ?? {};
+  const id = task.pipeline_id ?? "";
+  const base = webAddress(live?.console ?? null);
+  const list = pageUrl(new URLSearchParams({ connection: task.connection_id, q: id }));
+  return (
+    <section class="card" aria-label="The pipeline now">
+      <h2>{row?.name ?? task.pipeline_name ?? id}</h2>
+      {live?.error && <p class="warn">{live.error}</p>}
+      {live && !row && !live.error && <p>Arroyo has no such pipeline any more.</p>}
+      <dl class="facts">
+        {row && (
+          <Fact name="State">
+            <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
+          </Fact>
+        )}
+        {row?.since != null && (
+          <Fact name="For">
+            <span title={moment(row.since)}>{duration(now - row.since)}</span>
+          </Fact>
+        )}
+        {row && <Fact name="Run">{row.run}</Fact>}
+        {row?.parallelism != null && <Fact name="Parallelism">{row.parallelism}</Fact>}
+        {details?.checkpoint?.at != null && (
+          <Fact name="Last checkpoint">
+            {duration(now - details.checkpoint.at)} ago, took {duration(details.checkpoint.seconds ?? 0)}
+          </Fact>
+        )}
+        {details?.rates && !isTerminal(row?.state ?? null) && (
+          <Fact name="Rows/s in → out">
+            <span class="rates">
+              {details.rates.in === null ? "?" : count(details.rates.in)} →{" "}
+              {details.rates.out === null ? "?" : count(details.rates.out)}
+              <Sparkline values={details.rates.series} />
+            </span>
+          </Fact>
+        )}
+        {details?.rates?.backpressure != null && !isTerminal(row?.state ?? null) && (
+          <Fact name="Backpressure">{percent(details.rates.backpressure)}</Fact>
+        )}
+        <Fact name="Connection">{task.connection_id}</Fact>
+        <Fact name="Id">{id}</Fact>
+      </dl>
+      {row?.failure && <pre class="words">{row.failure.text}</pre>}
+      <p>
+        <a
+          href={list}
+          onClick={(event) => {
+            if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+            event.preventDefault();
+            navigate(list);
+          }}
+        >
+          Show in the list
+        </a>
+        {base && (
+          <>
+            {" · "}
+            <a href={`${base}/pipelines/${encodeURIComponent(id)}`} target="_blank" rel="noreferrer">
+              Arroyo console ↗
+            </a>
+          </>
+        )}
+      </p>
+    </section>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div class="fact">
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}

@@ -1,0 +1,192 @@
+/* One row of the table. */
+
+import { memo } from "preact/compat";
+
+import { taskUrl } from "../host";
+import { count, duration, moment, percent, webAddress } from "../format";
+import { doing } from "../progress";
+import type { PendingAction } from "../progress";
+import { isTerminal } from "../states";
+import type { ActionName, Details, Orphan, Row } from "../types";
+import { ActionMenu } from "./ActionMenu";
+import { ownerText } from "./columns";
+import { Sparkline } from "./Sparkline";
+import { StateBadge } from "./StateBadge";
+
+export interface RowProps {
+  index: number;
+  row: Row;
+  details: Details | undefined;
+  pending: PendingAction | undefined;
+  missing: Orphan["missing"] | undefined;
+  now: number;
+  began: number | null;
+  consoleUrl: string | null;
+  onAct: ((row: Row, action: ActionName) => void) | undefined;
+  onExplain: (row: Row) => void;
+}
+
+export const RowCells = memo(function RowCells(props: RowProps) {
+  const { row, details, pending, now } = props;
+  const outcome = pending?.outcome;
+  return (
+    <tr aria-rowindex={props.index} class={outcome && !outcome.ok ? "row failed" : "row"}>
+      <td class="c-state">
+        <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
+        {pending && (
+          <span class={outcome ? (outcome.ok ? "progress ok" : "progress bad") : "progress"} role="status">
+            {outcome?.text ?? doing(pending)}
+          </span>
+        )}
+        {!pending && !row.wanted && !isTerminal(row.state) && <span class="progress">stop requested</span>}
+      </td>
+      <td class="c-name">
+        <Name row={row} consoleUrl={props.consoleUrl} />
+      </td>
+      <td class="c-since" data-label="For">
+        <Since row={row} now={now} began={props.began} />
+      </td>
+      <td class="c-restarts" data-label="Restarts">
+        <span class={row.restarts ? "strong" : "faint"} title={`Run ${row.run} of this pipeline`}>
+          {row.restarts}
+        </span>
+      </td>
+      <td class="c-checkpoint" data-label="Checkpoint">
+        <Checkpoint details={details} now={now} />
+      </td>
+      <td class="c-rates" data-label="Rows/s">
+        <Rates details={details} isEnded={isTerminal(row.state)} />
+      </td>
+      <td class="c-backpressure" data-label="Backpressure">
+        <Backpressure details={details} isEnded={isTerminal(row.state)} />
+      </td>
+      <td class="c-owner" data-label="Owner">
+        <OwnerLink row={row} missing={props.missing} />
+      </td>
+      <td class="c-failure">
+        <Reason row={row} details={details} onExplain={props.onExplain} />
+      </td>
+      <td class="c-actions">
+        {props.onAct && <ActionMenu row={row} isBusy={pending !== undefined && !outcome} onAct={props.onAct} />}
+      </td>
+    </tr>
+  );
+});
+
+function Name({ row, consoleUrl }: { row: Row; consoleUrl: string | null }) {
+  const base = webAddress(consoleUrl);
+  const name = row.name || row.id;
+  return (
+    <>
+      <span class="name" title={`${name}\n${row.id}`}>
+        {name}
+      </span>
+      {base && (
+        <a
+          class="console"
+          href={`${base}/pipelines/${encodeURIComponent(row.id)}`}
+          target="_blank"
+          rel="noreferrer"
+          aria-label={`${name} in Arroyo's console`}
+        >
+          console ↗
+        </a>
+      )}
+    </>
+  );
+}
+
+function Since({ row, now, began }: { row: Row; now: number; began: number | null }) {
+  if (row.state === null) return <span class="faint">…</span>;
+  if (row.since !== null) return <span title={moment(row.since)}>{duration(now - row.since)}</span>;
+  if (began === null) return null;
+  return <span title={`It was so already at ${moment(began)}, when watching began`}>&gt; {duration(now - began)}</span>;
+}
+
+function Checkpoint({ details, now }: { details: Details | undefined; now: number }) {
+  if (!details) return <span class="faint">…</span>;
+  const { checkpoint } = details;
+  if (!checkpoint) return <span class="faint">none</span>;
+  const { at, seconds, epoch, under_way_since: since } = checkpoint;
+  if (at === null) {
+    return <span class="warn">{since === null ? "none" : `first, for ${duration(now - since)}`}</span>;
+  }
+  const underWay = since !== null && now - since > 10 ? `\nAnother one has been under way for ${duration(now - since)}` : "";
+  return (
+    <span title={`Number ${epoch ?? ""}, finished ${moment(at)}${underWay}`} class={underWay ? "warn" : ""}>
+      {duration(now - at)} ago
+      <span class="second">took {duration(seconds ?? 0)}</span>
+    </span>
+  );
+}
+
+function Rates({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
+  if (isEnded) return <span class="faint">–</span>;
+  if (!details) return <span class="faint">…</span>;
+  const { rates } = details;
+  if (rates?.in == null && rates?.out == null) return <span class="faint">not measured yet</span>;
+  return (
+    <span class="rates">
+      <span class="numbers">
+        {rates.in === null ? "?" : count(rates.in)} → {rates.out === null ? "?" : count(rates.out)}
+      </span>
+      <Sparkline values={rates.series} />
+    </span>
+  );
+}
+
+function Backpressure({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
+  const share = details?.rates?.backpressure;
+  if (isEnded || share == null) return <span class="faint">–</span>;
+  const level = share >= 0.75 ? "high" : share >= 0.4 ? "medium" : "low";
+  return (
+    <span class={`pressure ${level}`} title={`Backpressure is ${level}: how full the fullest queue between operators is`}>
+      <span class="bar" aria-hidden="true">
+        <span style={{ width: `${Math.round(share * 100)}%` }} />
+      </span>
+      {percent(share)}
+    </span>
+  );
+}
+
+const GONE: Record<Orphan["missing"], string> = { dag: "its DAG is gone", run: "its run is gone", task: "its task is gone" };
+
+function OwnerLink({ row, missing }: { row: Row; missing: Orphan["missing"] | undefined }) {
+  const { owner } = row;
+  if (!owner) return <span class="faint">none</span>;
+  const text = ownerText(row);
+  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{owner.run}</span>;
+  if (missing === "dag") {
+    return (
+      <span title={`${text}\n${owner.run}`}>
+        <span class="line">{text}</span>
+        {second}
+      </span>
+    );
+  }
+  return (
+    <a href={taskUrl(owner.dag, owner.run, missing ? undefined : owner.task, owner.map_index)} title={`${text}\n${owner.run}`}>
+      <span class="line">{text}</span>
+      {second}
+    </a>
+  );
+}
+
+function Reason(props: { row: Row; details: Details | undefined; onExplain: (row: Row) => void }) {
+  const { row, details } = props;
+  const text = row.failure?.text ?? details?.error?.message;
+  if (!text) return null;
+  return (
+    <button
+      type="button"
+      class="reason"
+      title={text}
+      aria-label={`Why, of ${row.name}: ${text.slice(0, 200)}`}
+      onClick={() => {
+        props.onExplain(row);
+      }}
+    >
+      {text}
+    </button>
+  );
+}

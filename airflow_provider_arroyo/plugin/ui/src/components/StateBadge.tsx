@@ -1,0 +1,14 @@
+/* A state as a coloured mark and a word: never the colour alone. */
+
+import { stateInfo } from "../states";
+
+export function StateBadge({ state, isStopping = false }: { state: string | null; isStopping?: boolean }) {
+  const info = stateInfo(state);
+  const meaning = isStopping ? `${info.meaning} A stop was requested.` : info.meaning;
+  return (
+    <span class="badge" style={{ "--state": `var(--chakra-colors-${info.token}-solid, #71717a)` }} title={meaning}>
+      <span class={`mark ${info.group}`} aria-hidden="true" />
+      <span class="word">{state ?? "…"}</span>
+    </span>
+  );
+}

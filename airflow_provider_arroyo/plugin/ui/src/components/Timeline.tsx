@@ -1,0 +1,44 @@
+/* States on a time line, and the same as a list: what the colours say can be read, too. */
+
+import { duration, moment } from "../format";
+import { stateInfo } from "../states";
+import type { Transition } from "../transitions";
+import { StateBadge } from "./StateBadge";
+
+export function Timeline({ transitions }: { transitions: Transition[] }) {
+  const steps = transitions.map((one, index) => {
+    const next = transitions[index + 1];
+    return { ...one, seconds: next ? Math.max(0, next.at - one.at) : null };
+  });
+  // The last state has no length; it gets a visible piece of the line.
+  const whole = steps.reduce((sum, step) => sum + (step.seconds ?? 0), 0);
+  const least = Math.max(whole / 20, 0.001);
+  return (
+    <>
+      <div class="timeline" aria-hidden="true">
+        {steps.map((step, index) => (
+          <span
+            key={index}
+            title={`${step.state}, ${moment(step.at)}`}
+            style={{
+              flexGrow: step.seconds ?? least,
+              "--state": `var(--chakra-colors-${stateInfo(step.state).token}-solid, #71717a)`,
+            }}
+          />
+        ))}
+      </div>
+      <ol class="steps">
+        {steps.map((step, index) => (
+          <li key={index}>
+            <time dateTime={new Date(step.at * 1000).toISOString()}>{moment(step.at)}</time>
+            <StateBadge state={step.state} />
+            <span class="faint">
+              {step.seconds === null ? "last seen" : `for ${duration(step.seconds)}`}
+              {step.run === null ? "" : `, run ${step.run}`}
+            </span>
+          </li>
+        ))}
+      </ol>
+    </>
+  );
+}

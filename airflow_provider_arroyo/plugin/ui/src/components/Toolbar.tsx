@@ -1,0 +1,87 @@
+/* Search, owner, orphans, and how many rows are left. */
+
+import { useMemo } from "preact/hooks";
+
+import type { Orphans } from "../hooks";
+import type { Row } from "../types";
+import type { View } from "../view";
+import { ownerKey } from "../view";
+import { Notice } from "./Notice";
+
+interface Props {
+  rows: Row[];
+  shown: number;
+  view: View;
+  orphans: Orphans;
+  onChange: (part: Partial<View>) => void;
+}
+
+export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
+  const owners = useMemo(() => [...new Set(rows.map(ownerKey))].sort(), [rows]);
+  const choices = view.owner && !owners.includes(view.owner) ? [view.owner, ...owners] : owners;
+  const isFiltered = view.states.length > 0 || view.owner !== "" || view.text !== "" || view.orphans;
+  return (
+    <>
+      <div class="toolbar" role="search">
+        <input
+          type="search"
+          class="search"
+          placeholder="Search name, owner, id, reason"
+          aria-label="Search pipelines"
+          value={view.text}
+          onInput={(event) => {
+            onChange({ text: event.currentTarget.value });
+          }}
+        />
+        <select
+          aria-label="Filter by owner"
+          value={view.owner}
+          onChange={(event) => {
+            onChange({ owner: event.currentTarget.value });
+          }}
+        >
+          <option value="">All owners</option>
+          {choices.map((owner) => (
+            <option key={owner} value={owner}>
+              {owner === "none" ? "No owner in Airflow" : owner.replace(/^dag:/, "")}
+            </option>
+          ))}
+        </select>
+        <label class="check" title="Pipelines of a DAG, run or task that is gone from Airflow">
+          <input
+            type="checkbox"
+            checked={view.orphans}
+            onChange={(event) => {
+              onChange({ orphans: event.currentTarget.checked });
+            }}
+          />
+          Orphans only
+        </label>
+        {isFiltered && (
+          <button
+            type="button"
+            class="plain"
+            onClick={() => {
+              onChange({ states: [], owner: "", text: "", orphans: false });
+            }}
+          >
+            Clear filters
+          </button>
+        )}
+        <span class="count" role="status">
+          {shown === rows.length ? `${shown} pipelines` : `${shown} of ${rows.length} pipelines`}
+        </span>
+      </div>
+      {orphans.problem && <Notice kind="warning" text={orphans.problem} />}
+      {view.orphans && (
+        <Notice
+          kind="info"
+          text={
+            "Orphans belong to a DAG, a run or a task that is gone from this Airflow, and nobody there will stop " +
+            "them. One that another Airflow created can look the same: check before you delete it."
+          }
+        />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,62 @@
+/* How durations, times and numbers are written for people. */
+
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** Return a duration of so many seconds: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
+export function duration(seconds: number): string {
+  const all = Math.max(0, seconds);
+  if (all < 9.95) return `${all.toFixed(1)} s`;
+  if (all < MINUTE - 0.5) return `${Math.round(all)} s`;
+  if (all < HOUR) return pair(Math.round(all), MINUTE, "min", 1, "s");
+  if (all < DAY) return pair(all, HOUR, "h", MINUTE, "min");
+  return pair(all, DAY, "d", HOUR, "h");
+}
+
+function pair(seconds: number, big: number, bigName: string, small: number, smallName: string): string {
+  const first = Math.floor(seconds / big);
+  const second = Math.floor((seconds % big) / small);
+  return second ? `${first} ${bigName} ${second} ${smallName}` : `${first} ${bigName}`;
+}
+
+/** Return a number with at most three digits and a unit of thousands: 950, 12.3 k, 4 M. */
+export function count(value: number): string {
+  const units = ["", " k", " M", " G", " T"];
+  let size = Math.abs(value);
+  let unit = 0;
+  while (size >= 999.5 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  const digits = size >= 99.5 || Number.isInteger(size) ? 0 : size >= 9.95 ? 1 : 2;
+  const text = size.toFixed(digits).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+  return `${value < 0 ? "−" : ""}${text}${units[unit] ?? ""}`;
+}
+
+export function percent(share: number): string {
+  return share > 0 && share < 0.01 ? "<1 %" : `${Math.round(share * 100)} %`;
+}
+
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+
+/** Return a time in the reader's own words, to the second. */
+export function moment(seconds: number): string {
+  return Number.isFinite(seconds) ? MOMENT.format(seconds * 1000) : "";
+}
+
+export function timeOfDay(seconds: number): string {
+  return TIME.format(seconds * 1000);
+}
+
+/** Return a link only where it leads to a page: an address out of a connection may be anything. */
+export function webAddress(text: string | null): string | null {
+  if (text === null) return null;
+  try {
+    const url = new URL(text);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href.replace(/\/$/, "") : null;
+  } catch {
+    return null;
+  }
+}

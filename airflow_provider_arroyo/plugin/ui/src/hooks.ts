@@ -1,0 +1,90 @@
+/* The hooks of our own components. */
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+
+import { fetchOrphans } from "./api";
+import { EMPTY, Feed } from "./feed";
+import type { FeedState } from "./feed";
+import type { Orphan } from "./types";
+
+/** Follow the pipelines of a connection while the component lives. */
+export function useFeed(connection: string): { state: FeedState; feed: Feed } {
+  const [state, setState] = useState(EMPTY);
+  const feed = useMemo(() => new Feed(connection, setState), [connection]);
+  useEffect(() => {
+    feed.start();
+    return () => {
+      feed.stop();
+    };
+  }, [feed]);
+  return { state, feed };
+}
+
+/** Return the browser's time in seconds, once a second while the page is visible. */
+export function useNow(): number {
+  const [now, setNow] = useState(() => Date.now() / 1000);
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (document.visibilityState === "visible") setNow(Date.now() / 1000);
+    }, 1000);
+    return () => {
+      clearInterval(timer);
+    };
+  }, []);
+  return now;
+}
+
+export interface Orphans {
+  ids: ReadonlySet<string>;
+  missing: ReadonlyMap<string, Orphan["missing"]>;
+  problem: string;
+}
+
+const NO_ORPHANS: Orphans = { ids: new Set(), missing: new Map(), problem: "" };
+const ORPHANS_MS = 10_000;
+
+/** Return the pipelines whose owner is gone from Airflow, while they are wanted. */
+export function useOrphans(connection: string, wanted: boolean, pipelines: number): Orphans {
+  const [orphans, setOrphans] = useState(NO_ORPHANS);
+  useEffect(() => {
+    if (!wanted || pipelines === 0) {
+      setOrphans(NO_ORPHANS);
+      return undefined;
+    }
+    const abort = new AbortController();
+    const ask = () => {
+      fetchOrphans(connection, abort.signal)
+        .then((found) => {
+          const missing = new Map(found.map((one) => [one.id, one.missing]));
+          setOrphans({ ids: new Set(missing.keys()), missing, problem: "" });
+        })
+        .catch((error: unknown) => {
+          const problem = error instanceof Error ? error.message : String(error);
+          if (!abort.signal.aborted) setOrphans({ ...NO_ORPHANS, problem });
+        });
+    };
+    ask();
+    const timer = setInterval(ask, ORPHANS_MS);
+    return () => {
+      clearInterval(timer);
+      abort.abort();
+    };
+  }, [connection, wanted, pipelines]);
+  return orphans;
+}
+
+/** Follow the size of an element. */
+export function useSize(element: HTMLElement | null): { width: number; height: number } {
+  const [size, setSize] = useState({ width: 0, height: 0 });
+  useEffect(() => {
+    if (!element) return undefined;
+    const observer = new ResizeObserver(() => {
+      setSize({ width: element.clientWidth, height: element.clientHeight });
+    });
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+    };
+  }, [element]);
+  return size;
+}

@@ -1,0 +1,71 @@
+/* The adapter: what Airflow's React mounts. It mounts our own app in a shadow root, which needs nothing of the host. */
+
+import { render } from "preact";
+import type { ComponentType } from "preact";
+import uplotStyle from "uplot/dist/uPlot.min.css?inline";
+
+import { ListPage } from "./ListPage";
+import { TaskTab } from "./TaskTab";
+import type { HostProps, HostReact } from "./host";
+import style from "./style.css?inline";
+
+const LEFT_MS = 1000;
+
+interface Mount {
+  element: HTMLElement;
+  users: number;
+}
+
+const mounts = new Map<string, Mount>();
+
+function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): HTMLElement {
+  const element = document.createElement("div");
+  element.style.height = "100%";
+  const shadow = element.attachShadow({ mode: "open" });
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`${uplotStyle}\n${style}`);
+  shadow.adoptedStyleSheets = [sheet];
+  const root = document.createElement("div");
+  root.className = "root";
+  shadow.append(root);
+  render(<App host={host} />, root);
+  return element;
+}
+
+function dispose(key: string, mount: Mount): void {
+  if (mount.users > 0 || mounts.get(key) !== mount) return;
+  const root = mount.element.shadowRoot?.firstElementChild;
+  if (root) render(null, root);
+  mounts.delete(key);
+}
+
+/** Put the app into a place of the host's; it lives on for a moment after the host left it, and is found again. */
+function attach(name: string, App: ComponentType<{ host: HostProps }>, host: HostProps, place: HTMLElement): () => void {
+  const key = JSON.stringify([name, host.dagId, host.runId, host.taskId, host.mapIndex]);
+  const mount = mounts.get(key) ?? { element: makeMount(App, host), users: 0 };
+  mounts.set(key, mount);
+  mount.users += 1;
+  place.append(mount.element);
+  return () => {
+    mount.users -= 1;
+    if (mount.element.parentNode === place) mount.element.remove();
+    setTimeout(dispose, LEFT_MS, key, mount);
+  };
+}
+
+function component(name: string, App: ComponentType<{ host: HostProps }>) {
+  return (props: HostProps): unknown => {
+    const react = (globalThis as unknown as { React: HostReact }).React;
+    const place = react.useRef<HTMLElement | null>(null);
+    react.useEffect(() => {
+      return place.current ? attach(name, App, props, place.current) : undefined;
+    }, [props.dagId, props.runId, props.taskId, props.mapIndex]);
+    return react.createElement("div", { ref: place, style: { height: "100%", width: "100%", minWidth: 0 } });
+  };
+}
+
+// Airflow finds a component by the name of its entry.
+Object.assign(globalThis, {
+  Arroyo: component("Arroyo", ListPage),
+  "Arroyo pipeline": component("Arroyo pipeline", TaskTab),
+});

@@ -1,0 +1,49 @@
+/* The states of a pipeline: their order, their colour, and what they mean in a word. */
+
+export type Group = "trouble" | "busy" | "running" | "ended" | "unknown";
+
+interface StateInfo {
+  group: Group;
+  /** The colour of Airflow's own that says the same: --chakra-colors-<token>-solid. */
+  token: string;
+  /** What it means, for people who do not know Arroyo's words. */
+  meaning: string;
+}
+
+const STATES: Record<string, StateInfo> = {
+  Failed: { group: "trouble", token: "failed", meaning: "It failed and is not tried again." },
+  Failing: { group: "trouble", token: "failed", meaning: "It is failing." },
+  Recovering: { group: "trouble", token: "up_for_retry", meaning: "It failed and is being started again." },
+  Restarting: { group: "busy", token: "restarting", meaning: "It is being started again, as requested." },
+  Rescaling: { group: "busy", token: "restarting", meaning: "Its parallelism is being changed." },
+  Created: { group: "busy", token: "queued", meaning: "It waits to be started." },
+  Compiling: { group: "busy", token: "queued", meaning: "It is being compiled." },
+  Scheduling: { group: "busy", token: "scheduled", meaning: "Its workers are being started." },
+  CheckpointStopping: { group: "busy", token: "deferred", meaning: "It takes a last checkpoint, then stops." },
+  Stopping: { group: "busy", token: "deferred", meaning: "It is stopping." },
+  Finishing: { group: "busy", token: "deferred", meaning: "One of its sources has ended; it finishes with the last." },
+  Running: { group: "running", token: "running", meaning: "It runs." },
+  Stopped: { group: "ended", token: "skipped", meaning: "It was stopped, and can be resumed." },
+  Finished: { group: "ended", token: "success", meaning: "Its sources have ended; it is done." },
+};
+
+/** The known states, in the order in which they deserve attention. */
+export const STATE_ORDER = Object.keys(STATES);
+
+const TERMINAL = new Set(["Stopped", "Finished", "Failed"]);
+
+export function stateInfo(state: string | null): StateInfo {
+  const unknown: StateInfo = { group: "unknown", token: "none", meaning: "A state that this page does not know." };
+  if (state === null) return { ...unknown, meaning: "Arroyo has not told yet." };
+  return (Object.hasOwn(STATES, state) ? STATES[state] : undefined) ?? unknown;
+}
+
+export function isTerminal(state: string | null): boolean {
+  return state !== null && TERMINAL.has(state);
+}
+
+/** Return where a state stands in the order of attention; unknown ones come last. */
+export function rank(state: string | null): number {
+  const index = state === null ? -1 : STATE_ORDER.indexOf(state);
+  return index < 0 ? STATE_ORDER.length : index;
+}

@@ -1,0 +1,78 @@
+/* Which rows are shown, in which order: kept in the address, so that it can be shared and reloaded. */
+
+import type { Row } from "./types";
+
+export interface View {
+  connection: string;
+  states: string[];
+  /** "dag:<id>", "none" for pipelines without a label, or empty for all. */
+  owner: string;
+  text: string;
+  sort: string;
+  descending: boolean;
+  orphans: boolean;
+}
+
+export const DEFAULT_SORT = "state";
+
+export function parseView(search: string): View {
+  const query = new URLSearchParams(search);
+  const sort = query.get("sort") ?? DEFAULT_SORT;
+  return {
+    connection: query.get("connection") ?? "",
+    states: query.getAll("state"),
+    owner: query.get("owner") ?? "",
+    text: query.get("q") ?? "",
+    sort: sort.replace(/^-/, ""),
+    descending: sort.startsWith("-"),
+    orphans: query.get("orphans") === "1",
+  };
+}
+
+export function formatView(view: View): URLSearchParams {
+  const query = new URLSearchParams();
+  if (view.connection) query.set("connection", view.connection);
+  for (const state of view.states) query.append("state", state);
+  if (view.owner) query.set("owner", view.owner);
+  if (view.text) query.set("q", view.text);
+  const sort = (view.descending ? "-" : "") + view.sort;
+  if (sort !== DEFAULT_SORT) query.set("sort", sort);
+  if (view.orphans) query.set("orphans", "1");
+  return query;
+}
+
+/** Return the rows that a view shows, in no particular order. */
+export function filterRows(rows: Row[], view: View, orphans: ReadonlySet<string>): Row[] {
+  const states = new Set(view.states);
+  const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return rows.filter(
+    (row) =>
+      (!view.orphans || orphans.has(row.id)) &&
+      (states.size === 0 || states.has(row.state ?? "")) &&
+      (view.owner === "" || ownerKey(row) === view.owner) &&
+      (words.length === 0 || hasWords(row, words)),
+  );
+}
+
+function hasWords(row: Row, words: string[]): boolean {
+  const text = searchable(row);
+  return words.every((word) => text.includes(word));
+}
+
+const texts = new WeakMap<Row, string>();
+
+/** Return everything of a row that the search looks at; a row never changes, so it is made once. */
+function searchable(row: Row): string {
+  let text = texts.get(row);
+  if (text === undefined) {
+    const { owner } = row;
+    const parts = [row.name, row.id, row.state, row.failure?.text, owner?.dag, owner?.task, owner?.run];
+    text = parts.filter(Boolean).join("\n").toLowerCase();
+    texts.set(row, text);
+  }
+  return text;
+}
+
+export function ownerKey(row: Row): string {
+  return row.owner ? `dag:${row.owner.dag}` : "none";
+}

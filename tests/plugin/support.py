@@ -1,0 +1,68 @@
+"""What the tests of the pages use: jobs, pipelines, and a watch on a sandbox whose time they set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.retry import Limits
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.plugin.watch import Watch
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+
+def job(number: int, state: str = "Running", run: int = 1, **fields: Any) -> Job:
+    """Return the job of pipeline number so and so."""
+    return Job(id=f"job_{number}", pipeline_id=f"pl_{number}", state=state, run_id=run, **fields)
+
+
+def pipeline(number: int, **fields: Any) -> Pipeline:
+    return Pipeline(id=f"pl_{number}", name=fields.pop("name", f"orders-{number}"), query="", **fields)
+
+
+class Looked:
+    """A watch on a sandbox, with a clock of its own, so that its pauses take no time."""
+
+    def __init__(self, sandbox: ArroyoSandbox) -> None:
+        self.now = 1000.0
+        self.sandbox = sandbox
+        self.sent_at: list[float] = []
+        self.watch = Watch(
+            self._connect,
+            self._run,
+            clock=lambda: self.now,
+            wall_clock=lambda: self.now,
+            sleep=self._sleep,
+        )
+
+    def _connect(self) -> ArroyoClient:
+        limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=2.0)
+        return ArroyoClient(ClientSettings(base_url=self.sandbox.url), limits=limits)
+
+    async def _run(self, function: Callable[[], Any]) -> Any:
+        self.sent_at.append(self.now)
+        return await asyncio.to_thread(function)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    async def look(self, *shown: str, after: float = 2.0) -> None:
+        """Look after so many seconds, and let the details come in."""
+        self.now += after
+        await self.watch.look(shown)
+        tasks = (self.watch._list_task, self.watch._detail_task)
+        await asyncio.wait_for(asyncio.gather(*(task for task in tasks if task)), timeout=30)
+
+    def names(self) -> set[str]:
+        return {row.name for row in self.watch.snapshot.rows.values()}
+
+    def row(self, name: str) -> Any:
+        (found,) = (row for row in self.watch.snapshot.rows.values() if row.name == name)
+        return found
+
+    def requests(self, path: str) -> int:
+        return self.sandbox.requests.count("GET", path)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import FailureReason, Job
+from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX
+from airflow_provider_arroyo.plugin import snapshot as snapshots
+from airflow_provider_arroyo.plugin.snapshot import Snapshot, owner_of
+
+from .support import job, pipeline
+
+
+def filled(*jobs: Job) -> Snapshot:
+    snapshot = Snapshot(began=100.0)
+    snapshot.take_pipelines([pipeline(number) for number in (1, 2, 3)])
+    snapshot.take_jobs(jobs or [job(1), job(2), job(3)], 100.0)
+    return snapshot
+
+
+def test_a_new_page_gets_all_rows_and_then_only_what_changed() -> None:
+    snapshot = filled()
+    first = snapshot.changes_since("", 0)
+    assert first["complete"]
+    assert {row["id"] for row in first["rows"]} == {"pl_1", "pl_2", "pl_3"}
+    assert snapshot.changes_since(first["epoch"], first["version"])["rows"] == []
+
+    snapshot.take_jobs([job(1), job(2, "Failed", failure=FailureReason("broken", "user")), job(3)], 105.0)
+    second = snapshot.changes_since(first["epoch"], first["version"])
+    assert not second["complete"]
+    (row,) = second["rows"]
+    assert (row["id"], row["state"], row["since"]) == ("pl_2", "Failed", 105.0)
+    assert row["failure"] == {"text": "broken", "domain": "user"}
+
+
+def test_a_deleted_pipeline_is_told_once() -> None:
+    snapshot = filled()
+    known = snapshot.changes_since("", 0)
+    snapshot.take_jobs([job(1), job(3)], 101.0)
+    after = snapshot.changes_since(known["epoch"], known["version"])
+    assert after["gone"] == ["pl_2"]
+    assert snapshot.changes_since(after["epoch"], after["version"])["gone"] == []
+
+
+def test_versions_of_another_process_get_everything_anew() -> None:
+    snapshot = filled()
+    assert snapshot.changes_since("another", snapshot.version)["complete"]
+
+
+def test_a_page_that_missed_too_many_deletions_gets_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "MAX_GONE", 1)
+    snapshot = filled()
+    known = snapshot.changes_since("", 0)
+    snapshot.take_jobs([job(3)], 101.0)
+    after = snapshot.changes_since(known["epoch"], known["version"])
+    assert after["complete"]
+    assert [row["id"] for row in after["rows"]] == ["pl_3"]
+
+
+def test_a_new_run_is_a_restart_and_the_time_in_a_state_begins_anew() -> None:
+    snapshot = filled()
+    snapshot.take_jobs([job(1, run=2), job(2), job(3)], 130.0)
+    row = snapshot.rows["pl_1"]
+    assert (row.restarts, row.since) == (1, 130.0)
+    assert [change[1:] for change in row.changes] == [("Running", 1), ("Running", 2)]
+
+
+@pytest.mark.parametrize(
+    "first, since",
+    [
+        (job(1, start_time_micros=50_000_000), 50.0),
+        # A restart does not renew the start time, so nothing tells since when this run runs.
+        (job(1, run=4, start_time_micros=50_000_000), None),
+        (job(1, "Failed", finish_time_micros=70_000_000), 70.0),
+        (job(1, "Created", run=0, created_at_micros=80_000_000), 80.0),
+        (job(1, "Recovering"), None),
+    ],
+)
+def test_since_when_is_told_where_the_first_sight_tells_it(first: Job, since: float | None) -> None:
+    assert filled(first, job(2), job(3)).rows["pl_1"].since == since
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "MAX_PIPELINES", 10)
+    monkeypatch.setattr(snapshots, "_MAX_DETAILS", 3)
+    snapshot = Snapshot(began=0.0)
+    snapshot.take_pipelines([pipeline(number, name="x" * 100_000) for number in range(50)])
+    snapshot.take_jobs([job(number, failure=FailureReason("y" * 100_000)) for number in range(50)], 1.0)
+    for number in range(10):
+        snapshot.take_details(f"pl_{number}", {"number": number})
+    for run in range(2, 200):
+        snapshot.take_jobs([job(number, run=run) for number in range(10)], float(run))
+    rows = list(snapshot.rows.values())
+    assert len(rows) == 10
+    assert max(len(row.name) for row in rows) == 300
+    assert sum(row.details is not None for row in rows) == 3
+    assert max(len(row.changes) for row in rows) == snapshots.MAX_CHANGES
+
+
+def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
+    snapshot = filled()
+    snapshot.take_details("pl_1", {"rate": 1})
+    epoch, version = snapshot.epoch, snapshot.version
+    assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {}
+    assert snapshot.changes_since(epoch, version, shown=["pl_1"], new=["pl_1"])["details"] == {
+        "pl_1": {"rate": 1}
+    }
+    snapshot.take_details("pl_1", {"rate": 2})
+    assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {"pl_1": {"rate": 2}}
+    assert snapshot.changes_since(epoch, version)["details"] == {}
+
+
+LABEL = {"label": "1", "key": "k", "dag": "shop", "task": "submit", "run": "manual", "map_index": "2"}
+
+
+@pytest.mark.parametrize(
+    "fields, dag",
+    [
+        ({}, None),
+        ({**LABEL, "try": "1", "package": "0.1", "request": "r"}, "shop"),
+        ({**LABEL, "label": "99"}, "shop"),
+        ({"label": "1"}, None),
+    ],
+    ids=["none", "whole", "of a newer version", "damaged"],
+)
+def test_the_owner_is_read_from_the_label(fields: dict[str, Any], dag: str | None) -> None:
+    owner = owner_of(pipeline(1, tags={TAG_PREFIX + name: value for name, value in fields.items()}))
+    assert (owner and owner["dag"]) == dag
