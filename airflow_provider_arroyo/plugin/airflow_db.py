@@ -17,9 +17,9 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
+from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
-TRANSITIONS_KEY = "arroyo_transitions"
-_KEYS = ("return_value", "pipeline_id", "pipeline_name", TRANSITIONS_KEY)
+_KEYS = ("return_value", "pipeline_id", "pipeline_name", TRANSITIONS_XCOM_KEY)
 _MAX_EVENT = 60
 _MAX_TRANSITIONS = 50
 _MAX_IN = 500
@@ -58,7 +58,7 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
     result = values.get("return_value")
     result = result if isinstance(result, Mapping) else {}
     connection = fields.get("arroyo_conn_id") if isinstance(fields, Mapping) else None
-    transitions = values.get(TRANSITIONS_KEY)
+    transitions = values.get(TRANSITIONS_XCOM_KEY)
     return {
         "connection_id": connection if isinstance(connection, str) and connection else DEFAULT_CONN_ID,
         "pipeline_id": _text(values.get("pipeline_id")) or _text(result.get("pipeline_id")),
@@ -85,7 +85,8 @@ def _text(value: Any) -> str | None:
 def missing_owners(owners: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """Return for each owner what of it is gone from Airflow: ``dag``, ``run``, ``task`` or None.
 
-    :param owners: each with ``dag``, ``run``, ``task`` and ``map_index``.
+    :param owners: each with ``dag``, ``run``, ``task`` and ``deployment``; a deployment outlives the run that made
+        it, so it misses only its DAG.
     """
     dag_ids = {owner["dag"] for owner in owners}
     with create_session() as session:
@@ -110,6 +111,8 @@ def missing_owners(owners: Sequence[Mapping[str, Any]]) -> list[str | None]:
         dag, run, task = owner["dag"], owner["run"], owner["task"]
         if dag not in dags:
             found.append("dag")
+        elif owner.get("deployment"):
+            found.append(None)
         elif (dag, run) not in runs:
             found.append("run")
         else:

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin import access, airflow_db
 from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described, request_for
 from airflow_provider_arroyo.plugin.service import Service
@@ -112,16 +113,16 @@ def _router(service: Service) -> APIRouter:
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.look()
-        rows = [row for row in watch.snapshot.rows.values() if row.owner]
-        owners = [row.owner for row in rows if row.owner]
-        missing = await run_in_threadpool(airflow_db.missing_owners, owners)
-        return {
-            "orphans": [
-                {"id": row.pipeline_id, "missing": what}
-                for row, what in zip(rows, missing, strict=True)
-                if what
-            ]
+        namespace = await service.run(lambda: ArroyoHook(connection_id).namespace.name)
+        # Of the owners in other namespaces, only their own Airflow knows whether they are gone.
+        owners = {
+            row.pipeline_id: row.facts.owner
+            for row in watch.snapshot.rows.values()
+            if row.facts.owner and row.facts.owner["namespace"] == namespace
         }
+        missing = await run_in_threadpool(airflow_db.missing_owners, list(owners.values()))
+        found = [{"id": one, "missing": what} for one, what in zip(owners, missing, strict=True) if what]
+        return {"orphans": found, "namespace": namespace}
 
     @router.get("/task", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
     def task(
@@ -149,9 +150,10 @@ def _router(service: Service) -> APIRouter:
         row = watch.snapshot.rows.get(pipeline_id)
         if row is None:
             raise HTTPException(404, "There is no such pipeline, or Arroyo does not respond just now.")
-        if row.owner and not await run_in_threadpool(access.may_edit_dag, row.owner["dag"], user):
+        owner = row.facts.owner
+        if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
             raise HTTPException(
-                403, f"This needs the right to edit the DAG {row.owner['dag']!r}, which you do not have."
+                403, f"This needs the right to edit the DAG {owner['dag']!r}, which you do not have."
             )
         failure: ArroyoError | None = None
         try:
@@ -184,13 +186,15 @@ def _audit(
     extra = {
         "connection_id": connection_id,
         "pipeline_id": row.pipeline_id,
-        "pipeline_name": row.name,
+        "pipeline_name": row.facts.name,
         **described(action, options),
         "state_before": row.job.state if row.job else None,
         "outcome": outcome,
     }
     try:
-        airflow_db.write_audit_log(f"arroyo.{action}", user_name=user_name, owner=row.owner, extra=extra)
+        airflow_db.write_audit_log(
+            f"arroyo.{action}", user_name=user_name, owner=row.facts.owner, extra=extra
+        )
     except Exception:
         # It was done, and the page must say so.
         log.exception("The audit log could not be written: %s by %s: %s", action, user_name, extra)

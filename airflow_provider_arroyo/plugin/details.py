@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, MetricGroup, OperatorMetrics
+from airflow_provider_arroyo.plugin.facts import Facts
 
 MAX_POINTS = 60
 """Points of a series: two minutes, as Arroyo measures every two seconds."""
@@ -84,10 +85,11 @@ def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
     }
 
 
-def last_error(errors: Sequence[JobError]) -> dict[str, Any] | None:
-    """Return the newest error of a job; None where there is none.
+def last_error(errors: Sequence[JobError], facts: Facts) -> dict[str, Any] | None:
+    """Return the newest error of a job as it may be shown; None where there is none.
 
     :param errors: newest first.
+    :param facts: of its pipeline.
     """
     if not errors:
         return None
@@ -95,7 +97,7 @@ def last_error(errors: Sequence[JobError]) -> dict[str, Any] | None:
     return {
         "at": error.created_at_micros / 1e6,
         "operator": error.operator_id[:_MAX_TEXT],
-        "message": error.message[:_MAX_TEXT],
-        "details": error.details[:_MAX_TEXT],
+        "message": facts.shown(error.message, _MAX_TEXT),
+        "details": facts.shown(error.details, _MAX_TEXT),
         "domain": error.error_domain,
     }

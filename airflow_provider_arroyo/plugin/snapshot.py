@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_arroyo.client.models import Job, Pipeline
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.plugin.facts import Facts
 
 MAX_PIPELINES = 5000
 MAX_CHANGES = 50
@@ -20,29 +20,21 @@ MAX_CHANGES = 50
 
 MAX_GONE = 2000
 _MAX_DETAILS = 500
-_MAX_NAME = 300
-_MAX_REASON = 2000
 
 
 @dataclass(slots=True)
 class Row:
     """One pipeline.
 
+    :param failure: why it failed, as it may be shown.
     :param restarts: how often it was seen to begin another run.
     :param since: when it entered its state, seconds since the epoch; None where nothing tells.
     :param changes: state changes that were seen: when, state, run.
-    :param sources, sinks: node ids of the graph's beginnings and ends.
     """
 
-    pipeline_id: str
-    name: str = ""
-    created: float = 0.0
-    owner: dict[str, Any] | None = None
-    parallelism: int | None = None
-    interval_seconds: float | None = None
-    sources: frozenset[int] = frozenset()
-    sinks: frozenset[int] = frozenset()
+    facts: Facts
     job: Job | None = None
+    failure: dict[str, Any] | None = None
     restarts: int = 0
     since: float | None = None
     changes: deque[tuple[float, str, int]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
@@ -50,17 +42,21 @@ class Row:
     version: int = 0
     details_version: int = 0
 
+    @property
+    def pipeline_id(self) -> str:
+        """The pipeline's id."""
+        return self.facts.pipeline_id
+
     def to_json(self) -> dict[str, Any]:
         """Return what the list shows of it, without its details."""
-        job = self.job
-        failure = job.failure if job else None
+        facts, job = self.facts, self.job
         return {
-            "id": self.pipeline_id,
-            "name": self.name,
-            "created": self.created,
-            "owner": self.owner,
-            "parallelism": self.parallelism,
-            "interval": self.interval_seconds,
+            "id": facts.pipeline_id,
+            "name": facts.name,
+            "created": facts.created,
+            "owner": facts.owner,
+            "parallelism": facts.parallelism,
+            "interval": facts.interval_seconds,
             "job": job.id if job else None,
             "state": job.state if job else None,
             "wanted": job.running_desired if job else True,
@@ -68,7 +64,7 @@ class Row:
             "tasks": job.tasks if job else None,
             "restarts": self.restarts,
             "since": self.since,
-            "failure": {"text": failure.error[:_MAX_REASON], "domain": failure.domain} if failure else None,
+            "failure": self.failure,
         }
 
 
@@ -136,27 +132,26 @@ class Snapshot:
             row.since = now
             row.changes.append((now, job.state, job.run_id))
         row.job = job
+        failure = job.failure
+        row.failure = {"text": row.facts.shown(failure.error), "domain": failure.domain} if failure else None
         self.pipeline_of_job[job.id] = row.pipeline_id
         row.version = self._next()
 
-    def take_pipelines(self, pipelines: Iterable[Pipeline]) -> bool:
+    def take_pipelines(self, pipelines: Iterable[Facts]) -> bool:
         """Take in pipelines as the server describes them.
 
         :returns: whether one of them was known already.
         """
         some_known = False
-        for pipeline in pipelines:
-            row = self.rows.get(pipeline.id)
-            some_known |= row is not None
-            if row is None:
-                if len(self.rows) >= MAX_PIPELINES:
-                    continue
-                row = self.rows[pipeline.id] = Row(pipeline.id)
-                self._gone.pop(pipeline.id, None)
-            before = row.name, row.parallelism, row.interval_seconds, row.owner
-            _describe(row, pipeline)
-            if before != (row.name, row.parallelism, row.interval_seconds, row.owner) or not row.version:
-                row.version = self._next()
+        for facts in pipelines:
+            row = self.rows.get(facts.pipeline_id)
+            if row is not None:
+                some_known = True
+                if row.facts != facts:
+                    row.facts, row.version = facts, self._next()
+            elif len(self.rows) < MAX_PIPELINES:
+                self.rows[facts.pipeline_id] = Row(facts, version=self._next())
+                self._gone.pop(facts.pipeline_id, None)
         return some_known
 
     def take_details(self, pipeline_id: str, details: dict[str, Any]) -> None:
@@ -224,36 +219,3 @@ def _since_of(job: Job) -> float | None:
     if job.run_id <= 1 and job.state == "Running" and job.start_time_micros:
         return job.start_time_micros / 1e6
     return job.created_at_micros / 1e6 if job.run_id == 0 and job.created_at_micros else None
-
-
-def _describe(row: Row, pipeline: Pipeline) -> None:
-    row.name = pipeline.name[:_MAX_NAME]
-    row.created = pipeline.created_at_micros / 1e6
-    row.parallelism = pipeline.graph.parallelism
-    interval = pipeline.checkpoint_interval_micros
-    row.interval_seconds = interval / 1e6 if interval else None
-    nodes = {node.node_id for node in pipeline.graph.nodes}
-    row.sources = frozenset(nodes - {edge.dest_id for edge in pipeline.graph.edges})
-    row.sinks = frozenset(nodes - {edge.src_id for edge in pipeline.graph.edges})
-    row.owner = owner_of(pipeline)
-
-
-def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
-    """Return whose a pipeline is by its ownership label; None where it has none."""
-    try:
-        label = OwnershipLabel.of(pipeline)
-    except UnreadableLabelError as error:
-        if error.owner is None:
-            return None
-        owner = error.owner
-    else:
-        if label is None:
-            return None
-        owner = label.owner
-    return {
-        "dag": owner.dag_id,
-        "task": owner.task_id,
-        "run": owner.run_id,
-        "map_index": owner.map_index,
-        "namespace": getattr(owner, "namespace", None),
-    }

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.plugin import details
+from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row, Snapshot
 
 if TYPE_CHECKING:
@@ -144,6 +145,10 @@ class Watch:
         result: T = await self._run(lambda: client.send(request).value)
         return result
 
+    async def _facts(self, pipelines: Sequence[Pipeline]) -> list[Facts]:
+        found: list[Facts] = await self._run(lambda: [facts_of(pipeline) for pipeline in pipelines])
+        return found
+
     # -- the list ----------------------------------------------------------------------------------------------
 
     async def _fetch_list(self) -> None:
@@ -201,8 +206,9 @@ class Watch:
         after: str | None = None
         while missing and len(self.snapshot.rows) < MAX_PIPELINES:
             page = await self.send(endpoints.list_pipelines(limit=_PAGE, starting_after=after), client)
-            some_known = self.snapshot.take_pipelines(page.data)
-            missing -= {pipeline.id for pipeline in page.data}
+            facts = await self._facts(page.data)
+            some_known = self.snapshot.take_pipelines(facts)
+            missing -= {pipeline.pipeline_id for pipeline in facts}
             # 0.15 does not tell which pipeline a job belongs to, so it is the list that says when to stop.
             if not page.has_more or not page.data or (is_old and some_known):
                 break
@@ -214,7 +220,7 @@ class Watch:
     async def _match_jobs(self, client: ArroyoClient) -> None:
         """Ask for the job of pipelines on 0.15, a second's worth at a time, those that are shown first."""
         rows = [row for row in self.snapshot.rows.values() if row.job is None]
-        rows.sort(key=lambda row: (row.pipeline_id not in self._shown, -row.created))
+        rows.sort(key=lambda row: (row.pipeline_id not in self._shown, -row.facts.created))
         for row in rows[: round(1.0 / PACE_SECONDS)]:
             try:
                 job = await self.send(endpoints.get_job(row.pipeline_id), client)
@@ -265,7 +271,8 @@ class Watch:
         where = row.pipeline_id, job.id
         if before.get("run", job.run_id) != job.run_id:
             # A new run may have another parallelism.
-            self.snapshot.take_pipelines([await self.send(endpoints.get_pipeline(row.pipeline_id), client)])
+            pipeline = await self.send(endpoints.get_pipeline(row.pipeline_id), client)
+            self.snapshot.take_pipelines(await self._facts([pipeline]))
         checkpoints = await self.send(endpoints.list_checkpoints(*where), client)
         found: dict[str, Any] = {
             "state": job.state,
@@ -276,8 +283,8 @@ class Watch:
         }
         if not job.is_terminal:
             metrics = await self.send(endpoints.list_metrics(*where), client)
-            found["rates"] = details.rates(metrics, sources=row.sources, sinks=row.sinks)
+            found["rates"] = details.rates(metrics, sources=row.facts.sources, sinks=row.facts.sinks)
         if job.state in _IN_TROUBLE or row.restarts:
             errors = await self.send(endpoints.list_job_errors(*where, limit=1), client)
-            found["error"] = details.last_error(errors.data)
+            found["error"] = details.last_error(errors.data, row.facts)
         return found

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.plugin.facts import Facts
 from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
@@ -19,8 +20,8 @@ def job(number: int, state: str = "Running", run: int = 1, **fields: Any) -> Job
     return Job(id=f"job_{number}", pipeline_id=f"pl_{number}", state=state, run_id=run, **fields)
 
 
-def pipeline(number: int, **fields: Any) -> Pipeline:
-    return Pipeline(id=f"pl_{number}", name=fields.pop("name", f"orders-{number}"), query="", **fields)
+def facts(number: int, **fields: Any) -> Facts:
+    return Facts(**{"pipeline_id": f"pl_{number}", "name": f"orders-{number}", **fields})
 
 
 class Looked:
@@ -58,10 +59,10 @@ class Looked:
         await asyncio.wait_for(asyncio.gather(*(task for task in tasks if task)), timeout=30)
 
     def names(self) -> set[str]:
-        return {row.name for row in self.watch.snapshot.rows.values()}
+        return {row.facts.name for row in self.watch.snapshot.rows.values()}
 
     def row(self, name: str) -> Any:
-        (found,) = (row for row in self.watch.snapshot.rows.values() if row.name == name)
+        (found,) = (row for row in self.watch.snapshot.rows.values() if row.facts.name == name)
         return found
 
     def requests(self, path: str) -> int:

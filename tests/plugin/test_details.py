@@ -13,6 +13,7 @@ from airflow_provider_arroyo.client.details import (
     SubtaskMetrics,
 )
 from airflow_provider_arroyo.plugin import details
+from airflow_provider_arroyo.plugin.facts import Facts
 
 S = 1_000_000
 
@@ -94,7 +95,9 @@ def test_the_last_checkpoint(
 
 
 def test_the_last_error_is_the_newest_and_shortened() -> None:
-    found = details.last_error([JobError("2", 5 * S, "m" * 5000, "d", operator_id="source_1"), JobError("1")])
+    found = details.last_error(
+        [JobError("2", 5 * S, "m" * 5000, "d", operator_id="source_1"), JobError("1")], Facts(pipeline_id="p")
+    )
     assert found is not None
     assert (found["at"], found["operator"], len(found["message"])) == (5.0, "source_1", 1000)
-    assert details.last_error([]) is None
+    assert details.last_error([], Facts(pipeline_id="p")) is None

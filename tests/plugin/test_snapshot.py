@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
-from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX
 from airflow_provider_arroyo.plugin import snapshot as snapshots
-from airflow_provider_arroyo.plugin.snapshot import Snapshot, owner_of
+from airflow_provider_arroyo.plugin.snapshot import Snapshot
 
-from .support import job, pipeline
+from .support import facts, job
 
 
 def filled(*jobs: Job) -> Snapshot:
     snapshot = Snapshot(began=100.0)
-    snapshot.take_pipelines([pipeline(number) for number in (1, 2, 3)])
+    snapshot.take_pipelines([facts(number) for number in (1, 2, 3)])
     snapshot.take_jobs(jobs or [job(1), job(2), job(3)], 100.0)
     return snapshot
 
@@ -85,15 +82,17 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MAX_PIPELINES", 10)
     monkeypatch.setattr(snapshots, "_MAX_DETAILS", 3)
     snapshot = Snapshot(began=0.0)
-    snapshot.take_pipelines([pipeline(number, name="x" * 100_000) for number in range(50)])
+    snapshot.take_pipelines([facts(number) for number in range(50)])
     snapshot.take_jobs([job(number, failure=FailureReason("y" * 100_000)) for number in range(50)], 1.0)
     for number in range(10):
         snapshot.take_details(f"pl_{number}", {"number": number})
     for run in range(2, 200):
-        snapshot.take_jobs([job(number, run=run) for number in range(10)], float(run))
+        failure = FailureReason("y" * 100_000)
+        snapshot.take_jobs([job(number, run=run, failure=failure) for number in range(10)], float(run))
     rows = list(snapshot.rows.values())
     assert len(rows) == 10
-    assert max(len(row.name) for row in rows) == 300
+    assert {len(str(row.failure)) for row in rows} == {len(str(rows[0].failure))}
+    assert len(str(rows[0].failure)) < 2100
     assert sum(row.details is not None for row in rows) == 3
     assert max(len(row.changes) for row in rows) == snapshots.MAX_CHANGES
 
@@ -109,21 +108,3 @@ def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
     snapshot.take_details("pl_1", {"rate": 2})
     assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {"pl_1": {"rate": 2}}
     assert snapshot.changes_since(epoch, version)["details"] == {}
-
-
-LABEL = {"label": "1", "key": "k", "dag": "shop", "task": "submit", "run": "manual", "map_index": "2"}
-
-
-@pytest.mark.parametrize(
-    "fields, dag",
-    [
-        ({}, None),
-        ({**LABEL, "try": "1", "package": "0.1", "request": "r"}, "shop"),
-        ({**LABEL, "label": "99"}, "shop"),
-        ({"label": "1"}, None),
-    ],
-    ids=["none", "whole", "of a newer version", "damaged"],
-)
-def test_the_owner_is_read_from_the_label(fields: dict[str, Any], dag: str | None) -> None:
-    owner = owner_of(pipeline(1, tags={TAG_PREFIX + name: value for name, value in fields.items()}))
-    assert (owner and owner["dag"]) == dag

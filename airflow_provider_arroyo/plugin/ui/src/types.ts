@@ -5,8 +5,8 @@ export interface Owner {
   task: string;
   run: string;
   map_index: number;
-  namespace: string | null;
-  deployment?: string | null;
+  namespace: string;
+  deployment: { group: string; name: string; generation: number } | null;
 }
 
 export interface Row {

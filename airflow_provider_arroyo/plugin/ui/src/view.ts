@@ -5,7 +5,7 @@ import type { Row } from "./types";
 export interface View {
   connection: string;
   states: string[];
-  /** "dag:<id>", "none" for pipelines without a label, or empty for all. */
+  /** "dag:<id>", "group:<deployments>", "none" for pipelines without a label, or empty for all. */
   owner: string;
   text: string;
   sort: string;
@@ -67,6 +67,7 @@ function searchable(row: Row): string {
   if (text === undefined) {
     const { owner } = row;
     const parts = [row.name, row.id, row.state, row.failure?.text, owner?.dag, owner?.task, owner?.run];
+    if (owner?.deployment) parts.push(owner.deployment.group, owner.deployment.name);
     text = parts.filter(Boolean).join("\n").toLowerCase();
     texts.set(row, text);
   }
@@ -74,5 +75,7 @@ function searchable(row: Row): string {
 }
 
 export function ownerKey(row: Row): string {
-  return row.owner ? `dag:${row.owner.dag}` : "none";
+  const { owner } = row;
+  if (!owner) return "none";
+  return owner.deployment ? `group:${owner.deployment.group}` : `dag:${owner.dag}`;
 }

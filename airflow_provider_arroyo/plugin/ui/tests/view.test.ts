@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { filterRows, formatView, parseView } from "../src/view";
 import { row } from "./rows";
 
-const owner = { dag: "shop", task: "submit", run: "manual__1", map_index: -1, namespace: null };
+const owner = { dag: "shop", task: "submit", run: "manual__1", map_index: -1, namespace: "", deployment: null };
 
 describe("the address", () => {
   test.each([
@@ -26,18 +26,21 @@ describe("filters", () => {
     row({ id: "a", name: "Orders per minute", owner }),
     row({ id: "b", name: "clicks", state: "Failed", failure: { text: "topic is gone", domain: "external" } }),
     row({ id: "c", name: "orders late", state: "Stopped" }),
+    row({ id: "d", name: "totals", owner: { ...owner, deployment: { group: "daily", name: "totals", generation: 2 } } }),
   ];
   test.each([
     ["q=orders", ["a", "c"]],
     ["q=ORDERS minute", ["a"]],
-    ["q=shop", ["a"]],
+    ["q=shop", ["a", "d"]],
     ["q=topic", ["b"]],
     ["state=Failed&state=Stopped", ["b", "c"]],
     ["owner=dag:shop", ["a"]],
     ["owner=none", ["b", "c"]],
     ["owner=none&q=orders", ["c"]],
     ["orphans=1", ["c"]],
-    ["", ["a", "b", "c"]],
+    ["owner=group:daily", ["d"]],
+    ["q=daily", ["d"]],
+    ["", ["a", "b", "c", "d"]],
   ])("%s", (search, ids) => {
     expect(filterRows(rows, parseView(search), new Set(["c"])).map((one) => one.id)).toEqual(ids);
   });

@@ -155,7 +155,8 @@ function OwnerLink({ row, missing }: { row: Row; missing: Orphan["missing"] | un
   const { owner } = row;
   if (!owner) return <span class="faint">none</span>;
   const text = ownerText(row);
-  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{owner.run}</span>;
+  const made = owner.deployment ? `generation ${owner.deployment.generation}, by ${owner.dag}` : owner.run;
+  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{made}</span>;
   if (missing === "dag") {
     return (
       <span title={`${text}\n${owner.run}`}>

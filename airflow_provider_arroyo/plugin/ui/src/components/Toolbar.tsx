@@ -43,7 +43,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           <option value="">All owners</option>
           {choices.map((owner) => (
             <option key={owner} value={owner}>
-              {owner === "none" ? "No owner in Airflow" : owner.replace(/^dag:/, "")}
+              {ownerLabel(owner)}
             </option>
           ))}
         </select>
@@ -84,4 +84,10 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
       )}
     </>
   );
+}
+
+function ownerLabel(key: string): string {
+  if (key === "none") return "No owner in Airflow";
+  const name = key.slice(key.indexOf(":") + 1);
+  return key.startsWith("group:") ? `Deployments ${name}` : `DAG ${name}`;
 }

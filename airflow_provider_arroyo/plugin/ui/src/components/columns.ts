@@ -22,8 +22,10 @@ function byName(a: Row, b: Row): number {
 export function ownerText(row: Row): string {
   const { owner } = row;
   if (!owner) return "";
+  const { deployment } = owner;
+  if (deployment) return `${deployment.group} / ${deployment.name}`;
   const mapped = owner.map_index >= 0 ? `[${owner.map_index}]` : "";
-  return owner.deployment ?? `${owner.dag}.${owner.task}${mapped}`;
+  return `${owner.dag}.${owner.task}${mapped}`;
 }
 
 /* Only what every row has can order them: details are known of the rows in view alone. */

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_arroyo.client.models import Pipeline, PipelineEdge, PipelineGraph, PipelineNode
+from airflow_provider_arroyo.pipelines.ownership import TAG_PREFIX, Deployment, Owner, OwnershipLabel
+from airflow_provider_arroyo.plugin import facts as plugin_facts
+from airflow_provider_arroyo.plugin.facts import facts_of, owner_of
+
+TASK = Owner(dag_id="shop", task_id="submit", run_id="manual__1", map_index=2, namespace="prod")
+OF_TASK = {"dag": "shop", "task": "submit", "run": "manual__1", "map_index": 2, "namespace": "prod"}
+SECRET_SQL = "CREATE TABLE t (a TEXT) WITH (connector = 'kafka', 'auth.password' = 'hunter2222');"
+
+
+def pipeline(query: str = "", **fields: object) -> Pipeline:
+    return Pipeline.from_api({"id": "pl_1", "name": "orders", "query": query, **fields})
+
+
+def label(deployment: Deployment | None = None) -> OwnershipLabel:
+    generation = 3 if deployment else 0
+    return OwnershipLabel(
+        task=TASK, try_number=1, package_version="1", deployment=deployment, generation=generation
+    )
+
+
+def test_a_submits_pipeline_is_its_tasks() -> None:
+    assert owner_of(pipeline(tags=label().to_tags())) == {**OF_TASK, "deployment": None}
+    in_sql = pipeline(label().to_comment({}) + "SELECT 1")
+    assert owner_of(in_sql) == {**OF_TASK, "deployment": None}
+
+
+def test_a_deployments_pipeline_names_its_deployment_and_the_task_that_made_it() -> None:
+    deployment = Deployment(group="orders", name="per_minute", namespace="prod")
+    assert owner_of(pipeline(tags=label(deployment).to_tags())) == {
+        **OF_TASK,
+        "deployment": {"group": "orders", "name": "per_minute", "generation": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{}, {"team": "shop"}, {f"{TAG_PREFIX}label": "1"}, {**label().to_tags(), f"{TAG_PREFIX}dag": ""}],
+    ids=["none", "of the user", "damaged", "without a DAG"],
+)
+def test_whatever_the_label_is_nothing_breaks(tags: dict[str, str]) -> None:
+    owner = owner_of(pipeline(tags=tags))
+    assert owner is None or owner["dag"] == ""
+
+
+def test_a_label_of_a_newer_version_still_names_the_task() -> None:
+    tags = {**label().to_tags(), f"{TAG_PREFIX}label": "99"}
+    owner = owner_of(pipeline(tags=tags))
+    assert owner is not None
+    assert owner["dag"] == "shop"
+
+
+def test_what_the_server_says_is_shown_without_the_secrets_of_the_sql() -> None:
+    found = facts_of(pipeline(SECRET_SQL))
+    assert found.shown("cannot log in with 'hunter2222' at broker") == "cannot log in with '***' at broker"
+    assert len(found.shown("x y " * 100_000)) <= plugin_facts.MAX_REASON
+    assert facts_of(pipeline("SELECT 1")).secret_sql == ""
+
+
+def test_sql_with_secrets_that_is_too_long_to_be_kept_shows_nothing_of_what_the_server_says() -> None:
+    found = facts_of(pipeline(SECRET_SQL + " " * plugin_facts.MAX_SQL_WITH_SECRETS))
+    assert found.secret_sql is None
+    assert "hunter" not in found.shown("cannot log in with 'hunter2222'")
+
+
+@pytest.mark.parametrize(
+    "edges, sources, sinks",
+    [
+        ([(0, 1), (1, 2)], {0}, {2}),
+        ([(0, 2), (1, 2)], {0, 1}, {2}),
+        ([(0, 1), (1, 0)], {2}, {2}),
+        ([], {0, 1, 2}, {0, 1, 2}),
+    ],
+    ids=["a line", "a join", "a circle", "no edges"],
+)
+def test_sources_and_sinks_are_read_from_the_graph(
+    edges: list[tuple[int, int]], sources: set[int], sinks: set[int]
+) -> None:
+    graph = PipelineGraph(
+        tuple(PipelineNode(number, parallelism=number) for number in range(3)),
+        tuple(PipelineEdge(one, other) for one, other in edges),
+    )
+    found = facts_of(Pipeline(id="pl_1", name="n" * 1000, query="", graph=graph))
+    assert (set(found.sources), set(found.sinks)) == (sources, sinks)
+    assert (found.parallelism, len(found.name)) == (2, 300)
