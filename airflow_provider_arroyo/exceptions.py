@@ -194,13 +194,19 @@ class ArroyoNoSuchNameError(ArroyoError):
     name: str = ""
 
     @classmethod
-    def of(cls, name: str) -> ArroyoNoSuchNameError:
-        """Return the error for a name."""
-        return cls(
-            f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. "
-            "Check the name, and that arroyo_conn_id leads to the right server.",
-            name=name,
-        )
+    def of(cls, name: str, other_namespaces: Sequence[str] = ()) -> ArroyoNoSuchNameError:
+        """Return the error for a name.
+
+        :param other_namespaces: where there are pipelines of that name all the same.
+        """
+        advice = "Check the name, and that arroyo_conn_id leads to the right server."
+        if other_namespaces:
+            listed = ", ".join(map(repr, other_namespaces))
+            advice = (
+                f"Another Airflow, in namespace {listed}, has one. If that is this Airflow, set namespace in the "
+                "connection's extra; if that one is meant, use its pipeline_id."
+            )
+        return cls(f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. {advice}", name=name)
 
 
 class ArroyoAmbiguousNameError(ArroyoError):
@@ -216,13 +222,31 @@ class ArroyoAmbiguousNameError(ArroyoError):
     @classmethod
     def of(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
         """Return the error for a name and the pipelines that have it."""
+        what = f"{len(candidates)} pipelines are named {shorten(name, 80)!r}"
+        return cls._listing(what, name, candidates)
+
+    @classmethod
+    def successor(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
+        """Return the error for a pipeline that may be the successor of the one that an earlier try meant.
+
+        :param candidates: that pipeline first, then the older ones.
+        """
+        what = (
+            f"Pipeline {candidates[0][0]!r} was created since this DAG run began, beside an older one named "
+            f"{shorten(name, 80)!r} too, and an earlier try of this task may have meant the older one"
+        )
+        return cls._listing(what, name, candidates)
+
+    @classmethod
+    def _listing(
+        cls, what: str, name: str, candidates: Sequence[tuple[str, str, int]]
+    ) -> ArroyoAmbiguousNameError:
         listed = "\n".join(
             f"  {pipeline_id} ({state}, created {utc_time(created / 1e6)})"
             for pipeline_id, state, created in candidates
         )
         return cls(
-            f"{len(candidates)} pipelines are named {shorten(name, 80)!r}; "
-            f"name the one you mean by pipeline_id:\n{listed}",
+            f"{what}; name the one you mean by pipeline_id:\n{listed}",
             name=name,
             candidates=tuple(candidates),
         )

@@ -271,15 +271,15 @@ class ArroyoHook(BaseHook):
         return self.client.list_checkpoints(pipeline_id, job_id)
 
     def resolve_name(self, name: str) -> Pipeline:
-        """Return the one pipeline with a name: the one that is alive; where none is, the only one there is.
+        """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
 
         :param name: the exact name.
         :raises ArroyoNoSuchNameError: if none has that name.
-        :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
+        :raises ArroyoAmbiguousNameError: if several are alive; lists them.
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
-        return resolve_name(self.client, name)
+        return resolve_name(self.client, name).pipeline
 
     def diagnose(self, pipeline_id: str, *, observe_seconds: float = 0.0) -> Diagnosis:
         """Return what is wrong with a pipeline, if anything, and what to do about it.

@@ -45,8 +45,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     failed: it may be about to start again.
 
     :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the only one; it is an error that lists
-        them if several could be meant. Templated.
+    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
+        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
+        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
     :param mode: ``"checkpoint"`` (default: take a final checkpoint, so that it can be resumed where it was),
         ``"graceful"``, ``"immediate"`` or ``"force"``. Templated.
     :param wait_for_completion: whether to wait until it has stopped, default True.
@@ -142,7 +143,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
         self._step = f"Stopping pipeline {pipeline.short!r}"
         try:
-            pipeline = self._ref(self._find(pipeline_id, name))
+            pipeline = self._ref(self._find(context, pipeline_id, name))
             self._show_link(context, pipeline)
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and self._is_down(job):
@@ -171,11 +172,11 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         )
         return self._wait(context, plan, {"request": request.to_dict() if request else None})
 
-    def _find(self, pipeline_id: str | None, name: str | None) -> Pipeline:
-        from airflow_provider_arroyo.pipelines.names import resolve_name
-
+    def _find(self, context: Context, pipeline_id: str | None, name: str | None) -> Pipeline:
         client = self._client()
-        return resolve_name(client, str(name)) if pipeline_id is None else client.get_pipeline(pipeline_id)
+        if pipeline_id is None:
+            return self._resolve_name(context, str(name), client)
+        return client.get_pipeline(pipeline_id)
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)

@@ -47,6 +47,10 @@ _WITH_ERRORS = (Outcome.FAILED, Outcome.FLAPPING, Outcome.TIMED_OUT)
 """The outcomes that the job's last errors explain."""
 
 
+NAME_NOTE_KEY = "arroyo_pipeline_of_name"
+"""Where a task keeps, in its state store, which pipeline a name meant."""
+
+
 class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
     """Carries the exception that ends a task to where it is raised once, without the frames in between."""
 
@@ -129,6 +133,33 @@ class ArroyoTask:
                 self.arroyo_conn_id,
             )
         return namespace
+
+    def _resolve_name(self, context: Context, name: str, client: ArroyoClient) -> Pipeline:
+        """Return the pipeline that a name means, the same in every try of the task, as far as that can be known.
+
+        Airflow 3.3 and later keep a note of it between tries, and between the pokes of a rescheduled sensor.
+        """
+        from airflow_provider_arroyo.pipelines.names import resolve_name
+
+        store: Any = context.get("task_state_store")
+        noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
+        if not isinstance(noted, Mapping) or noted.get("name") != name:
+            noted = {}
+        run_began = getattr(context.get("dag_run"), "start_date", None)
+        is_retry = context["ti"].try_number > 1
+        found = resolve_name(
+            client,
+            name,
+            namespace=self.hook.namespace.name,
+            noted_id=noted.get("pipeline_id"),
+            # A server on SQLite stores whole seconds.
+            began_micros=int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
+        )
+        note = {"name": name, "pipeline_id": found.pipeline.id}
+        # With none alive, the one that is meant may be still to come.
+        if store is not None and found.is_alive and noted != note:
+            store.set(NAME_NOTE_KEY, note)
+        return found.pipeline
 
     # -- errors ----------------------------------------------------------------------------------------------
 

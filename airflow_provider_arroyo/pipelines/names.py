@@ -1,44 +1,92 @@
-"""Finding a pipeline by its name, which need not be unique in Arroyo."""
+"""Which pipeline a name means, since names need not be unique in Arroyo: one rule for every task and mode."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoAmbiguousNameError,
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
 )
+from airflow_provider_arroyo.pipelines.existing import is_down
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, UnreadableLabelError
 
 
-def resolve_name(client: ArroyoClient, name: str) -> Pipeline:
-    """Return the one pipeline with a name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """The pipeline that a name means.
 
-    The one that is alive is meant; where none is alive, the only one there is.
+    :param job: its job when it was found; None where it had none.
+    """
+
+    pipeline: Pipeline
+    job: Job | None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, or is about to."""
+        return self.job is None or not is_down(self.job)
+
+
+def resolve_name(
+    client: ArroyoClient,
+    name: str,
+    *,
+    namespace: str | None = None,
+    noted_id: str | None = None,
+    began_micros: int | None = None,
+) -> Named:
+    """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
 
     :param client: sends the requests.
     :param name: the exact name.
+    :param namespace: the caller's; pipelines that are labelled with another one are never meant. None means any.
+    :param noted_id: the pipeline that the name meant in an earlier try; it is meant again while it exists.
+    :param began_micros: from a task's second try on, when its DAG run began, microseconds since the epoch. What was
+        created since then, beside an older pipeline of that name, may be the successor of the one that was meant.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
     """
-    found: list[tuple[Pipeline, Job | None]] = []
-    for pipeline in client.iter_pipelines():
-        if pipeline.name == name:
-            # Deleted since it was listed: not a candidate any more.
-            with suppress(ArroyoNotFoundError):
-                found.append((pipeline, client.get_job(pipeline.id)))
-    alive = [(pipeline, job) for pipeline, job in found if job is None or job.state not in TERMINAL_STATES]
-    candidates = alive or found
-    if len(candidates) == 1:
-        return candidates[0][0]
-    if not candidates:
-        raise ArroyoNoSuchNameError.of(name)
-    raise ArroyoAmbiguousNameError.of(
-        name,
-        [
-            (pipeline.id, job.state if job else "no job", pipeline.created_at_micros)
-            for pipeline, job in candidates
-        ],
-    )
+    found: list[Named] = []
+    elsewhere: set[str] = set()
+    for pipeline in client.iter_pipelines(name=name):
+        other = None if namespace is None else _namespace_of(pipeline)
+        if other is not None and other != namespace:
+            elsewhere.add(other)
+            continue
+        # Deleted since it was listed: not a candidate any more.
+        with suppress(ArroyoNotFoundError):
+            found.append(Named(pipeline=pipeline, job=client.get_job(pipeline.id)))
+    for one in found:
+        if one.pipeline.id == noted_id:
+            return one
+    if not found:
+        raise ArroyoNoSuchNameError.of(name, sorted(elsewhere))
+    alive = [one for one in found if one.is_alive]
+    if len(alive) > 1:
+        raise ArroyoAmbiguousNameError.of(name, _described(alive))
+    # Of those that were created in one second, a server on SQLite lists the newest first.
+    meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
+    older = [one for one in found if one.pipeline.created_at_micros < meant.pipeline.created_at_micros]
+    if began_micros is not None and meant.pipeline.created_at_micros >= began_micros and older:
+        raise ArroyoAmbiguousNameError.successor(name, _described([meant, *older]))
+    return meant
+
+
+def _namespace_of(pipeline: Pipeline) -> str | None:
+    """Return the namespace on the pipeline's label; None where nothing tells it."""
+    with suppress(UnreadableLabelError):
+        label = OwnershipLabel.of(pipeline)
+        return None if label is None else label.task.namespace
+    return None
+
+
+def _described(pipelines: list[Named]) -> list[tuple[str, str, int]]:
+    return [
+        (one.pipeline.id, one.job.state if one.job else "no job", one.pipeline.created_at_micros)
+        for one in pipelines
+    ]

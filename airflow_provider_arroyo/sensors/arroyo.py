@@ -66,8 +66,9 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     that is ``Stopped`` may be resumed, so the sensor goes on waiting.
 
     :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the only one; it is an error that lists
-        them if several could be meant. Templated.
+    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
+        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
+        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
     :param target_states: names of states (wire strings or :class:`.JobState`), any of which ends the wait; default
         ``["Running"]``. Templated.
     :param stable_for: how long ``Running`` must last, in one run, before it counts, default 0; a timedelta or
@@ -300,7 +301,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         pipeline = (
             self._name(pipeline_id, deadline)
             if pipeline_id is not None
-            else self._find(str(name), deadline, argument)
+            else self._find(context, str(name), deadline, argument)
         )
         self._show_link(context, pipeline)
         self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline)
@@ -335,12 +336,10 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             self.log.warning("The pipeline's name is unknown, since Arroyo is unreachable: %s", err)
             return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
 
-    def _find(self, name: str, deadline: float, argument: str) -> PipelineRef:
+    def _find(self, context: Context, name: str, deadline: float, argument: str) -> PipelineRef:
         """Return the pipeline with a name."""
-        from airflow_provider_arroyo.pipelines.names import resolve_name
-
         try:
-            return self._ref(resolve_name(self._client(deadline=deadline), name))
+            return self._ref(self._resolve_name(context, name, self._client(deadline=deadline)))
         except ArroyoError as err:
             if self.clock() < deadline - 1.0:
                 raise

@@ -9,14 +9,14 @@ import requests
 
 from airflow_provider_arroyo.exceptions import ArroyoAmbiguousNameError, ArroyoNoSuchNameError
 from airflow_provider_arroyo.pipelines.names import resolve_name
-from tests.pipelines.bench import SPEC, Bench, endpoint
+from tests.pipelines.bench import OWNER, SPEC, Bench, endpoint
 from tests.support import BOUNDED
 
 
 def test_one_pipeline_with_that_name(bench: Bench) -> None:
     created = bench.create_externally(replace(SPEC, name="a\n'name'"))
     bench.create_externally(replace(SPEC, name="a\n'name' too"), pipeline_id="other")
-    assert resolve_name(bench.client, "a\n'name'").id == created.id
+    assert resolve_name(bench.client, "a\n'name'").pipeline.id == created.id
 
 
 def test_one_that_is_alive_is_preferred_to_those_in_a_terminal_state(bench: Bench) -> None:
@@ -26,14 +26,26 @@ def test_one_that_is_alive_is_preferred_to_those_in_a_terminal_state(bench: Benc
     bench.sandbox.faults.stop(stopped.id)
     bench.sandbox.advance(5)
     alive = bench.create_externally(pipeline_id="alive")
-    assert resolve_name(bench.client, SPEC.name).id == alive.id
+    assert resolve_name(bench.client, SPEC.name).pipeline.id == alive.id
 
 
-def test_only_one_and_it_is_finished(bench: Bench) -> None:
-    created = bench.create_externally(replace(SPEC, query=BOUNDED))
-    bench.sandbox.advance(10)
-    assert bench.sandbox.state(created.id) == "Finished"
-    assert resolve_name(bench.client, SPEC.name).id == created.id
+def test_none_alive_means_the_newest(bench: Bench) -> None:
+    for number in range(3):
+        bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id=f"p{number}")
+        bench.sandbox.advance(10)
+    (newest, *_) = bench.pipelines()
+    found = resolve_name(bench.client, SPEC.name)
+    assert (found.pipeline.id, found.is_alive) == (newest.id, False)
+    assert bench.sandbox.state(newest.id) == "Finished"
+
+
+def test_one_that_is_asked_to_run_is_alive(bench: Bench) -> None:
+    resumed = bench.create_externally(pipeline_id="resumed")
+    bench.change(resumed.id, 5, "stop", 5)
+    bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id="finished")
+    bench.change(resumed.id, 10, "resume")
+    assert bench.sandbox.state(resumed.id) == "Stopped"
+    assert resolve_name(bench.client, SPEC.name).pipeline.id == resumed.id
 
 
 def test_no_pipeline_with_that_name(bench: Bench) -> None:
@@ -42,15 +54,86 @@ def test_no_pipeline_with_that_name(bench: Bench) -> None:
         resolve_name(bench.client, "Orders Per Minute")
 
 
-@pytest.mark.parametrize("query, state", [(SPEC.query, "Running"), (BOUNDED, "Finished")])
-def test_several_are_listed(bench: Bench, query: str, state: str) -> None:
-    spec = replace(SPEC, query=query)
-    created = {bench.create_externally(spec, pipeline_id=f"p{number}").id for number in range(3)}
+def test_several_alive_are_listed(bench: Bench) -> None:
+    created = {bench.create_externally(pipeline_id=f"p{number}").id for number in range(3)}
     bench.sandbox.advance(10)
     with pytest.raises(ArroyoAmbiguousNameError, match="name the one you mean by pipeline_id") as caught:
         resolve_name(bench.client, SPEC.name)
-    assert {candidate[:2] for candidate in caught.value.candidates} == {(one, state) for one in created}
+    assert {candidate[:2] for candidate in caught.value.candidates} == {(one, "Running") for one in created}
     assert all(pipeline_id in str(caught.value) for pipeline_id in created)
+    # An earlier try has noted which one.
+    for pipeline_id in created:
+        assert resolve_name(bench.client, SPEC.name, noted_id=pipeline_id).pipeline.id == pipeline_id
+
+
+# -- from a task's second try on -----------------------------------------------------------------------------------
+
+
+def _with_successor(bench: Bench) -> tuple[str, str, int]:
+    """Return the ids of a pipeline that was stopped and of its successor, and when the DAG run began in between."""
+    old = bench.create_externally(pipeline_id="old").id
+    bench.change(old, 5, "stop", 5)
+    began = int(bench.now()) * 1_000_000
+    return old, bench.create_externally(pipeline_id="new").id, began
+
+
+def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
+    old, new, began = _with_successor(bench)
+    # In the first try, a name simply means the one that is alive.
+    assert resolve_name(bench.client, SPEC.name).pipeline.id == new
+    with pytest.raises(ArroyoAmbiguousNameError) as caught:
+        resolve_name(bench.client, SPEC.name, began_micros=began)
+    assert [candidate[:2] for candidate in caught.value.candidates] == [(new, "Created"), (old, "Stopped")]
+    for part in (old, new, "was created since this DAG run began", "name the one you mean by pipeline_id"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_successor_that_ended_is_no_clearer(bench: Bench, ended: bool) -> None:
+    _, new, began = _with_successor(bench)
+    bench.change(new, *((5, "stop", 5) if ended else (5,)))
+    with pytest.raises(ArroyoAmbiguousNameError, match="was created since this DAG run began"):
+        resolve_name(bench.client, SPEC.name, began_micros=began)
+
+
+def test_one_that_was_noted_is_meant_whatever_follows(bench: Bench) -> None:
+    old, new, began = _with_successor(bench)
+    for pipeline_id in (old, new):
+        found = resolve_name(bench.client, SPEC.name, noted_id=pipeline_id, began_micros=began)
+        assert found.pipeline.id == pipeline_id
+
+
+def test_one_that_was_noted_and_is_gone(bench: Bench) -> None:
+    old, new, began = _with_successor(bench)
+    bench.client.delete_pipeline(old)
+    assert resolve_name(bench.client, SPEC.name, noted_id=old, began_micros=began).pipeline.id == new
+
+
+def test_one_from_before_the_run_beside_others(bench: Bench) -> None:
+    _, new, _ = _with_successor(bench)
+    bench.sandbox.advance(10)
+    began = int(bench.now()) * 1_000_000
+    assert resolve_name(bench.client, SPEC.name, began_micros=began).pipeline.id == new
+
+
+# -- several Airflows ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("namespace", ["", "staging"])
+def test_pipelines_of_another_namespace_are_not_meant(bench: Bench, namespace: str) -> None:
+    other = bench.submit(owner=replace(OWNER, namespace="production")).pipeline.id
+    with pytest.raises(ArroyoNoSuchNameError, match="Another Airflow, in namespace 'production', has one"):
+        resolve_name(bench.client, SPEC.name, namespace=namespace)
+    own = bench.submit(owner=replace(OWNER, namespace=namespace)).pipeline.id
+    assert resolve_name(bench.client, SPEC.name, namespace=namespace).pipeline.id == own
+    assert resolve_name(bench.client, SPEC.name, namespace="production").pipeline.id == other
+    with pytest.raises(ArroyoAmbiguousNameError):
+        resolve_name(bench.client, SPEC.name)
+
+
+def test_pipelines_without_a_label_are_meant_in_any_namespace(bench: Bench) -> None:
+    by_hand = bench.create_externally().id
+    assert resolve_name(bench.client, SPEC.name, namespace="staging").pipeline.id == by_hand
 
 
 def test_one_that_is_deleted_after_it_was_listed(bench: Bench) -> None:
@@ -61,4 +144,4 @@ def test_one_that_is_deleted_after_it_was_listed(bench: Bench) -> None:
         if endpoint(request) == f"GET /pipelines/{deleted.id}/jobs":
             bench.sandbox.faults.delete(deleted.id)
 
-    assert resolve_name(bench.new_client(before=delete), SPEC.name).id == kept.id
+    assert resolve_name(bench.new_client(before=delete), SPEC.name).pipeline.id == kept.id

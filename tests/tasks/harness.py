@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -68,6 +69,13 @@ def stop(pipeline_id: str | None, **more: Any) -> Make:
     return lambda **mode: ArroyoStopPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
+class StateStore(dict[str, Any]):
+    """Airflow's state store of a task, as far as our tasks use it."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
 @dataclass
 class FakeTaskInstance:
     """What the tasks use of Airflow's task instance."""
@@ -80,6 +88,9 @@ class FakeTaskInstance:
     state: str | None = "running"
     xcoms: dict[str, Any] = field(default_factory=dict)
     first_reschedule_date: datetime | None = None
+    run_start_date: datetime | None = None
+    state_store: StateStore | None = None
+    """What Airflow 3.3 and later keep between the tries of a task; None before."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
@@ -100,7 +111,9 @@ class FakeTaskInstance:
 
 def context(ti: FakeTaskInstance | None = None) -> Any:
     """Return what Airflow hands to a task, as far as our tasks look into it."""
-    return {"ti": ti or FakeTaskInstance()}
+    ti = ti or FakeTaskInstance()
+    store = {} if ti.state_store is None else {"task_state_store": ti.state_store}
+    return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.run_start_date), **store}
 
 
 @dataclass
@@ -164,7 +177,7 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
         if mode == RESCHEDULE:
             ended.result = _rescheduled(make, ti, log, ended)
         elif mode == SYNC:
-            ended.result = quiet(make(deferrable=False), log).execute({"ti": ti})
+            ended.result = quiet(make(deferrable=False), log).execute(context(ti))
         else:
             arguments = {"deferrable": True, "defer_after": 0.5 if mode == DEFERRED_LATE else 0.0}
             if mode == FROM_TRIGGER:
@@ -223,8 +236,8 @@ def _deferred(
         operator = quiet(make(**arguments), log)
         try:
             if event is None:
-                return operator.execute({"ti": ti})
-            return getattr(operator, method)({"ti": ti}, event=json.loads(json.dumps(event)))
+                return operator.execute(context(ti))
+            return getattr(operator, method)(context(ti), event=json.loads(json.dumps(event)))
         except TaskDeferred as deferred:
             ended.deferrals += 1
             trigger = quiet(rebuilt(deferred.trigger), log)
@@ -241,7 +254,7 @@ def _rescheduled(make: Make, ti: FakeTaskInstance, log: logging.Logger, ended: E
         sensor = quiet(make(**{"deferrable": False, "mode": "reschedule", "poke_interval": 0.1}), log)
         ended.pokes += 1
         try:
-            return sensor.execute({"ti": ti})
+            return sensor.execute(context(ti))
         except AirflowRescheduleException as reschedule:
             now = datetime.now(UTC)
             ti.first_reschedule_date = ti.first_reschedule_date or now

@@ -1,0 +1,92 @@
+"""A name means the same pipeline in every mode, and in a later try never the successor of the one that was meant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import BOUNDED
+from tests.tasks.conftest import Arrange
+from tests.tasks.harness import (
+    SENSOR_MODES,
+    SYNC,
+    FakeTaskInstance,
+    StateStore,
+    context,
+    run_task,
+    sense,
+    stop,
+)
+
+
+def _old_and_new(arrange: Arrange) -> tuple[str, str]:
+    """Return the ids of a pipeline that was stopped and of its successor, created a second later at least."""
+    old = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(old, stop="immediate")
+    arrange.until(old, "Stopped")
+    arrange.sandbox.advance(2)
+    return old, arrange.pipeline("Running")
+
+
+def _second_try(store: StateStore | None = None) -> FakeTaskInstance:
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    return FakeTaskInstance(try_number=2, run_start_date=began, state_store=store)
+
+
+def test_second_try_of_a_stop_never_stops_the_successor(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    old, new = _old_and_new(arrange)
+    sandbox.requests.clear()
+    ended = run_task(stop(None, pipeline_name="orders"), SYNC, _second_try())
+    assert old in str(ended.error)
+    assert new in str(ended.error)
+    assert "name the one you mean by pipeline_id" in str(ended.error)
+    assert sandbox.requests.count("PATCH") == 0
+    assert arrange.state(new) == "Running"
+
+
+def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Airflow 3.3 and later keep a note between the tries."""
+    store = StateStore()
+    first = arrange.pipeline("Running")
+    make = stop(None, pipeline_name="orders", wait_for_completion=False)
+    assert run_task(make, SYNC, FakeTaskInstance(state_store=store)).error is None
+    arrange.until(first, "Stopped")
+    sandbox.advance(2)
+    second = arrange.pipeline("Running")
+    ended = run_task(make, SYNC, _second_try(store))
+    assert ended.result["pipeline_id"] == first
+    assert arrange.state(second) == "Running"
+    # Another name in the same task is another question.
+    third = arrange.pipeline("Running", name="invoices")
+    other = stop(None, pipeline_name="invoices")
+    assert run_task(other, SYNC, _second_try(store)).result["pipeline_id"] == third
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_namesake_of_yesterday_that_has_finished(sandbox: ArroyoSandbox, arrange: Arrange, mode: str) -> None:
+    arrange.pipeline("Finished", query=BOUNDED)
+    sandbox.advance(2)
+    today = arrange.pipeline("Running", query=BOUNDED.replace("'20'", "'40'"))
+    ended = run_task(sense(None, "Finished", pipeline_name="orders"), mode)
+    assert ended.error is None, ended.error
+    assert (ended.result["pipeline_id"], ended.result["state"]) == (today, "Finished")
+
+
+@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
+def test_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
+    sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
+) -> None:
+    arrange.pipeline("Finished", query=BOUNDED)
+    sandbox.advance(2)
+    today = arrange.pipeline("Running")
+    ti = FakeTaskInstance(state_store=store)
+    operator = sense(None, "Stopped", pipeline_name="orders")(mode="reschedule", poke_interval=60)
+    assert operator.poke(context(ti)) is False
+    arrange.client.patch_pipeline(today, stop="immediate")
+    arrange.until(today, "Stopped")
+    done = operator.poke(context(ti))
+    assert done.xcom_value["pipeline_id"] == today
