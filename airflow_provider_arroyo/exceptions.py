@@ -98,11 +98,13 @@ class ArroyoConnectionError(ArroyoError):
     """No whole response came: refused, reset, timed out, or cut short. ``RETRY`` if the request was not sent.
 
     :param method, path: the request.
+    :param is_hang_up: whether the other end closed the connection instead of responding.
     """
 
     disposition = Disposition.RETRY_IF_IDEMPOTENT
     method: str = ""
     path: str = ""
+    is_hang_up: bool = False
 
 
 class ArroyoTlsError(ArroyoConnectionError):
@@ -149,7 +151,7 @@ class ArroyoForeignResponseError(ArroyoApiError):
 
 
 class ArroyoQueryError(ArroyoApiError):
-    """Arroyo refused the SQL.
+    """Arroyo refused the SQL, or breaks the connection on it, each time; the status is 0 then.
 
     :param diagnostics: what it said, with line and column where it gave them.
     """

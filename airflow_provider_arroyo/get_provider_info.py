@@ -122,6 +122,12 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             # A gateway's header is often a token, so the form hides it as it hides a password.
             "schema": {"type": ["string", "null"], "format": "password"},
         },
+        "secret_headers": {
+            "label": "Secret headers",
+            "description": "Names of headers whose values are masked in logs, separated by commas, besides those "
+            "named after auth, token, key, secret, cookie, password or signature",
+            "schema": {"type": ["string", "null"]},
+        },
         "proxies": {
             "label": "Proxies",
             "description": 'JSON object: {"http": "http://proxy:3128"}; empty: as in the environment',

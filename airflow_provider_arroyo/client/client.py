@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -18,13 +18,14 @@ from tenacity import Retrying, retry_if_exception
 from airflow_provider_arroyo.client import catalog, endpoints, paging
 from airflow_provider_arroyo.client.catalog import ConnectionTable
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
+from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, without_none
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.transport import Transport
+from airflow_provider_arroyo.client.transport import OpenStream, Transport
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -235,7 +236,19 @@ class ArroyoClient:
         return send_once(request, tries)
 
     def _try(self, request: Request[T], tries: Tries) -> Response[T]:
-        return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)
+        try:
+            return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)
+        except ArroyoError as err:
+            if (
+                request.has_sql
+                and may_be_hang_up(err)
+                and breaks_on_sql(request, partial(self._probe, tries))
+            ):
+                raise broken_on_sql(request, self.settings.base_url) from err
+            raise
+
+    def _probe(self, tries: Tries, request: Request[Any]) -> None:
+        interpret(request, self._link.transport.send(request, tries.seconds_left), self.settings)
 
     def _interpret(self, request: Request[T], response: HttpResponse, tries: Tries) -> Response[T]:
         try:
@@ -291,15 +304,17 @@ class ArroyoClient:
         tries = Tries(request, self.limits, clock=self._clock, log=self._log)
         response, stream = self._repeat(request, tries, self._open_stream)
         parser = OutputParser()
-        for chunk in self._link.transport.read_stream(stream, request, tries.deadline_seconds_left):
+        for chunk in self._link.transport.read_stream(
+            stream, request, tries.deadline_seconds_left, STREAM_IDLE_SECONDS
+        ):
             yield from self._batches(parser, chunk, request, response)
 
-    def _open_stream(self, request: Request[Any], tries: Tries) -> tuple[HttpResponse, requests.Response]:
+    def _open_stream(self, request: Request[Any], tries: Tries) -> tuple[HttpResponse, OpenStream]:
         response, stream = self._link.transport.open_stream(request, tries.seconds_left, STREAM_IDLE_SECONDS)
         try:
             self._interpret(request, response, tries)
         except ArroyoError:
-            stream.close()
+            stream.response.close()
             raise
         return response, stream
 

@@ -30,8 +30,10 @@ LIBRARY_ERRORS = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
+    ValueError,
+    LookupError,
 )
-"""What a request can fail with. Reading a body raises what requests does not wrap."""
+"""What a request can fail with: also what requests does not wrap, and what parsers raise on broken headers."""
 
 _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 """How the first bytes of TLS, an alert or a handshake, appear in an error's text."""
@@ -58,6 +60,10 @@ class Failure(Enum):
     NOT_HTTP = (
         "{url} does not speak HTTP. Check that the connection's host and port lead to Arroyo. "
         "It sent: {detail}"
+    )
+    MALFORMED = (
+        "The response of {url} to {request} is not valid HTTP ({detail}). "
+        "Check any gateway in between, and that the connection's host and port lead to Arroyo."
     )
     CUT_SHORT = "The response of {url} to {request} was cut short."
     BROKEN = "{url} closed the connection before it responded to {request} ({detail})."
@@ -87,9 +93,18 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
         Failure.CUT_SHORT,
         (
             urllib3.exceptions.IncompleteRead,
-            urllib3.exceptions.InvalidChunkLength,
-            urllib3.exceptions.DecodeError,
             http.client.IncompleteRead,
+        ),
+    ),
+    (
+        Failure.MALFORMED,
+        (
+            http.client.HTTPException,
+            urllib3.exceptions.DecodeError,
+            urllib3.exceptions.HeaderParsingError,
+            urllib3.exceptions.InvalidHeader,
+            ValueError,
+            LookupError,
         ),
     ),
 )
@@ -104,9 +119,17 @@ def failure_of(error: BaseException) -> Failure:
     chain = list(_causes(error))
     for failure, classes in _FAILURES:
         if any(isinstance(cause, classes) for cause in chain):
-            broke_off = any(isinstance(cause, _BROKE_OFF) for cause in chain)
-            return Failure.BROKEN if failure is Failure.PROXY and broke_off else failure
+            if failure is Failure.PROXY and any(isinstance(cause, _BROKE_OFF) for cause in chain):
+                return Failure.BROKEN
+            if failure is Failure.CUT_SHORT and any(map(_is_bad_chunk_size, chain)):
+                return Failure.MALFORMED
+            return failure
     return Failure.BROKEN
+
+
+def _is_bad_chunk_size(error: BaseException) -> bool:
+    # Python says of it that the response is incomplete, as of one that ends there.
+    return isinstance(error, ValueError) and not str(error).endswith("b''")
 
 
 def explain(
@@ -128,7 +151,7 @@ def explain(
         detail=_detail(chain[-1], settings),
         connect_timeout=settings.connect_timeout_seconds,
     )
-    if failure is Failure.NOT_HTTP:
+    if failure in (Failure.NOT_HTTP, Failure.MALFORMED):
         return ArroyoForeignResponseError(message, **request.where)
     if failure in _NOT_SENT:
         return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
@@ -137,7 +160,7 @@ def explain(
         return too_large(request, settings, status=413, **request.where)
     if not request.is_idempotent:
         message += " It may have taken effect all the same: check before you repeat it."
-    return ArroyoConnectionError(message, **request.where)
+    return ArroyoConnectionError(message, is_hang_up=failure is Failure.BROKEN, **request.where)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -35,6 +35,7 @@ from airflow_provider_arroyo.client.request import (
     paging,
     without_none,
 )
+from airflow_provider_arroyo.text import shorten
 
 T = TypeVar("T")
 
@@ -134,6 +135,7 @@ def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
         create_pipeline(**pipeline),
         method="PUT",
         path=_pipeline_path(pipeline_id),
+        read=_pipeline(pipeline_id),
         is_idempotent=True,
         about=f"pipeline {pipeline_id!r}",
     )
@@ -181,7 +183,7 @@ def list_pipelines(
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:
     """Get one pipeline."""
-    return _get_of_pipeline(pipeline_id, "", one(Pipeline.from_api))
+    return _get_of_pipeline(pipeline_id, "", _pipeline(pipeline_id))
 
 
 def patch_pipeline(
@@ -208,7 +210,7 @@ def patch_pipeline(
     return Request(
         method="PATCH",
         path=_pipeline_path(pipeline_id),
-        read=one(Pipeline.from_api),
+        read=_pipeline(pipeline_id),
         body=without_none(
             stop=None if stop is None else str(StopMode(stop)),
             parallelism=None if parallelism is None else check_parallelism(parallelism),
@@ -233,7 +235,7 @@ def restart_pipeline(
     return Request(
         method="POST",
         path=f"{_pipeline_path(pipeline_id)}/restart",
-        read=one(Pipeline.from_api),
+        read=_pipeline(pipeline_id),
         # Arroyo refuses a restart without a body, so an empty object is sent at least.
         body=without_none(force=True if force else None, ignore_state=True if ignore_state else None),
         is_idempotent=False,
@@ -252,7 +254,7 @@ def delete_pipeline(pipeline_id: str) -> Request[None]:
 
 def get_job(pipeline_id: str) -> Request[Job | None]:
     """Get the newest job of a pipeline; None where it has none yet. In practice there is one."""
-    return _get_of_pipeline(pipeline_id, "/jobs", _newest_job)
+    return _get_of_pipeline(pipeline_id, "/jobs", _newest_job(pipeline_id))
 
 
 def list_jobs() -> Request[tuple[Job, ...]]:
@@ -331,9 +333,33 @@ def _get_of_job(
     )
 
 
-def _newest_job(response: HttpResponse) -> Job | None:
-    jobs = list_in(object_of(response))
-    return Job.from_api(jobs[0]) if jobs else None
+def _pipeline(pipeline_id: str) -> Callable[[HttpResponse], Pipeline]:
+    """Return a reader of that very pipeline: a response meant for another request must not pass for it."""
+
+    def read(response: HttpResponse) -> Pipeline:
+        pipeline = Pipeline.from_api(object_of(response))
+        _check_id(pipeline.id, pipeline_id)
+        return pipeline
+
+    return read
+
+
+def _newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
+    def read(response: HttpResponse) -> Job | None:
+        jobs = list_in(object_of(response))
+        if not jobs:
+            return None
+        job = Job.from_api(jobs[0])
+        # 0.15 sends no pipeline's id.
+        _check_id(job.pipeline_id or pipeline_id, pipeline_id)
+        return job
+
+    return read
+
+
+def _check_id(received: str, requested: str) -> None:
+    if received != requested:
+        raise ValueError(f"it is about pipeline {shorten(received, 40)!r}")
 
 
 def _udfs(udfs: Iterable[Udf]) -> list[dict[str, str]] | None:

@@ -24,7 +24,25 @@ FromApi = Callable[[Mapping[str, Any]], T]
 
 
 class NotJsonError(ValueError):
-    """The body is not JSON, or JSON that is cut short."""
+    """The body is not JSON.
+
+    :param is_cut_short: whether it is the beginning of JSON, whose end is missing.
+    """
+
+    def __init__(self, message: str, *, is_cut_short: bool = False) -> None:
+        super().__init__(message)
+        self.is_cut_short = is_cut_short
+
+    @classmethod
+    def of(cls, error: Exception) -> NotJsonError:
+        """Return the error for what a parser said."""
+        if not isinstance(error, json.JSONDecodeError):
+            return cls(str(error))
+        rest = error.doc[error.pos :].strip()
+        ends_here = not rest and error.doc.strip() != ""
+        ends_in_string = error.msg.startswith("Unterminated string")
+        ends_in_word = rest != "" and any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+        return cls(str(error), is_cut_short=ends_here or ends_in_string or ends_in_word)
 
 
 def json_of(response: HttpResponse) -> Any:
@@ -35,7 +53,7 @@ def json_of(response: HttpResponse) -> Any:
     try:
         return json.loads(response.body)
     except (ValueError, RecursionError) as err:
-        raise NotJsonError(str(err)) from err
+        raise NotJsonError.of(err) from err
 
 
 def object_of(response: HttpResponse) -> Mapping[str, Any]:
@@ -78,7 +96,7 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
             _, at = decode(text, _after(_COLON, text, at))
             at = _after(_COMMA, text, at)
         at = start.end()
-        separator = None if text[at] == "]" else start
+        separator = None if text[at : at + 1] == "]" else start
         while separator is not None:
             item, at = decode(text, at)
             # What is no object says nothing of any job; the others count all the same.
@@ -87,9 +105,9 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
             separator = _COMMA.match(text, at)
             at = at if separator is None else separator.end()
         if _LIST_END.fullmatch(text, at) is None:
-            raise ValueError("the list does not end as it should")
-    except (ValueError, IndexError, RecursionError) as err:
-        raise NotJsonError(str(err)) from err
+            raise json.JSONDecodeError("the list does not end as it should", text, at)
+    except (ValueError, RecursionError) as err:
+        raise NotJsonError.of(err) from err
 
 
 def _after(part: re.Pattern[str], text: str, at: int) -> int:
@@ -124,12 +142,12 @@ def page(from_api: FromApi[T]) -> Callable[[HttpResponse], Page[T]]:
 
 
 def nothing(response: HttpResponse) -> None:
-    """Read a response without a value: no body, or any JSON.
+    """Read a response without a value: Arroyo sends no body.
 
-    :raises NotJsonError: on anything else, such as the login page of a gateway.
+    :raises ValueError: on anything else, such as the login page of a gateway.
     """
-    if response.body:
-        json_of(response)
+    if response.body.strip():
+        raise ValueError("a body where Arroyo sends none")
 
 
 def pong(response: HttpResponse) -> None:

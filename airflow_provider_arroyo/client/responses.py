@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.client.reading import NotJsonError, json_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, http_date
-from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.settings import MIN_SECRET_LENGTH, ClientSettings
+from airflow_provider_arroyo.client.sql_secrets import MASK, redact_echo
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -47,7 +49,16 @@ _NOT_ABOUT_SQL = (
     "failed to deserialize",
 )
 
+_REFUSALS = (400, 404, 409, 422, 500, 502, 503)
+"""The statuses of Arroyo's own refusals in words."""
+
 _UNAVAILABLE = (408, 502, 503, 504)
+
+_PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
+"""What a gateway says where it knows no more than the status. Arroyo's words always say more."""
+
+_METHODS_OF_PIPELINE = {"PATCH", "GET", "HEAD", "DELETE"}
+"""What Arroyo 0.15 allows at the path of a pipeline, and says so in response to a PUT."""
 
 _WANTS_TLS = (
     "plain http request was sent to https port",
@@ -66,7 +77,7 @@ def interpret(request: Request[T], response: HttpResponse, settings: ClientSetti
     :raises ArroyoError: names the request, the server's words, and what to do next.
     """
     reader = _Interpreter(request, response, settings)
-    if 200 <= response.status < 300:
+    if response.status == HTTPStatus.OK:
         return Response(reader.value(), response.server_date)
     raise reader.refusal()
 
@@ -87,35 +98,49 @@ class _Interpreter:
 
     @cached_property
     def _own_words(self) -> str | None:
-        """The text of Arroyo's ``{"error": text}``; None where the body is anything else."""
+        """The text of Arroyo's ``{"error": text}``; None where the response is anything else."""
+        if self._response.status not in _REFUSALS or self._response.content_type != "application/json":
+            return None
         try:
             value = json_of(self._response)
         except NotJsonError:
             return None
-        if isinstance(value, dict) and set(value) == {"error"} and isinstance(value["error"], str):
-            return str(value["error"]).strip()
-        return None
+        if not isinstance(value, dict) or set(value) != {"error"} or not isinstance(value["error"], str):
+            return None
+        words: str = value["error"].strip()
+        phrase = re.sub(r"^\d{3}\W*|\W+$", "", words).lower()
+        return None if phrase in _PHRASES or not phrase else words
 
     @cached_property
     def _words(self) -> str:
         """The server's words as messages may show them; decisions are made by the words as they came."""
-        words = self._response.text.strip() if self._own_words is None else self._own_words
-        return self._settings.redact(words)
+        return self._redacted(self._response.text.strip() if self._own_words is None else self._own_words)
+
+    def _redacted(self, text: str) -> str:
+        """Return a text of the server's without what the settings or the request keep secret."""
+        text = self._settings.redact(text)
+        body = self._request.body or {}
+        if isinstance(query := body.get("query"), str):
+            text = redact_echo(text, query)
+        for value in (body.get("env_vars") or {}).values():
+            if len(value) >= MIN_SECRET_LENGTH:
+                text = text.replace(value, MASK)
+        return text
 
     def value(self) -> Any:
         try:
             return self._request.read(self._response)
-        except NotJsonError:
-            raise self._not_json() from None
+        except NotJsonError as err:
+            raise self._not_json(err) from None
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             reason = f"field {err} is missing" if isinstance(err, KeyError) else str(err)
             raise self._foreign(f"something that is not Arroyo's ({shorten(reason, 100)})") from err
 
-    def _not_json(self) -> ArroyoError:
-        start = self._response.body.lstrip()[:1]
-        is_json = start in (b"{", b"[", b'"') or self._response.content_type == "application/json"
-        if self._is_html or not is_json:
-            return self._foreign("something that is not JSON")
+    def _not_json(self, error: NotJsonError) -> ArroyoError:
+        is_json = self._response.body.lstrip()[:1] in (b"{", b"[", b'"')
+        if self._is_html or not is_json or not error.is_cut_short:
+            what = "an empty response" if not self._response.body else "something that is not JSON"
+            return self._foreign(what)
         effect = ", so it is not known whether it took effect" if self._request.changes else ""
         return ArroyoConnectionError(
             f"The response to {self._request} was cut short{effect}. It began: {self._shown}",
@@ -141,17 +166,29 @@ class _Interpreter:
             what = "receives too many requests (429). Send fewer."
             # A gateway's word, which does not prove that Arroyo never got the request.
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
-        if status in _UNAVAILABLE:
+        if status in _UNAVAILABLE and self._own_words is not None:
             what = f"is not available at the moment ({status})."
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
-        if status == 405 and self._request.method == "PUT" and not self._response.body:
+        if self._has_no_put():
             return self._api_error("has no PUT (405): it is Arroyo 0.15, which assigns ids itself.")
         if self._own_words is None:
             if to := self._response.headers.get("location"):
-                to = shorten(self._settings.redact(to))
+                to = shorten(self._redacted(to))
                 return self._foreign(f"a redirect to {to}, which is not followed", is_redirect=True)
+            if status in _UNAVAILABLE:
+                return ArroyoForeignResponseError(
+                    f"{self._requested} got status {status}: a gateway says that Arroyo is not available."
+                    f"{self._asks} Check that Arroyo runs, and the gateway's log. The response began: {self._shown}",
+                    **self._data,
+                )
             return self._foreign("something that is not Arroyo's")
         return self._own_refusal(status, self._own_words)
+
+    def _has_no_put(self) -> bool:
+        """Return whether this is Arroyo 0.15, which lets nobody choose an id, and not a gateway that forbids PUT."""
+        allowed = {one.strip().upper() for one in self._response.headers.get("allow", "").split(",")}
+        is_put = self._request.method == "PUT" and self._response.status == HTTPStatus.METHOD_NOT_ALLOWED
+        return is_put and not self._response.body and allowed == _METHODS_OF_PIPELINE
 
     def _own_refusal(self, status: int, words: str) -> ArroyoError:
         """Return the error for a refusal in Arroyo's own form."""
@@ -238,7 +275,7 @@ class _Interpreter:
 
     def _foreign(self, what: str, *, is_redirect: bool = False) -> ArroyoForeignResponseError:
         return ArroyoForeignResponseError(
-            f"{self._request.method} {self._response.url} got status {self._response.status} and "
+            f"{self._requested} got status {self._response.status} and "
             f"{'HTML' if self._is_html and not is_redirect else what}. Check that the connection's host, port and "
             f"base_path lead to Arroyo, and past any login page. The response began: {self._shown}",
             **self._data,
@@ -247,15 +284,22 @@ class _Interpreter:
     def _api_error(
         self, what: str, cls: type[ArroyoApiError] = ArroyoApiError, **attributes: Any
     ) -> ArroyoApiError:
-        wait = self._data["retry_after_seconds"]
-        asks = "" if wait is None else f" It asks to wait {wait:g} s."
-        return cls(f"{self._where} {what}{asks}{self._said}", **self._data, **attributes)
+        return cls(f"{self._where} {what}{self._asks}{self._said}", **self._data, **attributes)
 
     # -- parts of messages -------------------------------------------------------------------------------------
 
     @property
     def _where(self) -> str:
         return f"Arroyo at {self._settings.base_url}"
+
+    @property
+    def _requested(self) -> str:
+        return f"{self._request.method} {self._response.url}"
+
+    @property
+    def _asks(self) -> str:
+        wait = self._data["retry_after_seconds"]
+        return "" if wait is None else f" It asks to wait {wait:g} s."
 
     @property
     def _said(self) -> str:
@@ -265,7 +309,7 @@ class _Interpreter:
 
     @property
     def _shown(self) -> str:
-        text = shorten(self._settings.redact(self._response.text))
+        text = shorten(self._redacted(self._response.text))
         return repr(text) if self._response.body else "nothing"
 
     @cached_property
@@ -296,7 +340,7 @@ def too_large(request: Request[Any], settings: ClientSettings, **data: Any) -> A
 def retry_after_seconds(response: HttpResponse) -> float | None:
     """Return how long the server asks to wait; None where it does not."""
     value = response.headers.get("retry-after", "").strip()
-    if value.isdecimal():
+    if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
     until = http_date(value)
     if until is None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import binascii
+import html
+import json
 import re
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 API_PREFIX = "/api/v1"
 DEFAULT_PORT = 5115
+
+MIN_SECRET_LENGTH = 8
+"""A header's value that is shorter is not masked: it is as likely a word, or a number, of the text around it."""
+
+_MIN_KEY_LENGTH = 4
+"""An API key or a password that is shorter protects nothing, and to mask it would garble every text."""
+
+_SECRET_HEADER = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +37,9 @@ class ClientSettings:
     :param ca_cert: path of a file with the authorities to trust instead of the machine's own.
     :param client_cert, client_key: paths of the certificate, and its key, for a server that asks for one;
         ``client_key`` may be None when the certificate's file holds the key too.
-    :param headers: sent with every request, for gateways that need their own.
+    :param headers: sent with every request, for gateways that need their own. Values of those whose names speak of
+        auth, token, key, secret, cookie, password or signature are masked in whatever is shown.
+    :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
         empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
     :param connect_timeout_seconds: how long a connection may take, default 5.
@@ -42,6 +56,7 @@ class ClientSettings:
     client_cert: str | None = None
     client_key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: tuple[str, ...] = ()
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
@@ -66,6 +81,9 @@ class ClientSettings:
             if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
                 raise ValueError(f"headers: {name!r} is not the name of a header")
             _check_header_value(f"headers[{name!r}]", value)
+        for name in self.secret_headers:
+            if name.lower() not in {one.lower() for one in self.headers}:
+                raise ValueError(f"secret_headers: {name!r} is not among the headers")
         for scheme, address in self.proxies.items():
             if scheme not in ("http", "https"):
                 raise ValueError(f"proxies must be for 'http' or 'https', got {scheme!r}")
@@ -100,15 +118,34 @@ class ClientSettings:
     @property
     def credentials_headers(self) -> str:
         """The names of the headers that may hold credentials, for messages; empty where none is sent."""
-        return ", ".join(self.request_headers)
+        return ", ".join(name for name in self.request_headers if self._is_secret_header(name))
+
+    def _is_secret_header(self, name: str) -> bool:
+        further = {one.lower() for one in self.secret_headers}
+        return bool(_SECRET_HEADER.search(name)) or name.lower() in further
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What nothing that is shown may hold: the key, values of headers and parts of them, passwords of proxies."""
+        found = {self.api_key or ""}
+        for address in self.proxies.values():
+            password = urlsplit(address).password or ""
+            found |= {password, unquote(password)}
+        for name, value in self.request_headers.items():
+            if self._is_secret_header(name):
+                found |= {one for one in _parts(value) if len(one) >= MIN_SECRET_LENGTH}
+        return frozenset(found - {""})
 
     def redact(self, text: str) -> str:
-        """Return ``text`` with every secret of these settings replaced by ``***``."""
-        secrets = {self.api_key or "", *self.headers.values()}
-        secrets |= {urlsplit(address).password or "" for address in self.proxies.values()}
+        """Return ``text`` with every secret of these settings replaced by ``***``, also where it was encoded."""
+        forms = {form for secret in self.secrets for form in _encoded(secret)}
         # The longest first: one secret may be part of another.
-        for secret in sorted(secrets - {""}, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        for form in sorted(forms, key=len, reverse=True):
+            if len(form) >= MIN_SECRET_LENGTH:
+                text = text.replace(form, "***")
+            elif len(form) >= _MIN_KEY_LENGTH:
+                # It may be a part of any word.
+                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", "***", text)
         # The login in an address, such as that of a proxy of the environment.
         return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
@@ -121,6 +158,31 @@ class ClientSettings:
         """Return the console's page of a pipeline."""
         base = (self.console_url or self.base_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Yield what is secret in the value of a header: of ``Bearer X`` the ``X``, of a cookie what follows ``=``."""
+    parts = [part for part in re.split(r"[\s,;]+", value) if len(part) >= MIN_SECRET_LENGTH]
+    yield from parts or [value]
+    for part in parts:
+        yield part.partition("=")[2]
+    if value.lower().startswith("basic "):
+        try:
+            login = b64decode(value[6:], validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield login
+        yield login.partition(":")[2]
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """Yield a secret as it may be shown: as it is, and as it stands in addresses, JSON, HTML and base64."""
+    yield secret
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield html.escape(secret)
+    yield b64encode(secret.encode()).decode().rstrip("=")
 
 
 def _is_http_address(text: str) -> bool:

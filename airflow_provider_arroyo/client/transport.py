@@ -6,10 +6,11 @@ import ipaddress
 import os
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import requests
@@ -23,19 +24,36 @@ from airflow_provider_arroyo.client.connection_errors import (
     explain,
     failure_of,
 )
+from airflow_provider_arroyo.client.connections import POOLS, Deadline, within
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.tls import make_ssl_context
 from airflow_provider_arroyo.client.tls_probe import PROBE_SECONDS, Finding, find_tls_problem
-from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError, ArroyoTlsError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoSettingsError,
+    ArroyoTlsError,
+)
 
 USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
+
+MAX_RESPONSE_BYTES = 512 * 1024 * 1024
+"""The largest response that is read: far larger than any of Arroyo's."""
 
 _CHUNK_BYTES = 65536
 _MAX_PROBES = 3
 
 SecondsLeft = Callable[[float], float]
 """Returns how much of so many seconds a try may still take; raises where its time is over."""
+
+
+class OpenStream(NamedTuple):
+    """A response whose body has yet to be read, and the deadline for what is read of it."""
+
+    response: requests.Response
+    deadline: Deadline
 
 
 class Transport:
@@ -84,19 +102,30 @@ class Transport:
         :raises ArroyoError: where no whole response came.
         """
         read_seconds = max(self.settings.read_timeout_seconds, request.min_read_timeout_seconds)
+        content = request.content()
         began = self._clock()
         allowed = seconds_left(self.settings.connect_timeout_seconds + read_seconds)
-        with self._explained(request, seconds_left), self._open(request, read_seconds, allowed) as response:
+        with (
+            self._explained(request, seconds_left),
+            self._open(request, content, read_seconds, allowed).response as response,
+        ):
             body = bytearray()
-            for chunk in _chunks(response):
+            while chunk := _read(response):
                 body += chunk
                 if self._clock() - began > allowed:
                     raise requests.exceptions.ReadTimeout("the response came too slowly")
+                if len(body) > MAX_RESPONSE_BYTES:
+                    raise ArroyoForeignResponseError(
+                        f"{request.method} {response.url} got more than {MAX_RESPONSE_BYTES:,} bytes, "
+                        "which is no response of Arroyo's.",
+                        status=response.status_code,
+                        **request.where,
+                    )
             return _http_response(response, bytes(body))
 
     def open_stream(
         self, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
-    ) -> tuple[HttpResponse, requests.Response]:
+    ) -> tuple[HttpResponse, OpenStream]:
         """Send a request once; return the response, without its body where the status is 200, and the open stream.
 
         :param request: what to send.
@@ -104,26 +133,32 @@ class Transport:
         :param idle_seconds: how long the body may pause.
         :raises ArroyoError: where no response came.
         """
+        content = request.content()
         allowed = seconds_left(self.settings.connect_timeout_seconds + idle_seconds)
         with self._explained(request, seconds_left):
-            stream = self._open(request, idle_seconds, allowed)
-            body = b"" if stream.status_code == 200 else stream.content
-        return _http_response(stream, body), stream
+            stream = self._open(request, content, idle_seconds, allowed)
+            body = b"" if stream.response.status_code == 200 else stream.response.content
+        return _http_response(stream.response, body), stream
 
     def read_stream(
-        self, stream: requests.Response, request: Request[Any], seconds_left: SecondsLeft
+        self, stream: OpenStream, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
     ) -> Iterator[bytes]:
         """Yield what comes of a stream, then close it.
 
-        :param stream, request, seconds_left: as :meth:`open_stream` had them.
+        :param stream, request, seconds_left, idle_seconds: as :meth:`open_stream` had them.
         :raises ArroyoError: where the stream breaks, or its time is over.
         """
-        with self._explained(request, seconds_left), stream:
-            for chunk in _chunks(stream):
-                seconds_left(float("inf"))
+        with self._explained(request, seconds_left), stream.response:
+            while True:
+                stream.deadline.move(seconds_left(idle_seconds))
+                if not (chunk := _read(stream.response)):
+                    return
+                seconds_left(idle_seconds)
                 yield chunk
 
-    def _open(self, request: Request[Any], read_seconds: float, total: float) -> requests.Response:
+    def _open(
+        self, request: Request[Any], content: bytes | None, read_seconds: float, total: float
+    ) -> OpenStream:
         # The total bounds both together where a deadline leaves less than their sum.
         timeout = urllib3.Timeout(
             total=total,
@@ -133,22 +168,27 @@ class Transport:
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json, text/event-stream;q=0.9"}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        return self._session.request(
-            request.method,
-            self.settings.api_url + request.target,
-            data=request.content(),
-            headers={**headers, **self.settings.request_headers},
-            timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
-            allow_redirects=False,
-            stream=True,
-            proxies=self._proxies,
-            verify=self.settings.verify,
-        )
+        deadline = Deadline(total)
+        with within(deadline):
+            response = self._session.request(
+                request.method,
+                self.settings.api_url + request.target,
+                data=content,
+                headers={**headers, **self.settings.request_headers},
+                timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
+                allow_redirects=False,
+                stream=True,
+                proxies=self._proxies,
+                verify=self.settings.verify,
+            )
+        return OpenStream(response, deadline)
 
     @contextmanager
     def _explained(self, request: Request[Any], seconds_left: SecondsLeft) -> Iterator[None]:
         try:
             yield
+        except ArroyoError:
+            raise
         except LIBRARY_ERRORS as err:
             failure = failure_of(err)
             error = explain(err, failure, request, self.settings)
@@ -179,11 +219,13 @@ class Transport:
             return error
         # The request itself may have got through, and what responded to it may be gone since.
         message = f"{error} {finding.message}"
-        return ArroyoConnectionError(message, disposition=error.disposition, **request.where)
+        return ArroyoConnectionError(
+            message, disposition=error.disposition, is_hang_up=error.is_hang_up, **request.where
+        )
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Uses our own TLS context, so that requests does not add authorities of its own."""
+    """Uses our own connections, and our own TLS context, so that requests does not add authorities of its own."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         self._ssl_context = ssl_context
@@ -192,9 +234,20 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._ssl_context)
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._ssl_context)
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._ssl_context)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Return the login in a proxy's address, as UTF-8, which requests cannot."""
+        parts = urlsplit(proxy)
+        if not parts.username:
+            return {}
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return {"Proxy-Authorization": "Basic " + b64encode(login.encode()).decode()}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Leave the context as it is."""
@@ -223,11 +276,10 @@ def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
     return session
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """Yield what has come of the body, as it comes: nothing waits for a chunk to be full."""
-    read1 = response.raw.read1
-    while chunk := read1(_CHUNK_BYTES, decode_content=True):
-        yield chunk
+def _read(response: requests.Response) -> bytes:
+    """Return what has come of the body, as it comes: nothing waits for a chunk to be full. Empty at its end."""
+    chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+    return chunk
 
 
 def _http_response(response: requests.Response, body: bytes) -> HttpResponse:
@@ -239,17 +291,44 @@ def proxy_for(settings: ClientSettings) -> str | None:
     """Return the address of the proxy to use; None for a direct connection.
 
     The settings' own proxies count alone where there are any; else the environment's, less ``no_proxy``.
+
+    :raises ArroyoSettingsError: names the setting or the variable, where its proxy cannot be used.
     """
     parts = urlsplit(settings.base_url)
     if settings.proxies:
-        return settings.proxies.get(parts.scheme)
+        proxy = settings.proxies.get(parts.scheme)
+        return proxy and _checked_proxy(proxy, f"proxies[{parts.scheme!r}]")
     host = parts.hostname
     if not host or proxy_bypass(parts.netloc) or proxy_bypass(host) or _is_in_no_proxy_network(host):
         return None
     proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    # As curl reads it: an address without a scheme is a proxy that speaks HTTP.
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+    for name in (parts.scheme, "all"):
+        if proxy := proxies.get(name):
+            variables = (f"{name}_proxy", f"{name}_proxy".upper())
+            variable = next((one for one in variables if os.environ.get(one) == proxy), variables[0])
+            # As curl reads it: an address without a scheme is a proxy that speaks HTTP.
+            address = proxy if "://" in proxy else f"http://{proxy}"
+            return _checked_proxy(address, f"environment variable {variable}")
+    return None
+
+
+def _checked_proxy(address: str, source: str) -> str:
+    try:
+        parts = urllib3.util.parse_url(address)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.host)
+    except urllib3.exceptions.LocationParseError:
+        is_usable = False
+    if is_usable:
+        return address
+    # The address may hold a password, so only its scheme is shown.
+    scheme = address.partition("://")[0]
+    what = (
+        f"{scheme}:// is no proxy that speaks HTTP" if scheme not in ("http", "https") else "not an address"
+    )
+    raise ArroyoSettingsError(
+        f"{source}: {what}; it must be http(s)://[user:password@]host[:port]. Correct it, name another proxy in "
+        "the connection's proxies, or exclude the host with the environment variable no_proxy."
+    )
 
 
 def _is_in_no_proxy_network(host: str) -> bool:

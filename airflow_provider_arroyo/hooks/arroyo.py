@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 
@@ -113,7 +112,7 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException as err:
             raise _no_connection(self.arroyo_conn_id) from err
         settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
-        _mask(_secrets(settings))
+        _mask(settings.secrets)
         return settings
 
     def _reload(self, look_up: Callable[[], ClientSettings] | None = None) -> ClientSettings:
@@ -137,7 +136,7 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException as err:
             raise _no_connection(self.arroyo_conn_id) from err
         settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
-        if secrets := _secrets(settings):
+        if secrets := settings.secrets:
             # Masking asks the supervisor synchronously, so it is kept off the loop.
             await asyncio.to_thread(_mask, secrets)
         return settings
@@ -313,12 +312,6 @@ def _extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': must be a JSON object")
     return value
-
-
-def _secrets(settings: ClientSettings) -> tuple[str, ...]:
-    """Return what must not appear in logs, besides the password, which Airflow masks itself."""
-    passwords = (urlsplit(address).password for address in settings.proxies.values())
-    return (*settings.headers.values(), *(unquote(password) for password in passwords if password))
 
 
 def _mask(secrets: Iterable[str]) -> None:

@@ -80,6 +80,14 @@ class _Fields:
             raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}")
         return number
 
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self._given(name)
+        if isinstance(value, str):
+            value = [one.strip(' \t\n"') for one in value.strip("[]").split(",")]
+        if not isinstance(value, list | None) or not all(isinstance(one, str) for one in value or ()):
+            raise self.wrong(name, "must be names, separated by commas, or a JSON list of them")
+        return tuple(one for one in value or () if one)
+
     def text_map(self, name: str) -> dict[str, str]:
         value = self._given(name)
         if value is None:
@@ -103,9 +111,9 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
     :param connection: host (a name, an IP address, ``host:port``, or an address with scheme, port and path;
         default ``localhost``), port (default 5115, or the scheme's own where the host is an address with a
         scheme), schema (``http``, the default, or ``https``), password (the API key).
-    :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, proxies,
-        connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings may come as JSON text, as the form sends
-        them.
+    :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, secret_headers,
+        proxies, connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings and lists may come as JSON text,
+        as the form sends them.
     :raises ArroyoSettingsError: a ``ValueError`` that names the connection, the field, and what it may be.
         Never shows a secret.
     """
@@ -126,6 +134,7 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
             client_cert=fields.text("client_cert"),
             client_key=fields.text("client_key"),
             headers=fields.text_map("headers"),
+            secret_headers=fields.names("secret_headers"),
             proxies=fields.text_map("proxies"),
             connect_timeout_seconds=fields.seconds("connect_timeout", 5.0),
             read_timeout_seconds=fields.seconds("read_timeout", 30.0),

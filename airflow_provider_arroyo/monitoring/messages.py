@@ -45,10 +45,12 @@ class Messages:
     """Collects the messages of one wait until they are taken.
 
     :param plan: what is waited for.
+    :param is_repeated: whether the first state was logged by an earlier wait of the same task.
     """
 
-    def __init__(self, plan: WaitPlan) -> None:
+    def __init__(self, plan: WaitPlan, *, is_repeated: bool = False) -> None:
         self._plan = plan
+        self._first_level = logging.DEBUG if is_repeated else logging.INFO
         self._name = plan.pipeline.short
         self._pending: list[Message] = []
 
@@ -70,7 +72,8 @@ class Messages:
             if before.id != job.id:
                 instead = f", new job {job.id} instead of {before.id}"
         why = f". Reason: {shorten(job.failure.error)}" if job.failure else ""
-        self._add(f"{what}: {self._name} ({_run(job)}{instead}){why}")
+        level, self._first_level = self._first_level, logging.INFO
+        self._add(f"{what}: {self._name} ({_run(job)}{instead}){why}", level)
 
     def desire_changed(self, job: Job) -> None:
         """A stop was requested, or such a request withdrawn."""

@@ -53,6 +53,8 @@ class PipelineWait:
     :param now: when the wait begins.
     :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
     :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
+    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
+        this wait sees is logged at DEBUG.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class PipelineWait:
         now: float,
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
+        is_repeated: bool = False,
     ) -> None:
         self.plan = plan
-        self._messages = Messages(plan)
+        self._messages = Messages(plan, is_repeated=is_repeated)
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
@@ -81,6 +84,11 @@ class PipelineWait:
         """Whether the run that follows the change is still to begin."""
         baseline, job = self.plan.baseline, self._p.job
         return baseline is not None and (job is None or not baseline.is_before(job))
+
+    @property
+    def unreachable_since(self) -> float | None:
+        """While polls fail, since when Arroyo has not responded; else None."""
+        return self._p.outage_since
 
     # -- what was seen ---------------------------------------------------------------------------------------
 

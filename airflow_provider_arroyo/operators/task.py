@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -207,8 +208,9 @@ class ArroyoTask:
         if pipeline.console_url:
             ArroyoPipelineLink.push(context, pipeline.console_url)
 
-    def _log_begin(self, what: str, pipeline: PipelineRef) -> None:
-        self.log.info("%s: %s, id %s, %s", what, pipeline.short, pipeline.pipeline_id, pipeline.console_url)
+    def _log_begin(self, what: str, pipeline: PipelineRef, *, level: int = logging.INFO) -> None:
+        where = pipeline.short, pipeline.pipeline_id, pipeline.console_url
+        self.log.log(level, "%s: %s, id %s, %s", what, *where)
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -224,11 +226,14 @@ class ArroyoTask:
             ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
         return min(ends, key=lambda end: end[0])
 
-    def _new_wait(self, plan: WaitPlan, began: float | None = None) -> PipelineWait:
+    def _new_wait(
+        self, plan: WaitPlan, began: float | None = None, *, is_repeated: bool = False
+    ) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
         has_responded = self._has_waited or self.hook.client.has_responded
-        return PipelineWait(plan, now=self.clock() if began is None else began, has_responded=has_responded)
+        now = self.clock() if began is None else began
+        return PipelineWait(plan, now=now, has_responded=has_responded, is_repeated=is_repeated)
 
     def _poll(
         self,

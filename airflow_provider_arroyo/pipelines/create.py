@@ -121,7 +121,7 @@ class PipelineCreator:
                     return existing, self._label_of(existing).request_id in self.request_ids
                 self._delete_half_created()
             except ArroyoApiError as err:
-                if err.status == 405:
+                if err.status == 405 and err.disposition is Disposition.PERMANENT:
                     return None
                 raise
         raise ArroyoError(

@@ -138,7 +138,10 @@ class Submission:
         try:
             return self._run()
         except ArroyoQueryError as err:
-            raise self._refusal(err) from err
+            refusal = self._refusal(err)
+            if refusal is err:
+                raise
+            raise refusal from err
         finally:
             self.is_pending = False
 
@@ -223,6 +226,9 @@ class Submission:
 
         A create gives fewer places, and on 0.15 they are off by the line of our label.
         """
+        if not error.status:
+            # It breaks the connection on this SQL, in a validation, too.
+            return error
         client = self._client.with_limits(max_elapsed_seconds=10.0)
         try:
             validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)

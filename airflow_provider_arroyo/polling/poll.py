@@ -19,6 +19,9 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 FIRST_POLL_SECONDS = 2.0
 """What the first poll may take even when its wait's time is over: a wait always polls once."""
 
+_LAST_POLL_SECONDS = 0.5
+"""What the first poll may take where an outage has lasted for as long as is tolerated."""
+
 LEAST_POLL_SECONDS = 5.0
 """What a poll may take though no outage is tolerated: a slow response is none."""
 
@@ -75,6 +78,8 @@ def poll_until(
     plan, failures = wait.plan, 0
     tolerance = plan.outage_tolerance.total_seconds()
     limit = max(plan.deadline, clock() + FIRST_POLL_SECONDS)
+    if wait.unreachable_since is not None:
+        limit = min(limit, max(wait.unreachable_since + tolerance, clock() + _LAST_POLL_SECONDS))
     while True:
         began = clock()
         try:

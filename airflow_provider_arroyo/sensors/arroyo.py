@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import JobState
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoUnreachableError, Disposition
+from airflow_provider_arroyo.exceptions import ArroyoError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-FIND_SECONDS = 5.0
-"""How long a pipeline's name is looked up before the wait for it begins without."""
+_STATE_KEY = "arroyo_state"
+"""Under which a rescheduled task remembers the state that it saw last."""
 
 _LAST_MOMENT_SECONDS = 0.2
 """A rescheduled task never comes back as soon as that."""
@@ -242,6 +243,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         """
         wait = self._begin(context)
         result = self._poll(wait, stop_when=_may_reschedule)
+        self._log_change_between_pokes(context, result, wait.plan.pipeline)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what was going on.
@@ -291,20 +293,22 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             states = check_states(self.target_states, "target_states")
             check_until_checkpoint(self.until_checkpoint, sorted(states))
         self._step = f"Looking up pipeline {pipeline_id or name!r}"
+        is_later_poke = False
         if began is None and self.reschedule and not self.deferrable:
             first = context["ti"].get_first_reschedule_date(context)
-            if first is not None:
+            if is_later_poke := first is not None:
                 # A poke that another one follows has had a response.
                 began, self._has_waited = first.timestamp(), True
         self._began = now if began is None else began
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
-        pipeline = (
-            self._name(pipeline_id, deadline)
-            if pipeline_id is not None
-            else self._find(context, str(name), deadline, argument)
-        )
+        failed: ArroyoError | None = None
+        if pipeline_id is not None:
+            pipeline, failed = self._name(pipeline_id, deadline)
+        else:
+            pipeline = self._find(context, str(name), deadline, argument)
         self._show_link(context, pipeline)
-        self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline)
+        level = logging.DEBUG if is_later_poke else logging.INFO
+        self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline, level=level)
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=states,
@@ -315,26 +319,45 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             max_restarts=self.max_restarts,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._new_wait(plan, now)
+        wait = self._new_wait(plan, now, is_repeated=is_later_poke)
+        if failed is not None:
+            # A try like any other: the wait retries it, and its outage has begun.
+            wait.observe_error(failed, self.clock(), sent_at=now)
+        return wait
 
-    def _name(self, pipeline_id: str, deadline: float) -> PipelineRef:
-        """Return what is known of a pipeline; its id alone while Arroyo is unreachable, which the wait tolerates.
+    def _log_change_between_pokes(self, context: Context, result: WaitResult, pipeline: PipelineRef) -> None:
+        """Log what changed since the last poke, where Airflow remembers it for the task: from 3.3 on."""
+        store, job = context.get("task_state_store"), result.job
+        if store is None or job is None:
+            return
+        state = f"{job.state}, run {job.run_id}"
+        try:
+            before = store.get(_STATE_KEY)
+            if before != state:
+                store.set(_STATE_KEY, state)
+        except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
+            self.log.debug("The state is not remembered: %s", err)
+            return
+        # Changes during this poke are logged already.
+        if before not in (None, state) and len(result.transitions) <= 1:
+            self.log.info("%s → %s: %s", before, state, pipeline.short)
+
+    def _name(self, pipeline_id: str, deadline: float) -> tuple[PipelineRef, ArroyoError | None]:
+        """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
 
         :raises ArroyoNotFoundError: where there is none.
         """
-        now = self.clock()
+        from airflow_provider_arroyo.polling.poll import once
+
         # The wait itself needs time, too.
-        seconds = min(FIND_SECONDS, max(1.0, deadline - now) / 2)
-        client = self._client().with_limits(
-            max_elapsed_seconds=seconds, deadline=self.clock.to_monotonic(now + seconds)
-        )
+        limit = self.clock() + max(1.0, deadline - self.clock()) / 2
+        client = once(self._client(), 0.0, self.clock.to_monotonic(limit))
         try:
-            return self._ref(client.get_pipeline(pipeline_id))
+            return self._ref(client.get_pipeline(pipeline_id)), None
         except ArroyoError as err:
-            if not isinstance(err, ArroyoUnreachableError) and err.disposition is Disposition.PERMANENT:
+            if err.disposition is Disposition.PERMANENT:
                 raise
-            self.log.warning("The pipeline's name is unknown, since Arroyo is unreachable: %s", err)
-            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id))
+            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
 
     def _find(self, context: Context, name: str, deadline: float, argument: str) -> PipelineRef:
         """Return the pipeline with a name."""

@@ -39,13 +39,14 @@ class Reply:
 
     :param data: sent as it is, after the request was read.
     :param then: ``keep``, ``close`` or ``reset`` the connection; or, until the server stops, ``hang`` or
-        ``drip`` (send a byte every 50 ms).
+        ``drip`` (send ``drop`` every 20 ms).
     :param unread: leave the request's body unread.
     """
 
     data: bytes = b""
     then: str = "keep"
     unread: bool = False
+    drop: bytes = b" "
 
 
 def reply(
@@ -93,6 +94,7 @@ class Server:
     :param tls: makes it a TLS server.
     :param to_plain: what a TLS server sends to plain HTTP before it closes.
     :param to_tls: what a plain server sends to TLS before it closes; None sends nothing and hangs.
+    :param ping: responds to pings, which are then neither scripted nor recorded.
     :param closes_after_handshake: a TLS server closes after each handshake.
     """
 
@@ -101,6 +103,7 @@ class Server:
     to_plain: bytes = TLS_ALERT
     to_tls: bytes | None = BAD_REQUEST
     closes_after_handshake: bool = False
+    ping: Reply | None = None
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -176,6 +179,9 @@ class Server:
             with suppress(OSError):
                 connection.close()
 
+    def _next(self) -> Reply:
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
     def _talk(self, connection: socket.socket) -> None:
         stream = connection.makefile("rb")
         while True:
@@ -186,19 +192,21 @@ class Server:
             while (header := stream.readline().strip()) != b"":
                 name, _, value = header.decode("latin-1").partition(":")
                 headers[name.lower()] = value.strip()
+            is_scripted = self.ping is None or not line[1].endswith("/ping")
             with self._lock:
-                step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+                step = self._next() if self.ping is None or is_scripted else self.ping
             body = b"" if step.unread else stream.read(int(headers.get("content-length", 0)))
-            with self._lock:
-                self.requests.append(Request(line[0], line[1], headers, body))
+            if is_scripted:
+                with self._lock:
+                    self.requests.append(Request(line[0], line[1], headers, body))
             if step.data:
                 connection.sendall(step.data)
             if step.then == "hang":
                 self._stopping.wait(_IDLE_SECONDS)
                 return
             if step.then == "drip":
-                while not self._stopping.wait(0.05):
-                    connection.sendall(b" ")
+                while not self._stopping.wait(0.02):
+                    connection.sendall(step.drop)
                 return
             if step.then == "reset":
                 # Closing with a linger of 0 sends a reset.

@@ -59,7 +59,12 @@ PATCH = api.patch_pipeline
     [
         (CREATE(**SPEC), "POST /pipelines", {**SPEC, "parallelism": 1}, PIPELINE),
         (CREATE(**FULL), "POST /pipelines", FULL_BODY, PIPELINE),
-        (api.put_pipeline("a/b c", **SPEC), "PUT /pipelines/a%2Fb%20c", {**SPEC, "parallelism": 1}, PIPELINE),
+        (
+            api.put_pipeline("a/b c", **SPEC),
+            "PUT /pipelines/a%2Fb%20c",
+            {**SPEC, "parallelism": 1},
+            {**PIPELINE, "id": "a/b c"},
+        ),
         (PATCH("pl_1", stop="checkpoint"), "PATCH /pipelines/pl_1", {"stop": "checkpoint"}, PIPELINE),
         (PATCH("pl_1", stop=StopMode.NONE), "PATCH /pipelines/pl_1", {"stop": "none"}, PIPELINE),
         (PATCH("pl_1"), "PATCH /pipelines/pl_1", {}, PIPELINE),
@@ -83,9 +88,14 @@ PATCH = api.patch_pipeline
             {"query": "SELECT 1", "udfs": [UDF.to_api()], "enable_sinks": True},
             PIPELINE,
         ),
-        (api.get_pipeline("é/%2F?#☃"), "GET /pipelines/%C3%A9%2F%252F%3F%23%E2%98%83", None, PIPELINE),
-        (api.get_pipeline("x" * 300), "GET /pipelines/" + "x" * 300, None, PIPELINE),
-        (api.get_pipeline("..."), "GET /pipelines/...", None, PIPELINE),
+        *(
+            (api.get_pipeline(name), f"GET /pipelines/{escaped}", None, {**PIPELINE, "id": name})
+            for name, escaped in (
+                ("é/%2F?#☃", "%C3%A9%2F%252F%3F%23%E2%98%83"),
+                ("x" * 300, "x" * 300),
+                ("...", "..."),
+            )
+        ),
         (api.validate_query(""), "POST /pipelines/validate_query", {"query": ""}, {"errors": []}),
         (api.list_pipelines(), "GET /pipelines", None, LIST),
         (
@@ -196,7 +206,7 @@ def test_methods_send_their_requests(client: ArroyoClient, server: Server) -> No
     server.play(reply(PIPELINE))
     assert client.get_pipeline("pl_1").id == "pl_1"
     assert client.patch_pipeline("pl_1", stop="none").id == "pl_1"
-    assert client.put_pipeline("mine", **SPEC).id == "pl_1"
+    assert client.put_pipeline("pl_1", **SPEC).id == "pl_1"
     assert [request.method for request in server.requests] == ["GET", "PATCH", "PUT"]
 
 

@@ -18,6 +18,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConflictError,
     ArroyoConnectionError,
+    ArroyoDeployError,
     ArroyoError,
     ArroyoForeignResponseError,
     ArroyoNoConnectionError,
@@ -42,7 +43,7 @@ CROSS_AS_JSON = [
     ArroyoSettingsError("no"),
     ArroyoNoConnectionError("no"),
     ArroyoUnreachableError("no", since=1.5),
-    ArroyoConnectionError("no", **REQUEST),
+    ArroyoConnectionError("no", is_hang_up=True, **REQUEST),
     ArroyoConnectionError("not sent", disposition=Disposition.RETRY, **REQUEST),
     ArroyoTlsError("no", **REQUEST),
     ArroyoApiError("no", disposition=Disposition.RETRY_IF_IDEMPOTENT, is_fatal=True, **REFUSAL),
@@ -50,6 +51,7 @@ CROSS_AS_JSON = [
     ArroyoNotFoundError("no", **REFUSAL),
     ArroyoConflictError("no", **REFUSAL),
     ArroyoForeignResponseError("no", **REFUSAL),
+    ArroyoDeployError("no", is_lost_race=True),
     ArroyoQueryError("no", **REFUSAL),
 ]
 STAY_IN_PYTHON = [

@@ -36,7 +36,7 @@ STOP = api.patch_pipeline("pl_1", stop="checkpoint")
 
 PAGE = reply("<html>Sign in</html>", content_type="text/html")
 GONE = reply({"error": "Pipeline not found"}, 404)
-NOT_AVAILABLE = reply("try again later", 503, content_type="text/plain")
+NOT_AVAILABLE = reply({"error": "try again later"}, 503)
 
 
 def test_failures_are_repeated_for_max_elapsed(connect: Connect, server: Server, clock: Clock) -> None:
@@ -101,7 +101,7 @@ def test_change_that_may_have_taken_effect(
 
 
 def test_one_try_raises_the_error_itself(connect: Connect, server: Server, clock: Clock) -> None:
-    server.play(reply(None, 503), PAGE)
+    server.play(NOT_AVAILABLE, PAGE)
     client = connect(server.url(), limits=ONCE)
     error = failure(client, READ)
     assert type(error) is ArroyoApiError

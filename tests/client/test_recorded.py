@@ -98,9 +98,12 @@ def as_reply(response: dict[str, Any]) -> Reply:
     if response["status"] is None:
         return CLOSE
     body = response["body"]
+    headers = {name: value for name, value in response["headers"].items() if name == "allow"}
     if response["body_kind"] == "text" or body is None:
-        return reply(body or None, response["status"], content_type="text/plain; charset=utf-8")
-    return reply(body, response["status"])
+        return reply(
+            body or None, response["status"], content_type="text/plain; charset=utf-8", headers=headers
+        )
+    return reply(body, response["status"], headers=headers)
 
 
 def responses_to(version: str, method: str, pattern: str) -> Iterator[tuple[Request[Any], dict[str, Any]]]:
@@ -133,6 +136,8 @@ def test_every_response_is_read(version: str, client: ArroyoClient, server: Serv
         where = f"{name}: {exchange['note']}"
         response = exchange["response"]
         server.play(as_reply(response))
+        # Else it would be found out that the SQL is what breaks the connection.
+        server.ping = CLOSE if request.has_sql else None
         if response["status"] is None:
             with pytest.raises(ArroyoConnectionError, match="closed the connection before it responded"):
                 client.send(request)

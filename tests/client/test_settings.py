@@ -35,6 +35,7 @@ from airflow_provider_arroyo.client.settings import ClientSettings
         ({"connect_timeout_seconds": 0}, "connect_timeout_seconds"),
         ({"read_timeout_seconds": -1}, "read_timeout_seconds"),
         ({"client_key": "/tmp/key.pem"}, "client_key"),
+        ({"headers": {"X-Gate": "x"}, "secret_headers": ("X-Gaet",)}, "secret_headers: 'X-Gaet'"),
     ],
 )
 def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
@@ -45,15 +46,80 @@ def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
 
 def test_no_secret_is_shown() -> None:
     settings = ClientSettings(
-        api_key="s3cret", headers={"X-Y": "s3cret"}, proxies={"http": "http://x:s3cret@localhost"}
+        api_key="s3cret", headers={"X-Token": "s3cret-too"}, proxies={"http": "http://x:s3cret@localhost"}
     )
     assert "s3cret" not in repr(settings)
-    assert settings.redact("a s3cret b") == "a *** b"
+    assert settings.redact("a s3cret b s3cret-too") == "a *** b ***"
+
+
+# -- what is masked ------------------------------------------------------------------------------------------------
+
+PARSER = "Expected: ), found: https at Line: 1, Column: 15"
+
+
+@pytest.mark.parametrize(
+    "headers, secret_headers, text, shown",
+    [
+        # Only headers that speak of a secret, and no short values.
+        ({"X-Scope-OrgID": "1"}, (), PARSER, PARSER),
+        ({"X-Forwarded-Proto": "https"}, (), PARSER, PARSER),
+        ({"X-Tenant": "production"}, (), "in production", "in production"),
+        ({"X-Auth-Version": "1"}, (), PARSER, PARSER),
+        ({"X-Auth-Kind": "Expected"}, (), PARSER, "***: ), found: https at Line: 1, Column: 15"),
+        ({"X-Api-Key": "12345678"}, (), "is 12345678", "is ***"),
+        ({"x-amz-security-TOKEN": "12345678"}, (), "is 12345678", "is ***"),
+        ({"CF-Access-Client-Secret": "12345678"}, (), "is 12345678", "is ***"),
+        ({"X-Signature": "12345678"}, (), "is 12345678", "is ***"),
+        ({"X-Password": "1234567"}, (), "is 1234567", "is 1234567"),
+        ({"X-Gate": "open-sesame"}, (), "say open-sesame", "say open-sesame"),
+        ({"X-Gate": "open-sesame"}, ("x-gate",), "say open-sesame", "say ***"),
+        # Parts.
+        ({"Authorization": "Bearer abcdefgh"}, (), "who is Bearer abcdefgh, abcdefgh?", "who is Bearer ***, ***?"),
+        ({"Authorization": "Bearer short"}, (), "who is Bearer short, short?", "who is ***, short?"),
+        ({"Authorization": "Basic dXNlcjpwYTU1d29yZA=="}, (), "pa55word of user:pa55word", "*** of ***"),
+        ({"Cookie": "sid=abcdefgh; theme=dark"}, (), "sid=abcdefgh, abcdefgh, dark", "***, ***, dark"),
+        # As other programs write them.
+        ({"X-Token": "a/b+c d=e"}, (), "a%2Fb%2Bc%20d%3De", "***"),
+        ({"X-Token": "abc/def+ghi="}, (), "at abc%2Fdef%2Bghi%3D", "at ***"),
+        ({"X-Token": 'abc"def&ghi'}, (), r'{"was": "abc\"def&ghi"}, abc&quot;def&amp;ghi', '{"was": "***"}, ***'),
+        ({"X-Token": "abcdefgh"}, (), "YWJjZGVmZ2g= is it", "***= is it"),
+    ],
+)  # fmt: skip
+def test_values_of_headers_are_masked(
+    headers: dict[str, str], secret_headers: tuple[str, ...], text: str, shown: str
+) -> None:
+    assert ClientSettings(headers=headers, secret_headers=secret_headers).redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "key, text, shown",
+    [
+        ("abcdefgh", "xabcdefghx", "x***x"),
+        ("abcd", "abcd abcde", "*** abcde"),
+        ("Line", PARSER, "Expected: ), found: https at ***: 1, Column: 15"),
+        ("1", PARSER, PARSER),
+        ("1", "who is Bearer 1?", "who is ***?"),
+    ],
+)
+def test_key_is_masked(key: str, text: str, shown: str) -> None:
+    assert ClientSettings(api_key=key).redact(text) == shown
+
+
+def test_password_of_a_proxy_is_masked() -> None:
+    settings = ClientSettings(proxies={"http": "http://user:p%40ssw%C3%B6rd@proxy:3128"})
+    text = "p%40ssw%C3%B6rd, p@sswörd, http://user:p%40ssw%C3%B6rd@proxy:3128, http://any:one@else"
+    assert settings.redact(text) == "***, ***, http://***@proxy:3128, http://***@else"
 
 
 def test_secret_that_is_part_of_another() -> None:
-    settings = ClientSettings(api_key="abc", headers={"X-Y": "abcdef"})
-    assert settings.redact("abcdef abc") == "*** ***"
+    settings = ClientSettings(api_key="abcdefgh", headers={"X-Key": "abcdefghijkl"})
+    assert settings.redact("abcdefghijkl abcdefgh") == "*** ***"
+
+
+def test_names_of_headers_that_hold_credentials() -> None:
+    headers = {"X-Org": "production", "X-Gate": "open-sesame", "X-Token": "abcdefgh"}
+    settings = ClientSettings(api_key="k", headers=headers, secret_headers=("X-Gate",))
+    assert settings.credentials_headers == "X-Gate, X-Token, Authorization"
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,19 @@ def test_headers(value: Any) -> None:
     assert read({"headers": value}).headers == {"X-Tenant": "blue"}
 
 
+@pytest.mark.parametrize(
+    "value", ["X-Gate, X-Org", ["X-Gate", "X-Org"], '["X-Gate", "X-Org"]', " X-Gate ,X-Org,"]
+)
+def test_secret_headers(value: Any) -> None:
+    headers = {"X-Gate": "a", "X-Org": "b"}
+    assert read({"headers": headers, "secret_headers": value}).secret_headers == ("X-Gate", "X-Org")
+
+
+@pytest.mark.parametrize("value", [5, {"X-Gate": "a"}, ["X-Gate", 5], "X-Other"])
+def test_invalid_secret_headers(value: Any) -> None:
+    assert "field 'secret_headers': " in refuse({"headers": {"X-Gate": "a"}, "secret_headers": value})
+
+
 @pytest.mark.parametrize("name", ["headers", "proxies"])
 @pytest.mark.parametrize("value", [None, "", "  ", "{}", {}])
 def test_empty_mappings(name: str, value: Any) -> None:

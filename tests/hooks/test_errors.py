@@ -14,6 +14,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConflictError,
     ArroyoConnectionError,
+    ArroyoDeployError,
     ArroyoError,
     ArroyoForeignResponseError,
     ArroyoNoConnectionError,
@@ -46,6 +47,7 @@ FATAL: list[type[ArroyoError]] = [
 ]
 RETRYABLE: list[type[ArroyoError]] = [
     ArroyoError,
+    ArroyoDeployError,
     ArroyoNoConnectionError,
     ArroyoUnreachableError,
     ArroyoConnectionError,

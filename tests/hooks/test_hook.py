@@ -183,15 +183,17 @@ def test_secrets_of_gateways_and_proxies_are_masked(
     masked: list[str] = []
     monkeypatch.setattr("airflow.providers.common.compat.sdk.mask_secret", masked.append, raising=False)
     extra = {
-        "headers": {"X-Token": "t0ken"},
+        "headers": {"X-Token": "t0ken-of-it", "X-Scope-OrgID": "1", "X-Gate": "open-sesame"},
+        "secret_headers": "X-Gate",
         "proxies": {"http": "http://u:p%40ss@p:1", "https": "http://q:1"},
     }
     connect(as_json("h", extra=extra))
+    secrets = ["open-sesame", "p%40ss", "p@ss", "t0ken-of-it"]
     _ = ArroyoHook("arroyo_tested").settings
-    assert sorted(masked) == ["p@ss", "t0ken"]
+    assert sorted(masked) == secrets
     masked.clear()
     asyncio.run(ArroyoHook("arroyo_tested").async_settings())
-    assert sorted(masked) == ["p@ss", "t0ken"]
+    assert sorted(masked) == secrets
 
 
 # -- in a triggerer ----------------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ async def test_nothing_slow_is_done_on_the_event_loop(
     """Looking up where Airflow cannot do it asynchronously, masking, and reading certificates."""
     ca_cert = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(ca_cert))
-    extra = {"headers": {"X-Token": "t0ken"}, "ca_cert": str(ca_cert)}
+    extra = {"headers": {"X-Token": "t0ken-of-it"}, "ca_cert": str(ca_cert)}
     connect(as_json("https://h", extra=extra))
     threads: dict[str, set[int]] = {"look up": set(), "mask": set(), "tls": set()}
 

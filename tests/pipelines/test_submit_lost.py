@@ -14,10 +14,12 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
     ArroyoOwnershipError,
+    ArroyoQueryError,
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.pipelines.existing import Action
 from tests.pipelines.bench import PIPELINE_ID, SPEC, Bench, endpoint, open_bench
+from tests.support import ENDLESS
 
 LOST: dict[str, tuple[str, dict[str, Any]]] = {
     "reset before the effect": ("reset", {}),
@@ -290,3 +292,27 @@ def test_record_that_cannot_be_deleted(bench_016: Bench) -> None:
     bench_016.sandbox.faults.not_json(body="", method="DELETE", times=None)
     with pytest.raises(ArroyoError, match=f"says that pipeline id '{PIPELINE_ID}' is taken, and that no"):
         bench_016.submit()
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        "SELECT DISTINCT ON (counter) counter FROM impulse",
+        "SELECT count(*) FROM impulse GROUP BY tumble(interval '0 seconds')",
+    ],
+)
+def test_sql_on_which_arroyo_hangs_up_is_refused_without_repeating_the_create(
+    bench: Bench, select: str
+) -> None:
+    spec = replace(SPEC, query=ENDLESS.replace("SELECT counter FROM impulse", select))
+    creates: list[str] = []
+
+    def note(request: requests.PreparedRequest) -> None:
+        if endpoint(request) in ("POST /pipelines", f"PUT /pipelines/{PIPELINE_ID}"):
+            creates.append(str(request.method))
+
+    with pytest.raises(ArroyoQueryError, match="breaks the connection on this SQL") as caught:
+        bench.submit(spec, client=bench.new_client(before=note))
+    assert caught.value.is_fatal
+    assert creates == (["PUT", "POST"] if bench.version == "0.15" else ["PUT"])
+    assert bench.sandbox.store.pipelines == {}

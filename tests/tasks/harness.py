@@ -150,7 +150,7 @@ class Ended:
 _CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \(run \d")
 
 
-def _recording(lines: list[tuple[str, str]]) -> logging.Logger:
+def recording(lines: list[tuple[str, str]]) -> logging.Logger:
     logger = logging.Logger("tests.tasks", logging.INFO)
     handler = Lines()
     handler.lines = lines
@@ -172,7 +172,7 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
     """
     ti = ti or FakeTaskInstance()
     ended = Ended(xcoms=ti.xcoms)
-    log = _recording(ended.lines)
+    log = recording(ended.lines)
     try:
         if mode == RESCHEDULE:
             ended.result = _rescheduled(make, ti, log, ended)

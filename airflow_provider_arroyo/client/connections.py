@@ -1,0 +1,198 @@
+"""Connections that keep a deadline, skip interim responses, and are not used again while bytes may still come.
+
+Python's ``http.client`` limits each read, so that a server which sends a byte now and then is never timed out; of
+interim responses it skips ``100`` alone; and what comes after a response, it takes for the next one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import urllib3
+import urllib3.connection
+from urllib3.util.response import assert_header_parsing
+
+MAX_INTERIM_RESPONSES = 100
+"""How many interim responses may come before the response itself."""
+
+
+class Deadline:
+    """A moment by which bytes must have come and gone. It may be moved.
+
+    :param seconds: from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.move(seconds)
+
+    def move(self, seconds: float) -> None:
+        """Set it so many seconds from now."""
+        self._at = time.monotonic() + seconds
+
+    def seconds_left(self, at_most: float | None) -> float:
+        """Return how much of ``at_most`` is left.
+
+        :raises TimeoutError: where it has passed.
+        """
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the response came too slowly")
+        return left if at_most is None else min(at_most, left)
+
+
+_deadline: ContextVar[Deadline | None] = ContextVar("_deadline", default=None)
+
+
+@contextmanager
+def within(deadline: Deadline) -> Iterator[None]:
+    """Hold what is sent and received in the block to a deadline; a response keeps it until it is read."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+class _Reader(io.RawIOBase):
+    """Reads from a socket until a deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline | None) -> None:
+        self._socket = sock
+        self._deadline = deadline
+        self._timeout = sock.gettimeout()
+        self._waits = True
+        # A file of the socket's own keeps it open while there is something to read.
+        self._file: Any = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None and self._waits:
+            self._socket.settimeout(self._deadline.seconds_left(self._timeout))
+        read: int | None = self._file.readinto(buffer)
+        return read
+
+    def has_received(self, buffered: io.BufferedReader) -> bool:
+        """Return whether there is something to read already, in the buffer over this reader or beneath it."""
+        self._waits = False
+        self._socket.settimeout(0)
+        try:
+            return bool(buffered.peek(1))
+        except OSError:
+            # TLS says so that nothing is there. Of a broken connection the next request will hear.
+            return False
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Source:
+    """Stands for a socket where ``http.client`` opens it as a file."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.reader = _Reader(sock, _deadline.get())
+
+    def makefile(self, *args: Any) -> io.BufferedReader:
+        return io.BufferedReader(self.reader)
+
+
+class _Response(http.client.HTTPResponse):
+    """A response that closes its connection where that cannot be used again."""
+
+    def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
+        source = _Source(sock)
+        self._reader = source.reader
+        self._connection = connection
+        self._has_begun = self._has_last_chunk = False
+        super().__init__(source, *args, **kwargs)  # type: ignore[arg-type]  # it only calls makefile
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(MAX_INTERIM_RESPONSES):
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the stubs
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {MAX_INTERIM_RESPONSES} interim responses")
+
+    def begin(self) -> None:
+        super().begin()
+        # urllib3 would only log it, and go on with the headers before it.
+        assert_header_parsing(self.msg)
+        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # It was not asked for, and what follows is not HTTP.
+            self.will_close = True
+        lengths = {one.strip() for one in ",".join(self.headers.get_all("content-length", [])).split(",")}
+        if len(lengths) > 1 or not all(one.isdecimal() for one in lengths - {""}):
+            raise http.client.HTTPException("a content length that is no number")
+        if "transfer-encoding" in self.headers:
+            if not self.chunked:
+                raise http.client.HTTPException("a transfer encoding other than chunked")
+            if "content-length" in self.headers:
+                # Where the response ends is a matter of opinion, and a proxy in between may have another one.
+                del self.headers["content-length"]
+                self.will_close = True
+        self._has_begun = True
+
+    def _read_and_discard_trailer(self) -> None:
+        super()._read_and_discard_trailer()  # type: ignore[misc]  # not in the stubs
+        self._has_last_chunk = True
+
+    def _close_conn(self) -> None:
+        # A response to CONNECT never begins, and what follows it belongs to the tunnel.
+        must_close = self._has_begun and not self._is_over()
+        super()._close_conn()  # type: ignore[misc]  # not in the stubs
+        if must_close:
+            self._connection.close()
+
+    def _is_over(self) -> bool:
+        """Return whether the response was read to its end, and nothing follows it."""
+        if self.will_close or not (self._has_last_chunk if self.chunked else self.length == 0):
+            return False
+        return not self._reader.has_received(self.fp)
+
+
+class _Connection:
+    """What our connections have in common: the deadline for what is sent, and the class of their responses."""
+
+    sock: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Typed as a class, it is only called.
+        self.response_class: Any = partial(_Response, connection=self)
+
+    def send(self, data: Any) -> None:
+        deadline = _deadline.get()
+        if deadline is not None and self.sock is not None:
+            self.sock.settimeout(deadline.seconds_left(self.sock.gettimeout()))
+        super().send(data)  # type: ignore[misc]  # of the connection that this is mixed into
+
+
+class _HttpConnection(_Connection, urllib3.connection.HTTPConnection):
+    response_class: Any
+
+
+class _HttpsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    response_class: Any
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+POOLS = {"http": _HttpPool, "https": _HttpsPool}
+"""The classes of connection pools, by scheme, as urllib3's pool managers want them."""

@@ -1,0 +1,145 @@
+"""SQL on which Arroyo breaks the connection, told apart from an outage without repeating a create."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints as api
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Udf
+from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.exceptions import (
+    ArroyoError,
+    ArroyoForeignResponseError,
+    ArroyoQueryError,
+    ArroyoUnreachableError,
+    Disposition,
+)
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.client.conftest import PIPELINE, Connect, failure
+from tests.client.server import CLOSE, RESET, Reply, Server, reply
+
+TABLES = """CREATE TABLE stream WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+"""
+PANICS = [
+    TABLES + "INSERT INTO sink SELECT count(*) FROM stream GROUP BY tumble(interval '0 seconds');",
+    TABLES + "INSERT INTO sink SELECT DISTINCT ON (counter) counter FROM stream;",
+]
+QUERY = PANICS[0]
+UDF = Udf("fn f() {}", "rust")
+
+CREATE = api.create_pipeline(name="orders", query=QUERY, udfs=[UDF])
+PUT = api.put_pipeline("pl_1", name="orders", query=QUERY)
+PREVIEW = api.preview_query(QUERY)
+VALIDATE = api.validate_query(QUERY)
+WITH_SQL = [CREATE, PUT, PREVIEW, VALIDATE]
+
+VALID = reply({"graph": None, "errors": []})
+BAD_GATEWAY = reply("<html>502 Bad Gateway</html>", 502, content_type="text/html")
+
+
+@pytest.fixture(autouse=True)
+def _pong(server: Server) -> None:
+    server.ping = reply("Pong")
+
+
+def sent(server: Server) -> list[tuple[str, Any]]:
+    return [(request.method, request.json.get("query")) for request in server.requests]
+
+
+@pytest.mark.parametrize("step", [CLOSE, RESET, BAD_GATEWAY], ids=["close", "reset", "behind a gateway"])
+@pytest.mark.parametrize("request_", WITH_SQL, ids=str)
+def test_sql_is_refused_for_good(
+    request_: Request[Any], step: Reply, client: ArroyoClient, server: Server
+) -> None:
+    server.play(step, step, step, VALID)
+    error = failure(client, request_)
+    assert type(error) is ArroyoQueryError
+    assert (error.disposition, error.is_fatal, error.status) == (Disposition.PERMANENT, True, 0)
+    assert "breaks the connection on this SQL" in str(error)
+    assert "log of Arroyo's API" in str(error)
+    # The request itself once, then nothing that changes anything.
+    other = "SELECT nope FROM nowhere;"
+    assert sent(server) == [(request_.method, QUERY), ("POST", QUERY), ("POST", QUERY), ("POST", other)]
+    assert [one.target for one in server.requests[1:]] == ["/api/v1/pipelines/validate_query"] * 3
+    assert server.requests[1].json.get("udfs") == (request_.body or {}).get("udfs")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([CLOSE], id="hangs up on every POST"),
+        pytest.param([CLOSE, CLOSE, CLOSE, BAD_GATEWAY], id="hangs up on every validation"),
+        pytest.param([CLOSE, VALID], id="hung up once"),
+        pytest.param([CLOSE, CLOSE, VALID], id="hung up twice"),
+        pytest.param([CLOSE, CLOSE, reply(None, 429)], id="too many requests"),
+    ],
+)
+def test_what_is_no_matter_of_the_sql_is_an_outage(
+    script: list[Reply], client: ArroyoClient, server: Server
+) -> None:
+    server.play(*script)
+    error = failure(client, CREATE)
+    assert not isinstance(error, ArroyoQueryError)
+    assert error.disposition is Disposition.RETRY_IF_IDEMPOTENT
+    assert "may have taken effect" in str(error)
+    assert [one.target for one in server.requests].count("/api/v1/pipelines") == 1
+
+
+@pytest.mark.parametrize("ping", [CLOSE, BAD_GATEWAY], ids=["close", "502"])
+@pytest.mark.parametrize("request_", [PUT, VALIDATE], ids=str)
+def test_gateway_that_hangs_up_on_everything_is_an_outage(
+    request_: Request[Any], ping: Reply, client: ArroyoClient, server: Server
+) -> None:
+    server.ping = ping
+    server.play(ping)
+    assert isinstance(failure(client, request_), ArroyoUnreachableError)
+    assert {one.target for one in server.requests} == {f"/api/v1{request_.path}"}
+
+
+def test_put_goes_on_where_it_was_something_else(client: ArroyoClient, server: Server) -> None:
+    server.play(CLOSE, VALID, CLOSE, CLOSE, VALID, reply(PIPELINE))
+    assert client.send(PUT).value.id == "pl_1"
+
+
+def test_what_has_no_sql_is_not_probed(client: ArroyoClient, server: Server) -> None:
+    server.play(CLOSE, reply({**PIPELINE, "id": "pl_1"}))
+    client.send(api.patch_pipeline("pl_1", stop="checkpoint"))
+    assert len(server.requests) == 2
+
+
+def test_response_of_arroyos_own_is_no_hang_up(connect: Connect, server: Server) -> None:
+    server.play(reply({"error": "the leader is not currently available; try again later"}, 502))
+    error = failure(connect(server.url()), CREATE)
+    assert not isinstance(error, ArroyoForeignResponseError)
+    assert len(server.requests) == 1
+
+
+# -- on the sandbox ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[ArroyoSandbox]:
+    with ArroyoSandbox(arroyo_version=request.param, clock=ManualClock()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("query", PANICS, ids=["zero width", "DISTINCT ON"])
+def test_on_both_versions(query: str, connect: Connect, sandbox: ArroyoSandbox) -> None:
+    client = connect(sandbox.url)
+    for request in (
+        api.create_pipeline(name="orders", query=query),
+        api.validate_query(query),
+        api.preview_query(query),
+    ):
+        with pytest.raises(ArroyoQueryError, match="breaks the connection on this SQL"):
+            client.send(request)
+    with pytest.raises(ArroyoError) as caught:
+        client.put_pipeline("mine", name="orders", query=query)
+    has_put = sandbox.arroyo_version == "0.16"
+    assert isinstance(caught.value, ArroyoQueryError) is has_put
+    assert sandbox.store.pipelines == {}

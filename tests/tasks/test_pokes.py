@@ -1,0 +1,102 @@
+"""What a rescheduled sensor logs from poke to poke, and how long it tolerates a server that hangs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.polling.poll import poll_until
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.polling.fake_arroyo import FakeArroyo
+from tests.polling.virtual_time import ManualTime, VirtualClock
+
+from .conftest import Arrange
+from .harness import FakeTaskInstance, quiet, recording, sense
+
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
+
+class FakeStateStore(dict[str, Any]):
+    """Airflow's state of a task, from 3.3 on."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+class Pokes:
+    """Pokes a sensor as Airflow does: each time a new one, of the same task.
+
+    :param store: what remembers the task's state; None before Airflow 3.3.
+    """
+
+    def __init__(self, pipeline_id: str, store: FakeStateStore | None) -> None:
+        self.pipeline_id = pipeline_id
+        self.context: dict[str, Any] = {"ti": FakeTaskInstance()}
+        if store is not None:
+            self.context["task_state_store"] = store
+
+    def poke(self) -> list[str]:
+        """Poke once and return what was logged at INFO or above."""
+        lines: list[tuple[str, str]] = []
+        sensor = quiet(sense(self.pipeline_id, "Finished", mode="reschedule")(), recording(lines))
+        assert sensor.poke(self.context) is False
+        self.context["ti"].first_reschedule_date = datetime.now(UTC)
+        return [text.split(" after ")[0] for _, text in lines]
+
+
+@pytest.mark.parametrize("store", [None, FakeStateStore()], ids=["before 3.3", "3.3"])
+def test_what_does_not_change_is_logged_by_the_first_poke_alone(
+    store: FakeStateStore | None, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    pokes = Pokes(pipeline_id, store)
+    begin, state = pokes.poke()
+    assert begin.startswith("Waiting for Finished: ")
+    assert state == "Running: orders (run 1)"
+    assert [pokes.poke(), pokes.poke()] == [[], []]
+    arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
+    arrange.until(pipeline_id, "Stopped")
+    # Before 3.3, Airflow has no place where the state could be remembered.
+    assert pokes.poke() == ([] if store is None else ["Running, run 1 → Stopped, run 1: orders"])
+    assert pokes.poke() == []
+
+
+def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    class Broken(FakeStateStore):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("no API")
+
+    pokes = Pokes(arrange.pipeline("Running"), Broken())
+    assert [len(pokes.poke()), len(pokes.poke())] == [2, 0]
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.parametrize("fault", ["hangs", "refused", (504, "")])
+@pytest.mark.parametrize("tolerance", [8, 30])
+def test_the_tolerance_is_kept_to_a_second_though_the_look_up_failed_as_well(
+    mode: str, fault: Any, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = ManualTime()
+    server = FakeArroyo(monotonic=time, spend=time.sleep)
+    server.fault = lambda kind, of: fault
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", "arroyo://arroyo.test:5115")
+    monkeypatch.setattr(ArroyoHook, "client", server.client())
+    defaults: Any = poll_until.__kwdefaults__
+    monkeypatch.setitem(defaults, "sleep", time.sleep)
+    lines: list[tuple[str, str]] = []
+    make = sense("pl_1", api_outage_tolerance=timedelta(seconds=tolerance), mode=mode, timeout=3600)
+    sensor = quiet(make(), recording(lines))
+    sensor.clock = VirtualClock(monotonic=time)
+    ti: Any = FakeTaskInstance(first_reschedule_date=datetime.fromtimestamp(sensor.clock() - 60, UTC))
+    with pytest.raises(ArroyoTaskError, match="unreachable"):
+        (sensor.poke if mode == "reschedule" else sensor.execute)({"ti": ti})
+    assert tolerance <= time() <= tolerance + 1
+    retries = [text.split(" in ")[0].split(":")[0] for level, text in lines if level == "WARNING"]
+    assert retries[:2] == ["Poll failed, retry 1 of 10", "Poll failed, retry 2 of 10"][: len(retries)]
