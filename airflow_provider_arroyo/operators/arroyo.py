@@ -1,6 +1,7 @@
 """All operators: the module to import them from."""
 
 from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
+from airflow_provider_arroyo.operators.delete import ArroyoDeletePipelineOperator
 from airflow_provider_arroyo.operators.ensure import (
     ArroyoEnsureConnectionProfileOperator,
     ArroyoEnsureConnectionTableOperator,
@@ -8,20 +9,25 @@ from airflow_provider_arroyo.operators.ensure import (
 )
 from airflow_provider_arroyo.operators.preview import ArroyoPreviewQueryOperator
 from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator
+from airflow_provider_arroyo.operators.restart import ArroyoRestartPipelineOperator
 from airflow_provider_arroyo.operators.stop import ArroyoStopPipelineOperator
 from airflow_provider_arroyo.operators.submit import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.operators.update import ArroyoUpdatePipelineOperator
 from airflow_provider_arroyo.operators.validate import ArroyoValidateQueryOperator
 from airflow_provider_arroyo.pipelines.folder import pipelines_from_folder
 
 __all__ = [
     "ArroyoDeployPipelineOperator",
+    "ArroyoDeletePipelineOperator",
     "ArroyoEnsureConnectionProfileOperator",
     "ArroyoEnsureConnectionTableOperator",
     "ArroyoEnsureUdfOperator",
     "ArroyoPreviewQueryOperator",
     "ArroyoPrunePipelinesOperator",
+    "ArroyoRestartPipelineOperator",
     "ArroyoStopPipelineOperator",
     "ArroyoSubmitPipelineOperator",
+    "ArroyoUpdatePipelineOperator",
     "ArroyoValidateQueryOperator",
     "pipelines_from_folder",
 ]

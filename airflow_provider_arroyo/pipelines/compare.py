@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -109,25 +109,16 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
         )
         if not is_same
     ]
-    interval = pipeline.checkpoint_interval_micros
-    given: dict[str, tuple[Any, Any]] = {
-        "parallelism": (pipeline.graph.parallelism, spec.parallelism),
-        "checkpoint_interval": (
-            None if interval is None else timedelta(microseconds=interval),
-            spec.checkpoint_interval,
-        ),
-    }
-    if job is not None and spec.env_vars:
-        given["env_vars"] = dict(job.env_vars), dict(spec.env_vars)
-    if job is not None and spec.scheduler_config:
-        given["scheduler_config"] = dict(job.scheduler_config), dict(spec.scheduler_config)
     tags = user_tags_of(pipeline), dict(spec.tags)
     return Comparison(
         definition=tuple(definition),
-        settings=tuple(
-            Difference(argument=argument, found=found, wanted=wanted)
-            for argument, (found, wanted) in given.items()
-            if found is not None and wanted is not None and found != wanted
+        settings=compare_settings(
+            pipeline,
+            job,
+            parallelism=spec.parallelism,
+            checkpoint_interval=spec.checkpoint_interval,
+            env_vars=spec.env_vars or None,
+            scheduler_config=spec.scheduler_config or None,
         ),
         labels=tuple(
             Difference(argument=argument, found=found, wanted=wanted)
@@ -137,6 +128,40 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
             )
             if found != wanted
         ),
+    )
+
+
+def compare_settings(
+    pipeline: Pipeline,
+    job: Job | None,
+    *,
+    parallelism: int | None = None,
+    checkpoint_interval: timedelta | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    scheduler_config: Mapping[str, Any] | None = None,
+) -> tuple[Difference, ...]:
+    """Return which of the settings that one PATCH changes are not what is wanted; None leaves one out.
+
+    :param pipeline: what the server has.
+    :param job: its job, which holds its environment and scheduler (0.16); None leaves these out.
+    :param parallelism, checkpoint_interval, env_vars, scheduler_config: what is wanted.
+    """
+    interval = pipeline.checkpoint_interval_micros
+    given: dict[str, tuple[Any, Any]] = {
+        "parallelism": (pipeline.graph.parallelism, parallelism),
+        "checkpoint_interval": (
+            None if interval is None else timedelta(microseconds=interval),
+            checkpoint_interval,
+        ),
+    }
+    if job is not None and env_vars is not None:
+        given["env_vars"] = dict(job.env_vars), dict(env_vars)
+    if job is not None and scheduler_config is not None:
+        given["scheduler_config"] = dict(job.scheduler_config), dict(scheduler_config)
+    return tuple(
+        Difference(argument=argument, found=found, wanted=wanted)
+        for argument, (found, wanted) in given.items()
+        if found is not None and wanted is not None and found != wanted
     )
 
 

@@ -20,6 +20,7 @@ SETTLE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 _MAX_POLL_SECONDS = 2.0
 _ENDED = TERMINAL_STATES | {JobState.FAILING}
+_AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _STOP_SECONDS = 120.0
 """How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
 _TRIES = 5
@@ -87,7 +88,7 @@ class Existing:
             if patch or not job.running_desired:
                 # Else the earlier stop request would stop the new run.
                 self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
-            self._restart(pipeline_id, job)
+            self.restart(pipeline_id, job)
             return Action.RESTARTED, job
         if job.state != JobState.STOPPED:
             if not patch:
@@ -160,7 +161,9 @@ class Existing:
                 return found
             self._sleep(min(_MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
-    def _wait_until(self, condition: Callable[[Job], bool], pipeline_id: str) -> Job | None:
+    def _wait_until(
+        self, condition: Callable[[Job], bool], pipeline_id: str, what: str = "has not stopped"
+    ) -> Job | None:
         job: Job | None = None
 
         def holds() -> bool:
@@ -171,12 +174,34 @@ class Existing:
         if self.retry_until(holds, _STOP_SECONDS):
             return job
         raise ArroyoError(
-            f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
+            f"Pipeline {pipeline_id!r} {what} within {_STOP_SECONDS:.0f} s; it is "
             f"{job.state if job else 'without a job'}. Check Arroyo's controller, then clear this task."
         )
 
-    def _restart(self, pipeline_id: str, before: Job) -> None:
-        """Restart a failed pipeline; where the response is lost, the pipeline's run tells whether it took effect."""
+    def settle(self, pipeline_id: str) -> Job | None:
+        """Return the job once it is at work or at its end, rather than between two runs or on its way down.
+
+        A change that is requested between two runs may take effect with the next one, or restart that.
+
+        :param pipeline_id: which.
+        :raises ArroyoError: if it does not come to that.
+        """
+        return self._wait_until(
+            lambda now: now.state in _AT_WORK_OR_ENDED and not is_going_down(now),
+            pipeline_id,
+            "has neither run nor stopped",
+        )
+
+    def restart(
+        self, pipeline_id: str, before: Job, *, force: bool = False, ignore_state: bool = False
+    ) -> None:
+        """Restart a pipeline that runs or failed; where the response is lost, its run tells whether it took effect.
+
+        :param pipeline_id: which.
+        :param before: its job, as it was last seen.
+        :param force: do not wait for a checkpoint, default False.
+        :param ignore_state: start without the state of the last checkpoint (0.16), default False.
+        """
 
         def has_changed() -> bool:
             job = self._client.get_job(pipeline_id)
@@ -185,7 +210,7 @@ class Existing:
 
         for attempt in range(_TRIES):
             try:
-                self._client.restart_pipeline(pipeline_id)
+                self._client.restart_pipeline(pipeline_id, force=force, ignore_state=ignore_state)
             except ArroyoError as err:
                 if not may_have_taken_effect(err) or attempt == _TRIES - 1:
                     raise

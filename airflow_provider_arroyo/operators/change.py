@@ -1,0 +1,139 @@
+"""What the operators share that change a pipeline which exists, and wait until it runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.client.checks import check_bool, check_duration
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.operators.arguments import (
+    check_max_restarts,
+    check_one_of_id_and_name,
+    rendered_id_and_name,
+)
+from airflow_provider_arroyo.operators.base import ArroyoOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.on_kill import WatchedRun
+    from airflow_provider_arroyo.pipelines.change import Change, Changed
+
+
+class ArroyoChangeOperator(ArroyoOperator):
+    """Changes a pipeline that exists, and waits until it runs again.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead. Templated.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished.
+    :param max_restarts: how often it may restart after the change; None, any number.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None,
+        pipeline_name: str | None,
+        stable_for: timedelta | float,
+        until_checkpoint: bool,
+        max_restarts: int | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_one_of_id_and_name(pipeline_id, pipeline_name)
+        self.pipeline_id = pipeline_id
+        self.pipeline_name = pipeline_name
+        self.stable_for = check_duration(stable_for, "stable_for")
+        self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
+        self.max_restarts = check_max_restarts(max_restarts)
+
+    def _request(self, change: Change) -> Changed:
+        """Request the change."""
+        raise NotImplementedError
+
+    def _check_applied(self, pipeline: PipelineRef) -> None:
+        """Check that a change that was accepted was made.
+
+        :raises ArroyoError: if it was not.
+        """
+
+    def _change(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_arroyo.pipelines.change import Change
+
+        with self._rendered_arguments():
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+        deadline, argument = self._deadline(self.timeout)
+        found = self._find(pipeline_id, name)
+        pipeline = self._ref(found)
+        self._show_link(context, pipeline)
+        began = self.clock()
+        changed = self._request(Change(self._client(deadline=deadline), found, log=self.log))
+        action = changed.action.value
+        self._log_begin(f"Pipeline {action}", pipeline)
+        for one in changed.differences:
+            self.log.info("Changed %s", one)
+        more = {
+            "action": action,
+            "changes": [{"argument": one.argument, "difference": str(one)} for one in changed.differences],
+        }
+        if not changed.must_run:
+            return self._changed(pipeline, self._client().get_job(pipeline.pipeline_id), more)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset({JobState.RUNNING.value}),
+            deadline=deadline,
+            deadline_argument=argument,
+            stable_for=self.stable_for,
+            until_checkpoint=self.until_checkpoint,
+            max_restarts=self.max_restarts,
+            finished_is_success=True,
+            stopped_is_final=True,
+            baseline=Baseline.of(changed.before, requested_at=began) if changed.before else None,
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._wait(
+            context, plan, {**more, "baseline": plan.baseline.to_dict() if plan.baseline else None}
+        )
+
+    def _find(self, pipeline_id: str | None, name: str | None) -> Pipeline:
+        from airflow_provider_arroyo.pipelines.names import resolve_name
+
+        client = self._client()
+        return resolve_name(client, str(name)) if pipeline_id is None else client.get_pipeline(pipeline_id)
+
+    def _finish(
+        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        job = result.job
+        if result.outcome is Outcome.STOPPED and result.is_unchanged:
+            raise ArroyoError(
+                f"Arroyo accepted the request and did nothing: {pipeline.inline} is still Stopped. This server "
+                "restarts without state only what runs: resume it first, or delete it and submit it again."
+            )
+        if result.outcome is not Outcome.REACHED or job is None:
+            self._fail(result, pipeline)
+        if job.state == JobState.FINISHED and not _is_new_run(job, resume_context.get("baseline")):
+            raise ArroyoError(
+                f"{pipeline.label} finished before the change took effect, and nothing leaves Finished. "
+                "Submit it again to run it once more."
+            )
+        self._check_applied(pipeline)
+        more = {key: value for key, value in resume_context.items() if key != "baseline"}
+        return self._changed(pipeline, job, more)
+
+    def _changed(self, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]) -> dict[str, Any]:
+        result = self._result(pipeline, job, action=more.get("action"))
+        return {**result, "changes": list(more.get("changes") or [])}
+
+    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
+        self.log.info("The requested change goes on without this task: %s", watched.pipeline.label)
+
+
+def _is_new_run(job: Job, baseline: Any) -> bool:
+    return baseline is None or Baseline.from_dict(baseline).is_before(job)

@@ -1,0 +1,101 @@
+"""The operator that restarts a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.client.checks import check_bool
+from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.pipelines.change import Change, Changed
+
+
+class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
+    """Begin a new run of a pipeline, by what works for the state that it is found in, and wait until it runs.
+
+    One that runs or failed is restarted, one that is stopped is resumed; one that is between two runs, or on its way
+    down, is waited for first. One that has finished fails the task, since Arroyo ignores a restart of it. Each try of
+    the task begins another run.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
+        that lists them. Templated.
+    :param force: whether a running one is restarted without a checkpoint, default False: it then goes back to its
+        last one.
+    :param ignore_state: whether the new run begins without the state of the last checkpoint (Arroyo 0.16), default
+        False. The log says what is dropped. A server that wants it stopped first gets that.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, the proof that data flows;
+        default False.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+        seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number.
+    :param timeout: how long all that may last, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
+        default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
+        (``restarted`` or ``resumed``) and ``changes`` (empty).
+    :raises ValueError: on arguments out of range, before any request.
+    :raises ArroyoFatalTaskError: if it has finished, or the server is too old for ``ignore_state``.
+    :raises ArroyoTaskError: when it does not run again.
+    """
+
+    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
+    ui_color = "#ffeccc"
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        force: bool = False,
+        ignore_state: bool = False,
+        until_checkpoint: bool = False,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        max_restarts: int | None = None,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            until_checkpoint=until_checkpoint,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        self.force = check_bool(force, "force")
+        self.ignore_state = check_bool(ignore_state, "ignore_state")
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Request the new run, then wait for it.
+
+        :returns: the task's result.
+        """
+        self._step = "Restarting a pipeline"
+        return self._change(context)
+
+    def _request(self, change: Change) -> Changed:
+        return change.restart(force=self.force, ignore_state=self.ignore_state)

@@ -1,0 +1,156 @@
+"""The operator that changes the settings of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import (
+    check_checkpoint_interval,
+    check_json_object,
+    check_parallelism,
+    check_string_map,
+)
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.operators.arguments import as_string_map, check_early
+from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
+    from airflow_provider_arroyo.pipelines.change import Change, Changed
+
+
+class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
+    """Change the settings of a pipeline by one request that holds only what differs.
+
+    A new parallelism, environment or scheduler config begins a new run, which is waited for; a new checkpoint
+    interval does not. One that is stopped or failed stays as it is, and has the settings from its next start on.
+    Nothing is requested where nothing differs; a pipeline that runs must then prove that it does.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
+        that lists them. Templated.
+    :param parallelism: subtasks for each operator, 1 or more; default None leaves it alone. Templated.
+    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it alone.
+    :param env_vars: environment of the pipeline's workers (Arroyo 0.16), all of it; default None leaves it alone.
+        Templated. Everyone who may read Arroyo's API sees them: no place for secrets.
+    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16); default None leaves it alone.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, the proof that data flows;
+        default False.
+    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+        seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number.
+    :param timeout: how long all that may last, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
+        default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
+        (``updated`` or ``unchanged``) and ``changes`` (``argument`` and ``difference`` of each setting).
+    :raises ValueError: on arguments out of range, or nothing to change, before any request.
+    :raises ArroyoFatalTaskError: if it has finished, or the server is too old for a setting.
+    :raises ArroyoTaskError: when it does not run again, or Arroyo does not make a change that it accepted.
+    """
+
+    template_fields: Sequence[str] = (
+        "pipeline_id",
+        "pipeline_name",
+        "parallelism",
+        "env_vars",
+        "arroyo_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
+    ui_color = "#ffeccc"
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        parallelism: int | str | None = None,
+        checkpoint_interval: timedelta | float | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
+        until_checkpoint: bool = False,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        max_restarts: int | None = None,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            until_checkpoint=until_checkpoint,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        if all(value is None for value in (parallelism, checkpoint_interval, env_vars, scheduler_config)):
+            raise ValueError(
+                "nothing to update: give parallelism, checkpoint_interval, env_vars or scheduler_config"
+            )
+        if parallelism is not None:
+            check_early(check_parallelism, parallelism, "parallelism")
+        if env_vars is not None:
+            check_early(check_string_map, env_vars, "env_vars")
+        if scheduler_config is not None:
+            check_early(check_json_object, scheduler_config, "scheduler_config")
+        self.parallelism = parallelism
+        self.checkpoint_interval = (
+            None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
+        )
+        self.env_vars = env_vars
+        self.scheduler_config = scheduler_config
+
+    @raises_task_errors
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Request the change, then wait where a new run follows from it.
+
+        :returns: the task's result.
+        """
+        self._step = "Updating a pipeline"
+        with self._rendered_arguments():
+            self._settings()
+        return self._change(context)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what is wanted, from the rendered arguments."""
+        env_vars = self.env_vars
+        if env_vars is not None:
+            env_vars = check_string_map(as_string_map(env_vars, "env_vars"), "env_vars")
+        return {
+            "parallelism": None if self.parallelism is None else check_parallelism(self.parallelism),
+            "checkpoint_interval": self.checkpoint_interval,
+            "env_vars": env_vars,
+            "scheduler_config": self.scheduler_config,
+        }
+
+    def _request(self, change: Change) -> Changed:
+        return change.update(self._settings())
+
+    def _check_applied(self, pipeline: PipelineRef) -> None:
+        from airflow_provider_arroyo.pipelines.change import still_different
+
+        if names := still_different(self._client(), pipeline.pipeline_id, self._settings()):
+            raise ArroyoError(
+                f"Arroyo accepted the change of {pipeline.inline} and did not make it: {', '.join(names)}. "
+                "Another task may have changed it meanwhile; check Arroyo's console, then clear this task."
+            )

@@ -1,0 +1,170 @@
+"""Restarting a pipeline, and changing its settings, by what works for the state that it is found in.
+
+Arroyo answers many requests with 200 and does nothing: a restart of a stopped pipeline, any change of a finished one.
+Here each ends in the right request, or in an error that says why there is none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
+from airflow_provider_arroyo.pipelines.compare import Difference, compare_settings
+from airflow_provider_arroyo.pipelines.existing import Action, Existing
+from airflow_provider_arroyo.text import shorten
+
+_ONLY_0_16 = ("env_vars", "scheduler_config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """What was requested of a pipeline.
+
+    :param action: what was done.
+    :param before: its job before the request, where a new run follows from it; None where none does.
+    :param must_run: whether the pipeline is to be running in the end.
+    :param differences: the settings that were not as wanted.
+    """
+
+    action: Action
+    before: Job | None = None
+    must_run: bool = True
+    differences: tuple[Difference, ...] = ()
+
+
+class Change:
+    """Changes one pipeline that exists.
+
+    :param client: sends the requests.
+    :param pipeline: which.
+    :param log: gets a line for what is dropped, and for a stop on the way.
+    :param sleep, monotonic: how to wait and to measure, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: ArroyoClient,
+        pipeline: Pipeline,
+        *,
+        log: Any,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._pipeline = pipeline
+        self._name = shorten(pipeline.name, 80)
+        self._log = log
+        self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
+
+    def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
+        """Request a new run: restart what runs or failed, resume what is stopped.
+
+        :param force: do not wait for a checkpoint, default False.
+        :param ignore_state: begin without the state of the last checkpoint (0.16), default False.
+        :raises ArroyoError: if it has finished, or is about to; nothing was changed then.
+        :raises ArroyoUnsupportedError: if the server is too old for ``ignore_state``.
+        """
+        job = self._settled()
+        if ignore_state:
+            return self._restart_without_state(job)
+        if job.state == JobState.RUNNING:
+            self._existing.restart(self._pipeline.id, job, force=force)
+            return Changed(action=Action.RESTARTED, before=job)
+        action, before = self._existing.adopt(self._pipeline.id, job)
+        return Changed(action=action, before=before)
+
+    def update(self, settings: Mapping[str, Any]) -> Changed:
+        """Change settings by one PATCH that holds only what differs.
+
+        :param settings: ``parallelism``, ``checkpoint_interval`` (a timedelta), ``env_vars``, ``scheduler_config``;
+            None leaves one alone.
+        :raises ArroyoError: if it has finished, or is about to; nothing was changed then.
+        :raises ArroyoUnsupportedError: if the server is too old for one of them.
+        """
+        job = self._settled()
+        given = [name for name in _ONLY_0_16 if settings.get(name) is not None]
+        if given and _is_0_15(job):
+            raise ArroyoUnsupportedError(
+                f"This Arroyo is older than 0.16 and would ignore {' and '.join(given)}. Nothing was changed. "
+                "Leave that out, or use a newer server."
+            )
+        runs = job.state == JobState.RUNNING
+        differences = compare_settings(self._pipeline, job, **settings)
+        if not differences:
+            return Changed(action=Action.UNCHANGED, must_run=runs)
+        self._client.patch_pipeline(self._pipeline.id, **{one.argument: one.wanted for one in differences})
+        # A new checkpoint interval restarts nothing; and what is stopped or failed has it from its next start on.
+        is_new_run = runs and any(one.argument != "checkpoint_interval" for one in differences)
+        return Changed(
+            action=Action.UPDATED,
+            before=job if is_new_run else None,
+            must_run=is_new_run,
+            differences=differences,
+        )
+
+    def _settled(self) -> Job:
+        job = self._existing.settle(self._pipeline.id)
+        if job is None:
+            raise ArroyoError(
+                f"Pipeline {self._name!r} ({self._pipeline.id}) has no job: Arroyo wrote only half of it when it was "
+                "created. Delete it, and submit it again."
+            )
+        if job.state == JobState.FINISHED:
+            raise ArroyoError(
+                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finished, and nothing leaves that state: Arroyo "
+                "ignores every change of it. Nothing was changed. Submit it again to run it once more.",
+                is_fatal=True,
+            )
+        if job.state == JobState.FINISHING:
+            raise ArroyoError(
+                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finishing: at least one of its sources has ended, "
+                "and it takes no checkpoint any more that a new run could continue from. Nothing was changed. Wait "
+                "until it has finished, or stop it with mode='immediate', then submit it again."
+            )
+        return job
+
+    def _restart_without_state(self, job: Job) -> Changed:
+        if _is_0_15(job):
+            raise ArroyoUnsupportedError(
+                "This Arroyo is older than 0.16 and would ignore ignore_state. Nothing was changed. Delete the "
+                "pipeline and submit it again: that begins without state, too."
+            )
+        checkpoints = self._client.list_checkpoints(self._pipeline.id, job.id)
+        last = max((one.epoch for one in checkpoints if one.is_finished), default=None)
+        what = "It has no finished checkpoint" if last is None else f"Its checkpoint {last} is dropped"
+        self._log.warning("Restarting without state. %s: %s", what, self._name)
+        if job.state == JobState.FAILED and not job.running_desired:
+            # Else the earlier stop request would stop the new run.
+            self._client.patch_pipeline(self._pipeline.id, stop=StopMode.NONE)
+        try:
+            self._existing.restart(self._pipeline.id, job, ignore_state=True)
+        except ArroyoApiError as err:
+            # With the controller's jobs in workers, the server wants it stopped first, and then replaces the job.
+            if err.status != 409 or job.state != JobState.RUNNING:
+                raise
+            self._log.warning("Stopping first, as this Arroyo wants: %s", self._name)
+            self._existing.stop(self._pipeline.id)
+            job = self._settled()
+            self._existing.restart(self._pipeline.id, job, ignore_state=True)
+        return Changed(action=Action.RESTARTED, before=job)
+
+
+def _is_0_15(job: Job) -> bool:
+    """Return whether a job is that of a server before 0.16, which leaves the pipeline's id out."""
+    return job.pipeline_id is None
+
+
+def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which settings are still not as wanted, by their names.
+
+    :param client: sends the requests.
+    :param pipeline_id: which.
+    :param settings: as for :meth:`Change.update`.
+    """
+    found = compare_settings(client.get_pipeline(pipeline_id), client.get_job(pipeline_id), **settings)
+    return tuple(one.argument for one in found)

@@ -1,0 +1,336 @@
+"""Restart, update and delete: every state that a pipeline can be found in, on both versions, in the modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.operators.arroyo import (
+    ArroyoDeletePipelineOperator,
+    ArroyoRestartPipelineOperator,
+    ArroyoUpdatePipelineOperator,
+)
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS
+
+from .conftest import Arrange
+from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, run_task
+
+BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
+ONE_ENDS = """\
+CREATE TABLE short WITH (connector = 'impulse', event_rate = '10', message_count = '5');
+CREATE TABLE long WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM short;
+INSERT INTO sink SELECT counter FROM long;"""
+
+MODES = pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+
+
+def _stopped(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
+    arrange.until(pipeline_id, "Stopped")
+    return pipeline_id
+
+
+def _failed(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.fail(pipeline_id)
+    arrange.until(pipeline_id, "Failed")
+    return pipeline_id
+
+
+def _failed_and_asked_to_stop(arrange: Arrange) -> str:
+    pipeline_id = _failed(arrange)
+    arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
+    return pipeline_id
+
+
+def _stopping(arrange: Arrange) -> str:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
+    return pipeline_id
+
+
+STATES: dict[str, Callable[[Arrange], str]] = {
+    "created": lambda arrange: arrange.pipeline(),
+    "running": lambda arrange: arrange.pipeline("Running"),
+    "stopping": _stopping,
+    "stopped": _stopped,
+    "failed": _failed,
+    "failed, asked to stop": _failed_and_asked_to_stop,
+    "finished": lambda arrange: arrange.pipeline("Finished", query=BOUNDED),
+    "finishing": lambda arrange: arrange.pipeline("Finishing", query=ONE_ENDS),
+}
+ALIVE = ("created", "running")
+AT_REST = ("stopped", "failed", "failed, asked to stop")
+
+
+def made(operator: Any, pipeline_id: str, **arguments: Any) -> Make:
+    given = {"task_id": "a_task", "pipeline_id": pipeline_id, "timeout": 30, **arguments}
+    if operator is not ArroyoDeletePipelineOperator:
+        given.setdefault("stable_for", 0.3)
+    return lambda **mode: operator(**{**given, **mode})
+
+
+def restart(pipeline_id: str, **arguments: Any) -> Make:
+    return made(ArroyoRestartPipelineOperator, pipeline_id, **arguments)
+
+
+def update(pipeline_id: str, **arguments: Any) -> Make:
+    return made(ArroyoUpdatePipelineOperator, pipeline_id, **{"parallelism": 2, **arguments})
+
+
+def delete(pipeline_id: str, **arguments: Any) -> Make:
+    return made(ArroyoDeletePipelineOperator, pipeline_id, **arguments)
+
+
+def succeeded(ended: Ended) -> dict[str, Any]:
+    assert ended.error is None, ended.error
+    assert isinstance(ended.result, dict)
+    return ended.result
+
+
+def changes(sandbox: ArroyoSandbox) -> list[Any]:
+    return [(request.method, request.json) for request in sandbox.requests if request.method != "GET"]
+
+
+# -- restart -----------------------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("state", [*ALIVE, "stopping", *AT_REST])
+def test_a_restart_begins_a_new_run(state: str, mode: str, arrange: Arrange) -> None:
+    pipeline_id = STATES[state](arrange)
+    before = arrange.client.get_job(pipeline_id)
+    result = succeeded(run_task(restart(pipeline_id), mode))
+    resumes = state in ("stopping", "stopped")
+    assert result["action"] == ("resumed" if resumes else "restarted")
+    assert result["state"] == "Running"
+    assert before is not None
+    assert result["run_id"] > max(1, before.run_id)
+    arrange.sandbox.advance(20)
+    assert arrange.state(pipeline_id) == "Running"
+
+
+@MODES
+@pytest.mark.parametrize("operator", [restart, update])
+@pytest.mark.parametrize("state, said", [("finished", "nothing leaves"), ("finishing", "is Finishing")])
+def test_what_has_finished_is_not_changed(
+    state: str, said: str, operator: Any, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = STATES[state](arrange)
+    sandbox.requests.clear()
+    ended = run_task(operator(pipeline_id), mode)
+    assert isinstance(ended.error, ArroyoFatalTaskError if state == "finished" else ArroyoTaskError)
+    assert said in str(ended.error)
+    assert changes(sandbox) == []
+
+
+@pytest.mark.parametrize("after_effect", [False, True])
+def test_a_restart_whose_response_is_lost_is_one_restart(
+    after_effect: bool, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.reset(method="POST", path="*/restart", after_effect=after_effect)
+    result = succeeded(run_task(restart(pipeline_id), SYNC))
+    assert result["run_id"] == 2
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("state", ["running", "failed", "failed, asked to stop"])
+def test_a_restart_without_state_says_what_it_drops(state: str, arrange: Arrange) -> None:
+    pipeline_id = STATES[state](arrange)
+    ended = run_task(restart(pipeline_id, ignore_state=True), SYNC)
+    assert succeeded(ended)["action"] == "restarted"
+    assert any("Restarting without state" in text for text in ended.texts("WARNING"))
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_stopped_one_that_the_server_does_not_restart_without_state_is_an_error(arrange: Arrange) -> None:
+    ended = run_task(restart(_stopped(arrange), ignore_state=True), SYNC)
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "accepted the request and did nothing" in str(ended.error)
+
+
+@pytest.mark.arroyo_versions("0.15")
+def test_an_old_server_would_ignore_what_it_does_not_know(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.requests.clear()
+    for make in (
+        restart(pipeline_id, ignore_state=True),
+        update(pipeline_id, parallelism=None, env_vars={"A": "b"}),
+        update(pipeline_id, scheduler_config={"a": 1}),
+    ):
+        ended = run_task(make, SYNC)
+        assert isinstance(ended.error, ArroyoFatalTaskError)
+        assert "older than 0.16" in str(ended.error)
+    assert changes(sandbox) == []
+
+
+# -- update ------------------------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("state", [*ALIVE, *AT_REST])
+def test_an_update_is_one_patch_of_what_differs(
+    state: str, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = STATES[state](arrange)
+    sandbox.requests.clear()
+    interval = timedelta(seconds=20)
+    ended = run_task(update(pipeline_id, checkpoint_interval=interval), mode)
+    result = succeeded(ended)
+    assert changes(sandbox) == [("PATCH", {"parallelism": 2, "checkpoint_interval_micros": 20_000_000})]
+    assert result["action"] == "updated"
+    assert [one["argument"] for one in result["changes"]] == ["parallelism", "checkpoint_interval"]
+    if state in ALIVE:
+        assert (result["state"], result["run_id"]) == ("Running", 2)
+        assert arrange.client.get_pipeline(pipeline_id).graph.parallelism == 2
+    else:
+        assert result["state"] == arrange.state(pipeline_id) == state.partition(",")[0].capitalize()
+
+
+@MODES
+def test_a_new_checkpoint_interval_restarts_nothing(mode: str, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    ended = run_task(update(pipeline_id, parallelism=None, checkpoint_interval=20), mode)
+    result = succeeded(ended)
+    assert (result["action"], result["run_id"]) == ("updated", 1)
+    assert ended.deferrals == 0
+
+
+@MODES
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_nothing_is_requested_where_nothing_differs(
+    state: str, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = STATES[state](arrange)
+    sandbox.requests.clear()
+    result = succeeded(run_task(update(pipeline_id, parallelism=1), mode))
+    assert (result["action"], result["changes"]) == ("unchanged", [])
+    assert changes(sandbox) == []
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_the_environment_is_changed_and_not_shown(arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    ended = run_task(update(pipeline_id, parallelism=None, env_vars={"TOKEN": "hunter2-hunter2"}), SYNC)
+    result = succeeded(ended)
+    assert result["run_id"] == 2
+    job = arrange.client.get_job(pipeline_id)
+    assert job is not None
+    assert job.env_vars == {"TOKEN": "hunter2-hunter2"}
+    assert "hunter2" not in str(result) + "".join(ended.texts())
+
+
+def test_a_change_that_arroyo_accepts_and_does_not_make_is_an_error(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    monkeypatch.setattr(
+        "airflow_provider_arroyo.pipelines.change.still_different", lambda *_: ("parallelism",)
+    )
+    ended = run_task(update(pipeline_id), SYNC)
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "did not make it: parallelism" in str(ended.error)
+
+
+# -- delete ------------------------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("state", STATES)
+def test_a_pipeline_is_stopped_and_deleted(state: str, mode: str, arrange: Arrange) -> None:
+    pipeline_id = STATES[state](arrange)
+    result = succeeded(run_task(delete(pipeline_id), mode))
+    assert result["pipeline_id"] == pipeline_id
+    assert result["missing"] is False
+    with pytest.raises(ArroyoNotFoundError):
+        arrange.client.get_pipeline(pipeline_id)
+
+
+def test_one_that_runs_is_left_alone_where_that_is_wanted(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.requests.clear()
+    ended = run_task(delete(pipeline_id, stop_first=False), SYNC)
+    assert "deletes only what is stopped" in str(ended.error)
+    assert changes(sandbox) == []
+
+
+@pytest.mark.parametrize("after_effect", [False, True])
+def test_a_delete_whose_response_is_lost(
+    after_effect: bool, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = _stopped(arrange)
+    sandbox.faults.reset(method="DELETE", after_effect=after_effect)
+    assert succeeded(run_task(delete(pipeline_id), SYNC))["missing"] is False
+
+
+def test_what_is_missing(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+    assert isinstance(run_task(delete("pl_nothing"), SYNC).error, ArroyoTaskError)
+    assert succeeded(run_task(delete("pl_nothing", if_missing="succeed"), SYNC))["missing"] is True
+    later = run_task(delete("pl_nothing"), SYNC, FakeTaskInstance(try_number=2))
+    assert succeeded(later)["missing"] is True
+    assert any("An earlier try deleted it" in text for text in later.texts("WARNING"))
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make, arguments, said",
+    [
+        (restart, {"pipeline_name": "orders"}, "exactly one of pipeline_id and pipeline_name"),
+        (restart, {"pipeline_id": None}, "exactly one of pipeline_id and pipeline_name"),
+        (restart, {"force": "no"}, "force must be"),
+        (restart, {"ignore_state": 1}, "ignore_state must be"),
+        (update, {"parallelism": None}, "nothing to update"),
+        (update, {"parallelism": 0}, "parallelism must be"),
+        (update, {"checkpoint_interval": 0.5}, "checkpoint_interval must be"),
+        (update, {"env_vars": {"A": 1}}, "env_vars must map"),
+        (delete, {"mode": "none"}, "mode must be"),
+        (delete, {"if_missing": "ignore"}, "if_missing must be"),
+        (delete, {"stop_first": "yes"}, "stop_first must be"),
+    ],
+)
+def test_bad_arguments_are_refused_in_the_constructor(
+    make: Any, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        make("pl_1")(**arguments)
+
+
+@pytest.mark.parametrize("make", [restart, update, delete])
+def test_a_template_that_rendered_nothing_fails_for_good(make: Any, sandbox: ArroyoSandbox) -> None:
+    operator = make("{{ x }}")()
+    operator.pipeline_id = "None"
+    with pytest.raises(ArroyoFatalTaskError, match="pipeline_id must not be empty"):
+        operator.execute({"ti": FakeTaskInstance()})
+    assert sandbox.requests.total == 0
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "failed"])
+def test_a_server_that_wants_it_stopped_first_gets_that_and_the_new_job_is_followed(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        ArroyoSandbox(arroyo_version="0.16", seed=1, speed=4, job_controller="worker") as sandbox,
+        ArroyoClient(ClientSettings(base_url=sandbox.url)) as client,
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", sandbox.airflow_connection_uri())
+        pipeline_id = STATES[state](Arrange(sandbox, client))
+        before = client.get_job(pipeline_id)
+        result = succeeded(run_task(restart(pipeline_id, ignore_state=True), SYNC))
+        assert before is not None
+        assert result["job_id"] != before.id
+        assert (result["state"], result["run_id"]) == ("Running", 1)
