@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
-from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import AT_WORK
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 
 if TYPE_CHECKING:

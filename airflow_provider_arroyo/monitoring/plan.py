@@ -15,6 +15,9 @@ from airflow_provider_arroyo.text import shorten
 PLAN_VERSION = 1
 """Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""
 
+AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
+"""The states in which data flows; within a run, they are one stretch."""
+
 _STATES = {state.value for state in JobState}
 
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
-from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import FINISHING_SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome
-
-AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
-"""The states in which data flows; within a run, they are one stretch."""
 
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last unless something is requested; ``Failing`` only ends in ``Failed``."""

@@ -28,11 +28,11 @@ from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
-from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import AT_WORK, WaitRules
+from airflow_provider_arroyo.monitoring.rules import WaitRules
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0

@@ -19,7 +19,6 @@ from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.hold import Hold
-from airflow_provider_arroyo.monitoring.messages import done
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
 from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
@@ -323,6 +322,8 @@ class ArroyoTask:
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, the same keys in every mode, and log it."""
+        from airflow_provider_arroyo.monitoring.messages import done
+
         self.log.info("%s", done(pipeline, job, **more))
         return result_values(pipeline, job, **more)
 

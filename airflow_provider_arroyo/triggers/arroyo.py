@@ -12,7 +12,6 @@ from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.event import WaitEvent
 from airflow_provider_arroyo.monitoring.hold import Hold
-from airflow_provider_arroyo.monitoring.messages import done
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
 from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
@@ -147,6 +146,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _ends_task(self, event: WaitEvent) -> bool:
         """Return whether the task ends here; then its XComs are stored."""
+        from airflow_provider_arroyo.monitoring.messages import done
+
         result, pipeline, ti = event.result, event.pipeline, self.task_instance
         # In `airflow dags test` a trigger knows no task.
         if not self.end_from_trigger or result.outcome is not Outcome.REACHED or ti is None:

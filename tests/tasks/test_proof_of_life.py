@@ -5,7 +5,6 @@ The sandbox's time passes sixty times as fast: a source gives up on its broker a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,7 @@ def restarted(arrange: Arrange) -> Make:
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.kill_worker(pipeline_id)
     while (job := arrange.client.get_job(pipeline_id)) is None or job.run_id < 2:
-        time.sleep(0.005)
+        arrange.sandbox.advance(0.05)
     return sense(pipeline_id, until_checkpoint=True, stable_for=0.1)
 
 
