@@ -1,7 +1,7 @@
 """All operators: the module to import them from."""
 
-from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.operators.delete import ArroyoDeletePipelineOperator
+from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.operators.ensure import (
     ArroyoEnsureConnectionProfileOperator,
     ArroyoEnsureConnectionTableOperator,
@@ -17,8 +17,8 @@ from airflow_provider_arroyo.operators.validate import ArroyoValidateQueryOperat
 from airflow_provider_arroyo.pipelines.folder import pipelines_from_folder
 
 __all__ = [
-    "ArroyoDeployPipelineOperator",
     "ArroyoDeletePipelineOperator",
+    "ArroyoDeployPipelineOperator",
     "ArroyoEnsureConnectionProfileOperator",
     "ArroyoEnsureConnectionTableOperator",
     "ArroyoEnsureUdfOperator",

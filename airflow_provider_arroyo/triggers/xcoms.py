@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_arroyo.on_kill import within_seconds
-
 LIMIT_SECONDS = 30.0
 """How long it may take. The first request to Airflow takes a triggerer five seconds of work."""
 
@@ -21,6 +19,8 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any], *, limit_seconds: float
     :raises TimeoutError: if it takes longer.
     :raises Exception: what Airflow raises where it stores nothing.
     """
+    from airflow_provider_arroyo.on_kill import within_seconds
+
     await within_seconds(_push(ti, values), limit_seconds)
 
 
