@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.operators.submit import ArroyoSubmitPipelineOperator
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class _ReturnsSql(DecoratedOperator):
 
         :returns: the task's result.
         """
+        self._call(context)
+        # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
+        return super(DecoratedOperator, self).execute(context)
+
+    def _call(self, context: Context) -> None:
+        """Call the function, and take the SQL that it returns."""
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         query = self.python_callable(*self.op_args, **arguments)
@@ -58,8 +65,6 @@ class _ReturnsSql(DecoratedOperator):
                 f"got {what}"
             )
         self.query = self.render_template(query, context)
-        # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
-        return super(DecoratedOperator, self).execute(context)
 
 
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
@@ -80,6 +85,34 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
     }
 
 
+class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
+    """The task of ``@task.arroyo_sql(deploy=True)``: deploys what the function returns.
+
+    After a deferral the function is called once more: it must return the same SQL.
+
+    :param python_callable: the function.
+    :param op_args, op_kwargs: what it is called with.
+    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *ArroyoDeployPipelineOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **ArroyoDeployPipelineOperator.template_fields_renderers,
+    }
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        self._call(context)
+        return super().execute_complete(context, event)
+
+
 def arroyo_sql_task(
     python_callable: Callable[..., Any] | None = None, *, deploy: bool = False, **kwargs: Any
 ) -> TaskDecorator:
@@ -92,6 +125,7 @@ def arroyo_sql_task(
         :class:`.ArroyoDeployPipelineOperator`; ``pipeline_name`` is the function's name by default.
     :returns: what makes the task when it is called.
     """
+    operator = ArroyoDeployDecoratedOperator if deploy else ArroyoSubmitDecoratedOperator
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=ArroyoSubmitDecoratedOperator, **kwargs
+        python_callable=python_callable, decorated_operator_class=operator, **kwargs
     )

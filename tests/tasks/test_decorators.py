@@ -14,7 +14,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
-from .harness import FakeTaskInstance
+from .harness import DEFERRED, FakeTaskInstance, run_task
 
 
 def made(function: Any, *call: Any, **arguments: Any) -> Any:
@@ -42,6 +42,27 @@ def test_the_operator_s_arguments_are_those_of_submit(sandbox: ArroyoSandbox, cl
     result = operator.execute({"ti": FakeTaskInstance()})
     pipeline = client.get_pipeline(result["pipeline_id"])
     assert (pipeline.name, pipeline.graph.parallelism) == ("orders", 2)
+
+
+def test_deployed_it_is_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+    arguments: dict[str, Any] = {"deploy": True, "until_checkpoint": False, "task_id": "a_task"}
+    results = [
+        made(lambda: ENDLESS, pipeline_name="orders", **arguments).execute(
+            {"ti": FakeTaskInstance(run_id=run)}
+        )
+        for run in ("monday", "tuesday")
+    ]
+    assert [one["action"] for one in results] == ["created", "unchanged"]
+    assert results[0]["pipeline_id"] == results[1]["pipeline_id"]
+
+
+@pytest.mark.parametrize("deploy", [False, True])
+def test_it_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
+    arguments: dict[str, Any] = {"pipeline_name": "orders", "task_id": "a_task", "deploy": deploy}
+    ended = run_task(lambda **mode: made(lambda: ENDLESS, **{**arguments, **mode}), DEFERRED)
+    assert ended.error is None, ended.error
+    assert ended.deferrals == 1
+    assert (ended.result["action"], ended.result["state"]) == ("created", "Running")
 
 
 @pytest.mark.parametrize("returned, said", [(None, "NoneType"), ("", "an empty string"), (7, "int")])
