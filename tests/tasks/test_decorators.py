@@ -20,7 +20,7 @@ from .harness import DEFERRED, FakeTaskInstance, run_task
 def made(function: Any, *call: Any, **arguments: Any) -> Any:
     """Return the operator that a decorated function makes."""
     with DAG("a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
-        decorated: Any = arroyo_sql_task(stable_for=0, timeout=20, **arguments)(function)
+        decorated: Any = arroyo_sql_task(**{"stable_for": 0, "timeout": 20, **arguments})(function)
         return decorated(*call).operator
 
 
@@ -58,7 +58,12 @@ def test_deployed_it_is_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client
 
 @pytest.mark.parametrize("deploy", [False, True])
 def test_it_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
-    arguments: dict[str, Any] = {"pipeline_name": "orders", "task_id": "a_task", "deploy": deploy}
+    arguments: dict[str, Any] = {
+        "pipeline_name": "orders",
+        "task_id": "a_task",
+        "deploy": deploy,
+        "stable_for": 2,
+    }
     ended = run_task(lambda **mode: made(lambda: ENDLESS, **{**arguments, **mode}), DEFERRED)
     assert ended.error is None, ended.error
     assert ended.deferrals == 1
