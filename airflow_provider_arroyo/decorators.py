@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class _ReturnsSql(DecoratedOperator):
     """Calls the function, and hands the SQL that it returns to the operator that comes after this class.
 
+    After a deferral the function is called once more: it must return the same SQL.
+
     :param pipeline_name: the pipeline's name, default that of the function. Templated.
     """
 
@@ -52,6 +54,15 @@ class _ReturnsSql(DecoratedOperator):
         self._call(context)
         # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
         return super(DecoratedOperator, self).execute(context)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        self._call(context)
+        resumed: Any = super()
+        return resumed.execute_complete(context, event)
 
     def _call(self, context: Context) -> None:
         """Call the function, and take the SQL that it returns."""
@@ -88,8 +99,6 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
 class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
     """The task of ``@task.arroyo_sql(deploy=True)``: deploys what the function returns.
 
-    After a deferral the function is called once more: it must return the same SQL.
-
     :param python_callable: the function.
     :param op_args, op_kwargs: what it is called with.
     :param pipeline_name: the pipeline's name, default that of the function. Templated.
@@ -103,14 +112,6 @@ class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
         **DecoratedOperator.template_fields_renderers,
         **ArroyoDeployPipelineOperator.template_fields_renderers,
     }
-
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume when the trigger has fired, with what it saw.
-
-        :returns: the task's result.
-        """
-        self._call(context)
-        return super().execute_complete(context, event)
 
 
 def arroyo_sql_task(
