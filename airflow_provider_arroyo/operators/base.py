@@ -24,6 +24,7 @@ from airflow_provider_arroyo.operators.task import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
     from airflow_provider_arroyo.on_kill import WatchedRun
 
@@ -65,6 +66,13 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
         self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
         self.deferrable = deferrable_or_default(deferrable)
+
+    def _find(self, context: Context, pipeline_id: str | None, name: str | None) -> Pipeline:
+        """Return the pipeline with an id, or the one that a name means."""
+        client = self._client()
+        if pipeline_id is None:
+            return self._resolve_name(context, str(name), client)
+        return client.get_pipeline(pipeline_id)
 
     def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""

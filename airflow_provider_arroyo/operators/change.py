@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool, check_duration
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -69,7 +69,7 @@ class ArroyoChangeOperator(ArroyoOperator):
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
         deadline, argument = self._deadline(self.timeout)
-        found = self._find(pipeline_id, name)
+        found = self._find(context, pipeline_id, name)
         pipeline = self._ref(found)
         self._show_link(context, pipeline)
         began = self.clock()
@@ -100,12 +100,6 @@ class ArroyoChangeOperator(ArroyoOperator):
         return self._wait(
             context, plan, {**more, "baseline": plan.baseline.to_dict() if plan.baseline else None}
         )
-
-    def _find(self, pipeline_id: str | None, name: str | None) -> Pipeline:
-        from airflow_provider_arroyo.pipelines.names import resolve_name
-
-        client = self._client()
-        return resolve_name(client, str(name)) if pipeline_id is None else client.get_pipeline(pipeline_id)
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]

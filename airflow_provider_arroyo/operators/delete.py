@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
@@ -113,7 +113,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
         self._step = f"Deleting pipeline {pipeline.short!r}"
         try:
-            pipeline = self._ref(self._find(pipeline_id, name))
+            pipeline = self._ref(self._find(context, pipeline_id, name))
             self._show_link(context, pipeline)
             job = self._client().get_job(pipeline.pipeline_id)
             if job is None or is_down(job):
@@ -140,12 +140,6 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(context, plan, {})
-
-    def _find(self, pipeline_id: str | None, name: str | None) -> Pipeline:
-        from airflow_provider_arroyo.pipelines.names import resolve_name
-
-        client = self._client()
-        return resolve_name(client, str(name)) if pipeline_id is None else client.get_pipeline(pipeline_id)
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]

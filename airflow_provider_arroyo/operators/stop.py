@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
@@ -171,12 +171,6 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(context, plan, {"request": request.to_dict() if request else None})
-
-    def _find(self, context: Context, pipeline_id: str | None, name: str | None) -> Pipeline:
-        client = self._client()
-        if pipeline_id is None:
-            return self._resolve_name(context, str(name), client)
-        return client.get_pipeline(pipeline_id)
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)
