@@ -85,8 +85,8 @@ wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Air
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
-fuzz: $(NEWEST).wheel $(STAGE) ## Explore the property tests at random, longer than the tests do; FUZZ_EXAMPLES=2000 each
-	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz $(PYTEST) -p tests.profiles -m "hypothesis and not e2e" -n 2)
+fuzz: $(NEWEST).wheel $(STAGE) ## Explore at random, longer than the tests do; FUZZ_EXAMPLES=2000 each, FUZZ_RESPONSES=50000 of HTTP
+	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz FUZZ_RESPONSES=$${FUZZ_RESPONSES:-50000} $(PYTEST) -p tests.profiles -m "(hypothesis or fuzz) and not e2e" -n 2)
 
 bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt

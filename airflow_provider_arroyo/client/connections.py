@@ -143,6 +143,13 @@ class _Response(http.client.HTTPResponse):
                 self.will_close = True
         self._has_begun = True
 
+    def _safe_read(self, amt: int) -> bytes:
+        data: bytes = super()._safe_read(amt)  # type: ignore[misc]  # not in the stubs
+        if self.chunked and self.chunk_left == 0 and data != b"\r\n":
+            # Python drops the two bytes, whatever they are, and with them a part of the body.
+            raise http.client.HTTPException("a chunk that is longer than it says")
+        return data
+
     def _read_and_discard_trailer(self) -> None:
         super()._read_and_discard_trailer()  # type: ignore[misc]  # not in the stubs
         self._has_last_chunk = True

@@ -160,7 +160,7 @@ class _Interpreter:
             return tls
         if status in (401, 403, 407):
             return self._auth_error()
-        if status == 413:
+        if status == 413 and self._request.body is not None:
             return too_large(self._request, self._settings, **self._data)
         if status == 429:
             what = "receives too many requests (429). Send fewer."

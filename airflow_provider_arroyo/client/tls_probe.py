@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -111,14 +112,14 @@ def _speaks_plain_http(settings: ClientSettings, timeout: float) -> bool:
         with _connect(settings, timeout) as plain:
             plain.sendall(_REQUEST)
             # Ports with TLS often respond to plain text with 400, in plain text.
-            return re.match(rb"HTTP/\d\.\d (?!400)\d", _start_of_response(plain)) is not None
+            return re.match(rb"HTTP/\d\.\d (?!400)\d", _start_of_response(plain, timeout)) is not None
     except OSError:
         return False
 
 
-def _start_of_response(plain: socket.socket) -> bytes:
-    start = b""
-    while len(start) < len(b"HTTP/1.1 400") and (more := plain.recv(64)):
+def _start_of_response(plain: socket.socket, timeout: float) -> bytes:
+    start, ends_at = b"", time.monotonic() + timeout
+    while len(start) < len(b"HTTP/1.1 400") and time.monotonic() < ends_at and (more := plain.recv(64)):
         start += more
     return start
 

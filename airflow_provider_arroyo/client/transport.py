@@ -9,6 +9,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -270,6 +271,8 @@ def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
     # Proxies are chosen by proxy_for and authorities by make_ssl_context.
     session.trust_env = False
     session.auth = _keep_headers
+    # A gateway's cookie would be sent with every later request, whatever it holds.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _Adapter(ssl_context)
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)

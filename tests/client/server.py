@@ -40,6 +40,7 @@ class Reply:
     :param data: sent as it is, after the request was read.
     :param then: ``keep``, ``close`` or ``reset`` the connection; or, until the server stops, ``hang`` or
         ``drip`` (send ``drop`` every 20 ms).
+    :param pieces: sent one by one after that.
     :param unread: leave the request's body unread.
     """
 
@@ -47,6 +48,7 @@ class Reply:
     then: str = "keep"
     unread: bool = False
     drop: bytes = b" "
+    pieces: tuple[bytes, ...] = ()
 
 
 def reply(
@@ -201,6 +203,8 @@ class Server:
                     self.requests.append(Request(line[0], line[1], headers, body))
             if step.data:
                 connection.sendall(step.data)
+            for piece in step.pieces:
+                connection.sendall(piece)
             if step.then == "hang":
                 self._stopping.wait(_IDLE_SECONDS)
                 return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -10,6 +12,7 @@ import requests
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import proxy_for
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from tests.client.conftest import Connect
 from tests.client.server import Server, reply
 
@@ -84,6 +87,55 @@ def test_no_proxy(connect: Connect, server: Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     connect(server.url()).ping()
     assert server.requests[0].target == "/api/v1/ping"
+
+
+@pytest.mark.parametrize("password", ["pässwörd", "漢字 🦆", "a:b@c/d?e#f%g"])
+def test_password_of_a_proxy_may_hold_anything(password: str, connect: Connect, server: Server) -> None:
+    address = f"http://user:{quote(password, safe='')}@127.0.0.1:{server.port}"
+    connect("http://arroyo.invalid", proxies={"http": address}).ping()
+    sent = server.requests[0].headers["proxy-authorization"].removeprefix("Basic ")
+    assert b64decode(sent).decode() == f"user:{password}"
+
+
+@pytest.mark.parametrize(
+    "variable, value",
+    [
+        ("all_proxy", "socks5://user:pa55word@proxy:1080"),
+        ("ALL_PROXY", "socks5h://user:pa55word@proxy:1080"),
+        ("http_proxy", "socks4://user:pa55word@proxy:1080"),
+        ("HTTP_PROXY", "ftp://user:pa55word@proxy:21"),
+        ("http_proxy", "http://[proxy"),
+        ("http_proxy", "http://user:pa55word@proxy:port"),
+        ("http_proxy", "http://user:pa55word@proxy:99999"),
+        ("http_proxy", "http://"),
+    ],
+)
+def test_proxy_of_the_environment_that_cannot_work_is_refused_at_once(
+    variable: str, value: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ArroyoSettingsError, match=f"environment variable {variable}: ") as caught:
+        connect("http://arroyo.invalid")
+    assert "pa55word" not in str(caught.value)
+    assert "no_proxy" in str(caught.value)
+    # It concerns only what goes through it.
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    connect(server.url()).ping()
+    connect("http://arroyo.invalid", proxies={"http": server.url()}).ping()
+
+
+def test_proxy_for_another_scheme_is_not_looked_at(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://proxy")
+    connect(server.url()).ping()
+
+
+def test_cookies_of_gateways_are_not_kept(client: ArroyoClient, server: Server) -> None:
+    server.play(reply("Pong", headers={"set-cookie": "session=x; path=/"}))
+    client.ping()
+    client.ping()
+    assert "cookie" not in server.requests[1].headers
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""Whatever a server sends: an error of ours, or the right pipeline's response, and a client that works on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from random import Random
+
+import pytest
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoError
+from tests.client.random_responses import random_response
+from tests.client.server import Reply, Server
+
+RESPONSES = int(os.environ.get("FUZZ_RESPONSES", "1000"))
+SHARDS = 4
+WAIT_SECONDS = 0.03
+"""How long a response may take that may never end. Where the machine is slower, it is an error that is fine, too."""
+
+
+def job(name: str) -> bytes:
+    return b'{"data": [{"id": "job_%b", "state": "Running", "run_id": 1}]}' % name.encode()
+
+
+def pipeline(name: str) -> bytes:
+    return b'{"id": "pl_%b", "name": "orders", "query": "SELECT 1", "stop": "none"}' % name.encode()
+
+
+def good(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+def ask(client: ArroyoClient, kind: str, name: str) -> str | None:
+    """Send a request about a pipeline; return whose response came, None for one that names none."""
+    match kind:
+        case "job":
+            found = client.get_job(f"pl_{name}")
+            return found and found.id.removeprefix("job_")
+        case "pipeline":
+            return client.get_pipeline(f"pl_{name}").id.removeprefix("pl_")
+        case "stop":
+            return client.patch_pipeline(f"pl_{name}", stop="checkpoint").id.removeprefix("pl_")
+        case _:
+            client.delete_pipeline(f"pl_{name}")
+            return None
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_random_responses(shard: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rng, outcomes = Random(shard), {"error": 0, "right": 0}
+    with Server() as server, ArroyoClient(ClientSettings(base_url=server.url())) as client:
+        once = client.with_limits(max_elapsed_seconds=0, first_try_seconds=WAIT_SECONDS)
+        for number in range(RESPONSES // SHARDS):
+            kind = rng.choice(("job", "pipeline", "stop", "delete"))
+            body = {"job": job, "delete": lambda name: b""}.get(kind, pipeline)(f"a{number}")
+            response = random_response(rng, body, good(job("stale")))
+            case = f"shard {shard}, response {number} to {kind}: {response}"
+            server.play(
+                Reply(pieces=response.pieces, then="close" if response.closes else "keep"),
+                Reply(good(job(f"b{number}"))),
+            )
+            server.requests.clear()
+            try:
+                came = ask(once, kind, f"a{number}")
+            except ArroyoError as err:
+                err.to_dict()
+                outcomes["error"] += 1
+            else:
+                assert came in (f"a{number}", None), case
+                outcomes["right"] += 1
+            if len(server.script) > 1:
+                # The time was over before the request was even read.
+                server.play(server.script[-1])
+            # It may have to be repeated: a server that closes a connection may do so a moment too late.
+            assert ask(client, "job", f"b{number}") == f"b{number}", case
+    # Retries are logged by the client; nothing else is, by any library.
+    assert {record.name for record in caplog.records} <= {"airflow_provider_arroyo.client.client"}
+    assert min(outcomes.values()) > RESPONSES // SHARDS // 10
