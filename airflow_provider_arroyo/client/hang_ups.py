@@ -45,6 +45,7 @@ def breaks_on_sql(request: Request[Any], send_once: Callable[[Request[Any]], obj
     same = replace(validation, body={name: body[name] for name in ("query", "udfs") if name in body})
     try:
         send_once(ping())
+        send_once(replace(validation, body={"query": OTHER_SQL}))
         for _ in range(_VALIDATIONS):
             try:
                 send_once(same)
@@ -54,7 +55,6 @@ def breaks_on_sql(request: Request[Any], send_once: Callable[[Request[Any]], obj
             else:
                 return False
         send_once(ping())
-        send_once(replace(validation, body={"query": OTHER_SQL}))
     except ArroyoError:
         return False
     return True

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -97,6 +97,7 @@ class Server:
     :param to_plain: what a TLS server sends to plain HTTP before it closes.
     :param to_tls: what a plain server sends to TLS before it closes; None sends nothing and hangs.
     :param ping: responds to pings, which are then neither scripted nor recorded.
+    :param answer: returns the reply to a target; then nothing is scripted or recorded.
     :param closes_after_handshake: a TLS server closes after each handshake.
     """
 
@@ -106,6 +107,7 @@ class Server:
     to_tls: bytes | None = BAD_REQUEST
     closes_after_handshake: bool = False
     ping: Reply | None = None
+    answer: Callable[[str], Reply] | None = None
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -181,8 +183,10 @@ class Server:
             with suppress(OSError):
                 connection.close()
 
-    def _next(self) -> Reply:
-        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+    def _unscripted(self, target: str) -> Reply | None:
+        if self.answer is not None:
+            return self.answer(target)
+        return self.ping if target.endswith("/ping") else None
 
     def _talk(self, connection: socket.socket) -> None:
         stream = connection.makefile("rb")
@@ -194,9 +198,11 @@ class Server:
             while (header := stream.readline().strip()) != b"":
                 name, _, value = header.decode("latin-1").partition(":")
                 headers[name.lower()] = value.strip()
-            is_scripted = self.ping is None or not line[1].endswith("/ping")
-            with self._lock:
-                step = self._next() if self.ping is None or is_scripted else self.ping
+            step = self._unscripted(line[1])
+            is_scripted = step is None
+            if step is None:
+                with self._lock:
+                    step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
             body = b"" if step.unread else stream.read(int(headers.get("content-length", 0)))
             if is_scripted:
                 with self._lock:

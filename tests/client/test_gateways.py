@@ -150,7 +150,8 @@ REFUSALS: dict[str, tuple[type[ArroyoError], Disposition, Reply]] = {
         ),
         (
             ArroyoApiError,
-            Disposition.RETRY,
+            # It does not prove that Arroyo never got the request.
+            Disposition.RETRY_IF_IDEMPOTENT,
             {
                 "Envoy 429": text(429, "local_rate_limited"),
                 "Cloudflare 429": text(429, "error code: 1015"),

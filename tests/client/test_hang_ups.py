@@ -56,7 +56,7 @@ def sent(server: Server) -> list[tuple[str, Any]]:
 def test_sql_is_refused_for_good(
     request_: Request[Any], step: Reply, client: ArroyoClient, server: Server
 ) -> None:
-    server.play(step, step, step, VALID)
+    server.play(step, VALID, step, step)
     error = failure(client, request_)
     assert type(error) is ArroyoQueryError
     assert (error.disposition, error.is_fatal, error.status) == (Disposition.PERMANENT, True, 0)
@@ -64,19 +64,19 @@ def test_sql_is_refused_for_good(
     assert "log of Arroyo's API" in str(error)
     # The request itself once, then nothing that changes anything.
     other = "SELECT nope FROM nowhere;"
-    assert sent(server) == [(request_.method, QUERY), ("POST", QUERY), ("POST", QUERY), ("POST", other)]
+    assert sent(server) == [(request_.method, QUERY), ("POST", other), ("POST", QUERY), ("POST", QUERY)]
     assert [one.target for one in server.requests[1:]] == ["/api/v1/pipelines/validate_query"] * 3
-    assert server.requests[1].json.get("udfs") == (request_.body or {}).get("udfs")
+    assert server.requests[2].json.get("udfs") == (request_.body or {}).get("udfs")
 
 
 @pytest.mark.parametrize(
     "script",
     [
         pytest.param([CLOSE], id="hangs up on every POST"),
-        pytest.param([CLOSE, CLOSE, CLOSE, BAD_GATEWAY], id="hangs up on every validation"),
-        pytest.param([CLOSE, VALID], id="hung up once"),
-        pytest.param([CLOSE, CLOSE, VALID], id="hung up twice"),
-        pytest.param([CLOSE, CLOSE, reply(None, 429)], id="too many requests"),
+        pytest.param([CLOSE, BAD_GATEWAY], id="then cannot be reached"),
+        pytest.param([CLOSE, VALID, VALID], id="hung up once"),
+        pytest.param([CLOSE, VALID, CLOSE, VALID], id="hung up twice"),
+        pytest.param([CLOSE, VALID, CLOSE, reply(None, 429)], id="too many requests"),
     ],
 )
 def test_what_is_no_matter_of_the_sql_is_an_outage(
@@ -102,7 +102,7 @@ def test_gateway_that_hangs_up_on_everything_is_an_outage(
 
 
 def test_put_goes_on_where_it_was_something_else(client: ArroyoClient, server: Server) -> None:
-    server.play(CLOSE, VALID, CLOSE, CLOSE, VALID, reply(PIPELINE))
+    server.play(CLOSE, CLOSE, CLOSE, VALID, CLOSE, VALID, reply(PIPELINE))
     assert client.send(PUT).value.id == "pl_1"
 
 

@@ -85,7 +85,11 @@ def test_create_that_never_gets_a_response(version: str, message: str, most_requ
         with pytest.raises(ArroyoUnreachableError, match=message):
             bench.submit()
         assert 590 < bench.now() - began < 610
-        assert 1 < bench.sandbox.requests.count(**_creates(bench)) <= most_requests
+        sent = bench.sandbox.requests.count(**_creates(bench))
+        # Whether it is the SQL that the server hangs up on is asked without a create.
+        if version == "0.15":
+            sent -= bench.sandbox.requests.count(path="*/pipelines/validate_query")
+        assert 1 < sent <= most_requests
         bench.sandbox.faults.clear()
         assert bench.submit(try_number=2).action is Action.CREATED
         bench.only_pipeline()
