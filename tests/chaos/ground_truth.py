@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.client.models import Pipeline as ApiPipeline
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.records import Job, Pipeline
 from airflow_provider_arroyo.sandbox.request_log import Request
@@ -58,15 +60,15 @@ class GroundTruth:
         self._sandbox = sandbox
         self._lock = threading.Lock()
         self._reached: dict[str, list[Reached]] = defaultdict(list)
-        self._names: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self.wanted_stops: dict[str, WantedStops] = defaultdict(WantedStops)
-        """By names of pipelines."""
+        """By keys of pipelines."""
         sandbox.engine.on_change.append(self._changed)
 
     def _changed(self, job: Job, before: str) -> None:
         with self._lock:
             pipeline = job.pipeline
-            self._names[pipeline.id] = pipeline.name
+            self._keys[pipeline.id] = key_of(pipeline)
             self._reached[pipeline.id].append(Reached(pipeline.id, job.id, job.state, job.run_id))
 
     # -- now -------------------------------------------------------------------------------------------------
@@ -75,11 +77,11 @@ class GroundTruth:
         """Return the sandbox's time, in microseconds since the epoch."""
         return self._sandbox.clock.now_micros()
 
-    def pipelines(self, name: str) -> list[Pipeline]:
-        """Return the complete pipelines with a name."""
-        self._sandbox.state(name)
+    def pipelines(self, key: str) -> list[Pipeline]:
+        """Return the complete pipelines with a key."""
+        self._sandbox.state(key)
         stored = tuple(self._sandbox.store.pipelines.values())
-        return [pipeline for pipeline in stored if pipeline.name == name and pipeline.job is not None]
+        return [pipeline for pipeline in stored if key_of(pipeline) == key and pipeline.job is not None]
 
     def job(self, pipeline_id: str) -> Job | None:
         """Return a pipeline's job as it is now."""
@@ -145,16 +147,16 @@ class GroundTruth:
             if mode == "none":
                 continue
             pipeline_id = request.path.rsplit("/", 1)[-1]
-            name = self._names.get(pipeline_id)
-            if name is None or self._was_duplicate(pipeline_id, name):
+            key = self._keys.get(pipeline_id)
+            if key is None or self._was_duplicate(pipeline_id, key):
                 continue
-            if not self.wanted_stops[name].include(request.time_micros):
-                found.append(_described(request, mode, name))
+            if not self.wanted_stops[key].include(request.time_micros):
+                found.append(_described(request, mode, key))
         return found
 
-    def _was_duplicate(self, pipeline_id: str, name: str) -> bool:
+    def _was_duplicate(self, pipeline_id: str, key: str) -> bool:
         """Return whether this was created beside the one that was kept, and was deleted."""
-        kept = {pipeline.id for pipeline in self.pipelines(name)}
+        kept = {pipeline.id for pipeline in self.pipelines(key)}
         return bool(kept) and pipeline_id not in kept
 
 
@@ -166,5 +168,17 @@ def _may_become(reported: str, now: str) -> bool:
     return now not in (JobState.STOPPED, JobState.FAILED, JobState.FAILING)
 
 
-def _described(request: Request, mode: str, name: str) -> str:
-    return f"{name}: {request.method} {request.path} (stop: {mode}) at {request.time_micros}"
+def key_of(pipeline: Pipeline) -> str:
+    """Return what a pipeline is counted by: its name, and the namespace of its owner where it has one."""
+    stored = ApiPipeline(id=pipeline.id, name=pipeline.name, query=pipeline.query, tags=pipeline.tags)
+    label = OwnershipLabel.of(stored)
+    return named_in(pipeline.name, label.task.namespace if label else "")
+
+
+def named_in(name: str, namespace: str) -> str:
+    """Return the key of the pipelines of that name in a namespace."""
+    return f"{name} in {namespace}" if namespace else name
+
+
+def _described(request: Request, mode: str, key: str) -> str:
+    return f"{key}: {request.method} {request.path} (stop: {mode}) at {request.time_micros}"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest import mock
 
 from airflow_provider_arroyo.client import client
@@ -20,7 +21,7 @@ from .crashing_client import crashing_clients
 from .figures import Figures
 from .ground_truth import GroundTruth
 from .network_faults import NetworkFaults
-from .scenarios import Environment, Scenario, check_the_end
+from .scenarios import NAMESPACES, Environment, Scenario, check_the_end, conn_id_in
 from .small_airflow import Triggerer, fake_task_states
 
 VERSIONS = ("0.15", "0.16")
@@ -66,10 +67,13 @@ def _environment(version: str, seed: str, limit_seconds: float) -> Iterator[Envi
             )
         )
         conn_id = f"chaos_{sandbox.port}"
-        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-        # A response may hang or come late, and the client must not wait for it for long.
-        os.environ[variable] = sandbox.airflow_connection_uri(connect_timeout=2, read_timeout=1)
-        stack.callback(os.environ.pop, variable)
+        for namespace in ("", *NAMESPACES):
+            variable = f"AIRFLOW_CONN_{conn_id_in(conn_id, namespace).upper()}"
+            # A response may hang or come late, and the client must not wait for it for long.
+            extra: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 1}
+            extra |= {"namespace": namespace} if namespace else {}
+            os.environ[variable] = sandbox.airflow_connection_uri(**extra)
+            stack.callback(os.environ.pop, variable)
         # No worker's process is left behind here that a hold would have to wait for.
         stack.enter_context(mock.patch.dict(os.environ, {"AIRFLOW__ARROYO__DEFERRAL_HOLD": "0"}))
         triggerers = [stack.enter_context(Triggerer(f"triggerer-{number}")) for number in (1, 2)]
@@ -102,7 +106,13 @@ def batch(
     with _environment(version, seed, limit_seconds) as environment:
         faults = NetworkFaults(environment.sandbox, f"{seed} faults")
         names = [f"{seed}-{number}" for number in range(scenarios)]
-        chosen = [Scenario(environment, name, f"{version} {name}") for name in names if only in (None, name)]
+        chosen = [
+            Scenario(environment, name, f"{version} {name} {namespace}", namespace)
+            for name in names
+            if only in (None, name)
+            # Every fourth DAG runs in two deployments of Airflow, at the same time.
+            for namespace in _namespaces(random.Random(f"{version} {name}"))
+        ]
         outage = random.Random(seed).choice(OUTAGES)
         timer = threading.Timer(3.0, lambda: outage(environment.sandbox) if outage else None)
         timer.start()
@@ -124,10 +134,16 @@ def batch(
         if report is not None:
             lines = [line for found in figures.violations.values() for line in found]
             for scenario in chosen:
-                if any(line.startswith(f"{scenario.name}:") for line in lines):
-                    report("\n".join([f"== {scenario.name}", *scenario.journal.lines]))
+                if any(line.startswith(f"{scenario.key}:") for line in lines):
+                    report("\n".join([f"== {scenario.key}", *scenario.journal.lines]))
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _namespaces(draw: random.Random) -> Sequence[str]:
+    if draw.random() < 0.75:
+        return ("",)
+    return draw.choice((NAMESPACES[:2], (NAMESPACES[0], "")))
 
 
 def _let_settle(
@@ -138,7 +154,7 @@ def _let_settle(
     pause = threading.Event()
 
     def is_settled(scenario: Scenario) -> bool:
-        states = [one.job and one.job.state for one in environment.truth.pipelines(scenario.name)]
+        states = [one.job and one.job.state for one in environment.truth.pipelines(scenario.key)]
         return bool(states) and set(states) == {scenario.final_state}
 
     while not all(map(is_settled, scenarios)) and time.monotonic() < until:

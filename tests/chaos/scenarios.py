@@ -19,7 +19,7 @@ from tests.tasks.harness import FakeTaskInstance
 
 from .crashing_client import Killed
 from .figures import Figures
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, named_in
 from .network_faults import LATE_SECONDS
 from .small_airflow import Deferred, Failed, MakeOperator, Running, Succeeded, Triggerer, Worker
 
@@ -40,7 +40,15 @@ OUTCOMES_LOGGED = (
 )
 """How the log of a task that was killed says what happens to its pipeline."""
 
-EVENTS = ("clear", "clear", "stop", "break", "mark failed", "two tries at once")
+EVENTS = ("clear", "clear", "stop", "break", "mark failed", "two tries at once", "clear under changed SQL")
+
+NAMESPACES = ("production", "staging", "laptop")
+"""Deployments of Airflow that use one Arroyo; the last takes its name when an error tells it to."""
+
+
+def conn_id_in(conn_id: str, namespace: str) -> str:
+    """Return the connection of one deployment of Airflow; without a namespace the one that has none."""
+    return f"{conn_id}_{namespace}" if namespace else conn_id
 
 
 class Journal(logging.Handler):
@@ -100,16 +108,21 @@ class Scenario:
     :param environment: where it runs.
     :param name: the name of the pipeline.
     :param seed: decides what happens.
+    :param namespace: of the Airflow that it runs in; empty where none is set.
     """
 
-    def __init__(self, environment: Environment, name: str, seed: str) -> None:
+    def __init__(self, environment: Environment, name: str, seed: str, namespace: str = "") -> None:
         self._environment = environment
         self._overtaken: list[Running] = []
         """Waits of which another triggerer fired first; they are killed when the task has resumed."""
         self._truth = environment.truth
         self._draw = random.Random(seed)
         self.name = name
-        self.journal = Journal(name)
+        self._namespace = namespace
+        self._revision = 1
+        """Of the SQL."""
+        self._on_existing = "adopt"
+        self.journal = Journal(self.key)
         self.outcome = Outcome()
         self._is_bounded = self._draw.random() < 0.2
         self._deferrable = self._draw.random() < 0.6
@@ -118,8 +131,14 @@ class Scenario:
         self._submit_ti = FakeTaskInstance(dag_id="chaos", task_id="submit", run_id=name, try_number=0)
         self._stop_ti = FakeTaskInstance(dag_id="chaos", task_id="stop", run_id=name, try_number=0)
         self._submitted: dict[str, Any] = {}
+        self._refusals = 0
         self.final_state = JobState.FINISHED if self._is_bounded else JobState.RUNNING
         """The state in which the pipeline must be at the end."""
+
+    @property
+    def key(self) -> str:
+        """What its pipelines are counted by."""
+        return named_in(self.name, self._namespace)
 
     def run(self) -> Outcome:
         """Submit the pipeline, then let up to three events happen to it."""
@@ -134,6 +153,7 @@ class Scenario:
                     "break": self._break,
                     "mark failed": self._mark_failed,
                     "two tries at once": self._two_tries_at_once,
+                    "clear under changed SQL": self._clear_under_changed_sql,
                 }[event]()
         except NotFinishedError as err:
             self._violation("not finished", str(err))
@@ -143,23 +163,58 @@ class Scenario:
 
     def _submit(self) -> None:
         """Run the submit until it succeeds, as a clear does when it has run before."""
+        result = self._run_until_success(self._submit_ti, self._make_submit)
         if not self._is_bounded:
             self.final_state = JobState.RUNNING
-        result = self._run_until_success(self._submit_ti, self._make_submit)
         self._submitted = result
         wanted = JobState.FINISHED if self._is_bounded else JobState.RUNNING
         if self._wait_for is not None and (why := self._truth.why_false(result, frozenset({wanted}))):
             self._violation("false success", f"submit: {why}")
-        pipelines = self._truth.pipelines(self.name)
+        pipelines = self._truth.pipelines(self.key)
         if len(pipelines) > 1:
             self._violation("duplicated", f"{[one.id for one in pipelines]} when its submit had succeeded")
+        if not all(one.query.endswith(self._query) for one in pipelines):
+            self._violation("false success", f"submit: its SQL is not revision {self._revision}")
+
+    def _clear_under_changed_sql(self) -> None:
+        """Clear the submit after its SQL was edited: what runs is not touched before the user says so."""
+        pipelines = self._truth.pipelines(self.key)
+        running = [one.job.id for one in pipelines if one.job and one.job.state == JobState.RUNNING]
+        is_wanted = all(one.job is not None and one.job.wanted.stop == "none" for one in pipelines)
+        self._revision += 1
+        self._refusals = 0
+        self._submit()
+        self._truth.wanted_stops[self.key].close(self._truth.now())
+        self._on_existing = "adopt"
+        if running and is_wanted and self._refusals == 0:
+            now = [one.job.id for one in self._truth.pipelines(self.key) if one.job]
+            if now != running:
+                self._violation("unwanted stop", f"{running} ran and was replaced by {now} unasked")
+
+    def _react(self, error: BaseException) -> None:
+        """Do what the error of a refused submit says."""
+        text = str(error)
+        if "Set namespace in the connection's extra" in text:
+            self.outcome.events["namespace set as the error says"] += 1
+            self._namespace = NAMESPACES[-1]
+        elif "What differs, from there to here" in text:
+            self._refusals += 1
+            choice = self._draw.choice(("undo the change", "replace", "stop"))
+            self.outcome.events[f"refused to touch what runs; {choice}"] += 1
+            if choice == "undo the change":
+                self._revision -= 1
+            elif choice == "replace":
+                self._on_existing = "replace"
+                self._truth.wanted_stops[self.key].open(self._truth.now())
+            else:
+                self._stop()
 
     def _stop(self) -> None:
         """Run a stop until it succeeds."""
         mode = self._draw.choice(("checkpoint", "checkpoint", "graceful", "immediate", "force"))
         by_name = self._draw.random() < 0.3
         which = {"pipeline_name": self.name} if by_name else {"pipeline_id": self._submitted["pipeline_id"]}
-        wanted_stops = self._truth.wanted_stops[self.name]
+        wanted_stops = self._truth.wanted_stops[self.key]
 
         def make() -> ArroyoStopPipelineOperator:
             return ArroyoStopPipelineOperator(
@@ -225,7 +280,7 @@ class Scenario:
 
     def _kill_marked(self, kill: Callable[[], object]) -> None:
         """Kill the submit after it was marked failed."""
-        wanted_stops = self._truth.wanted_stops[self.name]
+        wanted_stops = self._truth.wanted_stops[self.key]
         self._submit_ti.state = "failed"
         if self._stop_on_kill:
             wanted_stops.open(self._truth.now())
@@ -272,6 +327,8 @@ class Scenario:
             if end.is_fatal:
                 # A user reads the log, and clears it.
                 self.outcome.events["failed without retry, cleared"] += 1
+                if isinstance(end, Failed):
+                    self._react(end.error)
         raise NotFinishedError(f"{ti.task_id} has not succeeded after {ti.try_number} tries")
 
     def _try(self, ti: FakeTaskInstance, make: MakeOperator, *, may_crash: bool) -> Succeeded | Failed:
@@ -341,7 +398,8 @@ class Scenario:
         return ArroyoSubmitPipelineOperator(
             task_id="submit",
             pipeline_name=self.name,
-            query=BOUNDED if self._is_bounded else ENDLESS,
+            query=self._query,
+            on_existing=self._on_existing,
             wait_for=self._wait_for,
             stable_for=0.1,
             stop_on_kill=self._stop_on_kill,
@@ -349,9 +407,13 @@ class Scenario:
             **self._wait_arguments(),
         )
 
+    @property
+    def _query(self) -> str:
+        return f"{BOUNDED if self._is_bounded else ENDLESS}\n-- revision {self._revision}"
+
     def _wait_arguments(self) -> dict[str, Any]:
         return {
-            "arroyo_conn_id": self._environment.conn_id,
+            "arroyo_conn_id": conn_id_in(self._environment.conn_id, self._namespace),
             "deferrable": self._deferrable,
             "defer_after": 0,
             "poll_interval": 0.15,
@@ -393,21 +455,21 @@ class Scenario:
 
     def _violation(self, figure: str, text: str) -> None:
         self._note(f"*** {figure}: {text}")
-        self.outcome.violations.append((figure, f"{self.name}: {text}"))
+        self.outcome.violations.append((figure, f"{self.key}: {text}"))
 
 
 def check_the_end(scenario: Scenario, truth: GroundTruth, figures: Figures) -> None:
     """Count a scenario's pipelines when nothing moves any more, and what is wrong with them."""
-    pipelines = truth.pipelines(scenario.name)
+    pipelines = truth.pipelines(scenario.key)
     figures.wanted += 1
     figures.created += len(pipelines)
     if len(pipelines) > 1:
-        figures.violations["duplicated"].append(f"{scenario.name}: {[pipeline.id for pipeline in pipelines]}")
+        figures.violations["duplicated"].append(f"{scenario.key}: {[pipeline.id for pipeline in pipelines]}")
     if not pipelines:
-        figures.violations["lost"].append(f"{scenario.name}: the pipeline does not exist")
+        figures.violations["lost"].append(f"{scenario.key}: the pipeline does not exist")
     for pipeline in pipelines[:1]:
         state = pipeline.job.state if pipeline.job else None
         if state != scenario.final_state:
             figures.violations["lost"].append(
-                f"{scenario.name}: {state} instead of {scenario.final_state}: {truth.timeline(pipeline.id)}"
+                f"{scenario.key}: {state} instead of {scenario.final_state}: {truth.timeline(pipeline.id)}"
             )
