@@ -110,7 +110,7 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
 def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what happened, and what to do about it."""
     job, label, wanted = result.job, pipeline.label, " or ".join(result.target_states)
-    in_sentence = pipeline.inline
+    in_sentence, argument = pipeline.inline, "id" if pipeline.pipeline_id else "name"
     match result.outcome:
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
@@ -160,8 +160,8 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.MISSING:
             return (
-                f"There is no pipeline {pipeline.pipeline_id!r} on this Arroyo.",
-                "Check the id, and that arroyo_conn_id leads to the right server.",
+                f"There is no {pipeline.described} on this Arroyo.",
+                f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
             )
         case Outcome.UNREACHABLE if not result.has_responded and _is_foreign(result.error):
             return (
@@ -182,17 +182,24 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 "Clear this task.",
             )
         case _:
-            return _timeout(result, label, wanted)
+            return _timeout(result, pipeline, wanted)
 
 
-def _timeout(result: WaitResult, label: str, wanted: str) -> tuple[str, str]:
-    job, waited = result.job, f"{duration(result.waited_seconds)} ({result.deadline_argument})"
+def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[str, str]:
+    label, job = pipeline.label, result.job
+    waited = f"{duration(result.waited_seconds)} ({result.deadline_argument})"
     if result.is_outage:
         since = f" since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
         return (
             f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; "
             f"{_last_seen(job)}.",
             "Check the server and the connection.",
+        )
+    if result.is_missing:
+        argument = "id" if pipeline.pipeline_id else "name"
+        return (
+            f"No {pipeline.described} was seen within {waited}; {wanted} was wanted.",
+            f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
         )
     if job is None:
         return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")

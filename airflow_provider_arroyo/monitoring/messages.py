@@ -64,6 +64,24 @@ class Messages:
     def _add(self, text: str, level: int = logging.INFO) -> None:
         self._pending.append(Message(level, text))
 
+    def missing(self, now: float, missing_seconds: float | None = None) -> None:
+        """There is no such pipeline yet; or still none."""
+        after = "yet" if missing_seconds is None else f"after {duration(missing_seconds)}"
+        level = self._first_level if missing_seconds is None else logging.INFO
+        self._add(f"No such pipeline {after}: {self._name}; {self._goal(now)}", level)
+
+    def found(self, plan: WaitPlan) -> None:
+        """The pipeline that was waited for by its name is known now."""
+        self._plan, pipeline = plan, plan.pipeline
+        self._name = pipeline.short
+        wanted = " or ".join(sorted(plan.target_states))
+        begin = f"Waiting for {wanted}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
+        self._add(begin, self._first_level)
+
+    def _goal(self, now: float) -> str:
+        wanted = " or ".join(sorted(self._plan.target_states))
+        return f"waiting for {wanted}, {duration(self._plan.deadline - now)} left"
+
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
         """Another state, run or job was seen."""
         what, instead = str(job.state), ""
@@ -128,8 +146,7 @@ class Messages:
         is_jobless: bool = False,
     ) -> None:
         """The wait goes on without a change, which lasts for so many seconds."""
-        wanted = " or ".join(sorted(self._plan.target_states))
-        goal = f"waiting for {wanted}, {duration(self._plan.deadline - now)} left"
+        goal = self._goal(now)
         if unreachable_seconds is not None:
             after = duration(unreachable_seconds)
             self._add(f"Arroyo still unreachable after {after}: {self._name}; {goal}", logging.WARNING)

@@ -69,12 +69,19 @@ class PipelineRef(JsonValue):
         """Its full name at the beginning of a sentence: ``Pipeline 'orders' (pl_1)``."""
         if self.name is None:
             return f"Pipeline {self.pipeline_id}"
+        if not self.pipeline_id:
+            return f"Pipeline {shorten(self.name, 80)!r}"
         return f"Pipeline {shorten(self.name, 80)!r} ({self.pipeline_id})"
 
     @property
     def inline(self) -> str:
         """The same within a sentence."""
         return f"p{self.label[1:]}"
+
+    @property
+    def described(self) -> str:
+        """What it was asked for by, where it may not exist: ``pipeline named 'orders'``."""
+        return f"pipeline {self.pipeline_id!r}" if self.pipeline_id else f"pipeline named {self.name!r}"
 
     @property
     def short(self) -> str:
@@ -121,7 +128,7 @@ class Baseline(JsonValue):
 class WaitPlan(JsonValue):
     """The goal and the limits of one wait.
 
-    :param pipeline: the pipeline.
+    :param pipeline: the pipeline; by its name alone where it is still to be found, see :meth:`.PipelineWait.found`.
     :param target_states: names of the wanted states; any of them ends the wait.
     :param deadline: when the wait ends at the latest, seconds since the epoch.
     :param deadline_argument: name of the argument that sets the deadline, default ``timeout``.
@@ -138,6 +145,8 @@ class WaitPlan(JsonValue):
     :param baseline: the job before the change whose effect is waited for; None where nothing was changed.
     :param created_at: when this task created the pipeline, seconds since the epoch by the waiter's clock; for
         ``stale_grace`` from then on, a response that knows no such pipeline is an old one. Default None.
+    :param may_be_missing: whether the pipeline may not exist yet, so that the wait for it goes on until it does;
+        default one that is not there ends the wait.
     :param outage_tolerance: how long Arroyo may be unreachable before the wait fails, default 10 minutes.
     :param stale_grace: how long the baseline's own terminal state must have lasted before it counts, default
         5 seconds (ten rounds of Arroyo's controller).
@@ -158,14 +167,15 @@ class WaitPlan(JsonValue):
     finishing_is_final: bool = False
     baseline: Baseline | None = None
     created_at: float | None = None
+    may_be_missing: bool = False
     outage_tolerance: timedelta = timedelta(minutes=10)
     stale_grace: timedelta = timedelta(seconds=5)
     heartbeat: timedelta = timedelta(minutes=5)
     version: int = PLAN_VERSION
 
     def __post_init__(self) -> None:
-        if not self.pipeline.pipeline_id:
-            raise ValueError("pipeline: needs an id")
+        if not self.pipeline.pipeline_id and not self.pipeline.name:
+            raise ValueError("pipeline: needs an id or a name")
         if not self.target_states:
             raise ValueError("target_states: needs at least one state")
         if not math.isfinite(self.deadline):

@@ -16,7 +16,7 @@ from airflow_provider_arroyo.monitoring.transitions import Transition
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
 _LASTING = {"responding_since", "held_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
-_OTHER_TIMES |= {"checkpoints_at", "failed_at"}
+_OTHER_TIMES |= {"checkpoints_at", "failed_at", "missing_since"}
 
 
 @dataclass(slots=True)
@@ -31,6 +31,7 @@ class Progress(JsonValue):
     :param job: the job as it was last seen.
     :param state_since: when its state and run were first seen.
     :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
+    :param missing_since: since when there has been no such pipeline; None where there is one.
     :param jobless_since: since when the pipeline has had no job, after it had one; else None.
     :param run_since: when its run was first seen.
     :param proof: what is known of the checkpoints of the job's run.
@@ -54,6 +55,7 @@ class Progress(JsonValue):
     job: Job | None = None
     state_since: float = 0.0
     held_since: float | None = None
+    missing_since: float | None = None
     jobless_since: float | None = None
     run_since: float = 0.0
     proof: ProofOfLife = field(default_factory=ProofOfLife)

@@ -50,6 +50,7 @@ class WaitResult(JsonValue):
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
     :param restarts: how many new runs the wait saw begin after the first.
+    :param is_missing: whether there is no such pipeline yet, and that is waited for.
     :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
     :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
     :param open_epoch: the checkpoint that began in its run and has not finished, where one was seen.
@@ -71,6 +72,7 @@ class WaitResult(JsonValue):
     waited_seconds: float = 0.0
     state_seconds: float = 0.0
     restarts: int = 0
+    is_missing: bool = False
     jobless_seconds: float | None = None
     lacks_checkpoint: bool = False
     open_epoch: int | None = None

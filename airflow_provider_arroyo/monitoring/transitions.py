@@ -41,7 +41,7 @@ def with_transition(before: tuple[Transition, ...], job: Job, now: float) -> tup
         state=str(job.state),
         run_id=job.run_id,
         job_id=job.id,
-        stop_requested=not job.running_desired,
+        stop_requested=job.running_desired is False,
     )
     if before and replace(before[-1], at=seen.at) == seen:
         # A response without a job came in between.

@@ -21,6 +21,7 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_arroyo.client.details import Checkpoint
@@ -28,7 +29,7 @@ from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -105,14 +106,8 @@ class PipelineWait:
         if self._over is not None:
             return self._over
         p = self._p
-        p.follow(now)
-        if p.failing_since is not None:
-            if self._is_announced:
-                self._messages.reachable_again(now - (p.outage_since or now))
-                p.logged_at = now
-            if now - p.failing_since >= RESTARTED_SECONDS:
-                p.responding_since = now
-        p.responded_at, p.outage_since, p.failing_since, p.failures, p.last_error = now, None, None, 0, None
+        self._responded(now)
+        p.missing_since = None
         if job is None:
             p.held_since = None
             if p.job is not None and p.jobless_since is None:
@@ -125,6 +120,29 @@ class PipelineWait:
         if outcome := self._rules.evaluate(job, now):
             return self._result(outcome, now)
         return self._pending(now)
+
+    def observe_missing(self, now: float) -> WaitResult:
+        """Take a look-up that succeeded, and showed that there is no such pipeline.
+
+        :returns: how the wait stands: over, unless the pipeline may not exist yet.
+        """
+        if self._over is not None:
+            return self._over
+        p = self._p
+        self._responded(now)
+        if not self.plan.may_be_missing:
+            return self._result(Outcome.MISSING, now)
+        if p.missing_since is None:
+            p.missing_since = p.logged_at = now
+            self._messages.missing(now)
+        return self._pending(now)
+
+    def found(self, pipeline: PipelineRef) -> None:
+        """Take note which pipeline it is that was waited for by its name."""
+        self.plan = replace(self.plan, pipeline=pipeline)
+        self._messages.found(self.plan)
+        self._rules = WaitRules(self.plan, self._p)
+        self._p.missing_since = None
 
     def observe_checkpoints(
         self, job: Job, read: Sequence[Checkpoint] | ArroyoError, now: float, *, sent_at: float
@@ -191,7 +209,9 @@ class PipelineWait:
                 self._messages.poll_failed(error, p.failures, retry_in, is_known=False)
                 return self._pending(now)
             is_known = p.job is not None or self.plan.baseline is not None
-            return self._result(Outcome.DELETED if is_known else Outcome.MISSING, now)
+            if not is_known:
+                return self.observe_missing(now)
+            return self._result(Outcome.DELETED, now)
         if error.disposition is Disposition.PERMANENT:
             return self._result(Outcome.ERROR, now)
         if p.failing_since is None:
@@ -255,6 +275,18 @@ class PipelineWait:
     def _is_announced(self) -> bool:
         return self._p.failures > POLL_RETRIES
 
+    def _responded(self, now: float) -> None:
+        """Take note that Arroyo has responded."""
+        p = self._p
+        p.follow(now)
+        if p.failing_since is not None:
+            if self._is_announced:
+                self._messages.reachable_again(now - (p.outage_since or now))
+                p.logged_at = now
+            if now - p.failing_since >= RESTARTED_SECONDS:
+                p.responding_since = now
+        p.responded_at, p.outage_since, p.failing_since, p.failures, p.last_error = now, None, None, 0, None
+
     def _remember(self, job: Job, now: float) -> None:
         p, before, baseline = self._p, self._p.job, self.plan.baseline
         was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
@@ -315,10 +347,13 @@ class PipelineWait:
         if now >= p.logged_at + plan.heartbeat.total_seconds():
             # A few failures that were not announced may yet pass.
             unreachable_seconds = self._unreachable_seconds(now) if self._is_announced else None
-            since = p.state_since if p.jobless_since is None else p.jobless_since
-            self._messages.still(
-                p.job, now - since, unreachable_seconds, now, is_jobless=p.jobless_since is not None
-            )
+            if p.missing_since is not None and unreachable_seconds is None:
+                self._messages.missing(now, now - p.missing_since)
+            else:
+                since = p.state_since if p.jobless_since is None else p.jobless_since
+                self._messages.still(
+                    p.job, now - since, unreachable_seconds, now, is_jobless=p.jobless_since is not None
+                )
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 
@@ -335,6 +370,7 @@ class PipelineWait:
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
+            is_missing=p.missing_since is not None,
             jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
             lacks_checkpoint=self._rules.lacks_checkpoint,
             open_epoch=p.proof.open_epoch,

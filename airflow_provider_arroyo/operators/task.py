@@ -15,7 +15,7 @@ from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, task_error
-from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.links import pipeline_xcoms
 from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.hold import Hold
@@ -93,6 +93,8 @@ class ArroyoTask:
     log: Any
     defer: Callable[..., NoReturn]
     _ti: Any = None
+    _resolve: Any = None
+    """Returns, given a client, the pipeline whose name is waited for."""
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another one."""
     _step = "This task"
@@ -141,25 +143,30 @@ class ArroyoTask:
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
+        store, rule = context.get("task_state_store"), self._name_rule(context, name)
+        found = resolve_name(client, name, **rule)
+        # With none alive, the one that is meant may be still to come.
+        if store is not None and found.is_alive and rule["noted_id"] != found.pipeline.id:
+            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": found.pipeline.id})
+        return found.pipeline
+
+    def _resolve_ref(self, context: Context, name: str, client: ArroyoClient) -> PipelineRef:
+        return self._ref(self._resolve_name(context, name, client))
+
+    def _name_rule(self, context: Context, name: str) -> dict[str, Any]:
+        """Return what else decides which pipeline a name means, see :func:`.resolve_name`; JSON values."""
         store: Any = context.get("task_state_store")
         noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
         if not isinstance(noted, Mapping) or noted.get("name") != name:
             noted = {}
         run_began = getattr(context.get("dag_run"), "start_date", None)
         is_retry = context["ti"].try_number > 1
-        found = resolve_name(
-            client,
-            name,
-            namespace=self.hook.namespace.name,
-            noted_id=noted.get("pipeline_id"),
+        return {
+            "namespace": self.hook.namespace.name,
+            "noted_id": noted.get("pipeline_id"),
             # A server on SQLite stores whole seconds.
-            began_micros=int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
-        )
-        note = {"name": name, "pipeline_id": found.pipeline.id}
-        # With none alive, the one that is meant may be still to come.
-        if store is not None and found.is_alive and noted != note:
-            store.set(NAME_NOTE_KEY, note)
-        return found.pipeline
+            "began_micros": int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
+        }
 
     # -- errors ----------------------------------------------------------------------------------------------
 
@@ -202,10 +209,8 @@ class ArroyoTask:
 
     def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
         """Show which pipeline the task deals with, now rather than at its end, which may be a failure."""
-        context["ti"].xcom_push(key="pipeline_id", value=pipeline.pipeline_id)
-        context["ti"].xcom_push(key="pipeline_name", value=pipeline.name)
-        if pipeline.console_url:
-            ArroyoPipelineLink.push(context, pipeline.console_url)
+        for key, value in pipeline_xcoms(pipeline).items():
+            context["ti"].xcom_push(key=key, value=value)
 
     def _log_begin(self, what: str, pipeline: PipelineRef, *, level: int = logging.INFO) -> None:
         where = pipeline.short, pipeline.pipeline_id, pipeline.console_url
@@ -243,18 +248,24 @@ class ArroyoTask:
         stop_when: Callable[[WaitResult], bool] | None = None,
     ) -> WaitResult:
         """Wait in the worker."""
+        from airflow_provider_arroyo.polling.find import find_until
         from airflow_provider_arroyo.polling.poll import poll_until
 
+        result: WaitResult | None = None
+        options: Any = {
+            "clock": self.clock,
+            "interval_seconds": interval_seconds or self.poll_interval,
+            "log": self.log,
+            "until": until,
+            "stop_when": stop_when,
+        }
         try:
-            result = poll_until(
-                self.hook.client,
-                wait,
-                clock=self.clock,
-                interval_seconds=interval_seconds or self.poll_interval,
-                log=self.log,
-                until=until,
-                stop_when=stop_when,
-            )
+            if not wait.plan.pipeline.pipeline_id:
+                result = find_until(self.hook.client, wait, self._resolve, **options)
+                if result is None:
+                    self._show_link({"ti": self._ti}, wait.plan.pipeline)
+            if result is None:
+                result = poll_until(self.hook.client, wait, **options)
         except AirflowTaskTimeout:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             result = wait.expire(self.clock(), "execution_timeout")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import (
@@ -20,12 +22,13 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import JobState
-from airflow_provider_arroyo.exceptions import ArroyoError, Disposition
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
+    check_choice,
     check_max_restarts,
     check_one_of_id_and_name,
     check_until_checkpoint,
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
 _STATE_KEY = "arroyo_state"
 """Under which a rescheduled task remembers the state that it saw last."""
 
+IF_MISSING = ("wait", "fail")
+
 _LAST_MOMENT_SECONDS = 0.2
 """A rescheduled task never comes back as soon as that."""
 
@@ -70,6 +75,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
         that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
         older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
+    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
+        waits for a name, and fails for an id, which Arroyo gives to what exists. A name is looked up every 2 seconds.
     :param target_states: names of states (wire strings or :class:`.JobState`), any of which ends the wait; default
         ``["Running"]``. Templated.
     :param stable_for: how long ``Running`` must last, in one run, before it counts, default 0; a timedelta or
@@ -122,6 +129,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         *,
         pipeline_id: str | None = None,
         pipeline_name: str | None = None,
+        if_missing: str | None = None,
         target_states: Any = (JobState.RUNNING,),
         stable_for: timedelta | float = timedelta(0),
         until_checkpoint: bool = False,
@@ -148,6 +156,9 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         if poke_interval is not None and not self.reschedule:
             self.poll_interval = poke_interval
         check_one_of_id_and_name(pipeline_id, pipeline_name)
+        if if_missing is not None:
+            check_choice(if_missing, "if_missing", IF_MISSING)
+        self.if_missing = if_missing
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
         self.target_states = _states_as_given(target_states)
@@ -212,8 +223,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         wait = self._begin(context)
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
+            pipeline = wait.plan.pipeline
             self._defer_wait(
-                wait, {}, end_from_trigger=self.end_from_trigger, push_result=bool(self.do_xcom_push)
+                wait,
+                {},
+                end_from_trigger=self.end_from_trigger,
+                push_result=bool(self.do_xcom_push),
+                name_rule=None if pipeline.pipeline_id else self._name_rule(context, str(pipeline.name)),
             )
         return self._finish(result, wait.plan.pipeline)
 
@@ -233,6 +249,9 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         """
         self._ti = context["ti"]
         ended = self._resume(event)
+        if self.pipeline_id is None and ended.pipeline.pipeline_id:
+            # It may have been found in the triggerer, which may have been unable to show it.
+            self._show_link(context, ended.pipeline)
         return self._finish(ended.result, ended.pipeline)
 
     @raises_task_errors
@@ -304,11 +323,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         failed: ArroyoError | None = None
         if pipeline_id is not None:
             pipeline, failed = self._name(pipeline_id, deadline)
+            self._show_link(context, pipeline)
+            level = logging.DEBUG if is_later_poke else logging.INFO
+            self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline, level=level)
         else:
-            pipeline = self._find(context, str(name), deadline, argument)
-        self._show_link(context, pipeline)
-        level = logging.DEBUG if is_later_poke else logging.INFO
-        self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline, level=level)
+            # It is looked up as it is polled, since it may not exist yet.
+            pipeline = PipelineRef(pipeline_id="", name=name)
+            self._resolve = partial(self._resolve_ref, context, str(name))
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=states,
@@ -317,6 +338,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             stable_for=self.stable_for,
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
+            may_be_missing=self.if_missing == "wait" if self.if_missing else pipeline_id is None,
             outage_tolerance=self.api_outage_tolerance,
         )
         wait = self._new_wait(plan, now, is_repeated=is_later_poke)
@@ -345,7 +367,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     def _name(self, pipeline_id: str, deadline: float) -> tuple[PipelineRef, ArroyoError | None]:
         """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
 
-        :raises ArroyoNotFoundError: where there is none.
+        :raises ArroyoNotFoundError: where there is none, and that is not waited for.
         """
         from airflow_provider_arroyo.polling.poll import once
 
@@ -355,19 +377,10 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         try:
             return self._ref(client.get_pipeline(pipeline_id)), None
         except ArroyoError as err:
-            if err.disposition is Disposition.PERMANENT:
+            is_waited_for = self.if_missing == "wait" and isinstance(err, ArroyoNotFoundError)
+            if err.disposition is Disposition.PERMANENT and not is_waited_for:
                 raise
             return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
-
-    def _find(self, context: Context, name: str, deadline: float, argument: str) -> PipelineRef:
-        """Return the pipeline with a name."""
-        try:
-            return self._ref(self._resolve_name(context, name, self._client(deadline=deadline)))
-        except ArroyoError as err:
-            if self.clock() < deadline - 1.0:
-                raise
-            result = WaitResult(outcome=Outcome.TIMED_OUT, deadline_argument=argument)
-            raise TaskEnd(self._timeout_error(result, err)) from err
 
     def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
         if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
@@ -377,6 +390,10 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             result = replace(result, waited_seconds=waited, state_seconds=in_state)
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
+        if pipeline.name is None:
+            # It was not there yet when it was looked up, or Arroyo was unreachable.
+            with suppress(ArroyoError):
+                pipeline, _ = self._name(pipeline.pipeline_id, self.clock())
         return self._result(pipeline, result.job)
 
     # -- how it ends -----------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.links import pipeline_xcoms
 from airflow_provider_arroyo.monitoring.event import WaitEvent
 from airflow_provider_arroyo.monitoring.hold import Hold
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
@@ -50,6 +52,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         error.
     :param hold: since when the task is deferred, and for how long an early event is held, from :class:`.Hold`;
         default None holds none.
+    :param name_rule: for a pipeline that is waited for by its name, what else decides which one is meant, see
+        :func:`.resolve_name`.
     :param end_from_trigger: whether a wait that reached its goal ends its task here, without a worker; default it
         resumes the task.
     :param push_result: whether the task's result is then stored as its XCom, default True.
@@ -68,6 +72,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         resume_context: Mapping[str, Any] | None = None,
         server: str = "",
         hold: Mapping[str, Any] | None = None,
+        name_rule: Mapping[str, Any] | None = None,
         end_from_trigger: bool = False,
         push_result: bool = True,
         version: int = TRIGGER_VERSION,
@@ -82,6 +87,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.resume_context = resume_context
         self.server = server
         self.hold = hold
+        self.name_rule = name_rule
         self.end_from_trigger = end_from_trigger
         self.push_result = push_result
         self.version = version
@@ -100,6 +106,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             "resume_context": dict(self.resume_context) if self.resume_context else None,
             "server": self.server,
             "hold": dict(self.hold) if self.hold else None,
+            "name_rule": dict(self.name_rule) if self.name_rule else None,
             "end_from_trigger": self.end_from_trigger,
             "push_result": self.push_result,
             "version": self.version,
@@ -132,7 +139,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
             pipeline = PipelineRef(pipeline_id="")
             result = WaitResult(outcome=Outcome.ERROR, error=ArroyoError(str(err)))
         else:
-            pipeline, result = plan.pipeline, await self._poll(plan, clock)
+            result = await self._poll(plan, clock)
+            pipeline = plan.pipeline if self._wait is None else self._wait.plan.pipeline
         return WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
 
     def _read_plan(self) -> WaitPlan:
@@ -175,17 +183,42 @@ class ArroyoPipelineTrigger(BaseTrigger):
             await asyncio.sleep(left)
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
+        from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
+
+        key = (self.arroyo_conn_id, self.server)
 
         wait = self._wait = self._begin(plan, clock())
         try:
-            async with shared_poller((self.arroyo_conn_id, self.server), self._connect) as poller:
+            if not plan.pipeline.pipeline_id:
+                name, rule = str(plan.pipeline.name), self.name_rule or {}
+                async with name_finder(key, self._connect) as finder:
+                    result = await finder.find(
+                        wait,
+                        partial(resolve_ref, name=name, rule=rule),
+                        clock=clock,
+                        interval_seconds=self.poll_interval,
+                        log=self.log,
+                    )
+                if result is not None:
+                    return result
+                await self._show_found(wait.plan.pipeline)
+            async with shared_poller(key, self._connect) as poller:
                 return await poller.watch(
                     wait, interval_seconds=self.poll_interval, clock=clock, log=self.log
                 )
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return WaitResult(outcome=Outcome.ERROR, error=err)
+
+    async def _show_found(self, pipeline: PipelineRef) -> None:
+        """Show which pipeline it is that the task waited for; where Airflow fails, the task's end shows it."""
+        if self.task_instance is None:
+            return
+        try:
+            await push_xcoms(self.task_instance, pipeline_xcoms(pipeline))
+        except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
+            self.log.debug("The pipeline's XComs cannot be stored yet: %r", err)
 
     async def on_kill(self) -> None:
         """Stop the pipeline, if that is wanted, when the task was ended while it waited here; log what was done.
@@ -226,4 +259,5 @@ class ArroyoPipelineTrigger(BaseTrigger):
 def _import_polling() -> None:
     """Import what a wait needs, so that no import is left for the event loop."""
     import airflow_provider_arroyo.hooks.arroyo
+    import airflow_provider_arroyo.polling.find
     import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

@@ -67,6 +67,7 @@ def test_the_written_form_is_plain_and_versioned() -> None:
         "finishing_is_final": False,
         "baseline": {"job_id": "job_1", "run_id": 3, "state": "Failed", "requested_at": T0},
         "created_at": None,
+        "may_be_missing": False,
         "outage_tolerance_seconds": 600.0,
         "stale_grace_seconds": 5.0,
         "heartbeat_seconds": 300.0,

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -242,7 +242,7 @@ def _deferred(
             ended.deferrals += 1
             trigger = quiet(rebuilt(deferred.trigger), log)
             trigger.task_instance = ti
-            with supervisor(ti):
+            with supervisor(ti) if arguments.get("end_from_trigger") else nullcontext():
                 (event,) = asyncio.run(fire(trigger))
             if event == TaskSuccessEvent().payload:
                 return ti.xcoms.get("return_value")

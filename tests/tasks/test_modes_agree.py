@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import BOUNDED
+from tests.support import BOUNDED, ENDLESS
 
 from .conftest import BROKEN, SPEED, Arrange
 from .harness import (
@@ -88,6 +91,20 @@ def _without_controller(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
     return stop(pipeline_id, timeout=1)
 
 
+def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = None) -> Make:
+    def create() -> None:
+        with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
+            if id_ is None:
+                client.create_pipeline(name="orders", query=ENDLESS)
+            else:
+                client.put_pipeline(id_, name="orders", query=ENDLESS)
+
+    threading.Timer(0.5, create).start()
+    if id_ is None:
+        return sense(None, pipeline_name="orders")
+    return sense(id_, if_missing="wait")
+
+
 SUBMIT = {
     "reached": Scenario(lambda a, s: submit(), "Running", more={"action": "created", "finished": False}),
     "not waited for": Scenario(
@@ -126,6 +143,21 @@ SENSOR = {
     "reached and stable": Scenario(lambda a, s: sense(a.pipeline(), "Running", stable_for=0.5), "Running"),
     "by name": Scenario(
         lambda a, s: sense((a.pipeline(), None)[1], "Running", pipeline_name="orders"), "Running"
+    ),
+    "by name, created later": Scenario(_created_later, "Running"),
+    "by name, never there": Scenario(
+        lambda a, s: sense(None, pipeline_name="orders", timeout=1),
+        error=AirflowSensorTimeout,
+        says=("No pipeline named 'orders' was seen within", "(timeout)"),
+    ),
+    "by id, never there": Scenario(
+        lambda a, s: sense("pl_nope", if_missing="wait", timeout=1),
+        error=AirflowSensorTimeout,
+        says=("No pipeline 'pl_nope' was seen within", "(timeout)"),
+    ),
+    "by name, missing": _fails(
+        lambda a, s: sense(None, pipeline_name="orders", if_missing="fail"),
+        "There is no pipeline named 'orders' on this Arroyo",
     ),
     "one of several": Scenario(
         lambda a, s: sense(a.pipeline(query=BOUNDED), "Finished", "Stopped"), "Finished"
@@ -239,6 +271,18 @@ def test_the_same_messages_in_every_mode(mode: str, sandbox: ArroyoSandbox, arra
     assert texts[1] == "Running: orders (run 1)"
     assert texts[2] == "Done, Running: orders (run 1)"
     assert [text for text in texts[3:] if text != "Success criteria met. Exiting."] == []
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_an_id_may_be_waited_for_before_there_is_such_a_pipeline(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Only 0.16 lets the caller choose it."""
+    ended = run_task(_created_later(arrange, sandbox, "pl_mine"), mode)
+    assert ended.error is None, ended.error
+    assert (ended.result["pipeline_id"], ended.result["state"]) == ("pl_mine", "Running")
+    assert len([text for text in ended.texts() if "No such pipeline yet" in text]) == 1
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])

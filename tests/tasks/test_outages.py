@@ -22,7 +22,6 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
 TASKS: dict[str, Callable[..., Make]] = {
     "submit": lambda _, **more: submit(wait_for=None, **more),
     "stop": lambda pipeline_id, **more: stop(pipeline_id, wait_for_completion=False, **more),
-    "sensor by name": lambda _, **more: sense(pipeline_name="orders", timeout=3600, **more),
 }
 
 

@@ -1,0 +1,246 @@
+"""Looking for a pipeline by its name, until there is one: in a worker, and in a triggerer for all that look there.
+
+The wait decides, as for any poll. Lists of pipelines are large, so they are read less often than a job is polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.retry import poll_retry_seconds
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError
+from airflow_provider_arroyo.monitoring.messages import log_messages
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.names import resolve_name
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, once, reload_in_outage
+from airflow_provider_arroyo.polling.threads import DaemonThreads
+
+FIND_SECONDS = 2.0
+"""How often a name is looked up, where the list of pipelines takes less than a tenth of that to read."""
+
+LookUp = PipelineRef | ArroyoError | None
+"""The pipeline; None where none has the name; or why that is not known."""
+
+
+Resolve = Callable[[ArroyoClient], PipelineRef]
+"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` where there is none."""
+
+
+def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> PipelineRef:
+    """Return the pipeline that a name means.
+
+    :param rule: what else decides that, see :func:`.resolve_name`.
+    :raises ArroyoNoSuchNameError: where there is none.
+    :raises ArroyoError: where it cannot be known, or several could be meant.
+    """
+    found = resolve_name(client, name, **rule).pipeline
+    console_url = client.settings.pipeline_console_url(found.id)
+    return PipelineRef(pipeline_id=found.id, name=found.name, console_url=console_url)
+
+
+class _Search:
+    """What follows from each look-up, in a worker as in a triggerer."""
+
+    def __init__(self, wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any) -> None:
+        self._wait, self._clock, self._log = wait, clock, log
+        self._interval_seconds = max(interval_seconds, FIND_SECONDS)
+        self.failures = 0
+        self.limit = max(wait.plan.deadline, clock() + FIRST_POLL_SECONDS)
+        """When a look-up must have ended."""
+        self.next_at = clock()
+
+    def take(self, seen: LookUp, began: float) -> WaitResult | None:
+        """Tell the wait; return how it stands, None where its pipeline was found."""
+        wait, now, plan = self._wait, self._clock(), self._wait.plan
+        result: WaitResult | None = None
+        if isinstance(seen, ArroyoError):
+            self.failures += 1
+            pause = poll_retry_seconds(self.failures, self._interval_seconds, seen)
+            result = wait.observe_error(seen, now, sent_at=began, retry_in=pause)
+            self.next_at = now + pause
+            if result.unreachable_since is not None:
+                self.limit = min(
+                    plan.deadline, result.unreachable_since + plan.outage_tolerance.total_seconds()
+                )
+        else:
+            self.failures, self.limit = 0, plan.deadline
+            self.next_at = max(began + self._interval_seconds, now + 10 * (now - began))
+            if seen is not None:
+                wait.found(seen)
+            else:
+                result = wait.observe_missing(now)
+        log_messages(self._log, wait.messages())
+        return result
+
+    def tick(self) -> WaitResult:
+        """Let time pass without a look-up; return how the wait stands."""
+        result = self._wait.tick(self._clock())
+        log_messages(self._log, self._wait.messages())
+        return result
+
+    def seconds_to(self, *ends: float | None) -> float:
+        """Return for how many seconds nothing is due until one of these times, or something is due to the wait."""
+        now = self._clock()
+        due = (self._wait.next_due(), self._wait.plan.deadline, *ends)
+        # What was due before now only a look-up can tell.
+        return min((end - now for end in due if end is not None and end > now), default=0.05)
+
+
+def find_until(
+    client: ArroyoClient,
+    wait: PipelineWait,
+    resolve: Resolve,
+    *,
+    clock: SteadyClock,
+    interval_seconds: float,
+    log: Any,
+    until: float | None = None,
+    stop_when: Callable[[WaitResult], bool] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> WaitResult | None:
+    """Look for the pipeline of a wait at once, then again and again, until there is one.
+
+    :param resolve: looks the name up, once.
+    :param interval_seconds: how often, 2 seconds or more.
+    :param client, wait, clock, log, until, stop_when, sleep: as for :func:`.poll_until`.
+    :returns: None once it is found; else the result, ``WAITING`` only where ``until`` or ``stop_when`` ended it.
+    """
+    search, tolerance = (
+        _Search(wait, clock, interval_seconds, log),
+        wait.plan.outage_tolerance.total_seconds(),
+    )
+    while True:
+        began, seen = clock(), None
+        try:
+            reload_in_outage(client, search.failures)
+            seen = resolve(once(client, tolerance, clock.to_monotonic(search.limit)))
+        except ArroyoNoSuchNameError:
+            result = search.take(None, began)
+        except ArroyoError as err:
+            result = search.take(err, began)
+        else:
+            result = search.take(seen, began)
+        while result is not None and not result.is_over:
+            now = clock()
+            if (until is not None and now >= until) or (stop_when is not None and stop_when(result)):
+                return result
+            if now >= search.next_at:
+                break
+            result = search.tick()
+            if not result.is_over:
+                sleep(search.seconds_to(search.next_at, until))
+        if result is None or result.is_over:
+            return result
+
+
+class NameFinder:
+    """Looks for pipelines by name, for all triggers of an event loop on one connection.
+
+    :param connect: returns the client; awaited for the first look-up.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[ArroyoClient]]) -> None:
+        self.users = 0
+        self._connect = connect
+        self._run = DaemonThreads("arroyo-find").run
+        self._client: ArroyoClient | None = None
+        self._reading = asyncio.Lock()
+        self._names: frozenset[str] = frozenset()
+        self._read_at = float("-inf")
+        self._pause_seconds = FIND_SECONDS
+
+    async def find(
+        self, wait: PipelineWait, resolve: Resolve, *, clock: SteadyClock, interval_seconds: float, log: Any
+    ) -> WaitResult | None:
+        """Look for the pipeline of a wait at once, then again and again, until there is one.
+
+        :param wait, resolve, clock, interval_seconds, log: as for :func:`find_until`.
+        :returns: None once it is found; else the result, which is over.
+        :raises Exception: what ``connect`` raised.
+        """
+        search = _Search(wait, clock, interval_seconds, log)
+        while True:
+            began = clock()
+            looking = asyncio.ensure_future(self._look_up(wait, resolve, search.failures))
+            try:
+                # The deadline does not wait for a response.
+                while not (await asyncio.wait({looking}, timeout=search.seconds_to()))[0]:
+                    result = search.tick()
+                    if result.is_over:
+                        return result
+            finally:
+                looking.cancel()
+            found = search.take(looking.result(), began)
+            while found is not None and not found.is_over and clock() < search.next_at:
+                found = search.tick()
+                if not found.is_over:
+                    await asyncio.sleep(search.seconds_to(search.next_at))
+            if found is None or found.is_over:
+                return found
+
+    async def _look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> LookUp:
+        name = str(wait.plan.pipeline.name)
+        tolerance = wait.plan.outage_tolerance.total_seconds()
+        try:
+            async with self._reading:
+                if self._client is None:
+                    self._client = await self._connect()
+                client = self._client
+                if failures or time.monotonic() >= self._read_at + self._pause_seconds:
+                    await self._run(partial(reload_in_outage, client, failures))
+                    began = time.monotonic()
+                    self._names = await self._run(partial(_names, once(client, tolerance)))
+                    self._read_at = time.monotonic()
+                    # However many names are looked for, the server gets a rest.
+                    self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))
+            if name not in self._names:
+                return None
+            return await self._run(partial(resolve, once(client, tolerance)))
+        except ArroyoNoSuchNameError:
+            return None
+        except ArroyoError as err:
+            return err
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _names(client: ArroyoClient) -> frozenset[str]:
+    return frozenset(pipeline.name for pipeline in client.iter_pipelines())
+
+
+_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, NameFinder]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def name_finder(
+    key: Hashable, connect: Callable[[], Awaitable[ArroyoClient]]
+) -> AsyncIterator[NameFinder]:
+    """Join those who look for names on a connection, and leave them; the last one out closes the client.
+
+    :param key: names the connection and the address that it led to.
+    :param connect: returns the client.
+    """
+    finders = _LOOPS.setdefault(asyncio.get_running_loop(), {})
+    finder = finders.setdefault(key, NameFinder(connect))
+    finder.users += 1
+    try:
+        yield finder
+    finally:
+        finder.users -= 1
+        if not finder.users:
+            del finders[key]
+            await finder.aclose()

@@ -1,0 +1,208 @@
+"""Looking for a pipeline by name: how often, what an outage means, and that those who look share the list."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.find import find_until, name_finder, resolve_ref
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS, Lines
+
+
+@pytest.fixture
+def sandbox() -> Iterator[ArroyoSandbox]:
+    """Return a sandbox: which version makes no difference here."""
+    with ArroyoSandbox(seed=1, speed=4) as server:
+        yield server
+
+
+@pytest.fixture
+def client(sandbox: ArroyoSandbox) -> Iterator[ArroyoClient]:
+    """Return a client of it."""
+    with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
+        yield client
+
+
+class FakeClock(SteadyClock):
+    """A clock that only sleeping moves on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return super().__call__() + self.slept
+
+    def to_monotonic(self, seconds: float) -> float:
+        """Return a time of ``time.monotonic``."""
+        return super().to_monotonic(seconds) - self.slept
+
+    def sleep(self, seconds: float) -> None:
+        """Move on."""
+        assert seconds > 0
+        self.slept += seconds
+
+
+def waiting(clock: SteadyClock, *, seconds: float = 20, name: str = "orders", **more: Any) -> PipelineWait:
+    """Return a wait for a pipeline that may not exist yet."""
+    plan = WaitPlan(
+        pipeline=PipelineRef(pipeline_id="", name=name),
+        target_states=frozenset({"Running"}),
+        deadline=clock() + seconds,
+        **{"may_be_missing": True, **more},
+    )
+    return PipelineWait(plan, now=clock())
+
+
+def resolve(name: str = "orders") -> Any:
+    """Return what looks a name up."""
+    return partial(resolve_ref, name=name, rule={})
+
+
+def logger(lines: Lines) -> logging.Logger:
+    """Return a logger that keeps its lines."""
+    log = logging.Logger("tests.find")
+    log.addHandler(lines)
+    return log
+
+
+def test_it_looks_every_two_seconds_until_the_deadline_and_says_so_once(
+    client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
+    clock, lines = FakeClock(), Lines()
+    wait = waiting(clock, seconds=30)
+    result = find_until(
+        client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(lines), sleep=clock.sleep
+    )
+    assert result is not None
+    assert result.outcome is Outcome.TIMED_OUT
+    assert 8 <= sandbox.requests.count("GET", "/api/v1/pipelines*") <= 16
+    (line,) = [text for _, text in lines.lines]
+    assert line.startswith("No such pipeline yet: orders; waiting for Running, ")
+    error = str(explain(result, wait.plan.pipeline))
+    assert "No pipeline named 'orders' was seen within 30" in error
+    assert "Check the name" in error
+
+
+def test_a_longer_interval_and_until_are_honoured(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+    clock = FakeClock()
+    wait, until = waiting(clock, seconds=1000), clock() + 95
+    result = find_until(
+        client,
+        wait,
+        resolve(),
+        clock=clock,
+        interval_seconds=30,
+        log=logger(Lines()),
+        until=until,
+        sleep=clock.sleep,
+    )
+    assert result is not None
+    assert (result.outcome, result.is_missing) == (Outcome.WAITING, True)
+    assert sandbox.requests.count("GET", "/api/v1/pipelines*") == 4
+
+
+@pytest.mark.parametrize("may_be_missing", [True, False])
+def test_one_that_is_there_is_found_at_once(
+    may_be_missing: bool, client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
+    made = client.create_pipeline(name="orders", query=ENDLESS)
+    clock, lines = FakeClock(), Lines()
+    wait = waiting(clock, may_be_missing=may_be_missing)
+    assert find_until(client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(lines)) is None
+    url = f"{sandbox.url}/pipelines/{made.id}"
+    assert wait.plan.pipeline == PipelineRef(pipeline_id=made.id, name="orders", console_url=url)
+    assert [text for _, text in lines.lines] == [f"Waiting for Running: orders, id {made.id}, {url}"]
+
+
+def test_one_that_must_be_there_and_is_not(client: ArroyoClient) -> None:
+    clock = FakeClock()
+    wait = waiting(clock, may_be_missing=False)
+    result = find_until(client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines()))
+    assert result is not None
+    assert result.outcome is Outcome.MISSING
+    assert "There is no pipeline named 'orders' on this Arroyo." in str(explain(result, wait.plan.pipeline))
+
+
+def test_several_that_could_be_meant_are_an_error(client: ArroyoClient) -> None:
+    for _ in range(2):
+        client.create_pipeline(name="orders", query=ENDLESS)
+    clock = FakeClock()
+    result = find_until(
+        client, waiting(clock), resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines())
+    )
+    assert result is not None
+    assert result.outcome is Outcome.ERROR
+
+
+def test_an_outage_while_it_looks_is_tolerated_as_in_any_wait(
+    client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
+    sandbox.faults.status(503, times=None)
+    clock = FakeClock()
+    wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
+    result = find_until(
+        client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines()), sleep=clock.sleep
+    )
+    assert result is not None
+    assert result.outcome is Outcome.UNREACHABLE
+    assert not result.is_missing
+
+
+async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
+    clock, connected = SteadyClock(), []
+
+    async def connect() -> ArroyoClient:
+        connected.append(1)
+        return ArroyoClient(ClientSettings(base_url=sandbox.url))
+
+    async def find(number: int) -> Any:
+        async with name_finder("key", connect) as finder:
+            wait = waiting(clock, seconds=3.5, name=f"orders {number}")
+            found = await finder.find(
+                wait, resolve(f"orders {number}"), clock=clock, interval_seconds=0.1, log=logger(Lines())
+            )
+            return wait.plan.pipeline.pipeline_id if found is None else found.outcome
+
+    async def create() -> str:
+        await asyncio.sleep(0.5)
+        client = await connect()
+        with client:
+            return (await asyncio.to_thread(client.create_pipeline, name="orders 7", query=ENDLESS)).id
+
+    made, *found = await asyncio.gather(create(), *(find(number) for number in range(50)))
+    assert found[7] == made
+    assert set(found) == {made, Outcome.TIMED_OUT}
+    # Fifty that look for three seconds: a list a second at most, and what the one that was found took.
+    assert sandbox.requests.count("GET", "/api/v1/pipelines*") <= 8
+    assert len(connected) == 2
+
+
+async def test_the_deadline_does_not_wait_for_a_response(sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.hang(times=None)
+    clock = SteadyClock()
+
+    async def connect() -> ArroyoClient:
+        return ArroyoClient(ClientSettings(base_url=sandbox.url))
+
+    async with asyncio.timeout(15), name_finder("key", connect) as finder:
+        result = await finder.find(
+            waiting(clock, seconds=0.5), resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines())
+        )
+    assert result is not None
+    assert result.outcome is Outcome.TIMED_OUT
