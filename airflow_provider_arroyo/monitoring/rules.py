@@ -157,7 +157,8 @@ class WaitRules:
             return None
         else:
             due = self.settled_at() if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
-        if p.checkpoints_at is None:
+        # What was read before Finishing had settled leaves open what came last.
+        if p.checkpoints_at is None or (p.job.state == JobState.FINISHING and p.checkpoints_at < due):
             return due
         return max(due, p.checkpoints_at + pause_seconds(p.checkpoints_at - p.run_since))
 

@@ -32,6 +32,10 @@ class Goal:
     finished_is_success: bool = False
     stopped_is_final: bool = False
     follows_change: bool = False
+    until_checkpoint: bool = False
+    max_restarts: int | None = None
+    finishing_is_final: bool = False
+    timeout_ms: int = TIMEOUT
 
     def plan(self, timeline: Timeline, start: float) -> WaitPlan:
         baseline = None
@@ -43,10 +47,13 @@ class Goal:
         return WaitPlan(
             pipeline=ORDERS,
             target_states=self.target_states,
-            deadline=moment(start + TIMEOUT),
+            deadline=moment(start + self.timeout_ms),
             stable_for=timedelta(milliseconds=self.stable_ms),
             finished_is_success=self.finished_is_success,
             stopped_is_final=self.stopped_is_final,
+            until_checkpoint=self.until_checkpoint,
+            max_restarts=self.max_restarts,
+            finishing_is_final=self.finishing_is_final,
             baseline=baseline,
         )
 

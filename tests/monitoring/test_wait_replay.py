@@ -13,6 +13,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.replay_cases import CASES, Case, begin, call_of, sensor, submit
+from tests.monitoring.replay_cases_of_changes import CASES_OF_CHANGES
 from tests.monitoring.support import logged
 from tests.monitoring.timelines import (
     RECORDINGS,
@@ -27,31 +28,13 @@ from tests.monitoring.wait_histories import moved
 PHASES = (0, 23, 51, 87)
 """Milliseconds by which the polls at an interval of 100 ms are shifted against the start."""
 
-OF_ISSUE_14 = {
-    "after_bad_patches",
-    "kafka_unreachable",
-    "one_source_ends_sooner",
-    "one_source_of_two_ends",
-    "patch_failed_then_restart",
-    "patch_several_fields_at_once",
-    "patch_stopped_then_resume",
-    "patch_with_the_same_values",
-    "restart_then_force_stop",
-    "restart_twice_and_force",
-    "resume_and_rescale_in_one_patch",
-    "rollback_resume_of_the_old",
-    "stop_right_after_restart_of_failed",
-    "stop_right_after_resume",
-    "stop_while_rescaling",
-    "stop_while_restarting",
-}
-"""Timelines that get their cases with issue 14: they show what the monitor learns there."""
+ALL_CASES = [*CASES, *CASES_OF_CHANGES]
 
 
 def params(*, polled: bool = False) -> list[Any]:
     return [
         pytest.param(case, version, id=f"{version}-{case.timeline}-{case.goal.name}-{case.begins}")
-        for case in CASES
+        for case in ALL_CASES
         if case.polled or not polled
         for version in case.versions
     ]
@@ -171,22 +154,27 @@ def test_every_recorded_timeline_and_call_has_a_case() -> None:
     recorded: set[tuple[str, str, str, float]] = set()
     for version in VERSIONS:
         for path in (RECORDINGS / version / "timelines").glob("*.json"):
-            if path.stem in OF_ISSUE_14:
-                continue
             recorded.add((version, path.stem, "all of it", 0))
             for call in Timeline(version, path.stem).calls:
                 recorded.add((version, path.stem, call.text, call.ms))
     covered: set[tuple[str, str, str, float]] = set()
-    for case in CASES:
+    for case in ALL_CASES:
         for version in case.versions:
             covered.add((version, case.timeline, "all of it", 0))
             if case.begins is not None:
                 call = Timeline(version, case.timeline).call(*call_of(case))
                 covered.add((version, case.timeline, call.text, call.ms))
     # What is no request for a change, and the one request that was refused with 409.
-    assert OF_ISSUE_14.isdisjoint(case.timeline for case in CASES)
     assert {row[:3] for row in recorded - covered} == {
         *((version, "stop_asked_before_running", "checkpoints") for version in VERSIONS),
+        *(
+            (
+                version,
+                "rollback_resume_of_the_old",
+                "(a second pipeline of the same name was made and failed)",
+            )
+            for version in VERSIONS
+        ),
         ("0.16-dev", "controller_down", "controller killed (kill -9), API still up"),
         ("0.16-dev", "controller_down", "controller started again"),
         ("0.16-dev", "server_killed_and_restarted", "kill -9 of the whole server"),

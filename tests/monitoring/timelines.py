@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -14,6 +16,8 @@ from tests.monitoring.support import GONE, REFUSED
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "arroyo"
 VERSIONS = ("0.15.0", "0.16-dev")
+CHECKPOINTS = {"kafka_unreachable": [Checkpoint(epoch=1, start_time_micros=1)]}
+"""What was seen of the checkpoints, as far as they matter; where one source of two ends, there are none."""
 EPOCH = 1_795_572_000.0
 """The moment that a timeline counts its milliseconds from."""
 
@@ -44,13 +48,16 @@ class Timeline:
         self.name = f"{version}/{name}"
         self.rows: list[Row] = []
         self.calls: list[Call] = []
+        self.checkpoints = CHECKPOINTS.get(name, [])
         path = RECORDINGS / version / "timelines" / f"{name}.json"
         for entry in json.loads(path.read_text()):
             if "state" in entry:
                 times = {"start_time": None, "finish_time": None}
                 self.rows.append(Row(entry["ms"], job=Job.from_api({**entry, **times})))
             elif "call" in entry:
-                self.calls.append(Call(entry["ms"], entry["call"]))
+                # Some recordings have the path of the pipeline, too.
+                text = re.sub(r" /pipelines/\w+(?=[ /])/?", " ", entry["call"]).replace("  ", " ")
+                self.calls.append(Call(entry["ms"], text))
             else:
                 self.rows.append(Row(entry["ms"], error=GONE if entry["status"] == 404 else REFUSED))
 
@@ -76,7 +83,10 @@ def poll(wait: PipelineWait, timeline: Timeline, now: float) -> WaitResult:
     assert row is not None
     if row.error is not None:
         return wait.observe_error(row.error, now)
-    return wait.observe(row.job, now)
+    result, due = wait.observe(row.job, now), wait.checkpoints_due()
+    if due is None or due > now or row.job is None:
+        return result
+    return wait.observe_checkpoints(row.job, timeline.checkpoints, now, sent_at=now)
 
 
 def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[WaitResult, float]:
@@ -88,6 +98,7 @@ def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tupl
         if result.is_over:
             return result, milliseconds(now)
         due = min([change for change in changes if change > now] + [wait.next_due()])
+        due = min(due, wait.checkpoints_due() or due)
         assert due > now, "what is due now would be due for ever"
         now = due
 
