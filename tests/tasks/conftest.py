@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
@@ -27,6 +31,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "sandbox" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("arroyo_versions")
         metafunc.parametrize("sandbox", marker.args if marker else ("0.15", "0.16"), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time in which a state may be an old one be as long for a fast sandbox as for a real server."""
+    defaults = WaitPlan.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "stale_grace", defaults["stale_grace"] / SPEED)
 
 
 @pytest.fixture
@@ -67,6 +79,21 @@ class Arrange:
                 return
             self.sandbox.advance(0.03)
         raise AssertionError(f"{pipeline_id} is {state}, not {states}")
+
+    def after_polls(self, act: Callable[..., object], *values: Any, polls: int = 2) -> None:
+        """Do something, from a thread, once jobs were polled that often from now on: however slow the machine."""
+        seen = polls + self._polls()
+
+        def wait() -> None:
+            deadline = time.monotonic() + 60
+            while self._polls() < seen and time.monotonic() < deadline:
+                time.sleep(0.005)
+            act(*values)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def _polls(self) -> int:
+        return self.sandbox.requests.count("GET", "*/jobs")
 
     def state(self, pipeline_id: str) -> str:
         """Return the state that the pipeline shows."""

@@ -123,7 +123,7 @@ def test_a_deferred_wait_looks_the_connection_up_once(
     sandbox: ArroyoSandbox, arrange: Arrange, looked_up: list[str]
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
-    trigger = defer(sense(pipeline_id, "Stopped")(deferrable=True))
+    trigger = defer(sense(pipeline_id, "Stopped")(deferrable=True, defer_after=0))
     looked_up.clear()
     sandbox.faults.stop(pipeline_id, after=0.5)
     asyncio.run(fire(trigger))

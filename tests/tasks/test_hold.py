@@ -265,9 +265,10 @@ def test_a_wait_that_must_end_within_the_hold_stays_in_the_worker(
 def test_what_was_reached_in_time_is_a_success_however_long_it_was_held(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(SETTING, "1.5")
+    monkeypatch.setenv(SETTING, "3")
     pipeline_id = arrange.pipeline("Running")
-    sandbox.faults.stop(pipeline_id, after=0.2)
+    # Late enough that the worker's own poll does not see it.
+    arrange.after_polls(sandbox.faults.stop, pipeline_id)
     ended = run_task(sense(pipeline_id, "Stopped", execution_timeout=timedelta(seconds=8)), mode)
     assert ended.error is None, ended.error
     assert ended.result["state"] == "Stopped"

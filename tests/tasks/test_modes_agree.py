@@ -71,9 +71,10 @@ def _fault(kind: str, make: Make, **fields: Any) -> Callable[[Arrange, ArroyoSan
 def _outage(tolerance: float, *, ends: bool) -> Callable[[Arrange, ArroyoSandbox], Make]:
     def arranged(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
         pipeline_id = arrange.pipeline("Running")
-        # The first poll succeeds; then the API goes, and the pipeline is stopped externally meanwhile.
+        # The first polls succeed; then the API goes, and the pipeline may be stopped externally meanwhile.
         sandbox.faults.status(503, path="*/jobs", skip=2, times=2 if ends else None, method="GET")
-        sandbox.faults.stop(pipeline_id, after=0.5)
+        if ends:
+            sandbox.faults.stop(pipeline_id, after=0.5 * SPEED)
         return sense(pipeline_id, "Stopped", api_outage_tolerance=tolerance)
 
     return arranged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -104,9 +103,9 @@ def test_a_wait_announces_an_outage_and_its_end(
 
     def fail() -> None:
         sandbox.faults.status(503, path="*/jobs", times=5)
+        sandbox.faults.stop(pipeline_id, after=4)
 
-    threading.Timer(0.7, fail).start()
-    sandbox.faults.stop(pipeline_id, after=4)
+    arrange.after_polls(fail)
     ended = run_task(sense(pipeline_id, "Stopped"), mode)
     assert ended.error is None, ended.error
     warnings = ended.texts("WARNING")

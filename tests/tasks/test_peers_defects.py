@@ -118,7 +118,7 @@ def test_a_pipeline_of_another_run_is_never_adopted(sandbox: ArroyoSandbox) -> N
 @pytest.mark.parametrize("fault", ["reset", "cut_short"])
 def test_a_trigger_outlasts_broken_connections(fault: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    trigger = defer(sense(pipeline_id, "Stopped")(deferrable=True))
+    trigger = defer(sense(pipeline_id, "Stopped")(deferrable=True, defer_after=0))
     getattr(sandbox.faults, fault)(method="GET", times=2)
     sandbox.faults.stop(pipeline_id, after=0.3)
     (event,) = asyncio.run(fire(trigger))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -260,7 +259,7 @@ def test_silent_fail_tries_again_and_sees_what_was_fixed(
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.fail(pipeline_id, error="topic is gone", domain="external")
     arrange.until(pipeline_id, "Failed")
-    threading.Timer(0.5, client.restart_pipeline, [pipeline_id]).start()
+    arrange.after_polls(client.restart_pipeline, pipeline_id)
     ended = run_task(sense(pipeline_id, silent_fail=True, poke_interval=0.2), mode)
     assert ended.result["state"] == "Running"
     assert "topic is gone" in ended.texts("ERROR")[0] or sandbox.arroyo_version == "0.15"

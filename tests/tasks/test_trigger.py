@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -293,7 +292,7 @@ def test_a_key_that_is_rotated_during_a_wait(
         sandbox.faults.stop(pipeline_id)
 
     use_key("old-key")
-    threading.Timer(0.6, rotate).start()
+    arrange.after_polls(rotate)
     ended = run_task(sense(pipeline_id, "Stopped"), mode)
     assert ended.error is None, ended.error
     assert ended.result["state"] == "Stopped"
@@ -304,15 +303,15 @@ def test_a_key_that_is_rotated_during_a_wait(
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_a_stop_on_timeout_uses_the_rotated_key(
-    mode: str, sandbox: ArroyoSandbox, use_key: Callable[[str], None]
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange, use_key: Callable[[str], None]
 ) -> None:
     def rotate() -> None:
         use_key("new-key")
         sandbox.faults.status(401, path="*/jobs", times=1)
 
     use_key("old-key")
-    threading.Timer(1.0, rotate).start()
-    ended = run_task(submit(wait_for="Finished", timeout=2, stop_on_kill="checkpoint"), mode)
+    arrange.after_polls(rotate, polls=4)
+    ended = run_task(submit(wait_for="Finished", timeout=3, stop_on_kill="checkpoint"), mode)
     assert isinstance(ended.error, ArroyoTaskError)
     (patch,) = sandbox.requests.find("PATCH")
     assert patch.headers.get("x-connection") == "new-key"
