@@ -19,6 +19,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .conftest import BROKEN, Arrange
 from .harness import (
     DEFERRED,
+    OPERATOR_MODES,
     RESCHEDULE,
     SENSOR_MODES,
     SYNC,
@@ -80,7 +81,7 @@ def test_a_pipeline_that_fails_while_it_is_submitted_or_stopped(mode: str, sandb
 def test_a_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     check_traceback(run_task(sense(pipeline_id, "Stopped", timeout=0.5), mode).error)
-    if mode != RESCHEDULE:
+    if mode in OPERATOR_MODES:
         ended_in(stop(pipeline_id, timeout=0), mode, ArroyoTaskError)
 
 
@@ -90,7 +91,7 @@ def test_an_http_error(mode: str, status: int, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(status, times=None, error="Pipeline not found")
     expected = ArroyoFatalTaskError if status == 401 else ArroyoTaskError
     ended_in(sense("pl_1", api_outage_tolerance=0.5), mode, expected)
-    if mode != RESCHEDULE:
+    if mode in OPERATOR_MODES:
         ended_in(stop("pl_1", api_outage_tolerance=0.5), mode, expected)
 
 
