@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
@@ -18,6 +18,8 @@ from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionEr
 from airflow_provider_arroyo.hooks.connection import host_to_name_by, settings_error, settings_from
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import Checkpoint, JobError, QueryValidation
     from airflow_provider_arroyo.client.models import Job, Pipeline
@@ -111,14 +113,17 @@ class ArroyoHook(BaseHook):
             connection = self.get_connection(self.arroyo_conn_id)
         except AirflowNotFoundException as err:
             raise _no_connection(self.arroyo_conn_id) from err
-        settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
+        settings = self._settings_of(connection)
         _mask(settings.secrets)
         return settings
 
-    def _reload(self, look_up: Callable[[], ClientSettings] | None = None) -> ClientSettings:
+    def _settings_of(self, connection: Connection) -> ClientSettings:
+        return settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
+
+    def _reload(self, look_up: Callable[[], ClientSettings]) -> ClientSettings:
         """Look the connection up again; where Airflow fails, the client goes on with what it has."""
         try:
-            return (look_up or self._look_up)()
+            return look_up()
         except ArroyoError:
             raise
         except Exception as err:  # a secrets backend may raise anything
@@ -133,9 +138,10 @@ class ArroyoHook(BaseHook):
 
         try:
             connection = await get_async_connection(self.arroyo_conn_id, hook=self)
-        except AirflowNotFoundException as err:
-            raise _no_connection(self.arroyo_conn_id) from err
-        settings = settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
+        except AirflowNotFoundException:
+            # Under `airflow dags test`, only a synchronous look-up reaches Airflow's database.
+            return await asyncio.to_thread(self._look_up)
+        settings = self._settings_of(connection)
         if secrets := settings.secrets:
             # Masking asks the supervisor synchronously, so it is kept off the loop.
             await asyncio.to_thread(_mask, secrets)
@@ -151,10 +157,17 @@ class ArroyoHook(BaseHook):
 
         settings = self.settings
         with self._named():
-            return shared_client(self.arroyo_conn_id, settings, self._reload)
+            return shared_client(self.arroyo_conn_id, settings, partial(self._reload, self._look_up))
 
     def get_conn(self) -> ArroyoClient:
-        """Return the client, which has a method for every endpoint of Arroyo's API."""
+        """Return the client, under the name that Airflow's hooks have for it; the same as :attr:`client`.
+
+        It has a method for every endpoint of Arroyo's API, such as ``get_conn().list_udfs()``. A request whose
+        failure may pass is repeated for up to 15 seconds where that is safe. Threads may share it, and nobody closes
+        it: the hooks of a process share it.
+
+        :raises ArroyoSettingsError: as :attr:`client` does.
+        """
         return self.client
 
     async def get_async_client(self, server: str = "") -> ArroyoClient:
@@ -179,7 +192,7 @@ class ArroyoHook(BaseHook):
             return asyncio.run_coroutine_threadsafe(self.async_settings(), loop).result(_TEST_SECONDS)
 
         with self._named():
-            return await asyncio.to_thread(ArroyoClient, settings, reload=lambda: self._reload(look_up))
+            return await asyncio.to_thread(ArroyoClient, settings, reload=partial(self._reload, look_up))
 
     @contextmanager
     def _named(self) -> Iterator[None]:

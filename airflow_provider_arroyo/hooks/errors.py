@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_arroyo.exceptions import ArroyoError
@@ -27,6 +29,7 @@ __all__ = [
 class ArroyoTaskError(AirflowException):
     """A task failed, and another try may succeed: Airflow retries it.
 
+    :param message: what happened, where, why, and what to do next.
     :param error: what happened, with its data.
     """
 
@@ -38,6 +41,7 @@ class ArroyoTaskError(AirflowException):
 class ArroyoFatalTaskError(AirflowFailException):
     """A task failed in a way that no further try can fix: Airflow does not retry it.
 
+    :param message: what happened, where, why, and what to do next.
     :param error: what happened, with its data.
     """
 
@@ -47,14 +51,30 @@ class ArroyoFatalTaskError(AirflowFailException):
 
 
 class ArroyoArgumentError(ArroyoFatalTaskError, ValueError):
-    """An argument turned out to be wrong once it was rendered. Airflow does not retry it."""
+    """An argument turned out to be wrong once it was rendered. Airflow does not retry it.
+
+    :param message: which argument, and what it must be.
+    :param error: not used here.
+    """
 
 
-def task_error(error: ArroyoError, arroyo_conn_id: str) -> ArroyoTaskError | ArroyoFatalTaskError:
+def task_error(
+    error: ArroyoError, arroyo_conn_id: str, ti: Any = None
+) -> ArroyoTaskError | ArroyoFatalTaskError:
     """Return what a task raises for an error, ``from None``: it says everything once.
 
     :param error: the error.
     :param arroyo_conn_id: the connection, which the message names.
+    :param ti: the task instance, which tells whether another try follows; default None says nothing of it.
     """
-    message = f"{error}\nAirflow connection: {arroyo_conn_id}"
+    message = f"{error}\nAirflow connection: {arroyo_conn_id}{_what_follows(error, ti)}"
     return ArroyoFatalTaskError(message, error) if error.is_fatal else ArroyoTaskError(message, error)
+
+
+def _what_follows(error: ArroyoError, ti: Any) -> str:
+    tries = getattr(ti, "max_tries", None)
+    if tries is None or error.is_fatal:
+        return ""
+    if ti.try_number <= tries:
+        return f"\nAirflow tries again: try {ti.try_number + 1} of {tries + 1} follows."
+    return "\nNo try is left: clear this task to try again."

@@ -49,6 +49,6 @@ class WaitEvent(JsonValue):
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise UnreadableEventError(
                 f"The trigger's event cannot be read: {err!r}. Triggerer and worker must run the same version "
-                "of airflow-provider-arroyo; clear the task to wait again. The pipeline was not touched."
+                "of airflow-provider-arroyo; a new try waits again. The pipeline was not touched."
             ) from err
         return event

@@ -118,7 +118,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             still = "still " if result.is_unchanged else ""
             return (
                 f"{label} is {still}{state}{run}; {wanted} was wanted.",
-                "Fix the cause, then clear this task.",
+                "Fix the cause.",
             )
         case Outcome.FINISHED:
             return (
@@ -133,13 +133,13 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         case Outcome.STOPPED:
             return (
                 f"{label} was stopped externally; {wanted} was wanted.",
-                "Clear this task to start it again.",
+                "A new try of this task starts it again.",
             )
         case Outcome.FLAPPING:
             state = f"; it is {job.state} (run {job.run_id})" if job else ""
             return (
                 f"{label} began more new runs than max_restarts allows{state}. {wanted} was wanted.",
-                "Fix the cause, then clear this task. Until it is stopped, the pipeline goes on as before.",
+                "Fix the cause. Until it is stopped, the pipeline goes on as before.",
             )
         case Outcome.NO_CHECKPOINT if JobState.RUNNING in result.target_states:
             return (
@@ -156,7 +156,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         case Outcome.DELETED:
             return (
                 f"{label} was deleted externally; {_last_seen(job)}.",
-                "Clear the task that submits it, to create it again.",
+                "A new try of the task that submits it creates it again.",
             )
         case Outcome.MISSING:
             return (
@@ -167,19 +167,19 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"This address does not look like Arroyo: for {duration(result.unreachable_seconds or 0.0)}, no "
                 f"response came from Arroyo itself. This says nothing about {in_sentence}.",
-                "Check the connection's host, port and base_path, then clear this task.",
+                "Check the connection's host, port and base_path.",
             )
         case Outcome.UNREACHABLE:
             since = f", since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
             return (
                 f"Arroyo has been unreachable for {duration(result.unreachable_seconds or 0.0)}{since}. This says "
                 f"nothing about {in_sentence}; {_last_seen(job)}.",
-                "Check the server and the connection, then clear this task: it continues with the same pipeline.",
+                "Check the server and the connection. A new try continues with the same pipeline.",
             )
         case Outcome.ERROR:
             return (
                 f"The wait for {in_sentence} to become {wanted} failed; {_last_seen(job)}.",
-                "Clear this task.",
+                "A new try begins the wait anew.",
             )
         case _:
             return _timeout(result, pipeline, wanted)

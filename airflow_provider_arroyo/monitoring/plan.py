@@ -201,6 +201,6 @@ class WaitPlan(JsonValue):
         except (KeyError, OverflowError, TypeError, ValueError) as err:
             raise UnreadablePlanError(
                 f"The arguments of this wait cannot be read: {err!r}. Another version of "
-                "airflow-provider-arroyo wrote them; clear the task to start the wait again."
+                "airflow-provider-arroyo wrote them; a new try starts the wait again."
             ) from err
         return plan

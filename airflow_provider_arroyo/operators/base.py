@@ -18,6 +18,7 @@ from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
+    TaskEnd,
     raises_task_errors,
 )
 
@@ -122,13 +123,13 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         wait, self._waiting = self._waiting, None
         self._stop_on_kill(self._watched(wait), is_timeout=False)
 
+    @raises_task_errors
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where the deferral itself failed, deal with the pipeline and say so."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as err:
-            error = self._deferral_failed(err, context)
-        raise error from None
+            raise TaskEnd(self._deferral_failed(err, context)) from err
 
     def _deferral_failed(self, error: Exception, context: Context) -> ArroyoTaskError:
         from airflow_provider_arroyo.on_kill import noted_wait
@@ -143,7 +144,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         what = watched.pipeline.inline if watched is not None else "its pipeline"
         return ArroyoTaskError(
             f"The wait for {what} was interrupted in the triggerer: {error}. "
-            "Check the triggerer's log, then clear this task; it continues with the same pipeline."
+            "Check the triggerer's log. A new try continues with the same pipeline."
         )
 
     def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:

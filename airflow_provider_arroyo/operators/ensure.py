@@ -25,6 +25,9 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
     """What the three operators share: what they do where something of that name exists.
 
     :param if_different: ``"fail"`` (default) or ``"keep"``, with a warning.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     """
 
     def __init__(

@@ -52,7 +52,10 @@ NAME_NOTE_KEY = "arroyo_pipeline_of_name"
 
 
 class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
-    """Carries the exception that ends a task to where it is raised once, without the frames in between."""
+    """Carries the exception that ends a task to where it is raised once, without the frames in between.
+
+    :param error: that exception.
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -64,6 +67,9 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
 
     @wraps(method)
     def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Mapping) and "ti" in value:  # the context
+                task._ti = value["ti"]
         try:
             return method(task, *args, **kwargs)
         except BaseException as err:
@@ -177,7 +183,7 @@ class ArroyoTask:
         if isinstance(error, TaskEnd):
             error = error.error
         elif isinstance(error, ArroyoError):
-            error = task_error(error, self.arroyo_conn_id)
+            error = task_error(error, self.arroyo_conn_id, self._ti)
         elif isinstance(error, AirflowTaskTimeout) and self.execution_timeout is not None:
             # Airflow's own alarm, which says no more than that the time is over.
             limit = duration(self.execution_timeout.total_seconds())
@@ -349,7 +355,7 @@ class ArroyoTask:
         """Return what a timeout raises: Airflow's own error where Airflow's own limit was reached."""
         if result.deadline_argument == "execution_timeout":
             return AirflowTaskTimeout(str(error))
-        return task_error(error, self.arroyo_conn_id)
+        return task_error(error, self.arroyo_conn_id, self._ti)
 
     def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
         """Return the job's last errors where they can be read; the task's error is raised in any case."""

@@ -152,5 +152,5 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         if names := still_different(self._client(), pipeline.pipeline_id, self._settings()):
             raise ArroyoError(
                 f"Arroyo accepted the change of {pipeline.inline} and did not make it: {', '.join(names)}. "
-                "Another task may have changed it meanwhile; check Arroyo's console, then clear this task."
+                "Another task may have changed it meanwhile; check Arroyo's console."
             )

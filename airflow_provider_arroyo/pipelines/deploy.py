@@ -264,5 +264,5 @@ class Deploy(DeploySteps):
         """Return the error that says why the new pipeline failed, and why the old one is not back."""
         return ArroyoDeployError(
             f"{progress.failure}\nThe rollback to {given(progress.old).inline} failed: {problem}\n"
-            "Clear this task: it goes on from what it finds."
+            "A new try goes on from what it finds."
         )

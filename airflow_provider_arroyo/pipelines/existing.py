@@ -175,7 +175,7 @@ class Existing:
             return job
         raise ArroyoError(
             f"Pipeline {pipeline_id!r} {what} within {_STOP_SECONDS:.0f} s; it is "
-            f"{job.state if job else 'without a job'}. Check Arroyo's controller, then clear this task."
+            f"{job.state if job else 'without a job'}. Check Arroyo's controller."
         )
 
     def settle(self, pipeline_id: str) -> Job | None:

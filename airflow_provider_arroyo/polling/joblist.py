@@ -8,6 +8,12 @@ from typing import Any, NamedTuple
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.reading import iter_items
 from airflow_provider_arroyo.client.request import HttpResponse
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    Disposition,
+)
 from airflow_provider_arroyo.polling.waiters import Target
 
 MAX_SINGLE_POLLS = 8
@@ -27,6 +33,14 @@ def prefers_list(intervals: list[float], jobs: int | None) -> bool:
         return True
     polls = sum(min(intervals) / interval for interval in intervals)
     return polls > 1 and (jobs is None or polls > 1 + jobs / _JOBS_PER_SINGLE_POLL)
+
+
+def may_concern_list_alone(error: ArroyoError) -> bool:
+    """Return whether single polls may succeed although the list failed like this."""
+    if isinstance(error, ArroyoApiError):
+        return error.status not in (401, 429)
+    # What could not be sent could not be sent for a single poll either.
+    return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
 
 
 class JobList(NamedTuple):

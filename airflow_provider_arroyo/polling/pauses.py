@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_BATCH = 25
+_BATCH = 10
 
 
 async def sleep_or_kick(seconds: float, kick: asyncio.Event) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -21,21 +20,23 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import get
 from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
 from airflow_provider_arroyo.exceptions import (
-    ArroyoApiError,
     ArroyoConnectionError,
     ArroyoError,
-    Disposition,
 )
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.checkpoints import CheckpointReader
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, JobList, prefers_list
+from airflow_provider_arroyo.polling.joblist import (
+    MAX_SINGLE_POLLS,
+    JobList,
+    may_concern_list_alone,
+    prefers_list,
+)
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_kick
 from airflow_provider_arroyo.polling.poll import (
     FIRST_POLL_SECONDS,
@@ -43,21 +44,18 @@ from airflow_provider_arroyo.polling.poll import (
     once,
     reload_in_outage,
 )
-from airflow_provider_arroyo.polling.threads import DaemonThreads
+from airflow_provider_arroyo.polling.single_polls import SLOW_SECONDS, SinglePolls
+from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
 from airflow_provider_arroyo.polling.waiters import Target, Waiter
 from airflow_provider_arroyo.text import duration
 
 Connect = Callable[[], Awaitable[ArroyoClient]]
-Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 LIST_PAUSE_SECONDS = 300.0
 """For how long the list is not used after it failed twice while single polls succeeded."""
 
 _MAX_LIST_INTERVAL_SECONDS = 1.0
-_SLOW_SECONDS = 1.0
 _HUNG_LIST_SECONDS = 3.0
-_CONCERNS_ALL = (401, 429)
-_PROBES = 3
 _MAX_SINGLE_POLLS_PER_SECOND = 300
 """More would cost a triggerer much of its core; beyond that, each pipeline is polled more rarely."""
 
@@ -88,11 +86,7 @@ class SharedPoller:
         self._connecting = asyncio.Lock()
         self._targets: dict[str, Target] = {}
         self._singles: dict[Target, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(MAX_SINGLE_POLLS)
-        self._slots_for_hanging = asyncio.Semaphore(MAX_SINGLE_POLLS)
-        """For pipelines whose last poll got no response, so that they hold up none but each other."""
-        self._overdue = 0
-        """Single polls under way that have had no response for a second."""
+        self._single_polls = SinglePolls(self._run, monotonic)
         self._reloaded_at = float("-inf")
         self._list_task: asyncio.Task[None] | None = None
         self._list_kick = asyncio.Event()
@@ -149,7 +143,7 @@ class SharedPoller:
                 if due <= now:
                     # Only a poll can tell, and may take its time; the deadline must not wait for it.
                     target.wants_next = True
-                    due = min(plan.deadline, now + _SLOW_SECONDS)
+                    due = min(plan.deadline, now + SLOW_SECONDS)
                 reads_at = wait.checkpoints_due()
                 if reads_at is not None and reads_at > now:
                     due = min(due, reads_at)
@@ -237,7 +231,7 @@ class SharedPoller:
             while True:
                 target.kick.clear()
                 try:
-                    job = await self._get_job(client, target)
+                    job = await self._single_polls.get_job(client, target)
                 except ArroyoError as err:
                     failures += 1
                     interval = target.interval_seconds
@@ -252,36 +246,6 @@ class SharedPoller:
         except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything; the waits raise it
             self._singles.pop(target, None)
             target.fail(err)
-
-    async def _get_job(self, client: ArroyoClient, target: Target) -> Job | None:
-        async with self._slots_for_hanging if target.is_hanging else self._slots:
-            # Each that gets no response keeps a thread: where many do, they may do so for a few seconds only.
-            limit = target.tolerance_seconds if self._overdue < MAX_SINGLE_POLLS else 0.0
-            client = once(client, limit)
-            target.sent_at = self._monotonic()
-            poll: asyncio.Future[Job | None]
-            poll = asyncio.ensure_future(self._run(partial(client.get_job, target.pipeline_id)))
-            try:
-                await asyncio.wait({poll}, timeout=_SLOW_SECONDS)
-                if not poll.done():
-                    self._overdue += 1
-                    poll.add_done_callback(self._no_longer_overdue)
-                if target.is_hanging:
-                    await asyncio.wait({poll})
-            except asyncio.CancelledError:
-                poll.cancel()
-                raise
-        # Another one has its slot.
-        try:
-            job = await poll
-        except ArroyoError:
-            target.is_hanging = self._monotonic() - target.sent_at >= _SLOW_SECONDS
-            raise
-        target.is_hanging = False
-        return job
-
-    def _no_longer_overdue(self, poll: asyncio.Future[Job | None]) -> None:
-        self._overdue -= 1
 
     # -- the list --------------------------------------------------------------------------------------------
 
@@ -338,13 +302,13 @@ class SharedPoller:
         try:
             await asyncio.wait({poll}, timeout=seconds)
             if not poll.done():
-                if await self._single_polls_succeed(client):
+                if await self._single_polls.succeed(client, self._targets):
                     raise _OnlyListFailsError
                 return await poll
             try:
                 return poll.result()
             except ArroyoError as err:
-                if self._may_concern_list_alone(err) and await self._single_polls_succeed(client):
+                if may_concern_list_alone(err) and await self._single_polls.succeed(client, self._targets):
                     raise _OnlyListFailsError from err
                 raise
         finally:
@@ -366,33 +330,6 @@ class SharedPoller:
         if listed.jobs is not None:
             self._jobs = listed.jobs
             self._choose()
-
-    @staticmethod
-    def _may_concern_list_alone(error: ArroyoError) -> bool:
-        """Return whether single polls may succeed although the list failed like this."""
-        if isinstance(error, ArroyoApiError):
-            return error.status not in _CONCERNS_ALL
-        # What could not be sent could not be sent for a single poll either.
-        return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
-
-    async def _single_polls_succeed(self, client: ArroyoClient) -> bool:
-        # Several, and for a moment only: some of these pipelines may be the ones that get no response.
-        sample = random.sample(list(self._targets), min(_PROBES, len(self._targets)))
-        probes = {
-            asyncio.ensure_future(self._run(partial(once(client, 0.0).get_job, name))) for name in sample
-        }
-        try:
-            async with asyncio.timeout(_SLOW_SECONDS):
-                for probe in asyncio.as_completed(probes):
-                    with suppress(ArroyoError):
-                        await probe
-                        return True
-        except TimeoutError:
-            pass
-        finally:
-            for one in probes:
-                one.cancel()
-        return False
 
     def _replace_list(self, *, is_paused: bool) -> None:
         """Poll singly until the list succeeds; for a while without trying it, if it keeps failing."""

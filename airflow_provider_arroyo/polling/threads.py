@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a blocking function in a thread."""
 
 _IDLE_SECONDS = 10.0
 

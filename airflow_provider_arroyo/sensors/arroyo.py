@@ -23,7 +23,12 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
-from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.hooks.errors import (
+    ArroyoArgumentError,
+    ArroyoFatalTaskError,
+    ArroyoTaskError,
+    TaskDeferralError,
+)
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -239,7 +244,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
         :returns: the task's result.
         """
-        return super().resume_execution(next_method, next_kwargs, context)
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, TaskDeferralError) as err:
+            if err is self._raised:
+                raise
+            # Airflow's own error of the deferral, which says the same as the one that it has for its cause.
+            raise TaskEnd(type(err)(*err.args)) from err
 
     @raises_task_errors
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperato
 from airflow_provider_arroyo.polling import shared
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from tests.polling.support import until
 from tests.support import ENDLESS
 from tests.tasks.harness import DEFERRED, SYNC, FakeTaskInstance, run_task
 
@@ -138,8 +139,7 @@ async def test_who_joins_a_poller_gets_the_job_though_the_list_does_not_change(
         async with shared.shared_poller("a", connect) as poller:
             watch = partial(poller.watch, interval_seconds=0.05, clock=clock, log=log)
             long = asyncio.create_task(watch(wait(first, "Stopped")))
-            while sandbox.requests.count("GET", "*/jobs") < 5:  # noqa: ASYNC110  # it is in another thread
-                await asyncio.sleep(0.02)
+            await until(lambda: sandbox.requests.count("GET", "*/jobs") >= 5)
             async with asyncio.timeout(10):
                 result = await watch(wait(second, "Running"))
             long.cancel()

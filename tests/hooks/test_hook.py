@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import SqlDiagnostic
@@ -202,6 +202,19 @@ def test_secrets_of_gateways_and_proxies_are_masked(
 async def test_a_client_for_an_event_loop(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     with await hook.get_async_client(sandbox.url) as client:
         assert (await asyncio.to_thread(client.list_pipelines, limit=1)).data == ()
+
+
+async def test_a_connection_that_only_a_synchronous_look_up_finds(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under ``airflow dags test``, the asynchronous one does not reach Airflow's database."""
+
+    async def not_found(*_: Any, **__: Any) -> Any:
+        raise AirflowNotFoundException("The conn_id `arroyo_tested` isn't defined")
+
+    connect(as_json("there"))
+    monkeypatch.setattr("airflow.providers.common.compat.connection.get_async_connection", not_found)
+    assert (await ArroyoHook("arroyo_tested").async_settings()).base_url == "http://there:5115"
 
 
 async def test_async_settings_are_looked_up_each_time(connect: Connect) -> None:

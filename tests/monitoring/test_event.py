@@ -82,7 +82,7 @@ def test_an_unreadable_event_says_what_to_do(data: Any) -> None:
     text = str(caught.value)
     assert text.startswith("The trigger's event cannot be read: ")
     assert text.endswith(
-        "Triggerer and worker must run the same version of airflow-provider-arroyo; clear the task to wait again. "
+        "Triggerer and worker must run the same version of airflow-provider-arroyo; a new try waits again. "
         "The pipeline was not touched."
     )
 

@@ -43,7 +43,7 @@ def test_a_failure_names_the_pipeline_the_reason_and_the_errors_of_operators() -
         "Arroyo's reason (domain: user): error in connector: failed to open file",
         "The job's last errors, newest first:",
         "  source_1: failed to open file: No such file or directory (os error 2)",
-        "Fix the cause, then clear this task.",
+        "Fix the cause.",
         CONSOLE,
     ]
     assert (error.outcome, error.pipeline_id, error.pipeline_name) == ("failed", "pl_1", "orders_per_minute")
@@ -67,7 +67,7 @@ def test_a_failure_without_a_cause_says_how_often_it_restarted_and_where_the_cau
         "Pipeline pl_1 is Failed in run 21; Running was wanted.",
         *shown,
         "Arroyo's API gives no further cause; check the log of its workers.",
-        "Fix the cause, then clear this task.",
+        "Fix the cause.",
     ]
 
 
@@ -90,7 +90,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(STOPPED, job=job("Stopped", 1, desired=False)),
         [
             f"{NAME} was stopped externally; Running was wanted.",
-            "Clear this task to start it again.",
+            "A new try of this task starts it again.",
             CONSOLE,
         ],
     ),
@@ -106,7 +106,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.DELETED, job=job("Running", 3, desired=False)),
         [
             f"{NAME} was deleted externally; last seen Running (run 3, stop requested).",
-            "Clear the task that submits it, to create it again.",
+            "A new try of the task that submits it creates it again.",
         ],
     ),
     "missing": (
@@ -122,7 +122,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             f"Arroyo has been unreachable for 10 min, since {SINCE}. This says nothing about {IN_SENTENCE}; "
             "last seen Running (run 1).",
             "The last poll failed: Connection refused",
-            "Check the server and the connection, then clear this task: it continues with the same pipeline.",
+            "Check the server and the connection. A new try continues with the same pipeline.",
             CONSOLE,
         ],
     ),
@@ -132,7 +132,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             f"Arroyo has been unreachable for 10 min, since {SINCE}. This says nothing about {IN_SENTENCE}; "
             "its state was never seen.",
             "The last poll failed: A gateway's page",
-            "Check the server and the connection, then clear this task: it continues with the same pipeline.",
+            "Check the server and the connection. A new try continues with the same pipeline.",
             CONSOLE,
         ],
     ),
@@ -142,7 +142,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             "This address does not look like Arroyo: for 1 min, no response came from Arroyo itself. This says "
             f"nothing about {IN_SENTENCE}.",
             "The last poll failed: A gateway's page",
-            "Check the connection's host, port and base_path, then clear this task.",
+            "Check the connection's host, port and base_path.",
             CONSOLE,
         ],
     ),
@@ -173,7 +173,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             f"{NAME} keeps failing and starting again.",
             "It began more new runs than max_restarts allows; it is Running (run 5). Running was wanted.",
             "It restarted 4 times in 1 min 5 s.",
-            "Fix the cause, then clear this task. Until it is stopped, the pipeline goes on as before.",
+            "Fix the cause. Until it is stopped, the pipeline goes on as before.",
             CONSOLE,
         ],
     ),
@@ -200,7 +200,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.ERROR, job=job("Running", 2)),
         [
             f"The wait for {IN_SENTENCE} to become Running failed; last seen Running (run 2).",
-            "Clear this task.",
+            "A new try begins the wait anew.",
             CONSOLE,
         ],
     ),

@@ -127,7 +127,9 @@ BASELINE = {"job_id": "job_1", "run_id": 1, "state": "Failed", "requested_at": T
     ids=str,
 )
 def test_a_plan_that_cannot_be_read_says_so_and_what_to_do(changes: dict[str, Any]) -> None:
-    with pytest.raises(UnreadablePlanError, match=r"arguments of this wait cannot be read: .*clear the task"):
+    with pytest.raises(
+        UnreadablePlanError, match=r"of this wait cannot be read: .*a new try starts the wait"
+    ):
         WaitPlan.from_dict({**plan().to_dict(), **changes})
 
 

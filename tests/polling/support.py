@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -18,6 +18,9 @@ from tests.polling.virtual_time import VirtualClock, now
 from tests.support import Lines
 
 INTERVAL = 0.1
+LIMIT_SECONDS = 40.0
+"""How long what takes real time may take, on however slow a machine."""
+
 ALONE = 400
 """So many jobs make the list dearer than eight single polls."""
 
@@ -37,6 +40,13 @@ def a_logger(lines: Lines | None = None) -> logging.Logger:
     if lines is not None:
         log.addHandler(lines)
     return log
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
+            await asyncio.sleep(0.005)
 
 
 class Waits:

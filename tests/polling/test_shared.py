@@ -17,8 +17,7 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, prefers_list
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan
-from tests.polling.virtual_time import VirtualClock, now, virtual
-from tests.support import Lines
+from tests.polling.virtual_time import VirtualClock, now, pass_time, turns, virtual
 
 VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
 MODES = pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
@@ -65,7 +64,7 @@ async def test_a_change_is_told_within_an_interval(count: int) -> None:
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(count))
-    await asyncio.sleep(1.03)
+    await pass_time(1.03)
     server.set("pl_0", "Running")
     await waits.tasks[0]
     assert now() <= 1.03 + INTERVAL + 0.001
@@ -80,11 +79,11 @@ async def test_a_thousand_waits_cost_one_list_for_each_interval(version: str) ->
     waits = Waits(server)
     names = server.many(1000)
     waits.start_all(names)
-    await asyncio.sleep(10)
+    await pass_time(10)
     # 0.15 does not name the pipelines in the list: a poll of each tells its job's id.
     assert server.count(SINGLE) <= (2000 if version == "0.15" else MAX_SINGLE_POLLS)
     server.forget()
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert server.count(LIST) == pytest.approx(100, abs=2)
     assert server.count(SINGLE) == 0
     for name in names:
@@ -117,11 +116,11 @@ async def test_each_wait_is_told_of_its_own_job_and_only_when_it_changed(count: 
     counting = [Counting(a_plan(name, at=clock()), now=clock()) for name in server.many(count)]
     for wait in counting:
         waits.start("", wait=wait)
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert [wait.observed for wait in counting] == [1] * count
     server.set("pl_4", "Compiling")
     server.set("pl_other", "Running")
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert [wait.observed for wait in counting] == [1] * 4 + [2] + [1] * (count - 5)
 
 
@@ -141,14 +140,14 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
     names = server.many(30)
     server.hide("pl_9")
     waits.start_all(names)
-    await asyncio.sleep(5)
+    await pass_time(5)
     parsed.clear()
     server.forget()
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert server.count(LIST) >= 49
     assert parsed == []
     server.set("pl_4", "Compiling")
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert len(parsed) == 1
 
 
@@ -161,12 +160,12 @@ async def test_environment_that_looks_like_a_job_is_none(version: str, env_vars:
     server = FakeArroyo(version=version)
     waits = Waits(server)
     waits.start_all(server.many(20))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.set("pl_7", "Compiling", env_vars=env_vars)
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert waits.done() == []
     server.set("pl_7", "Running", env_vars=env_vars)
-    await asyncio.sleep(1)
+    await pass_time(1)
     assert [task.done() for task in waits.tasks] == [number == 7 for number in range(20)]
 
 
@@ -176,14 +175,14 @@ async def test_a_wait_is_not_told_of_a_poll_that_was_sent_before_it_joined(count
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(count), "Stopped")
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.seconds = lambda kind, pipeline_id: 2.0
-    await asyncio.sleep(0.5)
+    await pass_time(0.5)
     late = waits.start("pl_0", "Scheduling")
     server.set("pl_0", "Running")
     newest = waits.start("pl_0", "Running")
     assert (await newest).outcome is Outcome.REACHED
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert not late.done()
 
 
@@ -193,7 +192,7 @@ async def test_a_state_that_must_last_is_reached_when_it_lasted(count: int) -> N
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(count), stable_for=timedelta(seconds=2))
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.set("pl_0", "Running")
     assert (await waits.tasks[0]).outcome is Outcome.REACHED
     assert 3.0 <= now() <= 3.0 + 2 * INTERVAL + 0.01
@@ -221,7 +220,7 @@ async def test_lines_are_written_in_the_context_of_the_task_that_waits() -> None
     log.addHandler(Log())
     for name in names:
         contextvars.copy_context().run(lambda name=name: (who.set(name), waits.start(name, log=log)))  # type: ignore[misc]  # mypy cannot infer it
-    await asyncio.sleep(1)
+    await pass_time(1)
     for name in names:
         server.set(name, "Running")
     await waits.all_over()
@@ -264,18 +263,18 @@ async def test_cancelled_waits_leave_without_a_request() -> None:
     server.many(ALONE)
     waits = Waits(server)
     waits.start_all([f"pl_{number}" for number in range(5)])
-    await asyncio.sleep(1)
+    await pass_time(1)
     waits.tasks[0].cancel()
     await asyncio.sleep(0)
     server.forget()
-    await asyncio.sleep(1)
+    await pass_time(1)
     assert server.count(None, "pl_0") == 0
     assert server.count(None, "pl_1") == pytest.approx(10, abs=1)
     for task in waits.tasks:
         task.cancel()
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.forget()
-    await asyncio.sleep(1)
+    await pass_time(1)
     assert server.count() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await waits.poller.aclose()
@@ -288,7 +287,7 @@ async def test_waits_on_one_pipeline_share_its_polls() -> None:
     server.set("pl_1", "Scheduling")
     waits = Waits(server)
     waits.start("pl_1"), waits.start("pl_1", "Stopped"), waits.start("pl_1")
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert server.count() <= 102
     waits.tasks[0].cancel()
     server.set("pl_1", "Running")
@@ -303,18 +302,18 @@ async def test_a_wait_with_a_long_interval_shares_the_polls_of_others_while_ther
     names = server.many(40)
     waits = Waits(server)
     slow = waits.start_all(names[:20], interval=60.0)
-    await asyncio.sleep(50)
+    await pass_time(50)
     assert server.count() <= 20
     fast = waits.start_all(names[20:])
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.set("pl_3", "Running")
-    await asyncio.sleep(2 * INTERVAL)
+    await pass_time(2 * INTERVAL)
     assert slow[3].done()
     for task in fast:
         task.cancel()
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.forget()
-    await asyncio.sleep(121)
+    await pass_time(121)
     assert server.count(LIST) == pytest.approx(2, abs=1)
     assert server.count(SINGLE) == 0
 
@@ -325,7 +324,7 @@ async def test_the_interval_of_each_pipeline_is_kept_where_they_are_polled_singl
     server.many(ALONE)
     waits = Waits(server)
     waits.start("pl_0", interval=0.1), waits.start("pl_1", interval=1.0), waits.start("pl_2", interval=7.0)
-    await asyncio.sleep(70)
+    await pass_time(70)
     assert server.count(LIST) <= 1
     assert [server.count(None, f"pl_{number}") for number in range(3)] == pytest.approx([700, 70, 11], abs=3)
 
@@ -338,17 +337,17 @@ async def test_a_list_that_takes_long_is_requested_more_rarely() -> None:
     waits.start_all(server.many(100))
     for seconds, interval in ((0.01, 0.1), (0.05, 0.25), (0.19, 0.95), (0.4, 1.0), (3.0, 6.0)):
         server.seconds = lambda kind, pipeline_id, seconds=seconds: seconds  # type: ignore[misc]  # a default binds it
-        await asyncio.sleep(20 * interval)
+        await pass_time(20 * interval)
         server.forget()
-        await asyncio.sleep(60)
+        await pass_time(60)
         assert server.count() == pytest.approx(60 / interval, rel=0.05, abs=1), seconds
         assert server.most_at_once[LIST] == 1
     # One slow response among fast ones changes nothing.
     server.seconds = lambda kind, pipeline_id: 0.01
-    await asyncio.sleep(30)
+    await pass_time(30)
     server.seconds = lambda kind, pipeline_id: 0.8 if len(server.log) == 5 else 0.01
     server.forget()
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert server.count() == pytest.approx(92, abs=2)
 
 
@@ -359,7 +358,7 @@ async def test_a_newcomer_is_polled_at_once_although_the_list_is_slow() -> None:
     server.seconds = lambda kind, pipeline_id: 0.19 if kind == LIST else 0.001
     waits = Waits(server)
     waits.start_all(names[:90])
-    await asyncio.sleep(10)
+    await pass_time(10)
     for name in names[90:]:
         server.forget()
         began = now()
@@ -367,7 +366,7 @@ async def test_a_newcomer_is_polled_at_once_although_the_list_is_slow() -> None:
         assert (await waits.start(name)).outcome is Outcome.REACHED
         assert now() - began <= 0.01
         assert server.count(SINGLE) == 1
-        await asyncio.sleep(0.37)
+        await pass_time(0.37)
 
 
 @virtual
@@ -376,7 +375,7 @@ async def test_a_newcomer_is_polled_at_once_although_others_want_long_intervals(
     server.set("pl_1", "Scheduling")
     waits = Waits(server)
     waits.start("pl_1", "Stopped", interval=60)
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.set("pl_1", "Running")
     assert (await waits.start("pl_1", interval=60)).outcome is Outcome.REACHED
     assert now() == 5
@@ -390,163 +389,13 @@ async def test_a_crowd_of_newcomers_costs_lists_and_gives_the_server_rest() -> N
     waits = Waits(server)
     for name in names:
         waits.start(name)
-        await asyncio.sleep(0.001)
+        await pass_time(0.001)
     assert server.count(LIST) <= 1.0 / 0.06 + 3
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.forget()
     for name in names:
         server.set(name, "Running")
     assert await waits.all_over() == {"reached": 1000}
-
-
-# -- what the list does not show -----------------------------------------------------------------------------
-
-
-@virtual
-async def test_a_preview_is_polled_singly() -> None:
-    server = FakeArroyo()
-    names = server.many(30)
-    server.hide("pl_9")
-    waits = Waits(server)
-    waits.start_all(names)
-    await asyncio.sleep(2)
-    server.forget()
-    await asyncio.sleep(5)
-    assert server.count(SINGLE, "pl_9") == server.count(SINGLE) == pytest.approx(50, abs=1)
-    assert server.count(LIST) == pytest.approx(50, abs=1)
-    server.set("pl_9", "Running")
-    await asyncio.sleep(2 * INTERVAL)
-    assert waits.done() == ["reached"]
-
-
-@virtual
-async def test_single_polls_are_at_most_eight_at_a_time() -> None:
-    server = FakeArroyo()
-    names = server.many(100)
-    server.hide(*names)
-    server.seconds = lambda kind, pipeline_id: 0.01
-    waits = Waits(server)
-    waits.start_all(names)
-    await asyncio.sleep(5)
-    assert server.most_at_once[SINGLE] == MAX_SINGLE_POLLS
-    # Their number is bounded, too.
-    assert 13 <= min(server.count(SINGLE, name) for name in names) <= 17
-    for name in names:
-        server.set(name, "Running")
-    assert await waits.all_over() == {"reached": 100}
-
-
-@VERSIONS
-@virtual
-async def test_a_pipeline_that_was_deleted_is_told_to_its_own_waits(version: str) -> None:
-    server = FakeArroyo(version=version)
-    waits = Waits(server)
-    waits.start_all(server.many(30))
-    await asyncio.sleep(3)
-    server.delete("pl_4")
-    await asyncio.sleep(2 * INTERVAL)
-    assert waits.done() == ["deleted"]
-    assert waits.tasks[4].done()
-
-
-@VERSIONS
-@virtual
-async def test_a_job_that_is_replaced_is_followed(version: str) -> None:
-    server = FakeArroyo(version=version)
-    waits = Waits(server)
-    waits.start_all(server.many(30), "Stopped")
-    await asyncio.sleep(3)
-    server.set("pl_4", "Created", run_id=0, id="job_new")
-    await asyncio.sleep(1)
-    server.forget()
-    await asyncio.sleep(5)
-    assert server.count(SINGLE) == 0
-    server.set("pl_4", "Stopped", id="job_new")
-    await asyncio.sleep(2 * INTERVAL)
-    result = waits.tasks[4].result()
-    assert result.outcome is Outcome.REACHED
-    assert result.job is not None
-    assert result.job.id == "job_new"
-
-
-@virtual
-async def test_of_two_jobs_of_a_pipeline_a_single_poll_tells_the_newest() -> None:
-    server = FakeArroyo()
-    names = server.many(30)
-    server.set("pl_4", "Failed", id="job_old")
-    old = server.jobs["pl_4"]
-
-    def newest(state: str) -> None:
-        server.set("pl_4", state, id="job_new")
-        server.jobs["pl_4"] += old
-
-    newest("Scheduling")
-    waits = Waits(server)
-    waits.start_all(names)
-    await asyncio.sleep(2)
-    assert waits.done() == []
-    newest("Running")
-    await asyncio.sleep(2 * INTERVAL)
-    assert waits.done() == ["reached"]
-
-
-@virtual
-async def test_a_pipeline_without_a_job_is_waited_for() -> None:
-    server = FakeArroyo()
-    names = server.many(20)
-    server.jobs["pl_none"] = []
-    waits = Waits(server)
-    waits.start_all([*names, "pl_none"])
-    await asyncio.sleep(3)
-    server.set("pl_none", "Running")
-    await asyncio.sleep(2 * INTERVAL)
-    assert waits.done() == ["reached"]
-
-
-@virtual
-async def test_a_job_id_that_a_wait_brings_along_spares_the_single_polls_of_0_15() -> None:
-    server = FakeArroyo(version="0.15")
-    names = server.many(200)
-    waits, clock = Waits(server), VirtualClock()
-    for name in names:
-        before = PipelineWait(a_plan(name, at=clock()), now=clock())
-        before.observe(Job.from_api(server.jobs[name][0]), clock())
-        waits.start("", wait=PipelineWait(before.plan, now=clock(), progress=before.progress()))
-    await asyncio.sleep(5)
-    assert server.count(SINGLE) <= MAX_SINGLE_POLLS
-    assert waits.done() == []
-    for name in names:
-        server.set(name, "Running")
-    assert await waits.all_over() == {"reached": 200}
-
-
-@virtual
-async def test_an_unknown_pipeline_is_told_at_once() -> None:
-    result = await Waits(FakeArroyo()).start("pl_gone")
-    assert (result.outcome, now()) == (Outcome.MISSING, 0)
-
-
-@virtual
-async def test_an_old_list_does_not_overrule_a_newer_single_poll() -> None:
-    server = FakeArroyo()
-    server.many(20)
-    waits, lines = Waits(server), Lines()
-    waits.start_all([f"pl_{number}" for number in range(20)])
-    await asyncio.sleep(1)
-    server.seconds = lambda kind, pipeline_id: 0.5 if kind == LIST else 0.001
-    await asyncio.sleep(0.15)
-    server.set("pl_new", "Created")
-    await asyncio.sleep(1.5)
-    assert server.log[-1][1] == LIST
-    waits.start("pl_new", "Stopped", log=a_logger(lines))
-    server.set("pl_new", "Scheduling")
-    await asyncio.sleep(3)
-    server.set("pl_new", "Stopped")
-    await waits.tasks[-1]
-    assert [text.split(":")[0].split(" after")[0] for _, text in lines.lines] == [
-        *(["Created", "Created → Scheduling"] if "Created" in lines.lines[0][1] else ["Scheduling"]),
-        "Scheduling → Stopped",
-    ]
 
 
 # -- clocks --------------------------------------------------------------------------------------------------
@@ -560,22 +409,51 @@ async def test_each_wait_keeps_its_own_clock(count: int) -> None:
     names = server.many(count, "Running")
     waits = Waits(server)
     waits.start_all(names, stable_for=timedelta(minutes=5), timeout=600)
-    await asyncio.sleep(10)
+    await pass_time(10)
     for step in (600.0, -86400.0, 299.0):
         ahead = VirtualClock(ahead=step)
         waits.start("pl_0", "Stopped", timeout=60, clock=ahead)
         waits.start("pl_0", stable_for=timedelta(seconds=30), clock=ahead)
-    await asyncio.sleep(20)
+    await pass_time(20)
     assert waits.done() == []
-    await asyncio.sleep(45)
+    await pass_time(45)
     assert Counter(waits.done()) == {"timed_out": 3, "reached": 3}
-    await asyncio.sleep(220)
+    await pass_time(220)
     assert Counter(waits.done()) == {"timed_out": 3, "reached": 3}
-    await asyncio.sleep(30)
+    await pass_time(30)
     assert Counter(waits.done()) == {"timed_out": 3, "reached": 3 + count}
 
 
 # -- many ----------------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_in_one_turn_of_the_event_loop_few_waits_are_told() -> None:
+    told: Counter[int] = Counter()
+
+    class Told(PipelineWait):
+        def observe(self, *args: Any, **kwargs: Any) -> WaitResult:
+            told[turns()] += 1
+            return super().observe(*args, **kwargs)
+
+        def observe_error(self, *args: Any, **kwargs: Any) -> WaitResult:
+            told[turns()] += 1
+            return super().observe_error(*args, **kwargs)
+
+    server = FakeArroyo()
+    waits, clock = Waits(server), VirtualClock()
+    for name in server.many(1000):
+        waits.start("", wait=Told(a_plan(name, at=clock()), now=clock()))
+    await pass_time(5)
+    server.fault = lambda kind, of: "refused"
+    # Past the eleventh failure, at which the outage is announced.
+    await pass_time(30)
+    assert sum(told.values()) >= 12_000
+    server.fault = lambda kind, of: None
+    await pass_time(5)
+    assert max(told.values()) <= 2 * MAX_SINGLE_POLLS + 10
+    for task in waits.tasks:
+        task.cancel()
 
 
 @pytest.mark.parametrize("pipelines", [10_000, 1], ids=["each its pipeline", "all one pipeline"])
@@ -590,7 +468,7 @@ async def test_ten_thousand_waits_join_are_told_one_change_each_and_leave(pipeli
     ]
     for wait in counting:
         waits.start("", wait=wait)
-    await asyncio.sleep(2)
+    await pass_time(2)
     assert {wait.observed for wait in counting} == {1}
     for name in names:
         server.set(name, "Running")

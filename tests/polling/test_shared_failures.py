@@ -22,7 +22,7 @@ from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
 from tests.polling.support import ALONE, INTERVAL, Waits, a_logger
-from tests.polling.virtual_time import now, virtual
+from tests.polling.virtual_time import now, pass_time, virtual
 from tests.support import Lines
 
 VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
@@ -60,9 +60,9 @@ def test_a_healthy_pipeline_is_polled_as_often_as_if_it_were_alone(
         server.fault = lambda kind, of: broken.get(of) if now() >= since and kind == SINGLE else None
         waits = Waits(server)
         waits.start_all(names)
-        await asyncio.sleep(2)
+        await pass_time(2)
         server.forget()
-        await asyncio.sleep(12)
+        await pass_time(12)
         for name in set(names) - set(broken):
             times = [time for time, _, of in server.log if of == name]
             assert len(times) == pytest.approx(120, abs=2)
@@ -94,16 +94,16 @@ def test_single_polls_that_fail_or_hang_do_not_delay_others(
         server.fault = lambda kind, pipeline_id: broken.get(pipeline_id)
         waits = Waits(server)
         waits.start_all(names)
-        await asyncio.sleep(4)
+        await pass_time(4)
         server.forget()
-        await asyncio.sleep(10)
+        await pass_time(10)
         assert server.count(LIST) == pytest.approx(100, abs=3)
         healthy = [name for name in names[:24] if name in server.previews and name not in broken]
         assert all(server.count(SINGLE, name) >= 90 for name in healthy)
         for name in names:
             server.set(name, "Running")
         server.hide()
-        await asyncio.sleep(2 * INTERVAL + 0.01)
+        await pass_time(2 * INTERVAL + 0.01)
         assert [name for name, task in zip(names, waits.tasks, strict=True) if task.done()][-20:] == names[
             20:
         ]
@@ -119,7 +119,7 @@ async def test_an_error_about_one_pipeline_is_told_to_its_own_waits() -> None:
     waits = Waits(server)
     server.hide("pl_1")
     waits.start_all(["pl_0", "pl_1", "pl_2"])
-    await asyncio.sleep(1)
+    await pass_time(1)
     assert [task.done() for task in waits.tasks] == [False, True, False]
     assert waits.done() == ["error"]
 
@@ -130,15 +130,15 @@ async def test_a_job_in_the_list_that_cannot_be_read_concerns_its_own_waits(garb
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(20))
-    await asyncio.sleep(2)
+    await pass_time(2)
     server.set("pl_3", **{"state": "Running", **garbage})
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.set("pl_4", "Running")
-    await asyncio.sleep(2 * INTERVAL)
+    await pass_time(2 * INTERVAL)
     # Arroyo has responded before, so that this may pass.
     assert [task.done() for task in waits.tasks] == [number == 4 for number in range(20)]
     server.set("pl_3", "Running")
-    await asyncio.sleep(3)
+    await pass_time(3)
     assert [task.done() for task in waits.tasks] == [number in (3, 4) for number in range(20)]
 
 
@@ -154,14 +154,14 @@ async def test_an_outage_is_logged_for_each_wait_and_costs_few_requests(count: i
     waits, lines = Waits(server), [Lines() for _ in names]
     for name, heard in zip(names, lines, strict=True):
         waits.start(name, log=a_logger(heard))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
     server.forget()
-    await asyncio.sleep(60)
+    await pass_time(60)
     assert max(Counter(of for _, _, of in server.log).values()) <= 66
     assert len({of for _, _, of in server.log}) == (count if count <= MAX_SINGLE_POLLS else 1)
     server.fault = fine
-    await asyncio.sleep(3)
+    await pass_time(3)
     for heard in lines:
         warnings = [text for level, text in heard.lines if level == "WARNING"]
         assert [f"retry {number} of 10" in text for number, text in enumerate(warnings[:10], 1)] == [
@@ -184,9 +184,9 @@ async def test_the_end_of_an_outage_is_seen_by_the_next_try(count: int) -> None:
     names = server.many(count)
     waits = Waits(server)
     waits.start_all(names)
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
-    await asyncio.sleep(30)
+    await pass_time(30)
     server.fault = fine
     for name in names:
         server.set(name, "Running")
@@ -206,7 +206,7 @@ async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tole
     waits = Waits(server)
     waits.start_all(names, outage_tolerance=timedelta(seconds=tolerance))
     # Nothing changes for long, so that nobody is told of a poll; the outage begins with the last one.
-    await asyncio.sleep(200)
+    await pass_time(200)
     server.fault = always(fault)
     assert await waits.all_over() == {"unreachable": count}
     assert tolerance - INTERVAL - 0.01 <= now() - 200 <= tolerance + 0.5
@@ -221,17 +221,17 @@ async def test_a_pipeline_that_leaves_the_list_in_an_outage_keeps_its_tolerance(
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(20), outage_tolerance=timedelta(seconds=30))
-    await asyncio.sleep(100)
+    await pass_time(100)
     server.hide("pl_3")
     server.fault = lambda kind, of: "refused" if kind == SINGLE else None
-    await asyncio.sleep(29)
+    await pass_time(29)
     assert waits.done() == []
-    await asyncio.sleep(2)
+    await pass_time(2)
     assert waits.done() == ["unreachable"]
     for task in waits.tasks[1:]:
         task.cancel()
     await asyncio.sleep(0)
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert not waits.tasks[0].done()
 
 
@@ -241,17 +241,17 @@ async def test_who_joins_in_an_outage_has_its_own_tolerance_and_sees_the_end() -
     names = server.many(300)
     waits = Waits(server)
     waits.start_all(names[:50])
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
-    await asyncio.sleep(20)
+    await pass_time(20)
     short = waits.start(names[0], outage_tolerance=timedelta(seconds=10))
     waits.start_all(names[50:])
-    await asyncio.sleep(9)
+    await pass_time(9)
     assert not short.done()
-    await asyncio.sleep(2)
+    await pass_time(2)
     assert short.result().outcome is Outcome.UNREACHABLE
     server.forget()
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert server.most_at_once[SINGLE] <= MAX_SINGLE_POLLS
     assert server.count() <= 14 * (MAX_SINGLE_POLLS + 1)
     server.fault = fine
@@ -267,13 +267,13 @@ async def test_newcomers_in_an_outage_do_not_hasten_the_retries_of_the_list() ->
     names = server.many(600)
     waits = Waits(server)
     waits.start_all(names[:100])
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
-    await asyncio.sleep(20)
+    await pass_time(20)
     server.forget()
     for name in names[100:]:
         waits.start(name)
-        await asyncio.sleep(0.02)
+        await pass_time(0.02)
     assert server.count(LIST) <= 11
 
 
@@ -283,10 +283,10 @@ async def test_a_gateway_that_responds_for_arroyo_is_asked_a_few_times_not_for_e
     names = server.many(100)
     waits = Waits(server)
     waits.start_all(names)
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always(LOGIN_PAGE)
     server.forget()
-    await asyncio.sleep(30)
+    await pass_time(30)
     # Arroyo has responded at this address before, so it counts as an outage.
     assert waits.done() == []
     assert server.count() <= 130
@@ -307,7 +307,7 @@ async def test_deadlines_are_kept_while_a_poll_hangs(count: int) -> None:
     waits = Waits(server)
     for number, name in enumerate(names):
         waits.start(name, timeout=10 + number)
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("hangs")
     for number, task in enumerate(waits.tasks):
         assert (await task).outcome is Outcome.TIMED_OUT
@@ -332,7 +332,7 @@ async def test_a_state_that_lasted_while_a_poll_was_slow_is_reached_with_its_res
     server = FakeArroyo()
     server.set("pl_1", "Running")
     task = Waits(server).start("pl_1", stable_for=timedelta(seconds=5))
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.seconds = lambda kind, of: 20.0
     assert (await task).outcome is Outcome.REACHED
     assert now() <= 22
@@ -354,7 +354,7 @@ async def test_a_key_that_is_refused_for_good_ends_every_wait_at_once(count: int
     server.reload = load
     waits = Waits(server)
     waits.start_all(server.many(count))
-    await asyncio.sleep(10.05)
+    await pass_time(10.05)
     server.fault = always((401, ""))
     server.forget()
     assert await waits.all_over() == {"error": count}
@@ -380,9 +380,9 @@ async def test_a_key_that_was_rotated_is_loaded_once(count: int, monkeypatch: py
     names = server.many(count)
     waits, lines = Waits(server), Lines()
     waits.start_all(names, log=a_logger(lines))
-    await asyncio.sleep(10)
+    await pass_time(10)
     server.accepted_key = "new"
-    await asyncio.sleep(10)
+    await pass_time(10)
     for name in names:
         server.set(name, "Running")
     assert await waits.all_over() == {"reached": count}
@@ -408,11 +408,11 @@ async def test_the_connection_is_loaded_again_after_each_missed_poll(
     server.reload = load
     waits = Waits(server)
     waits.start_all(server.many(count))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
-    await asyncio.sleep(8)
+    await pass_time(8)
     assert loaded == []
-    await asyncio.sleep(60)
+    await pass_time(60)
     assert 3 <= len(loaded) <= 6
     assert waits.done() == []
 
@@ -424,7 +424,7 @@ async def test_a_connection_that_leads_to_another_server_ends_the_waits(count: i
     server.reload = lambda: ClientSettings(base_url="http://other.test")
     waits = Waits(server)
     waits.start_all(server.many(count))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = always("refused")
     assert await waits.all_over() == {"error": count}
     assert "another server" in str(waits.tasks[0].result().error)
@@ -444,7 +444,7 @@ async def test_what_the_look_up_of_the_connection_raises_ends_the_waits_and_is_t
     async def connect() -> Any:
         nonlocal attempts
         attempts += 1
-        await asyncio.sleep(0.01)
+        await pass_time(0.01)
         if now() < 1:
             raise error
         return await FakeArroyo.connect(server)
@@ -456,7 +456,7 @@ async def test_what_the_look_up_of_the_connection_raises_ends_the_waits_and_is_t
     ended = await asyncio.gather(*waits.tasks, return_exceptions=True)
     assert {type(item) for item in ended} == {type(error)}
     assert attempts <= MAX_SINGLE_POLLS + 1
-    await asyncio.sleep(2)
+    await pass_time(2)
     assert (await waits.start("pl_0")).outcome is Outcome.REACHED
 
 
@@ -470,7 +470,7 @@ async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
 
     waits = Waits(server)
     waits.start_all(server.many(count))
-    await asyncio.sleep(1)
+    await pass_time(1)
     run = waits.poller._run
     waits.poller._run = broken
     ended = await asyncio.gather(*waits.tasks, return_exceptions=True)

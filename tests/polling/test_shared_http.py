@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 
@@ -18,11 +17,10 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.polling.shared import SharedPoller, shared_poller
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.polling.support import a_logger, a_plan
+from tests.polling.support import LIMIT_SECONDS, a_logger, a_plan, until
 from tests.support import Lines
 
 INTERVAL = 0.02
-LIMIT_SECONDS = 40.0
 
 
 class Connection:
@@ -61,13 +59,6 @@ class Connection:
         wait = PipelineWait(a_plan(pipeline_id, target, at=clock(), **plan), now=clock())  # type: ignore[arg-type]  # the plan's own fields
         async with shared_poller(("arroyo", server), self.connect) as poller:
             return await poller.watch(wait, interval_seconds=INTERVAL, clock=clock, log=a_logger(self.lines))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
-            await asyncio.sleep(0.005)
 
 
 async def over(tasks: list[asyncio.Task[WaitResult]]) -> list[Outcome]:

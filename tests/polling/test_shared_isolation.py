@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,7 @@ from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from airflow_provider_arroyo.polling.shared import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger
-from tests.polling.virtual_time import now, virtual
+from tests.polling.virtual_time import now, pass_time, virtual
 from tests.support import Lines
 
 REFUSED = [(status, '{"error": "as ordered"}') for status in (403, 404, 500, 502, 504)]
@@ -39,16 +38,16 @@ async def test_where_only_the_list_fails_single_polls_take_its_place(answer: Ans
     server.seconds = lambda kind, of: 0.001
     waits, lines = Waits(server), Lines()
     waits.start_all(names, log=a_logger(lines), interval=1.0, stable_for=timedelta(seconds=5))
-    await asyncio.sleep(20)
+    await pass_time(20)
     assert (server.count(LIST), waits.done()) == (2, [])
     assert [level for level, _ in lines.lines if level != "INFO"] == []
     server.fault = only("", answer)
     server.set("pl_1", "Running")
-    await asyncio.sleep(7)
+    await pass_time(7)
     assert waits.done() == ["reached"]
-    await asyncio.sleep(LIST_PAUSE_SECONDS)
+    await pass_time(LIST_PAUSE_SECONDS)
     server.forget()
-    await asyncio.sleep(10)
+    await pass_time(10)
     assert server.count(LIST) >= 9
     assert server.count(SINGLE) == 0
     for name in names:
@@ -63,7 +62,7 @@ async def test_changes_are_seen_while_the_list_fails(answer: Answer) -> None:
     names = server.many(40)
     waits, lines = Waits(server), Lines()
     waits.start_all(names, log=a_logger(lines))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = only(LIST, answer)
     for number, name in enumerate(names):
         server.set(name, "Running")
@@ -80,9 +79,9 @@ async def test_a_list_that_is_slow_is_not_given_up() -> None:
     server.seconds = lambda kind, of: 2.5 if kind == LIST else 0.001
     waits = Waits(server)
     waits.start_all(server.many(50))
-    await asyncio.sleep(30)
+    await pass_time(30)
     server.forget()
-    await asyncio.sleep(30)
+    await pass_time(30)
     assert server.count(SINGLE) == 0
     assert server.count(LIST) >= 5
 
@@ -104,9 +103,9 @@ async def test_a_list_whose_keys_come_in_another_order_is_one() -> None:
     server.fault = reordered
     waits, lines = Waits(server), Lines()
     waits.start_all(names, log=a_logger(lines))
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.forget()
-    await asyncio.sleep(5)
+    await pass_time(5)
     assert server.count(SINGLE) == 0
     assert server.count(LIST) == pytest.approx(50, abs=1)
     for name in names:
@@ -125,7 +124,7 @@ async def test_a_hung_pipeline_beside_a_refused_list_delays_nobody_else(status: 
     names = server.many(12)
     waits = Waits(server)
     waits.start_all(names)
-    await asyncio.sleep(2)
+    await pass_time(2)
 
     def fault(kind: str, pipeline_id: str) -> Any:
         if kind == LIST:
@@ -133,7 +132,7 @@ async def test_a_hung_pipeline_beside_a_refused_list_delays_nobody_else(status: 
         return "hangs" if pipeline_id == names[0] else None
 
     server.fault = fault
-    await asyncio.sleep(5)
+    await pass_time(5)
     began = now()
     for name in names[1:]:
         server.set(name, "Running")
@@ -154,12 +153,12 @@ async def test_pipelines_that_hang_leave_room_for_others(version: str, hanging: 
     server.seconds = lambda kind, of: 0.001
     waits = Waits(server)
     waits.start_all(names, outage_tolerance=timedelta(seconds=100))
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.fault = lambda kind, of: "hangs" if of in hung else None
     # The first time, each of them holds a place for a second.
-    await asyncio.sleep(hanging / MAX_SINGLE_POLLS + 12)
+    await pass_time(hanging / MAX_SINGLE_POLLS + 12)
     server.forget()
-    await asyncio.sleep(20)
+    await pass_time(20)
     for name in healthy:
         times = [time for time, _, of in server.log if of == name]
         assert max(b - a for a, b in itertools.pairwise(times)) <= 2.5 * INTERVAL
@@ -187,9 +186,9 @@ async def test_who_joins_while_a_poll_hangs_keeps_its_tolerance_to_a_second(
     names = server.many(count)
     waits = Waits(server)
     waits.start_all(names)
-    await asyncio.sleep(5)
+    await pass_time(5)
     server.fault = lambda kind, of: "hangs"
-    await asyncio.sleep(3)
+    await pass_time(3)
     began = now()
     result = await waits.start(names[0], outage_tolerance=timedelta(seconds=tolerance))
     assert result.outcome is Outcome.UNREACHABLE
@@ -206,9 +205,9 @@ async def test_one_pipeline_of_five_whose_polls_fail_delays_no_other(answer: Ans
     server.hide(names[0])
     waits = Waits(server)
     waits.start_all(names)
-    await asyncio.sleep(1)
+    await pass_time(1)
     server.fault = lambda kind, of: answer if of == names[0] else None
-    await asyncio.sleep(5)
+    await pass_time(5)
     began = now()
     for name in names:
         server.set(name, "Running")

@@ -24,8 +24,10 @@ class _Selector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
         events = super().select(0)
         if events or timeout == 0:
             return events
@@ -55,6 +57,18 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
             runner.run(test(*args, **kwargs))
 
     return run
+
+
+async def pass_time(seconds: float) -> None:
+    """Let virtual time pass; whatever is due by then has happened when this returns."""
+    await asyncio.sleep(seconds)
+
+
+def turns() -> int:
+    """Return how many turns the running loop has made: what is done in one delays everything else."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    return loop.virtual.turns
 
 
 def now() -> float:

@@ -127,7 +127,7 @@ def test_a_pipeline_is_not_stopped_because_its_deferral_broke(
     assert str(caught.value).startswith(
         f"The wait for pipeline 'orders' ({pipeline_id}) was interrupted in the triggerer: "
     )
-    assert "clear this task; it continues with the same pipeline." in str(caught.value)
+    assert "A new try continues with the same pipeline." in str(caught.value)
     check_traceback(caught.value)
     requested = sandbox.requests.count("PATCH", "*/pipelines/*")
     assert requested == (1 if error is TaskDeferralTimeout else 0)

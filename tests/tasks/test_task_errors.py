@@ -24,6 +24,7 @@ from .harness import (
     SENSOR_MODES,
     SYNC,
     Ended,
+    FakeTaskInstance,
     Make,
     context,
     defer,
@@ -160,3 +161,39 @@ def test_a_connection_edited_while_deferred_names_both_servers(
         caught.value
     )
     check_traceback(caught.value)
+
+
+@pytest.mark.parametrize("make", [submit(), sense("pl_1"), stop("pl_1")], ids=["submit", "sensor", "stop"])
+def test_what_a_resumed_task_raises_has_no_frames_of_ours_but_one(make: Make) -> None:
+    for method, arguments in (
+        ("execute_complete", {"event": None}),
+        ("__fail__", {"error": "Trigger timeout"}),
+        ("__fail__", {"error": "Trigger failure", "traceback": ["Traceback"]}),
+    ):
+        with pytest.raises(Exception) as caught:  # noqa: PT011  # each raises another one
+            make().resume_execution(method, arguments, context())
+        check_traceback(caught.value)
+
+
+@pytest.mark.parametrize(
+    "try_number, max_tries, words",
+    [
+        (1, 2, "Airflow tries again: try 2 of 3 follows."),
+        (3, 2, "No try is left: clear this task to try again."),
+        (1, 0, "No try is left: clear this task to try again."),
+    ],
+)
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_the_advice_fits_what_airflow_does_next(
+    mode: str, try_number: int, max_tries: int, words: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
+    ti: Any = FakeTaskInstance(try_number=try_number)
+    ti.max_tries = max_tries
+    error = run_task(sense(pipeline_id, "Stopped"), mode, ti).error
+    assert str(error).splitlines()[-1] == words
+    assert ("clear" in str(error)) is ("clear" in words)
+    # What no retry can fix is not retried, whatever is left.
+    refused = run_task(submit("INSERT INTO nowhere SELECT 1"), SYNC, ti).error
+    assert "Fix it, then clear this task" in str(refused)
+    assert "tries again" not in str(refused)
