@@ -35,7 +35,7 @@ def public_classes() -> list[Any]:
     found = {
         cls
         for cls in found
-        if issubclass(cls, Exception) or not any(issubclass(other, cls) for other in found - {cls})
+        if issubclass(cls, Exception) or not any(cls in other.__mro__[1:] for other in found)
     }
     return sorted(found, key=lambda cls: (cls.__module__, cls.__qualname__))
 
