@@ -124,8 +124,8 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException(f"more than {MAX_INTERIM_RESPONSES} interim responses")
 
-    def begin(self) -> None:
-        super().begin()
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        super().begin(*args, **kwargs)
         # urllib3 would only log it, and go on with the headers before it.
         assert_header_parsing(self.msg)
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:

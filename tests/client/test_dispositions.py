@@ -106,6 +106,8 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     (CONFLICT, [PUT], said(400, TAKEN)),
     (CONFLICT, [TABLE], said(400, "connection_table with that name already exists")),
     (CONFLICT, [PROFILE], said(400, "connection_profile with that name already exists")),
+    (REFUSED, [PATCH, RESTART, DELETE], said(400, TAKEN)),
+    (OUTAGE, [GET, GET_JOB], said(400, TAKEN)),
     (BAD_SQL, SQL, said(400, "column 'already exists' not found")),
     (BAD_SQL, SQL, said(400, f"column '{TAKEN}' not found")),
     (REFUSED, [RESTART], said(409, "the job is busy")),

@@ -89,10 +89,21 @@ def test_no_proxy(connect: Connect, server: Server, monkeypatch: pytest.MonkeyPa
     assert server.requests[0].target == "/api/v1/ping"
 
 
-@pytest.mark.parametrize("password", ["pässwörd", "漢字 🦆", "a:b@c/d?e#f%g"])
-def test_password_of_a_proxy_may_hold_anything(password: str, connect: Connect, server: Server) -> None:
-    address = f"http://user:{quote(password, safe='')}@127.0.0.1:{server.port}"
-    connect("http://arroyo.invalid", proxies={"http": address}).ping()
+@pytest.mark.parametrize("by", ["settings", "environment"])
+@pytest.mark.parametrize(
+    "password, written",
+    [
+        *((one, quote(one, safe="")) for one in ("pässwörd", "漢字 🦆", "a:b@c/d?e#f%g")),
+        ("pässwörd漢", "pässwörd漢"),
+        ("a@b", "a@b"),
+    ],
+)
+def test_password_of_a_proxy_may_hold_anything(
+    password: str, written: str, by: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://user:{written}@127.0.0.1:{server.port}"
+    monkeypatch.setenv("http_proxy", address if by == "environment" else "")
+    connect("http://arroyo.invalid", proxies={"http": address} if by == "settings" else {}).ping()
     sent = server.requests[0].headers["proxy-authorization"].removeprefix("Basic ")
     assert b64decode(sent).decode() == f"user:{password}"
 
