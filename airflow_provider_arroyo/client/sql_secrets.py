@@ -44,6 +44,8 @@ _PAIR = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _LOGIN = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
+_MIN_VALUE_LENGTH = 5
+
 _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
 _STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
 
@@ -96,17 +98,24 @@ def redact_sql(sql: str) -> str:
     return _replaced(sql, find_secrets(sql))
 
 
+def secret_values(sql: str) -> frozenset[str]:
+    """Return the values that are secret in some SQL, such as may be echoed. Short ones are left out: they are as
+    likely words of any text.
+    """
+    values = {sql[secret.start : secret.end] for secret in find_secrets(sql)}
+    # What follows a value may belong to it, or be what is broken.
+    values |= {part for value in values for part in re.split("['\"]", value)}
+    return frozenset(value for value in values if len(value.strip()) >= _MIN_VALUE_LENGTH)
+
+
 def redact_echo(text: str, sql: str) -> str:
     """Return what a server says about some SQL without the secrets of that SQL, and without any of its own.
 
     :param text: the server's words, which may repeat parts of the SQL.
     :param sql: what they are about.
     """
-    values = {sql[secret.start : secret.end] for secret in find_secrets(sql)}
-    # What follows a value may belong to it, or be what is broken.
-    values |= {part for value in values for part in re.split("['\"]", value)}
-    # A short value is as likely a word of the message; the longest first, since one may be part of another.
-    for value in sorted((value for value in values if len(value) > 3), key=len, reverse=True):
+    # The longest first, since one may be part of another.
+    for value in sorted(secret_values(sql), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
     return _replaced(text, _merged([*_pairs(text, 0), *_logins(text)]))
 

@@ -79,6 +79,8 @@ class QueryField:
             self.query = self._rendered_query(context, jinja_env, seen_oids)
             template_fields = [field for field in template_fields if field != "query"]
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
+        if parent is self and isinstance(self.query, str):
+            _hide_secrets(self.query)
 
     def _rendered_query(self, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]) -> Any:
         from jinja2 import TemplateError, UndefinedError
@@ -91,6 +93,16 @@ class QueryField:
         except TemplateError as err:
             what = f"it is no valid template: {err}"
         raise ArroyoArgumentError(f"query: {what}. {_OF_ARROYO}") from None
+
+
+def _hide_secrets(sql: str) -> None:
+    """Keep the secrets of some SQL out of the task's log, and of the page that shows its rendered fields."""
+    from airflow.providers.common.compat.sdk import mask_secret
+
+    from airflow_provider_arroyo.client.sql_secrets import secret_values
+
+    for value in secret_values(sql):
+        mask_secret(value)
 
 
 def _source(jinja_env: jinja2.Environment, path: str) -> str:

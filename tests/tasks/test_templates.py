@@ -38,6 +38,26 @@ def rendered(operator: Any, context: dict[str, Any] | None = None) -> Any:
     return operator
 
 
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+SECRET = (
+    "CREATE TABLE t WITH (connector = 'kafka', 'auth.password' = '{{ params.password }}', 'topic' = 'keys');"
+)
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_secrets_of_the_sql_are_hidden_from_airflows_log_and_pages(
+    from_file: bool, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.mask_secret", masked.append, raising=False)
+    (tmp_path / "sql" / "secret.sql").write_text(SECRET)
+    operator = submit("sql/secret.sql" if from_file else SECRET)(dag=dag)
+    rendered(operator, {"params": {"password": "hunter2"}})
+    assert masked == ["hunter2"]
+    assert "'hunter2'" in operator.query
+
+
 # -- which query is a path -------------------------------------------------------------------------------------
 
 
