@@ -27,7 +27,6 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
-    from airflow_provider_arroyo.pipelines.submit import Submission
 
 T = TypeVar("T")
 
@@ -44,9 +43,6 @@ WORKER_SECONDS = 4.0
 
 TRIGGERER_SECONDS = 25.0
 """How long it may take in a triggerer, where Airflow allows 30 seconds."""
-
-_FIND_SECONDS = 0.25
-"""From look to look for a pipeline that is being created."""
 
 STOP_SECONDS = 5.0
 """How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
@@ -184,66 +180,16 @@ def stop_on_kill(
         log.info("This task ends. %s", watched.advice)
         return False
     deadline = time.monotonic() + limit_seconds
-    if not is_timeout and not _has_ended(ti, limit_seconds / 2, watched.advice, log):
+    if not is_timeout and not has_ended(ti, limit_seconds / 2, watched.advice, log):
         return False
-    return _request_stop(client, watched, mode, deadline, log)
+    return request_stop(client, watched, mode, deadline, log)
 
 
-def stop_submission(
-    client: ArroyoClient,
-    submission: Submission,
-    pipeline: PipelineRef,
-    mode: StopMode | None,
-    *,
-    ti: Any,
-    is_timeout: bool,
-    log: Any,
-    limit_seconds: float = WORKER_SECONDS,
-) -> bool:
-    """Stop the pipeline that a submit is creating, when its task ends before the wait for it began.
+def has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
+    """Return whether the task instance ended with this try, as Airflow says; log why not.
 
-    Only what a request of this very submit created is stopped: it is found by its ownership label, as soon as it is
-    there. Never raises.
-
-    :param client: sends the requests; not the submit's own, which may be in the middle of one.
-    :param submission: what was interrupted.
-    :param pipeline: what it creates, as far as that is known.
-    :param mode, ti, is_timeout, log, limit_seconds: as for :func:`stop_on_kill`.
-    :returns: whether a stop was requested.
+    :param advice: how to stop the pipeline all the same.
     """
-    name = pipeline.short
-    advice = (
-        f"If pipeline {name!r} exists, it runs on; stop it with "
-        f"ArroyoStopPipelineOperator(pipeline_name={name!r}) or in Arroyo's console, or clear this task to adopt it"
-    )
-    if mode is None:
-        log.info("This task ends. %s", advice)
-        return False
-    deadline = time.monotonic() + limit_seconds
-    if not is_timeout and not _has_ended(ti, limit_seconds / 2, advice, log):
-        return False
-    try:
-        limited = client.with_limits(
-            max_elapsed_seconds=max(0.0, deadline - time.monotonic()), deadline=deadline
-        )
-        found = submission.find_created(limited)
-        while found is None and submission.is_pending and time.monotonic() + _FIND_SECONDS < deadline:
-            time.sleep(_FIND_SECONDS)
-            found = submission.find_created(limited)
-        if found is None:
-            log.warning("This task ended before it had created its pipeline. %s", advice)
-            return False
-        watched = WatchedRun(
-            pipeline=PipelineRef(pipeline_id=found.id, name=found.name), job=limited.get_job(found.id)
-        )
-    except Exception as err:  # noqa: BLE001  # the task ends whatever fails, so it is logged
-        log.error("The pipeline of a task that ended was not found: %s. %s", err, advice)
-        return False
-    return _request_stop(client, watched, mode, deadline, log)
-
-
-def _has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
-    """Return whether the task instance ended with this try, as Airflow says; log why not."""
     try:
         state, note = _in_time(lambda: _ask_airflow(ti), limit_seconds)
     except Exception as err:  # noqa: BLE001  # the task ends whatever Airflow responds, so it is logged
@@ -255,9 +201,14 @@ def _has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
     return True
 
 
-def _request_stop(
+def request_stop(
     client: ArroyoClient, watched: WatchedRun, mode: StopMode, deadline: float, log: Any
 ) -> bool:
+    """Request the stop of the run that was watched, unless it is another one by now; log what was done.
+
+    :param deadline: on ``time.monotonic``.
+    :returns: whether a stop was requested.
+    """
     pipeline_id = watched.pipeline.pipeline_id
     try:
         limited = client.with_limits(
@@ -374,7 +325,7 @@ async def _stop_on_kill_async(
         log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
         return False
     with client:
-        return await asyncio.to_thread(_request_stop, client, watched, mode, deadline, log)
+        return await asyncio.to_thread(request_stop, client, watched, mode, deadline, log)
 
 
 async def _ask_airflow_async(ti: Any) -> tuple[str | None, Mapping[str, Any]]:

@@ -312,7 +312,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _stop_submission(self, *, is_timeout: bool) -> None:
         from airflow_provider_arroyo.client.client import ArroyoClient
-        from airflow_provider_arroyo.on_kill import stop_submission
+        from airflow_provider_arroyo.operators.kill_submit import stop_submission
 
         submission, self._submission, self._has_failed = self._submission, None, True
         if submission is None:

@@ -14,7 +14,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.on_kill import stop_submission
+from airflow_provider_arroyo.operators.kill_submit import stop_submission
 from airflow_provider_arroyo.pipelines.submit import Submission
 from tests.chaos.crashing_client import Killed, crash_at, crashing_clients
 from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance

@@ -214,3 +214,22 @@ def test_refused_udf(bench: Bench) -> None:
     with pytest.raises(ArroyoQueryError, match=r"annotation #\[udf\]"):
         bench.submit(replace(SPEC, udfs=(Udf("fn f(x: i64) -> i64 { x }", "rust"),)))
     assert bench.pipelines() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Failed to plan query:\n * column 'already exists' not found",
+        'Schema error: No field named "already exists". Valid fields are stream.counter.',
+        "view orders: A record already exists with that name or id",
+        "table with that name already exists",
+    ],
+)
+def test_refusal_with_the_words_of_a_conflict_is_about_the_sql(bench: Bench, words: str) -> None:
+    method = "POST" if bench.version == "0.15" else "PUT"
+    bench.sandbox.faults.status(400, method=method, path="*/pipelines*", error=words, skip=0, times=None)
+    with pytest.raises(ArroyoQueryError) as caught:
+        bench.submit(replace(SPEC, query=UNKNOWN_COLUMN))
+    assert caught.value.is_fatal
+    assert bench.sandbox.requests.count(method, "*/pipelines*") in (1, 2)  # a POST validates, too
+    assert bench.sandbox.requests.count("DELETE") == 0
