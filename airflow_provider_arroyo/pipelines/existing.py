@@ -93,9 +93,12 @@ class Existing:
         if job.state != JobState.STOPPED:
             if not patch:
                 return Action.ADOPTED, None
-            self._client.patch_pipeline(pipeline_id, **patch)
-            # A new checkpoint interval restarts nothing; and what is between two runs may begin the next one with it.
-            is_new_run = job.state == JobState.RUNNING and patch.keys() != {"checkpoint_interval"}
+            patched = self._client.patch_pipeline(pipeline_id, **patch)
+            # A new checkpoint interval restarts nothing, nor does a parallelism that the server does not take over;
+            # and what is between two runs may begin the next one with it.
+            is_rescaled = "parallelism" in patch and patched.graph.parallelism == patch["parallelism"]
+            restarts = is_rescaled or not patch.keys().isdisjoint({"env_vars", "scheduler_config"})
+            is_new_run = job.state == JobState.RUNNING and restarts
             return Action.UPDATED, job if is_new_run else None
         if patch or not job.running_desired:
             self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
@@ -127,16 +130,23 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=mode)
             self._wait_until(is_down, pipeline_id)
 
-    def remove(self, pipeline_id: str) -> None:
+    def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
 
-        :raises ArroyoError: if it does not stop.
+        :param pipeline_id: which.
+        :param may_stop: whether one that runs may be stopped, default True.
+        :raises ArroyoError: if it does not stop, or runs and may not be stopped.
         """
         # Another try may do the same, and finish first.
         with suppress(ArroyoNotFoundError):
             for attempt in range(_TRIES):
                 job = self._client.get_job(pipeline_id)
                 if job is not None and not is_down(job):
+                    if not may_stop:
+                        raise ArroyoError(
+                            f"Pipeline {pipeline_id!r} was started externally just when it was to be replaced. It "
+                            "was not touched; the next try of this task decides anew."
+                        )
                     self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
                     self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id)
                 try:

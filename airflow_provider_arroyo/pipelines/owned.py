@@ -99,17 +99,29 @@ class OwnedPipelines:
             self._existing.remove(pipeline.id)
         return found[0]
 
-    def check_other_namespaces(self) -> None:
+    def check_other_namespaces(self, *, is_explicit: bool) -> None:
         """Check that the task, which has no pipeline, has none in another namespace either.
 
-        A namespace that is derived from Airflow's address is another one once that address has changed.
+        A namespace that is derived from Airflow's address is another one once that address has changed. One that was
+        set may have been set since: a pipeline of the same task in none is warned about.
 
-        :raises ArroyoOwnershipError: names that pipeline, and the namespace to set.
+        :param is_explicit: whether this namespace was set.
+        :raises ArroyoOwnershipError: where it was not: names that pipeline, and the namespace to set.
         """
         task = self._label.task
         for pipeline in self._client.iter_pipelines():
             label = self._read_label(pipeline)
             if label is None or label.deployment is not None or not _is_same_task(label.task, task):
+                continue
+            if is_explicit and not label.task.namespace:
+                self._warn_once(
+                    pipeline.id,
+                    "Pipeline %s (id %s) belongs to the same task, and to no namespace; it is left alone. If it is "
+                    "this Airflow's own, from before its namespace was set, stop it: two do the same work now",
+                    shorten(pipeline.name, 80),
+                    pipeline.id,
+                )
+            if is_explicit:
                 continue
             here = f"namespace {task.namespace!r}" if task.namespace else "no namespace"
             raise ArroyoOwnershipError(

@@ -150,8 +150,7 @@ class Submission:
             # On any server: the earlier try may have wanted another id, or met a server without PUT.
             if (found := self._owned.find_one()) is not None:
                 return self._take(found)
-            if not self._is_namespace_explicit:
-                self._owned.check_other_namespaces()
+            self._owned.check_other_namespaces(is_explicit=self._is_namespace_explicit)
         pipeline, is_new = self._creator.create(find_first=self._find_late)
         return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
 
@@ -300,7 +299,7 @@ class Submission:
                 job.state if job else "without a job",
                 listed,
             )
-            return self._replace(pipeline)
+            return self._replace(pipeline, may_stop=False)
         raise ArroyoOwnershipError(
             f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}), which an earlier try of this task created, is "
             f"{job.state}; this try wants another one in its place, {shorten(self._spec.name, 80)!r}. What differs, "
@@ -310,13 +309,13 @@ class Submission:
             owner=str(self._label.owner),
         )
 
-    def _replace(self, pipeline: Pipeline) -> Submitted:
+    def _replace(self, pipeline: Pipeline, *, may_stop: bool = True) -> Submitted:
         self._log.warning(
             "Replacing pipeline %s of an earlier try (id %s); its state is lost",
             shorten(pipeline.name, 80),
             pipeline.id,
         )
-        self._existing.remove(pipeline.id)
+        self._existing.remove(pipeline.id, may_stop=may_stop)
         created, is_new = self._creator.create()
         if is_new:
             return self._created(created, Action.REPLACED)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_arroyo.client.models import Udf
-from airflow_provider_arroyo.exceptions import ArroyoOwnershipError, ArroyoUnsupportedError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError, ArroyoUnsupportedError
 from airflow_provider_arroyo.pipelines.existing import Action
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from tests.pipelines.bench import OWNER, SPEC, Bench
+from tests.pipelines.bench import OWNER, SPEC, Bench, endpoint
 from tests.support import BOUNDED, ENDLESS
 
 OTHER_SQL = ENDLESS.replace("'10'", "'20'")
@@ -186,20 +188,16 @@ STAGING, PRODUCTION = (replace(OWNER, namespace=name) for name in ("staging.exam
 @pytest.mark.parametrize("is_explicit", [True, False])
 @pytest.mark.parametrize("on_existing", ["adopt", "replace", "fail"])
 def test_two_airflows_with_the_same_dags(bench: Bench, on_existing: str, is_explicit: bool) -> None:
-    ids = set()
-    for owner in (STAGING, PRODUCTION):
-        first = bench.submit(owner=owner, on_existing=on_existing, is_namespace_explicit=is_explicit)
-        assert first.action is Action.CREATED
-        ids.add(first.pipeline.id)
-    assert bench.running() == ids
+    how: dict[str, Any] = {"on_existing": on_existing, "is_namespace_explicit": is_explicit}
+    submitted = [bench.submit(owner=owner, **how) for owner in (STAGING, PRODUCTION)]
+    assert [one.action for one in submitted] == [Action.CREATED] * 2
+    staging, production = (one.pipeline.id for one in submitted)
+    assert bench.running() == {staging, production}
     if on_existing != "fail":
-        bench.submit(
-            owner=PRODUCTION, on_existing=on_existing, try_number=2, is_namespace_explicit=is_explicit
-        )
-        assert len(bench.running()) == 2
-        assert len(bench.running() & ids) == (
-            2 if on_existing == "adopt" else 1 if bench.version == "0.15" else 2
-        )
+        kept = bench.job(staging)
+        production = bench.submit(owner=PRODUCTION, try_number=2, **how).pipeline.id
+        assert bench.running() == {staging, production}
+        assert (bench.job(staging).id, bench.job(staging).run_id) == (kept.id, kept.run_id)
 
 
 def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
@@ -215,3 +213,38 @@ def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
     assert (again.pipeline.id, again.action) == (kept.id, Action.ADOPTED)
     assert bench.submit(owner=PRODUCTION, try_number=3).action is Action.CREATED
     assert len(bench.running()) == 2
+
+
+def test_retry_after_the_namespace_was_set_warns_of_the_pipeline_from_before(bench: Bench) -> None:
+    old = bench.submit().pipeline
+    new = bench.submit(owner=PRODUCTION, try_number=2).pipeline
+    assert bench.running() == {old.id, new.id}
+    assert f"(id {old.id}) belongs to the same task, and to no namespace" in bench.lines.text("WARNING")
+
+
+def test_one_that_is_started_just_when_it_is_to_be_replaced(bench: Bench) -> None:
+    pipeline_id = bench.submit().pipeline.id
+    bench.change(pipeline_id, 5, "stop", 5)
+    jobs_read = 0
+
+    def resume(request: requests.PreparedRequest) -> None:
+        nonlocal jobs_read
+        jobs_read += endpoint(request) == f"GET /pipelines/{pipeline_id}/jobs"
+        if jobs_read == 1:
+            jobs_read += 1
+            bench.change(pipeline_id, "resume")
+
+    client = bench.new_client(after=resume)
+    with pytest.raises(ArroyoError, match="was started externally just when it was to be replaced"):
+        bench.submit(CHANGED["SQL"][0], try_number=2, client=client)
+    assert bench.only_pipeline().id == pipeline_id
+
+
+def test_parallelism_that_the_server_does_not_take_over_begins_no_run(bench: Bench) -> None:
+    pipeline_id = bench.submit().pipeline.id
+    bench.sandbox.advance(5)
+    # The response to the PATCH shows the graph as it was.
+    unchanged = requests.get(f"{bench.sandbox.url}/api/v1/pipelines/{pipeline_id}", timeout=20).text
+    bench.sandbox.faults.not_json(body=unchanged, content_type="application/json", method="PATCH", times=1)
+    submitted = bench.submit(replace(SPEC, parallelism=3), try_number=2)
+    assert (submitted.action, submitted.before) == (Action.ADOPTED, None)
