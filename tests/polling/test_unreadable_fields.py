@@ -1,0 +1,116 @@
+"""Fields of a job that only explain: whatever they hold, the poll counts, alike in every mode."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.poll import poll_until
+from tests.polling.fake_arroyo import CHECKPOINTS, FakeArroyo
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan
+from tests.polling.virtual_time import EPOCH, ManualTime, VirtualClock, virtual
+
+VALUES: dict[str, list[Any]] = {
+    "failure_reason": [5, "no", [], {"error": None}, {"error": "x", "domain": 7}],
+    "failure_message": [5, ["no"], {"error": "x"}, None],
+    "created_at": [None, "yesterday", float("inf"), -1, 1.5],
+    "running_desired": [None, "false", "true", 0, []],
+    "start_time": ["now", float("inf")],
+    "tasks": ["many", -1.5],
+    "scheduler_config": [5, "x"],
+    "env_vars": [[], "x"],
+}
+BAD = [(name, value) for name, values in VALUES.items() for value in values]
+MODES = ("worker", "single", "list")
+
+
+def ended_in(
+    mode: str, version: str, fields: dict[str, Any], state: str, *targets: str, **plan: Any
+) -> WaitResult:
+    """Return how a wait ends for a job with such fields, in each of the ways to poll."""
+    if mode == "worker":
+        time = ManualTime()
+        server = FakeArroyo(version=version, monotonic=time, spend=time.sleep)
+        server.set("pl_0", state, **fields)
+        wait = PipelineWait(a_plan("pl_0", *targets, at=EPOCH, **plan), now=EPOCH)
+        options: dict[str, Any] = {"clock": VirtualClock(monotonic=time), "interval_seconds": INTERVAL}
+        return poll_until(server.client(), wait, log=a_logger(), sleep=time.sleep, **options)
+    seen: list[WaitResult] = []
+
+    @virtual
+    async def main() -> None:
+        server = FakeArroyo(version=version)
+        others = server.many(ALONE if mode == "single" else 20)[1:]
+        server.set("pl_0", state, **fields)
+        waits = Waits(server)
+        if mode == "list":
+            waits.start_all(others, "Stopped", timeout=1e6)
+        seen.append(await waits.start("pl_0", *targets, **plan))
+
+    main()
+    return seen[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("name, value", BAD)
+def test_a_failure_is_a_failure(mode: str, version: str, name: str, value: Any) -> None:
+    result = ended_in(mode, version, {name: value}, "Failed", "Running", timeout=30.0)
+    assert result.outcome is Outcome.FAILED
+    assert result.error is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [None, "false", "true", 0, 1, []])
+def test_what_is_no_boolean_is_no_wish_to_run(mode: str, value: Any) -> None:
+    fields = {"running_desired": value}
+    result = ended_in(
+        mode, "0.16", fields, "Running", "Running", timeout=30.0, stable_for=timedelta(seconds=1)
+    )
+    assert result.outcome is Outcome.TIMED_OUT
+    assert result.job is not None
+    assert result.job.running_desired is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name, value", [("run_id", "1"), ("run_id", None), ("state", 5)])
+def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: Any) -> None:
+    fields: dict[str, Any] = {} if name == "state" else {name: value}
+    state = value if name == "state" else "Running"
+    limits: dict[str, Any] = {"timeout": 200.0, "outage_tolerance": timedelta(seconds=60)}
+    result = ended_in(mode, "0.16", fields, state, "Running", **limits)
+    assert result.outcome is Outcome.UNREACHABLE
+
+
+@virtual
+async def test_many_waits_read_their_checkpoints_two_at_a_time() -> None:
+    server = FakeArroyo()
+    names = server.many(50, "Running")
+    server.seconds = lambda kind, of: 0.05 if kind == CHECKPOINTS else 0.0
+    waits = Waits(server)
+    waits.start_all(names, until_checkpoint=True)
+    for name in names:
+        server.checkpoint(name, 1)
+    assert await waits.all_over() == {"reached": 50}
+    assert server.count(CHECKPOINTS) == 50
+    assert server.most_at_once[CHECKPOINTS] <= 2
+
+
+@virtual
+async def test_a_read_that_hangs_holds_up_no_one_else_and_no_deadline() -> None:
+    server = FakeArroyo()
+    names = server.many(10, "Running")
+    server.fault = lambda kind, of: "hangs" if kind == CHECKPOINTS and of in names[:4] else None
+    waits = Waits(server)
+    waits.start_all(names[:4], until_checkpoint=True, timeout=30.0)
+    waits.start_all(names[4:], until_checkpoint=True, timeout=30.0)
+    for name in names:
+        server.checkpoint(name, 1)
+    assert await waits.all_over() == {"timed_out": 4, "reached": 6}
+    late = [task.result().waited_seconds for task in waits.tasks]
+    assert max(late[:4]) <= 30.01
+    assert max(late[4:]) <= 10
