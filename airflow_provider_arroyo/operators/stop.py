@@ -52,7 +52,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         ``"graceful"``, ``"immediate"`` or ``"force"``. Templated.
     :param wait_for_completion: whether to wait until it has stopped, default True.
     :param require_checkpoint: whether the task fails if nothing proves that the stop took its final checkpoint,
-        default False: ``checkpoint`` in the result is None then, and the log warns. Only with ``mode="checkpoint"``
+        default False: ``checkpoint`` in the result is None then, and the log warns. Of a pipeline that is found
+        stopped, only the first run can be proven, on Arroyo 0.16. Only with ``mode="checkpoint"``
         and ``wait_for_completion``.
     :param if_finishing: what to do with a pipeline that is ``Finishing``: one of its sources has ended, the others
         run on, and Arroyo takes no checkpoint. ``"fail"`` (default): fail at once where ``mode`` is ``"checkpoint"``;

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import FINISHING_SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, REFUSED, T0, job, logged, move, plan, wait
+from tests.monitoring.wait_histories import Event, histories, plans, show, without_old
 
 WAITING, REACHED, NO_CHECKPOINT = Outcome.WAITING, Outcome.REACHED, Outcome.NO_CHECKPOINT
 SETTLED = FINISHING_SETTLES_SECONDS
@@ -327,3 +332,49 @@ def test_a_clock_that_jumped_between_two_processes_ends_no_grace_time() -> None:
     restart = wait(before=job("Failed", 1))
     restart.observe(job("Failed", 1), T0)
     assert move(restart, T0 + 500).observe(job("Failed", 1), T0 + 501).outcome is WAITING
+
+
+# -- whatever happens ---------------------------------------------------------------------------------------------
+
+proving = st.builds(
+    lambda plan, restarts: replace(
+        plan, target_states=plan.target_states | {"Running"}, until_checkpoint=True, max_restarts=restarts
+    ),
+    plans,
+    st.sampled_from([None, None, 0, 2]),
+)
+lists = st.lists(st.builds(checkpoint, st.integers(1, 4), finished=st.booleans()), max_size=3)
+
+
+@settings(deadline=None)
+@given(proving, histories(), st.lists(lists, min_size=16, max_size=16))
+def test_no_history_ends_in_running_without_its_proof(
+    plan: WaitPlan, events: list[Event], seen: list[list[Checkpoint]]
+) -> None:
+    submit = PipelineWait(plan, now=T0)
+    proven: dict[tuple[str, int], set[int]] = {}
+    for event, found in zip(without_old(plan, events), itertools.cycle(seen)):
+        result = show(submit, event)
+        due = submit.checkpoints_due()
+        if due is not None and due <= event.at:
+            asked = submit.job
+            assert asked is not None
+            proven.setdefault((asked.id, asked.run_id), set()).update(
+                one.epoch for one in found if one.is_finished
+            )
+            result = submit.observe_checkpoints(asked, found, event.at, sent_at=event.at)
+            again = submit.checkpoints_due()
+            assert again is None or again > event.at, "it would be read for ever"
+        if (
+            result.outcome is REACHED
+            and result.job is not None
+            and result.job.state in ("Running", "Finishing")
+        ):
+            assert proven.get((result.job.id, result.job.run_id))
+        if result.outcome is Outcome.FLAPPING:
+            assert plan.max_restarts is not None
+            assert result.restarts > plan.max_restarts
+        if result.is_over:
+            return
+        if event.kind == "poll":
+            assert submit.next_due() > event.at, "a poll would be due for ever"

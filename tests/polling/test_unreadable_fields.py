@@ -29,13 +29,35 @@ MODES = ("worker", "single", "list")
 
 
 def ended_in(
-    mode: str, version: str, fields: dict[str, Any], state: str, *targets: str, **plan: Any
+    mode: str,
+    version: str,
+    fields: dict[str, Any],
+    state: str,
+    *targets: str,
+    unknown_seconds: float = 0.0,
+    **plan: Any,
 ) -> WaitResult:
-    """Return how a wait ends for a job with such fields, in each of the ways to poll."""
+    """Return how a wait ends for a job with such fields, in each of the ways to poll.
+
+    :param unknown_seconds: for how long the server does not know the pipeline, as a replica that lags behind.
+    """
+
+    def prepare(server: FakeArroyo) -> None:
+        begins = server.monotonic()
+        server.set("pl_0", state, **fields)
+        if not unknown_seconds:
+            return
+        server.hide("pl_0")
+        server.at(begins + unknown_seconds, lambda: server.show("pl_0"))
+        gone = (404, '{"error": "Pipeline not found"}')
+        server.fault = lambda kind, of: (
+            gone if of == "pl_0" and server.monotonic() < begins + unknown_seconds else None
+        )
+
     if mode == "worker":
         time = ManualTime()
         server = FakeArroyo(version=version, monotonic=time, spend=time.sleep)
-        server.set("pl_0", state, **fields)
+        prepare(server)
         wait = PipelineWait(a_plan("pl_0", *targets, at=EPOCH, **plan), now=EPOCH)
         options: dict[str, Any] = {"clock": VirtualClock(monotonic=time), "interval_seconds": INTERVAL}
         return poll_until(server.client(), wait, log=a_logger(), sleep=time.sleep, **options)
@@ -45,7 +67,7 @@ def ended_in(
     async def main() -> None:
         server = FakeArroyo(version=version)
         others = server.many(ALONE if mode == "single" else 20)[1:]
-        server.set("pl_0", state, **fields)
+        prepare(server)
         waits = Waits(server)
         if mode == "list":
             waits.start_all(others, "Stopped", timeout=1e6)
@@ -84,6 +106,16 @@ def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: A
     limits: dict[str, Any] = {"timeout": 200.0, "outage_tolerance": timedelta(seconds=60)}
     result = ended_in(mode, "0.16", fields, state, "Running", **limits)
     assert result.outcome is Outcome.UNREACHABLE
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seconds, outcome", [(2.0, Outcome.REACHED), (20.0, Outcome.MISSING)])
+def test_a_pipeline_that_was_just_created_may_be_unknown_for_a_moment(
+    mode: str, seconds: float, outcome: Outcome
+) -> None:
+    result = ended_in(mode, "0.16", {}, "Running", "Running", unknown_seconds=seconds, created_at=EPOCH)
+    assert result.outcome is outcome
+    assert result.waited_seconds < 8
 
 
 @virtual
