@@ -137,7 +137,7 @@ class WaitRules:
             return due
         if p.held_since is not None and not self.lacks_checkpoint:
             due = min(due, self._stable_at(p.held_since))
-        if p.job.state == JobState.FINISHING and p.proof.is_final:
+        elif p.held_since is not None and p.job.state == JobState.FINISHING and p.proof.is_final:
             due = min(due, self.settled_at())
         if p.job.state == JobState.FINISHING and plan.finishing_is_final:
             due = min(due, p.state_since + plan.stale_grace.total_seconds())
