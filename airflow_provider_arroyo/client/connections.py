@@ -34,12 +34,16 @@ class Deadline:
         self.move(seconds)
 
     def move(self, seconds: float) -> None:
-        """Set it so many seconds from now."""
+        """Set it anew.
+
+        :param seconds: from now.
+        """
         self._at = time.monotonic() + seconds
 
     def seconds_left(self, at_most: float | None) -> float:
         """Return how much of ``at_most`` is left.
 
+        :param at_most: seconds; None is without a limit.
         :raises TimeoutError: where it has passed.
         """
         left = self._at - time.monotonic()
@@ -53,7 +57,10 @@ _deadline: ContextVar[Deadline | None] = ContextVar("_deadline", default=None)
 
 @contextmanager
 def within(deadline: Deadline) -> Iterator[None]:
-    """Hold what is sent and received in the block to a deadline; a response keeps it until it is read."""
+    """Hold what is sent and received in the block to a deadline; a response keeps it until it is read.
+
+    :param deadline: for this thread alone.
+    """
     token = _deadline.set(deadline)
     try:
         yield
@@ -82,7 +89,10 @@ class _Reader(io.RawIOBase):
         return read
 
     def has_received(self, buffered: io.BufferedReader) -> bool:
-        """Return whether there is something to read already, in the buffer over this reader or beneath it."""
+        """Return whether there is something to read already. Nothing is read after that.
+
+        :param buffered: the buffer over this reader.
+        """
         self._waits = False
         self._socket.settimeout(0)
         try:

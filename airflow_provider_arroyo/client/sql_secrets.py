@@ -70,7 +70,11 @@ class _Token(NamedTuple):
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL."""
+    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL.
+
+    :param name: ``auth.password``, ``apiKey`` …; the keys of tables and messages, such as ``key.format`` and
+        ``primary_key``, are no secrets.
+    """
     words = ".".join(_WORD.findall(name)).lower()
     return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
 
@@ -94,13 +98,17 @@ def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
 
 
 def redact_sql(sql: str) -> str:
-    """Return SQL as it may be shown: ``***`` in place of each secret."""
+    """Return SQL as it may be shown: ``***`` in place of each secret.
+
+    :param sql: any text.
+    """
     return _replaced(sql, find_secrets(sql))
 
 
 def secret_values(sql: str) -> frozenset[str]:
-    """Return the values that are secret in some SQL, such as may be echoed. Short ones are left out: they are as
-    likely words of any text.
+    """Return the values that are secret in some SQL, such as may be echoed.
+
+    :param sql: any text. Values of less than 5 characters are left out: they are as likely words of any text.
     """
     values = {sql[secret.start : secret.end] for secret in find_secrets(sql)}
     # What follows a value may belong to it, or be what is broken.
