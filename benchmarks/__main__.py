@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.deploys import deploys_table
 from benchmarks.imports import imports_table
 from benchmarks.in_airflow import neighbours_table, submit_table
 from benchmarks.waits import Effort, burst_table, many_table, waits_table
@@ -40,6 +41,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
         "burst": lambda: [burst_table(effort, 1000)],
         "many": lambda: [many_table(effort, 1000 if quick else 10_000)],
         "submits": lambda: [submit_table()],
+        "deploys": lambda: [deploys_table(1 if quick else 5, 500)],
         "neighbours": lambda: [neighbours_table(1 if quick else 2)],
     }
 

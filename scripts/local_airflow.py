@@ -46,6 +46,7 @@ class LocalAirflow:
 
     def __init__(self, *, home: Path, dags_folder: Path, env: Mapping[str, str]) -> None:
         self.home = home
+        self.dags_folder = dags_folder
         self.user = "admin"
         self._mark = uuid.uuid4().hex
         self._token = ""
@@ -283,10 +284,12 @@ class LocalAirflow:
         response = self.call("GET", f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/links")
         return dict(response["extra_links"])
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return an XCom value of a task."""
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", *, map_index: int = -1
+    ) -> Any:
+        """Return an XCom value of a task, or of one instance of a mapped one."""
         path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
-        return self.call("GET", f"{path}?deserialize=true")["value"]
+        return self.call("GET", f"{path}?deserialize=true&map_index={map_index}")["value"]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1) -> str:
         """Return the log of a try as the UI shows it, the triggerer's part included."""

@@ -24,7 +24,7 @@ from airflow_provider_arroyo.client.details import (
 )
 from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
-from airflow_provider_arroyo.client.reading import list_in, many, object_of, one, page, pong
+from airflow_provider_arroyo.client.reading import list_in, many, named_page, object_of, one, page, pong
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     HttpResponse,
@@ -169,16 +169,14 @@ def list_pipelines(
 
     :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
     :param starting_after: id of the last pipeline of the previous page.
-    :param name: whose details are wanted: the others, which Arroyo lists as well, are read no further than their ids.
-        Default None, all.
+    :param name: whose details are wanted. Of the others, which Arroyo lists as well, only the ids are read, or
+        nothing. Default None, all.
     """
 
-    def read(data: Mapping[str, Any]) -> Pipeline:
-        if name is None or data.get("name") == name:
-            return Pipeline.from_api(data)
-        return Pipeline(id=data["id"], name="", query="")
-
-    return get("/pipelines", page(read), params=paging(limit, starting_after))
+    read = page(Pipeline.from_api)
+    if name is not None:
+        read = named_page(Pipeline.from_api, lambda data: Pipeline(id=data["id"], name="", query=""), name)
+    return get("/pipelines", read, params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:

@@ -19,6 +19,8 @@ _LIST_START = re.compile(r'"data"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _LIST_END = re.compile(r"[ \t\r\n]*\][ \t\r\n]*(,.*)?\}[ \t\r\n]*", re.DOTALL)
+_LAST_PAGE = re.compile(r'\]\s*,\s*"hasMore"\s*:\s*false\s*\}\s*\Z')
+_TAIL = 200
 
 FromApi = Callable[[Mapping[str, Any]], T]
 
@@ -137,6 +139,38 @@ def page(from_api: FromApi[T]) -> Callable[[HttpResponse], Page[T]]:
     def read(response: HttpResponse) -> Page[T]:
         data = object_of(response)
         return Page(tuple(from_api(item) for item in list_in(data)), bool(data.get("hasMore", False)))
+
+    return read
+
+
+def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[HttpResponse], Page[T]]:
+    """Return a reader of one page of a list, of which only the items of one name are wanted.
+
+    A list of hundreds of kilobytes takes longer to parse than all else that a task does. So where it is the last page
+    and has the name, written as Arroyo writes it, only the items with it are parsed.
+
+    :param from_api: reads the items of that name.
+    :param other: reads the others, where the whole list has to be parsed.
+    :param name: the exact name.
+    """
+    whole = page(lambda item: (from_api if item.get("name") == name else other)(item))
+    begins = re.compile(
+        r'\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*"name"\s*:\s*' + re.escape(json.dumps(name, ensure_ascii=False))
+    )
+
+    def read(response: HttpResponse) -> Page[T]:
+        text = response.text
+        if not _LAST_PAGE.search(text, max(0, len(text) - _TAIL)):
+            return whole(response)
+        decode = json.JSONDecoder().raw_decode
+        try:
+            # No string holds such a place: its quotes would be escaped.
+            found = [decode(text, match.start())[0] for match in begins.finditer(text)]
+        except (ValueError, RecursionError):
+            return whole(response)
+        # What another object inside an item looks like is no item.
+        items = [item for item in found if "query" in item]
+        return Page(tuple(map(from_api, items))) if items else whole(response)
 
     return read
 

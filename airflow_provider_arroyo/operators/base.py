@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,7 +48,6 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     stop_on_kill: StopMode | None = None
     _waiting: PipelineWait | None = None
     _has_failed = False
-    _stopped_by: str | None = None
 
     def __init__(
         self,
@@ -157,8 +155,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
             watched = WatchedRun(pipeline=pipeline, job=result.job, awaits_run=result.awaits_run)
             self._stop_on_kill(watched, is_timeout=True)
         try:
-            # The poll loop goes on while Airflow ends the process of a task that was killed.
-            super()._fail(replace(result, stopped_by=self._stopped_by), pipeline)
+            super()._fail(result, pipeline)
         finally:
             # Only now: until the error is complete, a kill still has to deal with the pipeline.
             self._waiting, self._has_failed = None, True
@@ -185,8 +182,4 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
             self.log.error("No stop can be requested: %s. %s", err, watched.advice)
             return
         with client:
-            requested = stop_on_kill(
-                client, watched, self.stop_on_kill, ti=self._ti, is_timeout=is_timeout, log=self.log
-            )
-        if requested and self.stop_on_kill is not None:
-            self._stopped_by = f"this task, which was killed (stop_on_kill={self.stop_on_kill.value!r})"
+            stop_on_kill(client, watched, self.stop_on_kill, ti=self._ti, is_timeout=is_timeout, log=self.log)

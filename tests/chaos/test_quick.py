@@ -1,9 +1,10 @@
-"""A short chaos run: about a hundred tasks of one seed."""
+"""Short chaos runs of one seed: about a hundred tasks, and some deployments."""
 
 from __future__ import annotations
 
 import pytest
 
+from .deployments import run_deployments
 from .figures import table
 from .in_process import VERSIONS, batch
 
@@ -17,3 +18,12 @@ def test_no_pipeline_is_lost_duplicated_or_stopped_unasked(version: str) -> None
     # Else nothing was tested.
     assert figures.events["killed in the worker"] > 0
     assert figures.tries > figures.tasks
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_deployment_is_doubled_or_lost(version: str) -> None:
+    logs: list[str] = []
+    figures = run_deployments(version, deployments=20, seed="quick", report=logs.append)
+    assert figures.has_passed, "\n\n".join([table([figures]), *logs])
+    # Else nothing was tested.
+    assert all(figures.events[what] > 0 for what in ("killed", "lost", "two at once", "deadline", "outage"))

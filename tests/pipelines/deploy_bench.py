@@ -131,7 +131,8 @@ class DeployBench(Bench):
             clock=clock,
             interval_seconds=0.25,
             log=self.log,
-            sleep=self.sandbox.advance,
+            # The clock counts whole microseconds, and would stand still on less.
+            sleep=lambda seconds: self.sandbox.advance(max(seconds, 0.001)),
         )
 
     def deployed(self, **options: Any) -> Pipeline:

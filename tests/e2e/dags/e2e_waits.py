@@ -4,7 +4,10 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.operators.arroyo import (
+    ArroyoDeployPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+)
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
 ENDLESS = """
@@ -40,6 +43,23 @@ with DAG("e2e_submit_defers", schedule=None):
         deferrable=True,
         defer_after=0,
     )
+
+with DAG("e2e_deploy_defers", schedule=None):
+    # Two versions in one run; each of the waits for the second one defers.
+    first, second = (
+        ArroyoDeployPipelineOperator(
+            task_id=task_id,
+            pipeline_name="deploy_defers",
+            query=query,
+            checkpoint_interval=timedelta(seconds=1),
+            stable_for=timedelta(seconds=5),
+            allow_state_loss=True,
+            deferrable=True,
+            defer_after=0,
+        )
+        for task_id, query in (("first", ENDLESS), ("second", ENDLESS.replace("'10'", "'20'")))
+    )
+    first >> second
 
 with DAG("e2e_bad_sql", schedule=None):
     # With retries, to show that there is none after an error that no retry can fix.

@@ -1,0 +1,344 @@
+"""Replaces, rollbacks, other people's pipelines, and what a deploy says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.exceptions import (
+    ArroyoDeployError,
+    ArroyoOwnershipError,
+    ArroyoPipelineError,
+    ArroyoQueryError,
+    ArroyoUnsupportedError,
+)
+from airflow_provider_arroyo.pipelines.deploy_plan import Step
+from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+from tests.pipelines.deploy_bench import (
+    BROKEN,
+    OTHER_TASK,
+    SECOND,
+    SPEC,
+    DeployBench,
+    open_deploy_bench,
+)
+
+both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
+both_modes = pytest.mark.parametrize("is_deferred", [False, True], ids=["sync", "deferred"])
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Any:
+    with open_deploy_bench(getattr(request, "param", "0.16")) as opened:
+        yield opened
+
+
+def when_created(fault: Callable[[str], object]) -> Callable[[Waiting], None]:
+    """Return what injects a fault into the new pipeline, when a deploy begins to wait for it."""
+
+    def inject(step: Waiting) -> None:
+        if step.progress.step is Step.PROVE and step.progress.pipeline is not None:
+            fault(step.progress.pipeline.pipeline_id)
+
+    return inject
+
+
+def only_running(bench: DeployBench) -> Pipeline:
+    states = bench.states()
+    (running,) = [one for one, state in states.items() if state == "Running"]
+    return bench.client.get_pipeline(running)
+
+
+# -- how a replace goes ----------------------------------------------------------------------------------------------
+
+
+@both_versions
+@both_modes
+def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> None:
+    old = bench.deployed()
+    bench.deploy(SECOND, is_deferred=is_deferred)
+    log = bench.lines.text()
+    assert (
+        log.index("Stop requested (checkpoint)")
+        < log.index("Created generation 2")
+        < log.index("Deleted: gener")
+    )
+    assert "both write" not in log
+    new = only_running(bench)
+    assert new.id != old.id
+    bench.lines.lines.clear()
+
+    both_ran = []
+
+    def look(_: Any) -> None:
+        both_ran.append([bench.job(one.id).state for one in bench.pipelines()].count("Running"))
+
+    done = bench.deploy(SPEC, strategy="start_first", is_deferred=is_deferred, at_wait=look)
+    log = bench.lines.text()
+    assert (
+        log.index("Created generation 3")
+        < log.index("Stop requested (checkpoint)")
+        < log.index("Deleted: gener")
+    )
+    assert "Both run until the new one is proven, and both write: orders (start_first)" in bench.lines.text(
+        "WARNING"
+    )
+    # When the old one's stop is waited for, both run.
+    assert both_ran == [1, 2]
+    assert done.progress.checkpoint is not None
+    assert [one.query for one in [only_running(bench)]] != [new.query]
+    assert len(bench.pipelines()) == 1
+
+
+@both_versions
+def test_what_is_said_before_a_replace(bench: DeployBench) -> None:
+    bench.deployed()
+    kafka = (
+        "CREATE TABLE a (n BIGINT) WITH (connector = 'kafka', type = 'source', topic = 't', format = 'json', "
+        "bootstrap_servers = 'localhost:9092', 'source.offset' = 'earliest', 'auth.password' = 'hunter2');\n"
+        "CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');\nINSERT INTO sink SELECT n FROM a;"
+    )
+    with pytest.raises(ArroyoDeployError):
+        # The broker is away.
+        bench.deploy(replace(SPEC, query=kafka), timeout=timedelta(seconds=3))
+    log = bench.lines.text()
+    dropped = r"Drops the state of generation 1 of orders \(checkpoint \d+, [\d.]+ s old\): Arroyo cannot carry state"
+    assert re.search(dropped, bench.lines.text("WARNING"))
+    assert "Source without state: a (kafka) reads from the earliest record" in log
+    assert "hunter2" not in log
+    assert only_running(bench).query.endswith(SPEC.query)
+
+
+@both_versions
+def test_state_is_dropped_only_where_that_is_allowed(bench: DeployBench) -> None:
+    old = bench.deployed()
+    bench.sandbox.requests.clear()
+    with pytest.raises(ArroyoDeployError, match=r"Nothing was changed\. Set allow_state_loss=True") as caught:
+        bench.deploy(SECOND, allow_state_loss=False)
+    assert caught.value.is_fatal
+    assert bench.changes_sent() == []
+    assert only_running(bench).id == old.id
+
+
+@both_versions
+def test_refused_sql_changes_nothing(bench: DeployBench) -> None:
+    old = bench.deployed()
+    bench.sandbox.requests.clear()
+    with pytest.raises(ArroyoQueryError):
+        bench.deploy(replace(SPEC, query="SELECT nope FROM nowhere"))
+    assert bench.changes_sent() == []
+    assert only_running(bench).id == old.id
+
+
+@both_versions
+def test_the_old_one_can_be_kept(bench: DeployBench) -> None:
+    first = bench.deployed(keep_old=True)
+    for number, spec in enumerate((SECOND, SPEC), start=2):
+        done = bench.deploy(spec, keep_old=True)
+        assert done.progress.generation == number
+        kept = {one: state for one, state in bench.states().items() if state != "Running"}
+        assert list(kept.values()) == ["Stopped"]
+        assert (first.id in kept) == (number == 2)
+        assert only_running(bench).query.endswith(spec.query)
+    assert bench.deploy(keep_old=True).progress.action == "unchanged"
+    assert bench.deploy(keep_old=False).progress.action == "replaced"
+    assert len(bench.pipelines()) == 1
+
+
+# -- the way back ----------------------------------------------------------------------------------------------------
+
+
+@both_versions
+@both_modes
+@pytest.mark.parametrize("strategy", ["stop_first", "start_first"])
+def test_a_version_that_does_not_come_up_is_rolled_back(
+    bench: DeployBench, is_deferred: bool, strategy: str
+) -> None:
+    old = bench.deployed()
+    with pytest.raises(ArroyoDeployError) as caught:
+        bench.deploy(BROKEN, is_deferred=is_deferred, strategy=strategy)
+    assert caught.value.was_rolled_back
+    assert caught.value.is_fatal
+    run = 2 if strategy == "stop_first" else 1
+    assert str(caught.value).endswith(
+        f"Rolled back: pipeline 'orders' ({old.id}) is Running again (run {run})."
+    )
+    assert bench.states() == {old.id: "Running"}
+    # And the next deploy of the first version finds it.
+    assert bench.deploy().progress.action == "unchanged"
+
+
+@both_versions
+def test_a_version_that_only_seems_to_run_is_rolled_back(bench: DeployBench) -> None:
+    old = bench.deployed()
+    away = when_created(bench.sandbox.faults.kafka_away)
+    with pytest.raises(ArroyoDeployError, match="Rolled back: ") as caught:
+        bench.deploy(SECOND, timeout=timedelta(seconds=50), at_wait=away)
+    assert "checkpoint" in str(caught.value)
+    assert bench.states() == {old.id: "Running"}
+
+
+def test_leave_undoes_nothing(bench: DeployBench) -> None:
+    old = bench.deployed()
+    words = r"Nothing was undone \(on_failure='leave'\): the old pipeline"
+    with pytest.raises(ArroyoDeployError, match=words) as caught:
+        bench.deploy(BROKEN, on_failure="leave")
+    assert not caught.value.is_fatal
+    assert bench.states()[old.id] == "Stopped"
+    # A later deploy of a good version takes the place of both.
+    done = bench.deploy(SECOND, task=OTHER_TASK)
+    assert done.progress.generation == 3
+    assert list(bench.states().values()) == ["Running"]
+
+
+def test_a_rollback_has_a_clock_of_its_own(bench: DeployBench) -> None:
+    """The deploy's time is over when it begins; and where its own is over, the error says both."""
+    old = bench.deployed()
+    never = when_created(bench.sandbox.faults.never_starts)
+    with pytest.raises(ArroyoDeployError, match="Rolled back"):
+        bench.deploy(
+            SECOND, timeout=timedelta(seconds=2), rollback_timeout=timedelta(seconds=20), at_wait=never
+        )
+    assert bench.states() == {old.id: "Running"}
+
+    def down(_: Any) -> None:
+        bench.sandbox.faults.controller_away()
+
+    with pytest.raises(ArroyoDeployError, match=r"The rollback to pipeline 'orders' .* failed: ") as caught:
+        bench.deploy(
+            SECOND, timeout=timedelta(seconds=1), rollback_timeout=timedelta(seconds=3), at_wait=down
+        )
+    assert not caught.value.is_fatal
+    bench.sandbox.faults.controller_back()
+    bench.deploy(SECOND, task=replace(OTHER_TASK, run_id="retry"))
+    assert list(bench.states().values()) == ["Running"]
+
+
+def test_a_deadline_while_the_old_one_stops_withdraws_the_stop(bench: DeployBench) -> None:
+    old = bench.deployed()
+    bench.sandbox.faults.controller_away(seconds=5)
+    with pytest.raises(ArroyoDeployError, match="Rolled back"):
+        bench.deploy(SECOND, timeout=timedelta(seconds=2))
+    assert bench.states() == {old.id: "Running"}
+
+
+def test_an_outage_before_anything_changed_is_no_reason_for_a_rollback(bench: DeployBench) -> None:
+    old = bench.deployed()
+    bench.sandbox.faults.status(503, times=None, path="*/jobs/*/checkpoints")
+    with pytest.raises(Exception, match="503") as caught:
+        bench.deploy(SECOND)
+    assert not isinstance(caught.value, ArroyoDeployError)
+    bench.sandbox.faults.clear()
+    assert bench.states() == {old.id: "Running"}
+
+
+def test_what_was_stopped_externally_is_left_to_who_stopped_it(bench: DeployBench) -> None:
+    bench.deployed()
+
+    def stop(pipeline_id: str) -> None:
+        bench.change(pipeline_id, "Running")
+        bench.client.patch_pipeline(pipeline_id, stop="immediate")
+
+    with pytest.raises(ArroyoPipelineError, match="was stopped externally"):
+        bench.deploy(SECOND, at_wait=when_created(stop))
+    # Another try goes on, and finishes the replace.
+    done = bench.deploy(SECOND, task=replace(OTHER_TASK, run_id="retry"))
+    assert done.progress.action == "replaced"
+    assert list(bench.states().values()) == ["Running"]
+
+
+# -- whose it is -----------------------------------------------------------------------------------------------------
+
+
+@both_versions
+def test_what_somebody_else_runs_is_not_touched(bench: DeployBench) -> None:
+    theirs = bench.create_externally(SPEC)
+    bench.sandbox.advance(5)
+    with pytest.raises(
+        ArroyoOwnershipError, match="carries no ownership label; this is deployment 'orders'"
+    ) as caught:
+        bench.deploy()
+    assert "adopt_unowned=True takes it over" in str(caught.value)
+    with pytest.raises(ArroyoOwnershipError, match="has other SQL or UDFs than wanted"):
+        bench.deploy(SECOND, adopt_unowned=True)
+    assert bench.states() == {theirs.id: "Running"}
+    # One that does not run is in nobody's way.
+    bench.change(theirs.id, "stop", "Stopped")
+    assert bench.deploy().progress.action == "created"
+    assert bench.job(theirs.id).state == "Stopped"
+
+
+@both_versions
+def test_an_unowned_one_with_the_same_sql_is_taken_over(bench: DeployBench) -> None:
+    theirs = bench.create_externally(SPEC)
+    bench.sandbox.advance(5)
+    done = bench.deploy(replace(SPEC, parallelism=2), adopt_unowned=True)
+    assert (done.progress.action, done.progress.generation) == ("updated", 0)
+    assert bench.states() == {theirs.id: "Running"}
+
+
+@both_versions
+def test_a_submits_pipeline_is_its_own(bench: DeployBench) -> None:
+    submitted = bench.submit(SPEC).pipeline
+    with pytest.raises(
+        ArroyoOwnershipError, match=r"belongs to task orders\.submit of run .*two would do the same"
+    ):
+        bench.deploy(adopt_unowned=True)
+    assert bench.states() == {submitted.id: "Running"}
+
+
+@both_versions
+def test_the_same_deployment_in_another_namespace(bench: DeployBench) -> None:
+    staging = bench.deployed(namespace="staging", is_explicit=True)
+    with pytest.raises(ArroyoOwnershipError, match="set the connection's extra namespace to 'staging'"):
+        bench.deploy(namespace="airflow.example.com")
+    done = bench.deploy(SECOND, namespace="production", is_explicit=True)
+    assert done.progress.action == "created"
+    assert bench.states()[staging.id] == "Running"
+    assert bench.deploy(namespace="staging", is_explicit=True).progress.action == "unchanged"
+
+
+def test_another_group_has_its_own(bench: DeployBench) -> None:
+    first = bench.deployed(group="a")
+    done = bench.deploy(SECOND, group="b")
+    assert (done.progress.action, len(bench.pipelines())) == ("created", 2)
+    assert bench.job(first.id).state == "Running"
+
+
+def test_a_label_of_a_newer_version_is_left_alone() -> None:
+    with open_deploy_bench("0.15") as bench:
+        bench.create_externally(SPEC, comment='-- airflow: {"label": "99", "key": "x"}\n')
+        with pytest.raises(ArroyoOwnershipError, match="may belong to deployment 'orders'"):
+            bench.deploy()
+
+
+@pytest.mark.parametrize(
+    "given", [{"env_vars": {"A": "1"}}, {"scheduler_config": {"a": 1}}, {"state_url": "s3://x"}]
+)
+def test_what_an_old_server_ignores_is_refused_before_anything_changes(given: dict[str, Any]) -> None:
+    with open_deploy_bench("0.15") as bench:
+        old = bench.deployed()
+        for spec in (SPEC, SECOND):
+            with pytest.raises(ArroyoUnsupportedError, match=r"older than 0\.16 and would ignore"):
+                bench.deploy(replace(spec, **given))
+        assert bench.states() == {old.id: "Running"}
+
+
+# -- proof -----------------------------------------------------------------------------------------------------------
+
+
+@both_versions
+def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) -> None:
+    """It is Running for 30 seconds at a time."""
+    old = bench.deployed()
+    assert bench.deploy().progress.action == "unchanged"
+    bench.sandbox.faults.kafka_away(old.id)
+    bench.change(old.id, "restart", 70.0, "Running")
+    with pytest.raises(ArroyoPipelineError, match="until_checkpoint=True waits for a checkpoint"):
+        bench.deploy(timeout=timedelta(seconds=20))
