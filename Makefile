@@ -39,7 +39,7 @@ UNIT = $(PYTEST) -m "not e2e" -n 4
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.
 .NOTPARALLEL:
-.PHONY: help demo test lint types ui-unit unit e2e test-airflow-oldest wheel conformance fuzz bench chaos lock clean
+.PHONY: help demo test lint types ui-unit unit e2e test-airflow-oldest wheel conformance fuzz bench chaos deferrals lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -95,6 +95,10 @@ bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writ
 chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong; needs PostgreSQL
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/chaos.txt
 	@$(call in_stage,$(NEWEST),python -m tests.chaos $(ARGS))
+
+deferrals: $(NEWEST).wheel $(STAGE) ## Count the short deferrals that Airflow fails, with the hold and without; needs PostgreSQL and Redis
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/deferrals.txt
+	@$(call in_stage,$(NEWEST),python -m tests.deferrals $(ARGS))
 
 lock: $(TOOLS_READY) ## Write requirements/*.txt anew
 	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW)
