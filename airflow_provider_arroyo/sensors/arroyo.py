@@ -24,7 +24,6 @@ from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import (
-    ArroyoArgumentError,
     ArroyoFatalTaskError,
     ArroyoTaskError,
     TaskDeferralError,
@@ -48,6 +47,7 @@ from airflow_provider_arroyo.operators.task import (
     TaskEnd,
     raises_task_errors,
 )
+from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         if not isinstance(end_from_trigger, bool):
             raise ValueError(f"end_from_trigger must be True or False, got {end_from_trigger!r}")
         self.end_from_trigger = end_from_trigger
-        self._check_end_from_trigger()
+        check_end_from_trigger(self)
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, self.target_states)
         self.max_restarts = check_max_restarts(max_restarts)
         if max_restarts is not None and self.reschedule and not self.deferrable:
@@ -224,7 +224,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
     def _wait_deferred(self, context: Context) -> dict[str, Any]:
         # Again, since a task may have got an outlet or a callback after it was made.
-        self._check_end_from_trigger(is_running=True)
+        check_end_from_trigger(self, is_running=True)
         wait = self._begin(context)
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
@@ -281,36 +281,6 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         if not result.is_over:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
-
-    def _check_end_from_trigger(self, *, is_running: bool = False) -> None:
-        """Check that nothing is lost where the task ends in the triggerer.
-
-        :param is_running: whether the tasks that are mapped over this one's result are known, if it is in a DAG.
-        :raises ArroyoArgumentError: names what would be lost.
-        """
-        if not self.end_from_trigger:
-            return
-        is_overridden = type(self).post_execute is not BaseSensorOperator.post_execute
-        lost = {
-            "outlets": (self.outlets, "its asset events would not be emitted"),
-            "on_success_callback": (self.on_success_callback, "it would never be called"),
-            "post_execute": (self._post_execute_hook or is_overridden, "it would never be called"),
-            "multiple_outputs": (self.multiple_outputs, "its single outputs would not be stored"),
-            "returns_dag_result": (
-                getattr(self, "returns_dag_result", False),
-                "it would not be stored as such",
-            ),
-            "expand() over its result": (
-                is_running and self._dag is not None and any(True for _ in self.iter_mapped_dependants()),
-                "Airflow would not know how many tasks to make",
-            ),
-        }
-        for what, (is_given, why) in lost.items():
-            if is_given:
-                raise ArroyoArgumentError(
-                    f"end_from_trigger=True does not go with {what}: {why}, since Airflow ends the task in the "
-                    f"triggerer. Leave end_from_trigger at False, or do without {what}."
-                )
 
     # -- one wait --------------------------------------------------------------------------------------------
 
