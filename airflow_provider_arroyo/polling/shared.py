@@ -128,10 +128,12 @@ class SharedPoller:
                     # A tick can end what next_due named, and then only a poll can tell.
                     target.wants_next = True
                     result = wait.tick(clock())
-                    if not result.is_over and clock() >= silent_until:
-                        result = wait.observe_error(
-                            _no_response(clock() - joined_at), clock(), sent_at=joined_at
-                        )
+                    if self._client is None and clock() >= silent_until:
+                        # Airflow takes its time to look the connection up, which says nothing of Arroyo.
+                        silent_until = clock() + LEAST_POLL_SECONDS
+                    elif not result.is_over and clock() >= silent_until:
+                        error = _no_response(clock() - joined_at)
+                        result = wait.observe_error(error, clock(), sent_at=joined_at)
                         silent_until = float("inf")
                 else:
                     silent_until = float("inf")

@@ -215,3 +215,18 @@ async def test_one_pipeline_of_five_whose_polls_fail_delays_no_other(answer: Ans
         await task
     assert now() - began <= 2 * INTERVAL
     assert not waits.tasks[0].done()
+
+
+@pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
+@virtual
+async def test_a_connection_that_is_looked_up_slowly_is_no_outage(count: int) -> None:
+    server = FakeArroyo()
+
+    async def connect() -> Any:
+        await pass_time(8)
+        return await FakeArroyo.connect(server)
+
+    server.connect = connect  # type: ignore[method-assign]  # slow
+    waits = Waits(server)
+    waits.start_all(server.many(count, "Running"), outage_tolerance=timedelta(seconds=1))
+    assert await waits.all_over() == {"reached": count}
