@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from tests.pipelines.bench import Bench, open_bench
+from tests.pipelines.bench import SPEC, Bench, open_bench
 
 
 class KilledError(BaseException):
@@ -35,7 +37,9 @@ ARRANGEMENTS: dict[str, tuple[str | float, ...]] = {
     "stopping": (5, "stop"),
     "stopped": (5, "stop", 5),
     "failed": (5, "fail", 10),
+    "stopped, and other SQL is wanted": (5, "stop", 5),
 }
+OTHER = replace(SPEC, query=SPEC.query.replace("'10'", "'20'"))
 
 
 def _arrange(bench: Bench, arrangement: str) -> None:
@@ -55,6 +59,7 @@ def _arrange(bench: Bench, arrangement: str) -> None:
 def test_killed_at_every_request(
     version: str, arrangement: str, on_existing: str, after_effect: bool, fault: str
 ) -> None:
+    spec = OTHER if "other SQL" in arrangement else SPEC
     killed = 0
     for at in range(1, 200):
         with open_bench(version) as bench:
@@ -65,14 +70,16 @@ def test_killed_at_every_request(
                     bench.sandbox.faults.reset(method=method, after_effect=True)
             client = _crashing_client(bench, at, after_effect=after_effect)
             try:
-                bench.submit(client=client, try_number=2, on_existing=on_existing)
+                bench.submit(spec, client=client, try_number=2, on_existing=on_existing)
             except KilledError:
                 killed += 1
             else:
                 break
             bench.sandbox.faults.clear()
-            again = bench.submit(try_number=3, on_existing=on_existing)
-            assert bench.only_pipeline().id == again.pipeline.id, f"killed at request {at}"
+            again = bench.submit(spec, try_number=3, on_existing=on_existing)
+            only = bench.only_pipeline()
+            assert only.id == again.pipeline.id, f"killed at request {at}"
+            assert only.query.endswith(spec.query)
     else:
         pytest.fail("the submit sends requests for ever")
     assert killed >= 1
