@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 NEWEST_AIRFLOW := 3.3.2
 OLDEST_AIRFLOW := 3.0.6
+# Between them, and as different inside: the pages in Airflow's UI are tried there, too.
+OTHER_AIRFLOWS := 3.1.8 3.2.2
 # More arguments for pytest: make unit ARGS="-k stop -x"
 ARGS ?=
 
@@ -19,6 +21,8 @@ UV := $(TOOLS)/bin/uv
 NPM := $(TOOLS)/bin/python scripts/ui_build.py
 NEWEST := .venvs/airflow-$(NEWEST_AIRFLOW)
 OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
+OTHERS := $(OTHER_AIRFLOWS:%=.venvs/airflow-%)
+ENVIRONMENTS := $(NEWEST) $(OLDEST) $(OTHERS)
 WHEELS := build/wheel
 STAGE := build/stage
 
@@ -26,20 +30,20 @@ STAGE := build/stage
 # environment made from another lock is never taken for this one.
 lock_sum = $(shell cksum < requirements/$(1).txt | cut -d' ' -f1)
 TOOLS_READY := $(TOOLS)/.ready-$(call lock_sum,tools)
-NEWEST_READY := $(NEWEST)/.ready-$(call lock_sum,airflow-$(NEWEST_AIRFLOW))
-OLDEST_READY := $(OLDEST)/.ready-$(call lock_sum,airflow-$(OLDEST_AIRFLOW))
+ready = $(1)/.ready-$(call lock_sum,$(notdir $(1)))
+NEWEST_READY := $(call ready,$(NEWEST))
 
 # What is imported must be the installed wheel and Airflow must not read the developer's own settings.
 unexport PYTHONPATH
 unexport AIRFLOW_HOME
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 # Most tests wait for a server that takes its time, so more of them run at once than there are cores.
-UNIT = $(PYTEST) -m "not e2e" -n 4
+UNIT = $(PYTEST) -m "not e2e and not ui" -n 4
 
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.
 .NOTPARALLEL:
-.PHONY: help demo test lint types ui-unit unit e2e test-airflow-oldest wheel conformance fuzz bench chaos deferrals lock clean
+.PHONY: help demo test lint types ui-unit ui-test chromium unit e2e test-airflow-oldest wheel conformance fuzz bench chaos deferrals lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -48,7 +52,7 @@ demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 
 	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
 # The largest suite comes last, so that the summary at the end is that of most tests.
-test: lint types ui-unit e2e test-airflow-oldest unit ## Run every check; pytest's summary comes last
+test: lint types ui-unit ui-test-$(NEWEST_AIRFLOW) e2e test-airflow-oldest unit ## Run every check; pytest's summary comes last
 
 lint: $(NEWEST_READY) ## Check style, and the types of the pages
 	@echo "== lint"
@@ -64,6 +68,22 @@ types: $(NEWEST_READY) ## Check types
 ui-unit: $(TOOLS_READY) ## Run the unit tests of the pages in Airflow's UI
 	@echo "== pages: unit tests"
 	@$(NPM) run test --silent
+
+ui-test: $(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW) ## Walk through the pages in a browser, on three Airflows
+
+# The pictures that the tests take are for people to look at.
+UI_TEST = ARROYO_UI_AXE=$(CURDIR)/airflow_provider_arroyo/plugin/ui/node_modules/axe-core/axe.min.js \
+    ARROYO_UI_SHOTS=$(CURDIR)/build/ui-shots/$(1) $(PYTEST) -m ui tests/ui
+.PHONY: $(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW)
+$(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW): ui-test-%: .venvs/airflow-%.wheel $(STAGE) chromium
+	@echo "== pages in a browser, Airflow $*"
+	@$(UV) pip install --quiet --python .venvs/airflow-$*/bin/python --no-deps -r requirements/ui.txt
+	@$(call in_stage,.venvs/airflow-$*,$(call UI_TEST,$*))
+
+chromium:
+	@command -v chromium >/dev/null || { echo "== installing Chromium" && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+	    || { echo "Chromium is needed: Debian's package chromium" >&2; exit 1; }
 
 unit: $(NEWEST).wheel $(STAGE) ## Run the tests that need no running Airflow
 	@echo "== unit and HTTP tests, Airflow $(NEWEST_AIRFLOW)"
@@ -86,7 +106,7 @@ conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, wit
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
 fuzz: $(NEWEST).wheel $(STAGE) ## Explore at random, longer than the tests do; FUZZ_EXAMPLES=2000 each, FUZZ_RESPONSES=50000 of HTTP
-	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz FUZZ_RESPONSES=$${FUZZ_RESPONSES:-50000} $(PYTEST) -p tests.profiles -m "(hypothesis or fuzz) and not e2e" -n 2)
+	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz FUZZ_RESPONSES=$${FUZZ_RESPONSES:-50000} $(PYTEST) -p tests.profiles -m "(hypothesis or fuzz) and not e2e and not ui" -n 2)
 
 bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt
@@ -101,7 +121,7 @@ deferrals: $(NEWEST).wheel $(STAGE) ## Count the short deferrals that Airflow fa
 	@$(call in_stage,$(NEWEST),python -m tests.deferrals $(ARGS))
 
 lock: $(TOOLS_READY) ## Write requirements/*.txt anew
-	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW)
+	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW) $(OTHER_AIRFLOWS)
 
 clean: ## Remove everything that make made
 	rm -rf airflow_provider_arroyo/plugin/{static,ui/built.sha256,ui/node_modules}
@@ -117,16 +137,15 @@ $(STAGE):
 	@tar -cf - --exclude=./airflow_provider_arroyo --exclude=./build --exclude=./.git --exclude='./.venv*' \
 	    --exclude='*_cache' --exclude='__pycache__' --exclude=./.hypothesis . | tar -xf - -C $(STAGE)
 
-.PHONY: $(NEWEST).wheel $(OLDEST).wheel
-$(NEWEST).wheel $(OLDEST).wheel: %.wheel: wheel
+.PHONY: $(ENVIRONMENTS:%=%.wheel) $(ENVIRONMENTS:%=%/ready)
+$(ENVIRONMENTS:%=%.wheel): %.wheel: wheel
 	@$(MAKE) $*/ready
 	@$(UV) pip install --quiet --compile-bytecode --python $*/bin/python --no-deps --reinstall $(WHEELS)/*.whl
 
-.PHONY: $(NEWEST)/ready $(OLDEST)/ready
-$(NEWEST)/ready: $(NEWEST_READY) ; @:
-$(OLDEST)/ready: $(OLDEST_READY) ; @:
+.SECONDEXPANSION:
+$(ENVIRONMENTS:%=%/ready): %/ready: $$(call ready,$$*) ; @:
 
-$(NEWEST_READY) $(OLDEST_READY): $(TOOLS_READY)
+$(foreach environment,$(ENVIRONMENTS),$(call ready,$(environment))): $(TOOLS_READY)
 	@echo "== making $(@D)"
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv --without-pip $(@D)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Write the lock files: lock.sh UV NEWEST_AIRFLOW OLDEST_AIRFLOW
+# Write the lock files: lock.sh UV NEWEST_AIRFLOW OLDEST_AIRFLOW OTHER_AIRFLOW ...
 # The newest Airflow is locked with current packages, the oldest with those of the time of its release.
 set -euo pipefail
-uv=$1 newest=$2 oldest=$3
+uv=$1 newest=$2 oldest=$3 others=("${@:4}")
 compile() {
     "$uv" pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
         --python-version 3.11 "$@"
@@ -19,6 +19,16 @@ compile requirements/oldest.in --output-file "requirements/airflow-$oldest.txt" 
 sed -i.bak 's/^apache-airflow-providers-common-compat==.*/apache-airflow-providers-common-compat==1.23.0/' \
     "requirements/airflow-$oldest.txt"
 rm "requirements/airflow-$oldest.txt.bak"
+
+# Airflow 3.2 does not start with a newer pydantic.
+for other in "${others[@]}"; do
+    compile pyproject.toml --extra sandbox requirements/pages.in --output-file "requirements/airflow-$other.txt" \
+        --upgrade --constraints <(printf 'apache-airflow==%s\npydantic<2.13\n' "$other")
+done
+
+# What `make ui-test` needs on top of any Airflow's environment.
+compile requirements/ui.in --constraints "requirements/airflow-$newest.txt" |
+    grep -vxFf "requirements/airflow-$newest.txt" > requirements/ui.txt
 
 # What `make bench` needs on top of the newest Airflow's environment.
 compile requirements/bench.in --constraints "requirements/airflow-$newest.txt" |

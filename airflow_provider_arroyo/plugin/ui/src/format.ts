@@ -14,6 +14,19 @@ export function duration(seconds: number): string {
   return pair(all, DAY, "d", HOUR, "h");
 }
 
+/** Return how long ago something was, in its largest unit: 12 s ago, 14 min ago, 3 h ago. */
+export function ago(seconds: number): string {
+  const all = Math.max(0, seconds);
+  for (const [size, name] of [
+    [DAY, "d"],
+    [HOUR, "h"],
+    [MINUTE, "min"],
+  ] as const) {
+    if (all >= size) return `${Math.floor(all / size)} ${name} ago`;
+  }
+  return `${Math.floor(all)} s ago`;
+}
+
 function pair(seconds: number, big: number, bigName: string, small: number, smallName: string): string {
   const first = Math.floor(seconds / big);
   const second = Math.floor((seconds % big) / small);

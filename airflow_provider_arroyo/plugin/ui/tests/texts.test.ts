@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { count, duration, percent, webAddress } from "../src/format";
+import { ago, count, duration, percent, webAddress } from "../src/format";
 import { taskUrl } from "../src/host";
 import { rank, STATE_ORDER, stateInfo } from "../src/states";
 import { readTransitions } from "../src/transitions";
@@ -16,6 +16,15 @@ test.each([
   [90_000, "1 d 1 h"],
 ])("%d s is %s", (seconds, text) => {
   expect(duration(seconds)).toBe(text);
+});
+
+test.each([
+  [-3, "0 s ago"],
+  [59.9, "59 s ago"],
+  [838, "13 min ago"],
+  [90_000, "1 d ago"],
+])("%d s is %s", (seconds, text) => {
+  expect(ago(seconds)).toBe(text);
 });
 
 test.each([

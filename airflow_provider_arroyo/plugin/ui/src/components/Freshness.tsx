@@ -1,7 +1,7 @@
 /* How old the data is, and whether Arroyo or Airflow is away. */
 
 import type { FeedState } from "../feed";
-import { duration, timeOfDay } from "../format";
+import { ago, duration, timeOfDay } from "../format";
 import { Notice } from "./Notice";
 
 const OLD_SECONDS = 8;
@@ -15,7 +15,7 @@ export function Freshness({ state, now }: { state: FeedState; now: number }) {
     <>
       {isAway && <Notice kind="warning" text={awayText(problem?.message ?? status.error ?? "", age)} />}
       <p class={age !== null && age > OLD_SECONDS ? "freshness old" : "freshness"}>
-        {age === null ? "No data yet." : age < OLD_SECONDS ? "Live, every 2 s." : `As of ${duration(age)} ago.`}
+        {age === null ? "No data yet." : age < OLD_SECONDS ? "Live, every 2 s." : `As of ${ago(age)}.`}
         {began !== null && ` Changes and restarts are those since ${timeOfDay(began)}.`}
       </p>
     </>

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 
-import { count, duration, moment, percent, webAddress } from "../format";
+import { ago, count, duration, moment, percent, webAddress } from "../format";
 import { navigate, pageUrl } from "../host";
 import { isTerminal } from "../states";
 import type { PipelineResponse, TaskResponse } from "../types";
@@ -40,7 +40,7 @@ export function PipelineCard({ task, live, now }: Props) {
         {row?.parallelism != null && <Fact name="Parallelism">{row.parallelism}</Fact>}
         {details?.checkpoint?.at != null && (
           <Fact name="Last checkpoint">
-            {duration(now - details.checkpoint.at)} ago, took {duration(details.checkpoint.seconds ?? 0)}
+            {ago(now - details.checkpoint.at)}, took {duration(details.checkpoint.seconds ?? 0)}
           </Fact>
         )}
         {details?.rates && !isTerminal(row?.state ?? null) && (

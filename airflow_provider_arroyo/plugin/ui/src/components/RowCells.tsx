@@ -3,7 +3,7 @@
 import { memo } from "preact/compat";
 
 import { taskUrl } from "../host";
-import { count, duration, moment, percent, webAddress } from "../format";
+import { ago, count, duration, moment, percent, webAddress } from "../format";
 import { doing } from "../progress";
 import type { PendingAction } from "../progress";
 import { isTerminal } from "../states";
@@ -47,9 +47,8 @@ export const RowCells = memo(function RowCells(props: RowProps) {
         <Since row={row} now={now} began={props.began} />
       </td>
       <td class="c-restarts" data-label="Restarts">
-        <span class={row.restarts ? "strong" : "faint"} title={`Run ${row.run} of this pipeline`}>
-          {row.restarts}
-        </span>
+        <span class={row.restarts ? "strong" : "faint"}>{row.restarts}</span>
+        {row.run > 1 && <span class="second">run {row.run}</span>}
       </td>
       <td class="c-checkpoint" data-label="Checkpoint">
         <Checkpoint details={details} now={now} />
@@ -114,7 +113,7 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
   const underWay = since !== null && now - since > 10 ? `\nAnother one has been under way for ${duration(now - since)}` : "";
   return (
     <span title={`Number ${epoch ?? ""}, finished ${moment(at)}${underWay}`} class={underWay ? "warn" : ""}>
-      {duration(now - at)} ago
+      {ago(now - at)}
       <span class="second">took {duration(seconds ?? 0)}</span>
     </span>
   );

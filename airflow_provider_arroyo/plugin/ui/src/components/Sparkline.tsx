@@ -5,7 +5,7 @@ import uPlot from "uplot";
 
 import { onThemeChange } from "../host";
 
-const WIDTH = 72;
+const WIDTH = 64;
 const HEIGHT = 24;
 
 export function Sparkline({ values }: { values: number[] }) {

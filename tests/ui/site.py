@@ -1,0 +1,191 @@
+"""An Airflow API server with the pages, the sandboxes that it shows, and a browser in front of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from scripts.local_airflow import LocalAirflow, LocalAirflowError, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+BASE_PATH = "/air/flow"
+"""The whole site is under a base path: whatever works there works at the root."""
+
+USERS = {"admin": "admin", "jane": "viewer"}
+DAGS = Path(__file__).parent / "dags"
+SHOTS = Path(os.environ.get("ARROYO_UI_SHOTS") or "ui-shots")
+QUERY = """\
+CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM impulse;"""
+
+
+class Site(LocalAirflow):
+    """An API server alone: nothing is scheduled, so it starts in seconds.
+
+    :param home: folder for everything that it writes.
+    :param connections: Airflow connections of type Arroyo, by their ids, to the sandboxes at these addresses.
+    """
+
+    def __init__(self, home: Path, connections: dict[str, str]) -> None:
+        env = {
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps({"conn_type": "arroyo", "host": url})
+            for name, url in connections.items()
+        }
+        users = ",".join(f"{name}:{role}" for name, role in USERS.items())
+        dags = home / "dags"
+        super().__init__(
+            home=home / "airflow",
+            dags_folder=dags,
+            env={**env, "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users},
+        )
+        shutil.copytree(DAGS, dags)
+        self._env["AIRFLOW__API__BASE_URL"] = self.url + BASE_PATH
+        self._env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{self.url}{BASE_PATH}/execution/"
+
+    def start(self, *, timeout_seconds: float = 120.0) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        passwords = self.home / "simple_auth_manager_passwords.json.generated"
+        passwords.write_text(json.dumps({name: name for name in USERS}))
+        self.command("db", "migrate")
+        self.command("dags", "reserialize")
+        server = self.start_component("api-server")
+        self.url += BASE_PATH
+
+        def is_up() -> bool:
+            if server.poll() is not None:
+                raise LocalAirflowError(self.log_path("api-server").read_text(errors="replace")[-3000:])
+            try:
+                self._log_in()
+            except OSError:
+                return False
+            return True
+
+        try:
+            wait_until(is_up, what="the API server", timeout_seconds=timeout_seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    def command(self, *arguments: str) -> None:
+        """Run one of Airflow's commands to its end."""
+        subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self._env,
+            cwd=self.home,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+
+    def token(self, user: str) -> str:
+        body = {"username": user, "password": user}
+        return str(self.call("POST", "/auth/token", body, login=False)["access_token"])
+
+    def run_with_xcoms(self, task_id: str, **xcoms: Any) -> str:
+        """Make a run of the DAG, in which a task left these XComs; return its id."""
+        run_id = self.trigger("shop")
+        for key, value in xcoms.items():
+            path = f"{self._run('shop', run_id)}/taskInstances/{task_id}/xcomEntries"
+            self.call("POST", path, {"key": key, "value": value, "map_index": -1})
+        return run_id
+
+    def audit(self, event: str) -> list[dict[str, Any]]:
+        """Return the rows of Airflow's audit log about an event, the newest first."""
+        return list(self.call("GET", f"/api/v2/eventLogs?event={event}&order_by=-id")["event_logs"])
+
+
+class Visitor:
+    """A user in front of the pages."""
+
+    def __init__(self, page: Page, site: Site) -> None:
+        self.page = page
+        self.site = site
+        self.alarms: list[str] = []
+        page.on("dialog", self._refuse)
+        page.on("pageerror", lambda error: self.alarms.append(str(error)))
+
+    def _refuse(self, dialog: Any) -> None:
+        self.alarms.append(dialog.message)
+        dialog.dismiss()
+
+    def open(self, path: str = "plugin/arroyo?connection=arroyo_default") -> None:
+        self.page.goto(f"{self.site.url}/{path}")
+
+    def open_list(self, search: str = "", connection: str = "arroyo_default") -> None:
+        """Open the list and wait until rows are there."""
+        self.open(f"plugin/arroyo?connection={connection}{search}")
+        self.page.locator("tr.row").first.wait_for()
+
+    def row(self, name: str) -> Locator:
+        return self.page.locator("tr.row").filter(has=self.page.locator(".name", has_text=name))
+
+    def state(self, name: str) -> Locator:
+        return self.row(name).locator(".word")
+
+    def names(self) -> list[str]:
+        return list(self.page.locator("tr.row .name").all_inner_texts())
+
+    def choose(self, name: str, action: str) -> Locator:
+        """Choose an action of a pipeline's menu; return the dialog that asks for confirmation."""
+        self.row(name).get_by_role("button", name="Actions on").click()
+        self.page.get_by_role("menuitem", name=action).click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.wait_for()
+        return dialog
+
+    def shot(self, name: str) -> None:
+        """Keep a picture of the page, to be looked at."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SHOTS / f"{name}.png")
+
+    def faults(self) -> list[str]:
+        """Return the serious faults that axe finds in what is ours: what is in a shadow root."""
+        self.page.evaluate(Path(os.environ["ARROYO_UI_AXE"]).read_text())
+        result = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        return [
+            f"{one['id']}: {node['target']} {node['html'][:200]}"
+            for one in result["violations"]
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+            if isinstance(node["target"][0], list)
+        ]
+
+
+@contextmanager
+def visiting(
+    browser: Browser, site: Site, *, user: str = "admin", width: int = 1440, dark: bool = False
+) -> Iterator[Visitor]:
+    """Log a user in and open a window."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    context.add_cookies([{"name": "_token", "value": site.token(user), "url": site.url}])
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    visitor = Visitor(page, site)
+    try:
+        yield visitor
+        assert visitor.alarms == []
+    finally:
+        context.close()
+
+
+def create(sandbox: ArroyoSandbox, name: str, **fields: Any) -> str:
+    """Create a pipeline; return its id."""
+    import requests
+
+    body = {"name": name, "query": QUERY, "parallelism": 1, **fields}
+    response = requests.post(f"{sandbox.url}/api/v1/pipelines", json=body, timeout=10)
+    response.raise_for_status()
+    return str(response.json()["id"])

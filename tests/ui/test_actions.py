@@ -1,0 +1,165 @@
+"""Acting on a pipeline: confirm, see the state change, read the audit log; orphans; the task's tab; the keyboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+from .site import Site, Visitor, create
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+NAME = "walked_through"
+
+
+@pytest.fixture
+def walked(demo: ArroyoSandbox) -> Iterator[str]:
+    pipeline_id = create(demo, NAME)
+    yield pipeline_id
+    demo.faults.delete(pipeline_id, after=0)
+
+
+def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walked: str) -> None:
+    admin.open_list(f"&q={NAME}")
+    expect(admin.state(NAME)).to_have_text("Running")
+
+    dialog = admin.choose(NAME, "Stop")
+    expect(dialog).to_contain_text(NAME)
+    expect(dialog).to_contain_text("It can be resumed exactly where it was")
+    admin.shot("stop")
+    assert admin.faults() == []
+    dialog.get_by_role("button", name="Stop pipeline").click()
+    expect(admin.row(NAME).locator(".progress")).to_be_visible()
+    expect(admin.state(NAME)).to_have_text("Stopped")
+
+    admin.choose(NAME, "Resume").get_by_role("button", name="Resume pipeline").click()
+    expect(admin.state(NAME)).to_have_text("Running")
+
+    dialog = admin.choose(NAME, "Restart")
+    expect(dialog).to_contain_text("Its output pauses")
+    dialog.get_by_role("button", name="Restart pipeline").click()
+    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("runs again")
+
+    dialog = admin.choose(NAME, "Change parallelism")
+    dialog.get_by_label("Parallelism").fill("0")
+    expect(dialog.get_by_role("button", name="Change parallelism")).to_be_disabled()
+    dialog.get_by_label("Parallelism").fill("3")
+    dialog.get_by_role("button", name="Change parallelism").click()
+    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("runs again")
+
+    admin.choose(NAME, "Stop").get_by_role("button", name="Stop pipeline").click()
+    expect(admin.state(NAME)).to_have_text("Stopped")
+    dialog = admin.choose(NAME, "Delete")
+    expect(dialog).to_contain_text("cannot be undone")
+    admin.shot("delete")
+    dialog.get_by_role("button", name="Delete pipeline").click()
+    expect(admin.page.locator("tr.row")).to_have_count(0)
+
+    for action, count in {"stop": 2, "resume": 1, "restart": 1, "rescale": 1, "delete": 1}.items():
+        rows = site.audit(f"arroyo.{action}")
+        assert len(rows) == count
+        extra = json.loads(rows[0]["extra"])
+        assert (rows[0]["owner"], extra["outcome"], extra["pipeline_name"]) == ("admin", "accepted", NAME)
+
+
+def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoSandbox, walked: str) -> None:
+    admin.open_list(f"&q={NAME}")
+    expect(admin.state(NAME)).to_have_text("Running")
+    fault = demo.faults.status(409, path=f"*/pipelines/{walked}/restart", error="not just now")
+    dialog = admin.choose(NAME, "Restart")
+    dialog.get_by_role("button", name="Restart pipeline").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("not just now")
+    demo.faults.remove(fault)
+    dialog.get_by_role("button", name="Cancel").click()
+    assert "not just now" in json.loads(site.audit("arroyo.restart")[0]["extra"])["outcome"]
+
+
+def test_everything_can_be_done_with_the_keyboard(admin: Visitor, walked: str) -> None:
+    admin.open_list(f"&q={NAME}")
+    expect(admin.state(NAME)).to_have_text("Running")
+    button = admin.row(NAME).get_by_role("button", name="Actions on")
+    button.focus()
+    admin.page.keyboard.press("Enter")
+    expect(admin.page.get_by_role("menuitem", name="Stop")).to_be_focused()
+    admin.page.keyboard.press("ArrowDown")
+    expect(admin.page.get_by_role("menuitem", name="Restart")).to_be_focused()
+    admin.page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    admin.page.keyboard.press("Enter")
+    admin.page.keyboard.press("Enter")
+    expect(admin.page.get_by_role("dialog")).to_be_visible()
+    admin.page.keyboard.press("Escape")
+    expect(admin.page.get_by_role("dialog")).to_have_count(0)
+    expect(button).to_be_focused()
+
+
+def label(dag_id: str, run_id: str, task_id: str = "submit") -> dict[str, str]:
+    owner = Owner(dag_id=dag_id, task_id=task_id, run_id=run_id)
+    return OwnershipLabel(task=owner, try_number=1, package_version="1").to_tags()
+
+
+def test_owners_are_linked_and_orphans_can_be_found_and_cleaned_up(
+    admin: Visitor, site: Site, demo: ArroyoSandbox
+) -> None:
+    run_id = site.run_with_xcoms("submit")
+    create(demo, "owned", tags=label("shop", run_id))
+    create(demo, "of_no_dag", tags=label("gone", run_id))
+    create(demo, "of_no_run", tags=label("shop", "manual__gone"))
+    create(demo, "of_no_task", tags=label("shop", run_id, task_id="removed"))
+    admin.open_list()
+    owner = admin.row("owned").locator(".c-owner a")
+    expect(owner).to_contain_text("shop.submit")
+    admin.page.get_by_label("Filter by owner").select_option("dag:gone")
+    expect(admin.page.locator("tr.row")).to_have_count(1)
+    admin.page.get_by_role("button", name="Clear filters").click()
+
+    admin.page.get_by_label("Orphans only").check()
+    expect(admin.page.locator("tr.row")).to_have_count(3)
+    expect(admin.row("of_no_dag")).to_contain_text("its DAG is gone")
+    expect(admin.row("of_no_run")).to_contain_text("its run is gone")
+    expect(admin.row("of_no_task")).to_contain_text("its task is gone")
+    admin.shot("orphans")
+    assert admin.faults() == []
+    for name in ("of_no_dag", "of_no_run", "of_no_task"):
+        admin.choose(name, "Stop").get_by_role("button", name="Stop pipeline").click()
+        expect(admin.state(name)).to_have_text("Stopped")
+        admin.choose(name, "Delete").get_by_role("button", name="Delete pipeline").click()
+        expect(admin.row(name)).to_have_count(0)
+
+    admin.page.get_by_label("Orphans only").uncheck()
+    admin.row("owned").locator(".c-owner a").click()
+    admin.page.wait_for_url("**/dags/shop/runs/*/tasks/submit**")
+
+
+def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
+    admin: Visitor, site: Site, walked: str
+) -> None:
+    seen = [
+        {"at": f"2026-11-28T10:00:0{second}Z", "state": state, "run_id": 1, "job_id": "job_1"}
+        for second, state in ((0, "Created"), (1, "Scheduling"), (4, "Running"))
+    ]
+    run_id = site.run_with_xcoms("submit", pipeline_id=walked, pipeline_name=NAME, arroyo_transitions=seen)
+    admin.open(f"dags/shop/runs/{run_id}/tasks/submit/plugin/arroyo_pipeline")
+    card = admin.page.get_by_role("region", name="The pipeline now")
+    expect(card).to_contain_text(NAME)
+    expect(card.locator(".word")).to_have_text("Running")
+    steps = admin.page.get_by_role("region", name="States that this task saw").get_by_role("listitem")
+    expect(steps).to_have_count(3)
+    expect(steps.nth(1)).to_contain_text("Scheduling")
+    expect(steps.nth(1)).to_contain_text("for 3.0 s")
+    assert admin.faults() == []
+    admin.shot("task")
+    card.get_by_role("link", name="Show in the list").click()
+    expect(admin.state(NAME)).to_have_text("Running")
+
+
+def test_a_task_without_a_pipeline_says_so(admin: Visitor, site: Site) -> None:
+    run_id = site.run_with_xcoms("submit")
+    admin.open(f"dags/shop/runs/{run_id}/tasks/report/plugin/arroyo_pipeline")
+    expect(admin.page.get_by_text("This task has no Arroyo pipeline yet")).to_be_visible()
+    admin.shot("task-without")
