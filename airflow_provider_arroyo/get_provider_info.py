@@ -35,7 +35,10 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "arroyo_sql", "class-name": "airflow_provider_arroyo.decorators.arroyo_sql_task"}
         ],
-        "extra-links": ["airflow_provider_arroyo.links.ArroyoPipelineLink"],
+        "extra-links": [
+            "airflow_provider_arroyo.links.ArroyoPipelineLink",
+            "airflow_provider_arroyo.links.ArroyoPageLink",
+        ],
         "config": {
             "arroyo": {
                 "description": "Settings of the provider for Arroyo.",

@@ -1,15 +1,20 @@
-"""The link from a task to its pipeline in Arroyo's console."""
+"""The links from a task to its pipeline: in Arroyo's console, and in our list in Airflow's UI."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import AirflowPlugin, BaseOperatorLink, XCom, conf
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
+
+_BUNDLE = Path(__file__).parent / "plugin" / "static" / "main.js"
 
 
 class ArroyoPipelineLink(BaseOperatorLink):
@@ -25,6 +30,26 @@ class ArroyoPipelineLink(BaseOperatorLink):
         """
         value = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
         return value if isinstance(value, str) else ""
+
+
+class ArroyoPageLink(BaseOperatorLink):
+    """The button "Pipeline": the task's pipeline in the list in Airflow's UI, where this Airflow shows that."""
+
+    name = "Pipeline"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the page; empty where the task knows no pipeline, or this Airflow does not show the list."""
+        pipeline_id = XCom.get_value(ti_key=ti_key, key="pipeline_id")
+        # Airflow 3.0 has no pages of plugins, and an installation from sources has none that are built.
+        if (
+            not (pipeline_id and isinstance(pipeline_id, str))
+            or not hasattr(AirflowPlugin, "react_apps")
+            or not _BUNDLE.exists()
+        ):
+            return ""
+        base = str(conf.get("api", "base_url", fallback=None) or "").rstrip("/")
+        query = urlencode({"connection": getattr(operator, "arroyo_conn_id", ""), "q": pipeline_id})
+        return f"{base}/plugin/arroyo?{query}"
 
 
 def pipeline_xcoms(pipeline: PipelineRef) -> dict[str, Any]:

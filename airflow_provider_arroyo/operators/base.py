@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
-from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
@@ -44,7 +44,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     """
 
-    operator_extra_links = (ArroyoPipelineLink(),)
+    operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
     stop_on_kill: StopMode | None = None
     _waiting: PipelineWait | None = None
     _has_failed = False

@@ -28,7 +28,7 @@ from airflow_provider_arroyo.hooks.errors import (
     ArroyoTaskError,
     TaskDeferralError,
 )
-from airflow_provider_arroyo.links import ArroyoPipelineLink
+from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
@@ -126,7 +126,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "target_states", "arroyo_conn_id")
     ui_color = "#e2f5df"
-    operator_extra_links = (ArroyoPipelineLink(),)
+    operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
     _began: float | None = None
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -56,10 +57,18 @@ def as_json(host: str, **fields: Any) -> str:
 
 
 def test_button_with_a_connection_that_works(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
-    assert hook.test_connection() == (
-        True,
-        f"Arroyo responds at {sandbox.url} and accepts the connection",
-    )
+    good, text = hook.test_connection()
+    assert good
+    version = {"0.15": "0.15", "0.16": "0.16 or later"}[sandbox.arroyo_version]
+    where = re.escape(f"Arroyo {version} responds at {sandbox.url}")
+    assert re.fullmatch(rf"{where} within \S+ s and accepts the connection\. It has 0 pipelines\.", text)
+
+
+def test_button_with_a_gateway_that_refuses_to_validate(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.status(403, path="*/validate_query")
+    good, text = hook.test_connection()
+    assert good
+    assert text.startswith("Arroyo responds at ")
 
 
 @pytest.mark.parametrize("password", ["wrong-key", None])

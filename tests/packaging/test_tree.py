@@ -35,7 +35,11 @@ FOREIGN = {"__pycache__", "node_modules"}
 HOMES = re.compile("|".join("/" + name + "/" for name in ("home", "Users", "root", "work")))
 # Addresses of package indexes do not belong in a lock file.
 INDEX = re.compile(r"https?://|--index|--find-links|--hash|@ file")
-LOCKS = tuple(f"airflow-{version}.txt" for version in ("3.0.6", "3.1.8", "3.2.2", "3.3.2")) + ("tools.txt", "ui.txt")
+LOCKS = (
+    *(f"airflow-{version}.txt" for version in ("3.0.6", "3.1.8", "3.2.2", "3.3.2")),
+    "tools.txt",
+    "ui.txt",
+)
 
 
 # The rooms of the package; what is optional comes with later features.

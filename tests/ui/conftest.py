@@ -28,6 +28,8 @@ def browser() -> Iterator[Browser]:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("Chromium is not installed")
+    # Nothing here is about speed, and the machine may be busy.
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as driver:
         yield driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 

@@ -172,7 +172,7 @@ def visiting(
     )
     context.add_cookies([{"name": "_token", "value": site.token(user), "url": site.url}])
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(30_000)
     visitor = Visitor(page, site)
     try:
         yield visitor

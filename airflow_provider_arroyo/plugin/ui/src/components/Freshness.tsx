@@ -15,7 +15,7 @@ export function Freshness({ state, now }: { state: FeedState; now: number }) {
     <>
       {isAway && <Notice kind="warning" text={awayText(problem?.message ?? status.error ?? "", age)} />}
       <p class={age !== null && age > OLD_SECONDS ? "freshness old" : "freshness"}>
-        {age === null ? "No data yet." : age < OLD_SECONDS ? "Live, every 2 s." : `As of ${ago(age)}.`}
+        {age === null ? "No data yet." : age < OLD_SECONDS && !isAway ? "Live, every 2 s." : `As of ${ago(age)}.`}
         {began !== null && ` Changes and restarts are those since ${timeOfDay(began)}.`}
       </p>
     </>

@@ -1,0 +1,56 @@
+"""The button "Pipeline" of a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowPlugin, XCom
+
+from airflow_provider_arroyo import links
+from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
+
+OPERATOR = Mock(arroyo_conn_id="arroyo one")
+HAS_PAGES = hasattr(AirflowPlugin, "react_apps")
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Return the XComs of the task, in an Airflow that shows the pages."""
+    xcoms: dict[str, Any] = {"pipeline_id": "pl_1&x"}
+    bundle = tmp_path / "main.js"
+    bundle.touch()
+    monkeypatch.setattr(links, "_BUNDLE", bundle)
+    monkeypatch.setattr(XCom, "get_value", lambda *, ti_key, key: xcoms.get(key))
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://air.example.com/flow/")
+    return xcoms
+
+
+def link() -> str:
+    return links.ArroyoPageLink().get_link(OPERATOR, ti_key=Mock())
+
+
+@pytest.mark.skipif(not HAS_PAGES, reason="this Airflow has no pages of plugins")
+def test_it_leads_to_the_pipeline_in_the_list(known: dict[str, Any]) -> None:
+    assert link() == "https://air.example.com/flow/plugin/arroyo?connection=arroyo+one&q=pl_1%26x"
+
+
+@pytest.mark.parametrize("value", [None, "", 7, {"pl": 1}])
+def test_a_task_without_a_pipeline_has_none(known: dict[str, Any], value: object) -> None:
+    known["pipeline_id"] = value
+    assert link() == ""
+
+
+def test_an_installation_without_the_built_pages_has_none(
+    known: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(links, "_BUNDLE", tmp_path / "missing.js")
+    assert known
+    assert link() == ""
+
+
+def test_the_operators_have_both_buttons() -> None:
+    operator = ArroyoSubmitPipelineOperator(task_id="submit", pipeline_name="orders", query="SELECT 1")
+    assert [one.name for one in operator.operator_extra_links] == ["Arroyo console", "Pipeline"]
