@@ -1,6 +1,6 @@
 """Chaos: what happens to pipelines when everything that can fail does.
 
-``make chaos`` runs two parts and prints a table of figures for each. The exit code is 1 if a figure that must be zero
+``make chaos`` runs all parts and prints a table of figures for each. The exit code is 1 if a figure that must be zero
 is not.
 
 ``python -m tests.chaos --in-process`` runs thousands of submits, clears and stops through the operators' own code
@@ -10,6 +10,9 @@ scenario again, give ``--seed`` and ``--only``.
 
 ``python -m tests.chaos --airflow`` runs a real Airflow on PostgreSQL with two triggerers, and kills, freezes and
 restarts its processes while tasks of all operators run.
+
+``python -m tests.chaos --deploy`` runs deployments, and ``--change`` restarts, updates and deletes, that are killed at
+any request, lose responses or race each other.
 
 The figures, all taken from what the sandbox itself knows and never from what a task says:
 

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from . import in_airflow
+from .changes import run_changes
 from .deployments import run_deployments
 from .figures import Figures, table
 from .in_process import VERSIONS, report_to_stderr, run
@@ -37,21 +38,30 @@ def deployments(*, count: int, seed: str, versions: Sequence[str], only: str | N
         return list(pool.map(run_version, versions))
 
 
+def changes(*, count: int, seed: str, versions: Sequence[str]) -> list[Figures]:
+    """Run restarts, updates and deletes, in one process for each version."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
+        return list(pool.map(partial(run_changes, changes=count, seed=seed), versions))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--in-process", action="store_true", help="only the first part")
     parser.add_argument("--deploy", action="store_true", help="only the deployments")
+    parser.add_argument("--change", action="store_true", help="only restarts, updates and deletes")
     parser.add_argument("--airflow", action="store_true", help="only the part in a real Airflow")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of the first part, for each version")
     parser.add_argument("--deployments", type=int, default=1000, help="deployments, for each version")
+    parser.add_argument("--changes", type=int, default=500, help="changes, for each version")
     parser.add_argument("--seed", default="1", help="decides what happens")
     parser.add_argument("--versions", default=",".join(VERSIONS), help="of the server, separated by commas")
     parser.add_argument("--only", help="the name of one scenario, to run it again")
     options = parser.parse_args(arguments)
     # So that every process that was started is ended in any case.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    whole = not (options.in_process or options.deploy or options.airflow)
+    whole = not (options.in_process or options.deploy or options.change or options.airflow)
     runs: list[Figures] = []
     if options.in_process or whole:
         runs += in_process(
@@ -67,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         runs += deployed
         _say(table(deployed))
+    if options.change or whole:
+        changed = changes(count=options.changes, seed=options.seed, versions=options.versions.split(","))
+        runs += changed
+        _say(table(changed))
     if options.airflow or whole:
         figures = in_airflow.run(seed=options.seed, say=_say)
         runs.append(figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .changes import run_changes
 from .deployments import run_deployments
 from .figures import table
 from .in_process import VERSIONS, batch
@@ -27,3 +28,11 @@ def test_no_deployment_is_doubled_or_lost(version: str) -> None:
     assert figures.has_passed, "\n\n".join([table([figures]), *logs])
     # Else nothing was tested.
     assert all(figures.events[what] > 0 for what in ("killed", "lost", "two at once", "deadline", "outage"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_changed_pipeline_is_lost_or_left_as_it_was(version: str) -> None:
+    figures = run_changes(version, changes=15, seed="quick")
+    assert figures.has_passed, table([figures])
+    assert figures.events["killed"] > 0
+    assert figures.events["lost"] > 0

@@ -16,6 +16,7 @@ from scripts.local_arroyo import SandboxServer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
+LIFE_EXAMPLES = ("arroyo_maintenance", "arroyo_scale_for_backfill", "arroyo_quality_gate")
 DEPLOY_EXAMPLES = ("arroyo_deploy_on_merge", "arroyo_deploy_rollback", "arroyo_scale")
 OWN = (
     "e2e_held_open",
@@ -96,7 +97,7 @@ def airflow(
 def runs(airflow: LocalAirflow, arroyo: SandboxServer) -> dict[str, str]:
     """Start a run of every DAG, all at once, and return the run ids by DAG id."""
     arroyo.call("POST", "/sandbox/faults", FAILS_LATER)
-    dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *DEPLOY_EXAMPLES, *OWN)
+    dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *DEPLOY_EXAMPLES, *LIFE_EXAMPLES, *OWN)
     for dag_id in dag_ids:
         airflow.unpause(dag_id)
     return {dag_id: airflow.trigger(dag_id) for dag_id in dag_ids}

@@ -1,0 +1,48 @@
+"""The example DAGs of a pipeline's life, in a real Airflow: maintenance, scaling, a preview as a gate, Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.local_airflow import LocalAirflow
+from scripts.local_arroyo import SandboxServer
+from tests.e2e.test_real_airflow import finished
+
+pytestmark = pytest.mark.e2e
+
+
+def names(arroyo: SandboxServer) -> set[str]:
+    return {one["name"] for one in arroyo.call("GET", "/api/v1/pipelines?limit=100")["data"]}
+
+
+def test_a_stream_goes_on_after_maintenance(
+    airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
+) -> None:
+    dag_id = "arroyo_maintenance"
+    run_id = runs[dag_id]
+    assert finished(airflow, runs, dag_id) == "success", airflow.task_states(dag_id, run_id)
+    stopped, resumed = airflow.xcom(dag_id, run_id, "stop"), airflow.xcom(dag_id, run_id, "resume")
+    assert stopped["checkpoint"]["epoch"] >= 1
+    assert (resumed["action"], resumed["state"], resumed["run_id"]) == ("resumed", "Running", 2)
+    assert "orders_under_maintenance" not in names(arroyo)
+
+
+def test_a_stream_is_scaled_up_and_down(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "arroyo_scale_for_backfill"
+    run_id = runs[dag_id]
+    assert finished(airflow, runs, dag_id) == "success", airflow.task_states(dag_id, run_id)
+    up, down = airflow.xcom(dag_id, run_id, "scale_up"), airflow.xcom(dag_id, run_id, "scale_down")
+    assert up["changes"] == [{"argument": "parallelism", "difference": "parallelism: 1 → 2"}]
+    assert (up["run_id"], down["run_id"]) == (2, 3)
+
+
+def test_a_preview_is_a_gate_before_sql_from_python_runs(
+    airflow: LocalAirflow, arroyo: SandboxServer, runs: dict[str, str]
+) -> None:
+    dag_id = "arroyo_quality_gate"
+    run_id = runs[dag_id]
+    assert finished(airflow, runs, dag_id) == "success", airflow.task_states(dag_id, run_id)
+    assert len(airflow.xcom(dag_id, run_id, "gate")["rows"]) == 20
+    submitted = airflow.xcom(dag_id, run_id, "even_orders")
+    assert (submitted["pipeline_name"], submitted["state"]) == ("even_orders", "Running")
+    assert "even_orders" not in names(arroyo)
