@@ -11,8 +11,8 @@ scenario again, give ``--seed`` and ``--only``.
 ``python -m tests.chaos --airflow`` runs a real Airflow on PostgreSQL with two triggerers, and kills, freezes and
 restarts its processes while tasks of all operators run.
 
-``python -m tests.chaos --deploy`` runs deployments, and ``--change`` restarts, updates and deletes, that are killed at
-any request, lose responses or race each other.
+``python -m tests.chaos --deploy`` runs deployments, and ``--change`` restarts, updates and deletes: they are killed
+at any request, lose responses or race each other.
 
 The figures, all taken from what the sandbox itself knows and never from what a task says:
 
