@@ -37,7 +37,6 @@ with DAG(
 CREATE TABLE even (counter BIGINT UNSIGNED) WITH (connector = 'blackhole');
 INSERT INTO even SELECT counter FROM orders WHERE counter % {divisor} = 0;"""
 
-    submitted = even_orders(2)
-    clean_up = ArroyoDeletePipelineOperator(task_id="clean_up", pipeline_id=submitted["pipeline_id"])
+    clean_up = ArroyoDeletePipelineOperator(task_id="clean_up", pipeline_name="even_orders")
 
-    chain(gate, submitted, clean_up)
+    chain(gate, even_orders(2), clean_up)
