@@ -17,8 +17,10 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -143,6 +145,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
     ui_color = "#d8f4e2"
     _context: Context
     _deploying: Deploy | None = None
+    _seen: tuple[Any, ...] = ()
+    """The transitions that the waits before this one saw."""
 
     def __init__(
         self,
@@ -250,6 +254,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         """
         self._has_waited = True
         self._begin(context)
+        if isinstance(event, Mapping) and isinstance(event.get("resume_context"), Mapping):
+            self._seen = tuple(event["resume_context"].get("seen", ()))
         return super().execute_complete(context, event)
 
     def _begin(self, context: Context) -> Deploy:
@@ -335,8 +341,15 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 
         if isinstance(step, Waiting):
-            return self._wait(self._context, step.wait, {"progress": step.progress.to_dict()})
+            resume_context = {"progress": step.progress.to_dict(), "seen": list(self._seen)}
+            return self._wait(self._context, step.wait, resume_context)
         return self._deployed(step)
+
+    def _push_transitions(self, result: WaitResult) -> None:
+        """Show what the task saw so far, in all its waits."""
+        shown = (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
+        if shown:
+            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=list(shown))
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -350,6 +363,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
                 f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
                 "airflow-provider-arroyo wrote it; clear this task, and it goes on from what it finds."
             ) from err
+        self._seen = (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
         deploy = self._deploying or self._begin(self._context)
         return self._go_on(deploy.resume(progress, result))
 

@@ -108,6 +108,9 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
     or below the file's name in one ``pipelines.yaml`` beside the files. :data:`SETTINGS` lists the names, durations
     are seconds, and ``udfs`` are the paths of ``.rs`` and ``.py`` files in the folder.
 
+    The SQL and ``env_vars`` pass through Airflow's XComs in plain text. Keep secrets out of both: Arroyo has
+    variables of its own, ``{{ NAME }}``, which are left as they are, since what is read here is no Jinja template.
+
     :param path: the folder. Folders in it are not read.
     :param group: the group of all its pipelines, default ``default``.
     :returns: one mapping for each file; none for a folder without a ``.sql`` file.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -276,10 +276,9 @@ def run_deployments(
     """
     figures = Figures(title=f"deploy {version}", violations={name: [] for name in DEPLOY_FIGURES})
     began = time.monotonic()
-    logging.getLogger("airflow_provider_arroyo.client.client").setLevel(logging.CRITICAL)
     for name in _names(seed, only):
         before = sum(map(len, figures.violations.values()))
-        with open_deploy_bench(version, log_size=100_000) as bench:
+        with _quiet_logs(), open_deploy_bench(version, log_size=100_000) as bench:
             with suppress(KilledError):
                 Scenario(bench, name, figures).run()
             if report is not None and sum(map(len, figures.violations.values())) > before:
@@ -290,6 +289,18 @@ def run_deployments(
             break
     figures.seconds = time.monotonic() - began
     return figures
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Silence what clients and the server log; the deploys log to the bench."""
+    logger = logging.getLogger("airflow_provider_arroyo")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _names(seed: str, only: str | None) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -12,9 +14,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS
+from tests.support import ENDLESS, Lines
 from tests.tasks.conftest import BROKEN, Arrange
-from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, context, run_task
+from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, context, quiet, run_task
 
 SECOND = ENDLESS.replace("'10'", "'20'")
 RESULT = {
@@ -72,6 +74,11 @@ def test_versions_one_after_the_other(sandbox: ArroyoSandbox, arrange: Arrange, 
     replaced = deploy(SECOND, mode, parallelism=2)
     assert (replaced.result["action"], replaced.result["generation"]) == ("replaced", 2)
     assert replaced.result["checkpoint"]["epoch"] >= 1
+    seen = replaced.xcoms["arroyo_transitions"]
+    # Of both its waits: the old pipeline's stop, and the new one's start.
+    assert len({one["job_id"] for one in seen}) == 2
+    assert "Stopped" in [one["state"] for one in seen]
+    assert seen[-1]["state"] == "Running"
     assert "+ CREATE TABLE impulse" in replaced.result["changes"][0]["difference"]
 
     failed = deploy(BROKEN, mode, parallelism=2)
@@ -116,6 +123,43 @@ def test_the_link_and_the_name_are_known_before_the_end(sandbox: ArroyoSandbox) 
     (only,) = sandbox.store.pipelines.values()
     assert ended.xcoms["pipeline_id"] == only.id
     assert ended.xcoms["pipeline_name"] == "orders"
+
+
+def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    there = deploy().result
+    lines = Lines()
+    log = logging.Logger("killed")
+    log.addHandler(lines)
+    operator = ArroyoDeployPipelineOperator(
+        task_id="a_task",
+        pipeline_name="orders",
+        query=SECOND,
+        checkpoint_interval=1,
+        allow_state_loss=True,
+        deferrable=False,
+    )
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> Any:
+        operator.on_kill()
+        raise KilledError
+
+    sandbox.requests.clear()
+    with mock.patch("airflow_provider_arroyo.polling.poll.poll_until", kill), pytest.raises(KilledError):
+        quiet(operator, log).execute(context())
+    assert "The deploy ends in the middle, and nothing is undone; the next try goes on" in lines.text(
+        "WARNING"
+    )
+    assert [request.json for request in sandbox.requests.find("PATCH")] == [{"stop": "checkpoint"}]
+
+    ti = FakeTaskInstance(try_number=2)
+    ended = deploy(SECOND, ti=ti)
+    assert (ended.result["action"], ended.result["generation"]) == ("replaced", 2)
+    (only,) = sandbox.store.pipelines.values()
+    assert only.id != there["pipeline_id"]
+    assert arrange.state(only.id) == "Running"
 
 
 def test_a_dry_run_changes_nothing(sandbox: ArroyoSandbox) -> None:

@@ -1,0 +1,72 @@
+"""A replace is killed at each of its requests, and the next try ends it: one pipeline, of the wanted version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.pipelines.ownership import Owner
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from tests.pipelines.deploy_bench import BROKEN, SECOND, DeployBench, open_deploy_bench
+
+RETRY = Owner(dag_id="shop", task_id="deploy", run_id="retry")
+STEP = 7
+"""Each of the first few requests, then one of seven: most are polls, and alike."""
+
+
+class KilledError(BaseException):
+    """The end of a task's process: nothing that handles errors catches it."""
+
+
+def _is_killed(
+    bench: DeployBench, spec: PipelineSpec, at: int, *, after_effect: bool, **options: Any
+) -> bool:
+    sent = 0
+
+    def count(_: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == at:
+            raise KilledError
+
+    client = bench.new_client(**{"after" if after_effect else "before": count})
+    try:
+        bench.deploy(spec, client=client, **options)
+    except KilledError:
+        return True
+    except ArroyoDeployError:
+        return False
+    return False
+
+
+CASES = [
+    (version, strategy, spec)
+    for version in ("0.15", "0.16")
+    for strategy, spec in (("stop_first", SECOND), ("start_first", SECOND), ("stop_first", BROKEN))
+]
+
+
+@pytest.mark.parametrize("version,strategy,spec", CASES)
+def test_killed_at_every_request(version: str, strategy: str, spec: PipelineSpec) -> None:
+    kills = 0
+    for at in (*range(1, 10), *range(10, 200, STEP)):
+        with open_deploy_bench(version) as bench:
+            old = bench.deployed()
+            if not _is_killed(bench, spec, at, after_effect=at % 2 == 0, strategy=strategy):
+                break
+            kills += 1
+            if spec is BROKEN:
+                with pytest.raises(ArroyoDeployError, match="Rolled back: "):
+                    bench.deploy(spec, task=RETRY, strategy=strategy)
+                assert bench.states() == {old.id: "Running"}, f"killed at {at}"
+                continue
+            done = bench.deploy(spec, task=RETRY, strategy=strategy)
+            assert done.pipeline is not None
+            assert bench.states() == {done.pipeline.pipeline_id: "Running"}, f"killed at {at}"
+            # The first try may have done all but say so.
+            assert done.progress.action in ("replaced", "unchanged"), f"killed at {at}"
+    else:
+        pytest.fail("the deploy sends requests for ever")
+    assert kills > 9
