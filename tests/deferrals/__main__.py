@@ -187,8 +187,12 @@ def run(name: str, executor: str, *, count: int, at_once: int, seed: str, env: d
         for one in instances
         if one["state"] == "success"
     ]
-    shutil.rmtree(scratch, ignore_errors=True)
-    return Figures(name, Counter(str(one["state"]) for one in instances), latencies)
+    figures = Figures(name, Counter(str(one["state"]) for one in instances), latencies)
+    if figures.failed:
+        sys.stderr.write(f"{name}: Airflow's logs are in {scratch}\n")
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return figures
 
 
 RUNS: dict[str, dict[str, str]] = {
