@@ -73,7 +73,8 @@ def task_error(
 
 def _what_follows(error: ArroyoError, ti: Any) -> str:
     tries = getattr(ti, "max_tries", None)
-    if tries is None or error.is_fatal:
+    # A test's stand-in for a task instance knows no tries.
+    if not isinstance(tries, int) or error.is_fatal:
         return ""
     if ti.try_number <= tries:
         return f"\nAirflow tries again: try {ti.try_number + 1} of {tries + 1} follows."
