@@ -209,6 +209,12 @@ class DeploySteps:
             if progress.action in (Action.RESUMED, Action.RESTARTED):
                 self._give_way(progress, progress.generation, pipeline)
             return progress.done(can_roll_back=False)
+        if result.outcome in (Outcome.STOPPED, Outcome.DELETED):
+            client = self._client_until(self._clock() + RETIRE_SECONDS)
+            for one in self._deployed.find(client, self._existing(client)):
+                if one.number > progress.generation:
+                    # It was stopped to be replaced.
+                    raise self._lost(str(one))
         raise explain(result, pipeline, self._job_errors(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:

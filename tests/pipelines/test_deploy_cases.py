@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 
+from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoDeployError,
@@ -20,6 +23,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+from airflow_provider_arroyo.pipelines.ownership import without_label
 from tests.pipelines.deploy_bench import (
     BROKEN,
     OTHER_TASK,
@@ -342,3 +346,85 @@ def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) 
     bench.change(old.id, "restart", 70.0, "Running")
     with pytest.raises(ArroyoPipelineError, match="until_checkpoint=True waits for a checkpoint"):
         bench.deploy(timeout=timedelta(seconds=20))
+
+
+# -- two at once -----------------------------------------------------------------------------------------------------
+
+
+def overtaken(bench: DeployBench, winner: Callable[[], object]) -> ArroyoClient:
+    """Return a client before whose create another deploy runs from its beginning to its end."""
+    pending = [winner]
+
+    def before(request: requests.PreparedRequest) -> None:
+        creates = request.method == "PUT" or (
+            request.method == "POST" and str(request.url).endswith("/pipelines")
+        )
+        if creates and pending and (request.method == "POST") == (bench.version == "0.15"):
+            pending.pop()()
+
+    return bench.new_client(before=before)
+
+
+@both_versions
+@pytest.mark.parametrize("is_replace", [False, True], ids=["create", "replace"])
+def test_of_two_at_once_one_wins_and_the_other_says_so(bench: DeployBench, is_replace: bool) -> None:
+    if is_replace:
+        bench.deployed()
+    third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+    client = overtaken(bench, lambda: bench.deploy(third, task=OTHER_TASK))
+    with pytest.raises(
+        ArroyoDeployError, match="Another deploy of 'orders' has created generation"
+    ) as caught:
+        bench.deploy(SECOND, client=client)
+    assert caught.value.is_lost_race
+    assert not caught.value.is_fatal
+    assert "run r2" in str(caught.value)
+    told = re.search(r"This one's was deleted; both existed for up to [\d.]+ s", str(caught.value))
+    # 0.16 refuses the second create.
+    assert bool(told) == (bench.version == "0.15")
+    (only,) = bench.pipelines()
+    assert without_label(only.query) == third.query
+    assert bench.states() == {only.id: "Running"}
+
+
+@both_versions
+def test_a_try_that_airflow_has_lost_and_its_successor_are_one_deploy(bench: DeployBench) -> None:
+    client = overtaken(bench, lambda: bench.deploy())
+    done = bench.deploy(client=client)
+    (only,) = bench.pipelines()
+    assert done.pipeline is not None
+    assert done.pipeline.pipeline_id == only.id
+    assert bench.states() == {only.id: "Running"}
+
+
+class CrashedError(BaseException):
+    """The end of a task's process."""
+
+
+@both_versions
+@pytest.mark.parametrize("crashes", [True, False], ids=["crashes", "ends"])
+def test_a_deploy_that_brought_the_old_version_back_gives_way(bench: DeployBench, crashes: bool) -> None:
+    """While it waits for the old version, which somebody stopped, another deploy replaces that."""
+    old = bench.deployed()
+    bench.change(old.id, "stop", "Stopped")
+
+    def crash(step: Waiting) -> None:
+        if crashes and step.progress.step is Step.PROVE:
+            raise CrashedError
+
+    def overtake(_: Waiting) -> None:
+        with suppress(CrashedError):
+            bench.deploy(SECOND, task=OTHER_TASK, at_wait=crash)
+            return
+        # It stopped the old one, which the first deploy had asked to run; nothing tells which of the two is later.
+        bench.client.patch_pipeline(old.id, stop="none")
+
+    with pytest.raises(
+        ArroyoDeployError, match="Another deploy of 'orders' has created generation 2"
+    ) as caught:
+        bench.deploy(at_wait=overtake)
+    assert caught.value.is_lost_race
+    running = [
+        bench.client.get_pipeline(one).query for one, state in bench.states().items() if state == "Running"
+    ]
+    assert [without_label(query) for query in running] == [SECOND.query]
