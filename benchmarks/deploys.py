@@ -24,6 +24,7 @@ CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT counter FROM impulse;"""
 NAMESPACE = "bench"
 _LOG = logging.Logger("benchmarks.deploys")
+_LOG.addHandler(logging.NullHandler())
 STARTED_SECONDS = 60.0
 
 

@@ -297,7 +297,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.deployed import Deployed
         from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 
-        ti, namespace = self._ti, self._namespace()
+        # Where there is none, the first half of a deferred task has said so.
+        ti, namespace = self._ti, self.hook.namespace if self._has_waited else self._namespace()
         deployment = Deployment(group=group, name=spec.name, namespace=namespace.name)
         label = OwnershipLabel(
             task=Owner(
@@ -316,7 +317,14 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
             lambda deadline: self._client(deadline=deadline),
             spec,
             label,
-            Deployed(deployment, namespace, spec, adopt_unowned=self.adopt_unowned, log=self.log),
+            Deployed(
+                deployment,
+                namespace,
+                spec,
+                adopt_unowned=self.adopt_unowned,
+                settles=not self.is_dry_run,
+                log=self.log,
+            ),
             DeployOptions(
                 timeout=self.timeout,
                 rollback_timeout=self.rollback_timeout,

@@ -40,6 +40,7 @@ class Deployed:
     :param namespace: of this Airflow.
     :param spec: what is wanted; its name is that of the pipelines.
     :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
+    :param settles: whether what two deploys created at once is settled, default True; else nothing is changed.
     :param log: gets a line for what is settled.
     """
 
@@ -50,12 +51,14 @@ class Deployed:
         spec: PipelineSpec,
         *,
         adopt_unowned: bool = False,
+        settles: bool = True,
         log: Any,
     ) -> None:
         self._deployment = deployment
         self._namespace = namespace
         self._spec = spec
         self._adopt_unowned = adopt_unowned
+        self._settles = settles
         self._log = log
 
     def find(self, client: ArroyoClient, existing: Existing) -> list[Generation]:
@@ -98,6 +101,8 @@ class Deployed:
 
     def _settled(self, of_one_number: Sequence[_Labelled], existing: Existing) -> Pipeline:
         oldest, *younger = of_one_number
+        if not self._settles:
+            return oldest.pipeline
         requests = {oldest.label and oldest.label.request_id}
         for one in younger:
             if one.label is None or one.label.request_id in requests:

@@ -111,7 +111,8 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
     The SQL and ``env_vars`` pass through Airflow's XComs in plain text. Keep secrets out of both: Arroyo has
     variables of its own, ``{{ NAME }}``, which are left as they are, since what is read here is no Jinja template.
 
-    :param path: the folder. Folders in it are not read.
+    :param path: the folder. Folders in it are not read. A relative path counts from where the worker runs, so begin
+        with ``Path(__file__).parent``.
     :param group: the group of all its pipelines, default ``default``.
     :returns: one mapping for each file; none for a folder without a ``.sql`` file.
     :raises PipelineFileError: names file and line: on an unknown setting or a wrong value, on a file that is not

@@ -23,7 +23,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
-from airflow_provider_arroyo.pipelines.ownership import without_label
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, without_label
 from tests.pipelines.deploy_bench import (
     BROKEN,
     OTHER_TASK,
@@ -428,3 +428,22 @@ def test_a_deploy_that_brought_the_old_version_back_gives_way(bench: DeployBench
         bench.client.get_pipeline(one).query for one, state in bench.states().items() if state == "Running"
     ]
     assert [without_label(query) for query in running] == [SECOND.query]
+
+
+def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
+    """One of the two deploys was killed before it deleted its own."""
+    with open_deploy_bench("0.15") as bench:
+        old = bench.deployed()
+        label = OwnershipLabel.of(old)
+        assert label is not None
+        comment = label.for_new_request().to_comment({})
+        younger = bench.create_externally(SECOND, comment=comment)
+        assert bench.deploy(dry_run=True).progress.action == "unchanged"
+        assert len(bench.pipelines()) == 2
+        assert bench.deploy().progress.action == "unchanged"
+        assert bench.states() == {old.id: "Running"}
+        assert f"{old.id} is kept, {younger.id} is deleted" in bench.lines.text("WARNING")
+        # A copy made by hand has the very same label; it is nobody's.
+        copy = bench.create_externally(SPEC, comment=old.query.partition("\n")[0] + "\n")
+        assert bench.deploy().progress.action == "unchanged"
+        assert set(bench.states()) == {old.id, copy.id}
