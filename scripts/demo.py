@@ -92,6 +92,11 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def keeps_up() -> bool:
+    """Return whether everything is to stay up, for someone who looks around."""
+    return os.environ.get("KEEP") == "1"
+
+
 def start_arroyo(stack: ExitStack, scratch: Path) -> ArroyoServer:
     """Return the server that ``ARROYO_URL`` names, or a sandbox that ends with the stack.
 
@@ -102,7 +107,7 @@ def start_arroyo(stack: ExitStack, scratch: Path) -> ArroyoServer:
         server.check()
         say(f"Arroyo   {server.url}")
         return server
-    sandbox = stack.enter_context(SandboxServer(log=scratch / "sandbox.log"))
+    sandbox = stack.enter_context(SandboxServer(log=scratch / "sandbox.log", demo=keeps_up()))
     say(f"Arroyo   {sandbox.url}  (the sandbox: Arroyo's API without Arroyo)")
     return sandbox
 
@@ -150,7 +155,8 @@ def demo(scratch: Path) -> int:
         state = run_dag(airflow)
         say()
         say(f"The run ended: {state}")
-        if os.environ.get("KEEP") == "1":
+        if keeps_up():
+            say(f"All pipelines: {airflow.url}/plugin/arroyo?connection=arroyo_default")
             say("Everything stays up until you press Ctrl-C.")
             try:
                 signal.pause()

@@ -78,10 +78,12 @@ class SandboxServer(ArroyoServer):
     """The sandbox in its own process, on a free port.
 
     :param log: file for its output.
+    :param demo: begin with a pipeline in each of the situations that one meets, default False.
     """
 
-    def __init__(self, *, log: Path) -> None:
+    def __init__(self, *, log: Path, demo: bool = False) -> None:
         self._log = log
+        self._options = ["--demo"] if demo else []
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen[bytes] | None = None
         (self._port,) = processes.free_ports(1)
@@ -106,7 +108,14 @@ class SandboxServer(ArroyoServer):
         """
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._process = processes.start(
-            [sys.executable, "-m", "airflow_provider_arroyo.sandbox", "--port", str(self._port)],
+            [
+                sys.executable,
+                "-m",
+                "airflow_provider_arroyo.sandbox",
+                "--port",
+                str(self._port),
+                *self._options,
+            ],
             log=self._log,
             mark=self._mark,
             cwd=self._log.parent,

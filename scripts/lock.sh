@@ -20,10 +20,10 @@ sed -i.bak 's/^apache-airflow-providers-common-compat==.*/apache-airflow-provide
     "requirements/airflow-$oldest.txt"
 rm "requirements/airflow-$oldest.txt.bak"
 
-# Airflow 3.2 does not start with a newer pydantic.
+# Airflow 3.2 does not start with a newer FastAPI.
 for other in "${others[@]}"; do
     compile pyproject.toml --extra sandbox requirements/pages.in --output-file "requirements/airflow-$other.txt" \
-        --upgrade --constraints <(printf 'apache-airflow==%s\npydantic<2.13\n' "$other")
+        --upgrade --constraints <(printf 'apache-airflow==%s\nfastapi<0.137\n' "$other")
 done
 
 # What `make ui-test` needs on top of any Airflow's environment.

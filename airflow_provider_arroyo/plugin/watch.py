@@ -111,12 +111,13 @@ class Watch:
         :param shown: the pipelines whose details a page shows.
         """
         now = self._asked_at = self._clock()
-        for name in list(shown)[:MAX_SHOWN]:
-            self._shown[name] = now
         if self._list_task is None and now >= self._due_at:
             self._list_task = asyncio.get_running_loop().create_task(self._fetch_list(), name="arroyo-list")
         if self._list_task is not None:
             await asyncio.wait({self._list_task}, timeout=WAIT_SECONDS)
+        for name in list(shown)[:MAX_SHOWN]:
+            if name in self.snapshot.rows:
+                self._shown[name] = now
         if self._detail_task is None and self._client is not None and self._shown and not self._failures:
             self._detail_task = asyncio.get_running_loop().create_task(
                 self._fetch_details(self._client), name="arroyo-details"

@@ -47,7 +47,11 @@ class Site(LocalAirflow):
         super().__init__(
             home=home / "airflow",
             dags_folder=dags,
-            env={**env, "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users},
+            env={
+                **env,
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users,
+                "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            },
         )
         shutil.copytree(DAGS, dags)
         self._env["AIRFLOW__API__BASE_URL"] = self.url + BASE_PATH
