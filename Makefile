@@ -110,8 +110,8 @@ conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, wit
 fuzz: $(NEWEST).wheel $(STAGE) ## Explore at random, longer than the tests do; FUZZ_EXAMPLES=2000 each, FUZZ_RESPONSES=50000 of HTTP
 	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz FUZZ_RESPONSES=$${FUZZ_RESPONSES:-50000} $(PYTEST) -p tests.profiles -m "(hypothesis or fuzz) and not e2e and not ui" -n 2)
 
-bench: $(NEWEST).wheel $(STAGE) ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
-	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt
+bench: $(NEWEST).wheel $(STAGE) chromium ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt -r requirements/ui.txt
 	@$(call in_stage,$(NEWEST),python -m benchmarks --out $(CURDIR)/benchmarks/RESULTS.md $(ARGS))
 
 chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong; needs PostgreSQL

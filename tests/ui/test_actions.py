@@ -91,6 +91,7 @@ def test_everything_can_be_done_with_the_keyboard(admin: Visitor, walked: str) -
     admin.page.keyboard.press("Escape")
     expect(button).to_be_focused()
     admin.page.keyboard.press("Enter")
+    expect(admin.page.get_by_role("menuitem", name="Stop")).to_be_focused()
     admin.page.keyboard.press("Enter")
     expect(admin.page.get_by_role("dialog")).to_be_visible()
     admin.page.keyboard.press("Escape")

@@ -1,7 +1,7 @@
 /* The menu of a row: what can be done with a pipeline as it is. */
 
 import { createPortal } from "preact/compat";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import { possibleActions } from "../progress";
 import type { ActionName, Row } from "../types";
@@ -70,8 +70,11 @@ interface MenuProps {
 
 function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
   const menu = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  // Before the browser draws: a second key press must meet the menu.
+  useLayoutEffect(() => {
     menu.current?.querySelector<HTMLElement>("[role=menuitem]")?.focus();
+  }, []);
+  useEffect(() => {
     const outside = (event: Event) => {
       const path = event.composedPath();
       if (!(menu.current && path.includes(menu.current)) && !(owner && path.includes(owner))) onClose(false);

@@ -12,7 +12,7 @@ import { COLUMNS, FEATURES } from "./columns";
 import { RowCells } from "./RowCells";
 
 const ROW_PX = 52;
-const CARD_PX = 236;
+const CARD_PX = 226;
 const CARDS_BELOW_PX = 720;
 const LEAST_PX = 260;
 
