@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 MASK = "***"
@@ -126,11 +126,6 @@ def redact_echo(text: str, sql: str) -> str:
     for value in sorted(secret_values(sql), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
     return _replaced(text, _merged([*_pairs(text, 0), *_logins(text)]))
-
-
-def redact_env_vars(env_vars: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables as they may be shown: their names alone."""
-    return dict.fromkeys(env_vars, MASK)
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:

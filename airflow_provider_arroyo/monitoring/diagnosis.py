@@ -1,4 +1,4 @@
-"""What is wrong with a pipeline, if anything, and what to do about it: decided from what Arroyo's API tells of it."""
+"""What is wrong with a pipeline, if anything, and what to do about it: decided from what Arroyo's API reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _START_SECONDS = 60.0
 _RECENT_SECONDS = 600.0
 """How old an error may be to explain what is going on now."""
 _BACKPRESSURE = 0.8
-"""From which share of its queue on an operator holds the ones before it back."""
+"""How full an operator's queue must be, as a share, for it to hold back the operators before it."""
 
 
 class Kind(StrEnum):
@@ -74,7 +74,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What Arroyo tells of a pipeline.
+    """What Arroyo reports about a pipeline.
 
     :param pipeline: the pipeline.
     :param now: the time of the server, seconds since the epoch.
@@ -109,7 +109,7 @@ class Diagnosis:
 
     @property
     def is_problem(self) -> bool:
-        """Whether somebody should do something."""
+        """Whether a person should act."""
         return self.kind not in _AS_IT_SHOULD_BE
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Diagnosis:
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Return what the condition of a pipeline is, why, and what to do.
 
-    :param evidence: what Arroyo tells of it.
+    :param evidence: what Arroyo reports about it.
     """
     kind, summary, details = _condition(evidence)
     return Diagnosis(
@@ -134,8 +134,8 @@ def _condition(e: Evidence) -> _Condition:
     if not e.jobs:
         return Kind.NO_JOB, "The pipeline has no job.", ()
     job = e.jobs[-1]
-    if (at_rest := _at_rest(e, job)) is not None:
-        return at_rest
+    if (ended := _ended_or_ending(e, job)) is not None:
+        return ended
     restarts = sum(b.run_id > a.run_id and b.id == a.id for a, b in zip(e.jobs, e.jobs[1:], strict=False))
     cause = _cause(e)
     is_proven = _finished_since(e, _last_error_at(e))
@@ -154,8 +154,8 @@ def _condition(e: Evidence) -> _Condition:
     return _running(e, job)
 
 
-def _at_rest(e: Evidence, job: Job) -> _Condition | None:
-    """Return the condition of a pipeline that does not run, or is not wanted to."""
+def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
+    """Return the condition of a pipeline that has ended, or is about to; None for one that is to run on."""
     if job.state in (JobState.FAILED, JobState.FAILING):
         cause = _cause(e, is_failure=True) or Kind.FAILED
         return cause, f"{job.state} in run {job.run_id}.", ()
@@ -164,7 +164,7 @@ def _at_rest(e: Evidence, job: Job) -> _Condition | None:
     if job.state == JobState.STOPPED:
         if job.running_desired:
             return Kind.STARTING, "Stopped, and asked to run again.", ()
-        return Kind.STOPPED, "Stopped, because somebody asked for it.", ()
+        return Kind.STOPPED, "Stopped, as requested.", ()
     if not job.running_desired:
         return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
     if job.state == JobState.FINISHING:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.client.models import JobState, StopMode
 
 T = TypeVar("T")
 
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
+
+IF_MISSING = ("fail", "succeed")
+"""What to do where a pipeline that is to be stopped or deleted does not exist."""
 
 
 def is_final(value: Any) -> bool:
@@ -88,14 +92,13 @@ def check_until_checkpoint(value: Any, wanted: Any) -> bool:
     :param wanted: the state or states that are waited for; what is still to be rendered is not checked.
     :raises ValueError: on anything but a boolean, and where no running pipeline is waited for.
     """
-    if not isinstance(value, bool):
-        raise ValueError(f"until_checkpoint must be True or False, got {value!r}")
+    check_bool(value, "until_checkpoint")
     states = [wanted] if isinstance(wanted, str) else wanted
     if value and is_final(states) and JobState.RUNNING not in (states or ()):
         raise ValueError(
             "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoint"
         )
-    return value
+    return bool(value)
 
 
 def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:

@@ -172,12 +172,10 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         note_wait(self._ti, watched, is_over=is_over)
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        from airflow_provider_arroyo.client.client import ArroyoClient
         from airflow_provider_arroyo.on_kill import stop_on_kill
 
         try:
-            # Its own: the signal that led here may have interrupted the other one in the middle of a request.
-            client = ArroyoClient(self.hook.client.settings)
+            client = self._new_client()
         except ValueError as err:
             self.log.error("No stop can be requested: %s. %s", err, watched.advice)
             return

@@ -8,11 +8,13 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_arroyo.client.checks import check_bool
+
 AIRFLOW_GRACE = timedelta(minutes=1)
 """How much later than our own deadline Airflow ends a wait; ours is exact and says what was going on."""
 
 HOLD_MARGIN_SECONDS = 3.0
-"""How long Airflow may take to notice the end of a worker's process; measured: a second."""
+"""How long Airflow may take to notice the end of a worker's process; one second was measured."""
 
 MAX_HOLD_SECONDS = 3600.0
 
@@ -25,12 +27,10 @@ def deferrable_or_default(deferrable: Any) -> bool:
     """
     if deferrable is None:
         deferrable = bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-    if not isinstance(deferrable, bool):
-        raise ValueError(f"deferrable must be True or False, got {deferrable!r}")
-    if deferrable:
+    if check_bool(deferrable, "deferrable"):
         # Now, rather than after the task has started a pipeline.
         deferral_hold_seconds()
-    return deferrable
+    return bool(deferrable)
 
 
 def deferral_hold_seconds() -> float:

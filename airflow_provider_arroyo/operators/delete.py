@@ -18,6 +18,7 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
+    IF_MISSING,
     check_choice,
     check_early,
     check_one_of_id_and_name,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.on_kill import WatchedRun
-
-IF_MISSING = ("fail", "succeed")
 
 
 class ArroyoDeletePipelineOperator(ArroyoOperator):

@@ -295,19 +295,13 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
         from airflow_provider_arroyo.pipelines.deployed import Deployed
-        from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
+        from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLabel
 
         # Where there is none, the first half of a deferred task has said so.
         ti, namespace = self._ti, self.hook.namespace if self._has_waited else self._namespace()
         deployment = Deployment(group=group, name=spec.name, namespace=namespace.name)
         label = OwnershipLabel(
-            task=Owner(
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=ti.map_index if ti.map_index is not None else -1,
-                namespace=namespace.name,
-            ),
+            task=self._owner(namespace),
             try_number=ti.try_number,
             package_version=__version__,
             deployment=deployment,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.submit import Submission
 
 _FIND_SECONDS = 0.25
-"""From look to look for a pipeline that is being created."""
+"""How often a pipeline that is being created is looked for."""
 
 
 def stop_submission(

@@ -119,11 +119,8 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
 
     def on_kill(self) -> None:
         """Stop the preview."""
-        from airflow_provider_arroyo.client.client import ArroyoClient
-
         if self._preview is not None:
-            # Its own: the signal that led here may have interrupted the other one in the middle of a request.
-            with ArroyoClient(self.hook.client.settings) as client:
+            with self._new_client() as client:
                 self._preview.stop(client)
 
     def _run_check(self, rows: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
+    IF_MISSING,
     check_choice,
     check_early,
     check_one_of_id_and_name,
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 _LEAST_SECONDS = 10.0
-"""What a stop that is requested once more may take in any case."""
+"""How long a stop that is requested a second time may take at least, however little of ``timeout`` is left."""
 
-IF_MISSING = ("fail", "succeed")
 IF_FINISHING = ("fail", "immediate")
 
 
@@ -147,7 +147,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             pipeline = self._ref(self._find(context, pipeline_id, name))
             self._show_link(context, pipeline)
             job = self._client().get_job(pipeline.pipeline_id)
-            if job is not None and self._is_down(job):
+            if job is not None and self._needs_no_stop(job):
                 return self._found_down(pipeline, job)
             if job is not None and job.state == JobState.FINISHING:
                 mode = self._mode_in_finishing(pipeline, job, mode)
@@ -177,8 +177,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)
 
     @staticmethod
-    def _is_down(job: Job) -> bool:
-        """Return whether no stop is needed: whatever else a job shows, it may just have been asked to run."""
+    def _needs_no_stop(job: Job) -> bool:
+        """Return whether a job has stopped for good; one that failed may just have been asked to run again."""
         return job.state == JobState.FINISHED or (
             job.state == JobState.STOPPED and job.running_desired is False
         )

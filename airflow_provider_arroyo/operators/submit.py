@@ -208,7 +208,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         action = submitted.action.value
         self._log_begin(f"Pipeline {action}", pipeline)
         if self.wait_for is None:
-            self._look_again(pipeline, late)
+            self._remove_late(pipeline, late)
             return self._submitted(pipeline, self._client().get_job(pipeline.pipeline_id), action)
         deadline, argument = self._deadline(self.timeout)
         plan = WaitPlan(
@@ -271,17 +271,11 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
         from airflow_provider_arroyo import __version__
-        from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+        from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
         from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
         ti, namespace = self._ti, self._namespace()
-        owner = Owner(
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index if ti.map_index is not None else -1,
-            namespace=namespace.name,
-        )
+        owner = self._owner(namespace)
         return Submission(
             self._client(),
             spec,
@@ -293,13 +287,13 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             log=self.log,
         )
 
-    def _look_again(self, pipeline: PipelineRef, late: Any) -> None:
-        """Remove what was created beside the pipeline, on a server that does not refuse it."""
+    def _remove_late(self, pipeline: PipelineRef, late: Any) -> None:
+        """Remove what was created beside the pipeline meanwhile, on a server that does not refuse it."""
         if not isinstance(late, Mapping):
             return
         submission = self._submission or self._new_submission(self._spec(), self._users_id())
         left = max(0.0, late["until"] - self.clock())
-        submission.look_again(pipeline.pipeline_id, late["created_at_micros"], left)
+        submission.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
 
     # -- a kill before the wait has begun --------------------------------------------------------------------
 
@@ -311,15 +305,13 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         super().on_kill()
 
     def _stop_submission(self, *, is_timeout: bool) -> None:
-        from airflow_provider_arroyo.client.client import ArroyoClient
         from airflow_provider_arroyo.operators.kill_submit import stop_submission
 
         submission, self._submission, self._has_failed = self._submission, None, True
         if submission is None:
             return
         try:
-            # Its own: the signal that led here may have interrupted the other one in the middle of a request.
-            client = ArroyoClient(self.hook.client.settings)
+            client = self._new_client()
         except ValueError as err:
             self.log.error("No stop can be requested, so its pipeline runs on: %s", err)
             return
@@ -345,7 +337,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     ) -> dict[str, Any]:
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
-        self._look_again(pipeline, resume_context.get("late"))
+        self._remove_late(pipeline, resume_context.get("late"))
         return self._submitted(pipeline, result.job, resume_context.get("action"))
 
     def _submitted(self, pipeline: PipelineRef, job: Job | None, action: Any) -> dict[str, Any]:

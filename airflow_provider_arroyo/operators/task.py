@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
-    from airflow_provider_arroyo.pipelines.ownership import Namespace
+    from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +45,6 @@ DEFAULT_CONN_ID = "arroyo_default"
 
 _WITH_ERRORS = (Outcome.FAILED, Outcome.FLAPPING, Outcome.TIMED_OUT)
 """The outcomes that the job's last errors explain."""
-
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
 """Where a task keeps, in its state store, which pipeline a name meant."""
@@ -131,8 +130,30 @@ class ArroyoTask:
             log=self.log,
         )
 
+    def _new_client(self) -> ArroyoClient:
+        """Return a client for a kill, whose signal may have interrupted the other one in the middle of a request.
+
+        :raises ValueError: where the connection cannot be used.
+        """
+        from airflow_provider_arroyo.client.client import ArroyoClient
+
+        return ArroyoClient(self.hook.client.settings)
+
+    def _owner(self, namespace: Namespace) -> Owner:
+        """Return this task instance as the owner of pipelines."""
+        from airflow_provider_arroyo.pipelines.ownership import Owner
+
+        ti = self._ti
+        return Owner(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index if ti.map_index is not None else -1,
+            namespace=namespace.name,
+        )
+
     def _namespace(self) -> Namespace:
-        """Return what tells this Airflow's pipelines from those of another one; warn where nothing does."""
+        """Return what distinguishes this Airflow's pipelines from those of others; warn where nothing does."""
         namespace = self.hook.namespace
         if not namespace.name:
             self.log.warning(

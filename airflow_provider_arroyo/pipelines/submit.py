@@ -166,7 +166,7 @@ class Submission:
         except ArroyoQueryError as err:
             raise self._refusal(err) from err
 
-    def look_again(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
+    def remove_late(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
         """Remove what was created beside the pipeline meanwhile: by a create that came in late, or was sent twice.
 
         :param pipeline_id, created_at_micros: the pipeline.
@@ -174,7 +174,7 @@ class Submission:
         :raises ArroyoError: where another one is older, so that this one was removed.
         """
 
-        def look() -> None:
+        def remove() -> None:
             found = self._owned.find(since_micros=created_at_micros)
             kept = self._owned.settle(found)[0].id if found else pipeline_id
             if kept != pipeline_id:
@@ -183,7 +183,7 @@ class Submission:
                     "The next try of this task adopts it."
                 )
 
-        self._existing.retry_until(look, seconds)
+        self._existing.retry_until(remove, seconds)
 
     def find_created(self, client: ArroyoClient) -> Pipeline | None:
         """Return the pipeline that a request of this submit created; None while there is none.

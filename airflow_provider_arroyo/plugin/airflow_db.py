@@ -17,11 +17,10 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
-from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 
 _KEYS = ("return_value", "pipeline_id", "pipeline_name", TRANSITIONS_XCOM_KEY)
 _MAX_EVENT = 60
-_MAX_TRANSITIONS = 50
 _MAX_IN = 500
 """How many values a query may compare with; some databases bound it."""
 
@@ -63,7 +62,7 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
         "connection_id": connection if isinstance(connection, str) and connection else DEFAULT_CONN_ID,
         "pipeline_id": _text(values.get("pipeline_id")) or _text(result.get("pipeline_id")),
         "pipeline_name": _text(values.get("pipeline_name")) or _text(result.get("pipeline_name")),
-        "transitions": transitions[-_MAX_TRANSITIONS:] if isinstance(transitions, list) else [],
+        "transitions": transitions[-MAX_TRANSITIONS:] if isinstance(transitions, list) else [],
         "state": state,
     }
 

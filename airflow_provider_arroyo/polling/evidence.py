@@ -1,4 +1,4 @@
-"""Gathering what Arroyo tells of a pipeline, for a diagnosis."""
+"""Gathers what Arroyo reports about a pipeline, for a diagnosis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gather(
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
 ) -> Evidence:
-    """Return what Arroyo tells of a pipeline: its job, checkpoints, errors and metrics. Changes nothing.
+    """Return what Arroyo reports about a pipeline: its job, checkpoints, errors and metrics. Changes nothing.
 
     :param client: sends the requests, four or five, and one for each further poll.
     :param pipeline_id: which.
@@ -39,8 +39,8 @@ def gather(
         response = client.send(endpoints.get_job(pipeline_id))
         if response.value is not None:
             jobs.append(response.value)
-        is_at_rest = response.value is None or response.value.state in TERMINAL_STATES
-        if is_at_rest or monotonic() >= until:
+        has_ended = response.value is None or response.value.state in TERMINAL_STATES
+        if has_ended or monotonic() >= until:
             break
         sleep(_POLL_SECONDS)
     date = response.server_date

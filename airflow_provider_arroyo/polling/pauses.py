@@ -12,11 +12,11 @@ T = TypeVar("T")
 _BATCH = 10
 
 
-async def sleep_or_kick(seconds: float, kick: asyncio.Event) -> None:
-    """Sleep, until the event is set at the longest."""
+async def sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
+    """Sleep, or until the event is set if that comes first."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await kick.wait()
+            await wake.wait()
 
 
 async def in_batches(items: Iterable[T]) -> AsyncIterator[T]:

@@ -37,7 +37,7 @@ from airflow_provider_arroyo.polling.joblist import (
     may_concern_list_alone,
     prefers_list,
 )
-from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_kick
+from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_wake
 from airflow_provider_arroyo.polling.poll import (
     FIRST_POLL_SECONDS,
     LEAST_POLL_SECONDS,
@@ -89,7 +89,7 @@ class SharedPoller:
         self._single_polls = SinglePolls(self._run, monotonic)
         self._reloaded_at = float("-inf")
         self._list_task: asyncio.Task[None] | None = None
-        self._list_kick = asyncio.Event()
+        self._list_wake = asyncio.Event()
         self._list_durations: deque[float] = deque([0.0], maxlen=5)
         self._list_limits: tuple[float, float] | None = None
         self._list_body: bytes | None = None
@@ -178,8 +178,8 @@ class SharedPoller:
         if self._list_task is None or (target.item is None and len(self._singles) < MAX_SINGLE_POLLS):
             self._poll_singly(target)
         elif target not in self._singles:
-            self._list_kick.set()
-        target.kick.set()
+            self._list_wake.set()
+        target.wake.set()
         return target
 
     def _leave(self, waiter: Waiter, target: Target) -> None:
@@ -231,7 +231,7 @@ class SharedPoller:
         try:
             client = await self._connected()
             while True:
-                target.kick.clear()
+                target.wake.clear()
                 try:
                     job = await self._single_polls.get_job(client, target)
                 except ArroyoError as err:
@@ -244,7 +244,7 @@ class SharedPoller:
                         self._reread = True
                     least = len(self._singles) / _MAX_SINGLE_POLLS_PER_SECOND
                     pause = target.sent_at + max(target.interval_seconds, least) - self._monotonic()
-                await sleep_or_kick(pause, target.kick)
+                await sleep_or_wake(pause, target.wake)
         except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything; the waits raise it
             self._singles.pop(target, None)
             target.fail(err)
@@ -256,7 +256,7 @@ class SharedPoller:
         try:
             client = await self._connected()
             while True:
-                self._list_kick.clear()
+                self._list_wake.clear()
                 sent_at = self._monotonic()
                 try:
                     listed = await self._get_list(client)
@@ -274,7 +274,7 @@ class SharedPoller:
                 failures = 0
                 self._list_durations.append(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
-                await sleep_or_kick(sent_at + self._list_interval() - self._monotonic(), self._list_kick)
+                await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
                 # However many join one after the other, the server gets as long a pause as the list took.
                 await asyncio.sleep(sent_at + 2 * median(self._list_durations) - self._monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll

@@ -45,7 +45,7 @@ class Target:
     :param item: the job as the list showed it last; None while the list does not show it.
     :param is_hanging: whether its last single poll got no response in time.
     :param wants_next: whether the next poll is told even if it shows no change.
-    :param kick: set when it is to be polled at once.
+    :param wake: set when it is to be polled at once.
     """
 
     pipeline_id: str
@@ -57,7 +57,7 @@ class Target:
     is_hanging: bool = False
     wants_next: bool = True
     waiters: set[Waiter] = field(default_factory=set)
-    kick: asyncio.Event = field(default_factory=asyncio.Event)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def interval_seconds(self) -> float:

@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_arroyo.client.checks import check_duration
+from airflow_provider_arroyo.client.checks import check_bool, check_duration
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import (
@@ -172,9 +172,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         self.arroyo_conn_id = arroyo_conn_id
         self.deferrable = deferrable_or_default(deferrable)
         self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
-        if not isinstance(end_from_trigger, bool):
-            raise ValueError(f"end_from_trigger must be True or False, got {end_from_trigger!r}")
-        self.end_from_trigger = end_from_trigger
+        self.end_from_trigger = check_bool(end_from_trigger, "end_from_trigger")
         check_end_from_trigger(self)
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, self.target_states)
         self.max_restarts = check_max_restarts(max_restarts)

@@ -10,7 +10,6 @@ from airflow_provider_arroyo.client.sql_secrets import (
     find_secrets,
     is_secret_name,
     redact_echo,
-    redact_env_vars,
     redact_sql,
     redacted_diff,
 )
@@ -134,10 +133,6 @@ def test_a_servers_words_are_shown_without_the_secrets_of_the_sql() -> None:
     assert redact_echo(words, SQL) == (
         "Expected: ), found: *** in password = '***' at Line: 3; hunter22 is no word of it"
     )
-
-
-def test_environment_variables_are_shown_by_name() -> None:
-    assert redact_env_vars({"A": "hunter2", "B": ""}) == {"A": "***", "B": "***"}
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class Bench:
         submitted = submission.run()
         if submitted.late_seconds is not None:
             made = submitted.pipeline
-            submission.look_again(made.id, made.created_at_micros, submitted.late_seconds)
+            submission.remove_late(made.id, made.created_at_micros, submitted.late_seconds)
         return submitted
 
     def create_externally(

@@ -1,3 +1,5 @@
+"""What the list shows beyond a pipeline's state: rates, backpressure, checkpoints, errors without secrets."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

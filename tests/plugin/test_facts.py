@@ -1,3 +1,5 @@
+"""What the list keeps of a pipeline: its owner and its settings, and none of its secrets."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Which changes a page gets, how states and restarts are counted, and that memory is bounded."""
+
 from __future__ import annotations
 
 import pytest

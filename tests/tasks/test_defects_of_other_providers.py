@@ -1,6 +1,6 @@
-"""Defects that were found in other providers by running them, each with a test that this one does not have it.
+"""Defects that other providers have, found by running them: this one must not have them.
 
-Some are with their subject: the time of a trigger and unreadable events in test_trigger, soft_fail in test_sensor.
+Some are tested with their subject: a trigger's time and unreadable events in test_trigger, soft_fail in test_sensor.
 """
 
 from __future__ import annotations
