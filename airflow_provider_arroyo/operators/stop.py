@@ -214,24 +214,13 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
     def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
         """Request the stop; return what its proof will need, None where no checkpoint was requested."""
-        from airflow_provider_arroyo.client import endpoints
-        from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+        from airflow_provider_arroyo.pipelines.stopping import request_stop
 
         client = self._client()
         before: tuple[Checkpoint, ...] = ()
         if mode is StopMode.CHECKPOINT and job is not None:
             before = client.list_checkpoints(pipeline.pipeline_id, job.id)
-        response = client.send(endpoints.patch_pipeline(pipeline.pipeline_id, stop=mode))
-        if mode is not StopMode.CHECKPOINT:
-            return None
-        accepted: tuple[Checkpoint, ...] | None = None
-        if job is not None and all(one.checkpoint_type is None for one in before):
-            # Without types, the epoch alone must tell which checkpoint began after the request.
-            with suppress(ArroyoError):
-                accepted = client.list_checkpoints(pipeline.pipeline_id, job.id)
-        date = response.server_date
-        at_micros = int(date.timestamp() * 1_000_000) if date else None
-        return StopRequest.after(before, at_micros, accepted=accepted, job=job)
+        return request_stop(client, pipeline.pipeline_id, job, mode, before)
 
     def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped

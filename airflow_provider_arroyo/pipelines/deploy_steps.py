@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
+from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -24,6 +24,7 @@ from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.pipelines.stopping import request_stop
 from airflow_provider_arroyo.pipelines.submit import Submission
 from airflow_provider_arroyo.text import duration, shorten
 
@@ -100,13 +101,11 @@ class DeploySteps:
             mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else StopMode.CHECKPOINT
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
-            response = client.send(endpoints.patch_pipeline(old.pipeline_id, stop=mode))
+            stop = request_stop(client, old.pipeline_id, job, mode, before)
         except ArroyoNotFoundError:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
         self._log.info("Stop requested (%s): %s, id %s", mode.value, old.short, old.pipeline_id)
-        date = response.server_date
-        stop = StopRequest.after(before, int(date.timestamp() * 1_000_000) if date else None)
         wait = WaitPlan(
             pipeline=old,
             target_states=frozenset(TERMINAL_STATES),
@@ -115,9 +114,7 @@ class DeploySteps:
             finishing_is_final=mode is StopMode.CHECKPOINT,
             outage_tolerance=self._options.outage_tolerance,
         )
-        return Waiting(
-            progress=replace(progress, stop=stop if mode is StopMode.CHECKPOINT else None), wait=wait
-        )
+        return Waiting(progress=replace(progress, stop=stop), wait=wait)
 
     def _after_stop(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         old, job = given(progress.old), result.job
@@ -131,7 +128,7 @@ class DeploySteps:
         if progress.stop is None:
             return progress.done()
         checkpoints = self._client_until(progress.deadline).list_checkpoints(old.pipeline_id, job.id)
-        proof = checkpoint_of_stop(checkpoints, progress.stop)
+        proof = checkpoint_of_stop(checkpoints, progress.stop, job)
         if proof is None:
             self._log.warning(
                 "%s is %s, and nothing proves that it took a final checkpoint: a rollback would go back further",

@@ -1,0 +1,37 @@
+"""Requesting a stop so that its final checkpoint can be proven afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.models import Job, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+
+
+def request_stop(
+    client: ArroyoClient, pipeline_id: str, job: Job | None, mode: StopMode, before: Sequence[Checkpoint]
+) -> StopRequest | None:
+    """Request a stop; return what the proof of its checkpoint will need, None where no checkpoint was requested.
+
+    :param client: sends the requests.
+    :param pipeline_id: which.
+    :param job: its job before the stop; None where it has none.
+    :param mode: how to stop.
+    :param before: its checkpoints before the stop; not needed for other modes than ``checkpoint``.
+    """
+    response = client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
+    if mode is not StopMode.CHECKPOINT:
+        return None
+    accepted: tuple[Checkpoint, ...] | None = None
+    if job is not None and all(one.checkpoint_type is None for one in before):
+        # Without types, the epoch alone must tell which checkpoint began after the request.
+        with suppress(ArroyoError):
+            accepted = client.list_checkpoints(pipeline_id, job.id)
+    date = response.server_date
+    at_micros = int(date.timestamp() * 1_000_000) if date else None
+    return StopRequest.after(before, at_micros, accepted=accepted, job=job)
