@@ -93,7 +93,7 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
 
     .. code-block:: python
 
-        specs = task(pipelines_from_folder)(Path(__file__).parent / "pipelines", group="shop")
+        specs = task(pipelines_from_folder)(str(Path(__file__).parent / "pipelines"), group="shop")
         ArroyoDeployPipelineOperator.partial(task_id="deploy").expand_kwargs(specs)
 
     The pipeline is named after the file. Its settings are YAML, either in the comment at the top of the file, which
