@@ -9,7 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoError,
+    ArroyoNoSuchNameError,
+    ArroyoNotFoundError,
+    Disposition,
+)
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -216,11 +221,10 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         """Request the stop; return what its proof will need, None where no checkpoint was requested."""
         from airflow_provider_arroyo.pipelines.stopping import request_stop
 
-        client = self._client()
-        before: tuple[Checkpoint, ...] = ()
+        before: tuple[Checkpoint, ...] | None = ()
         if mode is StopMode.CHECKPOINT and job is not None:
-            before = client.list_checkpoints(pipeline.pipeline_id, job.id)
-        return request_stop(client, pipeline.pipeline_id, job, mode, before)
+            before = self._checkpoints(pipeline, job)
+        return request_stop(self._client(), pipeline.pipeline_id, job, mode, before)
 
     def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped
@@ -228,8 +232,35 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.log.info("%s already: %s, id %s", job.state, pipeline.short, pipeline.pipeline_id)
         if job.state == JobState.FINISHED:
             return self._result(pipeline, job, checkpoint=None, missing=False)
-        checkpoints = self._client().list_checkpoints(pipeline.pipeline_id, job.id)
-        return self._stopped(pipeline, job, checkpoint_of_stopped(checkpoints, job))
+        checkpoints = self._checkpoints(pipeline, job)
+        return self._stopped(pipeline, job, checkpoint_of_stopped(checkpoints or (), job))
+
+    def _checkpoints(self, pipeline: PipelineRef, job: Job) -> tuple[Checkpoint, ...] | None:
+        """Return the job's checkpoints; None where they cannot be read though Arroyo responds.
+
+        :raises ArroyoError: where Arroyo is unreachable, or ``require_checkpoint`` needs them.
+        """
+        from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
+
+        for is_last in (False, True):
+            try:
+                return for_checkpoints(self._client()).list_checkpoints(pipeline.pipeline_id, job.id)
+            except ArroyoError as err:
+                if is_last or err.disposition is Disposition.PERMANENT:
+                    error = err
+                    break
+            # Waits while Arroyo is unreachable; where it responds, only the checkpoints cannot be read.
+            self._client().get_job(pipeline.pipeline_id)
+        if error.is_fatal:
+            raise error
+        # Once the time is over, the client's error is about that, and its cause the failure.
+        cause = error.__cause__ if isinstance(error.__cause__, ArroyoError) else error
+        text = f"{pipeline.label} is {job.state}, and its checkpoints cannot be read: {cause}"
+        if self.require_checkpoint:
+            raise ArroyoError(f"{text}\nrequire_checkpoint=False does without proof of a final checkpoint.")
+        end = "" if job.is_terminal else "\nIt is stopped all the same, without proof of a final checkpoint."
+        self.log.warning("%s%s", text, end)
+        return None
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -251,9 +282,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         # A request that another version wrote and this one cannot read proves nothing.
         with suppress(KeyError, TypeError, ValueError):
             stop = StopRequest.from_dict(request)
-            checkpoint = checkpoint_of_stop(
-                self._client().list_checkpoints(pipeline.pipeline_id, job.id), stop, job
-            )
+            checkpoint = checkpoint_of_stop(self._checkpoints(pipeline, job) or (), stop, job)
         return self._stopped(pipeline, job, checkpoint)
 
     def _stopped(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:

@@ -12,9 +12,22 @@ from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 
+_CHECKPOINTS_SECONDS = 10.0
+
+
+def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
+    """Return a client that soon gives up: checkpoints only prove what a stop does, and must not hold it up."""
+    return client.with_limits(
+        max_elapsed_seconds=min(_CHECKPOINTS_SECONDS, client.limits.max_elapsed_seconds)
+    )
+
 
 def request_stop(
-    client: ArroyoClient, pipeline_id: str, job: Job | None, mode: StopMode, before: Sequence[Checkpoint]
+    client: ArroyoClient,
+    pipeline_id: str,
+    job: Job | None,
+    mode: StopMode,
+    before: Sequence[Checkpoint] | None,
 ) -> StopRequest | None:
     """Request a stop; return what the proof of its checkpoint will need, None where no checkpoint was requested.
 
@@ -22,16 +35,17 @@ def request_stop(
     :param pipeline_id: which.
     :param job: its job before the stop; None where it has none.
     :param mode: how to stop.
-    :param before: its checkpoints before the stop; not needed for other modes than ``checkpoint``.
+    :param before: its checkpoints before the stop; not needed for other modes than ``checkpoint``. None where
+        they could not be read, so that nothing will prove its checkpoint.
     """
     response = client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
-    if mode is not StopMode.CHECKPOINT:
+    if mode is not StopMode.CHECKPOINT or before is None:
         return None
     accepted: tuple[Checkpoint, ...] | None = None
     if job is not None and all(one.checkpoint_type is None for one in before):
         # Without types, the epoch alone must tell which checkpoint began after the request.
         with suppress(ArroyoError):
-            accepted = client.list_checkpoints(pipeline_id, job.id)
+            accepted = for_checkpoints(client).list_checkpoints(pipeline_id, job.id)
     date = response.server_date
     at_micros = int(date.timestamp() * 1_000_000) if date else None
     return StopRequest.after(before, at_micros, accepted=accepted, job=job)

@@ -153,3 +153,44 @@ def test_a_first_run_that_was_stopped_with_its_checkpoint_is_proven_later(arrang
     # Only a server that sends types can prove it for one that it finds stopped.
     is_proven = arrange.sandbox.arroyo_version != "0.15"
     assert again["checkpoint"] == (first.result["checkpoint"] if is_proven else None)
+
+
+GONE = {"status": 404, "error": "Job not found"}
+BROKEN_DOWN = {"status": 500, "error": "boom"}
+
+
+@pytest.mark.parametrize("response", [GONE, BROKEN_DOWN], ids=["404", "500"])
+@pytest.mark.parametrize("skip", [0, 1], ids=["before the request", "after it"])
+def test_checkpoints_that_cannot_be_read_prevent_no_stop(
+    arrange: Arrange, response: dict[str, Any], skip: int
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.status(**response, path="*/checkpoints", times=None, skip=skip)
+    ended = run_task(stop(pipeline_id, if_missing="succeed", api_outage_tolerance=0.5), SYNC)
+    assert ended.error is None, ended.error
+    assert (ended.result["state"], ended.result["missing"]) == ("Stopped", False)
+    assert ended.result["checkpoint"] is None
+    assert any("checkpoints cannot be read" in text for text in ended.texts("WARNING"))
+    assert arrange.state(pipeline_id) == "Stopped"
+
+
+@pytest.mark.parametrize("response", [GONE, BROKEN_DOWN], ids=["404", "500"])
+def test_checkpoints_that_are_required_and_cannot_be_read(arrange: Arrange, response: dict[str, Any]) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.status(**response, path="*/checkpoints", times=None)
+    make = stop(pipeline_id, require_checkpoint=True, if_missing="succeed", api_outage_tolerance=0.5)
+    assert "its checkpoints cannot be read" in str(run_task(make, SYNC).error)
+    assert arrange.state(pipeline_id) == "Running"
+    arrange.client.patch_pipeline(pipeline_id, stop="immediate")
+    arrange.until(pipeline_id, "Stopped")
+    # Nor is one that was found stopped a proof.
+    assert "its checkpoints cannot be read" in str(run_task(make, SYNC).error)
+
+
+def test_outage_while_the_checkpoints_are_read_before_a_stop(arrange: Arrange) -> None:
+    """It is waited out, so that the stop is proven as ever."""
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.reset(method="GET", path="*/checkpoints", times=3)
+    ended = run_task(stop(pipeline_id, require_checkpoint=True), SYNC)
+    assert ended.error is None, ended.error
+    assert ended.result["checkpoint"] is not None
