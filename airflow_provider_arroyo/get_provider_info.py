@@ -1,4 +1,4 @@
-"""What Airflow reads about this package: its hook, its connection form, its modules, its link.
+"""What Airflow reads about this package: its hook, its connection form, its modules, its links, its assets.
 
 Airflow imports this module and validates its result in every one of its processes, so it imports nothing of this
 package and computes nothing.
@@ -32,6 +32,13 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators.arroyo"),
         "sensors": _modules("sensors.arroyo"),
         "triggers": _modules("triggers.arroyo"),
+        "asset-uris": [
+            {
+                "schemes": ["arroyo"],
+                "handler": "airflow_provider_arroyo.assets.normalize_uri",
+                "factory": "airflow_provider_arroyo.assets.pipeline_asset",
+            }
+        ],
         "task-decorators": [
             {"name": "arroyo_sql", "class-name": "airflow_provider_arroyo.decorators.arroyo_sql_task"}
         ],

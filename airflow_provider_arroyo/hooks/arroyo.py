@@ -103,11 +103,7 @@ class ArroyoHook(BaseHook):
 
         The connection's ``namespace``, else the host of Airflow's ``[api] base_url``, unless that is a local address.
         """
-        from airflow_provider_arroyo.pipelines.ownership import Namespace
-
-        if self.settings.namespace:
-            return Namespace(name=self.settings.namespace, is_explicit=True)
-        return Namespace(name=host_to_name_by(conf.get("api", "base_url", fallback=None)))
+        return namespace_of(self.settings)
 
     def _look_up(self) -> ClientSettings:
         try:
@@ -331,6 +327,18 @@ def _version_of(client: ArroyoClient) -> str:
     if not isinstance(errors, list) or not errors:
         return ""
     return " 0.15" if isinstance(errors[0], str) else " 0.16 or later"
+
+
+def namespace_of(settings: ClientSettings) -> Namespace:
+    """Return what distinguishes the pipelines of who uses a connection, see :attr:`ArroyoHook.namespace`.
+
+    :param settings: where the connection leads.
+    """
+    from airflow_provider_arroyo.pipelines.ownership import Namespace
+
+    if settings.namespace:
+        return Namespace(name=settings.namespace, is_explicit=True)
+    return Namespace(name=host_to_name_by(conf.get("api", "base_url", fallback=None)))
 
 
 def _no_connection(conn_id: str) -> ArroyoNoConnectionError:

@@ -155,7 +155,7 @@ class NameFinder:
         self._run = DaemonThreads("arroyo-find").run
         self._client: ArroyoClient | None = None
         self._reading = asyncio.Lock()
-        self._names: frozenset[str] = frozenset()
+        self._ids: Mapping[str, frozenset[str]] = {}
         self._read_at = float("-inf")
         self._pause_seconds = FIND_SECONDS
 
@@ -188,28 +188,47 @@ class NameFinder:
             if found is None or found.is_over:
                 return found
 
+    async def means_another(self, wait: PipelineWait, resolve: Resolve) -> bool:
+        """Return whether the name of a wait's pipeline means another one by now; False where that is not known.
+
+        :param wait, resolve: as for :func:`find_until`.
+        """
+        pipeline, tolerance = wait.plan.pipeline, wait.plan.outage_tolerance.total_seconds()
+        try:
+            client, ids = await self._ids_of(str(pipeline.name), tolerance)
+            if ids <= {pipeline.pipeline_id}:
+                return False
+            found = await self._run(partial(resolve, once(client, tolerance)))
+        except ArroyoError:
+            return False
+        return found.pipeline_id != pipeline.pipeline_id
+
     async def _look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> LookUp:
-        name = str(wait.plan.pipeline.name)
         tolerance = wait.plan.outage_tolerance.total_seconds()
         try:
-            async with self._reading:
-                if self._client is None:
-                    self._client = await self._connect()
-                client = self._client
-                if failures or time.monotonic() >= self._read_at + self._pause_seconds:
-                    await self._run(partial(reload_in_outage, client, failures))
-                    began = time.monotonic()
-                    self._names = await self._run(partial(_names, once(client, tolerance)))
-                    self._read_at = time.monotonic()
-                    # However many names are looked for, the server gets a rest.
-                    self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))
-            if name not in self._names:
-                return None
-            return await self._run(partial(resolve, once(client, tolerance)))
+            client, ids = await self._ids_of(str(wait.plan.pipeline.name), tolerance, failures)
+            return await self._run(partial(resolve, once(client, tolerance))) if ids else None
         except ArroyoNoSuchNameError:
             return None
         except ArroyoError as err:
             return err
+
+    async def _ids_of(
+        self, name: str, tolerance_seconds: float, failures: int = 0
+    ) -> tuple[ArroyoClient, frozenset[str]]:
+        """Return the client, and the ids of the pipelines of a name, from a list that is a few seconds old."""
+        async with self._reading:
+            if self._client is None:
+                self._client = await self._connect()
+            client = self._client
+            if failures or time.monotonic() >= self._read_at + self._pause_seconds:
+                await self._run(partial(reload_in_outage, client, failures))
+                began = time.monotonic()
+                self._ids = await self._run(partial(_ids, once(client, tolerance_seconds)))
+                self._read_at = time.monotonic()
+                # However many names are looked for, the server gets a rest.
+                self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))
+        return client, self._ids.get(name, frozenset())
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -218,8 +237,12 @@ class NameFinder:
             self._client = None
 
 
-def _names(client: ArroyoClient) -> frozenset[str]:
-    return frozenset(pipeline.name for pipeline in client.iter_pipelines())
+def _ids(client: ArroyoClient) -> Mapping[str, frozenset[str]]:
+    """Return the ids of all pipelines, by name."""
+    ids: dict[str, set[str]] = {}
+    for pipeline in client.iter_pipelines():
+        ids.setdefault(pipeline.name, set()).add(pipeline.id)
+    return {name: frozenset(found) for name, found in ids.items()}
 
 
 _LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, NameFinder]] = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""The trigger: the part of a task's wait that runs in the triggerer."""
+"""The triggers: the part of a task's wait that runs in the triggerer; and, re-exported, that of events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, resul
 from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
+from airflow_provider_arroyo.triggers.events import ArroyoPipelineEventTrigger
 from airflow_provider_arroyo.triggers.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+__all__ = ["ArroyoPipelineEventTrigger", "ArroyoPipelineTrigger"]
 
 TRIGGER_VERSION = 1
 """Raised when an older reader would misunderstand a trigger's arguments; new optional ones do not raise it."""

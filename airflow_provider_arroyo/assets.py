@@ -1,0 +1,82 @@
+"""Pipelines as Airflow's assets: ``arroyo://host/pipelines/name``.
+
+An asset names a pipeline by its server and its name, which stay the same when a deploy replaces it. Airflow imports
+this module while it parses DAGs, so it looks nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, quote, unquote, urlunsplit
+
+from airflow.providers.common.compat.sdk import Asset
+
+from airflow_provider_arroyo.client.checks import check_pipeline_name, check_text
+
+if TYPE_CHECKING:
+    from airflow.sdk import AssetWatcher
+
+SCHEME = "arroyo"
+DEFAULT_PORT = 5115
+_FOLDER = "/pipelines/"
+
+
+def pipeline_asset(
+    *,
+    host: str,
+    pipeline_name: str,
+    group: str | None = None,
+    watchers: Sequence[AssetWatcher] = (),
+    extra: dict[str, Any] | None = None,
+) -> Asset:
+    """Return the asset of a pipeline, for a task's ``outlets`` or ``inlets``, and for a DAG's ``schedule``.
+
+    ``ArroyoDeployPipelineOperator(..., outlets=[pipeline_asset(...)])`` tells those who wait for the asset that the
+    pipeline was deployed. With a watcher, a DAG that is scheduled on it starts when something happens to the
+    pipeline.
+
+    :param host: the server, as in the connection: ``arroyo.example.com`` or ``arroyo.example.com:8000``.
+    :param pipeline_name: the pipeline's exact name.
+    :param group: Airflow's group of the asset; default Airflow's own.
+    :param watchers: what starts its DAGs: each an ``AssetWatcher`` with a :class:`.ArroyoPipelineEventTrigger`.
+    :param extra: the asset's ``extra`` in Airflow; no place for secrets.
+    :returns: the asset, whose name is its URI.
+    :raises ValueError: on arguments that make no URI; names the argument.
+    """
+    check_text(host, "host")
+    check_pipeline_name(pipeline_name)
+    path = _FOLDER + quote(pipeline_name, safe="")
+    try:
+        uri = urlunsplit(normalize_uri(SplitResult(SCHEME, host, path, "", "")))
+    except ValueError as err:
+        raise ValueError(f"host must be a host name, with a port or without, got {host!r}: {err}") from err
+    more: dict[str, Any] = {} if group is None else {"group": group}
+    return Asset(name=uri, uri=uri, watchers=list(watchers), extra=dict(extra or {}), **more)
+
+
+def normalize_uri(uri: SplitResult) -> SplitResult:
+    """Return the one spelling of a pipeline's URI; Airflow calls this for every asset with the scheme ``arroyo``.
+
+    The host is in lower case, the default port 5115 is left out, and the name is percent-encoded.
+
+    :param uri: as it was written.
+    :raises ValueError: where it is not ``arroyo://host/pipelines/name``, or holds a login.
+    """
+    form = "write arroyo://host/pipelines/name"
+    if "@" in uri.netloc:
+        raise ValueError(f"an asset's URI must not hold a login; {form}")
+    try:
+        host, port = uri.hostname, uri.port
+    except ValueError as err:
+        raise ValueError(f"{err}; {form}") from err
+    if not host or any(sign in uri.netloc for sign in "/?# \t\n"):
+        raise ValueError(f"{uri.netloc!r} is not a host; {form}")
+    name = unquote(uri.path.removeprefix(_FOLDER))
+    if not uri.path.startswith(_FOLDER) or not name.strip() or "/" in uri.path.removeprefix(_FOLDER):
+        raise ValueError(f"{uri.path!r} names no pipeline; {form}, with the name percent-encoded")
+    if uri.query or uri.fragment:
+        raise ValueError(f"a pipeline's URI has no query and no fragment; {form}")
+    host = f"[{host}]" if ":" in host else host
+    netloc = host if port in (None, DEFAULT_PORT) else f"{host}:{port}"
+    return SplitResult(SCHEME, netloc, _FOLDER + quote(name, safe=""), "", "")

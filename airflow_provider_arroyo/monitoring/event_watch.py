@@ -1,0 +1,140 @@
+"""A watch over a pipeline for its events: a wait that an outage does not end, and that goes on after each event."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.monitoring.events import RESTARTS, EventMemory, EventRule, event_payload
+from airflow_provider_arroyo.monitoring.messages import Messages
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.rules import WaitRules
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.text import duration
+
+_ENDLESS = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchRules(WaitRules):
+    """No state ends a watch, and no outage."""
+
+    def evaluate(self, job: Job, now: float) -> Outcome | None:
+        return None
+
+    def outage_limit_seconds(self) -> float:
+        return float("inf")
+
+
+class _WatchMessages(Messages):
+    """The log lines of a watch: no time is left to tell, and one warning for each outage."""
+
+    def __init__(self, plan: WaitPlan, goal: str) -> None:
+        super().__init__(plan)
+        self._watched_for = goal
+
+    def _goal(self, now: float) -> str:
+        return f"watching for {self._watched_for}"
+
+    def found(self, plan: WaitPlan) -> None:
+        self._plan, pipeline = plan, plan.pipeline
+        self._name = pipeline.short
+        self._add(f"Watching for {self._watched_for}: {self._name}, id {pipeline.pipeline_id}")
+
+    def missing(self, now: float, missing_seconds: float | None = None) -> None:
+        self._add(f"No such pipeline: {self._name}; {self._goal(now)}")
+
+    def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
+        super().poll_failed(error, retry, retry_in, is_known=True)
+
+    def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
+        text = f"Arroyo unreachable for {duration(seconds)}, retrying: {self._name}: {error}"
+        self._add(text, logging.WARNING)
+
+
+class EventWatch(PipelineWait):
+    """Decides which events a pipeline's polls are. It is over whenever there is something to tell;
+    :meth:`take_events` lets it go on.
+
+    :param pipeline: the pipeline; by its name alone where it is still to be found. A name is followed: it may mean
+        another pipeline later.
+    :param rule: what is told.
+    :param now: when the watch begins, seconds since the epoch.
+    :param memory: what was told before; default nothing.
+    """
+
+    def __init__(
+        self, pipeline: PipelineRef, rule: EventRule, *, now: float, memory: EventMemory | None = None
+    ) -> None:
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=rule.states or frozenset({RESTARTS}),
+            deadline=now + _ENDLESS.total_seconds(),
+            heartbeat=_ENDLESS,
+            may_be_missing=True,
+        )
+        super().__init__(plan, now=now)
+        self.rule = rule
+        self.memory = memory or EventMemory()
+        self._follows_name = not pipeline.pipeline_id
+        self._messages = _WatchMessages(plan, rule.goal)
+        self._rules = _WatchRules(plan, self._p)
+        self._events: list[dict[str, Any]] = []
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the name may mean another pipeline by now: this one does not run."""
+        job = self._p.job
+        return self._follows_name and (job is None or job.is_terminal or self._p.jobless_since is not None)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there are events that were not taken yet."""
+        return bool(self._events)
+
+    def take_events(self) -> list[dict[str, Any]]:
+        """Return the payloads of the events since the last call, and let the watch go on."""
+        taken, self._events, self._over = self._events, [], None
+        return taken
+
+    def found(self, pipeline: PipelineRef) -> None:
+        """Take note which pipeline it is that the name means."""
+        super().found(pipeline)
+        self._rules = _WatchRules(self.plan, self._p)
+
+    def lose(self) -> None:
+        """Take note that the name may mean another pipeline, which is to be looked for."""
+        self._forget()
+        self._over = None
+        self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
+
+    def observe(self, job: Job | None, now: float) -> WaitResult:
+        """Take a poll that succeeded, see :meth:`.PipelineWait.observe`."""
+        result = super().observe(job, now)
+        # What the wait did not take is an old response.
+        if result.is_over or job is None or self._p.job is not job:
+            return result
+        self.memory, events = self.memory.take(self.rule, job, now)
+        self._events += [
+            event_payload(event, self.plan.pipeline, job, now=now, rule=self.rule) for event in events
+        ]
+        return self._result(Outcome.REACHED, now) if events else result
+
+    def observe_error(self, error: ArroyoError, now: float, **details: Any) -> WaitResult:
+        """Take a try of a poll that failed, see :meth:`.PipelineWait.observe_error`.
+
+        A pipeline that is not there may come: its id may be used again, and its name by another one.
+        """
+        if self._over is not None or not isinstance(error, ArroyoNotFoundError):
+            return super().observe_error(error, now, **details)
+        self._forget()
+        result = self.observe_missing(now)
+        return self._result(Outcome.DELETED, now) if self._follows_name else result
+
+    def _forget(self) -> None:
+        self._p.job = self._p.jobless_since = self._p.held_since = None

@@ -1,0 +1,248 @@
+"""The trigger that tells Airflow's assets what happens to a pipeline that no task waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_provider_arroyo.client.checks import check_duration, check_text
+from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.monitoring.events import EventMemory, EventRule
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, check_states
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.text import duration
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.monitoring.event_watch import EventWatch
+    from airflow_provider_arroyo.polling.find import NameFinder
+
+EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
+
+_FOLLOW_SECONDS = 10.0
+"""How often a name is looked up again while its pipeline does not run."""
+
+_BROKEN_SECONDS = 60.0
+"""How long to pause after what no poll can fix, such as a refused key; an edited connection is found out then."""
+
+_STORED_SECONDS = 5
+"""How long after an event it is kept as told: Airflow's triggerer stores events about once a second."""
+
+
+class ArroyoPipelineEventTrigger(BaseEventTrigger):
+    """Tells an asset when a pipeline fails, stops or restarts too often: the trigger of an ``AssetWatcher``.
+
+    It tells each event at least once. An event that is told again, as after the triggerer was killed, has the same
+    ``event_id``: job, run and what happened. A state that is there when the watch begins is told, too, since it may
+    have come while no triggerer ran; from Airflow 3.3 on, what was told last is kept in the asset's state store, so
+    that this happens once. Changes nothing in Arroyo.
+
+    All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is warned of once and
+    ends nothing.
+
+    The event: ``event_id``, ``event`` (the state, or ``Restarts``), ``pipeline_id``, ``pipeline_name``, ``job_id``,
+    ``state``, ``run_id``, ``console_url``, ``failure_reason``, ``failure_domain``, ``seen_at``, ``started_at`` and
+    ``finished_at`` (ISO 8601 in UTC, or None); ``Restarts`` adds ``restarts`` and ``restart_window_seconds``. A DAG
+    finds it in ``triggering_asset_events[asset][i].extra["payload"]``.
+
+    :param pipeline_name: the exact name: the pipeline that is alive, else the newest; several alive are an error in
+        the triggerer's log. It is followed to the pipeline that has the name later, as after a deploy that replaces.
+        One that does not exist yet is waited for. Either this or ``pipeline_id``.
+    :param pipeline_id: the pipeline's id instead.
+    :param states: which states are events, of ``"Failed"``, ``"Stopped"`` and ``"Finished"``; default ``Failed``.
+    :param max_restarts: how often the pipeline may restart by itself within ``restart_window``; one more is an event,
+        after which they are counted anew. A run that somebody asked for, by a restart, a resume or another
+        parallelism, does not count. Default None: any number.
+    :param restart_window: the time in which restarts are counted, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``.
+    :raises ValueError: on arguments out of range; names the argument.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline_name: str | None = None,
+        pipeline_id: str | None = None,
+        states: Sequence[str] = (JobState.FAILED.value,),
+        max_restarts: int | None = None,
+        restart_window: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        arroyo_conn_id: str = "arroyo_default",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        if (pipeline_name is None) == (pipeline_id is None):
+            given = "neither" if pipeline_id is None else "both"
+            raise ValueError(f"exactly one of pipeline_id and pipeline_name must be given, got {given}")
+        for argument, value in (("pipeline_name", pipeline_name), ("pipeline_id", pipeline_id)):
+            if value is not None:
+                check_text(value, argument)
+        if isinstance(max_restarts, bool) or not isinstance(max_restarts, int | None):
+            raise ValueError(f"max_restarts must be an integer, 0 or more, or None, got {max_restarts!r}")
+        self.pipeline_name = pipeline_name
+        self.pipeline_id = pipeline_id
+        self.rule = EventRule(
+            states=check_states(states, "states") if states else frozenset(),
+            max_restarts=max_restarts,
+            restart_window=check_duration(restart_window, "restart_window", positive=True),
+        )
+        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
+        self.arroyo_conn_id = check_text(arroyo_conn_id, "arroyo_conn_id")
+        self._trouble: str | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what rebuilds this trigger. Airflow tells watchers apart by it, so it is the same at each parse."""
+        return EVENT_TRIGGER_PATH, {
+            "pipeline_name": self.pipeline_name,
+            "pipeline_id": self.pipeline_id,
+            "states": sorted(map(str, self.rule.states)),
+            "max_restarts": self.rule.max_restarts,
+            "restart_window": self.rule.restart_window.total_seconds(),
+            "poll_interval": self.poll_interval,
+            "arroyo_conn_id": self.arroyo_conn_id,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch, and yield the events. It never ends by itself: Airflow would start it anew at once, and for ever."""
+        # Importing an HTTP library would block every other trigger of the triggerer.
+        await asyncio.to_thread(_import_polling)
+        from airflow_provider_arroyo.monitoring.event_watch import EventWatch
+
+        clock, store = SteadyClock(), getattr(self, "asset_state_store", None)  # Airflow 3.3 and later
+        pipeline = PipelineRef(pipeline_id=self.pipeline_id or "", name=self.pipeline_name)
+        watch = EventWatch(pipeline, self.rule, now=clock(), memory=await self._load(store))
+        keeping = None if store is None else asyncio.ensure_future(self._keep(store, watch))
+        try:
+            while True:
+                error: Exception | None
+                try:
+                    error = (await self._watch(watch, clock)).error
+                except Exception as err:  # noqa: BLE001  # the connection's look-up may raise anything
+                    error = err
+                for payload in watch.take_events():
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+                await self._pause_after(error, watch)
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+
+    async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
+        """Poll until there is something to tell or to remember, or the pipeline has to be looked for."""
+        from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
+        from airflow_provider_arroyo.polling.shared import shared_poller
+
+        key = (self.arroyo_conn_id, "")
+        options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
+        if self.pipeline_name is None:
+            async with shared_poller(key, self._connect) as poller:
+                return await poller.watch(watch, **options)
+
+        def resolve(client: ArroyoClient) -> PipelineRef:
+            from airflow_provider_arroyo.hooks.arroyo import namespace_of
+
+            rule = {"namespace": namespace_of(client.settings).name}
+            return resolve_ref(client, name=str(self.pipeline_name), rule=rule)
+
+        async with name_finder(key, self._connect) as finder:
+            if not watch.plan.pipeline.pipeline_id:
+                result = await finder.find(watch, resolve, **options)
+                if result is not None:
+                    return result
+            async with shared_poller(key, self._connect) as poller:
+                polling = asyncio.ensure_future(poller.watch(watch, **options))
+                following = asyncio.ensure_future(_follow(finder, watch, resolve))
+                try:
+                    await asyncio.wait({polling, following}, return_when=asyncio.FIRST_COMPLETED)
+                    if polling.done():
+                        result = polling.result()
+                    else:
+                        following.result()
+                        result = WaitResult(outcome=Outcome.DELETED)
+                finally:
+                    for task in (polling, following):
+                        task.cancel()
+                    await asyncio.gather(polling, following, return_exceptions=True)
+        if result.outcome is Outcome.DELETED:
+            watch.lose()
+        return result
+
+    async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
+        """Pause after what another poll does not fix; log it once."""
+        if error is None:
+            self._trouble = None
+            return
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            what = watch.plan.pipeline.described
+            again = duration(_BROKEN_SECONDS)
+            self.log.error("Cannot watch the %s, trying again every %s: %s", what, again, error)
+        await asyncio.sleep(_BROKEN_SECONDS)
+
+    # -- what was told ---------------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> str:
+        """Where the asset's state store keeps what was told: an asset may have several watchers."""
+        watched = json.dumps(self.serialize()[1], sort_keys=True)
+        return f"arroyo_events_{hashlib.sha256(watched.encode()).hexdigest()[:16]}"
+
+    async def _load(self, store: Any) -> EventMemory:
+        if store is None:
+            return EventMemory()
+        try:
+            kept = await store.aget(self._key)
+        except Exception as err:  # noqa: BLE001  # Airflow's store may raise anything
+            self.log.warning("What was told last cannot be read, so it may be told again: %r", err)
+            return EventMemory()
+        try:
+            return EventMemory.from_dict(kept)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            return EventMemory()  # nothing yet, or written by another version
+
+    async def _keep(self, store: Any, watch: EventWatch) -> None:
+        """Keep what was told, once Airflow has stored the events: kept before, a killed triggerer would lose them."""
+        kept, has_failed = watch.memory, False
+        while True:
+            await asyncio.sleep(_STORED_SECONDS)
+            told = watch.memory
+            if told == kept or watch.has_events:
+                continue
+            for _ in range(_STORED_SECONDS):
+                # In steps: a process that was frozen meanwhile lets Airflow store its events first.
+                await asyncio.sleep(1)
+            try:
+                await store.aset(self._key, told.to_dict())
+            except Exception as err:  # noqa: BLE001  # as above
+                if not has_failed:
+                    self.log.warning("What was told cannot be kept, so it may be told again: %r", err)
+                has_failed = True
+            else:
+                kept, has_failed = told, False
+
+    async def _connect(self) -> ArroyoClient:
+        from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+        return await ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_client()
+
+
+async def _follow(finder: NameFinder, watch: EventWatch, resolve: Any) -> None:
+    """Return once the name of a pipeline that does not run means another one."""
+    while True:
+        await asyncio.sleep(_FOLLOW_SECONDS)
+        if watch.may_be_replaced and await finder.means_another(watch, resolve):
+            return
+
+
+def _import_polling() -> None:
+    """Import what a watch needs, so that no import is left for the event loop."""
+    import airflow_provider_arroyo.hooks.arroyo
+    import airflow_provider_arroyo.monitoring.event_watch
+    import airflow_provider_arroyo.polling.find
+    import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

@@ -1,0 +1,88 @@
+"""Watches for events on the shared poller, in virtual time: what they cost, and that they miss nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.event_watch import EventWatch
+from airflow_provider_arroyo.monitoring.events import EventRule
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
+from tests.polling.support import INTERVAL, Waits, a_logger
+from tests.polling.virtual_time import VirtualClock, pass_time, virtual
+
+RULE = EventRule(states=frozenset({"Failed", "Stopped"}), max_restarts=2)
+
+
+def begin(waits: Waits, pipeline_id: str, told: list[str]) -> None:
+    """Watch a pipeline as the trigger does."""
+    clock = VirtualClock()
+    watch = EventWatch(PipelineRef(pipeline_id=pipeline_id), RULE, now=clock())
+
+    async def run() -> None:
+        while True:
+            await waits.poller.watch(watch, interval_seconds=INTERVAL, clock=clock, log=a_logger())
+            told.extend(payload["event_id"] for payload in watch.take_events())
+
+    waits.tasks.append(asyncio.create_task(run()))  # type: ignore[arg-type]  # it has no result
+
+
+def end(waits: Waits) -> None:
+    for task in waits.tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize("watches", [1, 1000])
+@virtual
+async def test_a_thousand_watches_of_a_pipeline_cost_what_one_does(watches: int) -> None:
+    server, told = FakeArroyo(), list[str]()
+    server.set("pl_1", "Running")
+    waits = Waits(server)
+    for _ in range(watches):
+        begin(waits, "pl_1", told)
+    await pass_time(10)
+    assert server.count() == pytest.approx(10 / INTERVAL, abs=2)
+    server.set("pl_1", "Failed")
+    await pass_time(1)
+    assert told == ["job_pl_1/1/Failed"] * watches
+    end(waits)
+
+
+@virtual
+async def test_a_thousand_watches_of_as_many_pipelines_cost_one_list_for_each_interval() -> None:
+    server, told = FakeArroyo(), list[str]()
+    server.seconds = lambda kind, pipeline_id: 0.01 if kind == LIST else 0.001
+    waits = Waits(server)
+    names = server.many(1000, "Running")
+    for name in names:
+        begin(waits, name, told)
+    await pass_time(10)
+    server.forget()
+    await pass_time(10)
+    assert server.count(LIST) == pytest.approx(10 / INTERVAL, abs=2)
+    assert server.count(SINGLE) == 0
+    for name in names[:50]:
+        server.set(name, "Failed")
+    await pass_time(1)
+    assert sorted(told) == sorted(f"job_{name}/1/Failed" for name in names[:50])
+    end(waits)
+
+
+@virtual
+async def test_each_death_is_told_through_outages_and_restarts() -> None:
+    server, told = FakeArroyo(), list[str]()
+    server.set("pl_1", "Running")
+    waits = Waits(server)
+    begin(waits, "pl_1", told)
+    for run in range(1, 6):
+        server.set("pl_1", "Running", run_id=run)
+        await pass_time(1)
+        server.fault = lambda kind, pipeline_id: "refused"
+        server.set("pl_1", "Failed", run_id=run)
+        await pass_time(100)
+        server.fault = lambda kind, pipeline_id: None
+        await pass_time(5)
+    assert told == [f"job_pl_1/{run}/Failed" for run in range(1, 6)]
+    end(waits)

@@ -1,0 +1,230 @@
+"""The trigger of events: real connection, polls and threads, against a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.triggers.base import BaseEventTrigger
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.triggers import events
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
+from tests.support import ENDLESS, Lines
+from tests.tasks.conftest import BROKEN, Arrange
+from tests.tasks.harness import quiet
+
+LIMIT_SECONDS = 40.0
+
+
+class Store(dict[str, Any]):
+    """Airflow's state store of an asset."""
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        return self.get(key, default)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+class BrokenStore:
+    async def aget(self, key: str, default: Any = None) -> Any:
+        raise RuntimeError("no API")
+
+    aset = aget
+
+
+def rebuilt(
+    trigger: ArroyoPipelineEventTrigger, lines: Lines, store: Any = None
+) -> ArroyoPipelineEventTrigger:
+    """Return a trigger after its way through Airflow's database."""
+    path, arguments = trigger.serialize()
+    assert path == "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
+    again = ArroyoPipelineEventTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == (path, arguments)
+    log = logging.Logger("tests.events")
+    log.addHandler(lines)
+    if store is not None:
+        again.asset_state_store = store
+    quiet(again, log)
+    return again
+
+
+@asynccontextmanager
+async def watching(
+    lines: Lines | None = None, store: Any = None, **arguments: Any
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Run a trigger as the triggerer does; what it tells is in the list."""
+    told: list[dict[str, Any]] = []
+    trigger = rebuilt(ArroyoPipelineEventTrigger(**arguments), lines or Lines(), store)
+
+    async def run() -> None:
+        async for event in trigger.run():
+            told.append(json.loads(json.dumps(event.payload)))  # noqa: PERF401  # seen while it goes on
+
+    task = asyncio.create_task(run())
+    try:
+        yield told
+        assert not task.done(), "Airflow starts a watcher that ends anew, and for ever"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({}, "exactly one of pipeline_id and pipeline_name"),
+        ({"pipeline_name": "a", "pipeline_id": "b"}, "exactly one of pipeline_id and pipeline_name"),
+        ({"pipeline_name": " "}, "pipeline_name must be"),
+        ({"pipeline_id": 5}, "pipeline_id must be"),
+        ({"pipeline_name": "a", "states": ["Broken"]}, "states: 'Broken' is not a state"),
+        ({"pipeline_name": "a", "states": ["Running"]}, "states: 'Running' is not a terminal state"),
+        ({"pipeline_name": "a", "states": []}, "states: needs at least one"),
+        ({"pipeline_name": "a", "max_restarts": -1}, "max_restarts"),
+        ({"pipeline_name": "a", "max_restarts": True}, "max_restarts"),
+        ({"pipeline_name": "a", "max_restarts": 1.5}, "max_restarts"),
+        ({"pipeline_name": "a", "restart_window": 0}, "restart_window"),
+        ({"pipeline_name": "a", "poll_interval": -1}, "poll_interval"),
+        ({"pipeline_name": "a", "arroyo_conn_id": ""}, "arroyo_conn_id"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ArroyoPipelineEventTrigger(**arguments)
+
+
+def test_airflow_knows_a_watcher_again_however_it_was_written() -> None:
+    one = ArroyoPipelineEventTrigger(
+        pipeline_name="orders",
+        states=["Stopped", "Failed"],
+        max_restarts=3,
+        restart_window=timedelta(hours=1),
+    )
+    other = ArroyoPipelineEventTrigger(
+        pipeline_name="orders", states=("Failed", "Stopped"), max_restarts=3, restart_window=3600
+    )
+    assert isinstance(one, BaseEventTrigger)
+    assert one.serialize() == other.serialize()
+    assert BaseEventTrigger.hash(*one.serialize()) == BaseEventTrigger.hash(*other.serialize())
+
+
+async def test_a_death_is_told_with_its_reason(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    async with watching(pipeline_name="orders") as told:
+        pipeline_id = await asyncio.to_thread(arrange.pipeline, query=BROKEN)
+        await until(lambda: bool(told))
+        (event,) = told
+        job = arrange.client.get_job(pipeline_id)
+        assert job is not None
+        assert event["event_id"] == f"{job.id}/{job.run_id}/Failed"
+        assert (event["pipeline_id"], event["pipeline_name"]) == (pipeline_id, "orders")
+        assert event["failure_reason"] == (job.failure.error if job.failure else None)
+        assert event["console_url"].startswith(sandbox.url)
+
+
+@pytest.mark.arroyo_versions("0.16")
+async def test_a_stop_is_told_and_the_watch_follows_the_name(
+    client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_FOLLOW_SECONDS", 0.1)
+    lines = Lines()
+    first = await asyncio.to_thread(arrange.pipeline, "Running")
+    async with watching(lines, pipeline_name="orders", states=["Failed", "Stopped"]) as told:
+        await until(lambda: f"id {first}" in lines.text())
+        await asyncio.to_thread(client.patch_pipeline, first, stop=StopMode.IMMEDIATE)
+        await until(lambda: len(told) == 1)
+        # A deploy that replaces: the old one stays for a while, or is deleted.
+        second = await asyncio.to_thread(arrange.pipeline, "Running")
+        await until(lambda: f"id {second}" in lines.text())
+        await asyncio.to_thread(client.patch_pipeline, second, stop=StopMode.IMMEDIATE)
+        await until(lambda: len(told) == 2)
+        await asyncio.to_thread(client.delete_pipeline, second)
+        await asyncio.to_thread(client.delete_pipeline, first)
+        third = await asyncio.to_thread(arrange.pipeline, "Failed", query=BROKEN)
+        await until(lambda: len(told) == 3)
+    assert [(event["pipeline_id"], event["state"]) for event in told] == [
+        (first, "Stopped"),
+        (second, "Stopped"),
+        (third, "Failed"),
+    ]
+    assert lines.text("ERROR") == ""
+
+
+@pytest.mark.arroyo_versions("0.16")
+async def test_what_was_told_is_kept_and_a_triggerer_without_a_store_repeats_it_with_the_same_id(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_STORED_SECONDS", 1)
+    pipeline_id = await asyncio.to_thread(arrange.pipeline, "Failed", query=BROKEN)
+    lines, store, ids = Lines(), Store(), []
+    for _ in range(2):
+        async with watching(pipeline_id=pipeline_id) as told:
+            await until(lambda: len(told) == 1)
+            ids.append(told[0]["event_id"])
+    assert ids[0] == ids[1]
+    async with watching(store=store, pipeline_id=pipeline_id) as told:
+        await until(lambda: len(told) == 1)
+        assert not store, "kept before Airflow has stored the event"
+        await until(lambda: bool(store))
+    (kept,) = store.values()
+    assert f"{kept['job_id']}/{kept['run_id']}/{kept['state']}" == ids[0]
+    async with watching(lines, store, pipeline_id=pipeline_id) as told:
+        await until(lambda: "Failed: " in lines.text())
+        await asyncio.to_thread(arrange.client.restart_pipeline, pipeline_id)
+        await until(lambda: len(told) == 1)
+        assert told[0]["event_id"] != ids[0]
+    # Another watcher of the same asset has a memory of its own.
+    async with watching(store=store, pipeline_id=pipeline_id, states=["Failed", "Stopped"]) as told:
+        await until(lambda: len(told) == 1)
+    async with watching(lines, BrokenStore(), pipeline_id=pipeline_id) as told:
+        await until(lambda: len(told) == 1)
+    assert "What was told last cannot be read, so it may be told again" in lines.text("WARNING")
+
+
+@pytest.mark.arroyo_versions("0.16")
+async def test_what_no_poll_fixes_is_an_error_once_and_the_watch_goes_on(
+    sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_BROKEN_SECONDS", 0.05)
+    lines = Lines()
+    twins = [await asyncio.to_thread(arrange.pipeline, "Running") for _ in range(2)]
+    async with watching(lines, pipeline_name="orders", states=["Stopped"]) as told:
+        await until(lambda: sandbox.requests.count("GET", "/api/v1/pipelines*") > 5)
+        await asyncio.to_thread(client.patch_pipeline, twins[0], stop=StopMode.IMMEDIATE)
+        await until(lambda: f"id {twins[1]}" in lines.text())
+        await asyncio.to_thread(client.patch_pipeline, twins[1], stop=StopMode.IMMEDIATE)
+        await until(lambda: len(told) == 1)
+    assert told[0]["pipeline_id"] == twins[1]
+    assert (
+        lines.text("ERROR").count("Cannot watch the pipeline named 'orders', trying again every 0.05 s") == 1
+    )
+
+
+async def test_a_missing_connection_is_an_error_once(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_BROKEN_SECONDS", 0.05)
+    lines = Lines()
+    pipeline_id = await asyncio.to_thread(arrange.pipeline, query=ENDLESS)
+    async with watching(lines, pipeline_id=pipeline_id, states=["Stopped"], arroyo_conn_id="nowhere") as told:
+        await until(lambda: "Cannot watch" in lines.text("ERROR"))
+        monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", sandbox.airflow_connection_uri())
+        await until(lambda: "orders" in lines.text("INFO") or pipeline_id in lines.text("INFO"))
+        await asyncio.to_thread(arrange.client.patch_pipeline, pipeline_id, stop=StopMode.IMMEDIATE)
+        await until(lambda: len(told) == 1)
+    assert lines.text("ERROR").count("nowhere") >= 1
+    assert len(lines.text("ERROR").splitlines()) == 1
