@@ -21,6 +21,7 @@ DEPLOY_EXAMPLES = ("arroyo_deploy_on_merge", "arroyo_deploy_rollback", "arroyo_s
 OWN = (
     "e2e_held_open",
     "e2e_submit_defers",
+    "e2e_ends_in_triggerer",
     "e2e_deploy_defers",
     "e2e_bad_sql",
     "e2e_fails_at_once",

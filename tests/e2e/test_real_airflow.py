@@ -134,6 +134,17 @@ def test_an_operator_defers_too(airflow: LocalAirflow, runs: dict[str, str]) -> 
     assert result["action"] == "created"
 
 
+def test_a_sensor_ends_in_the_triggerer(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id, run_id = "e2e_ends_in_triggerer", runs["e2e_ends_in_triggerer"]
+    assert finished(airflow, runs, dag_id) == "success"
+    assert was_deferred(airflow, dag_id, run_id, "watch")
+    result = airflow.xcom(dag_id, run_id, "watch")
+    assert set(result) >= RESULT
+    assert (result["state"], result["pipeline_name"]) == ("Running", "ends_in_triggerer")
+    # Without the words of a worker that resumes it.
+    assert "The task resumes in" not in airflow.task_log(dag_id, run_id, "watch")
+
+
 def test_refused_sql_fails_without_a_retry(airflow: LocalAirflow, runs: dict[str, str]) -> None:
     dag_id = "e2e_bad_sql"
     assert finished(airflow, runs, dag_id) == "failed"

@@ -44,6 +44,21 @@ with DAG("e2e_submit_defers", schedule=None):
         defer_after=0,
     )
 
+with DAG("e2e_ends_in_triggerer", schedule=None):
+    (
+        ArroyoSubmitPipelineOperator(
+            task_id="submit", pipeline_name="ends_in_triggerer", query=ENDLESS, wait_for=None
+        )
+        >> ArroyoPipelineSensor(
+            task_id="watch",
+            pipeline_id=SUBMITTED,
+            stable_for=timedelta(seconds=6),
+            deferrable=True,
+            defer_after=0,
+            end_from_trigger=True,
+        )
+    )
+
 with DAG("e2e_deploy_defers", schedule=None):
     # Two versions in one run; each of the waits for the second one defers.
     first, second = (
