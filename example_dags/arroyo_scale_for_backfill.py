@@ -14,7 +14,7 @@ from airflow_provider_arroyo.operators.arroyo import (
 )
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 
-NAME = "orders_scaled"
+NAME = "orders_catching_up"
 
 with DAG(
     dag_id="arroyo_scale_for_backfill",
