@@ -12,7 +12,8 @@ export function Timeline({ transitions }: { transitions: Transition[] }) {
   });
   // The last state has no length; it gets a visible piece of the line.
   const whole = steps.reduce((sum, step) => sum + (step.seconds ?? 0), 0);
-  const least = Math.max(whole / 20, 0.001);
+  // Shares of a hundred: below one in all, they would not fill the line.
+  const share = (seconds: number | null) => (whole > 0 ? Math.max(2, (100 * (seconds ?? whole / 20)) / whole) : 1);
   return (
     <>
       <div class="timeline" aria-hidden="true">
@@ -21,7 +22,7 @@ export function Timeline({ transitions }: { transitions: Transition[] }) {
             key={index}
             title={`${step.state}, ${moment(step.at)}`}
             style={{
-              flexGrow: step.seconds ?? least,
+              flexGrow: share(step.seconds),
               "--state": `var(--chakra-colors-${stateInfo(step.state).token}-solid, #71717a)`,
             }}
           />
