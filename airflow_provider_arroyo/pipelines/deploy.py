@@ -120,6 +120,8 @@ class Deploy(DeploySteps):
             if isinstance(reached, Waiting):
                 return reached
             progress = reached
+        if progress.late_until is not None:
+            self._look_again(progress)
         pipeline = given(progress.pipeline)
         if self._job is None:
             # The process that saw it run has ended.

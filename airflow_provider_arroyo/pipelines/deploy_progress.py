@@ -63,6 +63,7 @@ class DeployProgress(JsonValue):
     :param not_applied: what differs and is not changed, as it may be shown.
     :param before: the pipeline's job before it was changed, so that its state is not taken for the effect.
     :param created_at: when the pipeline was created, seconds since the epoch; None where it was not.
+    :param late_until: until when a second one may come in, seconds since the epoch; None where none can.
     :param stop: what the proof of the old pipeline's final checkpoint needs; None where none was requested.
     :param checkpoint: that checkpoint, once it is proven.
     :param failure: why the old pipeline is gone back to.
@@ -80,6 +81,7 @@ class DeployProgress(JsonValue):
     not_applied: tuple[Mapping[str, str], ...] = ()
     before: Baseline | None = None
     created_at: float | None = None
+    late_until: float | None = None
     stop: StopRequest | None = None
     checkpoint: Mapping[str, int] | None = None
     failure: str | None = None

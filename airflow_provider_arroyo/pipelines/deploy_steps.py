@@ -182,7 +182,11 @@ class DeploySteps:
             pipeline.console_url,
         )
         self._known(pipeline)
-        return progress.done(pipeline=pipeline, created_at=self._clock())
+        late = created.late_seconds
+        now = self._clock()
+        return progress.done(
+            pipeline=pipeline, created_at=now, late_until=None if late is None else now + late
+        )
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
@@ -274,11 +278,13 @@ class DeploySteps:
             return ()
 
     def _is_mine(self, one: Generation, progress: DeployProgress) -> bool:
-        if progress.pipeline is not None:
-            return one.pipeline.id == progress.pipeline.pipeline_id
-        # The create failed, and may have taken effect all the same.
+        if progress.pipeline is not None and one.pipeline.id == progress.pipeline.pipeline_id:
+            return True
+        # A create that failed may have taken effect all the same, and that of an earlier try come in late.
         label = OwnershipLabel.of(one.pipeline)
-        return label is not None and label.task == self._label.task
+        if label is None or label.task != self._label.task:
+            return False
+        return label.try_number <= self._label.try_number
 
     def _give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
         """Stop what was brought back, if another deploy has created a higher generation meanwhile.
@@ -287,14 +293,39 @@ class DeploySteps:
         """
         client = self._client_until(progress.deadline)
         existing = self._existing(client)
-        for one in self._deployed.find(client, existing):
-            if one.number <= number:
-                continue
-            if progress.failure is not None and self._is_mine(one, progress):
-                existing.remove(one.pipeline.id)
-            else:
-                existing.stop(pipeline.pipeline_id)
-                raise self._lost(str(one))
+
+        def look() -> None:
+            for one in self._deployed.find(client, existing):
+                if one.number <= number:
+                    continue
+                if progress.failure is not None and self._is_mine(one, progress):
+                    existing.remove(one.pipeline.id)
+                else:
+                    existing.stop(pipeline.pipeline_id)
+                    raise self._lost(str(one))
+
+        existing.retry_until(look, self._late_seconds(progress))
+
+    def _look_again(self, progress: DeployProgress) -> None:
+        """Remove what was created beside the new pipeline: by a create that came in late, or was sent twice.
+
+        :raises ArroyoDeployError: where another one is older, so that this one was removed.
+        """
+        client = self._client_until(self._clock() + RETIRE_SECONDS)
+        existing = self._existing(client)
+
+        def look() -> None:
+            for one in self._deployed.find(client, existing):
+                if (
+                    one.number == progress.generation
+                    and one.pipeline.id != given(progress.pipeline).pipeline_id
+                ):
+                    raise self._lost(str(one))
+
+        existing.retry_until(look, self._late_seconds(progress))
+
+    def _late_seconds(self, progress: DeployProgress) -> float:
+        return 0.0 if progress.late_until is None else max(0.0, progress.late_until - self._clock())
 
     def _lost(self, what: str, more: str = "") -> ArroyoDeployError:
         return ArroyoDeployError(

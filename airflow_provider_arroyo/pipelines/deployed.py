@@ -14,6 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, ArroyoOwners
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
 from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
 from airflow_provider_arroyo.pipelines.ownership import (
     Deployment,
     Namespace,
@@ -64,25 +65,27 @@ class Deployed:
     def find(self, client: ArroyoClient, existing: Existing) -> list[Generation]:
         """Return the deployment's pipelines with their jobs, the highest generation first.
 
-        Of two of one generation, which 0.15 lets two deploys create at once, the older is kept and the younger
-        deleted.
+        Of two of one generation, which 0.15 lets two deploys create at once, or one whose request comes in late or
+        is sent twice, the older is kept and the younger deleted.
 
         :raises ArroyoOwnershipError: where a pipeline of that name, not of this deployment, stands in the way. It is
             not touched.
         """
-        mine: dict[int, list[_Labelled]] = defaultdict(list)
+        mine: dict[int, list[tuple[Pipeline, OwnershipLabel]]] = defaultdict(list)
         others: list[_Labelled] = []
         for pipeline in sorted(
             client.iter_pipelines(name=self._spec.name), key=lambda one: one.created_at_micros
         ):
             one = self._labelled(pipeline)
             if one.label is not None and one.label.deployment == self._deployment:
-                mine[one.label.generation].append(one)
+                mine[one.label.generation].append((pipeline, one.label))
             else:
                 others.append(one)
         found = []
         for number in sorted(mine, reverse=True):
-            kept = self._settled(mine[number], existing)
+            kept, label = mine[number][0]
+            if self._settles:
+                OwnedPipelines(client, self._spec, label, existing, log=self._log).settle(mine[number])
             with suppress(ArroyoNotFoundError):
                 # Else it was deleted since it was listed.
                 found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
@@ -98,26 +101,6 @@ class Deployed:
                 "pipeline.",
                 owner=str(err.owner) if err.owner else None,
             ) from err
-
-    def _settled(self, of_one_number: Sequence[_Labelled], existing: Existing) -> Pipeline:
-        oldest, *younger = of_one_number
-        if not self._settles:
-            return oldest.pipeline
-        requests = {oldest.label and oldest.label.request_id}
-        for one in younger:
-            if one.label is None or one.label.request_id in requests:
-                # No two requests of ours have the same id.
-                self._log.warning("Pipeline %s is a copy made externally; it is left alone", one.pipeline.id)
-                continue
-            requests.add(one.label.request_id)
-            self._log.warning(
-                "Two deploys created %s at once: %s is kept, %s is deleted",
-                shorten(oldest.pipeline.name, 80),
-                oldest.pipeline.id,
-                one.pipeline.id,
-            )
-            existing.remove(one.pipeline.id)
-        return oldest.pipeline
 
     def _among_others(self, client: ArroyoClient, others: Sequence[_Labelled]) -> list[Generation]:
         """Return the pipeline to be taken over, if any; none where the others do not stand in the way."""

@@ -64,6 +64,8 @@ class DeployBench(Bench):
         task: Owner = TASK,
         is_deferred: bool = False,
         client: ArroyoClient | None = None,
+        sleep: Callable[[float], None] | None = None,
+        try_number: int = 1,
         namespace: str = "",
         is_explicit: bool = False,
         group: str = "default",
@@ -80,7 +82,7 @@ class DeployBench(Bench):
             "timeout": timedelta(minutes=1),
             "rollback_timeout": timedelta(seconds=30),
             "allow_state_loss": True,
-            "is_retry": task.run_id.startswith("retry"),
+            "is_retry": task.run_id.startswith("retry") or try_number > 1,
             **options,
         }
         given["strategy"] = Strategy(given.get("strategy", "stop_first"))
@@ -92,7 +94,11 @@ class DeployBench(Bench):
             task_in = replace(task, namespace=namespace)
             deployment = Deployment(group=group, name=spec.name, namespace=namespace)
             label = OwnershipLabel(
-                task=task_in, try_number=1, package_version="1.2.3", deployment=deployment, generation=1
+                task=task_in,
+                try_number=try_number,
+                package_version="1.2.3",
+                deployment=deployment,
+                generation=1,
             )
             where = Namespace(name=namespace, is_explicit=is_explicit)
             return Deploy(
@@ -112,7 +118,7 @@ class DeployBench(Bench):
                 known=self.known.append,
                 clock=self.now,
                 log=self.log,
-                sleep=self.sandbox.advance,
+                sleep=sleep or self.sandbox.advance,
                 monotonic=self.now,
             )
 

@@ -1,0 +1,115 @@
+"""Creates of a deploy on Arroyo 0.15 that come in late, or are sent twice: one pipeline is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from tests.pipelines.bench import endpoint
+from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.pipelines.test_submit_lost import LateCreate
+
+FIRST_OR_SECOND = pytest.mark.parametrize("spec", [SPEC, SECOND], ids=["first", "replace"])
+IS_DEFERRED = pytest.mark.parametrize("is_deferred", [False, True], ids=["worker", "deferred"])
+
+
+class Repeat:
+    """A gateway that sends the first create twice: at once, or seconds later."""
+
+    def __init__(self, bench: DeployBench, seconds: float) -> None:
+        self._bench, self._seconds = bench, seconds
+        self.client = bench.new_client(before=self._before)
+        self._request: requests.PreparedRequest | None = None
+        self._due = 0.0
+        self.has_repeated = False
+
+    def _before(self, request: requests.PreparedRequest) -> None:
+        if self._request is None and endpoint(request) == "POST /pipelines":
+            self._request, self._due = request.copy(), self._bench.now() + self._seconds
+        if self._request is not None and not self.has_repeated and self._bench.now() >= self._due:
+            self.has_repeated = True
+            with requests.Session() as session:
+                session.send(self._request, timeout=20)
+
+
+def _deploy_first(bench: DeployBench, spec: PipelineSpec) -> None:
+    if spec is not SPEC:
+        bench.deployed()
+
+
+@IS_DEFERRED
+@FIRST_OR_SECOND
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_gateway_that_sends_the_create_twice(spec: PipelineSpec, is_deferred: bool, seconds: float) -> None:
+    with open_deploy_bench("0.15") as bench:
+        _deploy_first(bench, spec)
+        repeat = Repeat(bench, seconds)
+        done = bench.deploy(spec, client=repeat.client, is_deferred=is_deferred)
+        assert repeat.has_repeated
+        assert done.pipeline is not None
+        assert bench.only_pipeline().id == done.pipeline.pipeline_id
+        assert "was created twice" in bench.lines.text("WARNING")
+
+
+@IS_DEFERRED
+@FIRST_OR_SECOND
+@pytest.mark.parametrize("seconds", [2.5, 9.0])
+def test_create_of_a_killed_try_that_arrives_after_the_next_one_created_its_own(
+    spec: PipelineSpec, is_deferred: bool, seconds: float
+) -> None:
+    with open_deploy_bench("0.15") as bench:
+        _deploy_first(bench, spec)
+        late = LateCreate(bench, error=KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            bench.deploy(spec, client=late.client)
+        client = bench.new_client(before=_arrival(bench, late, seconds))
+        done = bench.deploy(
+            spec,
+            client=client,
+            try_number=2,
+            is_deferred=is_deferred,
+            sleep=late.sleep_and_arrive_after(seconds),
+        )
+        assert late.pipeline_id
+        assert done.pipeline is not None
+        assert bench.only_pipeline().id == done.pipeline.pipeline_id
+
+
+@IS_DEFERRED
+@pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 9.0])
+def test_late_create_of_a_killed_try_during_a_rollback(is_deferred: bool, seconds: float) -> None:
+    with open_deploy_bench("0.15") as bench:
+        old = bench.deployed()
+        late = LateCreate(bench, error=KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            bench.deploy(BROKEN, client=late.client)
+        client = bench.new_client(before=_arrival(bench, late, seconds))
+        with pytest.raises(ArroyoDeployError, match="Rolled back") as caught:
+            bench.deploy(
+                BROKEN,
+                client=client,
+                try_number=2,
+                is_deferred=is_deferred,
+                sleep=late.sleep_and_arrive_after(seconds),
+            )
+        assert caught.value.was_rolled_back
+        assert late.pipeline_id
+        assert bench.only_pipeline().id == old.id
+
+
+def _arrival(
+    bench: DeployBench, late: LateCreate, seconds: float
+) -> Callable[[requests.PreparedRequest], Any]:
+    """Return what lets a lost create take effect before the first request that many seconds from now."""
+    due = bench.now() + seconds
+
+    def arrive(_: requests.PreparedRequest) -> None:
+        if not late.pipeline_id and bench.now() >= due:
+            late.arrive()
+
+    return arrive
