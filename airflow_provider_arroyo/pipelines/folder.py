@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
+from airflow_provider_arroyo.pipelines.ownership import check_user_tags
 from airflow_provider_arroyo.text import shorten
 
 SETTINGS_FILE = "pipelines.yaml"
-_MARK = re.compile(r"\s*--\s*arroyo\s*:")
+_MARK = re.compile(r"\s*--\s*(?:arroyo\s*:|(?i:arroyo)\s*:\s*$)")
 _UDF_LANGUAGES = {".rs": "rust", ".py": "python"}
 
 
@@ -57,7 +59,7 @@ SETTINGS: Mapping[str, _Check] = {
     "parallelism": check_parallelism,
     "checkpoint_interval": check_checkpoint_interval,
     "udfs": lambda value, argument: _check_paths(value, argument),
-    "tags": check_string_map,
+    "tags": lambda value, argument: _check_tags(value, argument),
     "env_vars": check_string_map,
     "state_url": check_text,
     "scheduler_config": check_json_object,
@@ -67,8 +69,8 @@ SETTINGS: Mapping[str, _Check] = {
     "until_checkpoint": check_bool,
     "allow_state_loss": check_bool,
     "stable_for": check_duration,
-    "timeout": check_duration,
-    "rollback_timeout": check_duration,
+    "timeout": partial(check_duration, positive=True),
+    "rollback_timeout": partial(check_duration, positive=True),
 }
 """The settings that a file may have, by name, each with its check. Durations are seconds."""
 
@@ -122,6 +124,11 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
     check_text(group, "group")
     if not folder.is_dir():
         raise PipelineFileError.at(folder, None, "there is no such folder")
+    for file in sorted(folder.iterdir()):
+        if file.name == "pipelines.yml" or file.suffix != file.suffix.lower() == ".sql":
+            raise PipelineFileError.at(
+                file, None, f"is not read; rename it: SQL ends in .sql, settings are in {SETTINGS_FILE}"
+            )
     files = sorted(folder.glob("*.sql"))
     shared = _shared_settings(folder / SETTINGS_FILE, {file.name for file in files})
     pipelines: dict[str, dict[str, Any]] = {}
@@ -195,6 +202,10 @@ def _settings_and_sql(file: Path, text: str) -> tuple[_Settings, str]:
     # What is left of each line keeps its column, which YAML reads as structure.
     block = "\n".join(line.replace("--", "  ", 1) for line in lines[start:end])
     (setting,) = _mapping(file, block, start, what="the settings").values()
+    if setting.value is None:
+        raise PipelineFileError.at(
+            file, start + 1, "has no settings; indent them by spaces, more than 'arroyo:' itself"
+        )
     settings = _settings(setting)
     return settings, "\n".join(lines[:start] + lines[end:]).lstrip("\n")
 
@@ -263,6 +274,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _check_tags(value: Any, argument: str) -> dict[str, str]:
+    tags = check_string_map(value, argument)
+    check_user_tags(tags)
+    return tags
+
+
 def _check_paths(value: Any, argument: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{argument} must be a list of paths of .rs or .py files, got {value!r}")
@@ -308,13 +325,13 @@ def _mapping(path: Path, text: str, lines_above: int, *, what: str) -> dict[str,
             return _items(loader, node, path, lines_above, depth=2)
         finally:
             loader.dispose()
+    except RecursionError as err:
+        raise PipelineFileError.at(path, lines_above + 1, "is nested too deeply") from err
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         line = None if mark is None else mark.line + lines_above + 1
         problem = getattr(err, "problem", None) or str(err)
         raise PipelineFileError.at(path, line, f"is not YAML: {shorten(problem)}") from err
-    except RecursionError as err:
-        raise PipelineFileError.at(path, lines_above + 1, "is nested too deeply") from err
 
 
 def _items(
@@ -324,7 +341,7 @@ def _items(
     found: dict[str, _Setting] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + lines_above + 1
-        key = loader.construct_object(key_node, deep=True)
+        key = _made(loader, key_node, path, line)
         if not isinstance(key, str):
             raise PipelineFileError.at(path, line, f"keys must be strings, got {key!r}; put quotes around it")
         if key in found:
@@ -332,10 +349,16 @@ def _items(
         if depth > 1 and isinstance(value_node, yaml.MappingNode):
             value: Any = _items(loader, value_node, path, lines_above, depth=depth - 1)
         else:
-            try:
-                value = loader.construct_object(value_node, deep=True)
-            except ValueError as err:
-                # Such as a date that no calendar has.
-                raise PipelineFileError.at(path, line, f"{key}: {err}") from err
+            value = _made(loader, value_node, path, line)
         found[key] = _Setting(value, path, line)
     return found
+
+
+def _made(loader: Any, node: yaml.Node, path: Path, line: int) -> Any:
+    """Return the value of a node."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except (AttributeError, LookupError, TypeError, ValueError) as err:
+        # Such as a date that no calendar has, or a tag on what is not of its type.
+        text = str(getattr(node, "value", ""))
+        raise PipelineFileError.at(path, line, f"{shorten(text, 80)!r} is no value of YAML: {err}") from err

@@ -91,7 +91,7 @@ BLOCKS = {
     ),
     "wrong type": ("-- arroyo:\n--   pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
     "a date": ("-- arroyo:\n--   timeout: 2026-01-01", "line 2: timeout must be"),
-    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: timeout: "),
+    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is no value"),
     "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
     "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
     "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' is in line 2 already"),
@@ -116,6 +116,21 @@ BLOCKS = {
         '-- arroyo: {pipeline_name: "a\\nb"}',
         "line 1: pipeline_name must be one line",
     ),
+    "no time": (
+        "-- arroyo:\n--   timeout: 0",
+        "line 2: timeout must be a timedelta or a number of seconds, more",
+    ),
+    "no timestamp": ("-- arroyo:\n--   timeout: !!timestamp x", "line 2: 'x' is no value of YAML"),
+    "no boolean": ("-- arroyo:\n--   keep_old: !!bool maybe", "line 2: 'maybe' is no value of YAML"),
+    "no integer": ("-- arroyo:\n--   parallelism: !!int ''", "line 2: '' is no value of YAML"),
+    "no boolean for a key": ("-- arroyo:\n--   !!bool x: 1", "line 2: 'x' is no value of YAML"),
+    "a reserved tag": (
+        "-- arroyo:\n--   tags: {airflow.dag: x}",
+        "line 2: tags: names that begin with 'airflow.'",
+    ),
+    "not indented": ("-- arroyo:\n-- parallelism: 2", "line 1: has no settings; indent them"),
+    "indented by a tab": ("-- arroyo:\n--\tparallelism: 2", "line 1: has no settings; indent them"),
+    "a capital letter": ("-- Arroyo:\n--   parallelism: 0", "line 2: parallelism must be"),
     "no UDF": ("-- arroyo:\n--   udfs: [x.rs]", "line 2: there is no file '"),
     "UDF of another kind": (
         "-- arroyo:\n--   udfs: [x.js]",
@@ -145,6 +160,11 @@ FILES = {
         {"a__sql": SQL, "pipelines__yaml": "a: {}\na.sql: {}"},
         "line 2: the settings of 'a.sql' are",
     ),
+    "settings that are not read": (
+        {"a__sql": SQL, "pipelines__yml": "a: {timeout: 2}"},
+        "pipelines.yml: is not read; rename it",
+    ),
+    "SQL that is not read": ({"a__sql": SQL, "b__SQL": SQL}, "b.SQL: is not read; rename it"),
     "a list": (
         {"a__sql": SQL, "pipelines__yaml": "- a"},
         "pipelines.yaml, line 1: the file must be a YAML mapping",
