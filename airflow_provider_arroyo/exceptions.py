@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_arroyo.text import shorten, utc_time
 
@@ -185,6 +185,14 @@ class ArroyoUnsupportedError(ArroyoError):
     """This version of Arroyo does not have what was asked for."""
 
     is_fatal = True
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> Self:
+        """Return the error for arguments that Arroyo 0.15 would ignore. For use before anything is changed."""
+        return cls(
+            f"This Arroyo is older than 0.16 and would ignore {', '.join(arguments)}. Nothing was changed. "
+            "Leave that out, or use a newer server."
+        )
 
 
 class ArroyoNoSuchNameError(ArroyoError):

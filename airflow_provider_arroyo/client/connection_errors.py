@@ -40,7 +40,7 @@ _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 
 
 class Failure(Enum):
-    """What went wrong, as far as the library's error tells. The value says it, and what to do about it."""
+    """What went wrong, as far as the library's error shows. The value is the message, with what to do about it."""
 
     PROXY = (
         "The proxy for {url} cannot be used ({detail}). "

@@ -102,6 +102,11 @@ class Job(ApiModel):
         """Whether the state is Stopped, Finished or Failed."""
         return self.state in TERMINAL_STATES
 
+    @property
+    def is_from_0_15(self) -> bool:
+        """Whether a server before 0.16 sent it: such a one leaves the pipeline's id out."""
+        return self.pipeline_id is None
+
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
         """Read a job; what 0.15 calls ``failure_message`` is its failure, too."""

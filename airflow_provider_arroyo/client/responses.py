@@ -185,7 +185,7 @@ class _Interpreter:
         return self._own_refusal(status, self._own_words)
 
     def _has_no_put(self) -> bool:
-        """Return whether this is Arroyo 0.15, which lets nobody choose an id, and not a gateway that forbids PUT."""
+        """Return whether this is Arroyo 0.15, which assigns ids itself, and not a gateway that forbids PUT."""
         allowed = {one.strip().upper() for one in self._response.headers.get("allow", "").split(",")}
         is_put = self._request.method == "PUT" and self._response.status == HTTPStatus.METHOD_NOT_ALLOWED
         return is_put and not self._response.body and allowed == _METHODS_OF_PIPELINE

@@ -46,7 +46,7 @@ class ClientSettings:
     :param read_timeout_seconds: how long a response may take, default 30.
     :param console_url: where people open the console; None is ``base_url``.
     :param namespace: what distinguishes the caller's pipelines from those of other callers of the same Arroyo; never
-        sent by itself, only within ownership labels. Empty where nobody said.
+        sent by itself, only within ownership labels. Empty where none was set.
     """
 
     base_url: str = f"http://localhost:{DEFAULT_PORT}"

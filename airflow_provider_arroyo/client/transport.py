@@ -144,7 +144,7 @@ class Transport:
     def read_stream(
         self, stream: OpenStream, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
     ) -> Iterator[bytes]:
-        """Yield what comes of a stream, then close it.
+        """Yield what arrives on a stream, then close it.
 
         :param stream, request, seconds_left, idle_seconds: as :meth:`open_stream` had them.
         :raises ArroyoError: where the stream breaks, or its time is over.

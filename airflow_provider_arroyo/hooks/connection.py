@@ -162,7 +162,7 @@ def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
 
 
 def host_to_name_by(address: str | None) -> str:
-    """Return the host of an Airflow's address, by which its pipelines are told from others'; empty for a local one.
+    """Return the host in an Airflow's address, the default namespace; empty for a local address.
 
     :param address: Airflow's ``[api] base_url``.
     """

@@ -65,7 +65,7 @@ def task_error(
 
     :param error: the error.
     :param arroyo_conn_id: the connection, which the message names.
-    :param ti: the task instance, which tells whether another try follows; default None says nothing of it.
+    :param ti: the task instance, by which the message says whether another try follows; default None leaves that out.
     """
     message = f"{error}\nAirflow connection: {arroyo_conn_id}{_what_follows(error, ti)}"
     return ArroyoFatalTaskError(message, error) if error.is_fatal else ArroyoTaskError(message, error)

@@ -1,4 +1,4 @@
-"""What the operators share: the arguments of a wait, its two halves, and what happens when a task is killed."""
+"""The base of the operators that wait: the arguments of a wait, its two halves, and what a kill does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ArroyoOperator(ArroyoTask, BaseOperator):
-    """What the operators share: their waiting arguments, and the two halves of a wait that may defer.
+    """The base of the operators that wait: their arguments, and the two halves of a wait that may defer.
 
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param timeout: how long the wait may last in all, deferred or not; a timedelta or seconds.

@@ -1,4 +1,4 @@
-"""What the operators share that change a pipeline which exists, and wait until it runs again."""
+"""The base of the operators that change a pipeline that exists, and wait until it runs again."""
 
 from __future__ import annotations
 

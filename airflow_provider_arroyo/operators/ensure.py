@@ -68,7 +68,7 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
 class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
     """Create a connection profile, the connection details that connection tables share, unless it exists.
 
-    Secrets belong into an Airflow connection or Variable and come by template, such as
+    Secrets belong in an Airflow connection or Variable and are passed by template, such as
     ``{"authentication": {"password": "{{ conn.kafka.password }}"}}``: Airflow masks them where it shows the task's
     rendered arguments.
 
@@ -212,7 +212,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
 
 
 class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
-    """Create a UDF that every pipeline may use, unless it exists. Its source tells its name.
+    """Create a UDF that every pipeline may use, unless it exists. Its name is read from its source.
 
     One in Rust is compiled before Arroyo responds, which takes over half a minute.
 

@@ -29,7 +29,7 @@ _SHOWN_ROWS = 5
 
 
 class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
-    """Run SQL for a moment, return its rows, and fail if a check does not like them.
+    """Run SQL for a moment, return its rows, and fail if they do not pass a check.
 
     The SQL ends with a ``SELECT``, whose rows are read. Sinks are not written to unless ``enable_sinks`` is set. The
     preview is stopped however the task ends; Arroyo stops it after a minute in any case.
@@ -51,7 +51,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         and ``rows`` (each a dict) and ``missed_rows`` (how many were made before reading began).
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: when Arroyo refuses the SQL.
-    :raises ArroyoTaskError: when the preview fails, or the check does not like its rows.
+    :raises ArroyoTaskError: when the preview fails, or its rows do not pass the check.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")

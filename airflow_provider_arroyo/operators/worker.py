@@ -1,4 +1,4 @@
-"""What the operators share that only make requests, in the worker, and wait for nothing."""
+"""The base of the operators that only make requests, in the worker, and wait for nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask
 
 
 class ArroyoWorkerOperator(ArroyoTask, BaseOperator):
-    """What the operators share that only make requests.
+    """The base of the operators that only make requests.
 
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a

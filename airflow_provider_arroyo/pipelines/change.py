@@ -88,11 +88,8 @@ class Change:
         """
         job = self._settled()
         given = [name for name in _ONLY_0_16 if settings.get(name) is not None]
-        if given and _is_0_15(job):
-            raise ArroyoUnsupportedError(
-                f"This Arroyo is older than 0.16 and would ignore {' and '.join(given)}. Nothing was changed. "
-                "Leave that out, or use a newer server."
-            )
+        if given and job.is_from_0_15:
+            raise ArroyoUnsupportedError.of(given)
         runs = job.state == JobState.RUNNING
         differences = compare_settings(self._pipeline, job, **settings)
         if not differences:
@@ -129,7 +126,7 @@ class Change:
         return job
 
     def _restart_without_state(self, job: Job) -> Changed:
-        if _is_0_15(job):
+        if job.is_from_0_15:
             raise ArroyoUnsupportedError(
                 "This Arroyo is older than 0.16 and would ignore ignore_state. Nothing was changed. Delete the "
                 "pipeline and submit it again: that begins without state, too."
@@ -152,11 +149,6 @@ class Change:
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
         return Changed(action=Action.RESTARTED, before=job)
-
-
-def _is_0_15(job: Job) -> bool:
-    """Return whether a job is that of a server before 0.16, which leaves the pipeline's id out."""
-    return job.pipeline_id is None
 
 
 def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

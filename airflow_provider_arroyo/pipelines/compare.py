@@ -1,7 +1,7 @@
-"""What a pipeline should be, beside what the server has. Decides and words, and sends no request.
+"""Compares what a pipeline should be with what the server has. Decides and words, and sends no request.
 
 What means the same is the same: white space at line ends, line ends, trailing newlines, the ownership label, the
-order of UDFs. A label tells whose a pipeline is, never what it is: no update changes it.
+order of UDFs. A label says whose a pipeline is, not what it does, so no update changes it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> C
     """Compare what is wanted with what the server has.
 
     What is not given (no ``checkpoint_interval``, no ``env_vars``) is left to the server, whatever it has there. The
-    server tells a pipeline's parallelism in its graph alone; without one it is taken for the same.
+    server reports a pipeline's parallelism only in its graph; without one it counts as the same.
 
     :param spec: what is wanted.
     :param pipeline: what the server has.

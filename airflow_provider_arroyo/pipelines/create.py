@@ -73,7 +73,7 @@ class PipelineCreator:
         self._log = log
         self._monotonic = monotonic
         self.request_ids = {self._label.request_id}
-        """The ids of all requests so far, by which a pipeline is told from one of another try."""
+        """The ids of all requests so far, which distinguish this try's pipeline from those of other tries."""
         self.lines_above = 0
         """How many lines were put above the SQL."""
 
@@ -96,16 +96,9 @@ class PipelineCreator:
 
         :raises ArroyoUnsupportedError: names what it would ignore.
         """
-        unsupported = [
-            name for name in ("env_vars", "scheduler_config", "state_url") if getattr(self._spec, name)
-        ]
-        if self._is_users_id:
-            unsupported.append("pipeline_id")
-        if unsupported:
-            raise ArroyoUnsupportedError(
-                f"This Arroyo is older than 0.16 and would ignore {', '.join(unsupported)}. "
-                "Leave that out, or use a newer server."
-            )
+        ignored = self._spec.only_on_0_16 + (("pipeline_id",) if self._is_users_id else ())
+        if ignored:
+            raise ArroyoUnsupportedError.of(ignored)
 
     # -- servers with PUT (0.16 and later) -------------------------------------------------------------------
 

@@ -161,14 +161,9 @@ class Deploy(DeploySteps):
 
     def _check_server(self, plan: DeployPlan) -> None:
         job = plan.current.job if plan.current else None
-        names = ("env_vars", "scheduler_config", "state_url")
-        unsupported = [name for name in names if getattr(self._spec, name)]
-        # Only 0.15 leaves the pipeline's id out.
-        if job is not None and job.pipeline_id is None and unsupported:
-            raise ArroyoUnsupportedError(
-                f"This Arroyo is older than 0.16 and would ignore {', '.join(unsupported)}. Nothing was changed. "
-                "Leave that out, or use a newer server."
-            )
+        ignored = self._spec.only_on_0_16
+        if job is not None and job.is_from_0_15 and ignored:
+            raise ArroyoUnsupportedError.of(ignored)
 
     def _check_state(self, client: ArroyoClient, old: Generation) -> None:
         """Say which state a replace drops, and from where the new sources read.

@@ -1,7 +1,7 @@
 """Connection profiles, connection tables and UDFs of the server: created where they are missing, else compared.
 
 Arroyo's API cannot change one, only delete and create it, also while pipelines use it. So one that exists is left
-alone, and how it differs is said.
+alone, and its differences are reported.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def ensure_connection_table(
 def ensure_udf(
     client: ArroyoClient, *, definition: str, language: str | None = None, prefix: str = "/"
 ) -> Ensured:
-    """Create a UDF that every pipeline may use, unless there is one of that name. Its source tells its name.
+    """Create a UDF that every pipeline may use, unless there is one of that name. Its name is read from its source.
 
     :param client: sends the requests.
     :param definition: its source.

@@ -78,7 +78,7 @@ def resolve_name(
 
 
 def _namespace_of(pipeline: Pipeline) -> str | None:
-    """Return the namespace on the pipeline's label; None where nothing tells it."""
+    """Return the namespace on the pipeline's label; None where it has none that can be read."""
     with suppress(UnreadableLabelError):
         label = OwnershipLabel.of(pipeline)
         return None if label is None else label.task.namespace

@@ -1,4 +1,4 @@
-"""Running SQL for a moment to see its rows, and stopping it for sure."""
+"""Runs SQL for a moment to see its rows, and makes sure that it is stopped."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _BEGINNINGS: Mapping[str, str] = {
     "polling_http": "from now on",
     "mqtt": "from now on",
 }
-"""Where connectors without an option for it begin. Read from Arroyo's connectors (0.16)."""
+"""Where connectors begin that have no option for it. Source: Arroyo's connectors (0.16)."""
 _ONLY_SOURCES = ("impulse", "nexmark", "sse", "websocket", "polling_http")
 
 
@@ -81,7 +81,7 @@ class SourceTable:
 
 
 def sources_of(query: str) -> tuple[SourceTable, ...]:
-    """Return the sources that some SQL declares, in order; none where it cannot be told.
+    """Return the sources that some SQL declares, in order; empty where that cannot be determined.
 
     :param query: the SQL.
     """

@@ -99,6 +99,12 @@ class PipelineSpec:
             check_text(self.state_url, "state_url")
         object.__setattr__(self, "udfs", as_udfs(self.udfs))
 
+    @property
+    def only_on_0_16(self) -> tuple[str, ...]:
+        """The arguments that were given and that Arroyo 0.15 would ignore, by name."""
+        names = ("env_vars", "scheduler_config", "state_url")
+        return tuple(name for name in names if getattr(self, name))
+
     def to_request(
         self, *, query: str | None = None, tags: Mapping[str, str] | None = None
     ) -> dict[str, Any]:

@@ -260,6 +260,9 @@ class Submission:
                 f"task and is {state}; on_existing='fail' forbids to continue with it. It was not touched.",
                 owner=str(self._label.owner),
             )
+        if job is not None and job.is_from_0_15:
+            # Before a replace deletes anything.
+            self._creator.check_old_server()
         if self._on_existing is OnExisting.REPLACE:
             return self._replace(pipeline)
         differences = compare(self._spec, pipeline).definition
@@ -273,8 +276,6 @@ class Submission:
         return Submitted(pipeline=pipeline, action=action, before=before)
 
     def _adopt(self, pipeline: Pipeline, job: Job | None) -> tuple[Action, Job | None]:
-        if job is not None and job.pipeline_id is None:
-            self._creator.check_old_server()
         comparison = compare(self._spec, pipeline, job)
         action, before = self._existing.adopt(pipeline.id, job, patch=comparison.patch)
         is_applied = job is not None and job.state != JobState.FINISHED

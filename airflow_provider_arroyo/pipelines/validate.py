@@ -1,4 +1,4 @@
-"""Validating SQL on the server before anything is changed."""
+"""Validates SQL on the server before anything is changed."""
 
 from __future__ import annotations
 

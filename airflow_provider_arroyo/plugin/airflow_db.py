@@ -1,4 +1,4 @@
-"""What Airflow's database knows: the task instance of a tab, whose owner is gone, and the audit log."""
+"""What Airflow's database holds for the pages: a task instance's pipeline, which owners are gone, the audit log."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class JobList(NamedTuple):
                 by_job.get(str(item.get("id"))) if pipeline_id is None else by_pipeline.get(str(pipeline_id))
             )
             if target is not None:
-                # Of several jobs, a single poll tells which is the newest.
+                # Of several jobs, a single poll shows which is the newest.
                 items[target] = None if target in items else item
         deliveries, missing = [], []
         for target in targets:

@@ -106,7 +106,7 @@ class SharedPoller:
         """Poll at once, then at the interval, until the wait is over. Log lines are written in the caller's context.
 
         :param wait: decides; is told every change, and the polls that it asks for by ``next_due``.
-        :param interval_seconds: how often to poll for it; polls for others come for free.
+        :param interval_seconds: how often to poll for it; it also sees polls that were sent for others.
         :param clock: the clock of this wait.
         :param log: gets the messages of the wait.
         :returns: the result, which is over.

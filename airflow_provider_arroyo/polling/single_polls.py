@@ -1,4 +1,4 @@
-"""The polls of single pipelines: a few at a time, of which those that get no response hold up none but each other."""
+"""Polls of single pipelines, a few at a time: those that get no response delay only each other."""
 
 from __future__ import annotations
 

@@ -163,10 +163,14 @@ def test_environment_is_applied_on_adoption(bench_016: Bench) -> None:
     assert "s3cr3t" not in bench_016.lines.text()
 
 
-def test_old_server_refuses_an_environment_on_adoption_too(bench_015: Bench) -> None:
-    bench_015.submit()
+@pytest.mark.parametrize("on_existing", ["adopt", "replace"])
+def test_old_server_refuses_an_environment_before_an_existing_pipeline_is_touched(
+    bench_015: Bench, on_existing: str
+) -> None:
+    pipeline_id = bench_015.submit().pipeline.id
     with pytest.raises(ArroyoUnsupportedError, match="would ignore env_vars"):
-        bench_015.submit(replace(SPEC, env_vars={"A": "1"}), try_number=2)
+        bench_015.submit(replace(SPEC, env_vars={"A": "1"}), try_number=2, on_existing=on_existing)
+    assert bench_015.only_pipeline().id == pipeline_id
 
 
 def test_what_cannot_be_applied_is_warned_about(bench: Bench) -> None:
