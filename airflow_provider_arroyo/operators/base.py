@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
 from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
@@ -21,6 +22,7 @@ from airflow_provider_arroyo.operators.task import (
     TaskEnd,
     raises_task_errors,
 )
+from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -69,11 +71,23 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         self.deferrable = deferrable_or_default(deferrable)
 
     def _find(self, context: Context, pipeline_id: str | None, name: str | None) -> Pipeline:
-        """Return the pipeline with an id, or the one that a name means."""
+        """Return the pipeline with an id, or the one that a name means.
+
+        One that the name meant in an earlier try is meant for good: a change never hits its successor.
+        """
         client = self._client()
-        if pipeline_id is None:
+        if pipeline_id is None and (pipeline_id := self._noted_id(context, str(name))) is None:
             return self._resolve_name(context, str(name), client)
-        return client.get_pipeline(pipeline_id)
+        try:
+            return client.get_pipeline(pipeline_id)
+        except ArroyoNotFoundError:
+            if name is not None:
+                self.log.info(
+                    "In an earlier try, the name %r meant pipeline %s; use pipeline_id for another one of that name",
+                    shorten(name, 80),
+                    pipeline_id,
+                )
+            raise
 
     def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""

@@ -182,18 +182,23 @@ class ArroyoTask:
 
     def _name_rule(self, context: Context, name: str) -> dict[str, Any]:
         """Return what else decides which pipeline a name means, see :func:`.resolve_name`; JSON values."""
-        store: Any = context.get("task_state_store")
-        noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
-        if not isinstance(noted, Mapping) or noted.get("name") != name:
-            noted = {}
         run_began = getattr(context.get("dag_run"), "start_date", None)
         is_retry = context["ti"].try_number > 1
         return {
             "namespace": self.hook.namespace.name,
-            "noted_id": noted.get("pipeline_id"),
+            "noted_id": self._noted_id(context, name),
             # A server on SQLite stores whole seconds.
             "began_micros": int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
         }
+
+    @staticmethod
+    def _noted_id(context: Context, name: str) -> str | None:
+        """Return the id of the pipeline that a name meant before, where Airflow keeps a note of it."""
+        store: Any = context.get("task_state_store")
+        noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
+        if not isinstance(noted, Mapping) or noted.get("name") != name:
+            return None
+        return noted.get("pipeline_id")
 
     # -- errors ----------------------------------------------------------------------------------------------
 

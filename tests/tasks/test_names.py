@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.operators.arroyo import ArroyoDeletePipelineOperator, ArroyoStopPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import BOUNDED
 from tests.tasks.conftest import Arrange
@@ -64,6 +66,32 @@ def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
     third = arrange.pipeline("Running", name="invoices")
     other = stop(None, pipeline_name="invoices")
     assert run_task(other, SYNC, _second_try(store)).result["pipeline_id"] == third
+
+
+@pytest.mark.parametrize("operator", [ArroyoStopPipelineOperator, ArroyoDeletePipelineOperator])
+@pytest.mark.parametrize("if_missing", ["succeed", "fail"])
+def test_second_try_leaves_the_successor_of_one_that_is_gone(
+    sandbox: ArroyoSandbox, arrange: Arrange, operator: Any, if_missing: str
+) -> None:
+    store = StateStore()
+
+    def make(**mode: Any) -> Any:
+        return operator(task_id="a_task", pipeline_name="orders", if_missing=if_missing, **mode)
+
+    first = arrange.pipeline("Running")
+    assert run_task(make, SYNC, FakeTaskInstance(state_store=store)).error is None
+    if operator is ArroyoStopPipelineOperator:
+        arrange.client.delete_pipeline(first)
+    sandbox.advance(2)
+    second = arrange.pipeline("Running")
+    ended = run_task(make, SYNC, _second_try(store))
+    if if_missing == "fail" and operator is ArroyoStopPipelineOperator:
+        assert f"does not have pipeline {first!r}" in str(ended.error)
+    else:
+        assert ended.error is None, ended.error
+        assert ended.result["missing"] is True
+    assert any(f"the name 'orders' meant pipeline {first}" in text for text in ended.texts())
+    assert arrange.state(second) == "Running"
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
