@@ -113,7 +113,10 @@ def _router(service: Service) -> APIRouter:
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.look()
-        namespace = await service.run(lambda: ArroyoHook(connection_id).namespace.name)
+        try:
+            namespace = await service.run(lambda: ArroyoHook(connection_id).namespace.name)
+        except ArroyoError as error:
+            raise HTTPException(502, str(error)) from error
         # Of the owners in other namespaces, only their own Airflow knows whether they are gone.
         owners = {
             row.pipeline_id: row.facts.owner

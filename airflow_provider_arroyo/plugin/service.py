@@ -66,7 +66,8 @@ def connect(connection_id: str) -> ArroyoClient:
     from airflow_provider_arroyo.client.retry import Limits
 
     hook = ArroyoHook(connection_id)
+    settings = hook.settings
     if hook.get_connection(connection_id).conn_type != ArroyoHook.conn_type:
         raise ArroyoSettingsError(f"Airflow connection {connection_id!r} is not of type Arroyo.")
     limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=REQUEST_SECONDS)
-    return ArroyoClient(hook.settings, limits=limits, log=_quiet)
+    return ArroyoClient(settings, limits=limits, log=_quiet)

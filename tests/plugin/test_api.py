@@ -158,6 +158,13 @@ def test_a_connection_of_another_type_is_not_used(site: Site, monkeypatch: pytes
     assert len(site.sandbox.requests) == 0
 
 
+@pytest.mark.parametrize("path", ["pipelines", "pipeline", "orphans"])
+def test_a_connection_that_is_not_there_is_named(site: Site, path: str) -> None:
+    response = site.get(path, connection_id="nowhere", pipeline_id="pl_1")
+    assert response.status_code in (200, 502)
+    assert "no Airflow connection 'nowhere'" in response.text
+
+
 def test_no_secret_reaches_the_browser(site: Site) -> None:
     (pipeline_id, *_) = site.ids().values()
     site.sandbox.faults.status(401, path="*")
