@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-arroyo",
         "name": "Arroyo",
         "description": "Run streaming SQL pipelines on `Arroyo <https://www.arroyo.dev/>`__: "
-        "submit, watch, stop.",
+        "deploy, submit, watch, stop.",
         "integrations": [
             {
                 "integration-name": INTEGRATION_NAME,

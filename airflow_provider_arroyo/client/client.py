@@ -254,12 +254,12 @@ class ArroyoClient:
         try:
             value = interpret(request, response, self.settings)
         except _ARROYOS_OWN:
-            self._has_heard(tries)
+            self._note_response(tries)
             raise
-        self._has_heard(tries)
+        self._note_response(tries)
         return value
 
-    def _has_heard(self, tries: Tries) -> None:
+    def _note_response(self, tries: Tries) -> None:
         self._link.has_responded = tries.has_responded = True
         tries.log_success()
 

@@ -151,7 +151,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"{label} is Finishing: one of its sources has ended, and from then on Arroyo takes no checkpoints "
                 "and obeys only a stop with mode 'immediate'.",
-                "if_finishing='immediate' stops it so; or wait until its other sources end.",
+                "if_finishing='immediate' requests that; or wait until its other sources end.",
             )
         case Outcome.DELETED:
             return (

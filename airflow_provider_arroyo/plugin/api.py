@@ -89,7 +89,7 @@ def _router(service: Service) -> APIRouter:
         version: int = 0,
     ) -> dict[str, Any]:
         watch = service.watch(connection_id)
-        await watch.look(shown)
+        await watch.refresh(shown)
         may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
         changes = watch.snapshot.changes_since(epoch, version, shown=shown, new=new)
         return {**_state_of(watch), "may_act": may_act, **changes}
@@ -97,7 +97,7 @@ def _router(service: Service) -> APIRouter:
     @router.get("/pipeline")
     async def pipeline(connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep) -> dict[str, Any]:
         watch = service.watch(connection_id)
-        await watch.look([pipeline_id])
+        await watch.refresh([pipeline_id])
         may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
         row = watch.snapshot.rows.get(pipeline_id)
         changes = [list(change) for change in row.changes] if row else []
@@ -112,7 +112,7 @@ def _router(service: Service) -> APIRouter:
     @router.get("/orphans")
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
-        await watch.look()
+        await watch.refresh()
         try:
             namespace = await service.run(lambda: ArroyoHook(connection_id).namespace.name)
         except ArroyoError as error:
@@ -149,7 +149,7 @@ def _router(service: Service) -> APIRouter:
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         watch = service.watch(connection_id)
-        await watch.look([pipeline_id])
+        await watch.refresh([pipeline_id])
         row = watch.snapshot.rows.get(pipeline_id)
         if row is None:
             raise HTTPException(404, "There is no such pipeline, or Arroyo does not respond just now.")

@@ -47,7 +47,7 @@ MAX_SHOWN = 100
 _PAGE = 100
 _SETTINGS_SECONDS = 30.0
 _MAX_BACKOFF_SECONDS = 15.0
-_IN_TROUBLE = frozenset({JobState.FAILED, JobState.FAILING, JobState.RECOVERING, JobState.RESTARTING})
+_STATES_WITH_ERRORS = frozenset({JobState.FAILED, JobState.FAILING, JobState.RECOVERING, JobState.RESTARTING})
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Watch:
         """The client; None before the first fetch."""
         return self._client
 
-    async def look(self, shown: Iterable[str] = ()) -> None:
+    async def refresh(self, shown: Iterable[str] = ()) -> None:
         """Fetch what is due, and wait for the list, but not for long.
 
         :param shown: the pipelines whose details a page shows.
@@ -124,7 +124,7 @@ class Watch:
             )
 
     def expect_change(self) -> None:
-        """Have the list fetched at the next look: something was just changed."""
+        """Have the list fetched at the next refresh: something was just changed."""
         self._due_at = float("-inf")
 
     def close(self) -> None:
@@ -285,7 +285,7 @@ class Watch:
         if not job.is_terminal:
             metrics = await self.send(endpoints.list_metrics(*where), client)
             found["rates"] = details.rates(metrics, sources=row.facts.sources, sinks=row.facts.sinks)
-        if job.state in _IN_TROUBLE or row.restarts:
+        if job.state in _STATES_WITH_ERRORS or row.restarts:
             errors = await self.send(endpoints.list_job_errors(*where, limit=1), client)
             found["error"] = details.last_error(errors.data, row.facts)
         return found

@@ -51,10 +51,10 @@ class Looked:
         self.now += seconds
         await asyncio.sleep(0)
 
-    async def look(self, *shown: str, after: float = 2.0) -> None:
+    async def refresh(self, *shown: str, after: float = 2.0) -> None:
         """Look after so many seconds, and let the details come in."""
         self.now += after
-        await self.watch.look(shown)
+        await self.watch.refresh(shown)
         tasks = (self.watch._list_task, self.watch._detail_task)
         await asyncio.wait_for(asyncio.gather(*(task for task in tasks if task)), timeout=30)
 

@@ -31,8 +31,8 @@ def many() -> Iterator[Looked]:
 
 
 async def test_it_finds_all_pipelines_with_their_states(looked: Looked) -> None:
-    await looked.look()
-    await looked.look()
+    await looked.refresh()
+    await looked.refresh()
     assert looked.names() == {"pipeline-1", "pipeline-2", "pipeline-3"}
     assert {row.job and row.job.state for row in looked.watch.snapshot.rows.values()} == {"Running"}
     assert looked.watch.snapshot.totals == {"Running": 3}
@@ -40,43 +40,43 @@ async def test_it_finds_all_pipelines_with_their_states(looked: Looked) -> None:
 
 
 async def test_many_pipelines_are_listed_once(many: Looked) -> None:
-    await many.look()
+    await many.refresh()
     assert len(many.names()) == 250
     pages = many.requests("*/pipelines")
     assert pages == 3
-    await many.look()
-    await many.look()
+    await many.refresh()
+    await many.refresh()
     assert many.requests("*/pipelines") == pages
     assert many.requests("*/jobs") == 3
 
 
 async def test_ten_viewers_cost_what_one_does(many: Looked) -> None:
-    await many.look()
+    await many.refresh()
     before = many.requests("*/jobs")
     many.now += 2.0
-    await asyncio.gather(*(many.watch.look() for _ in range(10)))
-    await asyncio.gather(*(many.watch.look() for _ in range(10)))
+    await asyncio.gather(*(many.watch.refresh() for _ in range(10)))
+    await asyncio.gather(*(many.watch.refresh() for _ in range(10)))
     assert many.requests("*/jobs") == before + 1
 
 
 async def test_only_what_is_shown_gets_details_and_no_sooner_than_due(looked: Looked) -> None:
-    await looked.look()
-    await looked.look()
+    await looked.refresh()
+    await looked.refresh()
     shown = looked.row("pipeline-1").pipeline_id
-    await looked.look(shown)
+    await looked.refresh(shown)
     details = looked.row("pipeline-1").details
     assert details["rates"]["in"] == pytest.approx(10, rel=0.5)
     assert details["checkpoint"] is not None
     assert looked.row("pipeline-2").details is None
     asked = looked.requests("*/operator_metric_groups")
-    await looked.look(shown, after=1.0)
+    await looked.refresh(shown, after=1.0)
     assert looked.requests("*/operator_metric_groups") == asked
-    await looked.look(shown, after=5.0)
+    await looked.refresh(shown, after=5.0)
     assert looked.requests("*/operator_metric_groups") == asked + 1
 
 
 async def test_nothing_is_fetched_while_nobody_looks(looked: Looked) -> None:
-    await looked.look()
+    await looked.refresh()
     asked = len(looked.sandbox.requests)
     looked.now += 1000
     await asyncio.sleep(0.05)
@@ -84,27 +84,27 @@ async def test_nothing_is_fetched_while_nobody_looks(looked: Looked) -> None:
 
 
 async def test_a_new_pipeline_a_change_and_a_deletion_are_seen(looked: Looked) -> None:
-    await looked.look()
-    await looked.look()
+    await looked.refresh()
+    await looked.refresh()
     known = looked.watch.snapshot.changes_since("", 0)
     looked.sandbox.faults.delete("pipeline-2", after=0)
-    await looked.look()
+    await looked.refresh()
     assert "pipeline-2" not in looked.names()
     changes = looked.watch.snapshot.changes_since(known["epoch"], known["version"])
     assert len(changes["gone"]) == 1
 
 
 async def test_an_outage_is_told_and_the_last_data_stays(looked: Looked) -> None:
-    await looked.look()
-    await looked.look()
+    await looked.refresh()
+    await looked.refresh()
     seen_at = looked.watch.seen_at
     fault = looked.sandbox.faults.status(503, path="*/jobs")
-    await looked.look()
+    await looked.refresh()
     assert "503" in str(looked.watch.error)
     assert looked.watch.seen_at == seen_at
     assert len(looked.names()) == 3
     looked.sandbox.faults.remove(fault)
-    await looked.look(after=60.0)
+    await looked.refresh(after=60.0)
     assert looked.watch.error is None
     assert looked.watch.seen_at is not None
     assert seen_at is not None
@@ -112,21 +112,21 @@ async def test_an_outage_is_told_and_the_last_data_stays(looked: Looked) -> None
 
 
 async def test_a_server_that_does_not_respond_keeps_no_page_waiting(looked: Looked) -> None:
-    await looked.look()
+    await looked.refresh()
     looked.sandbox.faults.hang(path="*/jobs")
     looked.now += 2.0
     began = time.monotonic()
-    await asyncio.gather(*(looked.watch.look() for _ in range(50)))
+    await asyncio.gather(*(looked.watch.refresh() for _ in range(50)))
     # A page waits 1.5 seconds at most; the margin is for a slow machine.
     assert time.monotonic() - began < 10
     looked.watch.close()
 
 
 async def test_there_are_no_more_than_twenty_requests_a_second(many: Looked) -> None:
-    await many.look()
+    await many.refresh()
     shown = list(many.watch.snapshot.rows)[:40]
     del many.sent_at[:]
-    await many.look(*shown)
+    await many.refresh(*shown)
     sent = many.sent_at
     assert len(sent) > 60
     busiest = max(sum(at <= other < at + 1 for other in sent) for at in sent)

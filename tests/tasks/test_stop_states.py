@@ -140,7 +140,7 @@ def test_a_wait_that_ended_in_finishing(if_finishing: str, arrange: Arrange) -> 
     if if_finishing == "immediate":
         assert operator.execute_complete(context(), event=event)["state"] == "Finished"
     else:
-        with pytest.raises(ArroyoTaskError, match="if_finishing='immediate' stops it so"):
+        with pytest.raises(ArroyoTaskError, match="if_finishing='immediate' requests that"):
             operator.execute_complete(context(), event=event)
     assert arrange.state(pipeline_id) == ("Finished" if if_finishing == "immediate" else "Finishing")
 
