@@ -13,7 +13,9 @@ from typing import NamedTuple
 MASK = "***"
 CHANGED = f"{MASK} (changed)"
 
-_SECRET = re.compile(r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie")
+_SECRET = re.compile(
+    r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature"
+)
 _KEY = re.compile(r"keys?\b")
 # Keys of tables and messages: what stands there is a format, or names columns.
 _HARMLESS = re.compile(
@@ -44,6 +46,7 @@ _PAIR = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _LOGIN = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
+_QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
 _MIN_VALUE_LENGTH = 5
 
 _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
@@ -88,7 +91,7 @@ def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
         _Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
         for found in _TOKEN.finditer(sql)
     ]
-    found = [*_options(tokens), *_logins(sql)]
+    found = [*_options(tokens), *_in_addresses(sql)]
     if _is_broken(tokens):
         found += _pairs(sql, 0)
     for token in tokens:
@@ -125,7 +128,7 @@ def redact_echo(text: str, sql: str) -> str:
     # The longest first, since one may be part of another.
     for value in sorted(secret_values(sql), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
-    return _replaced(text, _merged([*_pairs(text, 0), *_logins(text)]))
+    return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
@@ -282,8 +285,13 @@ def _pairs(text: str, offset: int) -> Iterator[SqlSecret]:
             yield SqlSecret(start + offset, end + offset, found["name"].lower())
 
 
-def _logins(text: str) -> Iterator[SqlSecret]:
-    return (SqlSecret(*found.span(), "") for found in _LOGIN.finditer(text))
+def _in_addresses(text: str) -> Iterator[SqlSecret]:
+    """Yield the logins in addresses, and the secret parameters of their queries."""
+    for found in _LOGIN.finditer(text):
+        yield SqlSecret(*found.span(), "")
+    for found in _QUERY.finditer(text):
+        if is_secret_name(found["name"]):
+            yield SqlSecret(*found.span("value"), found["name"].lower())
 
 
 def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_arroyo.client.checks import check_duration, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_text
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
@@ -18,6 +18,7 @@ from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
+from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.preview import Preview
 
 MAX_ROWS = 10_000
-_SHOWN_ROWS = 5
+_SHOWN_ROWS, _SHOWN_COLUMNS = 5, 500
 
 
 class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
@@ -82,7 +83,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         self.timeout = check_duration(timeout, "timeout", positive=True)
         self.check = check
         self.udfs = udfs
-        self.enable_sinks = enable_sinks
+        self.enable_sinks = check_bool(enable_sinks, "enable_sinks")
 
     @raises_task_errors
     def execute(self, context: Context) -> dict[str, Any]:
@@ -132,12 +133,12 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
             # The check's own decision, such as a skip.
             raise
         except Exception as err:  # noqa: BLE001  # whatever a user's function raises
-            said = f"{type(err).__name__}: {err}"
+            said = f"{type(err).__name__}: {shorten(str(err), 2000)}"
         else:
             if passed is None or passed:
                 return
             said = f"it returned {passed!r}"
-        shown = "".join(f"\n  {row}" for row in rows[:_SHOWN_ROWS])
+        shown = "".join(f"\n  {shorten(str(row), _SHOWN_COLUMNS)}" for row in rows[:_SHOWN_ROWS])
         more = f"\n  … and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else ""
         raise TaskEnd(
             ArroyoTaskError(

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job, Pipeline, Udf
-from airflow_provider_arroyo.client.sql_secrets import redacted_diff
+from airflow_provider_arroyo.client.sql_secrets import redact_echo, redacted_diff
 from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
@@ -60,7 +60,8 @@ class Difference:
             case "parallelism" | "checkpoint_interval":
                 return f"{self.argument}: {self.found} → {self.wanted}"
             case _:
-                return f"{self.argument}: {shorten(self.found, 80)!r} → {shorten(self.wanted, 80)!r}"
+                found, wanted = (shorten(redact_echo(str(one), ""), 80) for one in (self.found, self.wanted))
+                return f"{self.argument}: {found!r} → {wanted!r}"
 
     def _lines(self) -> Iterator[str]:
         found = normalized_query(without_label(self.found))

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, redact_echo
 from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
 from airflow_provider_arroyo.text import shorten
 
@@ -67,7 +67,7 @@ def ensure_connection_profile(
     """
 
     def compare(found: ConnectionProfile) -> tuple[str, ...]:
-        return _differences({"connector": connector, "config": config}, _fields(found))
+        return differences_of({"connector": connector, "config": config}, _fields(found))
 
     return _ensure(
         lambda: _profile(client, name),
@@ -109,7 +109,7 @@ def ensure_connection_table(
         actual = _fields(found) | {"schema": found.schema}
         if found.connection_profile is not None:
             actual["connection_profile"] = found.connection_profile.name
-        return _differences(wanted, actual)
+        return differences_of(wanted, actual)
 
     return _ensure(
         lambda: next((table for table in client.iter_connection_tables() if table.name == name), None),
@@ -201,15 +201,18 @@ def _users(client: ArroyoClient, table: ConnectionTable) -> str:
     return f"{table.consumers} pipelines" + (f"; its name stands in the SQL of {names}" if names else "")
 
 
-def _differences(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
-    """Return how what is wanted differs from what the server has, a line each.
+def differences_of(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
+    """Return how what is wanted differs from what the server has, a line each, without secrets.
 
     What the server filled in by itself, such as a table's columns, is no difference; a further setting is.
+
+    :param wanted, actual: JSON values.
+    :param path: where they stand; empty for the whole.
     """
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         lines: list[str] = []
         for name, value in wanted.items():
-            lines += _differences(value, actual.get(name), f"{path}.{name}" if path else str(name))
+            lines += differences_of(value, actual.get(name), f"{path}.{name}" if path else str(name))
         if path.startswith("config"):
             extra = [name for name in actual if name not in wanted and actual[name] not in (None, {}, [], "")]
             lines += [f"{path}.{name}: set on the server, not wanted" for name in extra]
@@ -218,20 +221,21 @@ def _differences(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
         return tuple(
             line
             for number, (one, other) in enumerate(zip(wanted, actual, strict=True))
-            for line in _differences(one, other, f"{path}[{number}]")
+            for line in differences_of(one, other, f"{path}[{number}]")
         )
     if wanted == actual or (wanted in (None, {}, []) and actual in (None, {}, [])):
         return ()
-    if any(is_secret_name(name) for name in path.split(".")):
+    # A header may be a secret whatever its name is.
+    if any(is_secret_name(name) or "header" in name.lower() for name in path.split(".")):
         return (f"{path}: {MASK} (differs)",)
     return (f"{path}: {_shown(actual)} on the server, {_shown(wanted)} wanted",)
 
 
 def _shown(value: Any) -> str:
-    """Return a value for people; of a mapping or a list, which may hold a secret, only what it is."""
+    """Return a value without the secrets in it; of a mapping or a list, which may hold one, only what it is."""
     if isinstance(value, Mapping | list | tuple):
         return f"{len(value)} entries"
-    return shorten(repr(value), 100)
+    return shorten(redact_echo(repr(value), ""), 100)
 
 
 def _plain(source: str) -> str:

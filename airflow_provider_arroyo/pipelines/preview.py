@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import OutputBatch
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError, ArroyoError, Disposition
+from airflow_provider_arroyo.text import shorten
 
 MAX_BYTES = 1_000_000
 """How much text of rows is kept: it becomes an XCom, which most deployments store in their database."""
@@ -135,9 +137,21 @@ class Preview:
             self._sleep(min(_POLL_SECONDS, max(0.0, deadline - self._monotonic())))
 
     def _rows(self, batch: OutputBatch) -> list[dict[str, Any]]:
-        # JSON has no NaN and no infinity, and neither has Airflow's database.
-        rows = json.loads(batch.batch, parse_constant=lambda name: None)
+        try:
+            # JSON has no NaN and no infinity, and neither has Airflow's database.
+            rows = json.loads(batch.batch, parse_constant=lambda name: None, parse_float=_finite_or_none)
+            if not isinstance(rows, list):
+                raise TypeError("no list")
+        except (RecursionError, TypeError, ValueError) as err:
+            raise ArroyoError(
+                f"The preview's output cannot be read: {err}. It begins with {shorten(batch.batch, 200)!r}"
+            ) from err
         source = (batch.operator_id, batch.subtask_index)
         self._missed += max(0, batch.start_id - self._next_ids.get(source, 0))
         self._next_ids[source] = batch.start_id + len(rows)
         return [row if isinstance(row, dict) else {"value": row} for row in rows]
+
+
+def _finite_or_none(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None

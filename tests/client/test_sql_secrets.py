@@ -39,6 +39,10 @@ OPTIONS = [
     "headers = 'Authorization: Bearer hunter2,X-Api-Key: hunter2'",
     'body = \'{"password": "hunter2", "a": 1}\'',
     "url = 'redis://u:hunter2@host:6379'",
+    "endpoint = 'https://host/events?token=hunter2'",
+    "endpoint = 'wss://host:8443/events?a=b&api_key=hunter2&c=d'",
+    "endpoint = 'https://host/events?X-Amz-Signature=hunter2'",
+    "'x' = 'y' -- https://host/events?token=hunter2\n",
 ]
 
 BROKEN = [
@@ -116,7 +120,8 @@ def test_secrets_of_any_text_lie_in_it_and_do_not_overlap(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["'", "a", "key = ", "$", "/*", "e'\\", 'key\\"', "://", "-", "password='x' ("]
+    "piece",
+    ["'", "a", "key = ", "$", "/*", "e'\\", 'key\\"', "://", "-", "password='x' (", "?a=b", "?token="],
 )
 def test_a_megabyte_is_no_trouble(piece: str) -> None:
     """Quadratic work would take hours here."""

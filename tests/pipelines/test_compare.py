@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.models import Job, Pipeline, PipelineGraph, PipelineNode, Udf
-from airflow_provider_arroyo.pipelines.compare import compare, is_same_query, normalized_query
+from airflow_provider_arroyo.pipelines.compare import Difference, compare, is_same_query, normalized_query
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.support import ENDLESS
@@ -171,3 +171,10 @@ def test_long_differences_are_cut() -> None:
     shown = str(compare(wanted, PIPELINE).definition[0])
     assert len(shown) < 6000
     assert "more lines" in shown
+
+
+def test_a_login_in_an_address_is_not_shown() -> None:
+    found = Difference(
+        argument="state_url", found="s3://key:hunter2@bucket/a", wanted="s3://key:hunter3@bucket/b"
+    )
+    assert str(found) == "state_url: 's3://***@bucket/a' → 's3://***@bucket/b'"

@@ -14,6 +14,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoEnsureConnectionTableOperator,
     ArroyoEnsureUdfOperator,
 )
+from airflow_provider_arroyo.pipelines.ensure import differences_of
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
 from .harness import FakeTaskInstance
@@ -113,6 +114,31 @@ def test_a_secret_that_differs_is_not_shown(sandbox: ArroyoSandbox) -> None:
     assert "config.authentication.password: *** (differs)" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert "another-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        ({"a": [{"password": SECRET}]}, "config.a[0].password: *** (differs)"),
+        ({"headers": f"X-Whatever: {SECRET}"}, "config.headers: *** (differs)"),
+        ({"headers": [{"name": "X-Whatever", "value": SECRET}]}, "config.headers[0].value: *** (differs)"),
+        ({"endpoint": f"https://u:{SECRET}@host/x"}, "config.endpoint: 'https://***@host/x' on the server"),
+        (
+            {"endpoint": f"wss://host:1/?token={SECRET}"},
+            "config.endpoint: 'wss://host:1/?token=***' on the server",
+        ),
+        (
+            {"connection": f"Server=x;Password={SECRET}"},
+            "config.connection: 'Server=x;Password=***' on the server",
+        ),
+    ],
+)
+def test_a_secret_within_a_setting_that_differs_is_not_shown(config: dict[str, Any], said: str) -> None:
+    stored = json.loads(json.dumps(config).replace(SECRET, "another-secret"))
+    (line,) = differences_of({"config": config}, {"config": stored})
+    assert line.startswith(said)
+    assert SECRET not in line
+    assert "another-secret" not in line
 
 
 def test_a_table_that_differs_names_who_uses_it(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
+from airflow_provider_arroyo.client.details import OutputBatch
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import ArroyoPreviewQueryOperator, ArroyoValidateQueryOperator
+from airflow_provider_arroyo.pipelines.preview import Preview
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
@@ -128,6 +132,36 @@ def test_a_check_that_fails_says_what_it_said_and_shows_the_rows(
     assert stops(sandbox) == [{"stop": "immediate"}]
 
 
+@pytest.mark.parametrize(
+    "batch, rows",
+    [
+        ('[{"a": 1e999, "b": -1e999, "c": NaN, "d": Infinity, "e": 1.5}]', 1),
+        ('{"a": 1}', None),
+        ("[" * 100_000, None),
+        ('[{"a": 1', None),
+        ("null", None),
+    ],
+)
+def test_output_that_is_no_list_of_rows_or_holds_what_json_has_not(batch: str, rows: int | None) -> None:
+    preview = Preview(Mock())
+    output = OutputBatch(operator_id="sink", subtask_index=0, start_id=0, batch=batch)
+    if rows is None:
+        with pytest.raises(ArroyoError, match="output cannot be read"):
+            preview._rows(output)
+    else:
+        assert preview._rows(output) == [{"a": None, "b": None, "c": None, "d": None, "e": 1.5}]
+
+
+def test_the_rows_and_words_of_a_check_that_fails_are_cut(sandbox: ArroyoSandbox) -> None:
+    def check(rows: list[Any]) -> None:
+        rows[:] = [{"a": "x" * 100_000}] * 3
+        raise ValueError("y" * 100_000)
+
+    with pytest.raises(ArroyoTaskError, match="of the preview's 3 rows failed: ValueError: y") as caught:
+        run(preview(check=check))
+    assert len(str(caught.value)) < 5_000
+
+
 def test_a_check_may_skip_and_may_return_nothing(sandbox: ArroyoSandbox) -> None:
     assert run(preview(check=lambda rows: None))["rows"]
 
@@ -162,7 +196,8 @@ def test_a_stop_that_fails_is_logged_and_hides_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"max_rows": 0}, {"max_rows": True}, {"timeout": 0}, {"check": "rows"}]
+    "arguments",
+    [{"max_rows": 0}, {"max_rows": True}, {"timeout": 0}, {"check": "rows"}, {"enable_sinks": "false"}],
 )
 def test_bad_arguments_of_a_preview(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
