@@ -13,12 +13,12 @@ from urllib.parse import SplitResult, quote, unquote, urlunsplit
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_arroyo.client.checks import check_pipeline_name, check_text
+from airflow_provider_arroyo.client.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from airflow.sdk import AssetWatcher
 
 SCHEME = "arroyo"
-DEFAULT_PORT = 5115
 _FOLDER = "/pipelines/"
 
 
@@ -32,9 +32,8 @@ def pipeline_asset(
 ) -> Asset:
     """Return the asset of a pipeline, for a task's ``outlets`` or ``inlets``, and for a DAG's ``schedule``.
 
-    ``ArroyoDeployPipelineOperator(..., outlets=[pipeline_asset(...)])`` tells those who wait for the asset that the
-    pipeline was deployed. With a watcher, a DAG that is scheduled on it starts when something happens to the
-    pipeline.
+    ``ArroyoDeployPipelineOperator(..., outlets=[pipeline_asset(...)])`` records on the asset that the pipeline was
+    deployed. With a watcher, a DAG that is scheduled on it starts when something happens to the pipeline.
 
     :param host: the server, as in the connection: ``arroyo.example.com`` or ``arroyo.example.com:8000``.
     :param pipeline_name: the pipeline's exact name.

@@ -32,7 +32,7 @@ class _WatchRules(WaitRules):
 
 
 class _WatchMessages(Messages):
-    """The log lines of a watch: no time is left to tell, and one warning for each outage."""
+    """The log lines of a watch: no remaining time, and one warning for each outage."""
 
     def __init__(self, plan: WaitPlan, goal: str) -> None:
         super().__init__(plan)
@@ -58,14 +58,14 @@ class _WatchMessages(Messages):
 
 
 class EventWatch(PipelineWait):
-    """Decides which events a pipeline's polls are. It is over whenever there is something to tell;
+    """Decides which events a pipeline's polls are. It is over whenever there is something to report;
     :meth:`take_events` lets it go on.
 
     :param pipeline: the pipeline; by its name alone where it is still to be found. A name is followed: it may mean
         another pipeline later.
-    :param rule: what is told.
+    :param rule: what is reported.
     :param now: when the watch begins, seconds since the epoch.
-    :param memory: what was told before; default nothing.
+    :param memory: what was reported before; default nothing.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is told of a pipeline that no task waits for: which changes are events, and which were told already."""
+"""Events of a pipeline that no task waits for: which changes are events, and which were reported already."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_provider_arroyo.text import utc_iso
 RESTARTS = "Restarts"
 """The event of a pipeline that restarts too often; the others are named after their state."""
 
-_ASKED_FOR = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
+_REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
 """The states after which a new run is the effect of a request, and no failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule:
-    """What is told of a pipeline.
+    """What is reported of a pipeline.
 
     :param states: terminal states, each of which is an event.
     :param max_restarts: how often it may restart by itself within ``restart_window``; one more is an event, and then
@@ -58,7 +58,7 @@ class EventRule:
 
 
 class Event(NamedTuple):
-    """Something to tell.
+    """Something to report.
 
     :param kind: a state, or :data:`RESTARTS`.
     :param restarts: how many restarts led to it; 0 for a state.
@@ -70,7 +70,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMemory(JsonValue):
-    """What was seen of a pipeline last, and thus told.
+    """What was seen of a pipeline last, and thus reported.
 
     :param job_id, run_id, state: the job as it was seen last; None, 0 and empty where none was.
     :param restarted_at: when the restarts that still count were seen, seconds since the epoch.
@@ -84,7 +84,7 @@ class EventMemory(JsonValue):
     def take(self, rule: EventRule, job: Job, now: float) -> tuple[EventMemory, tuple[Event, ...]]:
         """Return what is remembered after a job was seen, and the events that this is.
 
-        A state that was there before anybody watched is an event, too: the pipeline may have failed while no
+        A state that was there before the watch began is an event, too: the pipeline may have failed while no
         triggerer ran.
 
         :param job: as it is now.
@@ -100,17 +100,17 @@ class EventMemory(JsonValue):
             if restarts and len(counted) > rule.max_restarts:
                 events.append(Event(RESTARTS, len(counted)))
                 counted = ()
-        is_told = is_known and (job.run_id, job.state) == (self.run_id, self.state)
-        if job.state in rule.states and not is_told:
+        is_reported = is_known and (job.run_id, job.state) == (self.run_id, self.state)
+        if job.state in rule.states and not is_reported:
             events.append(Event(str(job.state)))
         seen = EventMemory(job_id=job.id, run_id=job.run_id, state=str(job.state), restarted_at=counted)
         return seen, tuple(events)
 
     def _restarts(self, job: Job) -> int:
         """Return how many runs began by themselves since the last one that was seen."""
-        # The first run is no restart. A poll can miss every state between two runs; the number tells.
+        # The first run is no restart. A poll can miss every state between two runs; the number shows them.
         runs = max(0, job.run_id - max(self.run_id, 1))
-        return max(0, runs - 1) if self.state in _ASKED_FOR else runs
+        return max(0, runs - 1) if self.state in _REQUESTED else runs
 
 
 def event_payload(

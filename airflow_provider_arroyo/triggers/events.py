@@ -1,4 +1,4 @@
-"""The trigger that tells Airflow's assets what happens to a pipeline that no task waits for."""
+"""The trigger that reports to Airflow's assets what happens to a pipeline that no task waits for."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _BROKEN_SECONDS = 60.0
 """How long to pause after what no poll can fix, such as a refused key; an edited connection is found out then."""
 
 _STORED_SECONDS = 5
-"""How long after an event it is kept as told: Airflow's triggerer stores events about once a second."""
+"""How long after an event it is kept as reported: Airflow's triggerer stores events about once a second."""
 
 
 class ArroyoPipelineEventTrigger(BaseEventTrigger):
-    """Tells an asset when a pipeline fails, stops or restarts too often: the trigger of an ``AssetWatcher``.
+    """Reports to an asset when a pipeline fails, stops or restarts too often: the trigger of an ``AssetWatcher``.
 
-    It tells each event at least once. An event that is told again, as after the triggerer was killed, has the same
-    ``event_id``: job, run and what happened. A state that is there when the watch begins is told, too, since it may
-    have come while no triggerer ran; from Airflow 3.3 on, what was told last is kept in the asset's state store, so
-    that this happens once. Changes nothing in Arroyo.
+    It reports each event at least once. An event that is reported again, as after the triggerer was killed, has the
+    same ``event_id``: job, run and what happened. A state that is there when the watch begins is reported, too, since
+    it may have come while no triggerer ran; from Airflow 3.3 on, what was reported last is kept in the asset's state
+    store, so that this happens once. Changes nothing in Arroyo.
 
     All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is warned of once and
     ends nothing.
@@ -58,7 +58,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     :param pipeline_id: the pipeline's id instead.
     :param states: which states are events, of ``"Failed"``, ``"Stopped"`` and ``"Finished"``; default ``Failed``.
     :param max_restarts: how often the pipeline may restart by itself within ``restart_window``; one more is an event,
-        after which they are counted anew. A run that somebody asked for, by a restart, a resume or another
+        after which they are counted anew. A run that was requested, by a restart, a resume or another
         parallelism, does not count. Default None: any number.
     :param restart_window: the time in which restarts are counted, default 10 minutes; a timedelta or seconds.
     :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
@@ -95,7 +95,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         )
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         self.arroyo_conn_id = check_text(arroyo_conn_id, "arroyo_conn_id")
-        self._trouble: str | None = None
+        self._last_error: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what rebuilds this trigger. Airflow tells watchers apart by it, so it is the same at each parse."""
@@ -134,7 +134,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 keeping.cancel()
 
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
-        """Poll until there is something to tell or to remember, or the pipeline has to be looked for."""
+        """Poll until there is something to report or to remember, or the pipeline has to be looked for."""
         from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
@@ -176,20 +176,20 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
         """Pause after what another poll does not fix; log it once."""
         if error is None:
-            self._trouble = None
+            self._last_error = None
             return
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+        if str(error) != self._last_error:
+            self._last_error = str(error)
             what = watch.plan.pipeline.described
             again = duration(_BROKEN_SECONDS)
             self.log.error("Cannot watch the %s, trying again every %s: %s", what, again, error)
         await asyncio.sleep(_BROKEN_SECONDS)
 
-    # -- what was told ---------------------------------------------------------------------------------------
+    # -- what was reported -----------------------------------------------------------------------------------
 
     @property
     def _key(self) -> str:
-        """Where the asset's state store keeps what was told: an asset may have several watchers."""
+        """Where the asset's state store keeps what was reported: an asset may have several watchers."""
         watched = json.dumps(self.serialize()[1], sort_keys=True)
         return f"arroyo_events_{hashlib.sha256(watched.encode()).hexdigest()[:16]}"
 
@@ -199,7 +199,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         try:
             kept = await store.aget(self._key)
         except Exception as err:  # noqa: BLE001  # Airflow's store may raise anything
-            self.log.warning("What was told last cannot be read, so it may be told again: %r", err)
+            self.log.warning("What was reported last cannot be read, so it may be reported again: %r", err)
             return EventMemory()
         try:
             return EventMemory.from_dict(kept)
@@ -207,24 +207,24 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             return EventMemory()  # nothing yet, or written by another version
 
     async def _keep(self, store: Any, watch: EventWatch) -> None:
-        """Keep what was told, once Airflow has stored the events: kept before, a killed triggerer would lose them."""
+        """Keep what was reported, once Airflow has stored it: kept before, a killed triggerer would lose events."""
         kept, has_failed = watch.memory, False
         while True:
             await asyncio.sleep(_STORED_SECONDS)
-            told = watch.memory
-            if told == kept or watch.has_events:
+            reported = watch.memory
+            if reported == kept or watch.has_events:
                 continue
             for _ in range(_STORED_SECONDS):
                 # In steps: a process that was frozen meanwhile lets Airflow store its events first.
                 await asyncio.sleep(1)
             try:
-                await store.aset(self._key, told.to_dict())
+                await store.aset(self._key, reported.to_dict())
             except Exception as err:  # noqa: BLE001  # as above
                 if not has_failed:
-                    self.log.warning("What was told cannot be kept, so it may be told again: %r", err)
+                    self.log.warning("What was reported cannot be kept, so it may be reported again: %r", err)
                 has_failed = True
             else:
-                kept, has_failed = told, False
+                kept, has_failed = reported, False
 
     async def _connect(self) -> ArroyoClient:
         from airflow_provider_arroyo.hooks.arroyo import ArroyoHook

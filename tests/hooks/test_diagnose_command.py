@@ -47,7 +47,7 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("conn_id, name", [("arroyo_default", "nothing"), ("no_such_connection", "orders")])
-def test_what_cannot_be_told(
+def test_what_cannot_be_diagnosed(
     conn_id: str, name: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["diagnose", "--conn-id", conn_id, name]) == 2
