@@ -198,7 +198,7 @@ def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[st
     if result.is_missing:
         argument = "id" if pipeline.pipeline_id else "name"
         return (
-            f"No {pipeline.described} was seen within {waited}; {wanted} was wanted.",
+            f"There is no {pipeline.described} after {waited}; {wanted} was wanted.",
             f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
         )
     if job is None:

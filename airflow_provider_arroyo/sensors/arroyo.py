@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-_STATE_KEY = "arroyo_state"
-"""Under which a rescheduled task remembers the state that it saw last."""
+_SEEN_KEY = "arroyo_seen"
+"""Under which a rescheduled task remembers the pipeline and the state that it saw last."""
 
 IF_MISSING = ("wait", "fail")
 
@@ -298,10 +298,15 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
                 # A poke that another one follows has had a response.
                 began, self._has_waited = first.timestamp(), True
         self._began = now if began is None else began
+        may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
+        known_id = pipeline_id or self._noted_id(context, str(name))
+        if is_later_poke and known_id and self._seen(context).get("pipeline_id") == known_id:
+            # What an earlier poke saw is not still to come.
+            pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
         failed: ArroyoError | None = None
         if pipeline_id is not None:
-            pipeline, failed = self._name(pipeline_id, deadline)
+            pipeline, failed = self._name(pipeline_id, deadline, may_be_missing=may_be_missing)
             self._show_link(context, pipeline)
             level = logging.DEBUG if is_later_poke else logging.INFO
             self._log_begin(f"Waiting for {' or '.join(sorted(states))}", pipeline, level=level)
@@ -317,7 +322,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             stable_for=self.stable_for,
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
-            may_be_missing=self.if_missing == "wait" if self.if_missing else pipeline_id is None,
+            may_be_missing=may_be_missing,
             outage_tolerance=self.api_outage_tolerance,
         )
         wait = self._new_wait(plan, now, is_repeated=is_later_poke)
@@ -328,22 +333,39 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
     def _log_change_between_pokes(self, context: Context, result: WaitResult, pipeline: PipelineRef) -> None:
         """Log what changed since the last poke, where Airflow remembers it for the task: from 3.3 on."""
-        store, job = context.get("task_state_store"), result.job
+        store: Any = context.get("task_state_store")
+        job = result.job
         if store is None or job is None:
             return
         state = f"{job.state}, run {job.run_id}"
-        try:
-            before = store.get(_STATE_KEY)
-            if before != state:
-                store.set(_STATE_KEY, state)
-        except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-            self.log.debug("The state is not remembered: %s", err)
-            return
+        before = self._seen(context).get("state")
+        if before != state:
+            seen = {
+                "pipeline_id": pipeline.pipeline_id,
+                "state": state,
+                "try_number": context["ti"].try_number,
+            }
+            try:
+                store.set(_SEEN_KEY, seen)
+            except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
+                self.log.debug("The state is not remembered: %s", err)
+                return
         # Changes during this poke are logged already.
         if before not in (None, state) and len(result.transitions) <= 1:
             self.log.info("%s → %s: %s", before, state, pipeline.short)
 
-    def _name(self, pipeline_id: str, deadline: float) -> tuple[PipelineRef, ArroyoError | None]:
+    def _seen(self, context: Context) -> Mapping[str, Any]:
+        """Return what an earlier poke of this try saw, where Airflow remembers it for the task: from 3.3 on."""
+        store: Any = context.get("task_state_store")
+        seen: Any = None
+        with suppress(Exception):  # whatever Airflow's API raises
+            seen = store.get(_SEEN_KEY) if store is not None else None
+        is_of_try = isinstance(seen, Mapping) and seen.get("try_number") == context["ti"].try_number
+        return seen if is_of_try else {}
+
+    def _name(
+        self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False
+    ) -> tuple[PipelineRef, ArroyoError | None]:
         """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
 
         :raises ArroyoNotFoundError: where there is none, and that is not waited for.
@@ -356,7 +378,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         try:
             return self._ref(client.get_pipeline(pipeline_id)), None
         except ArroyoError as err:
-            is_waited_for = self.if_missing == "wait" and isinstance(err, ArroyoNotFoundError)
+            is_waited_for = may_be_missing and isinstance(err, ArroyoNotFoundError)
             if err.disposition is Disposition.PERMANENT and not is_waited_for:
                 raise
             return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
@@ -373,6 +395,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             # It was not there yet when it was looked up, or Arroyo was unreachable.
             with suppress(ArroyoError):
                 pipeline, _ = self._name(pipeline.pipeline_id, self.clock())
+                self._show_link({"ti": self._ti}, pipeline)
         return self._result(pipeline, result.job)
 
     # -- how it ends -----------------------------------------------------------------------------------------

@@ -163,6 +163,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         # In `airflow dags test` a trigger knows no task.
         if not self.end_from_trigger or result.outcome is not Outcome.REACHED or ti is None:
             return False
+        if pipeline.name is None:
+            return False  # it was created during the wait: the worker looks its name up for the result
         xcoms = {TRANSITIONS_XCOM_KEY: to_json(result.transitions)}
         if self.push_result:
             xcoms["return_value"] = result_values(pipeline, result.job)

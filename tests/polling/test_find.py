@@ -95,7 +95,7 @@ def test_it_looks_every_two_seconds_until_the_deadline_and_says_so_once(
     (line,) = [text for _, text in lines.lines]
     assert line.startswith("No such pipeline yet: orders; waiting for Running, ")
     error = str(explain(result, wait.plan.pipeline))
-    assert "No pipeline named 'orders' was seen within 30" in error
+    assert "There is no pipeline named 'orders' after 30" in error
     assert "Check the name" in error
 
 

@@ -149,12 +149,12 @@ SENSOR = {
     "by name, never there": Scenario(
         lambda a, s: sense(None, pipeline_name="orders", timeout=1),
         error=AirflowSensorTimeout,
-        says=("No pipeline named 'orders' was seen within", "(timeout)"),
+        says=("There is no pipeline named 'orders' after", "(timeout)"),
     ),
     "by id, never there": Scenario(
         lambda a, s: sense("pl_nope", if_missing="wait", timeout=1),
         error=AirflowSensorTimeout,
-        says=("No pipeline 'pl_nope' was seen within", "(timeout)"),
+        says=("There is no pipeline 'pl_nope' after", "(timeout)"),
     ),
     "by name, missing": _fails(
         lambda a, s: sense(None, pipeline_name="orders", if_missing="fail"),

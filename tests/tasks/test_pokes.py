@@ -100,3 +100,27 @@ def test_the_tolerance_is_kept_to_a_second_though_the_look_up_failed_as_well(
     assert tolerance <= time() <= tolerance + 1
     retries = [text.split(" in ")[0].split(":")[0] for level, text in lines if level == "WARNING"]
     assert retries[:2] == ["Poll failed, retry 1 of 10", "Poll failed, retry 2 of 10"][: len(retries)]
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["name", "id"])
+def test_pipeline_that_an_earlier_poke_saw_and_that_was_deleted(arrange: Arrange, by_name: bool) -> None:
+    """It is not waited for again, except by a later try."""
+    store = FakeStateStore()
+    pipeline_id = arrange.pipeline("Running")
+    which = {"pipeline_name": "orders"} if by_name else {"if_missing": "wait"}
+    make = sense(None if by_name else pipeline_id, "Finished", mode="reschedule", **which)
+
+    def poke(try_number: int, first: datetime | None = None) -> Any:
+        ti = FakeTaskInstance(try_number=try_number, first_reschedule_date=first)
+        return make().poke({"ti": ti, "task_state_store": store, "dag_run": None})
+
+    assert poke(1) is False
+    arrange.client.patch_pipeline(pipeline_id, stop="immediate")
+    arrange.until(pipeline_id, "Stopped")
+    arrange.client.delete_pipeline(pipeline_id)
+    # Another one of its name is not the one that was seen.
+    arrange.pipeline("Running")
+    with pytest.raises(ArroyoTaskError, match=f"does not have pipeline '{pipeline_id}': it was deleted"):
+        poke(1, datetime.now(UTC))
+    assert poke(2) is False
+    assert poke(2, datetime.now(UTC)) is False

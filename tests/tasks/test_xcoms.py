@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
 from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import BOUNDED
+from tests.support import BOUNDED, ENDLESS
 
 from .conftest import BROKEN, Arrange
 from .harness import (
@@ -96,6 +96,17 @@ def test_a_sensor(mode: str, named: bool, sandbox: ArroyoSandbox, arrange: Arran
     ended = run_task(make, mode)
     check_pipeline(ended.xcoms, sandbox)
     check_transitions(ended.xcoms, "Stopped")
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_sensor_for_an_id_that_is_created_later(
+    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    arrange.after_polls(lambda: arrange.client.put_pipeline("later", name="orders", query=ENDLESS))
+    ended = run_task(sense("later", if_missing="wait"), mode)
+    assert ended.error is None, ended.error
+    assert ended.result["pipeline_name"] == "orders"
+    check_pipeline(ended.xcoms, sandbox)
 
 
 @pytest.mark.parametrize(
