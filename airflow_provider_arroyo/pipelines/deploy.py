@@ -26,8 +26,8 @@ from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Do
 from airflow_provider_arroyo.pipelines.deploy_steps import (
     RETIRE_SECONDS,
     DeploySteps,
-    given,
     interval_seconds,
+    required,
 )
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.validate import check_query
@@ -47,7 +47,7 @@ class Deploy(DeploySteps):
     # -- from outside ------------------------------------------------------------------------------------------
 
     def start(self) -> Waiting | Done:
-        """Look at the server, plan, say what will be done, and do it until something has to be waited for.
+        """List what the server has, plan, log the plan, and carry it out until something has to be waited for.
 
         :raises ArroyoError: an ``ArroyoOwnershipError``, ``ArroyoQueryError`` or ``ArroyoUnsupportedError`` comes
             before anything was changed; an ``ArroyoDeployError`` says what was.
@@ -121,8 +121,8 @@ class Deploy(DeploySteps):
                 return reached
             progress = reached
         if progress.late_until is not None:
-            self._look_again(progress)
-        pipeline = given(progress.pipeline)
+            self._remove_late(progress)
+        pipeline = required(progress.pipeline)
         if self._job is None:
             # The process that saw it run has ended.
             self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
@@ -210,7 +210,7 @@ class Deploy(DeploySteps):
         is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
         if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
             raise error
-        old = given(progress.old)
+        old = required(progress.old)
         if self._options.on_failure is OnFailure.LEAVE:
             new = progress.pipeline.pipeline_id if progress.pipeline else "not created"
             raise ArroyoDeployError(
@@ -228,7 +228,7 @@ class Deploy(DeploySteps):
 
     def _roll_back(self, progress: DeployProgress) -> Waiting | DeployProgress:
         """Remove the new pipeline and bring the old one back, unless another deploy has taken over."""
-        old, client = given(progress.old), self._client_until(progress.deadline)
+        old, client = required(progress.old), self._client_until(progress.deadline)
         existing = self._existing(client)
         found = self._find(progress.deadline)
         for one in found:
@@ -247,7 +247,7 @@ class Deploy(DeploySteps):
         return Waiting(progress=progress, wait=wait)
 
     def _after_rollback(self, progress: DeployProgress, result: WaitResult) -> DeployProgress:
-        old = given(progress.old)
+        old = required(progress.old)
         if result.outcome is not Outcome.REACHED or result.job is None:
             raise explain(result, old, self._job_errors(result, old))
         self._give_way(progress, progress.generation - 1, old)
@@ -260,6 +260,6 @@ class Deploy(DeploySteps):
     def _both(self, progress: DeployProgress, problem: str) -> ArroyoDeployError:
         """Return the error that says why the new pipeline failed, and why the old one is not back."""
         return ArroyoDeployError(
-            f"{progress.failure}\nThe rollback to {given(progress.old).inline} failed: {problem}\n"
+            f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {problem}\n"
             "A new try goes on from what it finds."
         )

@@ -92,7 +92,7 @@ class DeploySteps:
     # -- the steps ---------------------------------------------------------------------------------------------
 
     def _stop_old(self, progress: DeployProgress) -> DeployProgress | Waiting:
-        old, client = given(progress.old), self._client_until(progress.deadline)
+        old, client = required(progress.old), self._client_until(progress.deadline)
         try:
             job = client.get_job(old.pipeline_id)
             if job is None or is_down(job):
@@ -117,7 +117,7 @@ class DeploySteps:
         return Waiting(progress=replace(progress, stop=stop), wait=wait)
 
     def _after_stop(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
-        old, job = given(progress.old), result.job
+        old, job = required(progress.old), result.job
         if result.outcome is Outcome.NO_CHECKPOINT:
             return self._stop_old(progress)
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
@@ -140,7 +140,7 @@ class DeploySteps:
         return progress.done(checkpoint=checkpoint)
 
     def _discard(self, progress: DeployProgress) -> DeployProgress:
-        discard, client = given(progress.discard), self._client_until(progress.deadline)
+        discard, client = required(progress.discard), self._client_until(progress.deadline)
         self._log.warning("Removing what an earlier deploy left behind, and never came up: %s", discard.label)
         self._has_changed = True
         self._existing(client).remove(discard.pipeline_id)
@@ -148,7 +148,7 @@ class DeploySteps:
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
         label = replace(self._label, generation=progress.generation)
-        pipeline_id = given(label.deployment).pipeline_id(progress.generation)
+        pipeline_id = required(label.deployment).pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
             self._log.warning(
                 "Both run until the new one is proven, and both write: %s (start_first)", self._name
@@ -190,21 +190,23 @@ class DeploySteps:
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
-        pipeline, plan = given(progress.pipeline), given(self._plan)
+        pipeline, plan = required(progress.pipeline), required(self._plan)
         existing = self._existing(self._client_until(progress.deadline))
         began = self._clock()
-        _, before = existing.adopt(pipeline.pipeline_id, given(plan.current).job, patch=plan.comparison.patch)
+        _, before = existing.adopt(
+            pipeline.pipeline_id, required(plan.current).job, patch=plan.comparison.patch
+        )
         self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
         baseline = Baseline.of(before, requested_at=began) if before else None
         return progress.done(before=baseline)
 
     def _prove(self, progress: DeployProgress) -> Waiting:
         return Waiting(
-            progress=progress, wait=self._running(given(progress.pipeline), progress, self._spec_interval)
+            progress=progress, wait=self._running(required(progress.pipeline), progress, self._spec_interval)
         )
 
     def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
-        pipeline = given(progress.pipeline)
+        pipeline = required(progress.pipeline)
         if result.outcome is Outcome.REACHED:
             self._job = result.job
             if progress.action in (Action.RESUMED, Action.RESTARTED):
@@ -219,7 +221,7 @@ class DeploySteps:
         raise explain(result, pipeline, self._job_errors(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:
-        """Delete older generations, or keep the last one, stopped. Looks again: others may have brought one back."""
+        """Delete older generations, or keep the last one, stopped. Lists them anew: others may have resumed one."""
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
         existing = self._existing(client)
         older = [one for one in self._deployed.find(client, existing) if one.number < progress.generation]
@@ -294,7 +296,7 @@ class DeploySteps:
         client = self._client_until(progress.deadline)
         existing = self._existing(client)
 
-        def look() -> None:
+        def check() -> None:
             for one in self._deployed.find(client, existing):
                 if one.number <= number:
                     continue
@@ -304,9 +306,9 @@ class DeploySteps:
                     existing.stop(pipeline.pipeline_id)
                     raise self._lost(str(one))
 
-        existing.retry_until(look, self._late_seconds(progress))
+        existing.retry_until(check, self._late_seconds(progress))
 
-    def _look_again(self, progress: DeployProgress) -> None:
+    def _remove_late(self, progress: DeployProgress) -> None:
         """Remove what was created beside the new pipeline: by a create that came in late, or was sent twice.
 
         :raises ArroyoDeployError: where another one is older, so that this one was removed.
@@ -314,15 +316,15 @@ class DeploySteps:
         client = self._client_until(self._clock() + RETIRE_SECONDS)
         existing = self._existing(client)
 
-        def look() -> None:
+        def check() -> None:
             for one in self._deployed.find(client, existing):
                 if (
                     one.number == progress.generation
-                    and one.pipeline.id != given(progress.pipeline).pipeline_id
+                    and one.pipeline.id != required(progress.pipeline).pipeline_id
                 ):
                     raise self._lost(str(one))
 
-        existing.retry_until(look, self._late_seconds(progress))
+        existing.retry_until(check, self._late_seconds(progress))
 
     def _late_seconds(self, progress: DeployProgress) -> float:
         return 0.0 if progress.late_until is None else max(0.0, progress.late_until - self._clock())
@@ -356,8 +358,8 @@ class DeploySteps:
         return found
 
 
-def given(value: T | None) -> T:
-    """Return what a step's place in the plan guarantees to be there."""
+def required(value: T | None) -> T:
+    """Return a value that a step's place in the plan guarantees to be there."""
     if value is None:
         raise ArroyoError(
             "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this "

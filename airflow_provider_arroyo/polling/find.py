@@ -22,7 +22,7 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, once, reload_in_outage
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, reload_in_outage, single_try
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 
 FIND_SECONDS = 2.0
@@ -123,7 +123,7 @@ def find_until(
         began, seen = clock(), None
         try:
             reload_in_outage(client, search.failures)
-            seen = resolve(once(client, tolerance, clock.to_monotonic(search.limit)))
+            seen = resolve(single_try(client, tolerance, clock.to_monotonic(search.limit)))
         except ArroyoNoSuchNameError:
             result = search.take(None, began)
         except ArroyoError as err:
@@ -198,7 +198,7 @@ class NameFinder:
             client, ids = await self._ids_of(str(pipeline.name), tolerance)
             if ids <= {pipeline.pipeline_id}:
                 return False
-            found = await self._run(partial(resolve, once(client, tolerance)))
+            found = await self._run(partial(resolve, single_try(client, tolerance)))
         except ArroyoError:
             return False
         return found.pipeline_id != pipeline.pipeline_id
@@ -207,7 +207,7 @@ class NameFinder:
         tolerance = wait.plan.outage_tolerance.total_seconds()
         try:
             client, ids = await self._ids_of(str(wait.plan.pipeline.name), tolerance, failures)
-            return await self._run(partial(resolve, once(client, tolerance))) if ids else None
+            return await self._run(partial(resolve, single_try(client, tolerance))) if ids else None
         except ArroyoNoSuchNameError:
             return None
         except ArroyoError as err:
@@ -224,7 +224,7 @@ class NameFinder:
             if failures or time.monotonic() >= self._read_at + self._pause_seconds:
                 await self._run(partial(reload_in_outage, client, failures))
                 began = time.monotonic()
-                self._ids = await self._run(partial(_ids, once(client, tolerance_seconds)))
+                self._ids = await self._run(partial(_ids, single_try(client, tolerance_seconds)))
                 self._read_at = time.monotonic()
                 # However many names are looked for, the server gets a rest.
                 self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))

@@ -26,7 +26,7 @@ LEAST_POLL_SECONDS = 5.0
 """What a poll may take though no outage is tolerated: a slow response is none."""
 
 
-def once(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
+def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
     """Return a client that tries each request once, for as long as a poll may take.
 
     :param tolerance_seconds: how long an outage may last; a poll may take that long, and 5 seconds in any case.
@@ -84,11 +84,13 @@ def poll_until(
         began = clock()
         try:
             reload_in_outage(client, failures)
-            poll = once(client, tolerance, clock.to_monotonic(limit))
+            poll = single_try(client, tolerance, clock.to_monotonic(limit))
             result = wait.observe(poll.get_job(plan.pipeline.pipeline_id), clock())
             failures, limit, next_at = 0, plan.deadline, began + interval_seconds
             if wait.checkpoints_due() is not None:
-                result = observe_now(once(client, 0.0, clock.to_monotonic(limit)), wait, clock) or result
+                result = (
+                    observe_now(single_try(client, 0.0, clock.to_monotonic(limit)), wait, clock) or result
+                )
         except ArroyoError as err:
             failures += 1
             pause = poll_retry_seconds(failures, interval_seconds, err)

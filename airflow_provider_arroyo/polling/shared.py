@@ -41,8 +41,8 @@ from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_wake
 from airflow_provider_arroyo.polling.poll import (
     FIRST_POLL_SECONDS,
     LEAST_POLL_SECONDS,
-    once,
     reload_in_outage,
+    single_try,
 )
 from airflow_provider_arroyo.polling.single_polls import SLOW_SECONDS, SinglePolls
 from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
@@ -298,7 +298,7 @@ class SharedPoller:
         self._reread = False
         read = partial(JobList.read, targets=list(self._targets.values()), last_body=last_body)
         request = get(endpoints.list_jobs().path, read)
-        limited = once(client, self._limits()[1])
+        limited = single_try(client, self._limits()[1])
         poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
         seconds = max(_HUNG_LIST_SECONDS, 5 * median(self._list_durations))
         try:
@@ -368,7 +368,7 @@ class SharedPoller:
             return self._client
 
     async def _connected_once(self) -> ArroyoClient:
-        return once(await self._connected(), 0.0)
+        return single_try(await self._connected(), 0.0)
 
 
 def _no_response(seconds: float) -> ArroyoConnectionError:

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
-from airflow_provider_arroyo.polling.poll import once
+from airflow_provider_arroyo.polling.poll import single_try
 from airflow_provider_arroyo.polling.threads import Run
 from airflow_provider_arroyo.polling.waiters import Target
 
@@ -48,7 +48,7 @@ class SinglePolls:
         async with self._slots_for_hanging if target.is_hanging else self._slots:
             # Each that gets no response keeps a thread: where many do, they may do so for a few seconds only.
             limit = target.tolerance_seconds if self._overdue < MAX_SINGLE_POLLS else 0.0
-            send = partial(once(client, limit).get_job, target.pipeline_id)
+            send = partial(single_try(client, limit).get_job, target.pipeline_id)
             target.sent_at = self._monotonic()
             poll: asyncio.Future[Job | None] = asyncio.ensure_future(self._run(send))
             try:
@@ -81,7 +81,7 @@ class SinglePolls:
         """
         ids = list(pipeline_ids)
         probes = {
-            asyncio.ensure_future(self._run(partial(once(client, 0.0).get_job, name)))
+            asyncio.ensure_future(self._run(partial(single_try(client, 0.0).get_job, name)))
             for name in random.sample(ids, min(_PROBES, len(ids)))
         }
         try:

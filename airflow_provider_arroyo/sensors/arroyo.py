@@ -370,11 +370,11 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
 
         :raises ArroyoNotFoundError: where there is none, and that is not waited for.
         """
-        from airflow_provider_arroyo.polling.poll import once
+        from airflow_provider_arroyo.polling.poll import single_try
 
         # The wait itself needs time, too.
         limit = self.clock() + max(1.0, deadline - self.clock()) / 2
-        client = once(self._client(), 0.0, self.clock.to_monotonic(limit))
+        client = single_try(self._client(), 0.0, self.clock.to_monotonic(limit))
         try:
             return self._ref(client.get_pipeline(pipeline_id)), None
         except ArroyoError as err:
