@@ -11,16 +11,31 @@ from typing import Any
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
 MAX_NAME_LENGTH = 200
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def check_characters(value: str, argument: str) -> str:
+    """Return a string that can be sent and stored.
+
+    :raises ValueError: on one with a NUL, or half of a surrogate pair, as in a file name that is not UTF-8.
+    """
+    if found := _UNSTORABLE.search(value):
+        above = value[: found.start()]
+        raise ValueError(
+            f"{argument} must have no character U+{ord(found[0]):04X}, which not every database stores: "
+            f"line {above.count(chr(10)) + 1}, column {len(above) - above.rfind(chr(10))}"
+        )
+    return value
 
 
 def check_text(value: Any, argument: str) -> str:
-    """Return a string that is not empty.
+    """Return a string that is not empty, and can be sent and stored.
 
     :raises ValueError: on another type, or on nothing but white space.
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{argument} must be a non-empty string, got {value!r}")
-    return value
+    return check_characters(value, argument)
 
 
 def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
@@ -103,6 +118,8 @@ def check_string_map(value: Any, argument: str) -> dict[str, str]:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise ValueError(f"{argument} must map strings to strings, got {key!r}: {type(item).__name__}")
+        check_characters(key, argument)
+        check_characters(item, f"{argument}[{key!r}]")
     return dict(value)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.checks import check_bool
+from airflow_provider_arroyo.client.checks import check_bool, check_characters
 from airflow_provider_arroyo.client.models import JobState, StopMode
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def as_string(value: Any, argument: str) -> str:
         nobody can tell how it was written.
     """
     if isinstance(value, str):
-        return value
+        return check_characters(value, argument)
     raise ValueError(
         f"{argument} must be a string, got {type(value).__name__} {value!r}. With render_template_as_native_obj, "
         "Airflow turns what looks like a number, a boolean or None into one; quotes in the template keep it a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -124,6 +125,12 @@ def test_checks_accept_or_raise_value_error(value: Any, name: str) -> None:
         ("env_vars", {"a": 1}, "env_vars"),
         ("scheduler_config", [1], "scheduler_config"),
         ("udfs", "one source", "udfs"),
+        ("name", "a\0b", "pipeline_name"),
+        ("name", "a\udcff", "pipeline_name"),
+        ("query", "SELECT '\ud800'", "query"),
+        ("tags", {"a\0": "b"}, "tags"),
+        ("env_vars", {"A": "\udcff"}, re.escape("env_vars['A']")),
+        ("udfs", ["fn f() {} \udcff"], re.escape("udfs[0].definition")),
     ],
 )
 def test_spec_names_the_argument(field: str, value: Any, argument: str) -> None:
@@ -140,7 +147,7 @@ def test_spec_takes_what_users_write() -> None:
 
 def test_a_byte_order_mark_is_left_out_and_a_nul_is_named_with_its_place() -> None:
     assert PipelineSpec(name="n", query="\ufeffSELECT 1").query == "SELECT 1"
-    with pytest.raises(ValueError, match=r"^query must have no NUL character .*: line 2, column 8$"):
+    with pytest.raises(ValueError, match=r"^query must have no character U\+0000, .*: line 2, column 8$"):
         PipelineSpec(name="n", query="SELECT 1;\nSELECT \0")
 
 

@@ -48,6 +48,8 @@ from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
         ({"udfs": [""]}, "udfs[0].definition must be"),
         ({"udfs": "fn f() {}"}, "udfs must be a list"),
         ({"tags": {"a": 1}}, "tags must map strings to strings"),
+        ({"pipeline_name": "a\0b"}, "pipeline_name must have no character U+0000"),
+        ({"query": "SELECT 1;\n-- \udcff"}, "query must have no character U+DCFF"),
     ],
 )
 def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> None:
