@@ -1,7 +1,7 @@
 """Start a stream again when it dies: diagnose it, restart it at most three times an hour, and alert people.
 
 No task waits for the stream. The asset's watcher polls in the triggerer, and starts this DAG when the pipeline
-`orders_per_minute` fails, or restarts by itself more than five times in ten minutes.
+`orders_kept_alive` fails, or restarts by itself more than five times in ten minutes.
 """
 
 import logging
@@ -18,17 +18,17 @@ from airflow_provider_arroyo.operators.arroyo import ArroyoRestartPipelineOperat
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 
 MAX_RESTARTS_PER_HOUR = 3
-RESTARTS = "arroyo_restarts_of_orders_per_minute"
+RESTARTS = "arroyo_restarts_of_orders_kept_alive"
 """The Airflow variable that holds when this DAG restarted the pipeline."""
 
 ORDERS = pipeline_asset(
     host="arroyo.example.com",
-    pipeline_name="orders_per_minute",
+    pipeline_name="orders_kept_alive",
     watchers=[
         AssetWatcher(
-            name="orders_per_minute_dies",
+            name="orders_kept_alive_dies",
             trigger=ArroyoPipelineEventTrigger(
-                pipeline_name="orders_per_minute",
+                pipeline_name="orders_kept_alive",
                 states=["Failed"],
                 max_restarts=5,
                 restart_window=timedelta(minutes=10),
@@ -56,7 +56,7 @@ with DAG(
     schedule=[ORDERS],
     catchup=False,
     max_active_runs=1,
-    default_args={"on_failure_callback": LogNotifier("orders_per_minute is down: {{ ti.task_id }} failed")},
+    default_args={"on_failure_callback": LogNotifier("orders_kept_alive is down: {{ ti.task_id }} failed")},
     tags=["arroyo", "example"],
     doc_md=__doc__,
 ):
@@ -91,7 +91,7 @@ with DAG(
         pipeline_id="{{ ti.xcom_pull('diagnose')['pipeline_id'] }}",
         until_checkpoint=True,
         on_success_callback=LogNotifier(
-            "orders_per_minute was restarted. {{ ti.xcom_pull('diagnose')['diagnosis'] }}"
+            "orders_kept_alive was restarted. {{ ti.xcom_pull('diagnose')['diagnosis'] }}"
         ),
     )
 
