@@ -155,7 +155,10 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
     """
     whole = page(lambda item: (from_api if item.get("name") == name else other)(item))
     begins = re.compile(
-        r'\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*"name"\s*:\s*' + re.escape(json.dumps(name, ensure_ascii=False))
+        # An item of a list; an object after a colon, such as tags, is none.
+        r'[\[,]\s*(?P<item>\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*"name"\s*:\s*'
+        + re.escape(json.dumps(name, ensure_ascii=False))
+        + ")"
     )
 
     def read(response: HttpResponse) -> Page[T]:
@@ -165,7 +168,7 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
         decode = json.JSONDecoder().raw_decode
         try:
             # No string holds such a place: its quotes would be escaped.
-            found = [decode(text, match.start())[0] for match in begins.finditer(text)]
+            found = [decode(text, match.start("item"))[0] for match in begins.finditer(text)]
         except (ValueError, RecursionError):
             return whole(response)
         # What another object inside an item looks like is no item.

@@ -236,15 +236,16 @@ def test_server_that_drips_does_not_defeat_the_time_limit(
 ) -> None:
     """Each read gets something in time, and the response never ends."""
     server.play(DRIPPING[what])
-    client = connect(server.url(), limits=ONCE, connect_timeout_seconds=0.2, read_timeout_seconds=0.2)
+    client = connect(server.url(), limits=ONCE, connect_timeout_seconds=0.5, read_timeout_seconds=0.5)
     began = time.monotonic()
     error = failure(client, endpoints.list_jobs())
     # Far beyond the limit, for a loaded machine; a drip would go on for 20 s and more.
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 15
     assert isinstance(error, ArroyoConnectionError | ArroyoForeignResponseError)
     assert "in time" in str(error)
     server.play(reply(PIPELINE))
-    client.get_pipeline("pl_1")
+    # Tried again, for a machine that is too busy to respond in that time.
+    client.with_limits(max_elapsed_seconds=20).get_pipeline("pl_1")
 
 
 REQUESTS = [

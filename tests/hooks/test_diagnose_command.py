@@ -34,7 +34,7 @@ def test_a_healthy_pipeline_by_name_and_by_id(
     for name in ("orders", pipeline_id):
         assert main(["diagnose", "--observe", "0", name]) == 0
         printed = capsys.readouterr().out
-        assert printed.startswith(f"{name}: healthy")
+        assert f"{name}: healthy\n" in printed
         assert f"/pipelines/{pipeline_id}" in printed
 
 

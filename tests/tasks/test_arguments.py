@@ -252,7 +252,9 @@ def test_no_argument_hides_a_method(cls: Any) -> None:
     methods = {name for base in cls.__mro__ for name, value in vars(base).items() if callable(value)}
     # Airflow's own method of that name; the argument is stored under another one.
     assert set(inspect.signature(cls.__init__).parameters) & methods <= {"dry_run"}
-    assert inspect.ismethod(make(cls).dry_run)
+    task = make(cls)
+    # Airflow 3.0's operators have none.
+    assert not hasattr(task, "dry_run") or inspect.ismethod(task.dry_run)
 
 
 def test_stop_on_kill_leaves_the_method_on_kill_alone() -> None:
