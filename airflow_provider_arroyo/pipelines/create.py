@@ -31,6 +31,8 @@ from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import duration, shorten
 
 _TRIES = 5
+_CHECK_SECONDS = 10.0
+"""How long it is tried to find out whether a create that failed inside the server took effect."""
 
 Created = tuple[Pipeline, bool]
 """The owner's pipeline, and whether a request of this creator created it; else another try did."""
@@ -116,11 +118,24 @@ class PipelineCreator:
             except ArroyoApiError as err:
                 if err.status == 405 and err.disposition is Disposition.PERMANENT:
                     return None
-                raise
+                if not may_have_taken_effect(err) or (created := self._created_after_all()) is None:
+                    raise
+                self._log.warning("Created all the same: %s", err)
+                return created, True
         raise ArroyoError(
             f"Arroyo says that pipeline id {self._pipeline_id!r} is taken, and that no pipeline has it. "
             "Check Arroyo's database for a damaged record."
         )
+
+    def _created_after_all(self) -> Pipeline | None:
+        """Return the pipeline of a create that Arroyo reported as failed; None where there is none, or half of it."""
+        most = min(_CHECK_SECONDS, self._client.limits.max_elapsed_seconds)
+        client = self._client.with_limits(max_elapsed_seconds=most)
+        with suppress(ArroyoError):
+            found = client.get_pipeline(self._pipeline_id)
+            is_ours = self._label_of(found).request_id in self.request_ids
+            return found if is_ours and client.get_job(found.id) is not None else None
+        return None
 
     def _get_or_none(self) -> Pipeline | None:
         try:

@@ -95,16 +95,16 @@ def test_create_that_never_gets_a_response(version: str, message: str, most_requ
         bench.only_pipeline()
 
 
-def test_500_is_checked_and_not_repeated(bench_015: Bench) -> None:
-    faults, creates = bench_015.sandbox.faults, {"method": "POST", "path": "*/pipelines"}
+def test_500_is_checked_and_not_repeated(bench: Bench) -> None:
+    faults, creates = bench.sandbox.faults, _creates(bench)
     faults.status(500, error="Something went wrong", **creates)
     with pytest.raises(ArroyoApiError, match="Something went wrong") as caught:
-        bench_015.submit()
+        bench.submit()
     assert caught.value.status == 500
-    assert bench_015.sandbox.requests.count(**creates) == 1
+    assert bench.sandbox.requests.count(**creates) == 1
     faults.status(500, after_effect=True, **creates)
-    assert bench_015.submit(try_number=2).action is Action.CREATED
-    bench_015.only_pipeline()
+    assert bench.submit(try_number=2).action is Action.CREATED
+    bench.only_pipeline()
 
 
 # -- 0.15: creates that arrive late --------------------------------------------------------------------------------
