@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_text
 from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -18,7 +19,7 @@ from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -39,7 +40,8 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         ``template_searchpath``. Templated.
     :param max_rows: how many rows are read, 1 to 10,000, default 100. Reading also ends at 1 MB of rows.
     :param timeout: how long to read, default 30 seconds, from the moment the preview was started; a timedelta or
-        seconds. Fewer rows than ``max_rows``, or none, are no error: that is for ``check`` to decide.
+        seconds. Fewer rows than ``max_rows``, or none, are no error: that is for ``check`` to decide. A preview
+        that did not run by then is one.
     :param check: a function of the list of rows, which raises or returns False where they are not as they should be;
         default None accepts any rows.
     :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
@@ -52,7 +54,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         and ``rows`` (each a dict) and ``missed_rows`` (how many were made before reading began).
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: when Arroyo refuses the SQL.
-    :raises ArroyoTaskError: when the preview fails, or its rows do not pass the check.
+    :raises ArroyoTaskError: when the preview fails or never runs, or its rows do not pass the check.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
@@ -109,7 +111,14 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         finally:
             preview.stop()
         if seen.job is not None and seen.job.state == JobState.FAILED:
-            self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job), pipeline)
+            wanted = (JobState.RUNNING.value, JobState.FINISHED.value)
+            self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job, target_states=wanted), pipeline)
+        if not seen.has_run:
+            state = seen.job.state if seen.job else "without a job"
+            raise ArroyoError(
+                f"{pipeline.label} did not run within {duration(self.timeout.total_seconds())} (timeout): it was "
+                f"{state}. Check Arroyo's controller and workers, or allow more time."
+            )
         if not seen.rows:
             self.log.warning("The preview showed no rows")
         self._run_check(seen.rows)

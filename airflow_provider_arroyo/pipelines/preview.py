@@ -7,18 +7,26 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import OutputBatch
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode, Udf
-from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError, ArroyoError, Disposition
+from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
+    ArroyoConnectionError,
+    ArroyoError,
+    ArroyoNotFoundError,
+    Disposition,
+)
 from airflow_provider_arroyo.text import shorten
 
 MAX_BYTES = 1_000_000
 """How much text of rows is kept: it becomes an XCom, which most deployments store in their database."""
 
+_HAS_RUN = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 30.0
 
@@ -29,12 +37,14 @@ class Previewed:
 
     :param job: its job as it was last seen; None if it had none.
     :param rows: the rows that were read, in the order in which they came.
+    :param has_run: whether it was seen running, or at its end.
     :param missed_rows: how many rows were made before the output could be read, or between two reads.
     """
 
     job: Job | None
     rows: list[dict[str, Any]]
     missed_rows: int = 0
+    has_run: bool = True
 
 
 class Preview:
@@ -61,6 +71,7 @@ class Preview:
         self._job: Job | None = None
         self._next_ids: dict[tuple[str, int], int] = {}
         self._missed = 0
+        self._has_run = False
 
     def start(self, query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Pipeline:
         """Start the preview.
@@ -107,14 +118,15 @@ class Preview:
             max_elapsed_seconds=_STOP_SECONDS, deadline=self._monotonic() + _STOP_SECONDS
         )
         try:
-            limited.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
+            with suppress(ArroyoNotFoundError):
+                limited.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
         except ArroyoError as err:
             self._log.warning(
                 "The stop of preview %s failed, it ends by itself within a minute: %s", pipeline.id, err
             )
 
     def _previewed(self, rows: list[dict[str, Any]]) -> Previewed:
-        return Previewed(job=self._job, rows=rows, missed_rows=self._missed)
+        return Previewed(job=self._job, rows=rows, missed_rows=self._missed, has_run=self._has_run)
 
     def _batches(self, deadline: float) -> Iterator[OutputBatch]:
         """Yield the output until the job ends or the time is over; the stream is opened again where it breaks."""
@@ -122,6 +134,8 @@ class Preview:
         while (pipeline := self._pipeline) is not None and self._monotonic() < deadline:
             try:
                 self._job = job = client.get_job(pipeline.id)
+                if job is not None and job.state in _HAS_RUN:
+                    self._has_run = True
                 if job is not None and job.state in TERMINAL_STATES:
                     return
                 if job is not None and job.state in (JobState.RUNNING, JobState.FINISHING):

@@ -109,8 +109,16 @@ def test_a_preview_of_sql_that_is_refused_is_not_started(sandbox: ArroyoSandbox)
     assert [request.path for request in sandbox.requests.find("POST")] == ["/api/v1/pipelines/validate_query"]
 
 
+def test_a_preview_that_never_runs_is_an_error(sandbox: ArroyoSandbox) -> None:
+    """A check that all rows are well would pass on none."""
+    sandbox.faults.never_starts("preview_*")
+    with pytest.raises(ArroyoTaskError, match=r"did not run within 1.0 s \(timeout\): it was Scheduling"):
+        run(preview(timeout=1, check=lambda rows: True))
+    assert stops(sandbox) == [{"stop": "immediate"}]
+
+
 def test_a_preview_that_fails_says_why(sandbox: ArroyoSandbox) -> None:
-    with pytest.raises(ArroyoTaskError, match="Failed"):
+    with pytest.raises(ArroyoTaskError, match=r"is Fail.*; Running or Finished was wanted"):
         run(preview(MISSING_FILE, max_rows=1000))
 
 
