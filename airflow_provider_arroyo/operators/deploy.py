@@ -115,11 +115,11 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url``, and ``action`` (``created``,
-        ``unchanged``, ``updated``, ``resumed``, ``restarted`` or ``replaced``), ``generation`` (its number, 1 for the
-        first), ``changes`` and ``not_applied`` (lists of ``{"argument", "difference"}``, without secrets),
-        ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the old pipeline's proven final checkpoint, or None),
-        ``finished`` (whether it has finished) and ``dry_run``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
+        (``created``, ``unchanged``, ``updated``, ``resumed``, ``restarted`` or ``replaced``), ``generation`` (its
+        number, 1 for the first), ``changes`` and ``not_applied`` (lists of ``{"argument", "difference"}``, without
+        secrets), ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the old pipeline's proven final checkpoint,
+        or None), ``finished`` (whether it has finished) and ``dry_run``.
     :raises ValueError: on arguments out of range, before any request.
     :raises ArroyoFatalTaskError: on what no retry can fix: refused SQL, another owner's pipeline, state that must not
         be dropped; and after a rollback, since each try would interrupt the old pipeline again.

@@ -22,7 +22,6 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.pipelines.ownership import check_user_tags
 from airflow_provider_arroyo.text import shorten
 
 SETTINGS_FILE = "pipelines.yaml"
@@ -275,6 +274,9 @@ def _plain(value: Any) -> Any:
 
 
 def _check_tags(value: Any, argument: str) -> dict[str, str]:
+    # Needed when a folder is read, not when a DAG is parsed.
+    from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
     tags = check_string_map(value, argument)
     check_user_tags(tags)
     return tags
