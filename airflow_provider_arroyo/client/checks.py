@@ -38,6 +38,18 @@ def check_text(value: Any, argument: str) -> str:
     return check_characters(value, argument)
 
 
+def check_id(value: Any, argument: str) -> str:
+    """Return an id that can be a segment of a path.
+
+    :raises ValueError: where no id can be like that.
+    """
+    text = check_text(value, argument)
+    if text in (".", ".."):
+        # HTTP libraries resolve these as steps in the path, however they are escaped.
+        raise ValueError(f"{argument} must not be {text!r}")
+    return text
+
+
 def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
     """Return the name of a deployed pipeline: one line of at most 200 characters.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from airflow_provider_arroyo.client.checks import check_id, check_text
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 
 
@@ -111,6 +112,8 @@ class Job(ApiModel):
     def from_api(cls, data: Mapping[str, Any]) -> Self:
         """Read a job; what 0.15 calls ``failure_message`` is its failure, too."""
         job = from_api(cls, data)
+        check_id(job.id, "id")
+        check_text(job.state, "state")
         if not isinstance(data.get("running_desired", True), bool):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")

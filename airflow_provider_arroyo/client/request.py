@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from airflow_provider_arroyo.client.checks import check_text
+from airflow_provider_arroyo.client.checks import check_id
 from airflow_provider_arroyo.client.reading import nothing
 
 T = TypeVar("T")
@@ -158,11 +158,7 @@ def escaped(value: str, argument: str) -> str:
 
     :raises ValueError: names the argument, where no id can be like that.
     """
-    check_text(value, argument)
-    if value in (".", ".."):
-        # HTTP libraries resolve these as steps in the path, however they are escaped.
-        raise ValueError(f"{argument} must not be {value!r}")
-    return quote(value, safe="")
+    return quote(check_id(value, argument), safe="")
 
 
 def paging(limit: int | None, starting_after: str | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.checks import check_bool, check_characters
+from airflow_provider_arroyo.client.checks import check_bool, check_characters, check_id, check_text
 from airflow_provider_arroyo.client.models import JobState, StopMode
 
 T = TypeVar("T")
@@ -123,6 +123,10 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
         None if pipeline_name is None else as_string(pipeline_name, "pipeline_name"),
     )
     check_one_of_id_and_name(*given)
+    if given[0] is not None:
+        check_id(given[0], "pipeline_id")
+    else:
+        check_text(given[1], "pipeline_name")
     return given
 
 

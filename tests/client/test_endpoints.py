@@ -15,6 +15,7 @@ from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import StopMode, Udf
 from airflow_provider_arroyo.client.request import Request
+from airflow_provider_arroyo.exceptions import ArroyoError
 from tests.client.conftest import PIPELINE, SPEC, Connect
 from tests.client.server import Reply, Server, reply
 
@@ -187,6 +188,13 @@ def test_newest_job(client: ArroyoClient, server: Server) -> None:
     assert server.requests[0].target == "/api/v1/pipelines/pl_1/jobs"
 
 
+@pytest.mark.parametrize("wrong", [{"id": ""}, {"id": ".."}, {"state": " "}])
+def test_job_without_id_or_state(client: ArroyoClient, server: Server, wrong: dict[str, str]) -> None:
+    server.play(reply({"data": [{"id": "job_1", "state": "Running", "run_id": 1, **wrong}]}))
+    with pytest.raises(ArroyoError, match=rf"something that is not Arroyo's \({next(iter(wrong))} must"):
+        client.with_limits(max_elapsed_seconds=0.0).get_job("pl_1")
+
+
 def test_every_request_is_a_method_of_the_client() -> None:
     # The stream has a method that reads it as it comes.
     makers = {
@@ -238,7 +246,7 @@ def test_bad_arguments_are_named(make: Any, argument: str) -> None:
 @pytest.mark.parametrize(
     "request_, what",
     [
-        (api.preview_query("SELECT '\ud800'"), "not a valid character"),
+        (PATCH("pl_1", scheduler_config={"x": "\ud800"}), "not a valid character"),
         (PATCH("pl_1", scheduler_config={"x": object()}), "JSON"),
         (PATCH("pl_1", scheduler_config={"x": float("nan")}), "JSON"),
     ],

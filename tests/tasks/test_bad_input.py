@@ -93,6 +93,8 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": "None"}, "pipeline_id must not be empty"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": None}, "pipeline_id must be a string, got NoneType"),
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": ""}, "pipeline_id must be a non-empty string"),
+        (stop("{{ x }}"), {"pipeline_id": "\ud800"}, "pipeline_id must have no character U+D800"),
+        (sense("{{ x }}"), {"pipeline_id": ".."}, "pipeline_id must not be '..'"),
         (submit(parallelism="{{ x }}"), {"parallelism": "0"}, "an integer, 1 or more, got '0'"),
         (
             sense("pl_1", "{{ x }}", until_checkpoint=True),
