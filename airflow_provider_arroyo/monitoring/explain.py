@@ -131,8 +131,9 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 "Resume it instead: Arroyo does not restart a stopped pipeline.",
             )
         case Outcome.STOPPED:
+            who = f"by {result.stopped_by}" if result.stopped_by else "externally"
             return (
-                f"{label} was stopped externally; {wanted} was wanted.",
+                f"{label} was stopped {who}; {wanted} was wanted.",
                 "A new try of this task starts it again.",
             )
         case Outcome.FLAPPING:

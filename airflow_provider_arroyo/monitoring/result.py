@@ -59,6 +59,7 @@ class WaitResult(JsonValue):
     :param unreachable_seconds: how long ago that was.
     :param has_responded: whether Arroyo itself has responded in this task.
     :param error: the failure of the last poll, if it failed.
+    :param stopped_by: who asked for the stop, where the task knows; default None.
     :param transitions: the last changes of state that were seen.
     :param deadline_argument: name of the argument that set the wait's deadline.
     :param awaits_run: whether the run that follows the change is still to begin.
@@ -81,6 +82,7 @@ class WaitResult(JsonValue):
     unreachable_seconds: float | None = None
     has_responded: bool = True
     error: ArroyoError | None = None
+    stopped_by: str | None = None
     transitions: tuple[Transition, ...] = ()
     deadline_argument: str = "timeout"
     awaits_run: bool = False

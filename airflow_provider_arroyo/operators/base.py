@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,6 +51,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
     stop_on_kill: StopMode | None = None
     _waiting: PipelineWait | None = None
     _has_failed = False
+    _stopped_by: str | None = None
 
     def __init__(
         self,
@@ -169,7 +171,8 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
             watched = WatchedRun(pipeline=pipeline, job=result.job, awaits_run=result.awaits_run)
             self._stop_on_kill(watched, is_timeout=True)
         try:
-            super()._fail(result, pipeline)
+            # The poll loop goes on while Airflow ends the process of a task that was killed.
+            super()._fail(replace(result, stopped_by=self._stopped_by), pipeline)
         finally:
             # Only now: until the error is complete, a kill still has to deal with the pipeline.
             self._waiting, self._has_failed = None, True
@@ -194,4 +197,8 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
             self.log.error("No stop can be requested: %s. %s", err, watched.advice)
             return
         with client:
-            stop_on_kill(client, watched, self.stop_on_kill, ti=self._ti, is_timeout=is_timeout, log=self.log)
+            requested = stop_on_kill(
+                client, watched, self.stop_on_kill, ti=self._ti, is_timeout=is_timeout, log=self.log
+            )
+        if requested and self.stop_on_kill is not None:
+            self._stopped_by = f"this task, which was killed (stop_on_kill={self.stop_on_kill.value!r})"
