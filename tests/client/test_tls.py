@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -239,3 +242,54 @@ def test_key_with_a_password_is_refused_instead_of_asking(
     )
     with pytest.raises(ArroyoSettingsError, match="client_key: is encrypted"):
         connect(tls_server.url(), client_cert=cert, client_key=key).ping()
+
+
+@contextmanager
+def tunnel_to(port: int, greeting: bytes) -> Iterator[str]:
+    """Run a proxy that responds to CONNECT with a greeting, then connects to a port of this machine."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += client.recv(65536)
+                client.sendall(greeting)
+                server = socket.create_connection(("127.0.0.1", port))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.1 200 Connection established\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nproxy-agent: x\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["plain", "with headers", "early hints"],
+)
+def test_tunnel_through_a_proxy(greeting: bytes, connect: Connect, tls_server: Server, ca_cert: str) -> None:
+    tls_server.play(reply("Pong"))
+    with tunnel_to(tls_server.port, greeting) as proxy:
+        client = connect(tls_server.url(), ca_cert=ca_cert, proxies={"https": proxy})
+        for _ in range(3):
+            client.ping()
+        client.close()
+    assert (len(tls_server.requests), tls_server.connections) == (3, 1)
