@@ -13,7 +13,7 @@ from . import fault_types as types
 from .clock import micros
 from .engine import Engine
 from .http_server import HttpServer
-from .records import Job, Pipeline, Traffic
+from .records import Job, Pipeline
 from .store import Store
 
 
@@ -233,9 +233,7 @@ class Faults:
                 if fault.seconds is not None:
                     engine.later(fault.seconds, lambda: engine.release(job))
             case types.Traffic():
-                period = micros(fault.period)
-                shown = Traffic(engine.now, fault.rate, fault.swing, period, fault.backpressure)
-                job.traffic.append(shown)
+                job.traffic.append((engine.now, fault))
             case types.KillWorker():
                 engine.lose_worker(job)
             case types.Delete():

@@ -45,10 +45,7 @@ def plan(
     parallelism: int,
     preview: bool,
 ) -> Plan:
-    """Evaluate a query against the connection tables and UDFs that the server has.
-
-    :raises ImportError: sqlglot is not installed; the message says how to install it.
-    """
+    """Evaluate a query against the connection tables and UDFs that the server has."""
     found = sql.evaluate(
         query,
         arroyo_version=version,

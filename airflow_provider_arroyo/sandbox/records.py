@@ -10,6 +10,8 @@ from typing import Any
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
 
+from .fault_types import Traffic
+
 DEFAULT_INTERVAL_MICROS = 10_000_000
 PREVIEW_INTERVAL_MICROS = 86_400_000_000
 INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
@@ -65,24 +67,6 @@ class Checkpoint:
     parallelism: int
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What a job's metrics show from a moment on, in place of what the SQL says.
-
-    :param since: in microseconds.
-    :param rate: rows a second of its sources together; None: as the SQL says.
-    :param swing: by which part of it the rate rises and falls, from 0 to 1.
-    :param period: how many microseconds a rise and a fall last.
-    :param backpressure: of everything before the sinks, from 0 to 1; None: none to speak of.
-    """
-
-    since: int
-    rate: float | None
-    swing: float
-    period: int
-    backpressure: float | None
-
-
 @dataclass(slots=True)
 class Job:
     """A job: its state, and what the engine remembers of it."""
@@ -134,7 +118,8 @@ class Job:
     kafka_away: bool = False
     picked_up_at: int | None = None
     """The controller does not pick it up earlier; None: at its next poll."""
-    traffic: list[Traffic] = field(default_factory=list)
+    traffic: list[tuple[int, Traffic]] = field(default_factory=list)
+    """What its metrics show from which moment on."""
     flap: tuple[int, int] | None = None
     """How many microseconds each run lasts, and how many runs are still to fail."""
 

@@ -10,7 +10,9 @@ import math
 import random
 from typing import Any
 
-from .records import Checkpoint, Job, Traffic
+from .clock import micros
+from .fault_types import Traffic
+from .records import Checkpoint, Job
 
 KEPT_CHECKPOINTS = 500
 """Older ones of a job are forgotten, so that a sandbox can run for days."""
@@ -182,20 +184,20 @@ def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> 
         moment = begun + number * _SAMPLE_MICROS + 13 * node_id
         # A sample has the same value each time it is asked for.
         value = shown * (1 + ((number * 7919 + begun) % 1000 - 500) / 500_000)
-        traffic = next((item for item in reversed(job.traffic) if item.since <= moment), None)
+        since, traffic = next((item for item in reversed(job.traffic) if item[0] <= moment), (0, None))
         if shown and traffic is not None:
             if name != "backpressure":
-                value *= _factor(job, traffic, moment)
+                value *= _factor(job, traffic, moment - since)
             elif traffic.backpressure is not None:
                 value = traffic.backpressure * (1 - (number * 7919 % 100) / 1000)
         series.append({"time": moment, "value": value})
     return series
 
 
-def _factor(job: Job, traffic: Traffic, moment: int) -> float:
+def _factor(job: Job, traffic: Traffic, passed: int) -> float:
     # How many times as much flows as the SQL says.
     factor = 1.0 if traffic.rate is None else traffic.rate / _rate(job)
-    return factor * (1 + traffic.swing * math.sin(math.tau * (moment - traffic.since) / traffic.period))
+    return factor * (1 + traffic.swing * math.sin(math.tau * passed / micros(traffic.period)))
 
 
 def _rate(job: Job) -> float:

@@ -322,6 +322,20 @@ def test_whatever_is_sent_is_responded_to_in_words(
     assert shared("GET", "/jobs").status_code == shared("GET", "/connection_tables").status_code == 200
 
 
+@pytest.mark.parametrize("change", [{"env_vars": {"A": "b"}}, {"scheduler_config": {"slots": 1}}])
+def test_changed_variables_and_scheduler_settings_begin_a_new_run_on_016(
+    change: dict[str, Any], sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    pipeline_id = call.create()
+    for _ in range(2):  # the same values again do nothing
+        sandbox.advance(3)
+        assert call("PATCH", f"/pipelines/{pipeline_id}", change).status_code == 200
+    sandbox.advance(3)
+    job = call.job(pipeline_id)
+    assert (job["state"], job["run_id"]) == ("Running", 1 if sandbox.arroyo_version == "0.15" else 2)
+    assert {name: job.get(name, value) for name, value in change.items()} == change
+
+
 def test_labels_cannot_be_patched(sandbox: ArroyoSandbox, call: Caller) -> None:
     tags: dict[str, Any] = {"tags": {"owner": "a"}} if sandbox.arroyo_version == "0.16" else {}
     pipeline_id = call.create("named", udfs=[{"definition": "#[udf]\nfn one(x: i64) -> i64 { x }"}], **tags)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
 from typing import Any
 
 import pytest
 
 from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate
 
-from .support import KAFKA, ORDERS, TABLES, ask
+from .support import KAFKA, ORDERS, ask
 
 LISTED = {
     "SELECT counter FROM impulse OFFSET 5": "OFFSET",
@@ -102,18 +100,3 @@ def test_panics_are_told_apart(query: str, panic: str) -> None:
 def test_the_version_must_be_known() -> None:
     with pytest.raises(ValueError, match=r"arroyo_version must be one of 0.15, 0.16, not '0.14'"):
         evaluate("SELECT 1", arroyo_version="0.14")
-
-
-def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "sqlglot":
-            raise ImportError(name)
-        return found(name, *args, **kwargs)
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sqlglot"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install 'airflow-provider-arroyo\[sandbox\]'"):
-        evaluate(TABLES, arroyo_version="0.16")

@@ -6,22 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, CatalogTable, Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.program import Program
 
-__all__ = ["ARROYO_VERSIONS", "CatalogTable", "Evaluation", "Sink", "Source", "evaluate", "require_sqlglot"]
-
-
-def require_sqlglot() -> None:
-    """Import the library that reads SQL, so that a missing one is reported early.
-
-    :raises ImportError: it is not installed; the message says how to install it.
-    """
-    try:
-        import sqlglot  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise ImportError(
-            "The sandbox reads SQL with sqlglot. Install it with: "
-            "pip install 'airflow-provider-arroyo[sandbox]'"
-        ) from error
+__all__ = ["ARROYO_VERSIONS", "CatalogTable", "Evaluation", "Sink", "Source", "evaluate"]
 
 
 def evaluate(
@@ -47,14 +34,10 @@ def evaluate(
     :param parallelism: the parallelism of every node in the graph.
     :returns: the graph or the refusal.
     :raises ValueError: the version is not known.
-    :raises ImportError: sqlglot is not installed.
     """
     if arroyo_version not in ARROYO_VERSIONS:
         raise ValueError(
             f"arroyo_version must be one of {', '.join(ARROYO_VERSIONS)}, not {arroyo_version!r}"
         )
-    require_sqlglot()
-    from airflow_provider_arroyo.sandbox.sql.program import Program
-
     program = Program(query, arroyo_version)
     return program.evaluate(tables, udfs, preview=preview, parallelism=parallelism)
