@@ -471,10 +471,10 @@ async def test_a_bug_ends_the_waits_instead_of_hanging_them(count: int) -> None:
     waits = Waits(server)
     waits.start_all(server.many(count))
     await pass_time(1)
-    run = waits.poller._run
-    waits.poller._run = broken
+    run, poller = waits.poller._run, waits.poller
+    poller._run = poller._single_polls._run = broken
     ended = await asyncio.gather(*waits.tasks, return_exceptions=True)
     assert {type(error) for error in ended} == {KeyError}
-    waits.poller._run = run
+    poller._run = poller._single_polls._run = run
     server.set("pl_0", "Running")
     assert (await waits.start("pl_0")).outcome is Outcome.REACHED
