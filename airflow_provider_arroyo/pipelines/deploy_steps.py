@@ -293,7 +293,8 @@ class DeploySteps:
 
         A create of this deploy that took effect late is removed instead.
         """
-        client = self._client_until(progress.deadline)
+        # A late create may come in after the deadline.
+        client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
         existing = self._existing(client)
 
         def check() -> None:

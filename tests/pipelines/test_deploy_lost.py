@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -99,6 +100,27 @@ def test_late_create_of_a_killed_try_during_a_rollback(is_deferred: bool, second
             )
         assert caught.value.was_rolled_back
         assert late.pipeline_id
+        assert bench.only_pipeline().id == old.id
+
+
+def test_late_create_may_come_in_after_the_deadline_of_the_rollback() -> None:
+    with open_deploy_bench("0.15") as bench:
+        old = bench.deployed()
+        late = LateCreate(bench, error=KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            bench.deploy(BROKEN, client=late.client)
+        began = bench.now()
+        client = bench.new_client(before=_arrival(bench, late, 9.5))
+        with pytest.raises(ArroyoDeployError, match="Rolled back"):
+            bench.deploy(
+                BROKEN,
+                client=client,
+                try_number=2,
+                rollback_timeout=timedelta(seconds=5),
+                sleep=late.sleep_and_arrive_after(9.5),
+            )
+        assert late.pipeline_id
+        assert bench.now() - began > 9.5
         assert bench.only_pipeline().id == old.id
 
 
