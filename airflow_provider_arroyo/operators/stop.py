@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoError,
@@ -129,10 +130,10 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
         self.mode = mode
-        self.wait_for_completion = wait_for_completion
-        self.require_checkpoint = require_checkpoint
+        self.wait_for_completion = check_bool(wait_for_completion, "wait_for_completion")
+        self.require_checkpoint = check_bool(require_checkpoint, "require_checkpoint")
         self.if_finishing = if_finishing
-        self.accept_failed = accept_failed
+        self.accept_failed = check_bool(accept_failed, "accept_failed")
         self.if_missing = if_missing
 
     @raises_task_errors

@@ -22,7 +22,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
 from .conftest import Arrange
-from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, run_task
+from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, run_task, stop
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
 ONE_ENDS = """\
@@ -301,6 +301,9 @@ def test_what_is_missing(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
         (delete, {"mode": "none"}, "mode must be"),
         (delete, {"if_missing": "ignore"}, "if_missing must be"),
         (delete, {"stop_first": "yes"}, "stop_first must be"),
+        (stop, {"wait_for_completion": "false"}, "wait_for_completion must be"),
+        (stop, {"require_checkpoint": "false"}, "require_checkpoint must be"),
+        (stop, {"accept_failed": 1}, "accept_failed must be"),
     ],
 )
 def test_bad_arguments_are_refused_in_the_constructor(
