@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator
+from airflow_provider_arroyo.operators.query import hide_secrets
 from airflow_provider_arroyo.operators.submit import ArroyoSubmitPipelineOperator
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ class _ReturnsSql(DecoratedOperator):
                 f"{self.python_callable.__name__} must return SQL, since it is decorated with @task.arroyo_sql; "
                 f"got {what}"
             )
-        self.query = self.render_template(query, context)
+        operator: Any = self
+        self.query = operator.render_query(query, context)
+        if isinstance(self.query, str):
+            hide_secrets(self.query)
 
 
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):

@@ -76,16 +76,28 @@ class QueryField:
         """
         # What another task returned is not rendered, so that no data becomes a template.
         if parent is self and isinstance(self.query, str) and id(self.query) not in seen_oids:
-            self.query = self._rendered_query(context, jinja_env, seen_oids)
+            query = _source(jinja_env, self.query) if is_path(self.query) else self.query
+            self.query = self.render_query(query, context, jinja_env, seen_oids)
             template_fields = [field for field in template_fields if field != "query"]
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
         if parent is self and isinstance(self.query, str):
-            _hide_secrets(self.query)
+            hide_secrets(self.query)
 
-    def _rendered_query(self, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]) -> Any:
+    def render_query(
+        self,
+        query: str,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Return SQL as rendered.
+
+        :param query: the template.
+        :param context, jinja_env, seen_oids: as Airflow gives them.
+        :raises ArroyoArgumentError: if it cannot be rendered.
+        """
         from jinja2 import TemplateError, UndefinedError
 
-        query = _source(jinja_env, self.query) if is_path(self.query) else self.query
         try:
             return self.render_template(query, context, jinja_env, seen_oids)  # type: ignore[attr-defined]  # Airflow's
         except UndefinedError as err:
@@ -95,8 +107,11 @@ class QueryField:
         raise ArroyoArgumentError(f"query: {what}. {_OF_ARROYO}") from None
 
 
-def _hide_secrets(sql: str) -> None:
-    """Keep the secrets of some SQL out of the task's log, and of the page that shows its rendered fields."""
+def hide_secrets(sql: str) -> None:
+    """Keep the secrets of some SQL out of the task's log, and of the page that shows its rendered fields.
+
+    :param sql: the SQL.
+    """
     from airflow.providers.common.compat.sdk import mask_secret
 
     from airflow_provider_arroyo.client.sql_secrets import secret_values

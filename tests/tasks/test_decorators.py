@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.sdk import DAG
@@ -83,3 +85,20 @@ def test_what_is_no_sql_fails_for_good(returned: Any, said: str, sandbox: Arroyo
 def test_a_query_beside_the_function_is_refused() -> None:
     with pytest.raises(ValueError, match="query must not be given"):
         made(lambda: ENDLESS, query=ENDLESS, task_id="a_task")
+
+
+@pytest.mark.parametrize(
+    "template, said", [("{{ nope }}", "'nope' is undefined"), ("{% if", "no valid template")]
+)
+def test_sql_that_cannot_be_rendered_hints_at_arroyos_own_variables(template: str, said: str) -> None:
+    with pytest.raises(ArroyoArgumentError, match=rf"query: .*{said}.*\{{% raw %\}}"):
+        made(lambda: f"{ENDLESS}\n-- {template}", task_id="a_task").execute({"ti": FakeTaskInstance()})
+
+
+def test_secrets_of_the_function_s_sql_are_masked(sandbox: ArroyoSandbox) -> None:
+    sql = ENDLESS.replace(
+        "connector = 'blackhole'", "connector = 'blackhole', 'auth.password' = 'hunter2hunter2'"
+    )
+    with mock.patch("airflow.providers.common.compat.sdk.mask_secret") as mask, suppress(Exception):
+        made(lambda: sql, task_id="a_task").execute({"ti": FakeTaskInstance()})
+    mask.assert_any_call("hunter2hunter2")
