@@ -106,6 +106,16 @@ def check_duration(value: Any, argument: str, *, positive: bool = False) -> time
     return duration
 
 
+def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None:
+    """Return a number of restarts, or None for any number.
+
+    :raises ValueError: on anything else.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"{argument} must be an integer, 0 or more, or None, got {value!r}")
+
+
 def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval") -> timedelta:
     """Return a checkpoint interval within Arroyo's limits, 1 second to 24 hours.
 

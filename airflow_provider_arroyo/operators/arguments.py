@@ -76,16 +76,6 @@ def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def check_max_restarts(value: Any) -> int | None:
-    """Return a number of restarts, or None for any number.
-
-    :raises ValueError: on anything else.
-    """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise ValueError(f"max_restarts must be an integer, 0 or more, or None, got {value!r}")
-
-
 def check_until_checkpoint(value: Any, wanted: Any) -> bool:
     """Return whether a wait needs a checkpoint.
 

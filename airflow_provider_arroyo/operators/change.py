@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_bool, check_duration
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_duration,
+    check_max_restarts,
+)
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
-    check_max_restarts,
     check_one_of_id_and_name,
     rendered_id_and_name,
 )

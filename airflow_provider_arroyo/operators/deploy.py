@@ -11,6 +11,7 @@ from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_duration,
     check_json_object,
+    check_max_restarts,
     check_parallelism,
     check_pipeline_name,
     check_string_map,
@@ -26,7 +27,6 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
-    check_max_restarts,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query

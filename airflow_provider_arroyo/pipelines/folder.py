@@ -17,6 +17,7 @@ from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_duration,
     check_json_object,
+    check_max_restarts,
     check_parallelism,
     check_pipeline_name,
     check_string_map,
@@ -68,6 +69,7 @@ SETTINGS: Mapping[str, _Check] = {
     "until_checkpoint": check_bool,
     "allow_state_loss": check_bool,
     "stable_for": check_duration,
+    "max_restarts": check_max_restarts,
     "timeout": partial(check_duration, positive=True),
     "rollback_timeout": partial(check_duration, positive=True),
 }

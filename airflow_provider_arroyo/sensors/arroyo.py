@@ -20,7 +20,11 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_arroyo.client.checks import check_bool, check_duration
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_duration,
+    check_max_restarts,
+)
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import (
@@ -33,7 +37,6 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     check_choice,
-    check_max_restarts,
     check_one_of_id_and_name,
     check_until_checkpoint,
     is_final,

@@ -52,11 +52,11 @@ def test_the_settings_are_no_part_of_the_sql(tmp_path: Path) -> None:
 
 
 def test_settings_in_one_file_beside_them(tmp_path: Path) -> None:
-    yaml = "a:\n  parallelism: 3\nb.sql:\n  pipeline_name: orders\n  keep_old: true\nc:\n"
+    yaml = "a:\n  parallelism: 3\nb.sql:\n  pipeline_name: orders\n  keep_old: true\n  max_restarts: 3\nc:\n"
     write(tmp_path, a__sql=ENDLESS, b__sql=ENDLESS, c__sql=ENDLESS, pipelines__yaml=yaml)
     a, b, c = pipelines_from_folder(tmp_path)
     assert (a["pipeline_name"], a["parallelism"]) == ("a", 3)
-    assert (b["pipeline_name"], b["keep_old"]) == ("orders", True)
+    assert (b["pipeline_name"], b["keep_old"], b["max_restarts"]) == ("orders", True, 3)
     assert c == {"group": "default", "pipeline_name": "c", "query": ENDLESS}
 
 
