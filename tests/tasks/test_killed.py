@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ def test_the_error_says_who_asked_for_the_stop(
 
     def sleep(seconds: float) -> None:
         """Kill the task as Airflow does, from a signal between two polls, once its pipeline runs."""
-        time.sleep(seconds)
+        sandbox.advance(seconds)
         waiting = made[-1]._waiting
         if ti.state == "running" and waiting.job is not None and waiting.job.state == "Running":
             ti.state = "failed"
