@@ -1,4 +1,4 @@
-"""The hold: from the moment of the deferral, and never longer than itself by the trigger's own clock."""
+"""The hold: from when the deferral took effect, and never longer than itself by the trigger's own clock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from airflow_provider_arroyo.monitoring.hold import Hold
 @pytest.mark.parametrize(
     "started_at, now, left",
     [
-        (101.0, 101.2, 6.8),
-        (101.0, 107.9, 0.1),
-        (101.0, 108.0, 0.0),
+        (100.0, 100.2, 7.8),
+        # The worker's request took a second.
+        (101.0, 101.2, 7.8),
+        (101.0, 108.9, 0.1),
+        (101.0, 109.0, 0.0),
         (101.0, 5000.0, 0.0),
         # Started again, by another triggerer.
-        (106.0, 106.5, 1.5),
+        (106.0, 106.5, 6.5),
         (900.0, 900.1, 0.0),
         # The worker's clock is an hour ahead: not for an hour.
         (-3500.0, -3500.0, 8.0),
