@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_provider_arroyo.client.wire import JsonValue
 
 SLOWEST_DEFERRAL_SECONDS = 5.0
-"""How long a worker's request to defer may take until the trigger starts, on a busy machine; measured: 2.7 seconds."""
+"""How long a worker's request to defer may take on a busy machine, until the trigger starts; measured: 2.7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
