@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mappin
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import poll_retry_seconds
@@ -22,6 +21,7 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.per_loop import PerLoop
 from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, reload_in_outage, single_try
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 
@@ -245,7 +245,7 @@ def _ids(client: ArroyoClient) -> Mapping[str, frozenset[str]]:
     return {name: frozenset(found) for name, found in ids.items()}
 
 
-_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, NameFinder]] = WeakKeyDictionary()
+_FINDERS: PerLoop[NameFinder] = PerLoop()
 
 
 @asynccontextmanager
@@ -257,13 +257,5 @@ async def name_finder(
     :param key: names the connection and the address that it led to.
     :param connect: returns the client.
     """
-    finders = _LOOPS.setdefault(asyncio.get_running_loop(), {})
-    finder = finders.setdefault(key, NameFinder(connect))
-    finder.users += 1
-    try:
+    async with _FINDERS.join(key, lambda: NameFinder(connect)) as finder:
         yield finder
-    finally:
-        finder.users -= 1
-        if not finder.users:
-            del finders[key]
-            await finder.aclose()

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -38,6 +37,7 @@ from airflow_provider_arroyo.polling.joblist import (
     prefers_list,
 )
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_wake
+from airflow_provider_arroyo.polling.per_loop import PerLoop
 from airflow_provider_arroyo.polling.poll import (
     FIRST_POLL_SECONDS,
     LEAST_POLL_SECONDS,
@@ -375,7 +375,7 @@ def _no_response(seconds: float) -> ArroyoConnectionError:
     return ArroyoConnectionError(f"No poll got a response within {duration(seconds)}.")
 
 
-_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, SharedPoller]] = WeakKeyDictionary()
+_POLLERS: PerLoop[SharedPoller] = PerLoop()
 
 
 @asynccontextmanager
@@ -387,13 +387,5 @@ async def shared_poller(key: Hashable, connect: Connect) -> AsyncIterator[Shared
     :param key: names the connection and the address that it led to.
     :param connect: returns the client.
     """
-    pollers = _LOOPS.setdefault(asyncio.get_running_loop(), {})
-    poller = pollers.setdefault(key, SharedPoller(connect))
-    poller.users += 1
-    try:
+    async with _POLLERS.join(key, lambda: SharedPoller(connect)) as poller:
         yield poller
-    finally:
-        poller.users -= 1
-        if not poller.users:
-            del pollers[key]
-            await poller.aclose()
