@@ -63,7 +63,7 @@ with DAG(
 
     @task
     def diagnose(triggering_asset_events: Any = None) -> dict[str, str]:
-        """Say what is wrong, unless somebody has dealt with it."""
+        """Say what is wrong, unless that was dealt with externally."""
         events = [event for found in (triggering_asset_events or {}).values() for event in found]
         if not events:
             raise AirflowSkipException("Nothing happened: this run was started by hand")

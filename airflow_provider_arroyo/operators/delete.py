@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
@@ -103,12 +103,12 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
         :returns: the task's result.
         """
+        from airflow_provider_arroyo.pipelines.existing import effective_stop_mode, is_down
+
         self._ti = context["ti"]
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             mode = check_stop_mode(self.mode)
-        from airflow_provider_arroyo.pipelines.existing import is_down
-
         pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
         self._step = f"Deleting pipeline {pipeline.short!r}"
         try:
@@ -122,8 +122,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
                     f"{pipeline.label} is {job.state}, and Arroyo deletes only what is stopped. Nothing was changed. "
                     "Stop it first, or set stop_first=True."
                 )
-            # Arroyo takes no checkpoint in Finishing, and goes on.
-            mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else mode
+            mode = effective_stop_mode(job, mode)
             began = self.clock()
             self._client().patch_pipeline(pipeline.pipeline_id, stop=mode)
         except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:

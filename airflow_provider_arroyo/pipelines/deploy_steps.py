@@ -21,7 +21,7 @@ from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, Step
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting
 from airflow_provider_arroyo.pipelines.deployed import Deployed
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_down
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, effective_stop_mode, is_down
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
@@ -97,8 +97,7 @@ class DeploySteps:
             job = client.get_job(old.pipeline_id)
             if job is None or is_down(job):
                 return progress.done()
-            # Arroyo takes no checkpoint in Finishing; what is left of the pipeline only ends it.
-            mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else StopMode.CHECKPOINT
+            mode = effective_stop_mode(job)
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
             stop = request_stop(client, old.pipeline_id, job, mode, before)

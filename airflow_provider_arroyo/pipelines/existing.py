@@ -125,9 +125,7 @@ class Existing:
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
                 return
-            # Arroyo takes no checkpoint in Finishing.
-            mode = StopMode.IMMEDIATE if job.state == JobState.FINISHING else StopMode.CHECKPOINT
-            self._client.patch_pipeline(pipeline_id, stop=mode)
+            self._client.patch_pipeline(pipeline_id, stop=effective_stop_mode(job))
             self._wait_until(is_down, pipeline_id)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
@@ -235,6 +233,15 @@ class Existing:
 def is_down(job: Job) -> bool:
     """Return whether nothing runs; a stopped pipeline that was asked to run is on its way up."""
     return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
+
+
+def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
+    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoint, only an immediate stop does.
+
+    :param job: as it is.
+    :param wanted: the mode in every other state, default with a checkpoint.
+    """
+    return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
 
 
 def is_going_down(job: Job) -> bool:

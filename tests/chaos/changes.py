@@ -75,7 +75,7 @@ class Scenario:
         self._figures = figures
 
     def run(self) -> None:
-        """Change a pipeline a few times beside one of somebody else's, then delete it."""
+        """Change a pipeline a few times beside another owner's, then delete it."""
         with self._client:
             foreign = self._client.create_pipeline(name="orders", query=ENDLESS).id
             pipeline_id = self._client.create_pipeline(name="orders", query=ENDLESS).id
