@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
-from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import result_values
@@ -123,6 +122,8 @@ def event_payload(
     :param now: when it was seen, seconds since the epoch.
     :param rule: what is watched for.
     """
+    from airflow_provider_arroyo.client.sql_secrets import redact_sql
+
     values = result_values(pipeline, job)
     reason = values["failure_reason"]
     more: dict[str, Any] = {

@@ -14,7 +14,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
 )
-from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
@@ -142,6 +141,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.explain import explain
+
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             return self._missing(explain(result, pipeline), pipeline)
         if result.outcome is not Outcome.REACHED:

@@ -16,7 +16,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNotFoundError,
     Disposition,
 )
-from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
@@ -191,6 +190,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
     def _mode_in_finishing(self, pipeline: PipelineRef, job: Job, mode: StopMode) -> StopMode:
         """Return how to stop a pipeline that is ``Finishing``, where only an immediate stop is obeyed."""
+        from airflow_provider_arroyo.monitoring.explain import explain
+
         if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
             return mode
         if self.if_finishing == "immediate":
@@ -267,6 +268,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
+        from airflow_provider_arroyo.monitoring.explain import explain
 
         job, request = result.job, resume_context.get("request")
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
@@ -301,6 +303,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         return self._result(pipeline, job, checkpoint=proven, missing=False)
 
     def _ended_failed(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.explain import explain
+
         failure = replace(
             result, outcome=Outcome.FAILED, target_states=(JobState.STOPPED.value,), is_unchanged=False
         )

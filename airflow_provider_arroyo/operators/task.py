@@ -17,7 +17,6 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, task_error
 from airflow_provider_arroyo.links import pipeline_xcoms
 from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
-from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.hold import Hold
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
@@ -372,6 +371,8 @@ class ArroyoTask:
 
     def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:
         """End the task with the error of a wait that did not reach its goal."""
+        from airflow_provider_arroyo.monitoring.explain import explain
+
         error = explain(result, pipeline, self._job_errors(result, pipeline))
         if result.outcome is Outcome.TIMED_OUT:
             raise TaskEnd(self._timeout_error(result, error))

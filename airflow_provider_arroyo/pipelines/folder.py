@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -251,6 +250,8 @@ def _settings(setting: _Setting) -> _Settings:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     if near:
