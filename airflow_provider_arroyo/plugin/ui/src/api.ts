@@ -4,7 +4,10 @@ import type {
   ActionName,
   ActionOptions,
   Orphan,
+  PipelineDefinition,
+  PipelineLive,
   PipelineResponse,
+  PipelineTasks,
   PipelinesResponse,
   TaskResponse,
 } from "./types";
@@ -74,6 +77,26 @@ export function fetchPipeline(
   signal?: AbortSignal,
 ): Promise<PipelineResponse> {
   return call(address("pipeline", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
+}
+
+export function fetchLive(connection: string, pipeline: string, signal?: AbortSignal): Promise<PipelineLive> {
+  return call(address("pipeline/live", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
+}
+
+export function fetchDefinition(
+  connection: string,
+  pipeline: string,
+  signal?: AbortSignal,
+): Promise<PipelineDefinition> {
+  return call(address("pipeline/definition", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
+}
+
+export function fetchPipelineTasks(
+  connection: string,
+  pipeline: string,
+  signal?: AbortSignal,
+): Promise<PipelineTasks> {
+  return call(address("pipeline/tasks", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
 }
 
 export async function fetchOrphans(connection: string, signal?: AbortSignal): Promise<Orphan[]> {

@@ -70,6 +70,90 @@ export interface PipelineResponse extends Status {
   changes: [number, string, number][];
 }
 
+/** GET api/pipeline/live: asked every two seconds while a page shows the pipeline. It takes the place of
+ *  PipelineResponse, whose fields it has. Whatever lacks is null or empty, and `missing` says why. */
+export interface PipelineLive extends PipelineResponse {
+  /** What it does now, in one sentence; where `row` is null, why. While `seen_at` is null nothing is known yet. */
+  sentence: string;
+  /** Null where too little could be read to tell. `is_fault`: someone should act. */
+  diagnosis: { kind: string; summary: string; details: string[]; advice: string; is_fault: boolean } | null;
+  /** A sentence for each part that could not be read just now: "Checkpoints: Arroyo responded 500 …". */
+  missing: string[];
+  /** Since when this API server has watched. */
+  began: number;
+  /** Rows per second and backpressure (0 to 1) of each node now; empty while nothing runs. Not in the graph's order. */
+  nodes: { id: number; in: number | null; out: number | null; backpressure: number | null }[];
+  /** What Arroyo holds: one point every two seconds, oldest first, null for a hole. The page keeps what it has had. */
+  rates: {
+    at: number[];
+    in: (number | null)[];
+    out: (number | null)[];
+    backpressure: (number | null)[];
+  } | null;
+  /** Oldest first, the newest 60 at most. `type`: "scheduled", "stopping", null on 0.15. `bytes` come one by one. */
+  checkpoints: { epoch: number; type: string | null; began: number; finished: number | null; bytes: number | null }[];
+  /** How many checkpoints the API lists in all. */
+  checkpoints_listed: number;
+  /** Newest first, 20 at most. */
+  errors: {
+    at: number;
+    operator: string;
+    message: string;
+    details: string;
+    domain: string | null;
+    task: number | null;
+  }[];
+}
+
+/** GET api/pipeline/definition: asked once, and again when the row's created, job, run, parallelism or interval
+ *  changes. 404 where there is no such pipeline, 502 where Arroyo does not respond, each with a detail. */
+export interface PipelineDefinition {
+  name: string;
+  created: number;
+  parallelism: number | null;
+  interval: number | null;
+  owner: Owner | null;
+  /** The user's own. */
+  tags: Record<string, string>;
+  /** The ownership label, set apart from the SQL and the tags; null where there is none. */
+  label: Record<string, string> | null;
+  /** Without the label; secrets are ***. */
+  sql: string;
+  /** Whether the SQL goes on after what is shown. */
+  sql_truncated: boolean;
+  udfs: { name: string; language: string; definition: string }[];
+  /** May have circles, edges to nodes that are not there, or no nodes at all. At most 1,000 nodes and 5,000 edges. */
+  graph: {
+    nodes: { id: number; operator: string; description: string; parallelism: number }[];
+    edges: { from: number; to: number; type: string }[];
+    truncated: boolean;
+  };
+  /** To the other generation that is kept, in unified format ("@@ … @@", lines begin with "-", "+" or a blank); empty
+   *  where SQL and UDFs are the same. */
+  diff: { from_generation: number; to_generation: number; other_id: string; text: string } | null;
+  /** A sentence for each part that could not be had, such as the diff. */
+  missing: string[];
+}
+
+/** GET api/pipeline/tasks: the task instances that touched it, newest first; asked every ten seconds at most. Only
+ *  those of DAGs whose task instances and XComs the user may read. */
+export interface PipelineTasks {
+  tasks: {
+    dag_id: string;
+    run_id: string;
+    task_id: string;
+    map_index: number;
+    operator: string | null;
+    state: string | null;
+    start: number | null;
+    end: number | null;
+    via: "owner" | "xcom";
+    /** As in TaskResponse. */
+    transitions: unknown[];
+  }[];
+  more: boolean;
+}
+
 export interface TaskResponse {
   connection_id: string;
   pipeline_id: string | null;
