@@ -45,6 +45,7 @@ LOCKS = (
 # The rooms of the package; what is optional comes with later features.
 ROOMS = {
     "client",
+    "sql",
     "pipelines",
     "monitoring",
     "polling",

@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_arroyo.sandbox.sql.options import Options, check_set
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import planning
+from airflow_provider_arroyo.sql.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)

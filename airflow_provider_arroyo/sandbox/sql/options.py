@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import planning
+from airflow_provider_arroyo.sql.errors import RefusedError
 
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 

@@ -9,16 +9,18 @@ from typing import Any
 
 from sqlglot import Token, exp
 
-from airflow_provider_arroyo.sandbox.sql import dialect, tables, text, udfs
-from airflow_provider_arroyo.sandbox.sql.dialect import arg, folded
+from airflow_provider_arroyo.sandbox.sql import tables, udfs
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, no_column, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
 from airflow_provider_arroyo.sandbox.sql.tables import Table
-from airflow_provider_arroyo.sandbox.sql.text import Text, word
 from airflow_provider_arroyo.sandbox.sql.udfs import Udf
+from airflow_provider_arroyo.sql import dialect, text
+from airflow_provider_arroyo.sql.dialect import arg, folded, table_name
+from airflow_provider_arroyo.sql.errors import RefusedError
+from airflow_provider_arroyo.sql.text import Text, word
 
 _TTL = "updating_ttl"
 _BEFORE_NAMES = ("INTO", "OR", "REPLACE", "TEMPORARY", "TEMP", "TABLE", "VIEW", "IF", "NOT", "EXISTS")
@@ -156,7 +158,7 @@ class Program:
             self._add(tables.from_statement(tree, self._version, self._not_judged))
             return
         columns = [folded(c) for c in named.expressions] if isinstance(named, exp.Schema) else []
-        name = tables.table_name(named.this if isinstance(named, exp.Schema) else named)
+        name = table_name(named.this if isinstance(named, exp.Schema) else named)
         relation = self._names(query, list(dropwhile(lambda token: word(token) != "AS", tokens))[1:])
         if columns:
             relation = relation.renamed(columns)
@@ -171,7 +173,7 @@ class Program:
         if clause is not None and query is not None and arg(query, "with") is None:
             query.set("with_" if "with_" in query.arg_types else "with", clause)
         columns = [folded(c) for c in target.expressions] if isinstance(target, exp.Schema) else []
-        name = tables.table_name(target.this if isinstance(target, exp.Schema) else target)
+        name = table_name(target.this if isinstance(target, exp.Schema) else target)
         relation = self._names(query, [])
         table = self._table(name)
         if table is None:

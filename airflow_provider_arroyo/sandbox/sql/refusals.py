@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from airflow_provider_arroyo.sql.errors import RefusedError, Span
 
 _PLANNING = "Error during planning: "
 #: Table and name of a column.
 Column = tuple[str | None, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A piece of the query, as offsets of characters: from ``start`` up to but without ``end``."""
-
-    start: int
-    end: int
-
-    def union(self, other: Span | None) -> Span:
-        """Return the smallest span that holds both."""
-        return self if other is None else Span(min(self.start, other.start), max(self.end, other.end))
-
-
-class RefusedError(Exception):
-    """Arroyo refuses the query; never leaves the package.
-
-    :param text: the error in full, as 0.15 says it and 0.16 where it has no headline.
-    :param headline: the shorter words that 0.16 has for it, if any.
-    :param span: the place in the query that 0.16 names beside a headline.
-    """
-
-    def __init__(self, text: str, headline: str | None = None, span: Span | None = None) -> None:
-        super().__init__(text)
-        self.text = text
-        self.headline = headline
-        self.span = span
 
 
 def planning(message: str, headline: str | None = None, span: Span | None = None) -> RefusedError:
@@ -46,18 +20,6 @@ def in_table(name: str, refusal: RefusedError) -> RefusedError:
     """Return the refusal of a CREATE TABLE whose options do not fit."""
     message = refusal.text.removeprefix(_PLANNING)
     return RefusedError(f"Failed to create table {name}\ncaused by\n{_PLANNING}{message}")
-
-
-def syntax(message: str, kind: str = "ParserError") -> RefusedError:
-    """Return the refusal of text that is not SQL."""
-    return RefusedError(f'SQL error: {kind}("{"".join(map(_escape, message))}")')
-
-
-def _escape(character: str) -> str:
-    simple = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
-    if character in simple:
-        return simple[character]
-    return character if character.isprintable() else f"\\u{{{ord(character):x}}}"
 
 
 def no_table(name: str, span: Span | None) -> RefusedError:

@@ -10,11 +10,12 @@ from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import connectors
 from airflow_provider_arroyo.sandbox.sql.connectors import Connection
-from airflow_provider_arroyo.sandbox.sql.dialect import Metadata, Option, Watermark
 from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
 from airflow_provider_arroyo.sandbox.sql.options import Options
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, in_table, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import in_table, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow
+from airflow_provider_arroyo.sql.dialect import Metadata, Option, Watermark, properties, table_name
+from airflow_provider_arroyo.sql.errors import RefusedError
 
 # The integers among the types, under the names of SQL and of sqlglot, with their Arrow names.
 _INTEGERS = {
@@ -71,8 +72,7 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
     """
     schema = tree.this if isinstance(tree.this, exp.Schema) else exp.Schema(this=tree.this)
     name = table_name(schema.this)
-    properties = tree.args.get("properties")
-    parts = properties.expressions if properties is not None else []
+    parts = properties(tree)
     options = Options(
         {p.args["name"]: (p.args["kind"], p.args["text"]) for p in parts if isinstance(p, Option)}
     )
@@ -120,12 +120,6 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
         not_judged[f"the columns of the table {name}"] = None
     known = columns or _integers(made.columns)
     return Table(name, known, made, updating=updating, inferred=not known, is_open=not known)
-
-
-def table_name(node: exp.Expression) -> str:
-    """Return the name of a table with all its parts."""
-    parts = [node.args.get(part) for part in ("catalog", "db", "this")]
-    return ".".join(str(part.this) for part in parts if isinstance(part, exp.Identifier))
 
 
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError
+from airflow_provider_arroyo.sql.errors import RefusedError
 
 _NOISE = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|r(#*)".*?"\1|"(?:\\.|[^"\\])*"', re.DOTALL)
 _ATTRIBUTE = re.compile(r"#\s*\[\s*(?:\w+\s*::\s*)*udf\b")

@@ -10,8 +10,8 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.dialects import DuckDB, Postgres, Snowflake
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
 
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, Span
-from airflow_provider_arroyo.sandbox.sql.text import CLOSING, OPENING, Text, check_shape, word
+from airflow_provider_arroyo.sql.errors import RefusedError, Span
+from airflow_provider_arroyo.sql.text import CLOSING, OPENING, Text, check_shape, word
 
 _OBJECTS = ("OR", "TABLE", "VIEW", "TEMPORARY", "TEMP", "EXTERNAL", "MATERIALIZED", "UNIQUE")
 _QUERY = "SELECT, VALUES, or a subquery in the query body"
@@ -267,6 +267,18 @@ def arg(node: exp.Expression, name: str) -> Any:
     """Return a part of a node; newer versions of sqlglot write some part names with an underscore."""
     found = node.args.get(name)
     return node.args.get(name + "_") if found is None else found
+
+
+def properties(tree: exp.Create) -> list[exp.Expression]:
+    """Return what a CREATE says of its object besides columns and query: each :class:`Option` among others."""
+    found = tree.args.get("properties")
+    return list(found.expressions) if found is not None else []
+
+
+def table_name(node: exp.Expression) -> str:
+    """Return the name of a table with all its parts."""
+    parts = [node.args.get(part) for part in ("catalog", "db", "this")]
+    return ".".join(str(part.this) for part in parts if isinstance(part, exp.Identifier))
 
 
 def folded(name: exp.Expression) -> str:

@@ -10,7 +10,7 @@ from sqlglot import Token, TokenType
 from sqlglot.dialects import Postgres
 from sqlglot.errors import TokenError
 
-from airflow_provider_arroyo.sandbox.sql.refusals import RefusedError, syntax
+from airflow_provider_arroyo.sql.errors import RefusedError, syntax
 
 #: How deep brackets may nest before Arroyo's parser gives up.
 _MAX_DEPTH = 50
