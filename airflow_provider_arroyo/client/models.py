@@ -169,6 +169,16 @@ class PipelineGraph(ApiModel):
         """The highest parallelism of its nodes; None without nodes."""
         return max((node.parallelism for node in self.nodes), default=None)
 
+    @property
+    def sources(self) -> frozenset[int]:
+        """The ids of the nodes that it begins with."""
+        return frozenset(node.node_id for node in self.nodes) - {edge.dest_id for edge in self.edges}
+
+    @property
+    def sinks(self) -> frozenset[int]:
+        """The ids of the nodes that it ends with."""
+        return frozenset(node.node_id for node in self.nodes) - {edge.src_id for edge in self.edges}
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline(ApiModel):

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.monitoring.metrics import backpressure
 from airflow_provider_arroyo.text import duration, shorten
 
 _DEFAULT_INTERVAL_SECONDS = 10.0
@@ -215,16 +216,12 @@ def _running(e: Evidence, job: Job) -> _Condition:
 
 def _slowest(e: Evidence) -> str | None:
     """Return which operator holds the others back, by its latest backpressure; None where none does."""
-    worst, node_id = 0.0, None
-    for node in e.metrics:
-        for group in node.metric_groups:
-            latest = [subtask.metrics[-1].value for subtask in group.subtasks if subtask.metrics]
-            if group.name == "backpressure" and latest and max(latest) > worst:
-                worst, node_id = max(latest), node.node_id
+    pressures = [(backpressure(node) or 0.0, node.node_id) for node in e.metrics]
+    worst, node_id = max(pressures, default=(0.0, 0))
     if worst < _BACKPRESSURE:
         return None
     names = {node.node_id: node.description or node.operator for node in e.pipeline.graph.nodes}
-    return f"Backpressure at {shorten(names.get(node_id or 0, f'node {node_id}'), 80)}: {worst:.0%}."
+    return f"Backpressure at {shorten(names.get(node_id, f'node {node_id}'), 80)}: {worst:.0%}."
 
 
 def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, MetricGroup, OperatorMetrics
+from airflow_provider_arroyo.monitoring.metrics import backpressure
 from airflow_provider_arroyo.plugin.facts import Facts
 
 MAX_POINTS = 60
@@ -29,15 +30,15 @@ def rates(
     """
     came: dict[int, float] = defaultdict(float)
     went: dict[int, float] = defaultdict(float)
-    pressures = []
+    pressures: list[float] = []
     for node in metrics:
+        if (pressure := backpressure(node)) is not None:
+            pressures.append(pressure)
         for group in node.metric_groups:
             if group.name == "messages_sent" and node.node_id in sources:
                 _add(came, group)
             elif group.name == "messages_recv" and node.node_id in sinks:
                 _add(went, group)
-            elif group.name == "backpressure":
-                pressures += [subtask.metrics[-1].value for subtask in group.subtasks if subtask.metrics]
     series = came or went
     slots = sorted(series)[-MAX_POINTS:]
     return {
@@ -45,7 +46,7 @@ def rates(
         "out": _last(went),
         "series": [_rounded(series[slot]) for slot in slots],
         "at": float(slots[-1] * _SLOT_SECONDS) if slots else None,
-        "backpressure": round(max(0.0, min(1.0, max(pressures))), 3) if pressures else None,
+        "backpressure": round(max(pressures), 3) if pressures else None,
     }
 
 

@@ -46,7 +46,6 @@ class Facts:
 
 def facts_of(pipeline: Pipeline) -> Facts:
     """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
-    nodes = {node.node_id for node in pipeline.graph.nodes}
     interval = pipeline.checkpoint_interval_micros
     secret_sql: str | None = ""
     if find_secrets(pipeline.query):
@@ -58,8 +57,8 @@ def facts_of(pipeline: Pipeline) -> Facts:
         owner=owner_of(pipeline),
         parallelism=pipeline.graph.parallelism,
         interval_seconds=interval / 1e6 if interval else None,
-        sources=frozenset(nodes - {edge.dest_id for edge in pipeline.graph.edges}),
-        sinks=frozenset(nodes - {edge.src_id for edge in pipeline.graph.edges}),
+        sources=pipeline.graph.sources,
+        sinks=pipeline.graph.sinks,
         secret_sql=secret_sql,
     )
 

@@ -1,0 +1,227 @@
+"""What Arroyo's metrics say: of which operators, at which moments, summed or the worst of their subtasks.
+
+As Arroyo's source has it (``job_metrics.rs``, the same in 0.15 and 0.16), and as the recordings agree:
+
+- It measures about every 2 seconds, all subtasks in one round, and keeps the last 150 values of each: 5 minutes. A
+  round in which a worker does not respond is left out for all. A new run begins with nothing; after a stop, the last
+  values stay.
+- What flows is reported per second and smoothed: a new value is 0.9 of the last one and 0.1 of what was measured. A
+  source that falls silent takes 44 seconds to a hundredth of its rate, and never reaches 0.
+- Backpressure is the share of an operator's output queue that is taken. That of an operator, as Arroyo's console
+  shows it, is that of its worst subtask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from airflow_provider_arroyo.client.details import Metric, OperatorMetrics
+from airflow_provider_arroyo.client.models import PipelineGraph, PipelineNode
+from airflow_provider_arroyo.text import shorten
+
+MEASURED_EVERY_SECONDS = 2.0
+"""Arroyo measures no more often."""
+
+KEPT_SECONDS = 240.0
+"""How far back its values reach at least: it keeps 150, somewhat more than 2 seconds apart."""
+
+HOLE_SECONDS = 10.0
+"""A longer time without a value says nothing of what was in between; Arroyo left out several rounds."""
+
+_HOLE_MICROS = int(HOLE_SECONDS * 1e6)
+_ROUND_MICROS = 1_000_000
+"""Values that are closer than this to each other come from the same round."""
+_SMOOTHING = 0.1
+_ROUNDING = 1e-9
+"""As a share of a value: what is left of a rate of 0 when the smoothing is undone."""
+_SHOWN_OPERATORS = 30
+_LAST_MICROS = 2**53
+"""No later time is one: it lies in the year 2255."""
+
+
+class MetricName(StrEnum):
+    """The metrics that Arroyo reports."""
+
+    MESSAGES_RECV = "messages_recv"
+    MESSAGES_SENT = "messages_sent"
+    BYTES_RECV = "bytes_recv"
+    BYTES_SENT = "bytes_sent"
+    BACKPRESSURE = "backpressure"
+
+
+class Measure(StrEnum):
+    """What is taken of a metric: the value as it is reported, or the rate between two values, not smoothed."""
+
+    VALUE = "value"
+    RATE = "rate"
+
+
+class Aggregation(StrEnum):
+    """How the subtasks of the operators become one number."""
+
+    SUM = "sum"
+    WORST = "worst"
+
+
+class Operators(StrEnum):
+    """Which operators are meant, where it is not one."""
+
+    SOURCES = "sources"
+    SINKS = "sinks"
+    ALL = "all"
+
+
+class UnknownNameError(ValueError):
+    """A pipeline has no such operator, or an operator no such metric; the message lists those that it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One number out of all subtasks.
+
+    :param at_micros: when Arroyo measured it, by its own clock.
+    :param value: None where a subtask was not measured.
+    """
+
+    at_micros: int
+    value: float | None
+
+
+def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
+    """Return the ids of the nodes that are meant.
+
+    :param operator: one of :class:`Operators`, or one operator: the id of its node, its description, or its type.
+    :param graph: the pipeline's.
+    :raises UnknownNameError: on none or several of that name; lists those that exist.
+    """
+    nodes = {node.node_id: node for node in graph.nodes}
+    if operator == Operators.ALL:
+        found = set(nodes)
+    elif operator == Operators.SOURCES:
+        found = set(graph.sources)
+    elif operator == Operators.SINKS:
+        found = set(graph.sinks)
+    else:
+        found = {one for one in nodes if str(one) == operator} or {
+            one for one, node in nodes.items() if operator in (node.description, node.operator)
+        }
+        if len(found) > 1:
+            names = _listed(nodes[one] for one in sorted(found))
+            raise UnknownNameError(f"operator: several are named {operator!r}; take the id of one: {names}")
+    if not found:
+        names = _listed(nodes[one] for one in sorted(nodes)) or "none"
+        wanted = ", ".join(map(repr, map(str, Operators)))
+        raise UnknownNameError(
+            f"operator: the pipeline has no {shorten(operator, 80)!r}. It has {names}; or take {wanted}"
+        )
+    return frozenset(found)
+
+
+def _listed(nodes: Iterable[PipelineNode]) -> str:
+    names = [f"{node.node_id} ({shorten(node.description or node.operator, 80)})" for node in nodes]
+    more = len(names) - _SHOWN_OPERATORS
+    return ", ".join(names[:_SHOWN_OPERATORS]) + (f" and {more} more" if more > 0 else "")
+
+
+def rounds(
+    metrics: Iterable[OperatorMetrics],
+    operators: frozenset[int],
+    *,
+    metric: str,
+    measure: str = Measure.VALUE,
+    aggregation: str = Aggregation.SUM,
+) -> tuple[Round, ...]:
+    """Return the rounds of a metric, oldest first: its values at those moments, one number each.
+
+    A subtask that was not measured for :data:`HOLE_SECONDS` leaves the number open: a sum without it would be too
+    low, and the worst might be its.
+
+    :param metrics: those of all operators, in any order.
+    :param operators: ids of the nodes that are meant.
+    :param metric: a :class:`MetricName`.
+    :param measure: a :class:`Measure`.
+    :param aggregation: an :class:`Aggregation`. The worst is the highest backpressure, and the least of what flows.
+    :raises UnknownNameError: where one of the operators has metrics, and not this one; lists those that it has.
+    """
+    meant = [node for node in metrics if node.node_id in operators]
+    for node in meant:
+        names = {group.name for group in node.metric_groups}
+        if names and metric not in names:
+            listed = ", ".join(sorted(shorten(name, 80) for name in names))
+            raise UnknownNameError(f"metric: operator {node.node_id} has no {metric!r}. It has {listed}")
+    series = _series(meant, metric)
+    if measure == Measure.RATE:
+        series = {subtask: _unsmoothed(values) for subtask, values in series.items()}
+    if {node for node, _ in series} != operators:
+        return ()
+    combine = _combine(metric, aggregation)
+    measured = sorted(
+        (at, subtask, value) for subtask, values in series.items() for at, value in values.items()
+    )
+    latest: dict[_Subtask, tuple[int, float]] = {}
+    found: list[Round] = []
+    began: float = measured[0][0] if measured else 0
+    following = [*(one[0] for one in measured[1:]), math.inf]
+    for (at, subtask, value), next_at in zip(measured, following, strict=False):
+        latest[subtask] = at, value
+        if next_at - began > _ROUND_MICROS:
+            fresh = [one for since, one in latest.values() if at - since <= _HOLE_MICROS]
+            total = combine(fresh) if len(fresh) == len(series) else math.inf
+            found.append(Round(at, total if math.isfinite(total) else None))
+            began = next_at
+    return tuple(found)
+
+
+def backpressure(metrics: OperatorMetrics) -> float | None:
+    """Return an operator's backpressure now, as Arroyo's console shows it: the highest of its subtasks' latest.
+
+    :param metrics: of one operator.
+    :returns: 0 to 1; None where nothing was measured.
+    """
+    series = _series([metrics], MetricName.BACKPRESSURE)
+    latest = [values[max(values)] for values in series.values() if values]
+    return min(1.0, max(0.0, *latest)) if latest else None
+
+
+_Subtask = tuple[int, int]
+"""A node's id and the index of one of its subtasks."""
+
+
+def _series(metrics: Iterable[OperatorMetrics], metric: str) -> dict[_Subtask, dict[int, float]]:
+    """Return the values of each subtask by their time; of a subtask that has only other metrics, none."""
+    found: dict[_Subtask, dict[int, float]] = {}
+    for node in metrics:
+        for group in node.metric_groups:
+            for subtask in group.subtasks:
+                values = found.setdefault((node.node_id, subtask.index), {})
+                if group.name == metric:
+                    values |= _values(subtask.metrics)
+    return found
+
+
+def _values(metrics: Iterable[Metric]) -> dict[int, float]:
+    return {
+        one.time_micros: one.value
+        for one in metrics
+        if math.isfinite(one.value) and 0 <= one.time_micros <= _LAST_MICROS
+    }
+
+
+def _unsmoothed(values: Mapping[int, float]) -> dict[int, float]:
+    """Return what was measured at each time but the first, of which the smoothing cannot be undone."""
+    times = sorted(values)
+    found = {}
+    for before, at in pairwise(times):
+        rate = (values[at] - (1 - _SMOOTHING) * values[before]) / _SMOOTHING
+        found[at] = rate if rate > _ROUNDING * values[before] else 0.0
+    return found
+
+
+def _combine(metric: str, aggregation: str) -> Callable[[list[float]], float]:
+    if aggregation == Aggregation.SUM:
+        return sum
+    return max if metric == MetricName.BACKPRESSURE else min
