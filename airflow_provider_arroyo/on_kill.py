@@ -20,7 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 

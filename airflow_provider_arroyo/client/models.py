@@ -8,57 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.checks import check_id, check_text
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState, StopMode
+from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 
-
-class JobState(StrEnum):
-    """The states of a job, by their names on the wire.
-
-    A newer server may send a name that is not listed here; :class:`Job` keeps it as a plain string.
-    """
-
-    CREATED = "Created"
-    COMPILING = "Compiling"
-    SCHEDULING = "Scheduling"
-    RUNNING = "Running"
-    RESCALING = "Rescaling"
-    RESTARTING = "Restarting"
-    RECOVERING = "Recovering"
-    CHECKPOINT_STOPPING = "CheckpointStopping"
-    STOPPING = "Stopping"
-    FINISHING = "Finishing"
-    FAILING = "Failing"
-    STOPPED = "Stopped"
-    FINISHED = "Finished"
-    FAILED = "Failed"
-
-
-TERMINAL_STATES = frozenset({JobState.STOPPED, JobState.FINISHED, JobState.FAILED})
-"""The terminal states. A request can take a job out of ``Stopped`` and ``Failed``, never out of ``Finished``."""
-
-
-class StopMode(StrEnum):
-    """How a pipeline is asked to stop (``PATCH /pipelines/{id}``, field ``stop``).
-
-    ``NONE`` asks for the opposite: it clears an earlier request and resumes a stopped pipeline.
-    """
-
-    NONE = "none"
-    CHECKPOINT = "checkpoint"
-    GRACEFUL = "graceful"
-    IMMEDIATE = "immediate"
-    FORCE = "force"
-
-
-class CheckpointType(StrEnum):
-    """Why a checkpoint was taken (0.16 only)."""
-
-    SCHEDULED = "scheduled"
-    STOPPING = "stopping"
+__all__ = [
+    "TERMINAL_STATES",
+    "CheckpointType",
+    "FailureReason",
+    "Job",
+    "JobState",
+    "Pipeline",
+    "PipelineEdge",
+    "PipelineGraph",
+    "PipelineNode",
+    "StopMode",
+    "Udf",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +87,6 @@ class Job(ApiModel):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")
         return replace(job, failure=FailureReason(message)) if message and isinstance(message, str) else job
-
-
-@dataclass(frozen=True, slots=True)
-class Udf(ApiModel):
-    """A user-defined function that belongs to a pipeline.
-
-    :param definition: its source.
-    :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
-    """
-
-    definition: str
-    language: str | None = None
-
-    def to_api(self) -> dict[str, str]:
-        """Return the JSON object for a request."""
-        return {"definition": self.definition, **({"language": self.language} if self.language else {})}
 
 
 @dataclass(frozen=True, slots=True)

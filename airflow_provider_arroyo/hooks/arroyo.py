@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 
-from airflow_provider_arroyo.client.models import StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.hooks.connection import host_to_name_by, settings_error, settings_from

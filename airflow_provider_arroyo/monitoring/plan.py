@@ -6,11 +6,14 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.text import shorten
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.models import Job
 
 PLAN_VERSION = 1
 """Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.text import utc_iso
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.models import Job
 
 TRANSITIONS_XCOM_KEY = "arroyo_transitions"
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.checks import check_bool, check_characters, check_id, check_text
-from airflow_provider_arroyo.client.models import JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 
 T = TypeVar("T")
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
-from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
@@ -28,7 +26,10 @@ from airflow_provider_arroyo.text import shorten
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.enums import StopMode
     from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
     from airflow_provider_arroyo.on_kill import WatchedRun
 

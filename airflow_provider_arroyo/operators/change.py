@@ -11,10 +11,10 @@ from airflow_provider_arroyo.client.checks import (
     check_duration,
     check_max_restarts,
 )
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     check_one_of_id_and_name,
     rendered_id_and_name,
@@ -24,6 +24,8 @@ from airflow_provider_arroyo.operators.base import ArroyoOperator
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.change import Change, Changed
 

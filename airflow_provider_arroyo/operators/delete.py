@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, StopMode
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
 )
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     IF_MISSING,
     check_choice,
@@ -30,6 +30,8 @@ from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 

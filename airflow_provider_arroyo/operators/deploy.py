@@ -17,11 +17,10 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -349,9 +348,15 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
     def _push_transitions(self, result: WaitResult) -> None:
         """Show what the task saw so far, in all its waits."""
-        shown = (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
-        if shown:
+        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
+
+        if shown := self._seen_with(result):
             self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=list(shown))
+
+    def _seen_with(self, result: WaitResult) -> tuple[Any, ...]:
+        from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS
+
+        return (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -365,7 +370,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
                 f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
                 "airflow-provider-arroyo wrote it; clear this task, and it goes on from what it finds."
             ) from err
-        self._seen = (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
+        self._seen = self._seen_with(result)
         deploy = self._deploying or self._begin(self._context)
         return self._go_on(deploy.resume(progress, result))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.on_kill import WORKER_SECONDS, WatchedRun, has_ended, request_stop
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.enums import StopMode
     from airflow_provider_arroyo.pipelines.submit import Submission
 
 _FIND_SECONDS = 0.25

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_text
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import check_early
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
@@ -111,6 +111,8 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         finally:
             preview.stop()
         if seen.job is not None and seen.job.state == JobState.FAILED:
+            from airflow_provider_arroyo.monitoring.result import WaitResult
+
             wanted = (JobState.RUNNING.value, JobState.FINISHED.value)
             self._fail(WaitResult(outcome=Outcome.FAILED, job=seen.job, target_states=wanted), pipeline)
         if not seen.has_run:

@@ -9,15 +9,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
     Disposition,
 )
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     IF_MISSING,
     check_choice,
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.details import Checkpoint
+    from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 _LEAST_SECONDS = 10.0
@@ -199,6 +201,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
                 "Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short
             )
             return StopMode.IMMEDIATE
+        from airflow_provider_arroyo.monitoring.result import WaitResult
+
         result = WaitResult(outcome=Outcome.NO_CHECKPOINT, target_states=(JobState.STOPPED.value,), job=job)
         if mode is StopMode.CHECKPOINT:
             self._fail(result, pipeline)

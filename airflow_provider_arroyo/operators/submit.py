@@ -17,9 +17,9 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.models import Job, JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -38,6 +38,8 @@ from airflow_provider_arroyo.text import shorten
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)

@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoTaskError, task_error
 from airflow_provider_arroyo.links import pipeline_xcoms
-from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
-from airflow_provider_arroyo.monitoring.hold import Hold
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
-from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.operators.arguments import as_string
 from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.polling.clock import SteadyClock
@@ -31,8 +27,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.details import JobError
-    from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.client.enums import StopMode
+    from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.monitoring.event import WaitEvent
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
     from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner
 
@@ -305,6 +304,8 @@ class ArroyoTask:
 
     def _push_transitions(self, result: WaitResult) -> None:
         """Show what the task saw so far."""
+        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
+
         if result.transitions:
             self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=to_json(result.transitions))
 
@@ -328,6 +329,7 @@ class ArroyoTask:
         **more: Any,
     ) -> NoReturn:
         """Hand the wait to the triggerer, with what was seen so far."""
+        from airflow_provider_arroyo.monitoring.hold import Hold
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 
         now = self.clock()
@@ -352,6 +354,8 @@ class ArroyoTask:
 
     def _resume(self, event: Any) -> WaitEvent:
         """Read the trigger's event; one that does not say how the wait ended is an error, never a silent success."""
+        from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
+
         try:
             ended = WaitEvent.from_dict(event)
         except UnreadableEventError as err:
@@ -365,6 +369,7 @@ class ArroyoTask:
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, the same keys in every mode, and log it."""
         from airflow_provider_arroyo.monitoring.messages import done
+        from airflow_provider_arroyo.monitoring.result import result_values
 
         self.log.info("%s", done(pipeline, job, **more))
         return result_values(pipeline, job, **more)

@@ -14,7 +14,7 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.models import Udf
+from airflow_provider_arroyo.client.udf import Udf
 
 
 def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:

@@ -25,7 +25,7 @@ from airflow_provider_arroyo.client.checks import (
     check_duration,
     check_max_restarts,
 )
-from airflow_provider_arroyo.client.models import JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import (
     ArroyoFatalTaskError,
@@ -33,8 +33,8 @@ from airflow_provider_arroyo.hooks.errors import (
     TaskDeferralError,
 )
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
+from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, check_states, is_wanted
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.operators.arguments import (
     check_choice,
     check_one_of_id_and_name,
@@ -56,6 +56,7 @@ from airflow_provider_arroyo.text import duration
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 _SEEN_KEY = "arroyo_seen"

@@ -1,0 +1,54 @@
+"""The states of a job, and how one is asked to stop: the words of Arroyo's API that need no model.
+
+A module of its own, since every DAG file imports them, and the models cost more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """The states of a job, by their names on the wire.
+
+    A newer server may send a name that is not listed here; :class:`Job` keeps it as a plain string.
+    """
+
+    CREATED = "Created"
+    COMPILING = "Compiling"
+    SCHEDULING = "Scheduling"
+    RUNNING = "Running"
+    RESCALING = "Rescaling"
+    RESTARTING = "Restarting"
+    RECOVERING = "Recovering"
+    CHECKPOINT_STOPPING = "CheckpointStopping"
+    STOPPING = "Stopping"
+    FINISHING = "Finishing"
+    FAILING = "Failing"
+    STOPPED = "Stopped"
+    FINISHED = "Finished"
+    FAILED = "Failed"
+
+
+TERMINAL_STATES = frozenset({JobState.STOPPED, JobState.FINISHED, JobState.FAILED})
+"""The terminal states. A request can take a job out of ``Stopped`` and ``Failed``, never out of ``Finished``."""
+
+
+class StopMode(StrEnum):
+    """How a pipeline is asked to stop (``PATCH /pipelines/{id}``, field ``stop``).
+
+    ``NONE`` asks for the opposite: it clears an earlier request and resumes a stopped pipeline.
+    """
+
+    NONE = "none"
+    CHECKPOINT = "checkpoint"
+    GRACEFUL = "graceful"
+    IMMEDIATE = "immediate"
+    FORCE = "force"
+
+
+class CheckpointType(StrEnum):
+    """Why a checkpoint was taken (0.16 only)."""
+
+    SCHEDULED = "scheduled"
+    STOPPING = "stopping"
