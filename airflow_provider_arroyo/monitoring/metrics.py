@@ -32,7 +32,7 @@ KEPT_SECONDS = 240.0
 HOLE_SECONDS = 10.0
 """A longer time without a value says nothing of what was in between; Arroyo left out several rounds."""
 
-_HOLE_MICROS = int(HOLE_SECONDS * 1e6)
+HOLE_MICROS = int(HOLE_SECONDS * 1e6)
 _ROUND_MICROS = 1_000_000
 """Values that are closer than this to each other come from the same round."""
 _SMOOTHING = 0.1
@@ -169,7 +169,7 @@ def rounds(
     for (at, subtask, value), next_at in zip(measured, following, strict=False):
         latest[subtask] = at, value
         if next_at - began > _ROUND_MICROS:
-            fresh = [one for since, one in latest.values() if at - since <= _HOLE_MICROS]
+            fresh = [one for since, one in latest.values() if at - since <= HOLE_MICROS]
             total = combine(fresh) if len(fresh) == len(series) else math.inf
             found.append(Round(at, total if math.isfinite(total) else None))
             began = next_at

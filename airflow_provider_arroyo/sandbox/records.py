@@ -99,6 +99,8 @@ class Job:
     # The current or last run.
     run_started: int | None = None
     run_ended: int | None = None
+    measured_until: int | None = None
+    """Since when it has been ending, so that nothing is measured; None: it runs."""
     run_parallelism: int = 0
     checkpointed_micros: int = 0
     """How long the run had lasted when its last checkpoint began."""

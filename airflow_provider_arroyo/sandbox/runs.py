@@ -20,6 +20,9 @@ KEPT_SAMPLES = 150
 _SHOWN_SUBTASKS = 256
 _NEVER = 2**62
 _SAMPLE_MICROS = 2_090_000
+_SMOOTHING = 0.1
+"""How much of a rate is what was measured last; the rest is the rate before."""
+_SMOOTHED_SAMPLES = 200
 _CHECKPOINT_MICROS = 295_000
 """From one checkpoint to the next it takes so much longer than the interval, about."""
 _METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backpressure")
@@ -28,7 +31,7 @@ _METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backp
 def begin(job: Job, now: int, rng: random.Random) -> None:
     """Begin a run."""
     job.run_started = now
-    job.run_ended = None
+    job.run_ended = job.measured_until = None
     job.run_parallelism = min(job.seen.parallelism, _SHOWN_SUBTASKS)
     job.checkpointed_micros = 0
     # On real servers the first checkpoint came 0.2 to 1 s later than the interval says.
@@ -117,8 +120,9 @@ def _end(job: Job, now: int) -> None:
 
 
 def end_checkpoints(job: Job, now: int, rng: random.Random) -> None:
-    """Make no more checkpoints in this run, and drop one that is under way."""
+    """Make no more checkpoints in this run, drop one that is under way, and measure nothing more."""
     catch_up(job, now, rng)
+    job.measured_until = now if job.measured_until is None else job.measured_until
     job.next_checkpoint = None
     if drop_unfinished(job, now) and job.run_started is not None:
         done = job.checkpoints[-1].start - job.run_started if job.checkpoints else 0
@@ -152,12 +156,13 @@ def shift(job: Job, now: int, by: int) -> None:
 def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]]:
     """Return the metrics of every node, as the API lists them; the order is not stable.
 
-    Rates follow those of the sources, or the job's traffic. The first sample of a run, some two seconds in,
-    has nothing but the backpressure. After the run the last values stay.
+    Rates follow those of the sources, or the job's traffic, smoothed as Arroyo smooths them. The first sample of a
+    run, some two seconds in, has nothing but the backpressure. Once a source has ended, and after the run, the last
+    values stay.
     """
     if job.run_started is None:
         return []
-    until = now if job.run_ended is None else job.run_ended
+    until = min(one for one in (now, job.run_ended, job.measured_until) if one is not None)
     samples = max(0, (until - job.run_started) // _SAMPLE_MICROS)
     groups = []
     for node in job.pipeline.graph.get("nodes", ()):
@@ -179,19 +184,32 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
 
 def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> list[dict[str, float]]:
     begun = job.run_started or 0
-    series = []
-    for number in numbers:
+    is_smoothed = name != "backpressure"
+    # What came longer ago does not show any more.
+    start = max(2, numbers.start - _SMOOTHED_SAMPLES) if is_smoothed else numbers.start
+    series, last = [], None
+    for number in range(start, numbers.stop):
         moment = begun + number * _SAMPLE_MICROS + 13 * node_id
-        # A sample has the same value each time it is asked for.
-        value = shown * (1 + ((number * 7919 + begun) % 1000 - 500) / 500_000)
-        since, traffic = next((item for item in reversed(job.traffic) if item[0] <= moment), (0, None))
-        if shown and traffic is not None:
-            if name != "backpressure":
-                value *= _factor(job, traffic, moment - since)
-            elif traffic.backpressure is not None:
-                value = traffic.backpressure * (1 - (number * 7919 % 100) / 1000)
-        series.append({"time": moment, "value": value})
+        value = _measured(job, number, moment, shown, name)
+        if is_smoothed and last is not None:
+            value = (1 - _SMOOTHING) * last + _SMOOTHING * value
+        last = value
+        if number >= numbers.start:
+            series.append({"time": moment, "value": value})
     return series
+
+
+def _measured(job: Job, number: int, moment: int, shown: float, name: str) -> float:
+    # A sample has the same value each time it is asked for.
+    value = shown * (1 + ((number * 7919 + (job.run_started or 0)) % 1000 - 500) / 500_000)
+    since, traffic = next((item for item in reversed(job.traffic) if item[0] <= moment), (0, None))
+    if not shown or traffic is None:
+        return value
+    if name != "backpressure":
+        return value * _factor(job, traffic, moment - since)
+    return (
+        value if traffic.backpressure is None else traffic.backpressure * (1 - (number * 7919 % 100) / 1000)
+    )
 
 
 def _factor(job: Job, traffic: Traffic, passed: int) -> float:

@@ -142,6 +142,22 @@ def test_metrics_follow_the_rate_and_stay_after_the_stop(sandbox: ArroyoSandbox,
     assert all(value > 0 for series in last for value in series)
 
 
+def test_nothing_is_measured_once_a_source_has_ended(sandbox: ArroyoSandbox, call: Caller) -> None:
+    query = """
+        CREATE TABLE few WITH (connector = 'impulse', event_rate = '10', message_count = '300');
+        CREATE TABLE many WITH (connector = 'impulse', event_rate = '10');
+        CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+        INSERT INTO sink SELECT counter FROM few UNION ALL SELECT counter FROM many;"""
+    pipeline_id = call.create(query=query)
+    path = f"/pipelines/{pipeline_id}/jobs/{call.job(pipeline_id)['id']}/operator_metric_groups"
+    samples = []
+    for _ in range(3):
+        sandbox.advance(20)
+        samples.append(len(sent(call("GET", path).json())[0]))
+    assert call.job(pipeline_id)["state"] == "Finishing"
+    assert samples[0] < samples[1] == samples[2]
+
+
 def sent(answer: dict[str, Any]) -> list[list[float]]:
     """The messages that the source's subtasks sent, sample by sample."""
     source = next(node for node in answer["data"] if node["node_id"] == 0)

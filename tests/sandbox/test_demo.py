@@ -51,7 +51,8 @@ def test_each_situation_is_there(demo: Caller) -> None:
     )
     assert "no column amount" in errors.json()["data"][0]["details"]
     orders = series(demo, listed["orders_per_minute"], "messages_sent")
-    assert (min(orders), max(orders)) == pytest.approx((300, 700), rel=0.05)
+    # Of a swing by 200 the smoothing leaves so much.
+    assert (min(orders), max(orders)) == pytest.approx((323, 677), rel=0.02)
     assert min(series(demo, listed["payments_to_warehouse"], "backpressure")) > 0.8
     assert max(series(demo, listed["orders_per_minute"], "backpressure")) < 0.1
     assert max(series(demo, listed["shipments_archive"], "messages_sent"), default=0) == 0
@@ -75,12 +76,15 @@ def test_traffic_changes_what_comes_and_leaves_what_was(sandbox: ArroyoSandbox, 
     sandbox.advance(30)
     after = series(call, pipeline_id, "messages_sent")
     assert after[: len(before)] == before
-    assert after[len(before) + 1 :] == pytest.approx([50.0] * (len(after) - len(before) - 1), rel=0.01)
+    smoothed = [50 + 450 * 0.9**number for number in range(1, len(after) - len(before) + 1)]
+    assert after[len(before) :] == pytest.approx(smoothed, rel=0.01)
     assert 0.8 < series(call, pipeline_id, "backpressure")[-1] <= 0.9
     assert call.job(pipeline_id)["run_id"] == 1
     sandbox.faults.traffic(pipeline_id, rate=0)
-    sandbox.advance(5)
-    assert series(call, pipeline_id, "messages_sent")[-1] == 0
+    sandbox.advance(600)
+    *_, last_but_one, last = series(call, pipeline_id, "messages_sent")
+    assert 0 < last < 1e-9
+    assert last == pytest.approx(0.9 * last_but_one)
     for field, value in (("swing", 2), ("backpressure", 1.5), ("period", 0)):
         with pytest.raises(ValueError, match=f"{field}: must be"):
             sandbox.faults.traffic(pipeline_id, **{field: value})
