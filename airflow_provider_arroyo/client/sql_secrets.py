@@ -14,9 +14,10 @@ MASK = "***"
 CHANGED = f"{MASK} (changed)"
 
 _SECRET = re.compile(
-    r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature"
+    r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature|headers\b"
 )
 _KEY = re.compile(r"keys?\b")
+# HTTP headers are masked whole: which of them hold a secret depends on the server that reads them.
 # Keys of tables and messages: what stands there is a format, or names columns.
 _HARMLESS = re.compile(
     r"\b(primary|foreign|partition|sort|order|unique|cluster|clustering|routing|shuffle|row)\.keys?\b"

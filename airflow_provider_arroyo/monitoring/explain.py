@@ -157,7 +157,9 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         case Outcome.DELETED:
             return (
                 f"{label} was deleted externally; {_last_seen(job)}.",
-                "A new try of the task that submits it creates it again.",
+                "A new try of the task that submits it creates it again."
+                if JobState.RUNNING in result.target_states
+                else "Nothing of it runs any more, and its checkpoints are gone from Arroyo.",
             )
         case Outcome.MISSING:
             return (

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client.checks import check_bool, check_characters, check_id, check_text
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_characters,
+    check_id,
+    check_string_map,
+    check_text,
+)
 from airflow_provider_arroyo.client.enums import JobState, StopMode
 
 T = TypeVar("T")
@@ -62,6 +68,19 @@ def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> No
     """Run a check now if the value is final; the task runs it again."""
     if is_final(value):
         check(value, argument)
+
+
+def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
+    """Return a user's tags: names and values are strings, and none is reserved for this package.
+
+    :raises ValueError: names what is wrong.
+    """
+    tags = check_string_map(value, argument)
+    if tags:
+        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
+        check_user_tags(tags)
+    return tags
 
 
 def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
+    check_tags,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
@@ -190,7 +191,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         check_early(check_pipeline_name, pipeline_name, "pipeline_name")
         check_early(check_text, query, "query")
         check_early(check_parallelism, parallelism, "parallelism")
-        check_early(check_string_map, tags or {}, "tags")
+        check_early(check_tags, tags or {}, "tags")
         check_early(check_string_map, env_vars or {}, "env_vars")
         check_early(check_json_object, scheduler_config or {}, "scheduler_config")
         check_early(check_text, group, "group")
@@ -272,17 +273,13 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
     def _spec(self) -> PipelineSpec:
         """Return what is wanted, from the rendered arguments."""
-        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
-
-        tags = check_string_map(as_string_map(self.tags or {}, "tags"), "tags")
-        check_user_tags(tags)
         return PipelineSpec(
             name=check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")),
             query=rendered_query(self.query),
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,
             udfs=as_udfs(self.udfs),
-            tags=tags,
+            tags=check_tags(as_string_map(self.tags or {}, "tags")),
             env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
             scheduler_config=self.scheduler_config,
             state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),

@@ -27,6 +27,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_early,
     check_rendered,
     check_stop_mode,
+    check_tags,
     check_until_checkpoint,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
@@ -163,7 +164,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
             check_early(check_rendered, pipeline_id, "pipeline_id")
         check_early(check_text, query, "query")
         check_early(check_parallelism, parallelism, "parallelism")
-        check_early(check_string_map, tags or {}, "tags")
+        check_early(check_tags, tags or {}, "tags")
         check_early(check_string_map, env_vars or {}, "env_vars")
         check_early(check_json_object, scheduler_config or {}, "scheduler_config")
         as_udfs(udfs)
@@ -231,17 +232,13 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _spec(self) -> PipelineSpec:
         """Return what is to run, from the rendered arguments."""
-        from airflow_provider_arroyo.pipelines.ownership import check_user_tags
-
-        tags = check_string_map(as_string_map(self.tags or {}, "tags"), "tags")
-        check_user_tags(tags)
         return PipelineSpec(
             name=self._rendered(self.pipeline_name, "pipeline_name"),
             query=rendered_query(self.query),
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,  # type: ignore[arg-type]  # it takes seconds, too
             udfs=as_udfs(self.udfs),
-            tags=tags,
+            tags=check_tags(as_string_map(self.tags or {}, "tags")),
             env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
             scheduler_config=self.scheduler_config,
         )

@@ -37,6 +37,8 @@ OPTIONS = [
     "/* password: hunter2 */ 'x' = 'y'",
     "'client_configs' = 'security.protocol=SASL_SSL,sasl.password=hunter2,a=b'",
     "headers = 'Authorization: Bearer hunter2,X-Api-Key: hunter2'",
+    "headers = 'X-Custom: hunter2'",
+    "'http.headers' = 'Cookie: a=hunter2; b=hunter2'",
     'body = \'{"password": "hunter2", "a": 1}\'',
     "url = 'redis://u:hunter2@host:6379'",
     "endpoint = 'https://host/events?token=hunter2'",

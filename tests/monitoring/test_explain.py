@@ -109,6 +109,13 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             "A new try of the task that submits it creates it again.",
         ],
     ),
+    "deleted instead of stopped": (
+        ended(Outcome.DELETED, "Stopped", job=job("Running", 3, desired=False)),
+        [
+            f"{NAME} was deleted externally; last seen Running (run 3, stop requested).",
+            "Nothing of it runs any more, and its checkpoints are gone from Arroyo.",
+        ],
+    ),
     "missing": (
         ended(Outcome.MISSING),
         [

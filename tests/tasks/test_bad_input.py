@@ -48,6 +48,7 @@ from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
         ({"udfs": [""]}, "udfs[0].definition must be"),
         ({"udfs": "fn f() {}"}, "udfs must be a list"),
         ({"tags": {"a": 1}}, "tags must map strings to strings"),
+        ({"tags": {"airflow.key": "x"}}, "names that begin with 'airflow.' are reserved"),
         ({"pipeline_name": "a\0b"}, "pipeline_name must have no character U+0000"),
         ({"query": "SELECT 1;\n-- \udcff"}, "query must have no character U+DCFF"),
     ],
@@ -109,7 +110,7 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
             "require_checkpoint needs mode 'checkpoint'",
         ),
         (sense("pl", "{{ x }}"), {"target_states": ["Up"]}, "target_states: 'Up' is not a state"),
-        (submit(tags={"airflow.key": "x"}), {}, "airflow.key"),
+        (submit(tags="{{ x }}"), {"tags": {"airflow.key": "x"}}, "airflow.key"),
     ],
 )
 def test_an_invalid_rendered_argument_is_fatal_before_any_request(
