@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception
 
 from airflow_provider_arroyo.client import catalog, endpoints, paging
 from airflow_provider_arroyo.client.catalog import ConnectionTable
+from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
 from airflow_provider_arroyo.client.models import Pipeline
@@ -67,6 +68,7 @@ class _Link:
         self.reload = reload
         self.lock = threading.Lock()
         self.has_responded = False
+        self.counts = Counts()
 
 
 class ArroyoClient:
@@ -127,6 +129,11 @@ class ArroyoClient:
     def has_responded(self) -> bool:
         """Whether Arroyo itself has responded to this client."""
         return self._link.has_responded
+
+    @property
+    def counts(self) -> Counts:
+        """What happened through this client and those made from it."""
+        return self._link.counts
 
     def expect_arroyo(self) -> None:
         """Take for known that Arroyo has responded at this address before, such as in an earlier process."""
@@ -219,6 +226,8 @@ class ArroyoClient:
                     tries.log_success()
                 raise
             raise final from err
+        finally:
+            self.counts.retries += tries.retries
         return result
 
     def _with_reload(

@@ -120,6 +120,7 @@ class Tries:
         self._ends_at = min(max(self._may_repeat_until, least), self._deadline)
         self._took_effect = False
         self._has_warned = False
+        self.retries = 0
         self.has_responded = False
         """Whether Arroyo itself has responded; the client keeps it up to date."""
 
@@ -187,6 +188,7 @@ class Tries:
         """Log the failed try: the first as a warning, the others for debugging."""
         level = logging.DEBUG if self._has_warned else logging.WARNING
         self._has_warned = True
+        self.retries += 1
         self._log.log(
             level,
             "%s failed, retrying for up to %s: %s",

@@ -11,6 +11,7 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
@@ -46,6 +47,7 @@ class Progress(JsonValue):
     :param is_unsteady: whether these failures began soon after others, whose retries were warned of.
     :param last_error: how the last poll failed, if it did.
     :param transitions: the last changes of state.
+    :param stats: what was counted and timed.
     """
 
     started_at: float
@@ -70,6 +72,7 @@ class Progress(JsonValue):
     is_unsteady: bool = False
     last_error: ArroyoError | None = None
     transitions: tuple[Transition, ...] = ()
+    stats: WaitStats = field(default_factory=WaitStats)
 
     @classmethod
     def begin(cls, plan: WaitPlan, now: float) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Job
@@ -10,6 +10,7 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
 __all__ = ["Outcome", "WaitResult", "result_values"]
@@ -40,6 +41,7 @@ class WaitResult(JsonValue):
     :param deadline_argument: name of the argument that set the wait's deadline.
     :param awaits_run: whether the run that follows the change is still to begin.
     :param is_unchanged: whether the job is still as it was before the change that is waited for.
+    :param stats: what was counted and timed.
     """
 
     outcome: Outcome
@@ -63,6 +65,7 @@ class WaitResult(JsonValue):
     deadline_argument: str = "timeout"
     awaits_run: bool = False
     is_unchanged: bool = False
+    stats: WaitStats = field(default_factory=WaitStats)
 
     @property
     def is_over(self) -> bool:

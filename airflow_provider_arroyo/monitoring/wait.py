@@ -93,6 +93,10 @@ class PipelineWait:
 
     # -- what was seen ---------------------------------------------------------------------------------------
 
+    def polled(self, times: int = 1) -> None:
+        """Count polls that were sent for this wait, those that were left out as showing no change included."""
+        self._p.stats = self._p.stats.plus(polls=times)
+
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Take a poll that succeeded.
 
@@ -170,6 +174,7 @@ class PipelineWait:
         is_final = p.job.state == JobState.FINISHING and p.checkpoints_at >= self._rules.settled_at()
         if p.proof.take(read, is_final=is_final):
             self._messages.proven(p.job, p.proof.epoch)
+            p.stats = p.stats.with_checkpoint(self.plan, now)
         # As of the last poll: what has not changed since was not told again.
         can_tell = p.responded_at is not None and p.failing_since is None and p.jobless_since is None
         if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
@@ -206,6 +211,7 @@ class PipelineWait:
             created_at = self.plan.created_at
             if created_at is not None and now < created_at + self.plan.stale_grace.total_seconds():
                 p.failures += 1
+                p.stats = p.stats.plus(retries=1)
                 self._messages.poll_failed(error, p.failures, retry_in, is_known=False)
                 return self._pending(now)
             is_known = p.job is not None or self.plan.baseline is not None
@@ -225,11 +231,13 @@ class PipelineWait:
         p.failures, p.failed_at = p.failures + 1, now
         if self._limit_reached(now) is not None:
             return self._pending(now)  # the wait's own error names this failure; no retry follows
+        p.stats = p.stats.plus(retries=1)
         if self._is_announced and not was_announced:
             self._messages.unreachable(
                 error, now - (p.outage_since or now), self._rules.outage_limit_seconds()
             )
             p.logged_at = now
+            p.stats = p.stats.plus(outages=1)
         elif retry := p.failures % (POLL_RETRIES + 1):
             self._messages.poll_failed(error, retry, retry_in, is_known=was_announced or p.is_unsteady)
         return self._pending(now)
@@ -317,6 +325,8 @@ class PipelineWait:
         if before is None or is_new_run or not {before.state, job.state} <= AT_WORK:
             p.held_since = None
         self._hold(job, now)
+        if not self._rules.is_stale(job, now):
+            p.stats = p.stats.with_state(self.plan, job, now)
 
     def _hold(self, job: Job, now: float) -> None:
         """Keep since when a wanted state has been seen in one unbroken run."""
@@ -380,6 +390,7 @@ class PipelineWait:
             has_responded=p.responded_at is not None,
             error=p.last_error,
             transitions=p.transitions,
+            stats=p.stats,
             deadline_argument=argument or self.plan.deadline_argument,
             awaits_run=self.awaits_run,
             is_unchanged=(

@@ -73,6 +73,8 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
             error = task._task_error(err)
             if error is err and err is not task._raised:
                 raise
+        finally:
+            task._emit_stats()
         # Without the frames below: the message says what a person needs, and the log shows it once.
         task._raised = error
         raise error.with_traceback(None) from None
@@ -103,6 +105,8 @@ class ArroyoTask:
     _step = "This task"
     """What the task does before its wait begins, for the message of an alarm."""
     _raised: BaseException | None = None
+    _results: tuple[WaitResult, ...] = ()
+    """Of waits that ended, or left the worker for good, and whose metrics are still to be sent."""
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -300,6 +304,9 @@ class ArroyoTask:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             result = wait.expire(self.clock(), "execution_timeout")
         self._push_transitions(result)
+        if result.is_over or stop_when is not None:
+            # Else it goes on in the triggerer, with what was counted.
+            self._results = (*self._results, result)
         return result
 
     def _push_transitions(self, result: WaitResult) -> None:
@@ -361,10 +368,23 @@ class ArroyoTask:
         except UnreadableEventError as err:
             raise TaskEnd(ArroyoTaskError(str(err))) from err
         self._has_waited = True
+        self._results = (ended.result,)
         self._push_transitions(ended.result)
         return ended
 
     # -- the end ---------------------------------------------------------------------------------------------
+
+    def _emit_stats(self) -> None:
+        """Send the metrics of what was done since the last call; where they fail, the task does not."""
+        results, self._results = self._results, ()
+        try:
+            from airflow_provider_arroyo.operators.stats import emit
+
+            client = vars(self.hook).get("client") if "hook" in vars(self) else None
+            counts = client.counts.take() if client is not None else None
+            emit(results, counts, operator=type(self).__name__, connection=str(self.arroyo_conn_id))
+        except Exception as err:  # noqa: BLE001  # Airflow's backends for stats may raise anything
+            self.log.debug("The metrics cannot be sent: %r", err)
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, the same keys in every mode, and log it."""

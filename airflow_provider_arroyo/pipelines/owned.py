@@ -97,6 +97,7 @@ class OwnedPipelines:
                 pipeline.id,
             )
             self._existing.remove(pipeline.id)
+            self._client.counts.duplicates_removed += 1
         return found[0]
 
     def check_other_namespaces(self, *, is_explicit: bool) -> None:

@@ -63,6 +63,7 @@ class _Search:
         """Tell the wait; return how it stands, None where its pipeline was found."""
         wait, now, plan = self._wait, self._clock(), self._wait.plan
         result: WaitResult | None = None
+        wait.polled()
         if isinstance(seen, ArroyoError):
             self.failures += 1
             pause = poll_retry_seconds(self.failures, self._interval_seconds, seen)

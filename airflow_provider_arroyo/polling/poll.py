@@ -85,6 +85,7 @@ def poll_until(
         try:
             reload_in_outage(client, failures)
             poll = single_try(client, tolerance, clock.to_monotonic(limit))
+            wait.polled()
             result = wait.observe(poll.get_job(plan.pipeline.pipeline_id), clock())
             failures, limit, next_at = 0, plan.deadline, began + interval_seconds
             if wait.checkpoints_due() is not None:

@@ -90,6 +90,7 @@ class SharedPoller:
         self._reloaded_at = float("-inf")
         self._list_task: asyncio.Task[None] | None = None
         self._list_wake = asyncio.Event()
+        self._list_polls = 0
         self._list_durations: deque[float] = deque([0.0], maxlen=5)
         self._list_limits: tuple[float, float] | None = None
         self._list_body: bytes | None = None
@@ -115,6 +116,7 @@ class SharedPoller:
         plan = wait.plan
         waiter = Waiter(interval_seconds, plan.outage_tolerance.total_seconds(), self._monotonic())
         target = self._join(waiter, wait)
+        polls = target.polls + self._list_polls
         joined_at = clock()
         due = max(wait.next_due(), joined_at + FIRST_POLL_SECONDS)
         # A poll that hung before this wait joined does not count for it, and no other is sent meanwhile.
@@ -137,6 +139,9 @@ class SharedPoller:
                         silent_until = float("inf")
                 else:
                     silent_until = float("inf")
+                    # Those that showed no change, and those sent for others, included.
+                    before, polls = polls, target.polls + self._list_polls
+                    wait.polled(polls - before)
                     result = observe(wait, clock)
                 log_messages(log, wait.messages())
                 if result.is_over:
@@ -258,6 +263,7 @@ class SharedPoller:
             while True:
                 self._list_wake.clear()
                 sent_at = self._monotonic()
+                self._list_polls += 1
                 try:
                     listed = await self._get_list(client)
                 except (_OnlyListFailsError, ArroyoError) as err:

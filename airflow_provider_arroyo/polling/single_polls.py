@@ -50,6 +50,7 @@ class SinglePolls:
             limit = target.tolerance_seconds if self._overdue < MAX_SINGLE_POLLS else 0.0
             send = partial(single_try(client, limit).get_job, target.pipeline_id)
             target.sent_at = self._monotonic()
+            target.polls += 1
             poll: asyncio.Future[Job | None] = asyncio.ensure_future(self._run(send))
             try:
                 await asyncio.wait({poll}, timeout=SLOW_SECONDS)

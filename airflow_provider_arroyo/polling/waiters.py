@@ -39,6 +39,7 @@ class Target:
     """One pipeline, and all who wait for it.
 
     :param sent_at: when the newest single poll was sent; what an older list shows may be out of date.
+    :param polls: how many single polls were sent.
     :param seen_at: when a poll last responded, the lists that showed no change left out.
     :param job: as it was last seen.
     :param job_id: by which the list of 0.15 shows it.
@@ -50,6 +51,7 @@ class Target:
 
     pipeline_id: str
     sent_at: float
+    polls: int = 0
     seen_at: float = float("-inf")
     job: Job | None = None
     job_id: str | None = None

@@ -280,6 +280,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what was going on.
             result = wait.expire(self.clock(), argument)
+            self._results = (result,)
         if not result.is_over:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
