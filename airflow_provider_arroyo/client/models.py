@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_MAX_STATE_LENGTH = 100
+
+
 @dataclass(frozen=True, slots=True)
 class FailureReason(ApiModel):
     """Why a job failed, in Arroyo's words.
@@ -83,6 +86,9 @@ class Job(ApiModel):
         job = from_api(cls, data)
         check_id(job.id, "id")
         check_text(job.state, "state")
+        if len(job.state) > _MAX_STATE_LENGTH or not job.state.isprintable():
+            # A newer server may have more states; none is a text, and each stands in logs as it is.
+            raise ValueError("state is not the name of one")
         if not isinstance(data.get("running_desired", True), bool):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")

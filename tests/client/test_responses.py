@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import Transport
@@ -296,3 +297,13 @@ def test_retry_after(
     error = refusal(connect(server.url(), limits=ONCE), api.list_jobs())
     assert error.retry_after_seconds == seconds
     assert ("asks to wait" in str(error)) == (seconds is not None)
+
+
+@pytest.mark.parametrize("state", ["Running\nStopped", "\x1b[31mRunning", "x" * 101, "\u2028", ""])
+def test_a_state_that_is_no_name_makes_a_job_unreadable(state: str) -> None:
+    with pytest.raises(ValueError, match="state"):
+        Job.from_api({"id": "job_1", "state": state, "run_id": 1})
+
+
+def test_a_state_of_a_newer_server_is_kept() -> None:
+    assert Job.from_api({"id": "job_1", "state": "Hibernating", "run_id": 1}).state == "Hibernating"
