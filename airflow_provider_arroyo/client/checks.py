@@ -116,6 +116,26 @@ def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None
     raise ValueError(f"{argument} must be an integer, 0 or more, or None, got {value!r}")
 
 
+def check_restart_window(value: Any, max_restarts: int | None, poll_seconds: float) -> timedelta | None:
+    """Return the time in which restarts are counted, or None for no such limit.
+
+    :param value: a timedelta or a number of seconds.
+    :param max_restarts: how many are allowed in it.
+    :param poll_seconds: from poll to poll; restarts between two polls cannot be told apart.
+    :raises ValueError: on another type, without ``max_restarts``, or if it is shorter than from poll to poll.
+    """
+    if value is None:
+        return None
+    window = check_duration(value, "restart_window", positive=True)
+    if max_restarts is None:
+        raise ValueError("restart_window counts the restarts for max_restarts, which must be given, too")
+    if window.total_seconds() < poll_seconds:
+        raise ValueError(
+            f"restart_window must be as long as from poll to poll ({poll_seconds:g} seconds) at least, got {value!r}"
+        )
+    return window
+
+
 def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval") -> timedelta:
     """Return a checkpoint interval within Arroyo's limits, 1 second to 24 hours.
 

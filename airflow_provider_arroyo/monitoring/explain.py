@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SHOWN_ERRORS = 5
 
+_STEADY_SECONDS = 600.0
+"""One that has not restarted for so long is not kept from working by its restarts."""
+
 
 def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError] = ()) -> ArroyoError:
     """Return the error that says how a wait ended.
@@ -61,7 +64,9 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
         return None
     if result.lacks_checkpoint and result.checkpoints_error is not None:
         return f"may be well, but its checkpoints cannot be read: {shorten(str(result.checkpoints_error))}"
-    if result.restarts:
+    # One that restarted long ago, in a wait of days, is not what keeps it from working now.
+    is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
+    if result.restarts and is_flapping:
         return f"keeps failing and starting again{why}"
     if result.lacks_checkpoint and result.open_epoch is not None:
         return f"does not finish its checkpoint {result.open_epoch}{why}"
@@ -93,8 +98,11 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
         domain = f" (domain: {reason.domain})" if reason.domain else ""
         lines.append(f"Arroyo's reason{domain}: {shorten(reason.error, 1000)}")
     if result.restarts:
-        times = "once" if result.restarts == 1 else f"{result.restarts} times"
-        lines.append(f"It restarted {times} in {duration(result.waited_seconds)}.")
+        lines.append(f"It restarted {_times(result.restarts)} in {duration(result.waited_seconds)}.")
+    if result.outcome is Outcome.FLAPPING and result.restart_window is not None:
+        window = duration(result.restart_window.total_seconds())
+        # No more of them are counted than end the wait.
+        lines[-1] = f"It restarted {_times(result.restarts_in_window)} within {window} (restart_window)."
     # A pipeline that tries again and again writes the same error each time.
     shown = Counter(map(_shown, errors))
     if shown:
@@ -105,6 +113,10 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     elif result.outcome is Outcome.FAILED and (reason is None or reason.domain in (None, "internal")):
         lines.append("Arroyo's API gives no further cause; check the log of its workers.")
     return lines
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:

@@ -138,7 +138,10 @@ class WaitPlan(JsonValue):
     :param stable_for: how long a wanted state that is not terminal must have lasted in one run, default 0.
     :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run: the
         proof that data can flow; default False.
-    :param max_restarts: how many new runs may begin before the wait fails; default None, any number.
+    :param max_restarts: how many new runs may begin by themselves before the wait fails; default None, any number.
+    :param restart_window: the time in which they are counted; default None, the whole wait.
+    :param timeout_is_success: whether the wait has reached its goal, too, when its time is over and the pipeline
+        runs: for a guard, nothing has happened then; default False.
     :param finished_is_success: whether ``Finished`` is a success where another state is wanted; default it is an
         error, since nothing leaves ``Finished``.
     :param stopped_is_final: whether ``Stopped`` is an error where another state is wanted; default the wait goes
@@ -165,6 +168,8 @@ class WaitPlan(JsonValue):
     stable_for: timedelta = timedelta(0)
     until_checkpoint: bool = False
     max_restarts: int | None = None
+    restart_window: timedelta | None = None
+    timeout_is_success: bool = False
     finished_is_success: bool = False
     stopped_is_final: bool = False
     finishing_is_final: bool = False
@@ -185,6 +190,8 @@ class WaitPlan(JsonValue):
             raise ValueError(f"deadline: {self.deadline} is not a time; every wait must end")
         if self.max_restarts is not None and self.max_restarts < 0:
             raise ValueError(f"max_restarts: {self.max_restarts} is negative; allowed: 0 and more")
+        if self.restart_window is not None and self.restart_window <= timedelta(0):
+            raise ValueError(f"restart_window: must be more than 0 seconds, got {self.restart_window}")
         if self.until_checkpoint and JobState.RUNNING not in self.target_states:
             raise ValueError("until_checkpoint: needs Running among the wanted states")
         for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat"):

@@ -11,13 +11,14 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.restarts import RestartMemory
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
 _LASTING = {"responding_since", "held_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
-_OTHER_TIMES |= {"checkpoints_at", "failed_at", "missing_since"}
+_OTHER_TIMES |= {"checkpoints_at", "failed_at", "missing_since", "unseen_since"}
 
 
 @dataclass(slots=True)
@@ -38,7 +39,10 @@ class Progress(JsonValue):
     :param proof: what is known of the checkpoints of the job's run.
     :param checkpoints_at: when they were last requested; None where they were not.
     :param left_baseline: whether another state than the baseline's was seen.
-    :param restarts: how many new runs the wait saw begin.
+    :param restarts: how many new runs began by themselves.
+    :param restarted_at: when the last of them began, as many as matter.
+    :param earlier_job: the job as an earlier wait of the same task saw it, by which its restarts are counted.
+    :param unseen_since: since when nobody has polled, or no poll succeeded; None while polls succeed.
     :param responded_at: when a poll last succeeded.
     :param outage_since: while polls fail, when the last one succeeded, or the wait began; else None.
     :param failing_since: while polls fail, when the first that failed was sent; else None.
@@ -64,6 +68,9 @@ class Progress(JsonValue):
     checkpoints_at: float | None = None
     left_baseline: bool = False
     restarts: int = 0
+    restarted_at: tuple[float, ...] = ()
+    earlier_job: Job | None = None
+    unseen_since: float | None = None
     responded_at: float | None = None
     outage_since: float | None = None
     failing_since: float | None = None
@@ -80,11 +87,27 @@ class Progress(JsonValue):
         requested_at = plan.baseline.requested_at if plan.baseline is not None else now
         return cls(started_at=now, now=now, responding_since=min(requested_at, now), logged_at=now)
 
+    def recall(self, memory: RestartMemory) -> None:
+        """Take over what an earlier wait of the same task remembers of restarts."""
+        self.restarts, self.earlier_job = memory.restarts, memory.job
+        self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
+        self.unseen_since = min(memory.seen_at, self.now)
+
+    def restart_memory(self) -> RestartMemory | None:
+        """Return what is remembered of restarts; None where no job was seen."""
+        if (job := self.job or self.earlier_job) is None:
+            return None
+        seen_at = self.now if self.unseen_since is None else self.unseen_since
+        return RestartMemory(
+            job=job, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
+        )
+
     def follow(self, now: float) -> None:
         """Follow the clock; where it stepped back, what was seen later than now counts as seen now."""
         if now < self.now:
             for name, time in self._times().items():
                 setattr(self, name, min(time, now))
+            self.restarted_at = tuple(min(time, now) for time in self.restarted_at)
         self.now = now
 
     def _times(self) -> dict[str, float]:
@@ -105,11 +128,13 @@ class Progress(JsonValue):
         except (KeyError, OverflowError, TypeError, ValueError):
             return cls.begin(plan, now)
         times = p._times()
-        if not all(map(math.isfinite, (p.now, *times.values()))):
+        if not all(map(math.isfinite, (p.now, *times.values(), *p.restarted_at))):
             return cls.begin(plan, now)
         # While nobody polled, as while no triggerer ran, no state and no outage was seen to last; and the time since
         # then may be no more than a step of the machine's clock.
         not_polled = max(0.0, now - p.now)
+        if p.unseen_since is None:
+            p.unseen_since = p.now
         for name in (_OUTAGE_TIMES | _LASTING) & times.keys():
             setattr(p, name, times[name] + not_polled)
         p.now = float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Job
@@ -26,7 +27,9 @@ class WaitResult(JsonValue):
     :param reached_at: when a wanted state was seen to be reached, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
-    :param restarts: how many new runs the wait saw begin after the first.
+    :param restarts: how many new runs began by themselves during the wait.
+    :param restart_window: the time in which ``max_restarts`` counts them, default None: the whole wait.
+    :param restarts_in_window: how many of them count.
     :param is_missing: whether there is no such pipeline yet, and that is waited for.
     :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
     :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
@@ -51,6 +54,8 @@ class WaitResult(JsonValue):
     waited_seconds: float = 0.0
     state_seconds: float = 0.0
     restarts: int = 0
+    restart_window: timedelta | None = None
+    restarts_in_window: int = 0
     is_missing: bool = False
     jobless_seconds: float | None = None
     lacks_checkpoint: bool = False

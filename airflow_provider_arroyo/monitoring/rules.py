@@ -14,6 +14,9 @@ from airflow_provider_arroyo.monitoring.result import Outcome
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last unless something is requested; ``Failing`` only ends in ``Failed``."""
 
+_CUT_SHORT_SECONDS = 2.0
+"""How long before the deadline a poll may have been sent that failed only because of it."""
+
 _STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
 
 
@@ -46,6 +49,13 @@ class WaitRules:
         baseline = self.plan.baseline
         return baseline.run_id + 1 if baseline is not None and baseline.job_id == job.id else 1
 
+    def restarts_that_count(self, now: float) -> int:
+        """Return how many restarts count towards ``max_restarts``."""
+        if self.plan.restart_window is None:
+            return self.progress.restarts
+        since = now - self.plan.restart_window.total_seconds()
+        return sum(at > since for at in self.progress.restarted_at)
+
     @property
     def lacks_checkpoint(self) -> bool:
         """Whether a finished checkpoint of the run is still wanted."""
@@ -56,6 +66,15 @@ class WaitRules:
             and not p.job.is_terminal
             and p.proof.epoch is None
         )
+
+    def is_running(self) -> bool:
+        """Whether the pipeline runs, as far as that is known."""
+        p = self.progress
+        if p.job is None or p.jobless_since is not None or p.missing_since is not None:
+            return False
+        # A last poll that the deadline itself cut short is no outage.
+        is_known = p.failing_since is None or p.now - p.failing_since < _CUT_SHORT_SECONDS
+        return is_known and p.job.state in AT_WORK and p.job.running_desired is not False
 
     def settled_at(self) -> float:
         """Return from when on it is sure that ``Finishing`` brings no checkpoint."""
@@ -103,7 +122,7 @@ class WaitRules:
         if self.is_stale(job, now):
             return None
         is_over = job.is_terminal or job.state == JobState.FAILING
-        if plan.max_restarts is not None and p.restarts > plan.max_restarts and not is_over:
+        if plan.max_restarts is not None and self.restarts_that_count(now) > plan.max_restarts and not is_over:
             return Outcome.FLAPPING
         if is_wanted(job.state, plan.target_states):
             held = p.held_since

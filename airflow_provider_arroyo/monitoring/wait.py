@@ -32,6 +32,7 @@ from airflow_provider_arroyo.monitoring.messages import Message, Messages
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.restarts import RestartMemory, restart_times, restarts_between
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import WaitRules
 from airflow_provider_arroyo.monitoring.transitions import with_transition
@@ -54,6 +55,7 @@ class PipelineWait:
     :param now: when the wait begins.
     :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
     :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
+    :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
     :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
         this wait sees is logged at DEBUG.
     """
@@ -65,6 +67,7 @@ class PipelineWait:
         now: float,
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
+        earlier: RestartMemory | None = None,
         is_repeated: bool = False,
     ) -> None:
         self.plan = plan
@@ -72,6 +75,8 @@ class PipelineWait:
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
+        if earlier is not None:
+            self._p.recall(earlier)
         self._rules = WaitRules(plan, self._p)
         self._over: WaitResult | None = None
 
@@ -121,6 +126,7 @@ class PipelineWait:
         if self._rules.is_old(job):
             return self._pending(now)
         self._remember(job, now)
+        p.unseen_since = None
         if outcome := self._rules.evaluate(job, now):
             return self._result(outcome, now)
         return self._pending(now)
@@ -222,6 +228,8 @@ class PipelineWait:
             return self._result(Outcome.ERROR, now)
         if p.failing_since is None:
             p.failing_since = now if sent_at is None else min(sent_at, now)
+            if p.unseen_since is None:
+                p.unseen_since = p.responded_at
             p.outage_since = p.responded_at if p.responded_at is not None else p.started_at
             if p.responded_at is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
                 # Polls are rarer than outages are long: nobody asked in between, so it counts from this poll.
@@ -257,7 +265,7 @@ class PipelineWait:
         if self._over is not None:
             return self._over
         self._p.follow(now)
-        return self._result(Outcome.TIMED_OUT, now, argument)
+        return self._result(self._timed_out(argument), now, argument)
 
     # -- what follows ----------------------------------------------------------------------------------------
 
@@ -276,6 +284,10 @@ class PipelineWait:
     def progress(self) -> dict[str, Any]:
         """Return what the wait remembers as JSON values, for the process that continues it."""
         return self._p.to_dict()
+
+    def restart_memory(self) -> RestartMemory | None:
+        """Return what the wait remembers of restarts, for a later one; None where it saw no job."""
+        return self._p.restart_memory()
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -311,9 +323,8 @@ class PipelineWait:
         is_new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
         if before is None or is_new_run:
             p.run_since, p.proof, p.checkpoints_at = now, ProofOfLife.of_run(job), None
-        if before is not None and before.id == job.id:
-            # A poll can miss every state between two runs; only the higher run_id counts them.
-            p.restarts += max(0, job.run_id - max(before.run_id, self._rules.first_run(job)))
+        if (known := before or p.earlier_job) is not None:
+            self._count_restarts(known, job, now)
         if before is not None and before.state == job.state and not is_new_run and not was_jobless:
             if before.running_desired != job.running_desired:
                 self._messages.desire_changed(job)
@@ -327,6 +338,15 @@ class PipelineWait:
         self._hold(job, now)
         if not self._rules.is_stale(job, now):
             p.stats = p.stats.with_state(self.plan, job, now)
+
+    def _count_restarts(self, before: Job, job: Job, now: float) -> None:
+        p, most = self._p, self.plan.max_restarts
+        restarts = restarts_between(before, job, first_run=self._rules.first_run(job))
+        p.restarts += restarts
+        if most is not None and self.plan.restart_window is not None:
+            seen = restart_times(restarts, since=p.unseen_since, now=now, most=most + 1)
+            # More than that end the wait.
+            p.restarted_at = (*p.restarted_at, *seen)[-most - 1 :]
 
     def _hold(self, job: Job, now: float) -> None:
         """Keep since when a wanted state has been seen in one unbroken run."""
@@ -345,10 +365,15 @@ class PipelineWait:
     def _limit_reached(self, now: float) -> Outcome | None:
         p = self._p
         if now >= self.plan.deadline:
-            return Outcome.TIMED_OUT
+            return self._timed_out(self.plan.deadline_argument)
         if p.outage_since is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
             return Outcome.UNREACHABLE
         return None
+
+    def _timed_out(self, argument: str) -> Outcome:
+        """Return how the wait ends when its time is over."""
+        is_success = self.plan.timeout_is_success and argument == "timeout" and self._rules.is_running()
+        return Outcome.REACHED if is_success else Outcome.TIMED_OUT
 
     def _pending(self, now: float) -> WaitResult:
         p, plan = self._p, self.plan
@@ -380,6 +405,8 @@ class PipelineWait:
             waited_seconds=now - p.started_at,
             state_seconds=now - p.state_since if p.job else 0.0,
             restarts=p.restarts,
+            restart_window=self.plan.restart_window,
+            restarts_in_window=self._rules.restarts_that_count(now),
             is_missing=p.missing_since is not None,
             jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
             lacks_checkpoint=self._rules.lacks_checkpoint,

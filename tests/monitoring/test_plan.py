@@ -62,6 +62,8 @@ def test_the_written_form_is_plain_and_versioned() -> None:
         "stable_for_seconds": 2.0,
         "until_checkpoint": False,
         "max_restarts": None,
+        "restart_window": None,
+        "timeout_is_success": False,
         "finished_is_success": False,
         "stopped_is_final": False,
         "finishing_is_final": False,

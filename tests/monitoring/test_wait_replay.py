@@ -49,7 +49,7 @@ def check(case: Case, result: WaitResult) -> None:
     assert result.outcome is case.outcome
     assert result.job is not None
     assert (result.job.state, result.job.run_id) == (case.state, case.run)
-    assert (result.is_unchanged, result.restarts) == (case.is_unchanged, case.restarts)
+    assert result.is_unchanged == case.is_unchanged
 
 
 class MovingWait(PipelineWait):
@@ -74,6 +74,7 @@ def test_polling_at_each_change_ends_exactly_when_it_must(case: Case, version: s
     plan = case.goal.plan(timeline, start)
     result, ended = replay_changes(PipelineWait(plan, now=moment(start)), timeline, start)
     check(case, result)
+    assert result.restarts == case.restarts
     assert ended == pytest.approx(expected_end(case, timeline, start), abs=0.1)
     went, ended_there = replay_changes(MovingWait(plan, now=moment(start)), timeline, start)
     assert (went.to_dict(), ended_there) == (result.to_dict(), ended), "moving changed it"
@@ -87,6 +88,8 @@ def test_polling_at_an_interval_ends_within_two_polls_of_that(case: Case, versio
     wait = PipelineWait(case.goal.plan(timeline, start), now=moment(start))
     result, ended = replay_polled(wait, timeline, start + phase)
     check(case, result)
+    # A poll at an interval can miss the state that shows a request.
+    assert case.restarts <= result.restarts <= case.restarts + case.missed
     expected = expected_end(case, timeline, start)
     assert expected - 0.1 <= ended <= expected + 200.1
 

@@ -1,0 +1,71 @@
+"""Restarts of a pipeline: which runs began by themselves, and when. The same rule for waits and for events."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
+from airflow_provider_arroyo.client.wire import JsonValue, from_json
+
+_REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
+"""The states after which a new run is the effect of a request, and no failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartMemory(JsonValue):
+    """What a wait remembers of a pipeline's restarts, for a later wait of the same task.
+
+    :param job: as it was seen last.
+    :param seen_at: when, seconds since the epoch.
+    :param restarts: how often it restarted by itself.
+    :param restarted_at: when, for the last of them.
+    """
+
+    job: Job
+    seen_at: float
+    restarts: int = 0
+    restarted_at: tuple[float, ...] = ()
+
+    @classmethod
+    def read(cls, data: Any) -> Self | None:
+        """Return what ``to_dict`` wrote; None where that is not what it is."""
+        try:
+            memory = from_json(cls, data)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            return None
+        return memory if all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))) else None
+
+
+def restarts_between(before: Job, job: Job, *, first_run: int = 1) -> int:
+    """Return how many runs began by themselves between two polls.
+
+    A poll can miss every state between two runs; the numbers of the runs show them. A request shows only in the state
+    before its run, so one that takes less time than from poll to poll may count.
+
+    :param before, job: the job in the two polls.
+    :param first_run: the first run that was requested, by this wait or by the create.
+    """
+    if job.id != before.id:
+        return 0
+    runs = max(0, job.run_id - max(before.run_id, first_run))
+    is_requested = before.state in _REQUESTED and before.run_id >= first_run
+    return max(0, runs - 1) if is_requested else runs
+
+
+def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:
+    """Return when restarts happened that one poll showed, seconds since the epoch.
+
+    Those that nobody could see one by one are taken as spread evenly over the time in which nobody polled: all at
+    once, a week without a triggerer would look like a pipeline that flaps.
+
+    :param count: how many.
+    :param since: since when nobody polled; None where polls came at their interval.
+    :param now: when they were seen.
+    :param most: how many are wanted at most, the last ones.
+    """
+    shown = range(max(0, count - most) + 1, count + 1)
+    if since is None or since >= now:
+        return (now,) * len(shown)
+    return tuple(since + (now - since) * number / count for number in shown)

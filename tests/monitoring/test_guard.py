@@ -1,0 +1,201 @@
+"""A wait that guards a pipeline for days: restarts within a window, and an end that is a success."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.restarts import restart_times, restarts_between
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, job, move, plan, wait
+
+HOUR, DAY = 3600.0, 86_400.0
+FLAPPING, REACHED, TIMED_OUT, WAITING = (
+    Outcome.FLAPPING,
+    Outcome.REACHED,
+    Outcome.TIMED_OUT,
+    Outcome.WAITING,
+)
+
+
+def guard(*, most: int = 2, **more: Any) -> PipelineWait:
+    """Return a wait of seven days that a third restart within an hour ends."""
+    goal = {"max_restarts": most, "restart_window": timedelta(hours=1), "deadline": T0 + 7 * DAY}
+    return wait("Stopped", "Finished", **{**goal, "timeout_is_success": True, **more})
+
+
+@pytest.mark.parametrize(
+    "before, after, first_run, restarts",
+    [
+        (("Running", 1), ("Recovering", 1), 1, 0),
+        (("Recovering", 1), ("Scheduling", 2), 1, 1),
+        # Every state in between was missed.
+        (("Running", 1), ("Running", 4), 1, 3),
+        (("Created", 0), ("Running", 1), 1, 0),
+        (("Created", 0), ("Running", 3), 1, 2),
+        # What was requested.
+        *(((asked, 3), ("Running", 4), 1, 0) for asked in ("Restarting", "Rescaling", "Stopped", "Failed")),
+        (("Stopped", 3), ("Running", 6), 1, 2),
+        # The wait's own change began run 4, whatever the state before it.
+        (("Failed", 3), ("Running", 4), 4, 0),
+        (("Failed", 3), ("Running", 6), 4, 2),
+        # An old response, and another job.
+        (("Running", 4), ("Running", 2), 1, 0),
+    ],
+)
+def test_a_restart_is_a_run_that_nobody_requested(
+    before: tuple[str, int], after: tuple[str, int], first_run: int, restarts: int
+) -> None:
+    assert restarts_between(job(*before), job(*after), first_run=first_run) == restarts
+    assert restarts_between(job(*before, job_id="job_0"), job(*after)) == 0
+
+
+def test_restarts_that_nobody_saw_are_spread_over_the_time_without_polls() -> None:
+    assert restart_times(3, since=None, now=90.0, most=9) == (90.0, 90.0, 90.0)
+    assert restart_times(3, since=0.0, now=90.0, most=9) == (30.0, 60.0, 90.0)
+    assert restart_times(1, since=0.0, now=90.0, most=9) == (90.0,)
+    assert restart_times(10**12, since=0.0, now=100.0, most=2) == (pytest.approx(100), 100.0)
+    # The clock stepped back.
+    assert restart_times(2, since=95.0, now=90.0, most=9) == (90.0, 90.0)
+    assert restart_times(0, since=0.0, now=90.0, most=9) == ()
+
+
+@pytest.mark.parametrize("gap, outcome", [(0.6 * HOUR, WAITING), (0.4 * HOUR, FLAPPING)])
+@pytest.mark.parametrize("moves", [False, True])
+def test_only_restarts_within_the_window_end_a_guard(gap: float, outcome: Outcome, moves: bool) -> None:
+    one, result = guard(), None
+    for run in range(1, 9):
+        result = one.observe(job("Running", run), T0 + run * gap)
+        if result.is_over:
+            break
+        one = move(one, T0 + run * gap) if moves else one
+    assert result is not None
+    assert result.outcome is outcome
+    if outcome is FLAPPING:
+        assert (result.restarts, result.restarts_in_window) == (3, 3)
+        text = str(explain(result, ORDERS))
+        assert "keeps failing and starting again" in text
+        assert "It restarted 3 times within 1 h (restart_window)." in text
+
+
+def test_a_week_without_a_triggerer_is_no_flapping_and_an_hour_of_it_is() -> None:
+    for gap, outcome in ((7 * DAY - 10, WAITING), (HOUR, FLAPPING)):
+        one = guard()
+        one.observe(job("Running", 1), T0)
+        moved = move(one, T0 + gap)
+        assert moved.observe(job("Running", 5), T0 + gap).outcome is outcome
+
+
+def test_restarts_during_an_outage_of_the_api_are_spread_over_it_too() -> None:
+    for outage, outcome in ((30 * HOUR, WAITING), (600.0, FLAPPING)):
+        one = guard(outage_tolerance=2 * DAY)
+        one.observe(job("Running", 1), T0)
+        one.observe_error(REFUSED, T0 + 10)
+        one.observe_error(REFUSED, T0 + outage)
+        assert one.observe(job("Running", 5), T0 + outage + 1).outcome is outcome
+        if outcome is WAITING:
+            # From then on it is polled again.
+            assert one.observe(job("Running", 8), T0 + outage + 2).outcome is FLAPPING
+
+
+def test_restarts_that_were_seen_count_after_a_move_too() -> None:
+    one = guard()
+    for run in (1, 2, 3):
+        one.observe(job("Running", run), T0 + run)
+    moved = move(one, T0 + 0.9 * HOUR)
+    assert moved.observe(job("Running", 4), T0 + 0.9 * HOUR).outcome is FLAPPING
+    late = move(one, T0 + 2 * HOUR)
+    assert late.observe(job("Running", 4), T0 + 2 * HOUR).outcome is WAITING
+
+
+def test_a_clock_that_steps_back_makes_no_restart_one_of_the_future() -> None:
+    one = guard()
+    one.observe(job("Running", 1), T0 + 10 * HOUR)
+    one.observe(job("Running", 3), T0 + 10 * HOUR)
+    one.observe(job("Running", 3), T0)
+    assert one.observe(job("Running", 4), T0 + 1.1 * HOUR).outcome is WAITING
+
+
+def test_a_rescale_and_a_resume_count_for_nothing() -> None:
+    one = guard(most=0)
+    for number, (state, run) in enumerate(
+        [("Running", 1), ("Rescaling", 1), ("Scheduling", 2), ("Running", 2), ("Restarting", 2), ("Running", 3)]
+    ):
+        assert one.observe(job(state, run), T0 + number).outcome is WAITING
+    waits = wait("Running", max_restarts=0)
+    waits.observe(job("Stopped", 4, desired=False), T0)
+    assert waits.observe(job("Running", 5), T0 + 1).outcome is REACHED
+
+
+# -- the end of its time --------------------------------------------------------------------------------------
+
+
+def ended(one: PipelineWait, *, argument: str | None = None) -> WaitResult:
+    end = one.plan.deadline
+    return one.expire(end, argument) if argument else one.tick(end)
+
+
+def test_a_guard_whose_pipeline_runs_at_the_end_has_reached_its_goal() -> None:
+    for state in ("Running", "Finishing"):
+        one = guard()
+        one.observe(job(state), T0 + 1)
+        result = ended(one)
+        assert (result.outcome, result.reached_at, result.is_over) == (REACHED, T0 + 7 * DAY, True)
+        assert WaitResult.from_dict(result.to_dict()) == result
+    one = guard()
+    one.observe(job("Running"), T0 + 1)
+    assert ended(one, argument="timeout").outcome is REACHED
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [],
+        [job("Scheduling")],
+        [job("Recovering", 4)],
+        [job("Running", desired=False)],
+        [job("Running"), None],
+        [job("Running"), REFUSED],
+    ],
+)
+def test_one_that_does_not_run_or_is_not_known_to_has_timed_out(seen: list[Any]) -> None:
+    one = guard(outage_tolerance=30 * DAY)
+    for number, what in enumerate(seen):
+        if isinstance(what, Exception):
+            one.observe_error(what, T0 + number)  # type: ignore[arg-type]  # one of ours
+        else:
+            one.observe(what, T0 + number)
+    assert ended(one).outcome is TIMED_OUT
+
+
+def test_other_limits_and_other_ends_are_no_success() -> None:
+    one = guard()
+    one.observe(job("Running"), T0 + 1)
+    assert ended(one, argument="execution_timeout").outcome is TIMED_OUT
+    limited = guard(deadline_argument="execution_timeout")
+    limited.observe(job("Running"), T0 + 1)
+    assert ended(limited).outcome is TIMED_OUT
+    for what, outcome in ((job("Failed"), Outcome.FAILED), (job("Failing"), Outcome.FAILED)):
+        assert guard().observe(what, T0 + 1).outcome is outcome
+    gone = guard()
+    gone.observe(job("Running"), T0)
+    assert gone.observe_error(GONE, T0 + 1).outcome is Outcome.DELETED
+
+
+def test_a_last_poll_that_the_deadline_cut_short_is_no_outage() -> None:
+    one = guard()
+    one.observe(job("Running"), T0 + 7 * DAY - 60)
+    end = T0 + 7 * DAY
+    assert one.observe_error(REFUSED, end, sent_at=end - 0.4).outcome is REACHED
+
+
+def test_a_plan_of_a_guard_crosses_as_json_and_is_checked() -> None:
+    goal = guard().plan
+    assert WaitPlan.from_dict(goal.to_dict()) == goal
+    with pytest.raises(ValueError, match="restart_window: must be more than 0"):
+        plan(restart_window=timedelta(0), max_restarts=1)
