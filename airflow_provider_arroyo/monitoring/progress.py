@@ -98,9 +98,7 @@ class Progress(JsonValue):
         if (job := self.job or self.earlier_job) is None:
             return None
         seen_at = self.now if self.unseen_since is None else self.unseen_since
-        return RestartMemory(
-            job=job, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
-        )
+        return RestartMemory(job=job, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at)
 
     def follow(self, now: float) -> None:
         """Follow the clock; where it stepped back, what was seen later than now counts as seen now."""

@@ -122,7 +122,11 @@ class WaitRules:
         if self.is_stale(job, now):
             return None
         is_over = job.is_terminal or job.state == JobState.FAILING
-        if plan.max_restarts is not None and self.restarts_that_count(now) > plan.max_restarts and not is_over:
+        if (
+            plan.max_restarts is not None
+            and self.restarts_that_count(now) > plan.max_restarts
+            and not is_over
+        ):
             return Outcome.FLAPPING
         if is_wanted(job.state, plan.target_states):
             held = p.held_since

@@ -6,6 +6,7 @@ import math
 from datetime import timedelta
 from typing import Any
 
+import airflow
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_arroyo.client.checks import check_bool
@@ -31,6 +32,11 @@ def deferrable_or_default(deferrable: Any) -> bool:
         # Now, rather than after the task has started a pipeline.
         deferral_hold_seconds()
     return bool(deferrable)
+
+
+def keeps_task_state() -> bool:
+    """Return whether Airflow keeps state for a task between its tries and pokes: from 3.3 on."""
+    return tuple(map(int, airflow.__version__.split(".")[:2])) >= (3, 3)
 
 
 def deferral_hold_seconds() -> float:

@@ -264,14 +264,16 @@ class ArroyoTask:
             ends.append((now + self.execution_timeout.total_seconds(), "execution_timeout"))
         return min(ends, key=lambda end: end[0])
 
-    def _new_wait(
-        self, plan: WaitPlan, began: float | None = None, *, is_repeated: bool = False
-    ) -> PipelineWait:
+    def _new_wait(self, plan: WaitPlan, began: float | None = None, **more: Any) -> PipelineWait:
+        """Return a new wait.
+
+        :param more: what else it takes.
+        """
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
         has_responded = self._has_waited or self.hook.client.has_responded
         now = self.clock() if began is None else began
-        return PipelineWait(plan, now=now, has_responded=has_responded, is_repeated=is_repeated)
+        return PipelineWait(plan, now=now, has_responded=has_responded, **more)
 
     def _poll(
         self,

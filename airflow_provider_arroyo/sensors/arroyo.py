@@ -24,6 +24,7 @@ from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_duration,
     check_max_restarts,
+    check_restart_window,
 )
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
@@ -43,7 +44,7 @@ from airflow_provider_arroyo.operators.arguments import (
     is_reference,
     rendered_id_and_name,
 )
-from airflow_provider_arroyo.operators.deferral import deferrable_or_default
+from airflow_provider_arroyo.operators.deferral import deferrable_or_default, keeps_task_state
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
@@ -93,11 +94,17 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
     :param until_checkpoint: whether ``Running`` counts only once a checkpoint that began in its run has finished,
         default False. Where the pipeline has restarted before, that is one which finishes while the sensor waits.
         With ``mode="reschedule"``, the sensor stays in the worker from ``Running`` on.
-    :param max_restarts: how often the pipeline may restart during the wait before the sensor gives up, with the job's
-        last errors in the message: 0 or more, default None: any number, until the time is over. Not with
-        ``mode="reschedule"``, which remembers no restart from one poll to the next.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds. Not used where
-        ``mode="reschedule"`` or a ``poke_interval`` says how often.
+    :param max_restarts: how often the pipeline may restart by itself before the sensor gives up, with the job's last
+        errors in the message: 0 or more, default None: any number, until the time is over. What was requested, such
+        as a resume or another parallelism, is no restart, unless it took less time than from poll to poll. With
+        ``mode="reschedule"`` it needs Airflow 3.3, which remembers from one poll to the next. A new try of the task
+        counts anew.
+    :param restart_window: the time in which ``max_restarts`` counts, a timedelta or seconds; default None: the whole
+        wait. Restarts while nobody polled, as while no triggerer ran, are taken as spread evenly over that time.
+    :param succeed_on_timeout: for a guard, whether the task succeeds when ``timeout`` is over and the pipeline runs,
+        since nothing happened to it; default False.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds, or minutes for a guard. Not
+        used where ``mode="reschedule"`` or a ``poke_interval`` says how often.
     :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
         with ``mode="poke"`` the time from poll to poll, where it is given.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails, default 10 minutes; a
@@ -143,6 +150,8 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         stable_for: timedelta | float = timedelta(0),
         until_checkpoint: bool = False,
         max_restarts: int | None = None,
+        restart_window: timedelta | float | None = None,
+        succeed_on_timeout: bool = False,
         poll_interval: timedelta | float = 0.1,
         poke_interval: timedelta | float | None = None,
         api_outage_tolerance: timedelta | float = timedelta(minutes=10),
@@ -180,10 +189,13 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         check_end_from_trigger(self)
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, self.target_states)
         self.max_restarts = check_max_restarts(max_restarts)
-        if max_restarts is not None and self.reschedule and not self.deferrable:
+        polls = self.poke_interval if self.reschedule and not self.deferrable else self.poll_interval
+        self.restart_window = check_restart_window(restart_window, max_restarts, polls)
+        self.succeed_on_timeout = check_bool(succeed_on_timeout, "succeed_on_timeout")
+        if max_restarts is not None and self.reschedule and not self.deferrable and not keeps_task_state():
             raise ValueError(
-                "max_restarts cannot be used with mode='reschedule', which remembers no restart from one poll to "
-                "the next; use deferrable=True, which holds no worker either"
+                "max_restarts cannot be used with mode='reschedule' before Airflow 3.3, which remembers nothing from "
+                "one poll to the next; use deferrable=True, which holds no worker either"
             )
 
     # -- the three ways of waiting ---------------------------------------------------------------------------
@@ -275,7 +287,7 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
         """
         wait = self._begin(context)
         result = self._poll(wait, stop_when=_may_reschedule)
-        self._log_change_between_pokes(context, result, wait.plan.pipeline)
+        self._remember_poke(context, result, wait)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what was going on.
@@ -327,33 +339,43 @@ class ArroyoPipelineSensor(ArroyoTask, BaseSensorOperator):
             stable_for=self.stable_for,
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
+            restart_window=self.restart_window,
+            timeout_is_success=self.succeed_on_timeout,
             may_be_missing=may_be_missing,
             outage_tolerance=self.api_outage_tolerance,
         )
-        wait = self._new_wait(plan, now, is_repeated=is_later_poke)
+        earlier = None
+        if is_later_poke and self.max_restarts is not None:
+            from airflow_provider_arroyo.monitoring.restarts import RestartMemory
+
+            earlier = RestartMemory.read(self._seen(context).get("restarts"))
+        wait = self._new_wait(plan, now, earlier=earlier, is_repeated=is_later_poke)
         if failed is not None:
             # A try like any other: the wait retries it, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)
         return wait
 
-    def _log_change_between_pokes(self, context: Context, result: WaitResult, pipeline: PipelineRef) -> None:
-        """Log what changed since the last poke, where Airflow remembers it for the task: from 3.3 on."""
+    def _remember_poke(self, context: Context, result: WaitResult, wait: PipelineWait) -> None:
+        """Keep what was seen, and log what changed since the last poke, where Airflow remembers it: from 3.3 on."""
         store: Any = context.get("task_state_store")
-        job = result.job
+        job, pipeline = result.job, wait.plan.pipeline
         if store is None or job is None:
             return
         state = f"{job.state}, run {job.run_id}"
         before = self._seen(context).get("state")
-        if before != state:
+        memory = None if self.max_restarts is None else wait.restart_memory()
+        if before != state or memory is not None:
             seen = {
                 "pipeline_id": pipeline.pipeline_id,
                 "state": state,
                 "try_number": context["ti"].try_number,
+                "restarts": None if memory is None else memory.to_dict(),
             }
             try:
                 store.set(_SEEN_KEY, seen)
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-                self.log.debug("The state is not remembered: %s", err)
+                level = logging.DEBUG if memory is None else logging.WARNING
+                self.log.log(level, "What this poll saw is not remembered: %s", err)
                 return
         # Changes during this poke are logged already.
         if before not in (None, state) and len(result.transitions) <= 1:

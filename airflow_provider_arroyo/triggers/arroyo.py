@@ -20,6 +20,7 @@ from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 from airflow_provider_arroyo.triggers.events import ArroyoPipelineEventTrigger
+from airflow_provider_arroyo.triggers.progress import keep_progress, latest_progress
 from airflow_provider_arroyo.triggers.xcoms import push_xcoms
 
 if TYPE_CHECKING:
@@ -191,9 +192,13 @@ class ArroyoPipelineTrigger(BaseTrigger):
         from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
-        key = (self.arroyo_conn_id, self.server)
-
-        wait = self._wait = self._begin(plan, clock())
+        key, progress, keeping = (self.arroyo_conn_id, self.server), self.progress, None
+        ti, window = self.task_instance, plan.restart_window
+        if ti is not None and window is not None:
+            progress = await latest_progress(ti, progress, self.log)
+        wait = self._wait = self._begin(plan, clock(), progress)
+        if ti is not None and window is not None:
+            keeping = asyncio.ensure_future(keep_progress(ti, wait, window.total_seconds(), self.log))
         try:
             if not plan.pipeline.pipeline_id:
                 name, rule = str(plan.pipeline.name), self.name_rule or {}
@@ -215,6 +220,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return WaitResult(outcome=Outcome.ERROR, error=err)
+        finally:
+            if keeping is not None:
+                keeping.cancel()
 
     async def _show_found(self, pipeline: PipelineRef) -> None:
         """Show which pipeline it is that the task waited for; where Airflow fails, the task's end shows it."""
@@ -236,7 +244,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         if self.task_instance is None:
             return
         try:
-            wait = self._wait or self._begin(self._read_plan(), SteadyClock()())
+            wait = self._wait or self._begin(self._read_plan(), SteadyClock()(), self.progress)
             mode = StopMode(self.stop_on_kill) if self.stop_on_kill else None
         except ValueError as err:
             # Another version of this package wrote the arguments.
@@ -255,10 +263,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         return await ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_client(self.server)
 
-    def _begin(self, plan: WaitPlan, now: float) -> PipelineWait:
+    def _begin(self, plan: WaitPlan, now: float, progress: Mapping[str, Any] | None) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-        return PipelineWait(plan, now=now, progress=self.progress)
+        return PipelineWait(plan, now=now, progress=progress)
 
 
 def _import_polling() -> None:

@@ -1,4 +1,4 @@
-"""XComs that a trigger writes itself. Those of Airflow's own events arrive as JSON text instead of values."""
+"""XComs that a trigger writes and reads. Those of Airflow's own events arrive as JSON text instead of values."""
 
 from __future__ import annotations
 
@@ -24,6 +24,35 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any], *, limit_seconds: float
     await within_seconds(_push(ti, values), limit_seconds)
 
 
+async def pull_xcom(ti: Any, key: str, *, limit_seconds: float = LIMIT_SECONDS) -> Any:
+    """Return an XCom of a deferred task; None where it has none of that key.
+
+    :param ti, limit_seconds: as for :func:`push_xcoms`.
+    :param key: which.
+    :raises TimeoutError: if it takes longer.
+    :raises Exception: what Airflow raises.
+    """
+    from airflow_provider_arroyo.on_kill import within_seconds
+
+    return await within_seconds(_pull(ti, key), limit_seconds)
+
+
+async def _pull(ti: Any, key: str) -> Any:
+    from airflow.sdk.execution_time.comms import GetXCom
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+    from airflow.sdk.execution_time.xcom import XCom
+
+    response: Any = await SUPERVISOR_COMMS.asend(GetXCom(key=key, **_where(ti)))
+    if getattr(response, "value", None) is None:
+        return None
+    return await asyncio.to_thread(XCom.deserialize_value, response)
+
+
+def _where(ti: Any) -> dict[str, Any]:
+    index = -1 if ti.map_index is None else ti.map_index
+    return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": index}
+
+
 async def _push(ti: Any, values: Mapping[str, Any]) -> None:
     # Airflow gives triggers no public way; these names are the same from 3.0.6 to 3.3.
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
@@ -39,10 +68,5 @@ def _message(ti: Any, key: str, value: Any) -> Any:
     from airflow.sdk.execution_time.comms import SetXCom
     from airflow.sdk.execution_time.xcom import XCom
 
-    where = {
-        "dag_id": ti.dag_id,
-        "task_id": ti.task_id,
-        "run_id": ti.run_id,
-        "map_index": -1 if ti.map_index is None else ti.map_index,
-    }
+    where = _where(ti)
     return SetXCom(key=key, value=XCom.serialize_value(value, key=key, **where), **where)

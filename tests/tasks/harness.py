@@ -21,6 +21,7 @@ from unittest import mock
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetXCom, XComResult
 from airflow.triggers.base import TaskSuccessEvent
 
 try:
@@ -192,13 +193,16 @@ def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended
 
 @contextmanager
 def supervisor(ti: FakeTaskInstance) -> Iterator[None]:
-    """Store the XComs that triggers push."""
+    """Store the XComs that triggers push, and return them."""
 
     class Comms:
         async def asend(self, message: Any) -> Any:
             where = (message.dag_id, message.task_id, message.run_id, message.map_index)
             assert where == (ti.dag_id, ti.task_id, ti.run_id, ti.map_index)
+            if isinstance(message, GetXCom):
+                return XComResult(key=message.key, value=ti.xcoms.get(message.key))
             ti.xcom_push(message.key, message.value)
+            return None
 
     with mock.patch.object(task_runner, "SUPERVISOR_COMMS", Comms(), create=True):
         yield
@@ -242,7 +246,8 @@ def _deferred(
             ended.deferrals += 1
             trigger = quiet(rebuilt(deferred.trigger), log)
             trigger.task_instance = ti
-            with supervisor(ti) if arguments.get("end_from_trigger") else nullcontext():
+            asks = arguments.get("end_from_trigger") or (trigger.plan or {}).get("restart_window")
+            with supervisor(ti) if asks else nullcontext():
                 (event,) = asyncio.run(fire(trigger))
             if event == TaskSuccessEvent().payload:
                 return ti.xcoms.get("return_value")

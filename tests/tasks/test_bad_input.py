@@ -78,7 +78,14 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
         (sense("pl_1", poll_interval=-1), "poll_interval must be"),
         (sense("pl_1", "Stopped", until_checkpoint=True), "until_checkpoint needs a wait for 'Running'"),
         (sense("pl_1", max_restarts=1.5), "max_restarts must be"),
-        (sense("pl_1", mode="reschedule", max_restarts=1), "use deferrable=True"),
+        (sense("pl_1", restart_window=60), "max_restarts, which must be given"),
+        (sense("pl_1", max_restarts=1, restart_window=0), "restart_window must be"),
+        (sense("pl_1", max_restarts=1, restart_window="1 h"), "restart_window must be"),
+        (
+            sense("pl_1", max_restarts=1, restart_window=60, poll_interval=120),
+            "from poll to poll (120 seconds",
+        ),
+        (sense("pl_1", succeed_on_timeout="yes"), "succeed_on_timeout must be"),
     ],
 )
 def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:

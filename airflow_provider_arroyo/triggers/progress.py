@@ -1,0 +1,71 @@
+"""What a deferred wait of days saw, kept in an XCom of its task.
+
+Airflow stores a trigger's arguments once, when its task defers, and rebuilds the trigger from them after each restart
+of the triggerer. A wait that counts restarts would begin there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.triggers.xcoms import pull_xcom, push_xcoms
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+PROGRESS_XCOM_KEY = "arroyo_wait_progress"
+
+KEEP_SECONDS = 10.0
+"""How often a wait's progress is looked at for a run to be kept."""
+
+
+async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any) -> Mapping[str, Any] | None:
+    """Return what a wait saw last: in another triggerer, where it was kept, else before the task deferred.
+
+    :param ti: the task instance, as the triggerer knows it.
+    :param progress: what the worker saw.
+    :param log: gets a warning where Airflow fails.
+    """
+    try:
+        kept = await pull_xcom(ti, PROGRESS_XCOM_KEY)
+    except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
+        log.warning("What this wait saw before cannot be read, so restarts are counted anew: %r", err)
+        return progress
+    if not isinstance(kept, Mapping) or kept.get("try_number") != ti.try_number:
+        return progress
+    seen = kept.get("progress")
+    return seen if _seen_at(seen) > _seen_at(progress) else progress
+
+
+async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log: Any) -> None:
+    """Keep what a wait saw, after each new run and from time to time; until it is cancelled.
+
+    :param ti: the task instance.
+    :param wait: the wait.
+    :param window_seconds: the time in which it counts restarts.
+    :param log: gets one warning where Airflow fails.
+    """
+    kept_run, kept_at, has_failed = None, 0.0, False
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        progress, job = wait.progress(), wait.job
+        run = None if job is None else (job.id, job.run_id)
+        # So that what happens while no triggerer runs is not taken as spread over more than that.
+        if run is None or (run == kept_run and progress["now"] < kept_at + window_seconds / 2):
+            continue
+        note = {"try_number": ti.try_number, "progress": progress}
+        try:
+            await push_xcoms(ti, {PROGRESS_XCOM_KEY: note})
+        except Exception as err:  # noqa: BLE001  # as above
+            if not has_failed:
+                log.warning("What this wait saw cannot be kept for another triggerer: %r", err)
+            has_failed = True
+        else:
+            kept_run, kept_at, has_failed = run, progress["now"], False
+
+
+def _seen_at(progress: Any) -> float:
+    now = progress.get("now") if isinstance(progress, Mapping) else None
+    return float(now) if isinstance(now, int | float) else float("-inf")

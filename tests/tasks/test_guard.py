@@ -1,0 +1,260 @@
+"""The sensor as a guard that lives for days: the same in every mode, across restarts and between pokes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
+
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.operators.deferral import keeps_task_state
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors import arroyo
+from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.triggers import progress
+from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from tests.support import Lines
+
+from .conftest import BROKEN, Arrange
+from .harness import (
+    DEFERRED,
+    RESCHEDULE,
+    SENSOR_MODES,
+    FakeTaskInstance,
+    StateStore,
+    context,
+    defer,
+    quiet,
+    recording,
+    run_task,
+    sense,
+    supervisor,
+)
+
+# What is tested here does not depend on Arroyo's version.
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
+KEPT = "arroyo_wait_progress"
+
+
+def guard(pipeline_id: str, **more: Any) -> Any:
+    """Return what makes a guard that a third restart within a minute fails."""
+    return sense(pipeline_id, "Stopped", **{"max_restarts": 2, "restart_window": 60, **more})
+
+
+def instance() -> FakeTaskInstance:
+    """Return a task instance of Airflow 3.3, which keeps state for its tasks."""
+    return FakeTaskInstance(state_store=StateStore())
+
+
+@pytest.fixture
+def _airflow_keeps_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arroyo, "keeps_task_state", lambda: True)
+
+
+needs_state = pytest.mark.usefixtures("_airflow_keeps_state")
+
+
+@needs_state
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_pipeline_that_flaps_fails_its_guard(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.flap(pipeline_id, runs=60, every=2.0)
+    ended = run_task(guard(pipeline_id, timeout=60), mode, instance())
+    assert type(ended.error) is ArroyoTaskError
+    assert "restarted 3 times within 1 min (restart_window)" in str(ended.error)
+    if mode == RESCHEDULE:
+        assert ended.pokes > 1
+
+
+@needs_state
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_guard_whose_time_is_over_succeeds_where_that_is_wanted(mode: str, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    make = guard(pipeline_id, timeout=1.5, succeed_on_timeout=True)
+    ended = run_task(make, mode, instance())
+    assert ended.error is None, ended.error
+    assert (ended.result["state"], ended.result["pipeline_id"]) == ("Running", pipeline_id)
+    assert isinstance(run_task(guard(pipeline_id, timeout=0.5), mode).error, AirflowSensorTimeout)
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_guard_that_waits_for_a_death_says_why(mode: str, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
+    ended = run_task(sense(pipeline_id, "Failed", "Stopped"), mode)
+    assert ended.result["state"] == "Failed"
+    assert "/nonexistent/input.json" in ended.result["failure_reason"]
+
+
+def test_a_guard_reads_well_in_a_dag() -> None:
+    with DAG("a_dag", schedule=None):
+        sensor = ArroyoPipelineSensor(
+            task_id="guard",
+            pipeline_name="orders_per_minute",
+            target_states=["Stopped", "Finished"],
+            max_restarts=5,
+            restart_window=timedelta(hours=1),
+            poll_interval=timedelta(minutes=1),
+            timeout=timedelta(days=7),
+            succeed_on_timeout=True,
+            deferrable=True,
+        )
+    assert (sensor.poll_interval, sensor.timeout) == (60.0, 7 * 86_400)
+    assert sensor.restart_window == timedelta(hours=1)
+
+
+def test_reschedule_before_airflow_3_3_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arroyo, "keeps_task_state", lambda: False)
+    with pytest.raises(ValueError, match=r"before Airflow 3\.3.*deferrable=True"):
+        guard("pl_1")(mode="reschedule")
+    guard("pl_1")(mode="reschedule", deferrable=True)
+    assert isinstance(keeps_task_state(), bool)
+
+
+# -- between pokes ------------------------------------------------------------------------------------------------
+
+
+@needs_state
+def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    ti = FakeTaskInstance(state_store=StateStore(), first_reschedule_date=datetime.now(UTC))
+
+    def poke() -> Any:
+        sensor = guard(pipeline_id)(mode="reschedule", poke_interval=60)
+        return quiet(sensor, recording([])).poke(context(ti))
+
+    assert poke() is False
+    for _ in range(2):
+        sandbox.faults.flap(pipeline_id, runs=1, every=0.1)
+        sandbox.advance(5)
+        arrange.until(pipeline_id, "Running")
+        assert poke() is False
+    ti.try_number = 2
+    assert poke() is False
+    for _ in range(3):
+        sandbox.faults.flap(pipeline_id, runs=1, every=0.1)
+        sandbox.advance(5)
+        arrange.until(pipeline_id, "Running")
+    with pytest.raises(ArroyoTaskError, match="restarted 3 times within 1 min"):
+        poke()
+
+
+@needs_state
+@pytest.mark.parametrize(
+    "kept", [None, 5, {}, {"job": {}}, {"job": {"id": "j", "state": "x"}, "seen_at": 1e999}]
+)
+def test_a_damaged_memory_is_none(kept: Any, arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
+    ti.state_store = StateStore(
+        arroyo_seen={"pipeline_id": pipeline_id, "state": "x", "try_number": 1, "restarts": kept}
+    )
+    sensor = quiet(guard(pipeline_id)(mode="reschedule", poke_interval=60), recording([]))
+    assert sensor.poke(context(ti)) is False
+
+
+@needs_state
+def test_a_memory_that_cannot_be_kept_is_warned_of(arrange: Arrange) -> None:
+    class Full(StateStore):
+        def set(self, key: str, value: Any) -> None:
+            raise RuntimeError("no API")
+
+    lines: list[tuple[str, str]] = []
+    sensor = quiet(guard(arrange.pipeline("Running"))(mode="reschedule", poke_interval=60), recording(lines))
+    assert sensor.poke(context(FakeTaskInstance(state_store=Full()))) is False
+    assert [text for level, text in lines if level == "WARNING"] == [
+        "What this poll saw is not remembered: no API"
+    ]
+
+
+# -- in triggerers ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def running(trigger: ArroyoPipelineTrigger, ti: FakeTaskInstance) -> AsyncIterator[asyncio.Task[Any]]:
+    """Run a trigger until the block ends, as a triggerer that is restarted then."""
+    trigger.task_instance = ti  # type: ignore[assignment]  # a stand-in
+
+    async def run() -> Any:
+        return [event.payload async for event in trigger.run()]
+
+    task = asyncio.create_task(run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(40):
+        while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
+            await asyncio.sleep(0.01)
+
+
+async def test_restarts_survive_a_triggerers_restart(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "KEEP_SECONDS", 0.02)
+    pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
+    ti = FakeTaskInstance()
+    make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120)
+    trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
+    arguments = trigger.serialize()[1]
+
+    def restart() -> None:
+        sandbox.faults.flap(pipeline_id, runs=1, every=0.1)
+        sandbox.advance(5)
+        arrange.until(pipeline_id, "Running")
+
+    def kept_run() -> int:
+        return ti.xcoms[KEPT]["progress"]["job"]["run_id"] if KEPT in ti.xcoms else 0
+
+    with supervisor(ti):
+        for run in (2, 3):
+            again = quiet(ArroyoPipelineTrigger(**arguments), recording([]))
+            async with running(again, ti):
+                await asyncio.to_thread(restart)
+                await until(lambda run=run: kept_run() == run)
+        assert again.serialize()[1] == arguments
+        last = quiet(ArroyoPipelineTrigger(**arguments), recording([]))
+        async with running(last, ti) as task:
+            await asyncio.to_thread(restart)
+            (event,) = await asyncio.wait_for(task, 40)
+    assert (event["result"]["outcome"], event["result"]["restarts_in_window"]) == ("flapping", 3)
+
+
+@pytest.mark.parametrize("noted", [None, 7, {"try_number": 2, "progress": {"now": 9e9}}, {"try_number": 1}])
+async def test_what_is_no_progress_of_this_try_is_not_taken(noted: Any) -> None:
+    ti = FakeTaskInstance(xcoms={} if noted is None else {KEPT: noted})
+    with supervisor(ti):
+        assert await progress.latest_progress(ti, {"now": 1.0}, recording([])) == {"now": 1.0}
+
+
+async def test_where_airflow_fails_the_guard_goes_on_and_says_so_once(
+    arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "KEEP_SECONDS", 0.01)
+    pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
+    ti, lines = FakeTaskInstance(), Lines()
+    make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120)
+    trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
+    # There is no supervisor.
+    async with running(quiet(trigger, recording(lines.lines)), ti) as task:
+        await until(lambda: "cannot be kept" in lines.text("WARNING"))
+        await asyncio.sleep(0.2)
+        assert not task.done()
+    assert lines.text("WARNING").count("cannot be kept for another triggerer") == 1
+    assert lines.text("WARNING").count("restarts are counted anew") == 1
+
+
+def test_a_wait_without_a_window_asks_airflow_for_nothing(arrange: Arrange) -> None:
+    ti = FakeTaskInstance()
+    ended = run_task(sense(arrange.pipeline("Running"), max_restarts=2), DEFERRED, ti)
+    assert ended.error is None
+    assert KEPT not in ti.xcoms
