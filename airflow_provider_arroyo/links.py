@@ -1,10 +1,10 @@
-"""The links from a task to its pipeline: in Arroyo's console, and in our list in Airflow's UI."""
+"""The links from a task to its pipeline: in Arroyo's console, and on its own page in Airflow's UI."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, BaseOperatorLink, XCom, conf
 
@@ -33,12 +33,12 @@ class ArroyoPipelineLink(BaseOperatorLink):
 
 
 class ArroyoPageLink(BaseOperatorLink):
-    """The button "Pipeline": the task's pipeline in the list in Airflow's UI, where this Airflow shows that."""
+    """The button "Pipeline": the page of the task's pipeline in Airflow's UI, where this Airflow shows that."""
 
     name = "Pipeline"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page; empty where the task knows no pipeline, or this Airflow does not show the list."""
+        """Return the page; empty where the task knows no pipeline, or this Airflow does not show it."""
         pipeline_id = XCom.get_value(ti_key=ti_key, key="pipeline_id")
         # Airflow 3.0 has no pages of plugins, and an installation from sources has none that are built.
         if (
@@ -48,8 +48,8 @@ class ArroyoPageLink(BaseOperatorLink):
         ):
             return ""
         base = str(conf.get("api", "base_url", fallback=None) or "").rstrip("/")
-        query = urlencode({"connection": getattr(operator, "arroyo_conn_id", ""), "q": pipeline_id})
-        return f"{base}/plugin/arroyo?{query}"
+        query = urlencode({"connection": getattr(operator, "arroyo_conn_id", "")})
+        return f"{base}/plugin/arroyo/pipelines/{quote(pipeline_id, safe='')}?{query}"
 
 
 def pipeline_xcoms(pipeline: PipelineRef) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MASK = "***"
@@ -126,10 +126,24 @@ def redact_echo(text: str, sql: str) -> str:
     :param text: the server's words, which may repeat parts of the SQL.
     :param sql: what they are about.
     """
+    return echo_redactor(sql)(text)
+
+
+def echo_redactor(sql: str) -> Callable[[str], str]:
+    """Return :func:`redact_echo` for many texts about the same SQL, which is read once.
+
+    :param sql: what they are about.
+    """
     # The longest first, since one may be part of another.
-    for value in sorted(secret_values(sql), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
-    return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
+    values = sorted(secret_values(sql), key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for value in values:
+            if value in text:
+                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
+        return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
+
+    return redact
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
@@ -140,6 +154,30 @@ def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, .
     :param old, new: the SQL.
     :param context_lines: how many equal lines are shown around each difference, default 3.
     """
+    shown = _diff(old, new)
+    return tuple(shown[at] for hunk in _hunks(shown, context_lines) for at in hunk)
+
+
+def redacted_unified_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
+    """Return how two pieces of SQL differ as :func:`redacted_diff` does, each hunk below its ``@@ -1,7 +1,6 @@``.
+
+    :param old, new: the SQL.
+    :param context_lines: how many equal lines are shown around each difference, default 3.
+    """
+    shown = _diff(old, new)
+    lines: list[str] = []
+    for hunk in _hunks(shown, context_lines):
+        before, within = shown[: hunk.start], shown[hunk.start : hunk.stop]
+        places = []
+        for sign, other in (("-", "+"), ("+", "-")):
+            count = sum(text[0] != other for text in within)
+            places.append(f"{sign}{sum(text[0] != other for text in before) + (count > 0)},{count}")
+        lines += [f"@@ {' '.join(places)} @@", *within]
+    return tuple(lines)
+
+
+def _diff(old: str, new: str) -> list[str]:
+    """Return every line of two pieces of SQL, as it may be shown."""
     before, after = _lines(old), _lines(new)
     shown: list[str] = []
     texts = [line.text for line in before], [line.text for line in after]
@@ -152,9 +190,22 @@ def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, .
             known = [secret for line in before[i1:i2] for secret in line.secrets]
             shown += [f"- {line.text}" for line in before[i1:i2]]
             shown += [f"+ {line.marked(known)}" for line in after[j1:j2]]
-    changed = [at for at, text in enumerate(shown) if text[0] != " "]
-    near = {at + step for at in changed for step in range(-context_lines, context_lines + 1)}
-    return tuple(text for at, text in enumerate(shown) if at in near)
+    return shown
+
+
+def _hunks(shown: Sequence[str], context_lines: int) -> Iterator[range]:
+    """Yield the ranges of lines around differences; those that touch are one."""
+    hunk: range | None = None
+    for at, text in enumerate(shown):
+        if text[0] == " ":
+            continue
+        start, stop = max(0, at - context_lines), min(len(shown), at + context_lines + 1)
+        if hunk is not None and start > hunk.stop:
+            yield hunk
+            hunk = None
+        hunk = range(hunk.start if hunk is not None else start, stop)
+    if hunk is not None:
+        yield hunk
 
 
 def _replaced(text: str, secrets: Iterable[SqlSecret]) -> str:

@@ -271,6 +271,24 @@ def _fields_in_comment(query: str) -> dict[str, Any] | None:
     return fields
 
 
+def label_fields(pipeline: Pipeline) -> dict[str, str] | None:
+    """Return the parts of a pipeline's ownership label as they are written, by name; None where it has none.
+
+    One that is damaged is returned, too: what can be read of it, or its whole text as ``label``.
+    """
+    fields: Mapping[str, Any] | None = {
+        name.removeprefix(TAG_PREFIX): value
+        for name, value in pipeline.tags.items()
+        if name.startswith(TAG_PREFIX)
+    }
+    if not fields:
+        try:
+            fields = _fields_in_comment(pipeline.query)
+        except UnreadableLabelError:
+            fields = {"label": pipeline.query.split("\n", 1)[0].removeprefix(_COMMENT)}
+    return None if fields is None else {name: str(value) for name, value in fields.items() if name != "tags"}
+
+
 def without_label(query: str) -> str:
     """Return SQL without the line of its ownership label, where it has one."""
     return query.partition("\n")[2] if query.startswith(_COMMENT) else query

@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import (
+    ConnectionDetails,
+    DagAccessEntity,
+    DagDetails,
+)
 from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.providers.common.compat.sdk import conf
@@ -59,10 +63,23 @@ def may_edit_dag(dag_id: str, user: BaseUser) -> bool:
     with create_session() as session:
         if session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id)) is None:
             return True
+    return get_auth_manager().is_authorized_dag(method="PUT", details=_dag(dag_id), user=user)
+
+
+def may_read_tasks(dag_id: str, user: BaseUser) -> bool:
+    """Return whether a user may read a DAG's task instances, and what they left as XComs."""
+    manager, details = get_auth_manager(), _dag(dag_id)
+    return all(
+        manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
+        for entity in (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+    )
+
+
+def _dag(dag_id: str) -> DagDetails:
     details: dict[str, Any] = {"id": dag_id}
     if _has_teams():
         details["team_name"] = DagModel.get_team_name(dag_id)
-    return get_auth_manager().is_authorized_dag(method="PUT", details=DagDetails(**details), user=user)
+    return DagDetails(**details)
 
 
 def readable_connections(user: BaseUser) -> list[str]:

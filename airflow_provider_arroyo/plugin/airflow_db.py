@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
@@ -14,18 +15,27 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Text, and_, cast, false, or_, select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
+from airflow_provider_arroyo.plugin.facts import is_storable
 
-_KEYS = ("return_value", "pipeline_id", "pipeline_name", TRANSITIONS_XCOM_KEY)
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+MAX_TASKS = 50
+"""How many task instances are listed for a pipeline."""
+
+_ID_KEY = "pipeline_id"
+_KEYS = ("return_value", _ID_KEY, "pipeline_name", TRANSITIONS_XCOM_KEY)
+_MAX_DAGS = 200
 _MAX_EVENT = 60
 _MAX_IN = 500
 """How many values a query may compare with; some databases bound it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TaskInstanceKey:
     """Which task instance.
 
@@ -57,12 +67,11 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
     result = values.get("return_value")
     result = result if isinstance(result, Mapping) else {}
     connection = fields.get("arroyo_conn_id") if isinstance(fields, Mapping) else None
-    transitions = values.get(TRANSITIONS_XCOM_KEY)
     return {
         "connection_id": connection if isinstance(connection, str) and connection else DEFAULT_CONN_ID,
-        "pipeline_id": _text(values.get("pipeline_id")) or _text(result.get("pipeline_id")),
+        "pipeline_id": _text(values.get(_ID_KEY)) or _text(result.get("pipeline_id")),
         "pipeline_name": _text(values.get("pipeline_name")) or _text(result.get("pipeline_name")),
-        "transitions": transitions[-MAX_TRANSITIONS:] if isinstance(transitions, list) else [],
+        "transitions": _transitions(values.get(TRANSITIONS_XCOM_KEY)),
         "state": state,
     }
 
@@ -79,6 +88,122 @@ def _plain(value: Any) -> Any:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def tasks_of_pipeline(
+    pipeline_id: str,
+    *,
+    connection_id: str,
+    owner: Mapping[str, Any] | None,
+    may_read: Callable[[str], bool],
+) -> dict[str, Any]:
+    """Return the task instances that touched a pipeline: those that left its id as an XCom, and its owner.
+
+    :param pipeline_id: the pipeline.
+    :param connection_id: of its Arroyo. A task whose rendered fields name another connection meant another pipeline.
+    :param owner: the task instance that created it, by its label; None where there is none in this Airflow.
+    :param may_read: whether the task instances and XComs of a DAG may be read.
+    :returns: ``tasks``, newest first, and whether there are ``more``.
+    """
+    is_theirs = and_(XComModel.key == _ID_KEY, _holds(pipeline_id))
+    with create_session() as session:
+        dags = set(session.scalars(select(XComModel.dag_id).where(is_theirs).distinct().limit(_MAX_DAGS)))
+    if owner:
+        dags.add(owner["dag"])
+    readable = [dag_id for dag_id in sorted(dags) if may_read(dag_id)]
+    if not readable:
+        return {"tasks": [], "more": False}
+    columns = (
+        *_TASK_KEY,
+        TaskInstance.operator,
+        TaskInstance.state,
+        TaskInstance.start_date,
+        TaskInstance.end_date,
+    )
+    with create_session() as session:
+        left = session.execute(
+            select(*columns, XComModel.value)
+            .join(XComModel, and_(*(getattr(XComModel, one.key) == one for one in _TASK_KEY)))
+            .where(is_theirs, XComModel.dag_id.in_(readable))
+            .order_by(XComModel.dag_run_id.desc(), XComModel.task_id, XComModel.map_index)
+            .limit(2 * MAX_TASKS)
+        ).all()
+        # Databases compare JSON each in its own way, and some without regard to case.
+        found = {TaskInstanceKey(*row[:4]): row for row in left if _plain(row.value) == pipeline_id}
+        elsewhere = {
+            key
+            for key, fields in _of_tasks(session, RenderedTaskInstanceFields, "rendered_fields", found)
+            if isinstance(fields, Mapping) and fields.get("arroyo_conn_id", connection_id) != connection_id
+        }
+        found = {key: row for key, row in found.items() if key not in elsewhere}
+        creator = None
+        if owner and owner["dag"] in readable:
+            creator = TaskInstanceKey(owner["dag"], owner["run"], owner["task"], owner["map_index"])
+            of_owner = select(*columns).where(
+                *(one == value for one, value in zip(_TASK_KEY, astuple(creator), strict=True))
+            )
+            if creator not in found and (row := session.execute(of_owner).first()) is not None:
+                found[creator] = row
+        transitions = dict(
+            _of_tasks(session, XComModel, "value", found, XComModel.key == TRANSITIONS_XCOM_KEY)
+        )
+    # What has not started yet is the newest.
+    rows = sorted(found.items(), key=lambda item: -(_seconds(item[1].start_date) or float("inf")))
+    return {
+        "tasks": [
+            {
+                **asdict(key),
+                "operator": row.operator,
+                "state": row.state,
+                "start": _seconds(row.start_date),
+                "end": _seconds(row.end_date),
+                "via": "owner" if key == creator else "xcom",
+                "transitions": _transitions(_plain(transitions.get(key))),
+            }
+            for key, row in rows[:MAX_TASKS]
+        ],
+        "more": len(rows) > MAX_TASKS or len(left) == 2 * MAX_TASKS,
+    }
+
+
+_TASK_KEY = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
+
+
+def _holds(pipeline_id: str) -> ColumnElement[bool]:
+    """Return whether an XCom holds an id, as far as any database can tell: as JSON, or as JSON text in JSON."""
+    if not is_storable(pipeline_id):
+        return false()
+    needles = set()
+    for is_ascii in (True, False):
+        once = json.dumps(pipeline_id, ensure_ascii=is_ascii)[1:-1]
+        needles |= {once, json.dumps(once, ensure_ascii=is_ascii)[1:-1]}
+    text = cast(XComModel.value, Text)
+    return or_(*(text.contains(needle, autoescape=True) for needle in sorted(needles)))
+
+
+def _of_tasks(
+    session: Session,
+    model: type[Any],
+    column: str,
+    keys: Collection[TaskInstanceKey],
+    *where: ColumnElement[bool],
+) -> list[tuple[TaskInstanceKey, Any]]:
+    """Return a column of the rows that belong to task instances."""
+    if not keys:
+        return []
+    key_columns = [getattr(model, one.key) for one in _TASK_KEY]
+    values = zip(*(astuple(key) for key in keys), strict=True)
+    near = (one.in_(sorted(set(some))) for one, some in zip(key_columns, values, strict=True))
+    rows = session.execute(select(*key_columns, getattr(model, column)).where(*near, *where))
+    return [(key, row[4]) for row in rows if (key := TaskInstanceKey(*row[:4])) in keys]
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
+
+
+def _transitions(value: Any) -> list[Any]:
+    return value[-MAX_TRANSITIONS:] if isinstance(value, list) else []
 
 
 def missing_owners(owners: Sequence[Mapping[str, Any]]) -> list[str | None]:

@@ -6,6 +6,7 @@ about. No route takes an address or a path to fetch.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import MutableMapping
@@ -16,16 +17,18 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin import access, airflow_db
 from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described, request_for
+from airflow_provider_arroyo.plugin.inspector import MAX_SHOWN
+from airflow_provider_arroyo.plugin.live import absent, live, nothing
 from airflow_provider_arroyo.plugin.service import Service
 from airflow_provider_arroyo.plugin.snapshot import Row
-from airflow_provider_arroyo.plugin.watch import MAX_SHOWN, Watch
+from airflow_provider_arroyo.plugin.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,13 @@ Readable = Annotated[str, Depends(_readable)]
 Editable = Annotated[str, Depends(_editable)]
 
 
+class _Json(JSONResponse):
+    """JSON in ASCII: what a server sends may hold halves of surrogate pairs, which no other encoding takes."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 class _VersionedFiles(StaticFiles):
     """Files whose addresses carry a version, so that a browser need not ask for them again."""
 
@@ -73,7 +83,7 @@ def make_app() -> FastAPI:
 
 
 def _router(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(default_response_class=_Json)
 
     @router.get("/connections")
     def connections(user: GetUserDep) -> dict[str, Any]:
@@ -109,14 +119,64 @@ def _router(service: Service) -> APIRouter:
             "changes": changes,
         }
 
+    @router.get("/pipeline/live")
+    async def live_pipeline(
+        connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep
+    ) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.refresh(opened=pipeline_id)
+        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
+        row = watch.snapshot.rows.get(pipeline_id)
+        if row is None:
+            what = {**nothing(), "sentence": absent(pipeline_id, is_known=watch.seen_at is not None)}
+        else:
+            what = live(row, now=time.time(), server_time=watch.server_time)
+        return {
+            **_state_of(watch),
+            "may_act": may_act,
+            "began": watch.snapshot.began,
+            "row": row.to_json() if row else None,
+            "details": row.details if row else None,
+            **what,
+        }
+
+    @router.get("/pipeline/definition")
+    async def pipeline_definition(connection_id: Readable, pipeline_id: PipelineId) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        try:
+            found = await watch.definition(pipeline_id)
+        except ArroyoError as error:
+            raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, str(error)) from error
+        if found is None:
+            is_known = watch.seen_at is not None
+            what = absent(pipeline_id, is_known=is_known) if is_known else watch.error
+            raise HTTPException(404 if is_known else 502, what or "Arroyo has not responded yet.")
+        return found
+
+    @router.get("/pipeline/tasks")
+    async def pipeline_tasks(
+        connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep
+    ) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.refresh([pipeline_id])
+        row = watch.snapshot.rows.get(pipeline_id)
+        owner = row.facts.owner if row else None
+        if owner is not None:
+            # A DAG of the same name in another Airflow is another one.
+            owner = owner if owner["namespace"] == await _namespace(service, connection_id) else None
+        return await run_in_threadpool(
+            airflow_db.tasks_of_pipeline,
+            pipeline_id,
+            connection_id=connection_id,
+            owner=owner,
+            may_read=lambda dag_id: access.may_read_tasks(dag_id, user),
+        )
+
     @router.get("/orphans")
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh()
-        try:
-            namespace = await service.run(lambda: ArroyoHook(connection_id).namespace.name)
-        except ArroyoError as error:
-            raise HTTPException(502, str(error)) from error
+        namespace = await _namespace(service, connection_id)
         # Of the owners in other namespaces, only their own Airflow knows whether they are gone.
         owners = {
             row.pipeline_id: row.facts.owner
@@ -171,6 +231,14 @@ def _router(service: Service) -> APIRouter:
         return {"outcome": outcome}
 
     return router
+
+
+async def _namespace(service: Service, connection_id: str) -> str:
+    """Return what distinguishes this Airflow on the Arroyo of a connection."""
+    try:
+        return await service.run(lambda: ArroyoHook(connection_id).namespace.name)
+    except ArroyoError as error:
+        raise HTTPException(502, str(error)) from error
 
 
 def _state_of(watch: Watch) -> dict[str, Any]:

@@ -1,70 +1,62 @@
-"""What the list shows of a pipeline beyond its state: rates, backpressure, checkpoints, errors. Pure functions."""
+"""What the pages show of a pipeline beyond its state: rates, backpressure, checkpoints, errors. Pure functions."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_arroyo.client.details import Checkpoint, JobError, MetricGroup, OperatorMetrics
-from airflow_provider_arroyo.monitoring.metrics import backpressure
-from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.client.details import Checkpoint, JobError
+from airflow_provider_arroyo.plugin.facts import Facts, seconds
+from airflow_provider_arroyo.plugin.series import Measured
 
 MAX_POINTS = 60
 """Points of a series: two minutes, as Arroyo measures every two seconds."""
 
-_SLOT_SECONDS = 2
+MAX_CHECKPOINTS = 60
+MAX_ERRORS = 20
 _MAX_TEXT = 1000
+_MAX_DETAILS = 4000
 
 
-def rates(
-    metrics: Iterable[OperatorMetrics], *, sources: Collection[int], sinks: Collection[int]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    """The checkpoints of a job.
+
+    :param listed: how many there are.
+    :param newest: the last of them, oldest first, without their events.
+    :param last: the last finished one, as :func:`last_checkpoint` returns it.
+    """
+
+    listed: int
+    newest: tuple[Checkpoint, ...]
+    last: dict[str, Any] | None
+
+
+def rates(measured: Measured) -> dict[str, Any]:
     """Return rows per second in and out, now and as a series, and the highest backpressure.
 
-    :param metrics: of every node of the graph.
-    :param sources, sinks: which nodes the graph begins and ends with.
+    :param measured: what the metrics say.
     :returns: ``in`` and ``out`` (rows per second, None where nothing was measured), ``series`` (of ``in``, where
-        nothing was measured of ``out``; oldest first), ``at`` (of the last point, seconds since the epoch),
-        ``backpressure`` (0 to 1; None where nothing was measured).
+        nothing was measured of ``out``; oldest first, without holes), ``at`` (of the last point, seconds since the
+        epoch), ``backpressure`` (0 to 1; None where nothing was measured).
     """
-    came: dict[int, float] = defaultdict(float)
-    went: dict[int, float] = defaultdict(float)
-    pressures: list[float] = []
-    for node in metrics:
-        if (pressure := backpressure(node)) is not None:
-            pressures.append(pressure)
-        for group in node.metric_groups:
-            if group.name == "messages_sent" and node.node_id in sources:
-                _add(came, group)
-            elif group.name == "messages_recv" and node.node_id in sinks:
-                _add(went, group)
-    series = came or went
-    slots = sorted(series)[-MAX_POINTS:]
+    has_in = any(value is not None for value in measured.rows_in)
+    drawn = measured.rows_in if has_in else measured.rows_out
+    points = [(at, value) for at, value in zip(measured.at, drawn, strict=True) if value is not None]
+    pressures = [node["backpressure"] for node in measured.nodes if node["backpressure"] is not None]
     return {
-        "in": _last(came),
-        "out": _last(went),
-        "series": [_rounded(series[slot]) for slot in slots],
-        "at": float(slots[-1] * _SLOT_SECONDS) if slots else None,
-        "backpressure": round(max(pressures), 3) if pressures else None,
+        "in": _last(measured.rows_in),
+        "out": _last(measured.rows_out),
+        "series": [value for _, value in points[-MAX_POINTS:]],
+        "at": points[-1][0] if points else None,
+        "backpressure": max(pressures, default=None),
     }
 
 
-def _add(total: dict[int, float], group: MetricGroup) -> None:
-    """Add up what a node's subtasks measured at about the same time."""
-    for subtask in group.subtasks:
-        for metric in subtask.metrics[-MAX_POINTS:]:
-            total[int(metric.time_micros // (_SLOT_SECONDS * 1_000_000))] += metric.value
-
-
-def _last(series: dict[int, float]) -> float | None:
-    # In the newest slot some subtasks may not have measured yet.
-    slots = sorted(series)
-    return _rounded(series[slots[-2] if len(slots) > 1 else slots[-1]]) if slots else None
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+def _last(series: Sequence[float | None]) -> float | None:
+    # The newest slot of all may be one that only the backpressure was measured in yet.
+    return next((value for value in reversed(series[-2:]) if value is not None), None)
 
 
 def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
@@ -74,31 +66,67 @@ def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
     """
     finished = next((one for one in reversed(checkpoints) if one.finish_time_micros is not None), None)
     last = checkpoints[-1] if checkpoints else None
-    under_way = last.start_time_micros / 1e6 if last is not None and not last.is_finished else None
+    under_way = seconds(last.start_time_micros) if last is not None and not last.is_finished else None
     if finished is None or finished.finish_time_micros is None:
         return {"epoch": None, "at": None, "seconds": None, "under_way_since": under_way} if last else None
-    took = (finished.finish_time_micros - finished.start_time_micros) / 1e6
+    took = seconds(finished.finish_time_micros) - seconds(finished.start_time_micros)
     return {
         "epoch": finished.epoch,
-        "at": finished.finish_time_micros / 1e6,
+        "at": seconds(finished.finish_time_micros),
         "seconds": round(max(0.0, took), 3),
         "under_way_since": under_way,
     }
 
 
-def last_error(errors: Sequence[JobError], facts: Facts) -> dict[str, Any] | None:
-    """Return the newest error of a job as it may be shown; None where there is none.
+def kept_checkpoints(checkpoints: Sequence[Checkpoint]) -> Checkpoints:
+    """Return what is kept of the checkpoints of a job.
+
+    :param checkpoints: oldest first.
+    """
+    newest = tuple(replace(one, events=(), backend="") for one in checkpoints[-MAX_CHECKPOINTS:])
+    return Checkpoints(listed=len(checkpoints), newest=newest, last=last_checkpoint(checkpoints))
+
+
+def checkpoint_to_json(checkpoint: Checkpoint, size_bytes: int | None) -> dict[str, Any]:
+    """Return a checkpoint as the pages show it.
+
+    :param checkpoint: the checkpoint.
+    :param size_bytes: what all operators wrote into it; None where that is not known.
+    """
+    finished = checkpoint.finish_time_micros
+    return {
+        "epoch": checkpoint.epoch,
+        "type": checkpoint.checkpoint_type,
+        "began": seconds(checkpoint.start_time_micros),
+        "finished": None if finished is None else seconds(finished),
+        "bytes": size_bytes,
+    }
+
+
+def shown_errors(errors: Sequence[JobError], facts: Facts) -> tuple[JobError, ...]:
+    """Return the errors of a job as they may be shown.
 
     :param errors: newest first.
     :param facts: of its pipeline.
     """
-    if not errors:
-        return None
-    error = errors[0]
+    return tuple(
+        replace(
+            error,
+            operator_id=error.operator_id[:_MAX_TEXT],
+            message=facts.shown(error.message, _MAX_TEXT),
+            details=facts.shown(error.details, _MAX_DETAILS),
+        )
+        for error in errors[:MAX_ERRORS]
+    )
+
+
+def error_to_json(error: JobError) -> dict[str, Any]:
+    """Return an error as the pages show it."""
     return {
-        "at": error.created_at_micros / 1e6,
-        "operator": error.operator_id[:_MAX_TEXT],
-        "message": facts.shown(error.message, _MAX_TEXT),
-        "details": facts.shown(error.details, _MAX_TEXT),
+        "at": seconds(error.created_at_micros),
+        "operator": error.operator_id,
+        "message": error.message,
+        "details": error.details,
         "domain": error.error_domain,
+        "task": error.task_index,
     }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_echo
+from airflow_provider_arroyo.client.sql_secrets import echo_redactor, find_secrets
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
 
 MAX_NAME = 300
 MAX_REASON = 2000
 MAX_SQL_WITH_SECRETS = 100_000
 """How much SQL is kept to find its secrets in what the server says."""
+
+NOT_SHOWN = "Not shown: the pipeline's SQL holds secrets, and this may repeat them. Arroyo's console has it."
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_MAX_MAP_INDEX = 2**31
+_LAST_MICROS = 10**16
+"""In the year 2286."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +45,75 @@ class Facts:
     sinks: frozenset[int] = frozenset()
     secret_sql: str | None = ""
 
+    @property
+    def deployment(self) -> tuple[str, str, str] | None:
+        """The namespace, group and name of the deployment that it belongs to; None where it belongs to none."""
+        deployment = self.owner and self.owner["deployment"]
+        if not self.owner or not deployment:
+            return None
+        return self.owner["namespace"], deployment["group"], deployment["name"]
+
+    @property
+    def generation(self) -> int:
+        """Which of its deployment's pipelines it is; 0 where it belongs to none."""
+        return self.owner["deployment"]["generation"] if self.owner and self.owner["deployment"] else 0
+
     def shown(self, text: str, limit: int = MAX_REASON) -> str:
         """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short."""
+        return self.redactor()(text[: 10 * limit])[:limit]
+
+    def redactor(self) -> Callable[[str], str]:
+        """Return what masks the secrets of its SQL in texts."""
         if self.secret_sql is None:
-            return "Not shown: the pipeline's SQL holds secrets, and this may repeat them. Arroyo's console has it."
-        return redact_echo(text[: 10 * limit], self.secret_sql)[:limit]
+            return lambda text: NOT_SHOWN if text else ""
+        return echo_redactor(self.secret_sql)
+
+    def updated(self, pipeline: Pipeline) -> Facts:
+        """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again.
+
+        :param pipeline: as the server describes it now; where it is another one by the same id, its own facts.
+        """
+        if (seconds(pipeline.created_at_micros), pipeline.name[:MAX_NAME]) != (self.created, self.name):
+            return facts_of(pipeline)
+        return replace(
+            self, parallelism=pipeline.graph.parallelism, interval_seconds=_interval_seconds(pipeline)
+        )
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a database can hold a text: one without NUL and without halves of surrogate pairs."""
+    return _UNSTORABLE.search(text) is None
+
+
+def seconds(micros: int) -> float:
+    """Return a time of Arroyo's as seconds since the epoch.
+
+    :param micros: microseconds since the epoch; where they are no time, the nearest that is one is taken.
+    """
+    return min(max(micros, 0), _LAST_MICROS) / 1e6
 
 
 def facts_of(pipeline: Pipeline) -> Facts:
     """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
-    interval = pipeline.checkpoint_interval_micros
     secret_sql: str | None = ""
     if find_secrets(pipeline.query):
         secret_sql = pipeline.query if len(pipeline.query) <= MAX_SQL_WITH_SECRETS else None
     return Facts(
         pipeline_id=pipeline.id,
         name=pipeline.name[:MAX_NAME],
-        created=pipeline.created_at_micros / 1e6,
+        created=seconds(pipeline.created_at_micros),
         owner=owner_of(pipeline),
         parallelism=pipeline.graph.parallelism,
-        interval_seconds=interval / 1e6 if interval else None,
+        interval_seconds=_interval_seconds(pipeline),
         sources=pipeline.graph.sources,
         sinks=pipeline.graph.sinks,
         secret_sql=secret_sql,
     )
+
+
+def _interval_seconds(pipeline: Pipeline) -> float | None:
+    interval = pipeline.checkpoint_interval_micros
+    return seconds(interval) if interval else None
 
 
 def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
@@ -75,7 +128,10 @@ def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
         task = label.task if label else None
     except UnreadableLabelError as error:
         task = error.owner if isinstance(error.owner, Owner) else None
-    if task is None:
+    # What Airflow's database could not hold was never a task of any Airflow.
+    if task is None or not all(map(is_storable, (task.dag_id, task.task_id, task.run_id))):
+        return None
+    if not -1 <= task.map_index < _MAX_MAP_INDEX:
         return None
     deployment = label.deployment if label else None
     return {

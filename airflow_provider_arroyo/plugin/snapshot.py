@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.facts import Facts, seconds
+from airflow_provider_arroyo.plugin.readings import Readings
 
 MAX_PIPELINES = 5000
 MAX_CHANGES = 50
@@ -30,6 +31,8 @@ class Row:
     :param restarts: how often it was seen to begin another run.
     :param since: when it entered its state, seconds since the epoch; None where nothing tells.
     :param changes: state changes that were seen: when, state, run.
+    :param readings: what was read of it for those who look at it; None where nothing was, or it was long ago.
+    :param details: what of that the list shows.
     """
 
     facts: Facts
@@ -38,6 +41,7 @@ class Row:
     restarts: int = 0
     since: float | None = None
     changes: deque[tuple[float, str, int]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
+    readings: Readings | None = None
     details: dict[str, Any] | None = None
     version: int = 0
     details_version: int = 0
@@ -46,6 +50,14 @@ class Row:
     def pipeline_id(self) -> str:
         """The pipeline's id."""
         return self.facts.pipeline_id
+
+    def readings_of(self, job: Job) -> Readings:
+        """Return what was read of a job of it; nothing yet where it is another job than before."""
+        if self.readings is None or self.readings.job_id != job.id:
+            # Another job may belong to another pipeline of the same id.
+            described_run = -1 if self.readings else None
+            self.readings = Readings(job_id=job.id, described_run=described_run)
+        return self.readings
 
     def to_json(self) -> dict[str, Any]:
         """Return what the list shows of it, without its details."""
@@ -154,17 +166,16 @@ class Snapshot:
                 self._gone.pop(facts.pipeline_id, None)
         return some_known
 
-    def take_details(self, pipeline_id: str, details: dict[str, Any]) -> None:
+    def take_details(self, row: Row, details: dict[str, Any]) -> None:
         """Take in the details of a pipeline; those that were asked for longest ago are forgotten."""
-        row = self.rows.get(pipeline_id)
-        if row is None or row.details == details:
+        if self.rows.get(row.pipeline_id) is not row or row.details == details:
             return
         row.details = details
         row.details_version = self._next()
         known = [row for row in self.rows.values() if row.details is not None]
         if len(known) > _MAX_DETAILS:
             oldest = min(known, key=lambda row: row.details_version)
-            oldest.details = None
+            oldest.details = oldest.readings = None
 
     def drop(self, pipeline_id: str) -> None:
         """Forget a pipeline that was deleted."""
@@ -214,8 +225,8 @@ class Snapshot:
 def _since_of(job: Job) -> float | None:
     """Return since when a job is in its state, where it tells that at first sight."""
     if job.is_terminal:
-        return job.finish_time_micros / 1e6 if job.finish_time_micros else None
+        return seconds(job.finish_time_micros) if job.finish_time_micros else None
     # A restart does not renew the start time.
     if job.run_id <= 1 and job.state == "Running" and job.start_time_micros:
-        return job.start_time_micros / 1e6
-    return job.created_at_micros / 1e6 if job.run_id == 0 and job.created_at_micros else None
+        return seconds(job.start_time_micros)
+    return seconds(job.created_at_micros) if job.run_id == 0 and job.created_at_micros else None

@@ -10,15 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.plugin import details
+from airflow_provider_arroyo.plugin.definitions import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
-from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row, Snapshot
+from airflow_provider_arroyo.plugin.inspector import Inspector
+from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Snapshot
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -29,25 +30,17 @@ T = TypeVar("T")
 LIST_SECONDS = 2.0
 """How often the list is fetched while anyone looks."""
 
-DETAIL_SECONDS = 5.0
-"""How long details are kept before they are fetched again."""
-
 PACE_SECONDS = 0.05
 """The least time between two requests: 20 a second."""
 
 WAIT_SECONDS = 1.5
 """How long a page waits for the list before it gets the last one."""
 
-SHOWN_SECONDS = 10.0
-"""How long a pipeline counts as shown after a page asked for it."""
-
-MAX_SHOWN = 100
-"""How many pipelines may be shown at once, by all viewers together."""
-
 _PAGE = 100
 _SETTINGS_SECONDS = 30.0
 _MAX_BACKOFF_SECONDS = 15.0
-_STATES_WITH_ERRORS = frozenset({JobState.FAILED, JobState.FAILING, JobState.RECOVERING, JobState.RESTARTING})
+_EARLY_SECONDS = 0.2
+_SAME_TIME_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +78,12 @@ class Watch:
         self._slot = float("-inf")
         self._failures = 0
         self._list_task: asyncio.Task[None] | None = None
-        self._detail_task: asyncio.Task[None] | None = None
-        self._shown: dict[str, float] = {}
-        self._detailed_at: dict[str, float] = {}
         self._not_listed: set[str] = set()
+        self._server_ahead = 0.0
+        self._inspector = Inspector(
+            self.send, lambda: self.snapshot, clock=clock, server_time=lambda: self.server_time
+        )
+        self._definitions = Definitions(self.send, run, clock=clock)
         self.snapshot = Snapshot(began=wall_clock())
         self.seen_at: float | None = None
         """When the list was last fetched, seconds since the epoch."""
@@ -105,23 +100,42 @@ class Watch:
         """The client; None before the first fetch."""
         return self._client
 
-    async def refresh(self, shown: Iterable[str] = ()) -> None:
-        """Fetch what is due, and wait for the list, but not for long.
+    @property
+    def server_time(self) -> float:
+        """The time by the server's own clock, as far as its responses tell, seconds since the epoch."""
+        return self._wall_clock() + self._server_ahead
 
-        :param shown: the pipelines whose details a page shows.
+    async def refresh(self, shown: Iterable[str] = (), *, opened: str | None = None) -> None:
+        """Fetch what is due, and wait for the list and for an open page's own data, but not for long.
+
+        :param shown: the pipelines whose details a list shows.
+        :param opened: the pipeline whose own page is open; None where none is.
         """
         now = self._asked_at = self._clock()
-        if self._list_task is None and now >= self._due_at:
-            self._list_task = asyncio.get_running_loop().create_task(self._fetch_list(), name="arroyo-list")
+        # Pages ask every two seconds, and some a little early: they must not miss every other fetch.
+        if self._list_task is None and now >= self._due_at - _EARLY_SECONDS:
+            fetch = self._fetch_list(max(0.0, self._due_at - now))
+            self._list_task = asyncio.get_running_loop().create_task(fetch, name="arroyo-list")
         if self._list_task is not None:
             await asyncio.wait({self._list_task}, timeout=WAIT_SECONDS)
-        for name in list(shown)[:MAX_SHOWN]:
-            if name in self.snapshot.rows:
-                self._shown[name] = now
-        if self._detail_task is None and self._client is not None and self._shown and not self._failures:
-            self._detail_task = asyncio.get_running_loop().create_task(
-                self._fetch_details(self._client), name="arroyo-details"
-            )
+        self._inspector.show(shown)
+        if opened is not None:
+            self._inspector.open(opened)
+        if self._client is not None and not self._failures:
+            self._inspector.start(self._client)
+            if opened is not None:
+                await self._inspector.wait(opened)
+
+    async def definition(self, pipeline_id: str) -> dict[str, Any] | None:
+        """Return the definition of a pipeline, for its own page; None where there is no such pipeline.
+
+        :raises ArroyoError: where Arroyo does not tell it.
+        """
+        await self.refresh(opened=pipeline_id)
+        row = self.snapshot.rows.get(pipeline_id)
+        if row is None:
+            return None
+        return await self._definitions.get(row, self.snapshot, await self.connected())
 
     def expect_change(self) -> None:
         """Have the list fetched at the next refresh: something was just changed."""
@@ -129,22 +143,34 @@ class Watch:
 
     def close(self) -> None:
         """End what is under way, and close the connections."""
-        for task in (self._list_task, self._detail_task):
-            if task is not None:
-                task.cancel()
+        if self._list_task is not None:
+            self._list_task.cancel()
+        self._inspector.close()
         if self._client is not None:
             self._client.close()
 
-    async def send(self, request: Request[T], client: ArroyoClient) -> T:
+    async def send(
+        self, request: Request[T], client: ArroyoClient, shape: Callable[[T], Any] | None = None
+    ) -> Any:
         """Send a request in a thread, no sooner than the pace allows.
 
+        :param shape: makes of the response what is to be kept of it, in the same thread.
         :raises ArroyoError: as the client does.
         """
         self._slot = max(self._slot + PACE_SECONDS, self._clock())
         if (pause := self._slot - self._clock()) > 0:
             await self._sleep(pause)
-        result: T = await self._run(lambda: client.send(request).value)
-        return result
+
+        def sent() -> tuple[Any, datetime | None]:
+            response = client.send(request)
+            return (shape(response.value) if shape else response.value), response.server_date
+
+        value, date = await self._run(sent)
+        if date is not None:
+            ahead = date.timestamp() - self._wall_clock()
+            # A date has whole seconds, and took its time to come here.
+            self._server_ahead = ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
+        return value
 
     async def _facts(self, pipelines: Sequence[Pipeline]) -> list[Facts]:
         found: list[Facts] = await self._run(lambda: [facts_of(pipeline) for pipeline in pipelines])
@@ -152,7 +178,9 @@ class Watch:
 
     # -- the list ----------------------------------------------------------------------------------------------
 
-    async def _fetch_list(self) -> None:
+    async def _fetch_list(self, pause: float) -> None:
+        if pause > 0:
+            await self._sleep(pause)
         began = self._clock()
         try:
             client = await self.connected()
@@ -172,10 +200,10 @@ class Watch:
         else:
             self._failures, self.error = 0, None
             self.seen_at = self._wall_clock()
+            self._inspector.listed()
         finally:
             pause = min(LIST_SECONDS * 2.0 ** min(self._failures, 5), _MAX_BACKOFF_SECONDS)
-            # A little early, so that pages that ask every two seconds do not miss every other fetch.
-            self._due_at = max(began + (pause if self._failures else LIST_SECONDS - 0.2), self._clock() + 0.5)
+            self._due_at = max(began + pause, self._clock() + 0.5)
             self._list_task = None
 
     async def connected(self) -> ArroyoClient:
@@ -194,7 +222,6 @@ class Watch:
                 if old.settings.base_url != client.settings.base_url:
                     self.snapshot = Snapshot(began=self._wall_clock())
                     self.seen_at = None
-                    self._detailed_at.clear()
                     self._not_listed.clear()
                 old.close()
             self._client = client
@@ -221,7 +248,7 @@ class Watch:
     async def _match_jobs(self, client: ArroyoClient) -> None:
         """Ask for the job of pipelines on 0.15, a second's worth at a time, those that are shown first."""
         rows = [row for row in self.snapshot.rows.values() if row.job is None]
-        rows.sort(key=lambda row: (row.pipeline_id not in self._shown, -row.facts.created))
+        rows.sort(key=lambda row: (not self._inspector.is_shown(row.pipeline_id), -row.facts.created))
         for row in rows[: round(1.0 / PACE_SECONDS)]:
             try:
                 job = await self.send(endpoints.get_job(row.pipeline_id), client)
@@ -231,61 +258,3 @@ class Watch:
                 if job is not None:
                     self.snapshot.pipeline_of_job[job.id] = row.pipeline_id
                     self._not_listed.discard(job.id)
-
-    # -- details -----------------------------------------------------------------------------------------------
-
-    async def _fetch_details(self, client: ArroyoClient) -> None:
-        """Fetch details until none that is shown is due."""
-        try:
-            while (row := self._next_due()) is not None:
-                began = self._clock()
-                with suppress(ArroyoNotFoundError):  # deleted just now; the next list tells
-                    self.snapshot.take_details(row.pipeline_id, await self._details_of(row, client))
-                took = self._clock() - began
-                # A pipeline with a long history of checkpoints is asked for less often.
-                self._detailed_at[row.pipeline_id] = self._clock() + min(20 * max(0.0, took - 1), 60)
-        except ArroyoError as error:
-            log.debug("No details of pipelines: %s", error)
-        finally:
-            self._detail_task = None
-
-    def _next_due(self) -> Row | None:
-        """Return the pipeline whose details are most overdue."""
-        now = self._clock()
-        rows = self.snapshot.rows
-        self._shown = {
-            name: at for name, at in self._shown.items() if now - at < SHOWN_SECONDS and name in rows
-        }
-        self._detailed_at = {name: at for name, at in self._detailed_at.items() if name in rows}
-        ages = {name: now - self._detailed_at.get(name, float("-inf")) for name in self._shown}
-        due = [name for name, age in ages.items() if age >= DETAIL_SECONDS and rows[name].job is not None]
-        return rows[max(due, key=ages.__getitem__)] if due else None
-
-    async def _details_of(self, row: Row, client: ArroyoClient) -> dict[str, Any]:
-        job = row.job
-        if job is None:
-            return {}
-        before = row.details or {}
-        # What has ended changes no more.
-        if job.is_terminal and (before.get("state"), before.get("run")) == (job.state, job.run_id):
-            return before
-        where = row.pipeline_id, job.id
-        if before.get("run", job.run_id) != job.run_id:
-            # A new run may have another parallelism.
-            pipeline = await self.send(endpoints.get_pipeline(row.pipeline_id), client)
-            self.snapshot.take_pipelines(await self._facts([pipeline]))
-        checkpoints = await self.send(endpoints.list_checkpoints(*where), client)
-        found: dict[str, Any] = {
-            "state": job.state,
-            "run": job.run_id,
-            "checkpoint": details.last_checkpoint(checkpoints),
-            "rates": None,
-            "error": None,
-        }
-        if not job.is_terminal:
-            metrics = await self.send(endpoints.list_metrics(*where), client)
-            found["rates"] = details.rates(metrics, sources=row.facts.sources, sinks=row.facts.sinks)
-        if job.state in _STATES_WITH_ERRORS or row.restarts:
-            errors = await self.send(endpoints.list_job_errors(*where, limit=1), client)
-            found["error"] = details.last_error(errors.data, row.facts)
-        return found

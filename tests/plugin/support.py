@@ -55,7 +55,16 @@ class Looked:
         """Look after so many seconds, and let the details come in."""
         self.now += after
         await self.watch.refresh(shown)
-        tasks = (self.watch._list_task, self.watch._detail_task)
+        await self.settle()
+
+    async def open(self, pipeline_id: str, after: float = 2.0) -> None:
+        """Look at a pipeline's own page after so many seconds, and let its data come in."""
+        self.now += after
+        await self.watch.refresh(opened=pipeline_id)
+        await self.settle()
+
+    async def settle(self) -> None:
+        tasks = (self.watch._list_task, self.watch._inspector.task)
         await asyncio.wait_for(asyncio.gather(*(task for task in tasks if task)), timeout=30)
 
     def names(self) -> set[str]:

@@ -2,75 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from airflow_provider_arroyo.client.details import (
-    Checkpoint,
-    JobError,
-    Metric,
-    MetricGroup,
-    OperatorMetrics,
-    SubtaskMetrics,
-)
+from airflow_provider_arroyo.client.details import Checkpoint, JobError, Span
 from airflow_provider_arroyo.plugin import details
 from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.series import Measured
 
 S = 1_000_000
 
 
-def node(number: int, **series: Sequence[Sequence[float]]) -> OperatorMetrics:
-    """Return the metrics of a node: for each metric the values of each subtask, one every two seconds."""
-    return OperatorMetrics(
-        number,
-        tuple(
-            MetricGroup(
-                name,
-                tuple(
-                    SubtaskMetrics(
-                        index, tuple(Metric(100 * S + 2 * at * S, v) for at, v in enumerate(values))
-                    )
-                    for index, values in enumerate(subtasks)
-                ),
-            )
-            for name, subtasks in series.items()
+def test_the_list_shows_the_rates_as_they_are_now_and_a_short_series() -> None:
+    measured = Measured(
+        nodes=(
+            {"id": 0, "in": None, "out": 30.0, "backpressure": 0.1},
+            {"id": 1, "in": 7.0, "out": None, "backpressure": 0.9},
         ),
+        at=(100.0, 102.0, 104.0, 106.0),
+        rows_in=(10.0, None, 30.0, None),
+        rows_out=(5.0, 6.0, 7.0, None),
     )
-
-
-def test_rates_are_those_of_the_sources_and_of_the_sinks_summed_over_subtasks() -> None:
-    found = details.rates(
-        [
-            node(0, messages_sent=[[10, 20, 30], [1, 2, 3]]),
-            node(
-                1,
-                messages_sent=[[500, 500, 500]],
-                messages_recv=[[500, 500, 500]],
-                backpressure=[[0.1], [0.9]],
-            ),
-            node(2, messages_recv=[[5, 6, 7]], backpressure=[[0.2]]),
-        ],
-        sources={0},
-        sinks={2},
-    )
-    assert found == {
-        "in": 22.0,
-        "out": 6.0,
-        "series": [11.0, 22.0, 33.0],
+    assert details.rates(measured) == {
+        "in": 30.0,
+        "out": 7.0,
+        "series": [10.0, 30.0],
         "at": 104.0,
         "backpressure": 0.9,
     }
+    without_sources = details.rates(replace(measured, rows_in=(None,) * 4))
+    assert (without_sources["in"], without_sources["series"]) == (None, [5.0, 6.0, 7.0])
 
 
-@pytest.mark.parametrize("metrics", [[], [node(0)], [node(0, messages_sent=[[]], backpressure=[[]])]])
-def test_nothing_measured_is_none_and_not_zero(metrics: list[OperatorMetrics]) -> None:
-    found = details.rates(metrics, sources={0}, sinks={1})
-    assert found == {"in": None, "out": None, "series": [], "at": None, "backpressure": None}
+def test_nothing_measured_is_none_and_not_zero() -> None:
+    assert details.rates(Measured()) == {
+        "in": None,
+        "out": None,
+        "series": [],
+        "at": None,
+        "backpressure": None,
+    }
 
 
 def test_a_series_is_bounded() -> None:
-    found = details.rates([node(0, messages_sent=[list(range(1000))])], sources={0}, sinks=set())
+    many = tuple(map(float, range(1000)))
+    found = details.rates(Measured(at=many, rows_in=many, rows_out=many))
     assert len(found["series"]) == details.MAX_POINTS
     assert found["series"][-1] == 999.0
 
@@ -96,10 +73,31 @@ def test_the_last_checkpoint(
     ) == (expected)
 
 
-def test_the_last_error_is_the_newest_and_shortened() -> None:
-    found = details.last_error(
-        [JobError("2", 5 * S, "m" * 5000, "d", operator_id="source_1"), JobError("1")], Facts(pipeline_id="p")
-    )
-    assert found is not None
-    assert (found["at"], found["operator"], len(found["message"])) == (5.0, "source_1", 1000)
-    assert details.last_error([], Facts(pipeline_id="p")) is None
+def test_errors_are_the_newest_shortened_and_without_the_secrets_of_the_sql() -> None:
+    facts = Facts(pipeline_id="p", secret_sql="WITH ('auth.password' = 'hunter2hunter')")
+    errors = [JobError("2", 5 * S, "m" * 5000, "tried hunter2hunter", operator_id="source_1", task_index=3)]
+    found = [details.error_to_json(one) for one in details.shown_errors(errors * 100, facts)]
+    assert len(found) == details.MAX_ERRORS
+    assert found[0] == {
+        "at": 5.0,
+        "operator": "source_1",
+        "message": "m" * 1000,
+        "details": "tried ***",
+        "domain": None,
+        "task": 3,
+    }
+
+
+def test_of_many_checkpoints_the_newest_are_kept_and_all_are_counted() -> None:
+    events = (Span("write", 0),)
+    kept = details.kept_checkpoints([Checkpoint(n, n * S, n * S + 1, events=events) for n in range(5000)])
+    assert (kept.listed, len(kept.newest), kept.newest[-1].epoch) == (5000, details.MAX_CHECKPOINTS, 4999)
+    assert kept.last is not None
+    assert kept.last["epoch"] == 4999
+    assert kept.newest[0].events == ()
+
+
+@pytest.mark.parametrize("micros", [-1, 10**400, 2**63])
+def test_a_time_that_is_none_is_shown_as_some_time(micros: int) -> None:
+    found = details.checkpoint_to_json(Checkpoint(1, micros, micros), None)
+    assert 0 <= found["began"] == found["finished"] <= 1e10

@@ -33,8 +33,13 @@ def link() -> str:
 
 
 @pytest.mark.skipif(not HAS_PAGES, reason="this Airflow has no pages of plugins")
-def test_it_leads_to_the_pipeline_in_the_list(known: dict[str, Any]) -> None:
-    assert link() == "https://air.example.com/flow/plugin/arroyo?connection=arroyo+one&q=pl_1%26x"
+@pytest.mark.parametrize(
+    "pipeline_id, in_path",
+    [("pl_1&x", "pl_1%26x"), ("a/b?c#d e", "a%2Fb%3Fc%23d%20e"), ("äé", "%C3%A4%C3%A9")],
+)
+def test_it_leads_to_the_page_of_the_pipeline(known: dict[str, Any], pipeline_id: str, in_path: str) -> None:
+    known["pipeline_id"] = pipeline_id
+    assert link() == f"https://air.example.com/flow/plugin/arroyo/pipelines/{in_path}?connection=arroyo+one"
 
 
 @pytest.mark.parametrize("value", [None, "", 7, {"pl": 1}])

@@ -87,7 +87,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot.take_pipelines([facts(number) for number in range(50)])
     snapshot.take_jobs([job(number, failure=FailureReason("y" * 100_000)) for number in range(50)], 1.0)
     for number in range(10):
-        snapshot.take_details(f"pl_{number}", {"number": number})
+        snapshot.take_details(snapshot.rows[f"pl_{number}"], {"number": number})
     for run in range(2, 200):
         failure = FailureReason("y" * 100_000)
         snapshot.take_jobs([job(number, run=run, failure=failure) for number in range(10)], float(run))
@@ -101,12 +101,12 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
     snapshot = filled()
-    snapshot.take_details("pl_1", {"rate": 1})
+    snapshot.take_details(snapshot.rows["pl_1"], {"rate": 1})
     epoch, version = snapshot.epoch, snapshot.version
     assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {}
     assert snapshot.changes_since(epoch, version, shown=["pl_1"], new=["pl_1"])["details"] == {
         "pl_1": {"rate": 1}
     }
-    snapshot.take_details("pl_1", {"rate": 2})
+    snapshot.take_details(snapshot.rows["pl_1"], {"rate": 2})
     assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {"pl_1": {"rate": 2}}
     assert snapshot.changes_since(epoch, version)["details"] == {}

@@ -83,7 +83,8 @@ export interface PipelineLive extends PipelineResponse {
   began: number;
   /** Rows per second and backpressure (0 to 1) of each node now; empty while nothing runs. Not in the graph's order. */
   nodes: { id: number; in: number | null; out: number | null; backpressure: number | null }[];
-  /** What Arroyo holds: one point every two seconds, oldest first, null for a hole. The page keeps what it has had. */
+  /** What Arroyo holds, some five minutes: a point about every two seconds, oldest first, null for a hole. The moments
+   *  of points stay the same from response to response. The page keeps what it has had. */
   rates: {
     at: number[];
     in: (number | null)[];
@@ -105,8 +106,8 @@ export interface PipelineLive extends PipelineResponse {
   }[];
 }
 
-/** GET api/pipeline/definition: asked once, and again when the row's created, job, run, parallelism or interval
- *  changes. 404 where there is no such pipeline, 502 where Arroyo does not respond, each with a detail. */
+/** GET api/pipeline/definition: asked once, and again when the row's created, job, parallelism or interval changes.
+ *  404 where there is no such pipeline, 502 where Arroyo does not respond, each with a detail. */
 export interface PipelineDefinition {
   name: string;
   created: number;

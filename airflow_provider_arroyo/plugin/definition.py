@@ -1,0 +1,176 @@
+"""What a pipeline's own page shows of its definition: SQL, UDFs, graph, label, and the diff to another generation.
+
+Pure functions. They read whole SQL, so they are for a thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
+from airflow_provider_arroyo.client.sql_secrets import (
+    MASK,
+    is_secret_name,
+    redact_sql,
+    redacted_unified_diff,
+)
+from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
+from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
+from airflow_provider_arroyo.plugin.series import MAX_NODES
+from airflow_provider_arroyo.plugin.snapshot import Row
+
+MAX_SQL = 200_000
+"""Characters of SQL that are shown, and of each UDF."""
+
+MAX_DIFF_LINES = 2000
+"""Lines on each side of a diff; more would take long to compare."""
+
+_MARGIN = 20_000
+"""How much more SQL is read, so that a secret at the cut is known as one."""
+
+_MAX_UDFS = 50
+_MAX_EDGES = 5000
+_MAX_TAGS = 100
+_MAX_TEXT = 1000
+_UDF_NAME = re.compile(r"^\s*(?:pub\s+)?(?:async\s+)?(?:fn|def)\s+(\w{1,200})", re.MULTILINE)
+
+Redact = Callable[[str], str]
+
+
+def kept_generation(row: Row, rows: Iterable[Row]) -> Row | None:
+    """Return the pipeline of the same deployment that a diff is made to: the generation before, else the next.
+
+    :param row: the pipeline.
+    :param rows: all pipelines.
+    """
+    deployment = row.facts.deployment
+    if deployment is None:
+        return None
+    number = row.facts.generation
+    kept = [
+        one for one in rows if one.facts.deployment == deployment and one.facts.generation not in (0, number)
+    ]
+    before = [one for one in kept if one.facts.generation < number]
+    if before:
+        return max(before, key=lambda one: one.facts.generation)
+    return min(kept, key=lambda one: one.facts.generation, default=None)
+
+
+def definition(
+    pipeline: Pipeline, facts: Facts, other: tuple[Pipeline, int] | None, missing: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return a pipeline's definition as its page shows it, bounded and without secrets.
+
+    :param pipeline: as the server describes it.
+    :param facts: of the pipeline.
+    :param other: the pipeline that it is compared with, and its generation; None where there is none.
+    :param missing: what could not be had, a sentence each.
+    """
+    redact = facts.redactor()
+    sql = without_label(pipeline.query)
+    missing = list(missing)
+    diff = None
+    if other is not None:
+        try:
+            diff = _diff((pipeline, facts.generation), other)
+        except ValueError as error:
+            missing.append(f"Diff: {error}")
+    tags = list(user_tags_of(pipeline).items())
+    if len(tags) > _MAX_TAGS:
+        missing.append(f"Tags: {len(tags) - _MAX_TAGS} more are not shown.")
+    if len(pipeline.udfs) > _MAX_UDFS:
+        missing.append(f"UDFs: {len(pipeline.udfs) - _MAX_UDFS} more are not shown.")
+    label = label_fields(pipeline)
+    return {
+        "name": pipeline.name[:MAX_NAME],
+        "created": facts.created,
+        "parallelism": facts.parallelism,
+        "interval": facts.interval_seconds,
+        "owner": facts.owner,
+        "tags": {
+            name[:MAX_NAME]: MASK if is_secret_name(name) else redact(value[:_MAX_TEXT])
+            for name, value in tags[:_MAX_TAGS]
+        },
+        "label": None
+        if label is None
+        else {name[:MAX_NAME]: redact(value[:_MAX_TEXT]) for name, value in [*label.items()][:_MAX_TAGS]},
+        "sql": redact_sql(sql[: MAX_SQL + _MARGIN])[:MAX_SQL],
+        "sql_truncated": len(sql) > MAX_SQL,
+        "udfs": [_udf(udf, redact) for udf in pipeline.udfs[:_MAX_UDFS]],
+        "graph": _graph(pipeline.graph, redact),
+        "diff": diff,
+        "missing": missing,
+    }
+
+
+def _udf(udf: Udf, redact: Redact) -> dict[str, Any]:
+    return {
+        "name": _name_of(udf),
+        "language": udf.language or "rust",
+        "definition": redact(udf.definition[: MAX_SQL + _MARGIN])[:MAX_SQL],
+    }
+
+
+def _name_of(udf: Udf) -> str:
+    found = _UDF_NAME.search(udf.definition[:MAX_SQL])
+    return found[1] if found else ""
+
+
+def _graph(graph: PipelineGraph, redact: Redact) -> dict[str, Any]:
+    nodes = {node.node_id: node for node in reversed(graph.nodes[:MAX_NODES])}
+    return {
+        "nodes": [
+            {
+                "id": node.node_id,
+                "operator": _without_notice(redact(node.operator[:_MAX_TEXT])),
+                "description": _without_notice(redact(node.description[:_MAX_TEXT])),
+                "parallelism": node.parallelism,
+            }
+            for node in reversed(nodes.values())
+        ],
+        "edges": [
+            {"from": edge.src_id, "to": edge.dest_id, "type": edge.edge_type[:MAX_NAME]}
+            for edge in graph.edges[:_MAX_EDGES]
+        ],
+        "truncated": len(graph.nodes) > MAX_NODES or len(graph.edges) > _MAX_EDGES,
+    }
+
+
+def _without_notice(text: str) -> str:
+    """Return a text of a node; a node has no room to say that it is not shown."""
+    return "" if text == NOT_SHOWN else text
+
+
+def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, Any]:
+    """Return how two generations differ.
+
+    :raises ValueError: where there is too much to compare.
+    """
+    (old, old_number), (new, new_number) = sorted((one, other), key=lambda item: item[1])
+    lines: list[str] = []
+    for name, before, after in _texts(old, new):
+        for text in (before, after):
+            if len(text) > MAX_SQL or text.count("\n") > MAX_DIFF_LINES:
+                raise ValueError(
+                    f"generations {old_number} and {new_number} are too large to be compared here: {name} has more "
+                    f"than {MAX_SQL:,} characters or {MAX_DIFF_LINES:,} lines."
+                )
+        if found := redacted_unified_diff(before, after):
+            lines += [f"--- generation {old_number}: {name}", f"+++ generation {new_number}: {name}", *found]
+    return {
+        "from_generation": old_number,
+        "to_generation": new_number,
+        "other_id": other[0].id,
+        "text": "\n".join(lines),
+    }
+
+
+def _texts(old: Pipeline, new: Pipeline) -> Iterable[tuple[str, str, str]]:
+    """Yield what is compared: a name, the old text, the new text."""
+    yield "SQL", without_label(old.query), without_label(new.query)
+    before, after = ({_name_of(udf): udf.definition for udf in one.udfs[:_MAX_UDFS]} for one in (old, new))
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name):
+            yield f"UDF {name}", before.get(name, ""), after.get(name, "")

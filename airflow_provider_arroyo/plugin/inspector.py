@@ -1,0 +1,261 @@
+"""Reads what the list does not tell: details of the pipelines in view, and more of those whose own page is open.
+
+One reading serves all viewers. A pipeline's own page costs few requests after each fetch of the list, and a page of
+the list what its rows in view need every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.plugin import details
+from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.readings import MAX_IN_ROUND, Part, Readings
+from airflow_provider_arroyo.plugin.series import measured
+from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+
+SHOWN_SECONDS = 10.0
+"""How long a pipeline counts as shown after a page asked for it."""
+
+MAX_SHOWN = 100
+"""How many pipelines may be shown at once, by all viewers together."""
+
+MAX_OPEN = 8
+"""How many pipelines' own pages are served every two seconds; further ones as the rows of the list."""
+
+ROUND_WAIT_SECONDS = 1.0
+"""How long a pipeline's own page waits for what is being read for it."""
+
+log = logging.getLogger(__name__)
+
+Send = Callable[..., Awaitable[Any]]
+
+
+class Inspector:
+    """Reads details of pipelines into the rows of a snapshot, one request at a time.
+
+    :param send: sends a request in a thread, at the pace of the watch.
+    :param snapshot: returns the snapshot as it is now.
+    :param clock: seconds that only grow.
+    :param server_time: the time of the server, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        snapshot: Callable[[], Snapshot],
+        *,
+        clock: Callable[[], float],
+        server_time: Callable[[], float],
+    ) -> None:
+        self._send = send
+        self._snapshot = snapshot
+        self._clock = clock
+        self._server_time = server_time
+        self._shown: dict[str, float] = {}
+        self._open: dict[str, float] = {}
+        self._rounds: dict[str, asyncio.Future[None]] = {}
+        """What is to be read for pipelines' own pages, and is not yet."""
+        self.task: asyncio.Task[None] | None = None
+
+    def is_shown(self, pipeline_id: str) -> bool:
+        """Return whether anyone looks at a pipeline."""
+        return pipeline_id in self._shown or pipeline_id in self._open
+
+    def show(self, names: Iterable[str]) -> None:
+        """Note that a list shows these pipelines."""
+        now = self._clock()
+        for name in list(names)[:MAX_SHOWN]:
+            if name in self._snapshot().rows:
+                self._shown[name] = now
+
+    def open(self, name: str) -> None:
+        """Note that a pipeline's own page is open. What it shows is read at once where it was not open before."""
+        self._forget_left()
+        if name not in self._snapshot().rows:
+            return
+        if name not in self._open:
+            if len(self._open) >= MAX_OPEN:
+                self.show([name])
+                return
+            self._begin_round(name)
+        self._open[name] = self._clock()
+
+    def listed(self) -> None:
+        """Note that the list was fetched: the next round for the open pages is due."""
+        self._forget_left()
+        for name in self._open:
+            self._begin_round(name)
+
+    def start(self, client: ArroyoClient) -> None:
+        """Begin to read what is due, unless that is under way."""
+        if self.task is None and (self._shown or self._rounds):
+            self.task = asyncio.get_running_loop().create_task(self._run(client), name="arroyo-details")
+
+    async def wait(self, name: str) -> None:
+        """Wait for the round of a pipeline's own page, but not for long."""
+        if (round_ := self._rounds.get(name)) is not None:
+            await asyncio.wait({round_}, timeout=ROUND_WAIT_SECONDS)
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def _begin_round(self, name: str) -> None:
+        self._rounds.setdefault(name, asyncio.get_running_loop().create_future())
+
+    def _forget_left(self) -> None:
+        now, rows = self._clock(), self._snapshot().rows
+        for names in (self._shown, self._open):
+            for name in [n for n, at in names.items() if now - at >= SHOWN_SECONDS or n not in rows]:
+                del names[name]
+
+    async def _run(self, client: ArroyoClient) -> None:
+        try:
+            while True:
+                self._forget_left()
+                if (name := next(iter(self._rounds), None)) is not None:
+                    await self._round(name, client)
+                elif (row := self._next_due()) is None or not await self._read_for_list(row, client):
+                    return
+        finally:
+            self.task = None
+
+    # -- a pipeline's own page ---------------------------------------------------------------------------------
+
+    async def _round(self, name: str, client: ArroyoClient) -> None:
+        """Read what is due for a pipeline's own page; what fails keeps nothing else from being read."""
+        try:
+            row = self._snapshot().rows.get(name)
+            if row is None or row.job is None or name not in self._open:
+                return
+            job, readings = row.job, row.readings_of(row.job)
+            left = MAX_IN_ROUND
+            if self._has_new_run(row, job):
+                await self._describe(row, job, client)
+                left -= 1
+            parts = readings.due_for_page(job, self._clock())
+            is_first = len(parts) > MAX_IN_ROUND
+            for part in parts if is_first else parts[:left]:
+                await self._read(part, row, job, client)
+                left -= 1
+            while left > 0 and (epoch := readings.next_size()) is not None:
+                await self._read_size(epoch, row, readings, client)
+                left -= 1
+        finally:
+            if (round_ := self._rounds.pop(name, None)) is not None:
+                round_.set_result(None)
+
+    async def _read_size(self, epoch: int, row: Row, readings: Readings, client: ArroyoClient) -> None:
+        try:
+            request = endpoints.list_operator_checkpoints(row.pipeline_id, readings.job_id, epoch)
+            size = await self._send(request, client, lambda groups: sum(one.size_bytes for one in groups))
+        except ArroyoError as error:
+            log.debug("No bytes of checkpoint %s: %s", epoch, error)
+            size = None
+        readings.take_size(epoch, size)
+
+    # -- the list ----------------------------------------------------------------------------------------------
+
+    def _next_due(self) -> Row | None:
+        """Return the pipeline in view whose details are most overdue."""
+        now, rows = self._clock(), self._snapshot().rows
+        due = {}
+        for name in self._shown:
+            row = rows[name]
+            if row.job is not None:
+                readings = row.readings_of(row.job)
+                parts = readings.due_for_list(row.job, row.restarts, now)
+                if parts:
+                    due[name] = min(readings.parts[part].tried_at for part in parts)
+        return rows[min(due, key=due.__getitem__)] if due else None
+
+    async def _read_for_list(self, row: Row, client: ArroyoClient) -> bool:
+        """Read what of a pipeline is due for the list; return whether the server responds."""
+        job = row.job
+        if job is None:
+            return True
+        if self._has_new_run(row, job) and not await self._describe(row, job, client):
+            return False
+        for part in row.readings_of(job).due_for_list(job, row.restarts, self._clock()):
+            if not await self._read(part, row, job, client):
+                return False
+        return True
+
+    # -- both --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _has_new_run(row: Row, job: Job) -> bool:
+        """Return whether a pipeline may have another parallelism than when it was described."""
+        readings = row.readings_of(job)
+        if readings.described_run is None:
+            readings.described_run = job.run_id
+        return readings.described_run != job.run_id
+
+    async def _describe(self, row: Row, job: Job, client: ArroyoClient) -> bool:
+        row.readings_of(job).described_run = job.run_id
+        try:
+            facts: Facts = await self._send(
+                endpoints.get_pipeline(row.pipeline_id), client, row.facts.updated
+            )
+        except ArroyoError as error:
+            log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
+            return isinstance(error, ArroyoNotFoundError)
+        self._snapshot().take_pipelines([facts])
+        return True
+
+    async def _read(self, part: Part, row: Row, job: Job, client: ArroyoClient) -> bool:
+        """Read one part; return whether the server responds."""
+        readings = row.readings_of(job)
+        began = readings.parts[part].tried_at = self._clock()
+        has_responded = True
+        try:
+            await self._READERS[part](self, row, readings, client)
+        except ArroyoError as error:
+            # Where the pipeline was deleted just now, the next list tells.
+            has_responded = isinstance(error, ArroyoNotFoundError)
+            readings.failed(part, row.facts.shown(str(error), 500))
+        except Exception:
+            # What a server sends may be anything.
+            log.exception("The %s of pipeline %s could not be used", part, row.pipeline_id)
+            readings.failed(part, "What Arroyo sent could not be used; the API server's log says why.")
+        else:
+            readings.succeeded(part, job, self._clock() - began)
+        self._snapshot().take_details(row, readings.summary(job, row.restarts))
+        return has_responded
+
+    async def _read_metrics(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
+        facts, now = row.facts, self._server_time()
+        readings.measured = await self._send(
+            endpoints.list_metrics(row.pipeline_id, readings.job_id),
+            client,
+            lambda found: measured(found, sources=facts.sources, sinks=facts.sinks, now=now),
+        )
+
+    async def _read_checkpoints(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
+        request = endpoints.list_checkpoints(row.pipeline_id, readings.job_id)
+        readings.checkpoints = await self._send(request, client, details.kept_checkpoints)
+
+    async def _read_errors(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
+        facts = row.facts
+        readings.errors = await self._send(
+            endpoints.list_job_errors(row.pipeline_id, readings.job_id, limit=details.MAX_ERRORS),
+            client,
+            lambda found: details.shown_errors(found.data, facts),
+        )
+
+    _READERS: ClassVar = {
+        Part.METRICS: _read_metrics,
+        Part.CHECKPOINTS: _read_checkpoints,
+        Part.ERRORS: _read_errors,
+    }

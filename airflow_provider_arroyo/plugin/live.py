@@ -1,0 +1,196 @@
+"""What a pipeline's own page shows of it now: in one sentence, what is wrong, and what is drawn. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, PipelineGraph, PipelineNode
+from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
+from airflow_provider_arroyo.plugin import details
+from airflow_provider_arroyo.plugin.readings import Part, Readings
+from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.text import shorten
+
+_AT_WORK = frozenset(
+    {
+        JobState.RUNNING,
+        JobState.FINISHING,
+        JobState.CHECKPOINT_STOPPING,
+        JobState.STOPPING,
+        JobState.RESCALING,
+    }
+)
+"""The states in which something is measured. Arroyo keeps the last values of a run that has ended."""
+
+_NOW_SECONDS = 30.0
+"""How old the last measurement may be to be what happens now."""
+
+_FLAPPING_SECONDS = 300.0
+_FLAPPING_RUNS = 3
+"""So many new runs within so many seconds are no rescale or restart that someone asked for."""
+
+_SENTENCES = {
+    JobState.CREATED: "Waits for Arroyo's controller to pick it up.",
+    JobState.COMPILING: "Is compiled.",
+    JobState.SCHEDULING: "Starts run {run}.",
+    JobState.RUNNING: "Runs (run {run}){rates}.",
+    JobState.RESCALING: "Restarts with another parallelism.",
+    JobState.RESTARTING: "Restarts.",
+    JobState.RECOVERING: "Recovers from a failure: the next run begins from the last checkpoint.",
+    JobState.CHECKPOINT_STOPPING: "Takes a last checkpoint, then stops.",
+    JobState.STOPPING: "Stops.",
+    JobState.FINISHING: "Finishes: one of its sources has ended, and it takes no more checkpoints.",
+    JobState.FAILING: "Is failing in run {run}.",
+    JobState.STOPPED: "Stopped in run {run}; a resume continues from the last checkpoint.",
+    JobState.FINISHED: "Finished: its sources have ended.",
+    JobState.FAILED: "Failed in run {run}; a restart continues from the last checkpoint.",
+}
+
+
+def absent(pipeline_id: str, *, is_known: bool) -> str:
+    """Return why there is no such pipeline.
+
+    :param pipeline_id: its id.
+    :param is_known: whether the list of the server was ever read.
+    """
+    if not is_known:
+        return "Arroyo has not been asked yet, or has not responded."
+    return (
+        f"There is no pipeline {shorten(pipeline_id, 80)!r} on this Arroyo: it was deleted, is a preview, or belongs "
+        "to another connection."
+    )
+
+
+def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
+    """Return what is known of a pipeline now.
+
+    :param row: the pipeline, with what was read of it.
+    :param now: seconds since the epoch.
+    :param server_time: by the server's own clock, seconds since the epoch.
+    """
+    job = row.job
+    readings = row.readings if row.readings and job and row.readings.job_id == job.id else None
+    nodes = _nodes_now(job, readings, server_time)
+    checkpoints = readings.checkpoints if readings else None
+    return {
+        "sentence": _sentence(row, readings, is_measured=bool(nodes)),
+        "diagnosis": _diagnosis(row, readings, now, server_time),
+        "missing": [f"{part.capitalize()}: {problem}" for part, problem in readings.problems]
+        if readings
+        else [],
+        "changes": [list(change) for change in row.changes],
+        "nodes": nodes,
+        "rates": readings.measured.to_json() if readings and readings.measured else None,
+        "checkpoints": [
+            details.checkpoint_to_json(one, readings.sizes.get(one.epoch))
+            for one in (checkpoints.newest if checkpoints else ())
+        ]
+        if readings
+        else [],
+        "checkpoints_listed": checkpoints.listed if checkpoints else 0,
+        "errors": [details.error_to_json(error) for error in readings.errors] if readings else [],
+    }
+
+
+def nothing() -> dict[str, Any]:
+    """Return what :func:`live` returns, of no pipeline."""
+    return {
+        "diagnosis": None,
+        "missing": [],
+        "changes": [],
+        "nodes": [],
+        "rates": None,
+        "checkpoints": [],
+        "checkpoints_listed": 0,
+        "errors": [],
+    }
+
+
+def _nodes_now(job: Job | None, readings: Readings | None, server_time: float) -> list[dict[str, Any]]:
+    measured = readings.measured if readings else None
+    if job is None or job.state not in _AT_WORK or measured is None or not measured.at:
+        return []
+    return list(measured.nodes) if server_time - measured.at[-1] < _NOW_SECONDS else []
+
+
+def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
+    job = row.job
+    if job is None:
+        return "Has no job yet, or Arroyo has not told it yet."
+    if job.running_desired is False and job.state in (JobState.RUNNING, JobState.FINISHING):
+        return f"Runs (run {job.run_id}), and was asked to stop."
+    if job.running_desired and job.state == JobState.STOPPED:
+        return "Stopped, and was asked to run again."
+    rates = ""
+    if is_measured and readings and readings.measured:
+        shown = details.rates(readings.measured)
+        parts = [
+            f"{what} {shown[way]:,.0f} rows/s"
+            for way, what in (("in", "reads"), ("out", "writes"))
+            if shown[way]
+        ]
+        rates = f": {' and '.join(parts)}" if parts else ": no rows just now"
+    known = _SENTENCES.get(job.state)  # type: ignore[call-overload]  # a newer server's state is a plain string
+    if known is None:
+        return f"Is {shorten(job.state, 80)} (run {job.run_id})."
+    return str(known).format(run=job.run_id, rates=rates)
+
+
+def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: float) -> dict[str, Any] | None:
+    """Return what is wrong with a pipeline, if anything; None where too little is known to tell."""
+    job = row.job
+    if job is None or readings is None:
+        return None
+    checkpoints = readings.checkpoints
+    is_told = checkpoints is not None and readings.parts[Part.CHECKPOINTS].problem is None
+    if job.state == JobState.RUNNING and not is_told:
+        # It would be said to take none.
+        return None
+    evidence = Evidence(
+        pipeline=readings.pipeline or _undescribed(row),
+        now=server_time,
+        jobs=_jobs_seen(row, job, now),
+        checkpoints=checkpoints.newest if checkpoints else (),
+        errors=readings.errors,
+        metrics=readings.measured.pressures if readings.measured and job.state in _AT_WORK else (),
+    )
+    try:
+        found = diagnose(evidence)
+    except OverflowError:
+        # Times that are no times.
+        return None
+    redact = row.facts.redactor()
+    return {
+        "kind": found.kind.value,
+        "summary": redact(found.summary),
+        "details": [redact(line) for line in found.details],
+        "advice": found.advice,
+        "is_fault": found.is_problem,
+    }
+
+
+def _undescribed(row: Row) -> Pipeline:
+    """Return a pipeline as the list knows it, without names of its nodes."""
+    interval = row.facts.interval_seconds
+    nodes = [
+        PipelineNode(node_id, operator=f"node {node_id}") for node_id in row.facts.sources | row.facts.sinks
+    ]
+    if nodes:
+        nodes[0] = replace(nodes[0], parallelism=row.facts.parallelism or 0)
+    return Pipeline(
+        id=row.pipeline_id,
+        name=row.facts.name,
+        query="",
+        checkpoint_interval_micros=round(interval * 1e6) if interval else None,
+        graph=PipelineGraph(tuple(nodes)),
+    )
+
+
+def _jobs_seen(row: Row, job: Job, now: float) -> tuple[Job, ...]:
+    """Return the job as it was seen over the last minutes, oldest first; just as it is where it kept running."""
+    runs = [run for at, _, run in row.changes if at > now - _FLAPPING_SECONDS]
+    seen = [run for run in dict.fromkeys([*runs, job.run_id]) if run <= job.run_id]
+    if len(seen) <= _FLAPPING_RUNS:
+        seen = [job.run_id]
+    return tuple(replace(job, run_id=run) for run in seen)

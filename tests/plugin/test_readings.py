@@ -1,0 +1,109 @@
+"""Which parts of a pipeline are read when: for the list, for its own page, after failures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.plugin.details import MAX_CHECKPOINTS, kept_checkpoints
+from airflow_provider_arroyo.plugin.readings import MAX_IN_ROUND, Part, Readings
+
+from .support import job
+
+S = 1_000_000
+
+
+def read(readings: Readings, parts: list[Part], now: float, state: str = "Running") -> None:
+    for part in parts:
+        readings.parts[part].tried_at = now
+        readings.succeeded(part, job(1, state), 0.1)
+
+
+def test_a_page_begins_with_everything_and_then_reads_few_parts_in_turns() -> None:
+    readings, asked = Readings(job_id="job_1"), []
+    for number in range(60):
+        now = 100.0 + 2 * number
+        asked.append(readings.due_for_page(job(1), now))
+        read(readings, asked[-1], now)
+    assert set(asked[0]) == set(Part)
+    later = asked[1:]
+    assert max(map(len, later)) == MAX_IN_ROUND
+    assert all(Part.METRICS in parts for parts in later)
+    for part, most_seconds in ((Part.CHECKPOINTS, 6), (Part.ERRORS, 10)):
+        rounds = [number for number, parts in enumerate(asked) if part in parts]
+        assert max(b - a for a, b in pairwise(rounds)) * 2 <= most_seconds
+    # There is room for the bytes of checkpoints.
+    assert sum(len(parts) < MAX_IN_ROUND for parts in later) >= 20
+
+
+@pytest.mark.parametrize("state", ["Stopped", "Finished", "Failed"])
+def test_what_has_ended_is_read_once(state: str) -> None:
+    readings, ended = Readings(job_id="job_1"), job(1, state)
+    read(readings, readings.due_for_page(job(1), 100.0), 100.0)
+    parts = readings.due_for_page(ended, 150.0) + readings.due_for_page(ended, 150.0)
+    assert parts
+    for now in (150.0, 152.0):
+        read(readings, readings.due_for_page(ended, now), now, state)
+    assert readings.due_for_page(ended, 1000.0) == []
+    assert readings.due_for_list(ended, 0, 1000.0) == []
+    assert readings.due_for_page(job(1, "Running", run=2), 1000.0)
+
+
+def test_a_part_that_fails_is_asked_for_less_and_less_and_takes_no_other_with_it() -> None:
+    readings, tried = Readings(job_id="job_1"), []
+    for number in range(300):
+        now = 100.0 + 2 * number
+        for part in readings.due_for_page(job(1), now):
+            readings.parts[part].tried_at = now
+            if part is Part.METRICS:
+                tried.append(now)
+                readings.failed(part, "away")
+            else:
+                readings.succeeded(part, job(1), 0.1)
+    pauses = [b - a for a, b in pairwise(tried)]
+    assert pauses[0] <= 4
+    assert pauses[-1] == 60
+    assert readings.problems == [(Part.METRICS, "away")]
+    assert readings.parts[Part.CHECKPOINTS].tried_at > 690
+    readings.succeeded(Part.METRICS, job(1), 0.1)
+    assert readings.problems == []
+
+
+@pytest.mark.parametrize("took, least_pause", [(0.1, 0), (1.0, 10), (3.0, 50), (100.0, 60)])
+def test_what_takes_long_is_read_less_often(took: float, least_pause: float) -> None:
+    readings = Readings(job_id="job_1")
+    readings.parts[Part.METRICS].tried_at = 100.0
+    readings.succeeded(Part.METRICS, job(1), took)
+    assert (Part.METRICS in readings.due_for_page(job(1), 101.0)) is (least_pause == 0)
+    assert Part.METRICS in readings.due_for_page(job(1), 101.0 + least_pause)
+
+
+def test_the_list_asks_for_errors_only_where_they_explain_the_state() -> None:
+    readings = Readings(job_id="job_1")
+    assert Part.ERRORS not in readings.due_for_list(job(1), 0, 100.0)
+    assert Part.ERRORS in readings.due_for_list(job(1), 1, 100.0)
+    assert Part.ERRORS in readings.due_for_list(job(1, "Recovering"), 0, 100.0)
+    assert Part.METRICS not in readings.due_for_list(job(1, "Stopped"), 0, 100.0)
+
+
+def test_the_bytes_of_the_newest_checkpoints_are_asked_for_first_and_once() -> None:
+    readings = Readings(job_id="job_1")
+    assert readings.next_size() is None
+    readings.checkpoints = kept_checkpoints([Checkpoint(n, n * S, n * S + 1) for n in range(200)])
+    asked = []
+    while (epoch := readings.next_size()) is not None:
+        asked.append(epoch)
+        readings.take_size(epoch, None if epoch % 2 else 7)
+    assert asked == list(range(199, 199 - MAX_CHECKPOINTS, -1))
+    readings.checkpoints = kept_checkpoints([Checkpoint(n, n * S, n * S + 1) for n in range(202)])
+    assert readings.next_size() == 201
+    readings.take_size(201, 5)
+    assert len(readings.sizes) <= MAX_CHECKPOINTS
+
+
+def test_the_bytes_of_a_checkpoint_under_way_are_not_asked_for() -> None:
+    readings = Readings(job_id="job_1")
+    readings.checkpoints = kept_checkpoints([Checkpoint(1, S, None)])
+    assert readings.next_size() is None

@@ -1,0 +1,148 @@
+"""What the metrics of a job say, drawn: sums over subtasks that measure at different moments, holes, nonsense."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
+from airflow_provider_arroyo.plugin import series
+from airflow_provider_arroyo.plugin.series import Measured, measured
+from tests.monitoring.metrics import VERSIONS, recorded
+
+NOW = 1_000_000.0
+START = 999_000
+"""When the first slot begins, seconds since the epoch."""
+
+Values = Sequence[Mapping[float, float]]
+
+
+def node(number: int, **groups: Values) -> OperatorMetrics:
+    """Return the metrics of a node: for each metric the values of each subtask, by seconds since the start."""
+    return OperatorMetrics(
+        number,
+        tuple(
+            MetricGroup(
+                name,
+                tuple(
+                    SubtaskMetrics(
+                        index,
+                        tuple(Metric(round((START + at) * 1e6), value) for at, value in values.items()),
+                    )
+                    for index, values in enumerate(subtasks)
+                ),
+            )
+            for name, subtasks in groups.items()
+        ),
+    )
+
+
+def found(*nodes: OperatorMetrics) -> Measured:
+    return measured(nodes, sources=frozenset({0}), sinks=frozenset({2}), now=NOW)
+
+
+def test_rates_are_those_of_the_sources_and_of_the_sinks_summed_over_subtasks() -> None:
+    result = found(
+        node(0, messages_sent=[{0: 10, 2: 20, 4: 30}, {0: 1, 2: 2, 4: 3}]),
+        node(
+            1,
+            messages_sent=[{0: 500, 2: 500, 4: 500}],
+            messages_recv=[{0: 400, 2: 400, 4: 400}],
+            backpressure=[{2: 0.5, 4: 0.9}],
+        ),
+        node(2, messages_recv=[{0: 5, 2: 6, 4: 7}], backpressure=[{2: 0.1, 4: 0.2}]),
+    )
+    assert result.to_json() == {
+        "at": (START, START + 2.0, START + 4.0),
+        "in": (11.0, 22.0, 33.0),
+        "out": (5.0, 6.0, 7.0),
+        "backpressure": (None, 0.5, 0.9),
+    }
+    assert result.nodes == (
+        {"id": 0, "in": None, "out": 33.0, "backpressure": None},
+        {"id": 1, "in": 400.0, "out": 500.0, "backpressure": 0.9},
+        {"id": 2, "in": 7.0, "out": None, "backpressure": 0.2},
+    )
+    assert [one.metric_groups[0].subtasks[0].metrics for one in result.pressures] == [
+        (),
+        (Metric(0, 0.9),),
+        (Metric(0, 0.2),),
+    ]
+
+
+def test_the_series_share_their_moments_and_a_gap_is_drawn_as_a_hole() -> None:
+    result = found(
+        node(0, messages_sent=[{0: 10, 2.1: 11, 12: 12}]), node(2, messages_recv=[{0.2: 1, 2.3: 2, 12.2: 3}])
+    )
+    assert [round(at - START, 3) for at in result.at] == [0, 2.1, 7.05, 12]
+    assert list(result.rows_in) == [10, 11, None, 12]
+    assert list(result.rows_out) == [1, 2, None, 3]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [],
+        [node(0)],
+        [node(0, messages_sent=[{}], backpressure=[{}])],
+        [node(0, messages_sent=[{0: math.nan, 2: math.inf, 4: -math.inf}])],
+        [node(0, tx_queue_size=[{0: 1}])],
+        # Long before the epoch, and long after today.
+        [node(0, messages_sent=[{-START: 1, 10**15: 1, -(10**12): 1}])],
+    ],
+)
+def test_nothing_measured_is_nothing(metrics: list[OperatorMetrics]) -> None:
+    result = found(*metrics)
+    assert result.to_json() is None
+    assert all(one["in"] is one["out"] is one["backpressure"] is None for one in result.nodes)
+
+
+def test_values_that_no_sum_can_hold_are_holes() -> None:
+    result = found(node(0, messages_sent=[{0: 1e308}, {0: 1e308}], backpressure=[{0: 1e308}, {0: -5}]))
+    assert result.rows_in == (None,)
+    assert result.backpressure == (1.0,)
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_what_is_old_is_not_now() -> None:
+    result = found(
+        node(0, messages_sent=[{-1000: 1, 0: 2}]),
+        node(1, messages_sent=[{-20: 5}]),
+        node(2, messages_recv=[{-6: 4}]),
+    )
+    assert len(result.at) < 10
+    assert [(one["id"], one["in"], one["out"]) for one in result.nodes] == [
+        (0, None, 2),
+        (1, None, None),
+        (2, 4, None),
+    ]
+
+
+def test_a_flood_is_bounded() -> None:
+    nodes = [node(number, messages_sent=[{0: 1}]) for number in range(3000)]
+    # Each of thousands of subtasks is measured at moments of its own.
+    drifting = [{2 * at - number / 2000: 1.0 for at in range(-9, 1)} for number in range(2000)]
+    result = found(node(0, messages_sent=drifting, backpressure=drifting), *nodes)
+    assert len(result.nodes) == series.MAX_NODES
+    assert len(result.at) <= 100
+
+
+def test_a_node_that_comes_twice_counts_once() -> None:
+    result = found(*[node(0, messages_sent=[{0: 1}])] * 2)
+    assert (result.rows_in, len(result.nodes)) == ((1.0,), 1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_real_servers_sent_has_no_holes(version: str) -> None:
+    pipeline, running, _ = recorded(version)
+    result = measured(running, sources=pipeline.graph.sources, sinks=pipeline.graph.sinks, now=1_795_574_400)
+    assert {one["id"] for one in result.nodes} == {one.node_id for one in pipeline.graph.nodes}
+    # The backpressure is measured first, and the rates two seconds later.
+    assert len(result.at) == 11
+    assert result.rows_in[-1] == pytest.approx(1000, rel=0.01)
+    assert None not in result.rows_in[1:]
+    assert None not in result.rows_out[1:]
+    assert None not in result.backpressure
