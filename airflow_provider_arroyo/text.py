@@ -34,5 +34,8 @@ def utc_iso(epoch_seconds: float) -> str:
 
 
 def utc_time(epoch_seconds: float) -> str:
-    """Return a time as ``2026-11-25 03:04:05 UTC``."""
-    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """Return a time as ``2026-11-25 03:04:05 UTC``; one that no calendar has as seconds since 1970."""
+    try:
+        return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OSError, OverflowError, ValueError):
+        return f"{epoch_seconds:.0f} s after 1970"

@@ -82,6 +82,14 @@ def check_parallelism(value: Any, argument: str = "parallelism") -> int:
 
     :raises ValueError: on anything else.
     """
+    return check_integer(value, argument)
+
+
+def check_integer(value: Any, argument: str) -> int:
+    """Return an integer, 1 or more. A rendered template may be a string of digits.
+
+    :raises ValueError: on anything else.
+    """
     number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else value
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"{argument} must be an integer, 1 or more, got {value!r}")

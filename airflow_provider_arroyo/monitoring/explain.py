@@ -62,8 +62,8 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     why = f": {_shown(errors[0])}" if errors else ""
     if result.job is None or result.jobless_seconds is not None:
         return None
-    if result.lacks_checkpoint and result.checkpoints_error is not None:
-        return f"may be well, but its checkpoints cannot be read: {shorten(str(result.checkpoints_error))}"
+    if result.details_error is not None and (result.lacks_checkpoint or result.advice):
+        return f"may be well, but its {result.detail} cannot be read: {shorten(str(result.details_error))}"
     # One that restarted long ago, in a wait of days, is not what keeps it from working now.
     is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
     if result.restarts and is_flapping:
@@ -93,6 +93,8 @@ def _last_seen(job: Job | None) -> str:
 
 def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     lines: list[str] = []
+    if result.advice and result.seen:
+        lines.append(f"It {result.seen}.")
     reason = result.job.failure if result.job else None
     if reason and reason.error:
         domain = f" (domain: {reason.domain})" if reason.domain else ""
@@ -121,9 +123,26 @@ def _times(count: int) -> str:
 
 def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     """Return what happened, and what to do about it."""
-    job, label, wanted = result.job, pipeline.label, " or ".join(result.target_states)
+    job, label, wanted = result.job, pipeline.label, result.wanted
+    verb = "have" if result.advice else "become"
     in_sentence, argument = pipeline.inline, "id" if pipeline.pipeline_id else "name"
     match result.outcome:
+        case Outcome.FINISHED if result.advice:
+            return (
+                f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again.",
+                "Its sources are bounded. Submit it again.",
+            )
+        case Outcome.STOPPED if result.advice:
+            return (
+                f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
+                "Resume it, then try again.",
+            )
+        case Outcome.NO_CHECKPOINT if result.advice:
+            return (
+                f"{label} is Finishing; {wanted} was wanted: one of its sources has ended, and from then on Arroyo "
+                "takes no checkpoints.",
+                "Wait for Finished instead, or submit it with sources that do not end.",
+            )
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
             run = f" in run {job.run_id}" if job else ""
@@ -193,7 +212,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.ERROR:
             return (
-                f"The wait for {in_sentence} to become {wanted} failed; {_last_seen(job)}.",
+                f"The wait for {in_sentence} to {verb} {wanted} failed; {_last_seen(job)}.",
                 "A new try begins the wait anew.",
             )
         case _:
@@ -203,11 +222,11 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
 def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[str, str]:
     label, job = pipeline.label, result.job
     waited = f"{duration(result.waited_seconds)} ({result.deadline_argument})"
+    not_so = f"did not {'have' if result.advice else 'become'} {wanted} within {waited}"
     if result.is_outage:
         since = f" since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
         return (
-            f"{label} did not become {wanted} within {waited}: Arroyo has been unreachable{since}; "
-            f"{_last_seen(job)}.",
+            f"{label} {not_so}: Arroyo has been unreachable{since}; {_last_seen(job)}.",
             "Check the server and the connection.",
         )
     if result.is_missing:
@@ -220,8 +239,7 @@ def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[st
         return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")
     if result.jobless_seconds is not None:
         return (
-            f"{label} did not become {wanted} within {waited}: it has had no job for "
-            f"{duration(result.jobless_seconds)}; {_last_seen(job)}.",
+            f"{label} {not_so}: it has had no job for {duration(result.jobless_seconds)}; {_last_seen(job)}.",
             "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
         )
     # A rescheduled sensor remembers nothing, so it does not know since when.
@@ -230,13 +248,17 @@ def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[st
         if result.state_seconds
         else f"is {job.state}"
     )
-    what = f"{label} did not become {wanted} within {waited}: it {state} (run {job.run_id})."
+    what = f"{label} {not_so}: it {state} (run {job.run_id})."
     return (what, _delayed_by(result, job))
 
 
 def _delayed_by(result: WaitResult, job: Job) -> str:
     """Return the likeliest cause of a timeout, and what to do about it."""
     argument, wanted = result.deadline_argument, result.target_states
+    if result.advice and job.state in AT_WORK and job.running_desired:
+        return f"{result.advice}, or allow more time ({argument})."
+    if result.advice and job.state in AT_WORK:
+        return "A stop was requested, so it is about to stop. Find out who requested it."
     if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
         return (
             "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "

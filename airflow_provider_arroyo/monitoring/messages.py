@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.text import duration, shorten
 
 
@@ -41,6 +43,15 @@ def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
     return f"Done, {state}: {pipeline.short}" + (f" ({', '.join(shown)})" if shown else "")
 
 
+def unreadable(plan: WaitPlan, error: ArroyoError, seconds: float) -> ArroyoError:
+    """Return the error where what a condition is checked against could not be read for too long."""
+    return ArroyoError(
+        f"The {plan.detail} of {plan.pipeline.inline} could not be read for {duration(seconds)} "
+        f"(api_outage_tolerance), though Arroyo responds. The last try failed: {error}\n"
+        "Check any gateway in between. A new try continues with the same pipeline."
+    )
+
+
 class Messages:
     """Collects the messages of one wait until they are taken.
 
@@ -50,6 +61,7 @@ class Messages:
 
     def __init__(self, plan: WaitPlan, *, is_repeated: bool = False) -> None:
         self._plan = plan
+        self._is_repeated = is_repeated
         self._first_level = logging.DEBUG if is_repeated else logging.INFO
         self._name = plan.pipeline.short
         self._pending: list[Message] = []
@@ -74,13 +86,11 @@ class Messages:
         """The pipeline that was waited for by its name is known now."""
         self._plan, pipeline = plan, plan.pipeline
         self._name = pipeline.short
-        wanted = " or ".join(sorted(plan.target_states))
-        begin = f"Waiting for {wanted}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
+        begin = f"Waiting for {plan.goal}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
         self._add(begin, self._first_level)
 
     def _goal(self, now: float) -> str:
-        wanted = " or ".join(sorted(self._plan.target_states))
-        return f"waiting for {wanted}, {duration(self._plan.deadline - now)} left"
+        return f"waiting for {self._plan.goal}, {duration(self._plan.deadline - now)} left"
 
     def changed(self, before: Job | None, job: Job, state_seconds: float) -> None:
         """Another state, run or job was seen."""
@@ -108,11 +118,16 @@ class Messages:
         """A checkpoint of the run that is waited for has finished."""
         self._add(f"Checkpoint {epoch} finished: {self._name} ({_run(job)})")
 
-    def checkpoints_unreadable(self, error: ArroyoError) -> None:
-        """The checkpoints that are waited for could not be read; later failures are not logged."""
-        self._add(
-            f"Checkpoints cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING
-        )
+    def seen(self, job: Job, finding: Finding) -> None:
+        """What the condition is checked against was read for the first time."""
+        if finding.facts is None:
+            level = logging.DEBUG if self._is_repeated else logging.INFO
+            self._add(f"{job.state}: {self._name} {finding.seen}", level)
+
+    def unreadable(self, error: ArroyoError) -> None:
+        """What is needed besides the job's state could not be read; later failures are not logged."""
+        what = self._plan.detail.capitalize()
+        self._add(f"{what} cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING)
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
         """A poll failed and is tried again; a WARNING each time, unless the fault is known already."""
@@ -136,17 +151,10 @@ class Messages:
         """An outage is over."""
         self._add(f"Arroyo reachable again after {duration(seconds)}: {self._name}")
 
-    def still(
-        self,
-        job: Job | None,
-        seconds: float,
-        unreachable_seconds: float | None,
-        now: float,
-        *,
-        is_jobless: bool = False,
-    ) -> None:
-        """The wait goes on without a change, which lasts for so many seconds."""
-        goal = self._goal(now)
+    def still(self, progress: Progress, unreachable_seconds: float | None, now: float) -> None:
+        """The wait goes on without a change."""
+        goal, job, is_jobless = self._goal(now), progress.job, progress.jobless_since is not None
+        seconds = now - (progress.state_since if progress.jobless_since is None else progress.jobless_since)
         if unreachable_seconds is not None:
             after = duration(unreachable_seconds)
             self._add(f"Arroyo still unreachable after {after}: {self._name}; {goal}", logging.WARNING)
@@ -158,7 +166,8 @@ class Messages:
                 if is_jobless
                 else f"{job.state} after {duration(seconds)}"
             )
-            self._add(f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{_run(job)}); {goal}")
+            seen = f"; it {progress.finding.seen}" if progress.finding.seen else ""
+            self._add(f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{_run(job)}); {goal}{seen}")
 
 
 def _run(job: Job) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
+from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.condition import Condition, Detail
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
@@ -132,12 +134,15 @@ class WaitPlan(JsonValue):
     """The goal and the limits of one wait.
 
     :param pipeline: the pipeline; by its name alone where it is still to be found, see :meth:`.PipelineWait.found`.
-    :param target_states: names of the wanted states; any of them ends the wait.
+    :param target_states: names of the wanted states; any of them ends the wait. None where a condition is waited for.
     :param deadline: when the wait ends at the latest, seconds since the epoch.
     :param deadline_argument: name of the argument that sets the deadline, default ``timeout``.
     :param stable_for: how long a wanted state that is not terminal must have lasted in one run, default 0.
     :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run: the
         proof that data can flow; default False.
+    :param checkpoint: which checkpoint is waited for instead of a state; default None.
+    :param details_interval: from one reading of what a condition is checked against to the next at the least, default
+        1 second. A reading that takes long is repeated more rarely.
     :param max_restarts: how many new runs may begin by themselves before the wait fails; default None, any number.
     :param restart_window: the time in which they are counted; default None, the whole wait.
     :param timeout_is_success: whether the wait has reached its goal, too, when its time is over and the pipeline
@@ -167,6 +172,8 @@ class WaitPlan(JsonValue):
     deadline_argument: str = "timeout"
     stable_for: timedelta = timedelta(0)
     until_checkpoint: bool = False
+    checkpoint: CheckpointCondition | None = None
+    details_interval: timedelta = timedelta(seconds=1)
     max_restarts: int | None = None
     restart_window: timedelta | None = None
     timeout_is_success: bool = False
@@ -184,8 +191,10 @@ class WaitPlan(JsonValue):
     def __post_init__(self) -> None:
         if not self.pipeline.pipeline_id and not self.pipeline.name:
             raise ValueError("pipeline: needs an id or a name")
-        if not self.target_states:
+        if not self.target_states and self.condition is None:
             raise ValueError("target_states: needs at least one state")
+        if self.target_states and self.condition is not None:
+            raise ValueError(f"target_states: not with a condition of the {self.detail}")
         if not math.isfinite(self.deadline):
             raise ValueError(f"deadline: {self.deadline} is not a time; every wait must end")
         if self.max_restarts is not None and self.max_restarts < 0:
@@ -194,9 +203,24 @@ class WaitPlan(JsonValue):
             raise ValueError(f"restart_window: must be more than 0 seconds, got {self.restart_window}")
         if self.until_checkpoint and JobState.RUNNING not in self.target_states:
             raise ValueError("until_checkpoint: needs Running among the wanted states")
-        for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat"):
+        for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat", "details_interval"):
             if getattr(self, name) < timedelta(0):
                 raise ValueError(f"{name}: {getattr(self, name)} is negative; allowed: 0 and more")
+
+    @property
+    def condition(self) -> Condition | None:
+        """What is waited for instead of a state; None where it is a state."""
+        return self.checkpoint
+
+    @property
+    def goal(self) -> str:
+        """What is waited for, in words."""
+        return " or ".join(sorted(self.target_states)) if self.condition is None else self.condition.goal
+
+    @property
+    def detail(self) -> Detail:
+        """What is read of the job besides its state, where that is needed."""
+        return Detail.CHECKPOINTS if self.condition is None else self.condition.detail
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:

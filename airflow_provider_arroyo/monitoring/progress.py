@@ -9,16 +9,17 @@ from typing import Any, Self
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import RestartMemory
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
-_OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since"}
+_OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since", "unreadable_since"}
 _LASTING = {"responding_since", "held_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
-_OTHER_TIMES |= {"checkpoints_at", "failed_at", "missing_since", "unseen_since"}
+_OTHER_TIMES |= {"details_at", "failed_at", "missing_since", "unseen_since"}
 
 
 @dataclass(slots=True)
@@ -37,7 +38,11 @@ class Progress(JsonValue):
     :param jobless_since: since when the pipeline has had no job, after it had one; else None.
     :param run_since: when its run was first seen.
     :param proof: what is known of the checkpoints of the job's run.
-    :param checkpoints_at: when they were last requested; None where they were not.
+    :param finding: what is known of the condition.
+    :param details_at: when what is read besides the job's state was last requested; None where it was not.
+    :param details_seconds: how long that took.
+    :param details_error: why it could not be read last, if so.
+    :param unreadable_since: while it cannot be read, since when; else None.
     :param left_baseline: whether another state than the baseline's was seen.
     :param restarts: how many new runs began by themselves.
     :param restarted_at: when the last of them began, as many as matter.
@@ -65,7 +70,11 @@ class Progress(JsonValue):
     jobless_since: float | None = None
     run_since: float = 0.0
     proof: ProofOfLife = field(default_factory=ProofOfLife)
-    checkpoints_at: float | None = None
+    finding: Finding = field(default_factory=Finding)
+    details_at: float | None = None
+    details_seconds: float = 0.0
+    details_error: ArroyoError | None = None
+    unreadable_since: float | None = None
     left_baseline: bool = False
     restarts: int = 0
     restarted_at: tuple[float, ...] = ()

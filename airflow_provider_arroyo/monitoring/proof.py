@@ -16,11 +16,11 @@ from typing import Self
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
-from airflow_provider_arroyo.exceptions import ArroyoError
 
-FINISHING_SETTLES_SECONDS = 0.5
-"""How long ``Finishing`` must last before it is sure that no checkpoint comes: where all sources end, ``Finished``
-follows within milliseconds, and a checkpoint that was under way has its metadata written up to 200 ms later."""
+SETTLES_SECONDS = 0.5
+"""How long a state in which no checkpoint begins must last before it is sure that none comes: where all sources end,
+``Finished`` follows ``Finishing`` within milliseconds, and a checkpoint that was under way has its metadata written
+up to 200 ms later."""
 
 _LEAST_SECONDS = 1.0
 _MOST_SECONDS = 10.0
@@ -34,14 +34,12 @@ class ProofOfLife(JsonValue):
     :param epoch: the finished checkpoint that proves it; None without one.
     :param open_epoch: the last checkpoint, if it has not finished.
     :param is_final: whether they were read when none could come any more.
-    :param error: why they could not be read last, if so.
     """
 
     after_epoch: int | None = None
     epoch: int | None = None
     open_epoch: int | None = None
     is_final: bool = False
-    error: ArroyoError | None = None
 
     @classmethod
     def of_run(cls, job: Job) -> Self:
@@ -56,7 +54,7 @@ class ProofOfLife(JsonValue):
         finished = max((one.epoch for one in checkpoints if one.is_finished), default=0)
         last = max(checkpoints, key=lambda one: one.epoch, default=None)
         self.open_epoch = None if last is None or last.is_finished else last.epoch
-        self.error, self.is_final = None, is_final
+        self.is_final = is_final
         if self.after_epoch is None:
             self.after_epoch = finished
         elif finished > self.after_epoch:

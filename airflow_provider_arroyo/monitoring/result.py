@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.stats import WaitStats
@@ -22,7 +24,12 @@ class WaitResult(JsonValue):
     """How a wait stands.
 
     :param outcome: how it stands, or ended.
-    :param target_states: the states that were wanted.
+    :param target_states: the states that were wanted; none where it was a condition.
+    :param goal: what was wanted, in words.
+    :param facts: what the task's result adds, where a condition was wanted and holds.
+    :param seen: what of the condition was seen last, in words that follow "It"; default None.
+    :param advice: what to check where a condition does not come true: a sentence without its end.
+    :param is_unsettled: whether the next reading, which is about to come, may end the wait.
     :param job: the job as it was last seen; None if it never was.
     :param reached_at: when a wanted state was seen to be reached, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
@@ -34,7 +41,8 @@ class WaitResult(JsonValue):
     :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
     :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
     :param open_epoch: the checkpoint that began in its run and has not finished, where one was seen.
-    :param checkpoints_error: why its checkpoints could not be read last.
+    :param detail: what is read of the job besides its state.
+    :param details_error: why that could not be read last.
     :param unreachable_since: when Arroyo last responded, seconds since the epoch, while polls fail; else None.
     :param unreachable_seconds: how long ago that was.
     :param has_responded: whether Arroyo itself has responded in this task.
@@ -49,6 +57,11 @@ class WaitResult(JsonValue):
 
     outcome: Outcome
     target_states: tuple[str, ...] = ()
+    goal: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seen: str | None = None
+    advice: str = ""
+    is_unsettled: bool = False
     job: Job | None = None
     reached_at: float | None = None
     waited_seconds: float = 0.0
@@ -60,7 +73,8 @@ class WaitResult(JsonValue):
     jobless_seconds: float | None = None
     lacks_checkpoint: bool = False
     open_epoch: int | None = None
-    checkpoints_error: ArroyoError | None = None
+    detail: Detail = Detail.CHECKPOINTS
+    details_error: ArroyoError | None = None
     unreachable_since: float | None = None
     unreachable_seconds: float | None = None
     has_responded: bool = True
@@ -71,6 +85,11 @@ class WaitResult(JsonValue):
     awaits_run: bool = False
     is_unchanged: bool = False
     stats: WaitStats = field(default_factory=WaitStats)
+
+    @property
+    def wanted(self) -> str:
+        """What was wanted, in words."""
+        return self.goal or " or ".join(self.target_states)
 
     @property
     def is_over(self) -> bool:

@@ -8,7 +8,7 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
-from airflow_provider_arroyo.monitoring.proof import FINISHING_SETTLES_SECONDS, pause_seconds
+from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome
 
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
@@ -18,6 +18,18 @@ _CUT_SHORT_SECONDS = 2.0
 """How long before the deadline a poll may have been sent that failed only because of it."""
 
 _STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
+
+_ENDED = {
+    JobState.FAILING: Outcome.FAILED,
+    JobState.FAILED: Outcome.FAILED,
+    JobState.FINISHED: Outcome.FINISHED,
+    JobState.STOPPED: Outcome.STOPPED,
+    JobState.FINISHING: Outcome.NO_CHECKPOINT,
+}
+"""How a wait for a condition ends in a state in which that cannot come true any more."""
+
+_REST_PER_READING = 10
+"""How many times as long as a reading took the server rests from it: a long list of checkpoints takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,8 @@ class WaitRules:
         return is_known and p.job.state in AT_WORK and p.job.running_desired is not False
 
     def settled_at(self) -> float:
-        """Return from when on it is sure that ``Finishing`` brings no checkpoint."""
-        return self.progress.state_since + FINISHING_SETTLES_SECONDS
+        """Return from when on it is sure that a state in which no checkpoint begins brings none."""
+        return self.progress.state_since + SETTLES_SECONDS
 
     def is_stale(self, job: Job, now: float) -> bool:
         """Return whether this may be the state before the change that is waited for."""
@@ -168,8 +180,8 @@ class WaitRules:
             due = min(due, self._baseline_counts_at())
         return due
 
-    def checkpoints_due(self) -> float | None:
-        """Return when the job's checkpoints are to be read; None while nothing needs them."""
+    def details_due(self) -> float | None:
+        """Return when what is needed besides the job's state is to be read; None while nothing needs it."""
         p = self.progress
         is_open = p.failing_since is None and p.jobless_since is None
         if p.job is None or not is_open or not self.lacks_checkpoint or self.is_stale(p.job, p.now):
@@ -181,9 +193,13 @@ class WaitRules:
         else:
             due = self.settled_at() if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
         # What was read before Finishing had settled leaves open what came last.
-        if p.checkpoints_at is None or (p.job.state == JobState.FINISHING and p.checkpoints_at < due):
+        if p.details_at is None or (p.job.state == JobState.FINISHING and p.details_at < due):
             return due
-        return max(due, p.checkpoints_at + pause_seconds(p.checkpoints_at - p.run_since))
+        return max(due, p.details_at + pause_seconds(p.details_at - p.run_since))
+
+    def is_unsettled(self) -> bool:
+        """Whether the next reading, which is about to come, may end the wait."""
+        return False
 
     def outage_limit_seconds(self) -> float:
         """Return for how long the present outage is tolerated."""
@@ -192,3 +208,59 @@ class WaitRules:
             return tolerance
         has_responded = self.progress.responded_at is not None
         return outage_limit_seconds(self.progress.last_error, tolerance, has_responded=has_responded)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRules(WaitRules):
+    """The rules where a condition is waited for instead of a state."""
+
+    @property
+    def lacks_checkpoint(self) -> bool:
+        """Whether the finished checkpoint that is waited for is still missing."""
+        return self.plan.checkpoint is not None and self.progress.finding.facts is None
+
+    def evaluate(self, job: Job, now: float) -> Outcome | None:
+        """Return how the wait ends with a job as it is seen now; None while it goes on."""
+        if self.progress.finding.facts is not None:
+            return Outcome.REACHED
+        return _ENDED[JobState(job.state)] if self._has_ended(job) and self._was_read_since() else None
+
+    def is_unsettled(self) -> bool:
+        """Whether the next reading, which is about to come, may end the wait."""
+        p = self.progress
+        if p.job is None or p.jobless_since is not None:
+            return False
+        return p.details_at is None or p.details_error is not None or self._has_ended(p.job)
+
+    def details_due(self) -> float | None:
+        """Return when what the condition is checked against is to be read; None while that cannot matter."""
+        p = self.progress
+        is_open = p.failing_since is None and p.jobless_since is None
+        if p.job is None or not is_open or p.finding.facts is not None:
+            return None
+        if p.details_at is None:
+            return p.state_since
+        least = self.plan.details_interval.total_seconds()
+        due = p.details_at + max(least, _REST_PER_READING * p.details_seconds)
+        if self._has_ended(p.job) and p.details_error is None:
+            return None if self._was_read_since() else min(due, self.settled_at())
+        return due
+
+    def _has_ended(self, job: Job) -> bool:
+        condition = self.plan.condition
+        is_resuming = job.state == JobState.STOPPED and bool(job.running_desired)
+        return condition is not None and job.state in condition.ended_in and not is_resuming
+
+    def _was_read_since(self) -> bool:
+        """Return whether the condition was checked after the present state had settled."""
+        p = self.progress
+        return p.details_error is None and p.details_at is not None and p.details_at >= self.settled_at()
+
+
+def rules_of(plan: WaitPlan, progress: Progress) -> WaitRules:
+    """Return the rules of a wait.
+
+    :param plan: the goal and the limits.
+    :param progress: what the wait remembers.
+    """
+    return WaitRules(plan, progress) if plan.condition is None else ConditionRules(plan, progress)

@@ -20,21 +20,21 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
-from airflow_provider_arroyo.monitoring.messages import Message, Messages
+from airflow_provider_arroyo.monitoring.condition import Detail, Reading
+from airflow_provider_arroyo.monitoring.messages import Message, Messages, unreadable
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import RestartMemory, restart_times, restarts_between
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import WaitRules
+from airflow_provider_arroyo.monitoring.rules import rules_of
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0
@@ -77,7 +77,7 @@ class PipelineWait:
             self._p.responded_at = now
         if earlier is not None:
             self._p.recall(earlier)
-        self._rules = WaitRules(plan, self._p)
+        self._rules = rules_of(plan, self._p)
         self._over: WaitResult | None = None
 
     @property
@@ -151,18 +151,18 @@ class PipelineWait:
         """Take note which pipeline it is that was waited for by its name."""
         self.plan = replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
-        self._rules = WaitRules(self.plan, self._p)
+        self._rules = rules_of(self.plan, self._p)
         self._p.missing_since = None
 
-    def observe_checkpoints(
-        self, job: Job, read: Sequence[Checkpoint] | ArroyoError, now: float, *, sent_at: float
+    def observe_details(
+        self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
     ) -> WaitResult:
-        """Take the checkpoints that :meth:`checkpoints_due` asked for.
+        """Take what :meth:`details_due` asked for.
 
-        :param job: the :attr:`job` when they were requested.
-        :param read: the job's checkpoints, or why they could not be read, which ends no wait.
+        :param job: the :attr:`job` when it was requested.
+        :param read: what was read, or why that failed.
         :param now: when that was known.
-        :param sent_at: when they were requested.
+        :param sent_at: when it was requested.
         :returns: how the wait stands.
         """
         if self._over is not None:
@@ -171,16 +171,25 @@ class PipelineWait:
         p.follow(now)
         if p.job is None or (p.job.id, p.job.run_id) != (job.id, job.run_id):
             return self._pending(now)
-        p.checkpoints_at = min(sent_at, now)
+        p.details_at = min(sent_at, now)
+        p.details_seconds = now - p.details_at
         if isinstance(read, ArroyoError):
-            if p.proof.error is None:
-                self._messages.checkpoints_unreadable(read)
-            p.proof.error = read
-            return self._pending(now)
-        is_final = p.job.state == JobState.FINISHING and p.checkpoints_at >= self._rules.settled_at()
-        if p.proof.take(read, is_final=is_final):
-            self._messages.proven(p.job, p.proof.epoch)
-            p.stats = p.stats.with_checkpoint(self.plan, now)
+            return self._unreadable(read, now)
+        p.details_error = p.unreadable_since = None
+        if (condition := self.plan.condition) is not None:
+            before = p.finding
+            try:
+                p.finding = condition.check(before, job, read, now)
+            except ArroyoError as err:
+                p.last_error = err
+                return self._result(Outcome.ERROR, now)
+            if before.seen is None:
+                self._messages.seen(p.job, p.finding)
+        if self.plan.detail is Detail.CHECKPOINTS:
+            is_final = p.job.state == JobState.FINISHING and p.details_at >= self._rules.settled_at()
+            if p.proof.take(read.value, is_final=is_final) and condition is None:
+                self._messages.proven(p.job, p.proof.epoch)
+                p.stats = p.stats.with_checkpoint(self.plan, now)
         # As of the last poll: what has not changed since was not told again.
         can_tell = p.responded_at is not None and p.failing_since is None and p.jobless_since is None
         if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
@@ -277,9 +286,9 @@ class PipelineWait:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         return self._rules.next_due()
 
-    def checkpoints_due(self) -> float | None:
-        """Return when the job's checkpoints are to be read; None while nothing needs them."""
-        return None if self._over is not None else self._rules.checkpoints_due()
+    def details_due(self) -> float | None:
+        """Return when :attr:`.WaitPlan.detail` of the job is to be read; None while nothing needs it."""
+        return None if self._over is not None else self._rules.details_due()
 
     def progress(self) -> dict[str, Any]:
         """Return what the wait remembers as JSON values, for the process that continues it."""
@@ -322,7 +331,9 @@ class PipelineWait:
             return
         is_new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
         if before is None or is_new_run:
-            p.run_since, p.proof, p.checkpoints_at = now, ProofOfLife.of_run(job), None
+            p.run_since, p.proof = now, ProofOfLife.of_run(job)
+            p.details_at = p.details_error = p.unreadable_since = None
+            p.finding = replace(p.finding, facts=None)
         if (known := before or p.earlier_job) is not None:
             self._count_restarts(known, job, now)
         if before is not None and before.state == job.state and not is_new_run and not was_jobless:
@@ -362,6 +373,24 @@ class PipelineWait:
         else:
             p.held_since = None
 
+    def _unreadable(self, error: ArroyoError, now: float) -> WaitResult:
+        """Take that what is needed besides the job's state could not be read, though its state could."""
+        p = self._p
+        if p.details_error is None:
+            self._messages.unreadable(error)
+        p.details_error = error
+        if p.unreadable_since is None:
+            p.unreadable_since = p.details_at
+        if self.plan.condition is None:
+            return self._pending(now)  # the proof is one of several things that are waited for
+        # That there is no such job the next poll tells.
+        is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
+        lasted = now - (p.unreadable_since or now)
+        if is_final or lasted >= self.plan.outage_tolerance.total_seconds():
+            p.last_error = error if is_final else unreadable(self.plan, error, lasted)
+            return self._result(Outcome.ERROR, now)
+        return self._pending(now)
+
     def _limit_reached(self, now: float) -> Outcome | None:
         p = self._p
         if now >= self.plan.deadline:
@@ -385,10 +414,7 @@ class PipelineWait:
             if p.missing_since is not None and unreachable_seconds is None:
                 self._messages.missing(now, now - p.missing_since)
             else:
-                since = p.state_since if p.jobless_since is None else p.jobless_since
-                self._messages.still(
-                    p.job, now - since, unreachable_seconds, now, is_jobless=p.jobless_since is not None
-                )
+                self._messages.still(p, unreachable_seconds, now)
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 
@@ -400,6 +426,11 @@ class PipelineWait:
         result = WaitResult(
             outcome=outcome,
             target_states=tuple(sorted(self.plan.target_states)),
+            goal=self.plan.goal,
+            facts=p.finding.facts or {},
+            seen=p.finding.seen,
+            advice="" if self.plan.condition is None else self.plan.condition.advice,
+            is_unsettled=self._rules.is_unsettled(),
             job=p.job,
             reached_at=now if outcome is Outcome.REACHED else None,
             waited_seconds=now - p.started_at,
@@ -411,7 +442,8 @@ class PipelineWait:
             jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
             lacks_checkpoint=self._rules.lacks_checkpoint,
             open_epoch=p.proof.open_epoch,
-            checkpoints_error=p.proof.error,
+            detail=self.plan.detail,
+            details_error=p.details_error,
             unreachable_since=p.outage_since,
             unreachable_seconds=self._unreachable_seconds(now),
             has_responded=p.responded_at is not None,

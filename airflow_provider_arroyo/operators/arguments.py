@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.checks import (
@@ -31,7 +32,7 @@ def is_final(value: Any) -> bool:
         return all(is_final(item) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set):
         return all(is_final(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | timedelta)
+    return value is None or isinstance(value, bool | int | float | timedelta | datetime)
 
 
 def is_reference(value: Any) -> bool:
@@ -108,6 +109,24 @@ def check_until_checkpoint(value: Any, wanted: Any) -> bool:
             "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoint"
         )
     return bool(value)
+
+
+def check_moment(value: Any, argument: str) -> datetime:
+    """Return a moment with a time zone, from a datetime or its text in ISO 8601.
+
+    :raises ValueError: on anything else.
+    """
+    moment = value
+    if isinstance(value, str):
+        check_rendered(value, argument)
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value.strip())
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ValueError(
+            f"{argument} must be a datetime with a time zone, or its text in ISO 8601 such as "
+            f"'2026-11-28T12:00:00+00:00', got {value!r}"
+        )
+    return moment
 
 
 def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:

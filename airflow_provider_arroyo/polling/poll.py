@@ -13,8 +13,8 @@ from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionEr
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.checkpoints import observe_now
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.details import observe_now
 
 FIRST_POLL_SECONDS = 2.0
 """What the first poll may take even when its wait's time is over: a wait always polls once."""
@@ -88,10 +88,6 @@ def poll_until(
             wait.polled()
             result = wait.observe(poll.get_job(plan.pipeline.pipeline_id), clock())
             failures, limit, next_at = 0, plan.deadline, began + interval_seconds
-            if wait.checkpoints_due() is not None:
-                result = (
-                    observe_now(single_try(client, 0.0, clock.to_monotonic(limit)), wait, clock) or result
-                )
         except ArroyoError as err:
             failures += 1
             pause = poll_retry_seconds(failures, interval_seconds, err)
@@ -101,6 +97,11 @@ def poll_until(
                 limit = min(plan.deadline, result.unreachable_since + tolerance)
         log_messages(log, wait.messages())
         while not result.is_over:
+            reader = single_try(client, tolerance if plan.condition else 0.0, clock.to_monotonic(limit))
+            if (found := observe_now(reader, wait, clock)) is not None:
+                result = found
+                log_messages(log, wait.messages())
+                continue
             now, due = clock(), wait.next_due()
             if (until is not None and now >= until) or (stop_when is not None and stop_when(result)):
                 return result
@@ -110,7 +111,7 @@ def poll_until(
             if result.is_over or now >= next_at:
                 break
             # What is still due only a poll can tell.
-            ends = [next_at, due if due > now else plan.deadline, *([] if until is None else [until])]
-            sleep(min(ends) - now)
+            ends = [next_at, due if due > now else plan.deadline, until, wait.details_due()]
+            sleep(max(0.0, min(end for end in ends if end is not None) - now))
         if result.is_over:
             return result

@@ -28,8 +28,8 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.polling.checkpoints import CheckpointReader
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.details import DetailReader
 from airflow_provider_arroyo.polling.joblist import (
     MAX_SINGLE_POLLS,
     JobList,
@@ -99,7 +99,7 @@ class SharedPoller:
         self._reread = False
         """Whether the next list is parsed even if it is the same as the last one."""
         self._jobs: int | None = None
-        self._checkpoints = CheckpointReader(self._connected_once, self._run, monotonic)
+        self._details = DetailReader(self._connected_once, self._run, monotonic)
 
     async def watch(
         self, wait: PipelineWait, *, interval_seconds: float, clock: SteadyClock, log: Any
@@ -151,11 +151,11 @@ class SharedPoller:
                     # Only a poll can tell, and may take its time; the deadline must not wait for it.
                     target.wants_next = True
                     due = min(plan.deadline, now + SLOW_SECONDS)
-                reads_at = wait.checkpoints_due()
+                reads_at = wait.details_due()
                 if reads_at is not None and reads_at > now:
                     due = min(due, reads_at)
                 elif reads_at is not None and wait.job is not None:
-                    self._checkpoints.start(waiter, plan.pipeline.pipeline_id, wait.job)
+                    self._details.start(waiter, plan.detail, plan.pipeline.pipeline_id, wait.job)
         finally:
             self._leave(waiter, target)
 

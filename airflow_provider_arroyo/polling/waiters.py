@@ -24,7 +24,7 @@ class Waiter:
 
     :param joined_at: only polls that were sent later count.
     :param inbox: what it has not observed yet.
-    :param reading: reads checkpoints for it; None while none are on their way.
+    :param reading: reads what it needs besides the job's state; None while nothing is on its way.
     """
 
     interval_seconds: float

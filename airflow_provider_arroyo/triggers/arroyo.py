@@ -168,13 +168,13 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return False  # it was created during the wait: the worker looks its name up for the result
         xcoms = {TRANSITIONS_XCOM_KEY: to_json(result.transitions)}
         if self.push_result:
-            xcoms["return_value"] = result_values(pipeline, result.job)
+            xcoms["return_value"] = result_values(pipeline, result.job, **result.facts)
         try:
             await push_xcoms(ti, xcoms)
         except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything; a worker tries again
             self.log.warning("The result cannot be stored from the triggerer, so the task resumes: %r", err)
             return False
-        self.log.info("%s", done(pipeline, result.job))
+        self.log.info("%s", done(pipeline, result.job, **result.facts))
         return True
 
     async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:

@@ -250,7 +250,7 @@ CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
         "does not finish its checkpoint 7: out of memory.",
     ),
     "checkpoints that cannot be read": (
-        {"job": job(), "lacks_checkpoint": True, "checkpoints_error": api_error(500)},
+        {"job": job(), "lacks_checkpoint": True, "details_error": api_error(500)},
         [],
         "may be well, but its checkpoints cannot be read: responded 500.",
     ),

@@ -72,6 +72,8 @@ def test_the_written_form_is_plain_and_versioned() -> None:
         "may_be_missing": False,
         "outage_tolerance_seconds": 600.0,
         "stale_grace_seconds": 5.0,
+        "checkpoint": None,
+        "details_interval_seconds": 1.0,
         "heartbeat_seconds": 300.0,
     }
 
@@ -116,7 +118,7 @@ BASELINE = {"job_id": "job_1", "run_id": 1, "state": "Failed", "requested_at": T
         {"stable_for_seconds": None},
         {"outage_tolerance_seconds": "long"},
         {"stale_grace_seconds": -0.1},
-        {"heartbeat_seconds": []},
+        {"checkpoint": None, "details_interval_seconds": 1.0, "heartbeat_seconds": []},
         {"finished_is_success": "false"},
         {"stopped_is_final": 1},
         {"baseline": "Running"},

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.proof import FINISHING_SETTLES_SECONDS, pause_seconds
+from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, REFUSED, T0, job, logged, move, plan, wait
 from tests.monitoring.wait_histories import Event, histories, plans, show, without_old
 
 WAITING, REACHED, NO_CHECKPOINT = Outcome.WAITING, Outcome.REACHED, Outcome.NO_CHECKPOINT
-SETTLED = FINISHING_SETTLES_SECONDS
+SETTLED = SETTLES_SECONDS
 
 
 def checkpoint(epoch: int, *, finished: bool = True) -> Checkpoint:
@@ -31,10 +32,10 @@ def checkpoint(epoch: int, *, finished: bool = True) -> Checkpoint:
 def read(wait: PipelineWait, now: float, *epochs: Checkpoint) -> WaitResult:
     """Let the wait have the checkpoints of its job, where it wants them now."""
     assert wait.job is not None
-    due = wait.checkpoints_due()
+    due = wait.details_due()
     assert due is not None
     assert due <= now
-    return wait.observe_checkpoints(wait.job, epochs, now, sent_at=now)
+    return wait.observe_details(wait.job, Reading(epochs), now, sent_at=now)
 
 
 # -- the proof of life --------------------------------------------------------------------------------------------
@@ -43,13 +44,13 @@ def read(wait: PipelineWait, now: float, *epochs: Checkpoint) -> WaitResult:
 def test_a_finished_checkpoint_of_the_first_run_is_the_proof() -> None:
     submit = wait(until_checkpoint=True, stable_for=2)
     assert submit.observe(job("Scheduling"), T0).outcome is WAITING
-    assert submit.checkpoints_due() is None
+    assert submit.details_due() is None
     assert submit.observe(job(), T0 + 1).outcome is WAITING
     # Nothing is read before the state has lasted.
-    assert submit.checkpoints_due() == T0 + 3
+    assert submit.details_due() == T0 + 3
     assert submit.observe(job(), T0 + 3).outcome is WAITING
     assert read(submit, T0 + 3, checkpoint(1, finished=False)).outcome is WAITING
-    assert submit.checkpoints_due() == T0 + 4
+    assert submit.details_due() == T0 + 4
     assert submit.next_due() > T0 + 4
     result = read(submit, T0 + 4, checkpoint(1))
     assert (result.outcome, result.lacks_checkpoint) == (REACHED, False)
@@ -59,7 +60,7 @@ def test_a_finished_checkpoint_of_the_first_run_is_the_proof() -> None:
 def test_the_checkpoints_of_earlier_runs_prove_nothing() -> None:
     restart = wait(until_checkpoint=True, before=job("Failed", 1))
     restart.observe(job("Failed", 1), T0)
-    assert restart.checkpoints_due() is None, "the old state needs no proof"
+    assert restart.details_due() is None, "the old state needs no proof"
     restart.observe(job("Scheduling", 2), T0 + 0.3)
     # What is finished as soon as the run is seen came before it.
     assert (
@@ -88,7 +89,7 @@ def test_checkpoints_of_a_run_that_is_over_are_ignored() -> None:
     asked = flapping.job
     assert asked is not None
     flapping.observe(job("Running", 2), T0 + 0.1)
-    assert flapping.observe_checkpoints(asked, [checkpoint(9)], T0 + 0.2, sent_at=T0).outcome is WAITING
+    assert flapping.observe_details(asked, Reading([checkpoint(9)]), T0 + 0.2, sent_at=T0).outcome is WAITING
     assert read(flapping, T0 + 0.2, checkpoint(9)).outcome is WAITING
 
 
@@ -106,8 +107,8 @@ def test_proven_before_it_was_stable_waits_for_that_alone() -> None:
     submit.observe(job(), T0)
     asked = submit.job
     assert asked is not None
-    assert submit.observe_checkpoints(asked, [checkpoint(1)], T0 + 1, sent_at=T0).outcome is WAITING
-    assert (submit.checkpoints_due(), submit.next_due()) == (None, T0 + 2)
+    assert submit.observe_details(asked, Reading([checkpoint(1)]), T0 + 1, sent_at=T0).outcome is WAITING
+    assert (submit.details_due(), submit.next_due()) == (None, T0 + 2)
     assert submit.observe(job(), T0 + 2).outcome is REACHED
 
 
@@ -116,7 +117,7 @@ def test_checkpoints_are_read_less_and_less_often() -> None:
     submit.observe(job(), T0)
     reads, now = 0, T0
     while now < T0 + 590:
-        now = submit.checkpoints_due() or 0
+        now = submit.details_due() or 0
         read(submit, now)
         reads += 1
     assert reads <= 100
@@ -127,7 +128,7 @@ def test_without_it_no_checkpoint_is_read() -> None:
     sensor = wait(stable_for=60)
     sensor.observe(job("Running", 3), T0)
     sensor.observe(job("Finishing", 3), T0 + 30)
-    assert sensor.checkpoints_due() is None
+    assert sensor.details_due() is None
 
 
 def test_checkpoints_that_cannot_be_read_end_no_wait_and_are_logged_once() -> None:
@@ -137,18 +138,18 @@ def test_checkpoints_that_cannot_be_read_end_no_wait_and_are_logged_once() -> No
     assert asked is not None
     submit.messages()
     for second in range(3):
-        assert submit.observe_checkpoints(asked, REFUSED, T0 + second, sent_at=T0 + second).outcome is WAITING
+        assert submit.observe_details(asked, REFUSED, T0 + second, sent_at=T0 + second).outcome is WAITING
     assert logged(submit) == ["Checkpoints cannot be read, retrying: orders_per_minute: Connection refused"]
     result = submit.tick(T0 + 600)
-    assert (result.outcome, result.checkpoints_error) == (Outcome.TIMED_OUT, REFUSED)
-    assert submit.observe_checkpoints(asked, [checkpoint(1)], T0, sent_at=T0).outcome is not REACHED
+    assert (result.outcome, result.details_error) == (Outcome.TIMED_OUT, REFUSED)
+    assert submit.observe_details(asked, Reading([checkpoint(1)]), T0, sent_at=T0).outcome is not REACHED
 
 
 def test_checkpoints_are_not_read_while_polls_fail() -> None:
     submit = wait(until_checkpoint=True)
     submit.observe(job(), T0)
     submit.observe_error(REFUSED, T0 + 1)
-    assert submit.checkpoints_due() is None
+    assert submit.details_due() is None
 
 
 # -- Finishing ----------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def finishing(**more: Any) -> PipelineWait:
 
 def test_finishing_without_a_checkpoint_of_its_run_fails_at_once() -> None:
     submit = finishing()
-    assert submit.checkpoints_due() == T0 + 0.2 + SETTLED
+    assert submit.details_due() == T0 + 0.2 + SETTLED
     assert read(submit, T0 + 0.2 + SETTLED, checkpoint(1, finished=False)).outcome is WAITING
     # What was read counts for a state that was seen as late as that.
     assert submit.next_due() == T0 + 0.2 + SETTLED
@@ -355,15 +356,15 @@ def test_no_history_ends_in_running_without_its_proof(
     proven: dict[tuple[str, int], set[int]] = {}
     for event, found in zip(without_old(plan, events), itertools.cycle(seen)):
         result = show(submit, event)
-        due = submit.checkpoints_due()
+        due = submit.details_due()
         if due is not None and due <= event.at:
             asked = submit.job
             assert asked is not None
             proven.setdefault((asked.id, asked.run_id), set()).update(
                 one.epoch for one in found if one.is_finished
             )
-            result = submit.observe_checkpoints(asked, found, event.at, sent_at=event.at)
-            again = submit.checkpoints_due()
+            result = submit.observe_details(asked, Reading(found), event.at, sent_at=event.at)
+            again = submit.details_due()
             assert again is None or again > event.at, "it would be read for ever"
         if (
             result.outcome is REACHED

@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, REFUSED
@@ -83,10 +84,10 @@ def poll(wait: PipelineWait, timeline: Timeline, now: float) -> WaitResult:
     assert row is not None
     if row.error is not None:
         return wait.observe_error(row.error, now)
-    result, due = wait.observe(row.job, now), wait.checkpoints_due()
+    result, due = wait.observe(row.job, now), wait.details_due()
     if due is None or due > now or row.job is None:
         return result
-    return wait.observe_checkpoints(row.job, timeline.checkpoints, now, sent_at=now)
+    return wait.observe_details(row.job, Reading(timeline.checkpoints), now, sent_at=now)
 
 
 def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tuple[WaitResult, float]:
@@ -98,7 +99,7 @@ def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tupl
         if result.is_over:
             return result, milliseconds(now)
         due = min([change for change in changes if change > now] + [wait.next_due()])
-        due = min(due, wait.checkpoints_due() or due)
+        due = min(due, wait.details_due() or due)
         assert due > now, "what is due now would be due for ever"
         now = due
 

@@ -30,7 +30,7 @@ except ImportError:  # Airflow 3.0
     from airflow.exceptions import AirflowRescheduleException
 
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor, ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests.support import ENDLESS, Lines
 
@@ -62,6 +62,12 @@ def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
         **more,
     }
     return lambda **mode: ArroyoPipelineSensor(task_id="a_task", **{**given, **mode})
+
+
+def sense_checkpoint(pipeline_id: str | None = None, **more: Any) -> Make:
+    """Return what makes a sensor for a checkpoint."""
+    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    return lambda **mode: ArroyoCheckpointSensor(task_id="a_task", **{**given, **mode})
 
 
 def stop(pipeline_id: str | None, **more: Any) -> Make:

@@ -30,7 +30,7 @@ from airflow_provider_arroyo.operators.arguments import (
     is_final,
 )
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors import arroyo as sensors
 
 
 class Later:
@@ -50,6 +50,7 @@ class Later:
         1.5,
         True,
         timedelta(0),
+        datetime(2026, 11, 25),
         [],
         ["a"],
         ("a", 1),
@@ -78,7 +79,6 @@ def test_final(value: Any) -> None:
         {"a": Later()},
         ("a", Later()),
         [{"a": [Later()]}],
-        datetime(2026, 11, 25),
         Decimal(1),
         object,
     ],
@@ -167,7 +167,12 @@ def test_duration_is_one_or_a_value_error(value: Any, positive: bool) -> None:
 
 
 EXPORTED: list[Any] = [getattr(operators, name) for name in operators.__all__]
-CLASSES: list[Any] = [*filter(inspect.isclass, EXPORTED), ArroyoPipelineSensor]
+SENSORS: dict[Any, dict[str, Any]] = {
+    sensors.ArroyoPipelineSensor: {"pipeline_name": "orders"},
+    sensors.ArroyoCheckpointSensor: {"pipeline_name": "orders", "min_epoch": 1},
+}
+"""The sensors, with what each needs."""
+CLASSES: list[Any] = [*filter(inspect.isclass, EXPORTED), *SENSORS]
 NEEDED: dict[str, Any] = {
     **{"pipeline_name": "orders", "query": "SELECT 1"},
     **{"name": "a", "connector": "impulse", "config": {}, "definition": "fn f() {}"},
@@ -179,26 +184,37 @@ def make(cls: Any, **more: Any) -> Any:
     # An update needs something to change.
     needed: dict[str, Any] = {"parallelism": 2} if cls is operators.ArroyoUpdatePipelineOperator else {}
     needed |= {name: NEEDED[name] for name in NEEDED if name in inspect.signature(cls).parameters}
+    needed |= SENSORS.get(cls, {})
     return cls(task_id="a_task", **{**needed, **more})
 
 
 def duration_arguments(cls: Any) -> list[str]:
     """Return the arguments of a class whose annotation says that they are durations."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
+    own = [base for base in cls.__mro__ if base.__module__.startswith("airflow_provider_arroyo")]
+    parameters = [
+        parameter
+        for base in own
+        if "__init__" in vars(base)
+        for parameter in inspect.signature(base.__init__).parameters.values()
+    ]
     return [parameter.name for parameter in parameters if "timedelta" in str(parameter.annotation)]
 
 
 DURATIONS = [
     *((cls, name) for cls in CLASSES for name in duration_arguments(cls)),
-    (ArroyoPipelineSensor, "timeout"),  # Airflow's own
+    *((cls, "timeout") for cls in SENSORS),  # Airflow's own
 ]
+
+
+def test_the_sensors_are_all_of_them() -> None:
+    assert {cls.__name__ for cls in SENSORS} == set(sensors.__all__)
 
 
 def test_all_arguments_that_are_durations_are_found() -> None:
     found = {name for _, name in DURATIONS}
     assert found == {
         *("timeout", "poll_interval", "poke_interval", "defer_after", "api_outage_tolerance"),
-        *("stable_for", "checkpoint_interval", "rollback_timeout"),
+        *("stable_for", "checkpoint_interval", "rollback_timeout", "max_age"),
     }
 
 
@@ -337,7 +353,7 @@ def test_invalid_id_and_name(pipeline_id: Any, pipeline_name: Any, words: str) -
     [
         lambda **more: ArroyoSubmitPipelineOperator(task_id="t", pipeline_name="a", query="SELECT 1", **more),
         lambda **more: ArroyoStopPipelineOperator(task_id="t", pipeline_id="pl_1", **more),
-        lambda **more: ArroyoPipelineSensor(task_id="t", pipeline_id="pl_1", **more),
+        lambda **more: sensors.ArroyoPipelineSensor(task_id="t", pipeline_id="pl_1", **more),
     ],
     ids=["submit", "stop", "sensor"],
 )

@@ -1,0 +1,171 @@
+"""The condition of a wait for a checkpoint: which one is enough.
+
+A checkpoint that has finished contains all that its sources read before it began. Its times are Arroyo's; an age is
+measured by the server's clock as its responses tell it, in whole seconds, and by the waiter's where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
+from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
+from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
+from airflow_provider_arroyo.text import duration, utc_time
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.details import Checkpoint
+    from airflow_provider_arroyo.client.models import Job
+
+_DATE_SECONDS = 1.0
+"""By how much the server's clock may be later than its responses say, in whole seconds."""
+
+
+class _Moment(NamedTuple):
+    """Now, by two clocks; seconds since the epoch."""
+
+    server: float
+    waiter: float
+
+
+class _Count(NamedTuple):
+    """How many checkpoints have finished since the wait began. Arroyo drops old ones from its list.
+
+    :param job_id: of which job.
+    :param epoch: up to which epoch they are counted, or were there before.
+    :param new: how many of those that qualify finished since then.
+    """
+
+    job_id: str
+    epoch: int
+    new: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointCondition(Condition):
+    """Which finished checkpoint is waited for: one that meets all of these.
+
+    :param max_age: how long ago it may have finished at most; default None, any time.
+    :param began_after_micros: when it must have begun at the earliest, microseconds since the epoch; default None.
+    :param min_epoch: its epoch at least, default None.
+    :param checkpoint_type: its type (Arroyo 0.16), default None, any.
+    :param new_checkpoints: how many such must finish during the wait, default 0: one that is there already will do.
+    :param counts_since: when the wait began, seconds since the epoch by the waiter's clock, where that was in another
+        process that left no memory; default None.
+    """
+
+    max_age: timedelta | None = None
+    began_after_micros: int | None = None
+    min_epoch: int | None = None
+    checkpoint_type: CheckpointType | None = None
+    new_checkpoints: int = 0
+    counts_since: float | None = None
+
+    detail: ClassVar[Detail] = Detail.CHECKPOINTS
+    # Arroyo takes no checkpoint once one of several sources has ended.
+    ended_in: ClassVar[frozenset[str]] = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
+
+    @property
+    def goal(self) -> str:
+        """What is waited for, in words."""
+        kind = f"{self.checkpoint_type} " if self.checkpoint_type else ""
+        what = f"a finished {kind}checkpoint"
+        if self.new_checkpoints:
+            s = "s" if self.new_checkpoints > 1 else ""
+            what = f"{self.new_checkpoints} new {kind}checkpoint{s}"
+        limits = []
+        if self.min_epoch is not None:
+            limits.append(f"of epoch {self.min_epoch} or later")
+        if self.began_after_micros is not None:
+            limits.append(f"begun after {_time(self.began_after_micros)}")
+        if self.max_age is not None:
+            limits.append(f"finished within the last {duration(self.max_age.total_seconds())}")
+        return " ".join((what, ", ".join(limits))).rstrip()
+
+    @property
+    def advice(self) -> str:
+        """What to check where there is none in time."""
+        return "Check its sources and sinks, and its checkpoint interval"
+
+    def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
+        """Return what is known after the checkpoints were read, see :meth:`.Condition.check`."""
+        finished = sorted(
+            (one for one in reading.value if one.is_finished), key=lambda checkpoint: checkpoint.epoch
+        )
+        if self.checkpoint_type and job.is_from_0_15:
+            raise ArroyoUnsupportedError.of(["checkpoint_type"])
+        moment = _Moment(now if reading.server_time is None else reading.server_time, now)
+        qualified = [one for one in finished if self._qualifies(one, moment)]
+        count = self._count(before, job, finished, qualified, moment)
+        found = qualified[-1] if qualified and count.new >= self.new_checkpoints else None
+        return Finding(
+            facts=None if found is None else _facts(found),
+            seen=self._seen(finished, count, moment),
+            memory=count._asdict(),
+        )
+
+    def _qualifies(self, checkpoint: Checkpoint, moment: _Moment) -> bool:
+        return (
+            (self.checkpoint_type is None or checkpoint.checkpoint_type == self.checkpoint_type)
+            and (self.min_epoch is None or checkpoint.epoch >= self.min_epoch)
+            and (self.began_after_micros is None or checkpoint.start_time_micros >= self.began_after_micros)
+            and (
+                self.max_age is None
+                or moment.server - _finished_at(checkpoint) <= self.max_age.total_seconds()
+            )
+        )
+
+    def _count(
+        self,
+        before: Finding,
+        job: Job,
+        finished: Sequence[Checkpoint],
+        qualified: Sequence[Checkpoint],
+        moment: _Moment,
+    ) -> _Count:
+        known = _Count(**before.memory) if before.memory else None
+        if known is None:
+            old = finished
+            if self.counts_since is not None:
+                since = moment.server + _DATE_SECONDS - (moment.waiter - self.counts_since)
+                old = [one for one in finished if _finished_at(one) <= since]
+            known = _Count(job_id=job.id, epoch=_last_epoch(old))
+        elif known.job_id != job.id:
+            # Epochs begin anew with the job that took the place of the other.
+            known = _Count(job_id=job.id, epoch=0, new=known.new)
+        new = len({one.epoch for one in qualified if one.epoch > known.epoch})
+        return _Count(job_id=job.id, epoch=max(known.epoch, _last_epoch(finished)), new=known.new + new)
+
+    def _seen(self, finished: Sequence[Checkpoint], count: _Count, moment: _Moment) -> str:
+        if not finished:
+            return "has no finished checkpoint"
+        last = finished[-1]
+        kind = f"{last.checkpoint_type}, " if last.checkpoint_type else ""
+        ago = duration(moment.server - _finished_at(last))
+        seen = f"finished its last checkpoint, {last.epoch}, {ago} ago ({kind}begun {_time(last.start_time_micros)})"
+        return f"{seen}, {count.new} of {self.new_checkpoints} new" if self.new_checkpoints else seen
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, object]:
+    values = {
+        "epoch": checkpoint.epoch,
+        "type": checkpoint.checkpoint_type,
+        "start_time_micros": checkpoint.start_time_micros,
+        "finish_time_micros": checkpoint.finish_time_micros,
+    }
+    return {"checkpoint": values}
+
+
+def _finished_at(checkpoint: Checkpoint) -> float:
+    return (checkpoint.finish_time_micros or 0) / 1e6
+
+
+def _last_epoch(finished: Sequence[Checkpoint]) -> int:
+    return max((one.epoch for one in finished), default=0)
+
+
+def _time(micros: int) -> str:
+    return utc_time(micros / 1e6)

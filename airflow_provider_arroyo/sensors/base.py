@@ -1,0 +1,388 @@
+"""The base of the sensors: their common arguments, and the three ways of waiting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_duration,
+)
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
+from airflow_provider_arroyo.hooks.errors import (
+    ArroyoFatalTaskError,
+    ArroyoTaskError,
+    TaskDeferralError,
+)
+from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
+from airflow_provider_arroyo.operators.arguments import (
+    check_choice,
+    check_one_of_id_and_name,
+    rendered_id_and_name,
+)
+from airflow_provider_arroyo.operators.deferral import deferrable_or_default
+from airflow_provider_arroyo.operators.task import (
+    DEFAULT_CONN_ID,
+    ArroyoTask,
+    TaskEnd,
+    raises_task_errors,
+)
+from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger
+from airflow_provider_arroyo.text import duration
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.monitoring.wait import PipelineWait
+
+_SEEN_KEY = "arroyo_seen"
+"""Under which a rescheduled task remembers the pipeline and the state that it saw last."""
+
+IF_MISSING = ("wait", "fail")
+
+_LAST_MOMENT_SECONDS = 0.2
+"""A rescheduled task never comes back as soon as that."""
+
+_AIRFLOW_POKE_SECONDS = 60.0
+"""Airflow's own default of ``poke_interval``."""
+
+_FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, AirflowTaskTimeout)
+
+
+class ArroyoSensor(ArroyoTask, BaseSensorOperator):
+    """The base of the sensors: they wait for a pipeline, in the worker, rescheduled or in the triggerer.
+
+    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
+    :param pipeline_name: its exact name instead. Templated.
+    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
+        waits for a name, and fails for an id.
+    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param poke_interval: Airflow's own; with ``mode="poke"`` it takes the place of ``poll_interval``.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails, default 10 minutes; a
+        timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds.
+    :param end_from_trigger: with ``deferrable``, end the task in the triggerer, default False.
+    """
+
+    ui_color = "#e2f5df"
+    operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
+    _began: float | None = None
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        if_missing: str | None = None,
+        poll_interval: timedelta | float = 0.1,
+        poke_interval: timedelta | float | None = None,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        defer_after: timedelta | float = 2.0,
+        end_from_trigger: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # Airflow's own checks of these two raise other errors, which differ between its versions.
+        if poke_interval is not None:
+            polls = kwargs.get("mode") != "reschedule"
+            poke_interval = check_duration(poke_interval, "poke_interval", positive=polls).total_seconds()
+        if "timeout" in kwargs:
+            kwargs["timeout"] = check_duration(kwargs["timeout"], "timeout").total_seconds()
+        super().__init__(
+            poke_interval=_AIRFLOW_POKE_SECONDS if poke_interval is None else poke_interval, **kwargs
+        )
+        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
+        if poke_interval is not None and not self.reschedule:
+            self.poll_interval = poke_interval
+        check_one_of_id_and_name(pipeline_id, pipeline_name)
+        if if_missing is not None:
+            check_choice(if_missing, "if_missing", IF_MISSING)
+        self.if_missing = if_missing
+        self.pipeline_id = pipeline_id
+        self.pipeline_name = pipeline_name
+        self.api_outage_tolerance = check_duration(api_outage_tolerance, "api_outage_tolerance")
+        self.arroyo_conn_id = arroyo_conn_id
+        self.deferrable = deferrable_or_default(deferrable)
+        self.defer_after = check_duration(defer_after, "defer_after").total_seconds()
+        self.end_from_trigger = check_bool(end_from_trigger, "end_from_trigger")
+        check_end_from_trigger(self)
+
+    def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+        """Return what is waited for, as fields of a :class:`.WaitPlan`, from the rendered arguments.
+
+        :param deadline: when the wait ends, seconds since the epoch.
+        :param argument: which argument says so.
+        :param began: when the wait began, where that was in an earlier poke or try; else None.
+        :raises ValueError: on a rendered argument out of range; names it.
+        """
+        raise NotImplementedError
+
+    # -- the three ways of waiting ---------------------------------------------------------------------------
+
+    @raises_task_errors
+    def execute(self, context: Context) -> Any:
+        """Wait: in the triggerer if ``deferrable``, else in the worker, in one stretch or rescheduled.
+
+        :returns: the task's result.
+        """
+        if self.deferrable:
+            return self._wait_deferred(context)
+        if self.reschedule:
+            return super().execute(context)
+        if self.silent_fail:
+            return self._wait_silently(context)
+        return self._wait_here(context)
+
+    def _wait_here(self, context: Context, began: float | None = None) -> dict[str, Any]:
+        wait = self._begin(context, began)
+        return self._finish(self._poll(wait), wait.plan.pipeline)
+
+    def _wait_silently(self, context: Context) -> dict[str, Any]:
+        """Log what another try may fix, and try again until the time is over, as ``silent_fail`` wants."""
+        began = self.clock()
+        while True:
+            try:
+                return self._wait_here(context, began)
+            except TaskEnd:
+                raise
+            except Exception as err:
+                if getattr(err, "is_fatal", False):
+                    raise
+                left = began + float(self.timeout) - self.clock()
+                if left <= 0:
+                    what = f"The time is over (timeout: {duration(float(self.timeout))}). The last try failed: {err}"
+                    raise TaskEnd(AirflowSensorTimeout(what)) from err
+                self.log.error("%s", err)
+                time.sleep(min(self.poke_interval, left))
+
+    def _wait_deferred(self, context: Context) -> dict[str, Any]:
+        # Again, since a task may have got an outlet or a callback after it was made.
+        check_end_from_trigger(self, is_running=True)
+        wait = self._begin(context)
+        result = self._poll(wait, until=self._defers_at(wait))
+        if not result.is_over:
+            pipeline = wait.plan.pipeline
+            self._defer_wait(
+                wait,
+                {},
+                end_from_trigger=self.end_from_trigger,
+                push_result=bool(self.do_xcom_push),
+                name_rule=None if pipeline.pipeline_id else self._name_rule(context, str(pipeline.name)),
+            )
+        return self._finish(result, wait.plan.pipeline)
+
+    @raises_task_errors
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; what the triggerer itself broke on is an error like any other here.
+
+        :returns: the task's result.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, TaskDeferralError) as err:
+            if err is self._raised:
+                raise
+            # Airflow's own error of the deferral, which says the same as the one that it has for its cause.
+            raise TaskEnd(type(err)(*err.args)) from err
+
+    @raises_task_errors
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        self._ti = context["ti"]
+        ended = self._resume(event)
+        if self.pipeline_id is None and ended.pipeline.pipeline_id:
+            # It may have been found in the triggerer, which may have been unable to show it.
+            self._show_link(context, ended.pipeline)
+        return self._finish(ended.result, ended.pipeline)
+
+    @raises_task_errors
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Poll once, for ``mode="reschedule"``; more where one poll cannot tell: an outage, a state that must last.
+
+        :returns: the task's result once the wait is over, else False.
+        """
+        wait = self._begin(context)
+        result = self._poll(wait, stop_when=_may_reschedule)
+        self._remember_poke(context, result, wait)
+        argument = wait.plan.deadline_argument
+        if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
+            # Airflow would end it next, without saying what was going on.
+            result = wait.expire(self.clock(), argument)
+            self._results = (result,)
+        if not result.is_over:
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
+
+    # -- one wait --------------------------------------------------------------------------------------------
+
+    def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
+        # An outage counts from here, the look-up of the pipeline included.
+        now = self.clock()
+        self._ti = context["ti"]
+        with self._rendered_arguments():
+            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+        self._step = f"Looking up pipeline {pipeline_id or name!r}"
+        is_later_poke = False
+        if began is None and self.reschedule and not self.deferrable:
+            first = context["ti"].get_first_reschedule_date(context)
+            if is_later_poke := first is not None:
+                # A poke that another one follows has had a response.
+                began, self._has_waited = first.timestamp(), True
+        self._began = now if began is None else began
+        may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
+        known_id = pipeline_id or self._noted_id(context, str(name))
+        if is_later_poke and known_id and self._seen(context).get("pipeline_id") == known_id:
+            # What an earlier poke saw is not still to come.
+            pipeline_id, may_be_missing = known_id, False
+        deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
+        with self._rendered_arguments():
+            plan = WaitPlan(
+                pipeline=PipelineRef(pipeline_id=pipeline_id or "", name=name),
+                deadline=deadline,
+                deadline_argument=argument,
+                may_be_missing=may_be_missing,
+                outage_tolerance=self.api_outage_tolerance,
+                **self._plan(deadline=deadline, argument=argument, began=began),
+            )
+        failed: ArroyoError | None = None
+        if pipeline_id is not None:
+            pipeline, failed = self._name(pipeline_id, deadline, may_be_missing=may_be_missing)
+            self._show_link(context, pipeline)
+            plan = replace(plan, pipeline=pipeline)
+            level = logging.DEBUG if is_later_poke else logging.INFO
+            self._log_begin(f"Waiting for {plan.goal}", pipeline, level=level)
+        else:
+            # It is looked up as it is polled, since it may not exist yet.
+            self._resolve = partial(self._resolve_ref, context, str(name))
+        earlier = None
+        if is_later_poke and plan.max_restarts is not None:
+            from airflow_provider_arroyo.monitoring.restarts import RestartMemory
+
+            earlier = RestartMemory.read(self._seen(context).get("restarts"))
+        wait = self._new_wait(plan, now, earlier=earlier, is_repeated=is_later_poke)
+        if failed is not None:
+            # A try like any other: the wait retries it, and its outage has begun.
+            wait.observe_error(failed, self.clock(), sent_at=now)
+        return wait
+
+    def _remember_poke(self, context: Context, result: WaitResult, wait: PipelineWait) -> None:
+        """Keep what was seen, and log what changed since the last poke, where Airflow remembers it: from 3.3 on."""
+        store: Any = context.get("task_state_store")
+        job, pipeline = result.job, wait.plan.pipeline
+        if store is None or job is None:
+            return
+        state = f"{job.state}, run {job.run_id}"
+        before = self._seen(context).get("state")
+        memory = None if wait.plan.max_restarts is None else wait.restart_memory()
+        if before != state or memory is not None:
+            seen = {
+                "pipeline_id": pipeline.pipeline_id,
+                "state": state,
+                "try_number": context["ti"].try_number,
+                "restarts": None if memory is None else memory.to_dict(),
+            }
+            try:
+                store.set(_SEEN_KEY, seen)
+            except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
+                level = logging.DEBUG if memory is None else logging.WARNING
+                self.log.log(level, "What this poll saw is not remembered: %s", err)
+                return
+        # Changes during this poke are logged already.
+        if before not in (None, state) and len(result.transitions) <= 1:
+            self.log.info("%s → %s: %s", before, state, pipeline.short)
+
+    def _seen(self, context: Context) -> Mapping[str, Any]:
+        """Return what an earlier poke of this try saw, where Airflow remembers it for the task: from 3.3 on."""
+        store: Any = context.get("task_state_store")
+        seen: Any = None
+        with suppress(Exception):  # whatever Airflow's API raises
+            seen = store.get(_SEEN_KEY) if store is not None else None
+        is_of_try = isinstance(seen, Mapping) and seen.get("try_number") == context["ti"].try_number
+        return seen if is_of_try else {}
+
+    def _name(
+        self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False
+    ) -> tuple[PipelineRef, ArroyoError | None]:
+        """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
+
+        :raises ArroyoNotFoundError: where there is none, and that is not waited for.
+        """
+        from airflow_provider_arroyo.polling.poll import single_try
+
+        # The wait itself needs time, too.
+        limit = self.clock() + max(1.0, deadline - self.clock()) / 2
+        client = single_try(self._client(), 0.0, self.clock.to_monotonic(limit))
+        try:
+            return self._ref(client.get_pipeline(pipeline_id)), None
+        except ArroyoError as err:
+            is_waited_for = may_be_missing and isinstance(err, ArroyoNotFoundError)
+            if err.disposition is Disposition.PERMANENT and not is_waited_for:
+                raise
+            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
+
+    def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
+        if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
+            # Also what came before this stretch of work; of that, a rescheduled task remembers no state.
+            in_state = 0.0 if self.reschedule and not self.deferrable else result.state_seconds
+            waited = self.clock() - self._began
+            result = replace(result, waited_seconds=waited, state_seconds=in_state)
+        if result.outcome is not Outcome.REACHED:
+            self._fail(result, pipeline)
+        if pipeline.name is None:
+            # It was not there yet when it was looked up, or Arroyo was unreachable.
+            with suppress(ArroyoError):
+                pipeline, _ = self._name(pipeline.pipeline_id, self.clock())
+                self._show_link({"ti": self._ti}, pipeline)
+        return self._result(pipeline, result.job, **result.facts)
+
+    # -- how it ends -----------------------------------------------------------------------------------------
+
+    def _timeout_error(self, result: WaitResult, error: ArroyoError) -> BaseException:
+        if result.deadline_argument == "execution_timeout":
+            return AirflowTaskTimeout(str(error))
+        return AirflowSensorTimeout(str(error))
+
+    def _as_raised(self, error: BaseException) -> BaseException:
+        """Return a skip where ``soft_fail`` or ``never_fail`` wants one, in every mode and for every error.
+
+        Airflow itself skips on other errors while poking than after a deferral.
+        """
+        if self.soft_fail or self.never_fail:
+            is_failure = isinstance(error, _FAILURES)
+            # Airflow's never_fail skips on every error; its other exceptions are not errors, such as a reschedule.
+            is_other = isinstance(error, Exception) and not isinstance(error, AirflowException)
+            if is_failure or (self.never_fail and is_other):
+                return cast("BaseException", AirflowSkipException(str(error)))
+        return error
+
+
+def _may_reschedule(result: WaitResult) -> bool:
+    """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
+    job = result.job
+    is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
+    return result.unreachable_seconds is None and not result.is_unsettled and not is_holding
