@@ -13,7 +13,6 @@ from airflow_provider_arroyo.operators.arguments import check_choice, check_earl
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
 from airflow_provider_arroyo.text import utc_time
 
-
 _TEMPLATED: dict[str, Callable[[Any, str], Any]] = {"began_after": check_moment, "min_epoch": check_integer}
 
 

@@ -21,7 +21,13 @@ from airflow_provider_arroyo.get_provider_info import get_provider_info
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 # What the operators share; not for users.
-BASES = {"ArroyoOperator", "ArroyoWorkerOperator", "ArroyoEnsureOperator", "ArroyoChangeOperator", "ArroyoSensor"}
+BASES = {
+    "ArroyoOperator",
+    "ArroyoWorkerOperator",
+    "ArroyoEnsureOperator",
+    "ArroyoChangeOperator",
+    "ArroyoSensor",
+}
 
 
 def airflow_schema(name: str) -> dict[str, Any]:

@@ -1,0 +1,313 @@
+"""The sensor for checkpoints: alike in every mode, on both versions, and what it refuses.
+
+The sandbox's time passes thirty times as fast; a checkpoint is taken every ten of its seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.enums import StopMode
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
+from tests.support import BOUNDED, ENDLESS
+
+from .conftest import BROKEN, Arrange
+from .harness import (
+    DEFERRED,
+    DEFERRED_LATE,
+    FROM_TRIGGER,
+    RESCHEDULE,
+    SENSOR_MODES,
+    SYNC,
+    FakeTaskInstance,
+    Make,
+    context,
+    run_task,
+    sense_checkpoint,
+)
+
+SPEED = 30
+KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"]
+ONE_ENDS = (
+    ENDLESS
+    + """
+CREATE TABLE few WITH (connector = 'impulse', event_rate = '100', message_count = '20');
+INSERT INTO sink SELECT counter FROM few;"""
+)
+SOON: dict[str, Any] = {"poll_interval": 0.2}
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
+    with ArroyoSandbox(arroyo_version=request.param, seed=1, speed=SPEED, allowed_restarts=1) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
+        yield server
+
+
+@dataclass
+class Scenario:
+    """One way in which a wait for a checkpoint can go.
+
+    :param make: brings it about, and returns what makes the task.
+    :param state: the state in the result, where it succeeds.
+    :param error: the class of the error, where it fails.
+    :param says: what the error says, in this order.
+    :param modes: in which it is tried.
+    """
+
+    make: Callable[[Arrange], Make]
+    state: str | None = None
+    error: type[BaseException] = ArroyoTaskError
+    says: tuple[str, ...] = ()
+    modes: tuple[str, ...] = SENSOR_MODES
+
+
+def running(**more: Any) -> Callable[[Arrange], Make]:
+    """Return what waits for a checkpoint of a pipeline that runs and has one."""
+
+    def arranged(arrange: Arrange) -> Make:
+        pipeline_id = arrange.pipeline("Running")
+        arrange.sandbox.advance(12)
+        return sense_checkpoint(pipeline_id, **SOON, **more)
+
+    return arranged
+
+
+def begun_from_now(arrange: Arrange) -> Make:
+    make = running()(arrange)
+    moment = datetime.fromtimestamp(arrange.sandbox.clock.now_micros() / 1e6, UTC)
+    return lambda **mode: make(began_after=moment.isoformat(), **mode)
+
+
+def stopped(mode: StopMode, **more: Any) -> Callable[[Arrange], Make]:
+    def arranged(arrange: Arrange) -> Make:
+        pipeline_id = arrange.pipeline("Running")
+        arrange.client.patch_pipeline(pipeline_id, stop=mode)
+        arrange.until(pipeline_id, "Stopped")
+        return sense_checkpoint(pipeline_id, **SOON, **more)
+
+    return arranged
+
+
+def ended(query: str, *states: str) -> Callable[[Arrange], Make]:
+    return lambda arrange: sense_checkpoint(arrange.pipeline(*states, query=query), min_epoch=9, **SOON)
+
+
+def answering(status: int, times: int | None, **more: Any) -> Callable[[Arrange], Make]:
+    """Return what waits where the list of checkpoints, and nothing else, is refused."""
+
+    def arranged(arrange: Arrange) -> Make:
+        make = running(min_epoch=1, **more)(arrange)
+        arrange.sandbox.faults.status(status, path="*/checkpoints", times=times, method="GET")
+        return make
+
+    return arranged
+
+
+def deleted_later(arrange: Arrange) -> Make:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.delete(pipeline_id, after=0.5 * SPEED)
+    return sense_checkpoint(pipeline_id, min_epoch=1000, **SOON)
+
+
+def stopped_later(arrange: Arrange) -> Make:
+    pipeline_id = arrange.pipeline("Running")
+    arrange.sandbox.faults.stop(pipeline_id, after=0.5 * SPEED)
+    return sense_checkpoint(pipeline_id, min_epoch=1000, **SOON)
+
+
+WAITING = (SYNC, DEFERRED, DEFERRED_LATE, FROM_TRIGGER)
+SCENARIOS = {
+    "there already": Scenario(running(min_epoch=1), "Running"),
+    "recent": Scenario(running(max_age=60), "Running"),
+    "all data up to now": Scenario(begun_from_now, "Running"),
+    "two new ones": Scenario(running(new_checkpoints=2), "Running", modes=WAITING),
+    "by name": Scenario(
+        lambda a: (a.pipeline(), sense_checkpoint(pipeline_name="orders", new_checkpoints=1, **SOON))[1],
+        "Running",
+        modes=WAITING,
+    ),
+    "of a pipeline that stopped": Scenario(stopped(StopMode.CHECKPOINT, min_epoch=1), "Stopped"),
+    "unreadable for a moment": Scenario(answering(503, times=2), "Running"),
+    "none in time": Scenario(
+        running(min_epoch=1000, timeout=1),
+        error=AirflowSensorTimeout,
+        says=(
+            "did not have a finished checkpoint of epoch 1000 or later within",
+            "(timeout): it ",
+            "It finished its last checkpoint, ",
+            "Check its sources and sinks",
+        ),
+    ),
+    "stopped without one": Scenario(
+        stopped(StopMode.IMMEDIATE, min_epoch=9),
+        says=("is Stopped; a finished checkpoint of epoch 9", "It has no finished checkpoint", "Resume it"),
+    ),
+    "stopped while it waits": Scenario(stopped_later, says=("is Stopped", "It finished its last checkpoint")),
+    "finished": Scenario(ended(BOUNDED, "Finished"), says=("is Finished; a finished checkpoint", "bounded")),
+    "failed": Scenario(ended(BROKEN, "Failed"), says=("is Failed", "a finished checkpoint of epoch 9")),
+    "one source has ended": Scenario(
+        ended(ONE_ENDS, "Finishing"), says=("is Finishing; a finished", "takes no checkpoints")
+    ),
+    "deleted": Scenario(deleted_later, says=("deleted",)),
+    "missing": Scenario(lambda a: sense_checkpoint("pl_nope", min_epoch=1), says=("pl_nope",)),
+    "without the right": Scenario(
+        answering(403, times=None), error=ArroyoFatalTaskError, says=("403", "arroyo_default")
+    ),
+    "unreadable for too long": Scenario(
+        answering(503, times=None, api_outage_tolerance=0.5),
+        says=("The checkpoints of pipeline 'orders'", "could not be read for", "api_outage_tolerance", "503"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "scenario, mode",
+    [
+        pytest.param(scenario, mode, id=f"{name}-{mode}")
+        for name, scenario in SCENARIOS.items()
+        for mode in scenario.modes
+    ],
+)
+@pytest.mark.arroyo_versions("0.16")
+def test_each_scenario_ends_alike_in_every_mode(scenario: Scenario, mode: str, arrange: Arrange) -> None:
+    done = run_task(scenario.make(arrange), mode)
+    if scenario.state is None:
+        assert type(done.error) is scenario.error, done.error
+        rest = str(done.error)
+        for piece in scenario.says:
+            _, found, rest = rest.partition(piece)
+            assert found, f"{piece!r} is not in order in: {done.error}"
+        return
+    assert done.error is None, done.error
+    assert list(done.result) == [*KEYS, "checkpoint"]
+    assert list(done.result["checkpoint"]) == ["epoch", "type", "start_time_micros", "finish_time_micros"]
+    assert done.result["state"] == scenario.state
+    assert done.xcoms["_link_ArroyoPipelineLink"] == done.result["console_url"]
+    # Stored by the trigger itself, where it came to that.
+    assert done.xcoms.get("return_value", done.result) == done.result
+    lines = done.texts("INFO", "WARNING")
+    assert len(lines) == len(set(lines)), "each line once"
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_types_need_a_server_that_sends_them(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    make = stopped(StopMode.CHECKPOINT, checkpoint_type="stopping")(arrange)
+    done = run_task(make, mode)
+    if sandbox.arroyo_version == "0.15":
+        assert type(done.error) is ArroyoFatalTaskError
+        assert "older than 0.16 and would ignore checkpoint_type" in str(done.error)
+    else:
+        assert done.result["checkpoint"]["type"] == "stopping"
+
+
+@pytest.mark.arroyo_versions("0.15")
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_on_a_server_without_types(mode: str, arrange: Arrange) -> None:
+    done = run_task(running(max_age=60, min_epoch=1)(arrange), mode)
+    assert done.error is None, done.error
+    assert done.result["checkpoint"]["type"] is None
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    """It remembers nothing, so the server's clock tells which checkpoints are new."""
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.advance(60)
+
+    def poke(seconds_ago: float) -> Any:
+        first = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        ti = FakeTaskInstance(first_reschedule_date=first)
+        sensor = ArroyoCheckpointSensor(
+            task_id="a_task", pipeline_id=pipeline_id, new_checkpoints=3, mode="reschedule"
+        )
+        return sensor.poke(context(ti))
+
+    assert poke(0) is False
+    assert poke(15) is False
+    assert poke(50).xcom_value["checkpoint"]["epoch"] >= 5
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
+def test_soft_fail_skips(mode: str, arrange: Arrange) -> None:
+    make = ended(BOUNDED, "Finished")(arrange)
+    assert type(run_task(lambda **more: make(soft_fail=True, **more), mode).error) is AirflowSkipException
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_checkpoints_are_read_once_a_second_at_most(mode: str, arrange: Arrange) -> None:
+    make = running(min_epoch=1000, timeout=2.5)(arrange)
+    run_task(lambda **more: make(**{**more, "poll_interval": 0.05}), mode)
+    assert 2 <= arrange.sandbox.requests.count("GET", "*/checkpoints") <= 4
+
+
+# -- what it refuses -----------------------------------------------------------------------------------------------
+
+
+def sensor(**arguments: Any) -> Any:
+    return ArroyoCheckpointSensor(task_id="a_task", pipeline_id="pl_1", **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ({}, "at least one of max_age, began_after, min_epoch, checkpoint_type and new_checkpoints"),
+        *(({"max_age": value}, "max_age must be") for value in (0, -1, timedelta(seconds=-1), "60", True)),
+        *(({"min_epoch": value}, "min_epoch must be") for value in (0, -1, 1.5, True, "x", "-1", "")),
+        *(({"new_checkpoints": value}, "new_checkpoints must be") for value in (0, -1, 1.5, True, "x")),
+        ({"checkpoint_type": "final"}, "checkpoint_type must be one of 'scheduled', 'stopping'"),
+        ({"began_after": datetime(2026, 11, 28)}, "began_after must be a datetime with a time zone"),
+        *(
+            ({"began_after": value}, "began_after must ")
+            for value in ("2026-11-28", "yesterday", 5, "None", " ")
+        ),
+        ({"max_age": 1, "pipeline_name": "orders"}, "exactly one of pipeline_id and pipeline_name"),
+    ],
+)
+def test_bad_arguments_are_refused_where_the_dag_is_parsed(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        sensor(**arguments)
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize(
+    "arguments, rendered, says",
+    [
+        ({"began_after": "{{ x }}"}, {"began_after": None}, "began_after must be a datetime"),
+        ({"began_after": "{{ x }}"}, {"began_after": "None"}, "began_after must not be empty"),
+        ({"began_after": "{{ x }}"}, {"began_after": "2026-11-28"}, "began_after must be a datetime with"),
+        ({"min_epoch": "{{ x }}", "max_age": 5}, {"min_epoch": None}, "min_epoch must be an integer"),
+        ({"min_epoch": "{{ x }}"}, {"min_epoch": "-3"}, "min_epoch must be an integer"),
+        ({"began_after": "2099-01-01T00:00Z"}, {}, "began_after must not be after the end of this wait"),
+    ],
+)
+def test_bad_rendered_arguments_are_refused_before_any_request(
+    arguments: dict[str, Any], rendered: dict[str, Any], says: str, sandbox: ArroyoSandbox
+) -> None:
+    task = sensor(**arguments)
+    for name, value in rendered.items():
+        setattr(task, name, value)
+    with pytest.raises(ArroyoArgumentError, match=says):
+        task.execute(context())
+    assert sandbox.requests.count("GET", "*") == 0
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_moment_that_is_still_to_come_can_be_waited_for(
+    sandbox: ArroyoSandbox, client: ArroyoClient, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    moment = datetime.fromtimestamp(sandbox.clock.now_micros() / 1e6 + 15, UTC)
+    done = run_task(sense_checkpoint(pipeline_id, began_after=moment, timeout=60, **SOON), SYNC)
+    assert done.result["checkpoint"]["start_time_micros"] >= moment.timestamp() * 1e6
