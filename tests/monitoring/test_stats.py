@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
+from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -86,9 +87,9 @@ def test_the_first_finished_checkpoint_is_timed() -> None:
     shown = one.job
     assert shown is not None
     open_one: Any = Checkpoint(epoch=1, start_time_micros=1, finish_time_micros=None)
-    one.observe_checkpoints(shown, [open_one], T0 + 2, sent_at=T0 + 2)
+    one.observe_details(shown, Reading([open_one]), T0 + 2, sent_at=T0 + 2)
     finished = Checkpoint(epoch=1, start_time_micros=1, finish_time_micros=2)
-    result = one.observe_checkpoints(shown, [finished], T0 + 3, sent_at=T0 + 3)
+    result = one.observe_details(shown, Reading([finished]), T0 + 3, sent_at=T0 + 3)
     assert result.outcome is Outcome.REACHED
     assert result.stats == WaitStats(running_seconds=1.0, checkpoint_seconds=3.0)
 
