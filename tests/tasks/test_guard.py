@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.operators.deferral import keeps_task_state
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sensors import arroyo
+from airflow_provider_arroyo.sensors import pipeline
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers import progress
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
@@ -54,7 +54,7 @@ def instance() -> FakeTaskInstance:
 
 @pytest.fixture
 def _airflow_keeps_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arroyo, "keeps_task_state", lambda: True)
+    monkeypatch.setattr(pipeline, "keeps_task_state", lambda: True)
 
 
 needs_state = pytest.mark.usefixtures("_airflow_keeps_state")
@@ -109,7 +109,7 @@ def test_a_guard_reads_well_in_a_dag() -> None:
 
 
 def test_reschedule_before_airflow_3_3_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arroyo, "keeps_task_state", lambda: False)
+    monkeypatch.setattr(pipeline, "keeps_task_state", lambda: False)
     with pytest.raises(ValueError, match=r"before Airflow 3\.3.*deferrable=True"):
         guard("pl_1")(mode="reschedule")
     guard("pl_1")(mode="reschedule", deferrable=True)
