@@ -168,7 +168,7 @@ def test_duration_is_one_or_a_value_error(value: Any, positive: bool) -> None:
 
 EXPORTED: list[Any] = [getattr(operators, name) for name in operators.__all__]
 SENSORS: dict[Any, dict[str, Any]] = {
-    sensors.ArroyoPipelineSensor: {"pipeline_name": "orders"},
+    sensors.ArroyoPipelineSensor: {"pipeline_name": "orders", "max_restarts": 1},
     sensors.ArroyoCheckpointSensor: {"pipeline_name": "orders", "min_epoch": 1},
 }
 """The sensors, with what each needs."""
@@ -214,7 +214,7 @@ def test_all_arguments_that_are_durations_are_found() -> None:
     found = {name for _, name in DURATIONS}
     assert found == {
         *("timeout", "poll_interval", "poke_interval", "defer_after", "api_outage_tolerance"),
-        *("stable_for", "checkpoint_interval", "rollback_timeout", "max_age"),
+        *("stable_for", "checkpoint_interval", "rollback_timeout", "max_age", "restart_window"),
     }
 
 
