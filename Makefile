@@ -37,8 +37,8 @@ NEWEST_READY := $(call ready,$(NEWEST))
 unexport PYTHONPATH
 unexport AIRFLOW_HOME
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
-# What the rest of the tests are about knows no Airflow, so the newest one's environment is enough for it.
-MEETS_AIRFLOW = $(addprefix tests/,client hooks on_kill packaging pipelines plugin polling stats tasks)
+# What the rest of the tests are about knows no Airflow: here the newest one's environment is enough for it.
+MEETS_AIRFLOW = $(addprefix tests/,hooks on_kill packaging plugin stats tasks)
 # Most tests wait for a server that takes its time, so more of them run at once than there are cores.
 UNIT = $(PYTEST) -m "not e2e and not ui" -n 4
 
