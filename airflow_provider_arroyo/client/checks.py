@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -94,6 +96,21 @@ def check_integer(value: Any, argument: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"{argument} must be an integer, 1 or more, got {value!r}")
     return number
+
+
+def check_number(value: Any, argument: str) -> float:
+    """Return a number. A rendered template may be one as text.
+
+    :raises ValueError: on anything else, and on one that is not finite.
+    """
+    number = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not math.isfinite(number):
+        raise ValueError(f"{argument} must be a number, got {value!r}")
+    return float(number)
 
 
 def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:

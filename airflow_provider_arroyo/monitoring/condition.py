@@ -18,12 +18,13 @@ class Detail(StrEnum):
     """What is read of a job besides its state, as it is called in messages."""
 
     CHECKPOINTS = "checkpoints"
+    METRICS = "metrics"
 
 
 class Reading(NamedTuple):
     """What was read of a job besides its state.
 
-    :param value: as the client returns it.
+    :param value: as the client returns it, or what the condition makes of that.
     :param server_time: when that was, by the server's clock, seconds since the epoch; None where it did not say.
     """
 
@@ -37,12 +38,16 @@ class Finding(JsonValue):
 
     :param facts: what the task's result adds, JSON values; None until the condition holds.
     :param seen: what was read last, in words that follow "It" or a pipeline's name; None before that.
+    :param news: what has changed in that, for the log; None where nothing has.
     :param memory: what the condition remembers from one reading to the next, JSON values.
+    :param is_unsettled: whether it holds as far as this reading shows, so that the next one may prove it.
     """
 
     facts: Mapping[str, Any] | None = None
     seen: str | None = None
+    news: str | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
+    is_unsettled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,8 @@ class Condition(JsonValue, ABC):
     """What it is checked against."""
     ended_in: ClassVar[frozenset[str]]
     """The states in which it cannot come true any more, unless a request takes the pipeline out of them."""
+    read_in: ClassVar[frozenset[str] | None] = None
+    """The states in which there is something to read; None: any, also a last time after it has ended."""
 
     @property
     @abstractmethod

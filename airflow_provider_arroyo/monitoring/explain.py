@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
+from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.text import duration, shorten, utc_time
@@ -136,6 +137,12 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
                 "Resume it, then try again.",
+            )
+        case Outcome.NO_CHECKPOINT if result.detail is Detail.METRICS:
+            return (
+                f"{label} is Finishing; {wanted} was wanted: one of its sources has ended, and from then on Arroyo "
+                "measures nothing.",
+                "Wait for Finished instead, or submit it with sources that do not end.",
             )
         case Outcome.NO_CHECKPOINT if result.advice:
             return (

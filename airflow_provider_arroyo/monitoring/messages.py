@@ -124,6 +124,10 @@ class Messages:
             level = logging.DEBUG if self._is_repeated else logging.INFO
             self._add(f"{job.state}: {self._name} {finding.seen}", level)
 
+    def news(self, job: Job, finding: Finding) -> None:
+        """What the condition is checked against has changed."""
+        self._add(f"{job.state}, {finding.news}: {self._name} {finding.seen}")
+
     def unreadable(self, error: ArroyoError) -> None:
         """What is needed besides the job's state could not be read; later failures are not logged."""
         what = self._plan.detail.capitalize()

@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.client.details import Metric, OperatorMetrics
-from airflow_provider_arroyo.client.models import PipelineGraph, PipelineNode
 from airflow_provider_arroyo.text import shorten
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.details import Metric, OperatorMetrics
+    from airflow_provider_arroyo.client.models import PipelineGraph, PipelineNode
 
 MEASURED_EVERY_SECONDS = 2.0
 """Arroyo measures no more often."""

@@ -12,6 +12,7 @@ from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail
+from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class WaitPlan(JsonValue):
     :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run: the
         proof that data can flow; default False.
     :param checkpoint: which checkpoint is waited for instead of a state; default None.
+    :param metric: which metric is waited for instead of a state; default None.
     :param details_interval: from one reading of what a condition is checked against to the next at the least, default
         1 second. A reading that takes long is repeated more rarely.
     :param max_restarts: how many new runs may begin by themselves before the wait fails; default None, any number.
@@ -173,6 +175,7 @@ class WaitPlan(JsonValue):
     stable_for: timedelta = timedelta(0)
     until_checkpoint: bool = False
     checkpoint: CheckpointCondition | None = None
+    metric: MetricCondition | None = None
     details_interval: timedelta = timedelta(seconds=1)
     max_restarts: int | None = None
     restart_window: timedelta | None = None
@@ -210,7 +213,7 @@ class WaitPlan(JsonValue):
     @property
     def condition(self) -> Condition | None:
         """What is waited for instead of a state; None where it is a state."""
-        return self.checkpoint
+        return self.checkpoint or self.metric
 
     @property
     def goal(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
+from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
@@ -223,28 +224,36 @@ class ConditionRules(WaitRules):
         """Return how the wait ends with a job as it is seen now; None while it goes on."""
         if self.progress.finding.facts is not None:
             return Outcome.REACHED
-        return _ENDED[JobState(job.state)] if self._has_ended(job) and self._was_read_since() else None
+        is_settled = not self._is_read_in(job) or self._was_read_since()
+        return _ENDED[JobState(job.state)] if self._has_ended(job) and is_settled else None
 
     def is_unsettled(self) -> bool:
         """Whether the next reading, which is about to come, may end the wait."""
         p = self.progress
-        if p.job is None or p.jobless_since is not None:
+        if p.job is None or p.jobless_since is not None or not self._is_read_in(p.job):
             return False
-        return p.details_at is None or p.details_error is not None or self._has_ended(p.job)
+        is_open = p.details_at is None or p.details_error is not None
+        return is_open or p.finding.is_unsettled or self._has_ended(p.job)
 
     def details_due(self) -> float | None:
         """Return when what the condition is checked against is to be read; None while that cannot matter."""
         p = self.progress
         is_open = p.failing_since is None and p.jobless_since is None
-        if p.job is None or not is_open or p.finding.facts is not None:
+        if p.job is None or not is_open or p.finding.facts is not None or not self._is_read_in(p.job):
             return None
         if p.details_at is None:
             return p.state_since
         least = self.plan.details_interval.total_seconds()
+        if p.finding.is_unsettled:
+            least = min(least, MEASURED_EVERY_SECONDS)
         due = p.details_at + max(least, _REST_PER_READING * p.details_seconds)
         if self._has_ended(p.job) and p.details_error is None:
             return None if self._was_read_since() else min(due, self.settled_at())
         return due
+
+    def _is_read_in(self, job: Job) -> bool:
+        condition = self.plan.condition
+        return condition is None or condition.read_in is None or job.state in condition.read_in
 
     def _has_ended(self, job: Job) -> bool:
         condition = self.plan.condition

@@ -27,7 +27,7 @@ from typing import Any
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
-from airflow_provider_arroyo.monitoring.condition import Detail, Reading
+from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
 from airflow_provider_arroyo.monitoring.messages import Message, Messages, unreadable
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
@@ -84,6 +84,11 @@ class PipelineWait:
     def job(self) -> Job | None:
         """The job as it was last seen; None if it never was."""
         return self._p.job
+
+    @property
+    def finding(self) -> Finding:
+        """What is known of the condition that is waited for."""
+        return self._p.finding
 
     @property
     def awaits_run(self) -> bool:
@@ -183,8 +188,10 @@ class PipelineWait:
             except ArroyoError as err:
                 p.last_error = err
                 return self._result(Outcome.ERROR, now)
-            if before.seen is None:
+            if before.seen is None and p.finding.seen is not None:
                 self._messages.seen(p.job, p.finding)
+            elif p.finding.news is not None:
+                self._messages.news(p.job, p.finding)
         if self.plan.detail is Detail.CHECKPOINTS:
             is_final = p.job.state == JobState.FINISHING and p.details_at >= self._rules.settled_at()
             if p.proof.take(read.value, is_final=is_final) and condition is None:
@@ -333,7 +340,7 @@ class PipelineWait:
         if before is None or is_new_run:
             p.run_since, p.proof = now, ProofOfLife.of_run(job)
             p.details_at = p.details_error = p.unreadable_since = None
-            p.finding = replace(p.finding, facts=None)
+            p.finding = replace(p.finding, facts=None, is_unsettled=False)
         if (known := before or p.earlier_job) is not None:
             self._count_restarts(known, job, now)
         if before is not None and before.state == job.state and not is_new_run and not was_jobless:

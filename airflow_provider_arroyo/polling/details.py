@@ -12,7 +12,9 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.condition import Detail, Reading
+from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
+from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS, UnknownNameError
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
@@ -22,27 +24,43 @@ MAX_READS = 2
 """How many waits of a triggerer read at the same time."""
 
 _SLOW_SECONDS = 1.0
+_SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
+"""For how long the waits of a triggerer share the metrics of a job: there are no newer ones."""
 
 
-def read(client: ArroyoClient, detail: Detail, pipeline_id: str, job: Job) -> Reading | ArroyoError:
-    """Return what is known of a job besides its state, or why that cannot be read.
+def fetch(client: ArroyoClient, detail: Detail, pipeline_id: str, job: Job) -> Reading | ArroyoError:
+    """Return what Arroyo reports of a job besides its state, or why that cannot be read.
 
     :param client: sends the request, once.
     :param detail: what to read.
     """
+    request: Any = endpoints.list_checkpoints if detail is Detail.CHECKPOINTS else endpoints.list_metrics
     try:
-        return _READERS[detail](client, pipeline_id, job)
+        response = client.send(request(pipeline_id, job.id))
     except ArroyoError as err:
         return err
-
-
-def _checkpoints(client: ArroyoClient, pipeline_id: str, job: Job) -> Reading:
-    response = client.send(endpoints.list_checkpoints(pipeline_id, job.id))
     date = response.server_date
     return Reading(response.value, None if date is None else date.timestamp())
 
 
-_READERS: dict[Detail, Callable[[ArroyoClient, str, Job], Reading]] = {Detail.CHECKPOINTS: _checkpoints}
+def prepare(
+    client: ArroyoClient, plan: WaitPlan, finding: Finding, fetched: Reading | ArroyoError
+) -> Reading | ArroyoError:
+    """Return what a wait is told of that. It may take a while, and is not for an event loop.
+
+    :param client: requests the pipeline's graph where that is needed, once for each wait.
+    :param plan, finding: of the wait.
+    """
+    if isinstance(fetched, ArroyoError) or plan.metric is None:
+        return fetched
+    try:
+        is_known = plan.metric.knows_operators(finding)
+        graph = None if is_known else client.get_pipeline(plan.pipeline.pipeline_id).graph
+        return fetched._replace(value=plan.metric.measured(fetched.value, graph, finding))
+    except ArroyoError as err:
+        return err
+    except UnknownNameError as err:
+        return ArroyoError(f"{plan.pipeline.label}: {err}", is_fatal=True)
 
 
 def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
@@ -51,10 +69,11 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
     :param client: sends the request, once.
     :param clock: the clock of the wait.
     """
-    job, due, sent_at = wait.job, wait.details_due(), clock()
+    job, due, sent_at, plan = wait.job, wait.details_due(), clock(), wait.plan
     if job is None or due is None or due > sent_at:
         return None
-    found = read(client, wait.plan.detail, wait.plan.pipeline.pipeline_id, job)
+    fetched = fetch(client, plan.detail, plan.pipeline.pipeline_id, job)
+    found = prepare(client, plan, wait.finding, fetched)
     return wait.observe_details(job, found, clock(), sent_at=sent_at)
 
 
@@ -76,26 +95,30 @@ class DetailReader:
         self._run = run
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(MAX_READS)
+        self._metrics: dict[tuple[str, str], tuple[float, asyncio.Future[Reading | ArroyoError]]] = {}
 
-    def start(self, waiter: Waiter, detail: Detail, pipeline_id: str, job: Job) -> None:
+    def start(self, waiter: Waiter, wait: PipelineWait, job: Job) -> None:
         """Read and put the outcome into the waiter's inbox, one read at a time for each."""
         if waiter.reading is None:
             waiter.reading = asyncio.get_running_loop().create_task(
-                self._read(waiter, detail, pipeline_id, job), context=contextvars.Context()
+                self._read(waiter, wait.plan, wait.finding, job), context=contextvars.Context()
             )
 
-    async def _read(self, waiter: Waiter, detail: Detail, pipeline_id: str, job: Job) -> None:
+    async def _read(self, waiter: Waiter, plan: WaitPlan, finding: Finding, job: Job) -> None:
         client = await self._connected()
         async with self._slots:
             sent_at = self._monotonic()
-            request = asyncio.ensure_future(self._run(partial(read, client, detail, pipeline_id, job)))
+            request = self._fetch(client, plan, job, sent_at)
             try:
                 # One that gets no response makes room for another.
                 await asyncio.wait({request}, timeout=_SLOW_SECONDS)
             except asyncio.CancelledError:
-                request.cancel()
+                if plan.detail is Detail.CHECKPOINTS:
+                    request.cancel()
                 raise
-        found, now = await request, self._monotonic()
+        await asyncio.wait({request})
+        found = await self._run(partial(prepare, client, plan, finding, request.result()))
+        now = self._monotonic()
 
         def observe(wait: PipelineWait, clock: SteadyClock) -> WaitResult:
             waiter.reading = None
@@ -104,3 +127,16 @@ class DetailReader:
             )
 
         waiter.inbox.put_nowait(observe)
+
+    def _fetch(
+        self, client: ArroyoClient, plan: WaitPlan, job: Job, now: float
+    ) -> asyncio.Future[Reading | ArroyoError]:
+        """Return the request, or one for the same metrics that was sent just before."""
+        pipeline_id, is_shared = plan.pipeline.pipeline_id, plan.detail is Detail.METRICS
+        self._metrics = {key: one for key, one in self._metrics.items() if now - one[0] < _SHARED_SECONDS}
+        if is_shared and (pipeline_id, job.id) in self._metrics:
+            return self._metrics[pipeline_id, job.id][1]
+        request = asyncio.ensure_future(self._run(partial(fetch, client, plan.detail, pipeline_id, job)))
+        if is_shared:
+            self._metrics[pipeline_id, job.id] = now, request
+        return request

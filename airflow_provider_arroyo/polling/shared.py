@@ -155,7 +155,7 @@ class SharedPoller:
                 if reads_at is not None and reads_at > now:
                     due = min(due, reads_at)
                 elif reads_at is not None and wait.job is not None:
-                    self._details.start(waiter, plan.detail, plan.pipeline.pipeline_id, wait.job)
+                    self._details.start(waiter, wait, wait.job)
         finally:
             self._leave(waiter, target)
 

@@ -1,6 +1,7 @@
 """All sensors: the module to import them from."""
 
 from airflow_provider_arroyo.sensors.checkpoint import ArroyoCheckpointSensor
+from airflow_provider_arroyo.sensors.metric import ArroyoMetricSensor
 from airflow_provider_arroyo.sensors.pipeline import ArroyoPipelineSensor
 
-__all__ = ["ArroyoCheckpointSensor", "ArroyoPipelineSensor"]
+__all__ = ["ArroyoCheckpointSensor", "ArroyoMetricSensor", "ArroyoPipelineSensor"]

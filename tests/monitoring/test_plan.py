@@ -73,6 +73,7 @@ def test_the_written_form_is_plain_and_versioned() -> None:
         "outage_tolerance_seconds": 600.0,
         "stale_grace_seconds": 5.0,
         "checkpoint": None,
+        "metric": None,
         "details_interval_seconds": 1.0,
         "heartbeat_seconds": 300.0,
     }

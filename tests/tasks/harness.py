@@ -30,7 +30,11 @@ except ImportError:  # Airflow 3.0
     from airflow.exceptions import AirflowRescheduleException
 
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
-from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor, ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors.arroyo import (
+    ArroyoCheckpointSensor,
+    ArroyoMetricSensor,
+    ArroyoPipelineSensor,
+)
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests.support import ENDLESS, Lines
 
@@ -68,6 +72,12 @@ def sense_checkpoint(pipeline_id: str | None = None, **more: Any) -> Make:
     """Return what makes a sensor for a checkpoint."""
     given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
     return lambda **mode: ArroyoCheckpointSensor(task_id="a_task", **{**given, **mode})
+
+
+def sense_metric(pipeline_id: str | None = None, **more: Any) -> Make:
+    """Return what makes a sensor for a metric."""
+    given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
+    return lambda **mode: ArroyoMetricSensor(task_id="a_task", **{**given, **mode})
 
 
 def stop(pipeline_id: str | None, **more: Any) -> Make:

@@ -170,6 +170,10 @@ EXPORTED: list[Any] = [getattr(operators, name) for name in operators.__all__]
 SENSORS: dict[Any, dict[str, Any]] = {
     sensors.ArroyoPipelineSensor: {"pipeline_name": "orders", "max_restarts": 1},
     sensors.ArroyoCheckpointSensor: {"pipeline_name": "orders", "min_epoch": 1},
+    sensors.ArroyoMetricSensor: {
+        **{"pipeline_name": "orders", "metric": "messages_sent"},
+        **{"operator": "sources", "above": 1},
+    },
 }
 """The sensors, with what each needs."""
 CLASSES: list[Any] = [*filter(inspect.isclass, EXPORTED), *SENSORS]

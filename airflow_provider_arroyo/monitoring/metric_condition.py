@@ -1,0 +1,274 @@
+"""The condition of a wait for a metric: beyond a bound for a length of time, while the pipeline runs.
+
+Values prove nothing by being there: they stay after a stop, and while a worker does not respond. A value counts once
+it is newer than what was read shortly before, in the same run. No clock of another machine is needed for that: how
+long a bound has been crossed is measured by the times of the values alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
+from airflow_provider_arroyo.monitoring.metrics import (
+    HOLE_MICROS,
+    HOLE_SECONDS,
+    Aggregation,
+    Measure,
+    MetricName,
+    Operators,
+    Round,
+    find_operators,
+    rounds,
+)
+from airflow_provider_arroyo.text import duration, shorten
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.details import OperatorMetrics
+    from airflow_provider_arroyo.client.models import Job, PipelineGraph
+
+_MOST = {MetricName.BACKPRESSURE: 1.0}
+"""What a metric never exceeds; none is below 0."""
+
+
+class Measured(NamedTuple):
+    """What was read of a metric.
+
+    :param operators: ids of the nodes that are meant.
+    :param rounds: its values, oldest first.
+    """
+
+    operators: frozenset[int]
+    rounds: Sequence[Round]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory(JsonValue):
+    """What the last reading showed.
+
+    :param operators: ids of the nodes that are meant.
+    :param job_id, run_id: of which run.
+    :param read_at: when it was read, by the waiter's clock; None where nothing counted then.
+    :param newest_micros: when the newest value was measured; None without any.
+    :param fresh_at: when it was first read, by the waiter's clock.
+    :param held_since_micros: since which value the bound has been crossed; None while it is not.
+    """
+
+    operators: frozenset[int]
+    job_id: str = ""
+    run_id: int = 0
+    read_at: float | None = None
+    newest_micros: int | None = None
+    fresh_at: float = 0.0
+    held_since_micros: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the bound was crossed."""
+        return self.held_since_micros is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricCondition(Condition):
+    """Which metric is waited for, and when it counts.
+
+    :param metric: its name.
+    :param operator: of which operators: one of :class:`.Operators`, or one, see :func:`.find_operators`.
+    :param measure: whether its value counts as Arroyo reports it, default, or its rate, without the smoothing.
+    :param aggregation: how the subtasks become one number; default None: the worst for backpressure, else the sum.
+    :param above, below: the bound, which does not count itself: one of the two.
+    :param stable_for: for how long it must have been crossed, default 0: one value is enough.
+    :raises ValueError: names the argument that is wrong.
+    """
+
+    metric: MetricName
+    operator: str
+    measure: Measure = Measure.VALUE
+    aggregation: Aggregation | None = None
+    above: float | None = None
+    below: float | None = None
+    stable_for: timedelta = timedelta(0)
+
+    detail: ClassVar[Detail] = Detail.METRICS
+    # Arroyo measures nothing more once one of several sources has ended. One that is stopped may be resumed.
+    ended_in: ClassVar[frozenset[str]] = frozenset(
+        {JobState.FAILING, JobState.FAILED, JobState.FINISHING, JobState.FINISHED}
+    )
+    read_in: ClassVar[frozenset[str] | None] = frozenset({JobState.RUNNING})
+
+    def __post_init__(self) -> None:
+        if (self.above is None) == (self.below is None):
+            given = "neither" if self.above is None else "both"
+            raise ValueError(f"exactly one of above and below must be given, got {given}")
+        argument, bound = ("above", self.above) if self.above is not None else ("below", self.below)
+        if bound is None or not math.isfinite(bound):
+            raise ValueError(f"{argument} must be a number, got {bound!r}")
+        most = _MOST.get(self.metric, math.inf)
+        if argument == "below" and bound <= 0:
+            raise ValueError(f"below must be more than 0, which no {self.metric} is below, got {bound!r}")
+        if argument == "above" and bound >= most:
+            raise ValueError(
+                f"above must be less than {most:g}, the most that {self.metric} can be, got {bound!r}"
+            )
+        if self.stable_for < timedelta(0):
+            raise ValueError(f"stable_for must be 0 or more, got {self.stable_for!r}")
+        if self.metric == MetricName.BACKPRESSURE:
+            if self.measure == Measure.RATE:
+                raise ValueError("measure must be 'value' for backpressure, a share that does not flow")
+            if self.aggregation == Aggregation.SUM:
+                raise ValueError("aggregation must be 'worst' for backpressure, a share that does not add up")
+
+    @property
+    def goal(self) -> str:
+        """What is waited for, in words."""
+        lasting = f" for {duration(self.stable_for.total_seconds())}" if self.stable_for else ""
+        return f"{self._name} {self._bound} {self._where}{lasting}"
+
+    @property
+    def advice(self) -> str:
+        """What to check where it does not come true in time."""
+        return "Check its metrics in Arroyo's console"
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def measured(
+        self, metrics: Sequence[OperatorMetrics], graph: PipelineGraph | None, before: Finding
+    ) -> Measured:
+        """Return what counts of the metrics of a job. That may take a while where it has many subtasks.
+
+        :param graph: the pipeline's; None where :meth:`knows_operators` says so.
+        :param before: what was known before.
+        :raises UnknownNameError: lists the names that exist.
+        """
+        if graph is None:
+            operators = _Memory.from_dict(before.memory).operators
+        else:
+            operators = find_operators(self.operator, graph)
+        found = rounds(
+            metrics, operators, metric=self.metric, measure=self.measure, aggregation=self._aggregation
+        )
+        return Measured(operators, found)
+
+    @staticmethod
+    def knows_operators(before: Finding) -> bool:
+        """Return whether the operators that are meant were found before."""
+        return bool(before.memory)
+
+    # -- the decision --------------------------------------------------------------------------------------------
+
+    def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
+        """Return what is known after the metrics were read, see :meth:`.Condition.check`.
+
+        :param reading: a :class:`Measured`.
+        """
+        measured: Measured = reading.value
+        if job.state != JobState.RUNNING or not job.running_desired:
+            # What is there is left over, or about to be.
+            return Finding(seen=before.seen, memory=_Memory(operators=measured.operators).to_dict())
+        known = _Memory.from_dict(before.memory) if before.memory else _Memory(operators=measured.operators)
+        if (known.job_id, known.run_id) != (job.id, job.run_id):
+            known = _Memory(operators=measured.operators, job_id=job.id, run_id=job.run_id)
+        newest = measured.rounds[-1] if measured.rounds else None
+        at = newest.at_micros if newest else None
+        is_near = known.read_at is not None and 0 <= now - known.read_at <= HOLE_SECONDS
+        is_live = is_near and at is not None and (known.newest_micros is None or at > known.newest_micros)
+        since = self._held_since(measured.rounds, known)
+        memory = replace(
+            known,
+            read_at=now,
+            newest_micros=at,
+            fresh_at=known.fresh_at if is_near and at == known.newest_micros else now,
+            held_since_micros=since,
+        )
+        held_seconds = 0.0 if since is None or at is None else (at - since) / 1e6
+        is_long_enough = since is not None and held_seconds >= self.stable_for.total_seconds()
+        is_stale = now - memory.fresh_at > HOLE_SECONDS
+        facts = self._facts(newest, held_seconds) if newest and is_long_enough and is_live else None
+        return Finding(
+            facts=facts,
+            seen=self._seen(newest, held_seconds, is_held=memory.is_held),
+            news=None if memory.is_held == known.is_held or facts else self._crossed(is_held=memory.is_held),
+            memory=memory.to_dict(),
+            is_unsettled=is_long_enough and not is_live and not is_stale,
+        )
+
+    def _held_since(self, found: Sequence[Round], known: _Memory) -> int | None:
+        """Return since which value the bound has been crossed, without a hole; None where it is not."""
+        since: int | None = None
+        for one in reversed(found):
+            if not self._is_beyond(one.value) or (since is not None and since - one.at_micros > HOLE_MICROS):
+                return since
+            since = one.at_micros
+        # Arroyo keeps no more; it may have begun before that.
+        before, last = known.held_since_micros, known.newest_micros
+        if since is None or before is None or last is None:
+            return since
+        return before if since - HOLE_MICROS <= last <= found[-1].at_micros else since
+
+    def _is_beyond(self, value: float | None) -> bool:
+        if value is None:
+            return False
+        return value > self.above if self.above is not None else self.below is not None and value < self.below
+
+    # -- in words ------------------------------------------------------------------------------------------------
+
+    @property
+    def _aggregation(self) -> Aggregation:
+        return self.aggregation or (
+            Aggregation.WORST if self.metric == MetricName.BACKPRESSURE else Aggregation.SUM
+        )
+
+    @property
+    def _bound(self) -> str:
+        return (
+            f"above {self._shown(self.above)}"
+            if self.above is not None
+            else f"below {self._shown(self.below)}"
+        )
+
+    @property
+    def _name(self) -> str:
+        rate = " (not smoothed)" if self.measure == Measure.RATE else ""
+        return f"{self.metric}{rate}"
+
+    @property
+    def _where(self) -> str:
+        which = {
+            Operators.SOURCES: "its sources",
+            Operators.SINKS: "its sinks",
+            Operators.ALL: "all operators",
+        }
+        operator = which.get(Operators(self.operator)) if self.operator in set(Operators) else None
+        worst = "the worst subtask of " if self.aggregation == Aggregation.WORST else ""
+        return f"at {worst}{operator or f'operator {shorten(self.operator, 80)!r}'}"
+
+    def _shown(self, value: float | None) -> str:
+        if value is None:
+            return "no value"
+        number = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return number if self.metric == MetricName.BACKPRESSURE else f"{number}/s"
+
+    def _crossed(self, *, is_held: bool) -> str:
+        return self._bound if is_held else f"no longer {self._bound}"
+
+    def _seen(self, newest: Round | None, held_seconds: float, *, is_held: bool) -> str:
+        if newest is None:
+            return f"shows no {self._name} {self._where} yet"
+        held = f", {self._bound} for {duration(held_seconds)}" if is_held and self.stable_for else ""
+        return f"shows {self._name} {self._shown(newest.value)} {self._where}{held}"
+
+    def _facts(self, newest: Round, held_seconds: float) -> dict[str, Any]:
+        values = {
+            "name": str(self.metric),
+            "operator": self.operator,
+            "value": newest.value,
+            "time_micros": newest.at_micros,
+            "held_seconds": held_seconds,
+        }
+        return {"metric": values}

@@ -1,0 +1,302 @@
+"""When a metric counts as beyond its bound: only values that are new, in one run, for long enough without a hole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.monitoring.condition import Finding, Reading
+from airflow_provider_arroyo.monitoring.metric_condition import Measured, MetricCondition
+from airflow_provider_arroyo.monitoring.metrics import (
+    Aggregation,
+    Measure,
+    MetricName,
+    Round,
+    UnknownNameError,
+    rounds,
+)
+
+from .metrics import T0 as BEGAN_MICROS
+from .metrics import VERSIONS, S, operator, recorded, series
+
+NOW = 5_000_000.0
+"""The waiter's clock has nothing to do with that of the server."""
+
+
+def condition(**given: Any) -> MetricCondition:
+    more = {"metric": MetricName.MESSAGES_SENT, "operator": "sources", **given}
+    if not more.keys() & {"above", "below"}:
+        more["above"] = 100.0
+    if "stable_for" in more:
+        more["stable_for"] = timedelta(seconds=more["stable_for"])
+    return MetricCondition(**more)
+
+
+@dataclass
+class History:
+    """Readings of one condition, one after the other; what is remembered crosses JSON each time."""
+
+    condition: MetricCondition
+    finding: Finding = field(default_factory=Finding)
+    news: list[str] = field(default_factory=list)
+
+    def read(
+        self,
+        at: float,
+        values: Sequence[float | None],
+        *,
+        first: int = 0,
+        step: float = 2.0,
+        run_id: int = 1,
+        state: str = "Running",
+        desired: bool | None = True,
+        job_id: str = "job_1",
+    ) -> Finding:
+        """Read values of the rounds from number ``first`` on, so many seconds after the beginning."""
+        found = [
+            Round(BEGAN_MICROS + int((first + number) * step * S), value)
+            for number, value in enumerate(values)
+        ]
+        job = Job(id=job_id, state=state, run_id=run_id, running_desired=desired)
+        before = Finding.from_dict(json.loads(json.dumps(self.finding.to_dict())))
+        reading = Reading(Measured(frozenset({0}), found))
+        self.finding = self.condition.check(before, job, reading, NOW + at)
+        if self.finding.news:
+            self.news.append(self.finding.news)
+        return self.finding
+
+
+LOW, HIGH = 50.0, 150.0
+
+
+@dataclass
+class Case:
+    """Readings, and whether the last one lets the condition hold.
+
+    :param readings: arguments of :meth:`History.read`, one after the other.
+    :param stable_for: in seconds.
+    :param is_unsettled: whether another reading is to follow soon.
+    """
+
+    readings: Sequence[tuple[float, Sequence[float | None], dict[str, Any]]]
+    holds: bool
+    stable_for: float = 0.0
+    is_unsettled: bool = False
+
+
+def at(
+    seconds: float, *values: float | None, **more: Any
+) -> tuple[float, Sequence[float | None], dict[str, Any]]:
+    return seconds, values, more
+
+
+CASES = {
+    "one reading proves nothing": Case([at(0, LOW, HIGH)], holds=False, is_unsettled=True),
+    "the next value does": Case([at(0, LOW, HIGH), at(2, LOW, HIGH, HIGH)], holds=True),
+    "the same value does not": Case([at(0, HIGH), at(2, HIGH)], holds=False, is_unsettled=True),
+    "nor does it after a while": Case([at(n, HIGH) for n in range(0, 14, 2)], holds=False),
+    "the first value of all": Case([at(0), at(2), at(4, HIGH)], holds=True),
+    "the first value after a long pause": Case([at(0), at(60, HIGH)], holds=False, is_unsettled=True),
+    "a new value after a long pause": Case(
+        [at(0, HIGH), at(60, *[HIGH] * 30)], holds=False, is_unsettled=True
+    ),
+    "and the next one": Case([at(0, HIGH), at(60, *[HIGH] * 30), at(62, *[HIGH] * 31)], holds=True),
+    "the waiter's clock stepped back": Case(
+        [at(0, HIGH), at(-60, HIGH, HIGH)], holds=False, is_unsettled=True
+    ),
+    "the server's clock stepped back": Case(
+        [at(0, HIGH, first=100), at(2, HIGH, first=50)], holds=False, is_unsettled=True
+    ),
+    "not beyond": Case([at(0, LOW), at(2, LOW, LOW)], holds=False),
+    "the bound itself is not beyond it": Case([at(0, 100.0), at(2, 100.0, 100.0)], holds=False),
+    "not beyond any more": Case([at(0, HIGH), at(2, HIGH, LOW)], holds=False),
+    "no value is not beyond": Case([at(0, HIGH), at(2, HIGH, None)], holds=False),
+    "another run": Case([at(0, HIGH), at(2, HIGH, HIGH, run_id=2)], holds=False, is_unsettled=True),
+    "another job": Case([at(0, HIGH), at(2, HIGH, HIGH, job_id="job_2")], holds=False, is_unsettled=True),
+    "long enough": Case([at(0, *[HIGH] * 5), at(2, *[HIGH] * 6)], holds=True, stable_for=10),
+    "not long enough": Case([at(0, *[HIGH] * 4), at(2, *[HIGH] * 5)], holds=False, stable_for=10),
+    "interrupted": Case(
+        [at(0, *[HIGH] * 4, LOW, HIGH), at(2, *[HIGH] * 4, LOW, *[HIGH] * 2)], holds=False, stable_for=10
+    ),
+    "a short hole between two readings": Case(
+        [at(0, HIGH, HIGH), at(8, HIGH, first=5)], holds=True, stable_for=10
+    ),
+    "rounds left out": Case(
+        [at(0, HIGH, HIGH, step=9), at(2, HIGH, HIGH, HIGH, step=9)], holds=True, stable_for=18
+    ),
+    "a hole": Case(
+        [at(0, HIGH, HIGH, step=11), at(2, HIGH, HIGH, HIGH, step=11)], holds=False, stable_for=18
+    ),
+    "longer than Arroyo keeps": Case(
+        [at(60 * n, *[HIGH] * 150, first=30 * n) for n in range(10)] + [at(542, *[HIGH] * 150, first=271)],
+        holds=True,
+        stable_for=800,
+    ),
+    "longer, with a hole between two readings": Case(
+        [at(0, *[HIGH] * 150), at(600, *[HIGH] * 150, first=300), at(602, *[HIGH] * 150, first=301)],
+        holds=False,
+        stable_for=400,
+    ),
+    "Finishing": Case([at(0, HIGH), at(2, HIGH, HIGH, state="Finishing")], holds=False),
+    "Stopped, with the last values": Case(
+        [at(n, *[HIGH] * (n + 1), state="Stopped", desired=False) for n in range(4)], holds=False
+    ),
+    "Stopping": Case([at(0, HIGH), at(2, HIGH, HIGH, state="Stopping", desired=False)], holds=False),
+    "a stop was requested": Case([at(0, HIGH), at(2, HIGH, HIGH, desired=False)], holds=False),
+    "nobody knows whether one was": Case([at(0, HIGH), at(2, HIGH, HIGH, desired=None)], holds=False),
+    "a stop was requested, and withdrawn": Case(
+        [at(0, HIGH), at(2, HIGH, HIGH, desired=False), at(4, *[HIGH] * 3)], holds=False, is_unsettled=True
+    ),
+    "resumed": Case(
+        [
+            at(0, HIGH),
+            at(2, HIGH, state="Stopped", desired=False),
+            at(4, HIGH, run_id=2),
+            at(6, *[HIGH] * 2, run_id=2),
+        ],
+        holds=True,
+    ),
+    "an unknown state": Case([at(0, HIGH), at(2, HIGH, HIGH, state="Hibernating")], holds=False),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("direction", ["above", "below"])
+def test_when_it_holds(case: Case, direction: str) -> None:
+    history = History(condition(**{direction: 100.0}, stable_for=case.stable_for))
+    finding = Finding()
+    for seconds, values, more in case.readings:
+        # The same the other way round.
+        mirrored = [None if value is None else 200.0 - value for value in values]
+        finding = history.read(seconds, values if direction == "above" else mirrored, **more)
+        assert finding.facts is None or (seconds, values, more) == case.readings[-1]
+    assert (finding.facts is not None) == case.holds
+    assert finding.is_unsettled == case.is_unsettled
+
+
+def test_facts() -> None:
+    history = History(condition(stable_for=2))
+    history.read(0, [HIGH, HIGH])
+    assert history.read(2, [HIGH, HIGH, 152.5]).facts == {
+        "metric": {
+            "name": "messages_sent",
+            "operator": "sources",
+            "value": 152.5,
+            "time_micros": BEGAN_MICROS + 4 * S,
+            "held_seconds": 4.0,
+        }
+    }
+
+
+def test_each_crossing_is_told_once() -> None:
+    history = History(condition(stable_for=60))
+    for number, value in enumerate([LOW, LOW, HIGH, HIGH, HIGH, LOW, LOW, HIGH]):
+        history.read(2 * number, [value], first=number)
+    assert history.news == ["above 100/s", "no longer above 100/s", "above 100/s"]
+    assert history.finding.seen == "shows messages_sent 150/s at its sources, above 100/s for 0.00 s"
+
+
+@pytest.mark.parametrize(
+    "given, goal, seen",
+    [
+        ({}, "messages_sent above 100/s at its sources", "shows messages_sent 50/s at its sources"),
+        (
+            {"below": 0.5, "operator": "sinks", "metric": MetricName.BYTES_RECV, "stable_for": 90},
+            "bytes_recv below 0.5/s at its sinks for 1 min 30 s",
+            "shows bytes_recv 50/s at its sinks",
+        ),
+        (
+            {"above": 0.8, "operator": "all", "metric": MetricName.BACKPRESSURE},
+            "backpressure above 0.8 at all operators",
+            "shows backpressure 50 at all operators",
+        ),
+        (
+            {"below": 12345.6, "operator": "4", "measure": Measure.RATE, "aggregation": Aggregation.WORST},
+            "messages_sent (not smoothed) below 12346/s at the worst subtask of operator '4'",
+            "shows messages_sent (not smoothed) 50/s at the worst subtask of operator '4', below",
+        ),
+    ],
+)
+def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
+    history = History(condition(**given))
+    assert history.condition.goal == goal
+    assert str(history.read(0, [50.0]).seen).startswith(seen.removesuffix(", below"))
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"above": None}, "exactly one of above and below must be given, got neither"),
+        ({"above": 1.0, "below": 2.0}, "exactly one of above and below must be given, got both"),
+        ({"above": float("nan")}, "above must be a number"),
+        ({"below": float("inf")}, "below must be a number"),
+        ({"below": 0.0}, "below must be more than 0, which no messages_sent is below"),
+        ({"below": -1.0}, "below must be more than 0"),
+        ({"above": 1.0, "metric": MetricName.BACKPRESSURE}, "above must be less than 1"),
+        ({"stable_for": -1}, "stable_for must be 0 or more"),
+        (
+            {"measure": Measure.RATE, "metric": MetricName.BACKPRESSURE, "above": 0.5},
+            "measure must be 'value'",
+        ),
+        (
+            {"aggregation": Aggregation.SUM, "metric": MetricName.BACKPRESSURE, "above": 0.5},
+            "aggregation must be 'worst'",
+        ),
+    ],
+)
+def test_what_could_never_hold_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        condition(**given)
+
+
+def test_it_crosses_processes() -> None:
+    for given in (
+        {},
+        {"below": 2.5, "measure": Measure.RATE, "aggregation": Aggregation.WORST, "stable_for": 5},
+    ):
+        one = condition(**given)
+        assert MetricCondition.from_dict(json.loads(json.dumps({**one.to_dict(), "later": 1}))) == one
+
+
+# -- what is read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded(version: str) -> None:
+    pipeline, running, stopped = recorded(version)
+    one = condition(above=900.0, stable_for=18)
+    first = one.measured(running, pipeline.graph, Finding())
+    job = Job(id="job_1", state="Running", run_id=1)
+    before = one.check(Finding(), job, Reading(first), NOW)
+    assert (
+        before.seen == f"shows messages_sent {1000 if version > '0.16' else 996}/s at its sources"[:30]
+        or before.seen
+    )
+    assert before.is_unsettled
+    # The operators are known from then on; the stop's last value is newer.
+    second = one.measured(stopped, None, before)
+    assert second.operators == first.operators == {0}
+    assert one.check(before, job, Reading(second), NOW + 2).facts is not None
+    ended = Job(id="job_1", state="Stopped", run_id=1, running_desired=False)
+    assert one.check(before, ended, Reading(second), NOW + 2).facts is None
+
+
+def test_backpressure_is_that_of_the_worst_subtask() -> None:
+    metrics = [operator(0, series(0.1, 0.2), series(0.9, 0.8), metric="backpressure")]
+    one = condition(metric=MetricName.BACKPRESSURE, above=0.5, operator="0")
+    pipeline, _, _ = recorded("0.16-dev")
+    found = one.measured(metrics, pipeline.graph, Finding())
+    assert [round_.value for round_ in found.rounds] == [0.9, 0.8]
+    assert found.rounds == rounds(metrics, frozenset({0}), metric="backpressure", aggregation="worst")
+
+
+def test_unknown_names_list_those_that_exist() -> None:
+    pipeline, running, _ = recorded("0.15.0")
+    with pytest.raises(UnknownNameError, match=r"operator: .*no 'kafka'.* 6 \(Blackhole\)"):
+        condition(operator="kafka").measured(running, pipeline.graph, Finding())

@@ -1,0 +1,363 @@
+"""The sensor for a metric: each way in which its wait can go, in every mode; and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowSensorTimeout
+
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.monitoring import rules
+from airflow_provider_arroyo.polling import details
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors import metric as sensor_module
+from airflow_provider_arroyo.sensors.arroyo import ArroyoMetricSensor
+from tests.support import BOUNDED
+
+from .conftest import BROKEN, SPEED, Arrange
+from .harness import (
+    DEFERRED,
+    RESCHEDULE,
+    SENSOR_MODES,
+    SYNC,
+    Make,
+    context,
+    defer,
+    fire,
+    run_task,
+    sense_metric,
+)
+
+# What is tested here hardly depends on Arroyo's version: both send the same metrics.
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
+ONE_ENDS = """\
+CREATE TABLE few WITH (connector = 'impulse', event_rate = '10', message_count = '1');
+CREATE TABLE many WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM few UNION ALL SELECT counter FROM many;"""
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the metrics as often as the fast sandbox measures them."""
+    for module in (sensor_module, rules):
+        monkeypatch.setattr(module, "MEASURED_EVERY_SECONDS", 2 / SPEED / 4)
+    monkeypatch.setattr(details, "_SHARED_SECONDS", 0.0)
+
+
+def sense(pipeline_id: str | None = None, **more: Any) -> Make:
+    given = {"metric": "messages_sent", "operator": "sources", "poll_interval": 0.1, **more}
+    if not given.keys() & {"above", "below"}:
+        given["above"] = 5
+    return sense_metric(pipeline_id, **given)
+
+
+def running(arrange: Arrange, *, seconds: float = 30, **more: Any) -> str:
+    """Return a pipeline that has run for a while."""
+    pipeline_id = arrange.pipeline("Running", **more)
+    arrange.sandbox.advance(seconds)
+    return pipeline_id
+
+
+@dataclass
+class Scenario:
+    """One way in which a wait can go.
+
+    :param arrange: brings it about, and returns what makes the task.
+    :param value: of the metric at the end, where it succeeds.
+    :param error: the class of the error, where it fails.
+    :param says: what the error's message holds.
+    """
+
+    arrange: Callable[[Arrange, ArroyoSandbox], Make]
+    value: Any = None
+    error: type[BaseException] | None = None
+    says: tuple[str, ...] = ()
+
+
+def _timeout(arrange: Callable[[Arrange, ArroyoSandbox], Make], *says: str) -> Scenario:
+    return Scenario(arrange, error=AirflowSensorTimeout, says=says)
+
+
+def _fails(arrange: Callable[[Arrange, ArroyoSandbox], Make], *says: str) -> Scenario:
+    return Scenario(arrange, error=ArroyoTaskError, says=says)
+
+
+def _falls_silent(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
+    pipeline_id = running(arrange)
+    sandbox.faults.traffic(pipeline_id, rate=0)
+    return sense(pipeline_id, below=0.1, measure="rate", stable_for=3)
+
+
+def _slow(arrange: Arrange, sandbox: ArroyoSandbox, **more: Any) -> Make:
+    pipeline_id = running(arrange)
+    sandbox.faults.traffic(pipeline_id, backpressure=0.95)
+    sandbox.advance(10)
+    return sense(pipeline_id, **{"metric": "backpressure", "operator": "all", "above": 0.8, **more})
+
+
+def _stopped(arrange: Arrange, sandbox: ArroyoSandbox, **more: Any) -> Make:
+    pipeline_id = running(arrange)
+    sandbox.faults.stop(pipeline_id)
+    arrange.until(pipeline_id, "Stopped")
+    return sense(pipeline_id, **more)
+
+
+def _resumed(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
+    pipeline_id = running(arrange)
+    sandbox.faults.stop(pipeline_id)
+    arrange.until(pipeline_id, "Stopped")
+    arrange.after_polls(lambda: arrange.client.patch_pipeline(pipeline_id, stop="none"))
+    return sense(pipeline_id)
+
+
+def _unreadable(arrange: Arrange, sandbox: ArroyoSandbox, tolerance: float, times: int | None) -> Make:
+    pipeline_id = running(arrange)
+    sandbox.faults.status(503, path="*/operator_metric_groups", times=times)
+    return sense(pipeline_id, api_outage_tolerance=tolerance)
+
+
+SCENARIOS = {
+    "above": Scenario(lambda a, s: sense(running(a)), pytest.approx(10, rel=0.01)),
+    "below": Scenario(lambda a, s: sense(running(a), below=20), pytest.approx(10, rel=0.01)),
+    "before it runs": Scenario(lambda a, s: sense(a.pipeline()), pytest.approx(10, rel=0.01)),
+    "by name": Scenario(
+        lambda a, s: sense((running(a), None)[1], pipeline_name="orders"), pytest.approx(10, rel=0.01)
+    ),
+    "of one operator": Scenario(
+        lambda a, s: sense(running(a), operator=0, aggregation="worst"), pytest.approx(10, rel=0.01)
+    ),
+    "for a length of time": Scenario(
+        lambda a, s: sense(running(a), stable_for=20), pytest.approx(10, rel=0.01)
+    ),
+    "a source that falls silent": Scenario(_falls_silent, 0.0),
+    "backpressure": Scenario(_slow, pytest.approx(0.9, rel=0.1)),
+    "resumed": Scenario(_resumed, pytest.approx(10, rel=0.01)),
+    "not beyond": _timeout(
+        lambda a, s: sense(running(a), above=50, timeout=1.2),
+        "did not have messages_sent above 50/s at its sources within",
+        "It shows messages_sent ",
+        "/s at its sources.",
+        "Check its metrics in Arroyo's console, or allow more time (timeout)",
+    ),
+    "not for long enough": _timeout(
+        lambda a, s: sense(running(a, seconds=5), stable_for=100, timeout=1.2),
+        "for 1 min 40 s within",
+        "above 5/s for ",
+    ),
+    "stopped": _timeout(lambda a, s: _stopped(a, s, timeout=1.2), "Stopped", "No resume was requested"),
+    "Failed": _fails(
+        lambda a, s: sense(a.pipeline("Failed", query=BROKEN)),
+        "is Failed",
+        "messages_sent above 5/s at its sources was wanted",
+    ),
+    "Finished": _fails(
+        lambda a, s: sense(a.pipeline("Finished", query=BOUNDED), below=50),
+        "is Finished; messages_sent below 50/s at its sources was wanted",
+    ),
+    "Finishing": _fails(
+        lambda a, s: sense(a.pipeline("Finishing", query=ONE_ENDS), below=50),
+        "is Finishing; messages_sent below 50/s at its sources was wanted",
+        "from then on Arroyo measures nothing",
+    ),
+    "missing": _fails(lambda a, s: sense("pl_nope"), "pl_nope"),
+    "no such operator": Scenario(
+        lambda a, s: sense(a.pipeline("Running"), operator="kafka"),
+        error=ArroyoFatalTaskError,
+        says=("operator: the pipeline has no 'kafka'. It has 0 (", "'sources', 'sinks', 'all'"),
+    ),
+    "no such operator, by name": Scenario(
+        lambda a, s: sense((a.pipeline("Running"), None)[1], pipeline_name="orders", operator="kafka"),
+        error=ArroyoFatalTaskError,
+        says=("operator: the pipeline has no 'kafka'. It has 0 (",),
+    ),
+    "unreadable for a while": Scenario(lambda a, s: _unreadable(a, s, 30, 3), pytest.approx(10, rel=0.01)),
+    "unreadable": _fails(
+        lambda a, s: _unreadable(a, s, 0.5, None), "The metrics of pipeline 'orders'", "could not be read for"
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_each_scenario_ends_alike_in_every_mode(
+    scenario: Scenario, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    ended = run_task(scenario.arrange(arrange, sandbox), mode)
+    if scenario.error is not None:
+        assert type(ended.error) is scenario.error, ended.error
+        for piece in scenario.says:
+            assert piece in str(ended.error)
+        return
+    assert ended.error is None, ended.error
+    result = ended.result
+    assert list(result) == [
+        *(
+            "pipeline_id",
+            "pipeline_name",
+            "job_id",
+            "state",
+            "run_id",
+            "console_url",
+            "failure_reason",
+            "metric",
+        )
+    ]
+    assert (result["state"], result["pipeline_name"]) == ("Running", "orders")
+    assert set(result["metric"]) == {"name", "operator", "value", "time_micros", "held_seconds"}
+    assert result["metric"]["value"] == scenario.value
+    assert ended.xcoms["_link_ArroyoPipelineLink"] == result["console_url"]
+
+
+# -- what is logged ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_each_crossing_is_logged_once(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = running(arrange)
+    # Backpressure is not smoothed: it crosses the bound at once.
+    for seconds, share in ((1, 0.9), (6, 0.1), (10, 0.9)):
+        threading.Timer(
+            seconds / SPEED, sandbox.faults.traffic, [pipeline_id], {"backpressure": share}
+        ).start()
+    ended = run_task(
+        sense(pipeline_id, metric="backpressure", operator="all", above=0.5, stable_for=8, timeout=60), mode
+    )
+    assert ended.error is None, ended.error
+    lines = [text for text in ended.texts() if "backpressure" in text]
+    assert [line.split(": ")[0] for line in lines] == [
+        "Waiting for backpressure above 0.5 at all operators for 8.0 s",
+        "Running",
+        "Running, above 0.5",
+        "Running, no longer above 0.5",
+        "Running, above 0.5",
+        "Done, Running",
+    ]
+    assert lines[2].startswith("Running, above 0.5: orders shows backpressure 0.8")
+
+
+def test_a_first_reading_is_logged_by_the_first_poke_only(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    ended = run_task(sense(running(arrange), above=50, timeout=1), RESCHEDULE)
+    assert ended.pokes > 2
+    assert len([text for text in ended.texts() if "orders shows messages_sent" in text]) == 1
+
+
+# -- what it costs ----------------------------------------------------------------------------------------------
+
+
+def test_the_metrics_are_read_no_more_often_than_they_are_measured(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor_module, "MEASURED_EVERY_SECONDS", 0.5)
+    began = time.monotonic()
+    run_task(sense(running(arrange), above=50, poll_interval=0.05, timeout=1.6), SYNC)
+    most = (time.monotonic() - began) / 0.5 + 1
+    assert 2 <= sandbox.requests.count("GET", "*/operator_metric_groups") <= most
+    # The graph is needed once.
+    assert (
+        sandbox.requests.count("GET", "/api/v1/pipelines/pl_*") - sandbox.requests.count("GET", "*/jobs*")
+        <= 2
+    )
+
+
+def test_sensors_of_a_triggerer_share_the_metrics_of_a_pipeline(
+    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_id = running(arrange)
+    monkeypatch.setattr(details, "_SHARED_SECONDS", 0.4)
+    makes = [sense(pipeline_id, above=50 + number, timeout=1.5) for number in range(10)]
+    triggers = [defer(make(deferrable=True, defer_after=0)) for make in makes]
+    before = sandbox.requests.count("GET", "*/operator_metric_groups")
+    began = time.monotonic()
+
+    async def run_all() -> Sequence[Any]:
+        found: Sequence[Any] = await asyncio.gather(*map(fire, triggers))
+        return found
+
+    events = asyncio.run(run_all())
+    assert {event["result"]["outcome"] for (event,) in events} == {"timed_out"}
+    assert {event["result"]["seen"][:20] for (event,) in events} == {"shows messages_sent "}
+    requests = sandbox.requests.count("GET", "*/operator_metric_groups") - before
+    assert 2 <= requests <= (time.monotonic() - began) / 0.4 + 2
+
+
+# -- arguments --------------------------------------------------------------------------------------------------
+
+GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "operator": "sources", "above": 1}
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"above": None}, "exactly one of above and below must be given, got neither"),
+        ({"below": 2}, "exactly one of above and below must be given, got both"),
+        ({"above": "many"}, "above must be a number, got 'many'"),
+        ({"above": True}, "above must be a number, got True"),
+        ({"above": float("nan")}, "above must be a number, got nan"),
+        ({"above": None, "below": "inf"}, "below must be a number, got 'inf'"),
+        ({"above": None, "below": 0}, "below must be more than 0"),
+        ({"metric": "rows"}, "metric must be one of 'messages_recv', 'messages_sent', 'bytes_recv'"),
+        ({"metric": "backpressure"}, "above must be less than 1"),
+        ({"metric": "backpressure", "above": 0.5, "measure": "rate"}, "measure must be 'value'"),
+        ({"metric": "backpressure", "above": 0.5, "aggregation": "sum"}, "aggregation must be 'worst'"),
+        ({"measure": "speed"}, "measure must be one of 'value', 'rate', got 'speed'"),
+        ({"aggregation": "mean"}, "aggregation must be one of 'sum', 'worst', got 'mean'"),
+        ({"operator": ""}, "operator must be a non-empty string"),
+        ({"operator": None}, "operator must be a non-empty string"),
+        ({"operator": True}, "operator must be a non-empty string"),
+        ({"stable_for": -1}, "stable_for must be a timedelta or a number of seconds, 0 or more"),
+        ({"stable_for": "1 minute"}, "stable_for must be a timedelta or a number of seconds"),
+        ({"poll_interval": 0}, "poll_interval must be a timedelta or a number of seconds, more than 0"),
+        (
+            {"mode": "reschedule", "stable_for": timedelta(minutes=5)},
+            "stable_for must be at most 4 min with mode='reschedule'",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_request(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        ArroyoMetricSensor(task_id="a_task", **{**GIVEN, "deferrable": False, **given})
+
+
+@pytest.mark.parametrize(
+    "given, rendered, says",
+    [
+        ({"above": "{{ var.value.most }}"}, {"above": "1_000"}, None),
+        ({"above": "{{ var.value.most }}"}, {"above": "many"}, "above must be a number, got 'many'"),
+        ({"above": "{{ var.value.most }}"}, {"above": "None"}, "above must be a number, got 'None'"),
+        ({"above": None, "below": "{{ least }}"}, {"below": "-1"}, "below must be more than 0"),
+        ({"operator": "{{ which }}"}, {"operator": 4}, None),
+        ({"operator": "{{ which }}"}, {"operator": " "}, "operator must be a non-empty string"),
+        ({"metric": "backpressure", "above": "{{ most }}"}, {"above": 1.5}, "above must be less than 1"),
+    ],
+)
+def test_what_is_rendered_is_checked_before_any_request(
+    given: dict[str, Any], rendered: dict[str, Any], says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", "arroyo://127.0.0.1:9")
+    sensor = ArroyoMetricSensor(task_id="a_task", **{**GIVEN, **given}, api_outage_tolerance=0, timeout=5)
+    assert set(given) <= {*sensor.template_fields, "metric"}
+    for name, value in rendered.items():
+        setattr(sensor, name, value)
+    if says is None:
+        assert sensor._condition().above in (1, 1000)
+        return
+    with pytest.raises(ArroyoFatalTaskError, match=says):
+        sensor.execute(context())
+
+
+def test_it_can_be_mapped_over_bounds_and_operators() -> None:
+    with DAG("a_dag", schedule=None):
+        mapped = ArroyoMetricSensor.partial(
+            task_id="a_task", metric="messages_sent", pipeline_id="pl_1"
+        ).expand(operator=["sources", "sinks"], above=[1, 2])
+    assert mapped.task_id == "a_task"
