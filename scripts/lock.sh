@@ -10,7 +10,8 @@ compile() {
 
 compile requirements/tools.in --output-file requirements/tools.txt --upgrade
 
-compile pyproject.toml --extra sandbox requirements/dev.in --output-file "requirements/airflow-$newest.txt" --upgrade \
+compile pyproject.toml --extra sandbox --extra openlineage requirements/dev.in \
+    --output-file "requirements/airflow-$newest.txt" --upgrade \
     --constraints <(echo "apache-airflow==$newest")
 
 compile requirements/oldest.in --output-file "requirements/airflow-$oldest.txt" --upgrade \

@@ -15,6 +15,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralEr
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
+from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 
-class ArroyoOperator(ArroyoTask, BaseOperator):
+class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
     """The base of the operators that wait: their arguments, and the two halves of a wait that may defer.
 
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
@@ -80,9 +81,11 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
         """
         client = self._client()
         if pipeline_id is None and (pipeline_id := self._noted_id(context, str(name))) is None:
-            return self._resolve_name(context, str(name), client)
+            found = self._resolve_name(context, str(name), client)
+            self._found_query = found.query
+            return found
         try:
-            return client.get_pipeline(pipeline_id)
+            found = client.get_pipeline(pipeline_id)
         except ArroyoNotFoundError:
             if name is not None:
                 self.log.info(
@@ -91,6 +94,8 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
                     pipeline_id,
                 )
             raise
+        self._found_query = found.query
+        return found
 
     def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""
@@ -117,6 +122,7 @@ class ArroyoOperator(ArroyoTask, BaseOperator):
 
         self._ti = context["ti"]
         ended = self._resume(event)
+        self._pipeline = ended.pipeline
         if self.stop_on_kill is not None:
             self._note(WatchedRun(pipeline=ended.pipeline, job=ended.result.job), is_over=True)
         return self._finish(ended.result, ended.pipeline, ended.resume_context)

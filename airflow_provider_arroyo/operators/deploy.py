@@ -374,6 +374,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
     def _deployed(self, done: Done) -> dict[str, Any]:
         progress, job = done.progress, done.job
         pipeline = done.pipeline or PipelineRef(pipeline_id="", name=str(self.pipeline_name))
+        self._replaced = progress.old
         result = self._result(pipeline, job, action=progress.action, generation=progress.generation)
         return {
             **result,

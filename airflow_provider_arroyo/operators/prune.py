@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_arroyo.client.checks import check_bool, check_text
 from airflow_provider_arroyo.operators.arguments import as_string, check_early, is_final
 from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
+from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class ArroyoPrunePipelinesOperator(ArroyoWorkerOperator):
+class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     """Stop and delete the pipelines that a group has deployed and that are no longer wanted.
 
     Only pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's namespace,

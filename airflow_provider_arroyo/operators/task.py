@@ -68,7 +68,8 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
             if isinstance(value, Mapping) and "ti" in value:  # the context
                 task._ti = value["ti"]
         try:
-            return method(task, *args, **kwargs)
+            task._returned = value = method(task, *args, **kwargs)
+            return value
         except BaseException as err:
             error = task._task_error(err)
             if error is err and err is not task._raised:
@@ -107,6 +108,14 @@ class ArroyoTask:
     _raised: BaseException | None = None
     _results: tuple[WaitResult, ...] = ()
     """Of waits that ended, or left the worker for good, and whose metrics are still to be sent."""
+    _returned: Any = None
+    """The task's result, once it has one."""
+    _pipeline: PipelineRef | None = None
+    """The pipeline that the task deals with, once it is known."""
+    _found_query: str | None = None
+    """The SQL of a pipeline that this process found on the server."""
+    _replaced: PipelineRef | None = None
+    """The pipeline in whose place a deploy put another one."""
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -243,6 +252,7 @@ class ArroyoTask:
 
     def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
         """Show which pipeline the task deals with, now rather than at its end, which may be a failure."""
+        self._pipeline = pipeline
         for key, value in pipeline_xcoms(pipeline).items():
             context["ti"].xcom_push(key=key, value=value)
 

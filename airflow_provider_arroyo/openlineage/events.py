@@ -1,0 +1,138 @@
+"""The events about a pipeline itself: a streaming job, of which each pipeline is one run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.providers.openlineage import conf
+from airflow.providers.openlineage.plugins import macros
+from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import error_message_run, parent_run
+
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_arroyo.openlineage.facts import TaskFacts
+
+_BEGINS = ("created", "replaced")
+
+
+def pipeline_events(facts: TaskFacts, lineage: OperatorLineage, task_instance: Any) -> Iterator[RunEvent]:
+    """Yield what a task that has ended did to pipelines.
+
+    ``START`` for one that it created, ``RUNNING`` for one that it left running, ``COMPLETE`` for one that is stopped,
+    finished or deleted, ``FAIL`` for one that has failed. A stopped one that is resumed is ``RUNNING`` again, in the
+    same run.
+
+    :param facts: what the task knows.
+    :param lineage: of the task; the pipeline's is the same.
+    :param task_instance: Airflow's task instance, the parent.
+    """
+    if facts.server is None or facts.result.get("dry_run"):
+        return
+    events = _Events(facts.server, task_instance)
+    for one in facts.result.get("deleted") or ():
+        yield events.make(RunState.COMPLETE, one["pipeline_id"], one["pipeline_name"])
+    known = facts.result or getattr(getattr(facts.error, "error", None), "__dict__", {})
+    pipeline_id, state = known.get("pipeline_id"), known.get("state")
+    if not pipeline_id or not state or known.get("missing"):
+        return
+    if facts.replaced is not None:
+        yield events.make(RunState.COMPLETE, facts.replaced.pipeline_id, facts.replaced.name)
+    for kind in _kinds(known, state):
+        reason = known.get("failure_reason") or known.get("reason")
+        yield events.make(
+            kind, pipeline_id, known.get("pipeline_name"), lineage, reason if kind is RunState.FAIL else None
+        )
+
+
+def _kinds(known: Any, state: str) -> Iterator[RunState]:
+    begins = known.get("action") in _BEGINS
+    if begins:
+        yield RunState.START
+    if state in (JobState.FAILED, JobState.FAILING):
+        yield RunState.FAIL
+    elif state in TERMINAL_STATES:
+        yield RunState.COMPLETE
+    elif not begins:
+        yield RunState.RUNNING
+
+
+class _Events:
+    """Makes events about the pipelines of a server."""
+
+    def __init__(self, server: str, task_instance: Any) -> None:
+        namespace = macros.lineage_job_namespace()
+        # The provider of Airflow 3.0.6's time has none; there a root is always of this Airflow.
+        root_namespace = getattr(macros, "lineage_root_job_namespace", lambda ti: namespace)
+        parts = urlsplit(server)
+        self._namespace = f"arroyo://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        self._parent = parent_run.ParentRunFacet(
+            run=parent_run.Run(runId=macros.lineage_run_id(task_instance)),
+            job=parent_run.Job(namespace=namespace, name=macros.lineage_job_name(task_instance)),
+            root=parent_run.Root(
+                run=parent_run.RootRun(runId=macros.lineage_root_run_id(task_instance)),
+                job=parent_run.RootJob(
+                    namespace=root_namespace(task_instance),
+                    name=macros.lineage_root_job_name(task_instance),
+                ),
+            ),
+        )
+        self._began = getattr(task_instance, "start_date", None) or datetime.now(UTC)
+
+    def make(
+        self,
+        kind: RunState,
+        pipeline_id: str,
+        name: str | None,
+        lineage: OperatorLineage | None = None,
+        reason: str | None = None,
+    ) -> RunEvent:
+        """Return an event about a pipeline.
+
+        :param kind: what happened.
+        :param pipeline_id, name: the pipeline.
+        :param lineage: its datasets and facets, where they are known.
+        :param reason: why it failed, in Arroyo's words.
+        """
+        run_facets = {"parent": self._parent, **(lineage.run_facets if lineage else {})}
+        # The task's error is not the pipeline's.
+        run_facets.pop("errorMessage", None)
+        if reason:
+            run_facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
+                message=reason, programmingLanguage="SQL"
+            )
+        return RunEvent(
+            eventType=kind,
+            eventTime=(self._began if kind is RunState.START else datetime.now(UTC)).isoformat(),
+            # The same for every task that deals with the pipeline.
+            run=Run(
+                runId=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._namespace}/pipelines/{pipeline_id}")),
+                facets=run_facets,
+            ),
+            job=Job(
+                namespace=self._namespace,
+                name=name or pipeline_id,
+                facets=lineage.job_facets if lineage else {},
+            ),
+            inputs=lineage.inputs if lineage else [],
+            outputs=lineage.outputs if lineage else [],
+        )
+
+
+def emit(events: Iterable[RunEvent]) -> None:
+    """Emit events as Airflow emits its own.
+
+    :param events: the events.
+    """
+    listener = None if conf.is_disabled() else get_openlineage_listener()
+    if listener is not None:
+        for event in events:
+            listener.adapter.emit(event)

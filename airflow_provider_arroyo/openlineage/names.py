@@ -1,0 +1,249 @@
+"""The names of datasets in OpenLineage, from what a table says of its connector.
+
+Source of the rules: OpenLineage's naming conventions for Kafka, S3, GCS, ABFSS and files. For what those leave out,
+the address of the service is the namespace, as in OpenLineage's Spark integration for Kinesis and Iceberg's catalogs.
+Where Arroyo's connectors take their options from: their sources (0.15 and 0.16).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+
+Options = Mapping[str, str]
+
+_UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
+
+
+class DatasetName(NamedTuple):
+    """What identifies a dataset in OpenLineage."""
+
+    namespace: str
+    name: str
+
+
+def dataset_name(connector: str, options: Options) -> DatasetName | None:
+    """Return the name of what a table of a connector reads or writes.
+
+    :param connector: the connector.
+    :param options: its options in SQL, or what :func:`options_of_config` returns.
+    :returns: None for a connector without data outside of Arroyo, such as ``impulse``, for one that is not known, and
+        where what names it is not known here: it is missing, or one of Arroyo's variables. Never a login, nor the
+        query of an address.
+    """
+    rule = _RULES.get(connector.lower())
+    if rule is None:
+        return None
+    try:
+        found = rule(_Given(options))
+    except (_UnknownError, ValueError):  # the latter: no address
+        return None
+    return None if "{{" in found.namespace + found.name else found
+
+
+def options_of_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the configuration of a connection table or profile under the names that its options have in SQL.
+
+    :param config: as Arroyo's API sends it: nested, in camel case.
+    """
+    found: dict[str, str] = {}
+    pending = [config]
+    while pending:
+        one = pending.pop(0)
+        for key, value in one.items():
+            if isinstance(value, Mapping):
+                pending.append(value)
+            elif isinstance(value, list | tuple):
+                found.setdefault(_snake_case(key), ",".join(map(str, value)))
+            elif value is not None:
+                found.setdefault(_snake_case(key), str(value))
+    return found
+
+
+class _UnknownError(Exception):
+    """What would name a dataset is not known here."""
+
+
+class _Given:
+    """The options, by their name or its last part: a configuration has ``addresses`` for ``cluster.addresses``."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = {name.rpartition(".")[2]: value for name, value in options.items()} | dict(options)
+
+    def get(self, *names: str) -> str | None:
+        """Return the first of some options that is there."""
+        return next(
+            (self._options[name].strip() for name in names if self._options.get(name, "").strip()), None
+        )
+
+    def required(self, *names: str) -> str:
+        """Return the first of some options that is there, one of which names the dataset."""
+        return _known(self.get(*names))
+
+
+def _known(value: str | None) -> str:
+    if not value:
+        raise _UnknownError
+    return value
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+# -- addresses -----------------------------------------------------------------------------------------------------
+
+
+def _server(addresses: str, port: int | None) -> str:
+    """Return host and port of the first of some addresses, without scheme, login, path and query."""
+    # Kafka's schemes, such as SASL_SSL, are none to Python.
+    parts = urlsplit("//" + re.sub(r"^\w+://", "", addresses.split(",")[0].strip()))
+    if not parts.hostname or "@" in parts.path:  # the latter: a login that was not escaped
+        raise _UnknownError
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port or port
+    return f"{host}:{port}" if port else host
+
+
+def _origin(address: str) -> str:
+    """Return scheme, host and port of an address."""
+    scheme, separator, _ = address.partition("://")
+    return f"{_known(scheme if separator else None).lower()}://{_server(address, None)}"
+
+
+def _without_secrets(path: str) -> str:
+    """Return the path of an address; what looks like a secret in it, as in those of Slack's webhooks, is masked."""
+    parts = (part.partition(";")[0] for part in path.strip("/").split("/"))
+    return "/".join(MASK if _is_secret(part) else part for part in parts)
+
+
+def _is_secret(part: str) -> bool:
+    if is_secret_name(part.partition("=")[0]) and "=" in part:
+        return True
+    # Words are short, and long ones are in one case. A UUID often is the secret of a webhook.
+    return bool(_UUID.fullmatch(part)) or any(
+        len(run) >= 16 and (re.search(r"\d", run) or run != run.lower())
+        for run in re.split(r"[^a-zA-Z\d]", part)
+    )
+
+
+# -- one rule for each kind of connector -----------------------------------------------------------------------------
+
+
+def _service(scheme: str, port: int | None, server: tuple[str, ...], name: tuple[str, ...]) -> _Rule:
+    """Return the rule of a service: where it is, and the name of a stream, topic or the like there."""
+
+    def rule(given: _Given) -> DatasetName:
+        return DatasetName(f"{scheme}://{_server(given.required(*server), port)}", given.required(*name))
+
+    return rule
+
+
+def _kinesis(given: _Given) -> DatasetName:
+    stream, region = given.required("stream_name"), given.get("aws_region")
+    # Without a region, the server's environment has it. OpenLineage's Spark integration leaves it empty then, too.
+    host = f"kinesis.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}" if region else ""
+    return DatasetName(f"kinesis://{host}", stream)
+
+
+def _mqtt(given: _Given) -> DatasetName:
+    url = given.required("url")
+    port = 8883 if url.startswith(("mqtts:", "ssl:")) else 1883
+    return DatasetName(f"mqtt://{_server(url, port)}", given.required("topic"))
+
+
+def _rabbitmq(given: _Given) -> DatasetName:
+    host, port = given.get("host") or "localhost", int(given.get("port") or 5552)
+    return DatasetName(f"rabbitmq://{_server(host, port)}", given.required("stream"))
+
+
+def _redis(given: _Given) -> DatasetName:
+    address = given.required("address", "addresses")
+    database = urlsplit(address.split(",")[0]).path.strip("/") or "0"
+    prefix = given.get("key_prefix", "list_prefix", "hash_key_prefix")
+    return DatasetName(f"redis://{_server(address, 6379)}", f"{database}/{prefix}" if prefix else database)
+
+
+def _http(given: _Given) -> DatasetName:
+    endpoint = given.required("endpoint")
+    return DatasetName(_origin(endpoint), f"/{_without_secrets(urlsplit(endpoint).path)}")
+
+
+def _files(given: _Given) -> DatasetName:
+    return _location(given.required("path"))
+
+
+def _iceberg(given: _Given) -> DatasetName:
+    url = given.required("catalog.rest.url", "url")
+    catalog = f"{_origin(url)}/{_without_secrets(urlsplit(url).path)}".rstrip("/")
+    return DatasetName(catalog, f"{given.get('namespace') or 'default'}.{given.required('table_name')}")
+
+
+_LOCATIONS = tuple(
+    (re.compile(pattern, re.IGNORECASE), namespace)
+    for pattern, namespace in (
+        (r"s3a?://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "s3://{bucket}"),
+        (r"https://s3\.[\w-]+\.amazonaws\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "s3://{bucket}"),
+        (r"https://(?P<bucket>[a-z\d._-]+)\.s3\.[\w-]+\.amazonaws\.com(?:/(?P<key>.*))?", "s3://{bucket}"),
+        # A store that speaks S3's language at an address of its own.
+        (
+            r"s3a?::https?://(?:[^/]*@)?(?P<host>[a-z\d.:_-]+)/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?",
+            "s3://{bucket}",
+        ),
+        (r"r2://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "r2://{bucket}"),
+        (
+            r"https://\w+(?:\.\w+)?\.r2\.cloudflarestorage\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?",
+            "r2://{bucket}",
+        ),
+        (
+            r"https://(?P<bucket>[a-z\d_-]+)\.\w+(?:\.\w+)?\.r2\.cloudflarestorage\.com(?:/(?P<key>.*))?",
+            "r2://{bucket}",
+        ),
+        (r"gs://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "gs://{bucket}"),
+        (r"https://storage\.googleapis\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "gs://{bucket}"),
+        (r"https://(?P<bucket>[a-z\d._-]+)\.storage\.googleapis\.com(?:/(?P<key>.*))?", "gs://{bucket}"),
+        (
+            r"abfss?://(?P<bucket>[\w-]+)@(?P<host>\w+)\.dfs\.core\.windows\.net(?:/(?P<key>.*))?",
+            "abfss://{bucket}@{host}.dfs.core.windows.net",
+        ),
+        (
+            r"https://(?P<host>\w+)\.(?:blob|dfs)\.core\.windows\.net/(?P<bucket>[\w-]+)(?:/(?P<key>.*))?",
+            "abfss://{bucket}@{host}.dfs.core.windows.net",
+        ),
+    )
+)
+
+
+def _location(path: str) -> DatasetName:
+    """Return the name of a file or a folder, in one of the spellings that Arroyo knows."""
+    path = path.strip()
+    local = re.fullmatch(r"(?:file:(?://)?)?(/.*)", path, re.IGNORECASE)
+    if local:
+        return DatasetName("file", "/" + local[1].strip("/"))
+    address = re.split(r"[?#]", path, maxsplit=1)[0]
+    for pattern, namespace in _LOCATIONS:
+        if found := pattern.fullmatch(address):
+            key = (found["key"] or "").strip("/") or "/"
+            return DatasetName(namespace.format(**found.groupdict()).lower(), key)
+    raise _UnknownError
+
+
+_Rule = Callable[[_Given], DatasetName]
+_KAFKA = _service("kafka", 9092, ("bootstrap_servers",), ("topic",))
+_RULES: Mapping[str, _Rule] = {
+    "kafka": _KAFKA,
+    "confluent": _KAFKA,
+    "kinesis": _kinesis,
+    "redis": _redis,
+    "nats": _service("nats", 4222, ("servers",), ("subject", "stream")),
+    "mqtt": _mqtt,
+    "rabbitmq": _rabbitmq,
+    "fluvio": _service("fluvio", 9003, ("endpoint",), ("topic",)),
+    **dict.fromkeys(("sse", "websocket", "polling_http", "webhook"), _http),
+    **dict.fromkeys(("filesystem", "single_file", "delta"), _files),
+    "iceberg": _iceberg,
+}

@@ -1,0 +1,145 @@
+"""What Airflow's provider for OpenLineage gets for a task: datasets and facets, and events about the pipeline itself.
+
+The events of a task are Airflow's own, about a job that starts, does something and ends. The stream that it deals
+with is a job of its own, a child of the task, with an event for what the task did to it: so each stream has its
+datasets and its state, also where one mapped task deploys a folder of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from airflow.providers.openlineage.extractors import OperatorLineage
+from openlineage.client.event_v2 import InputDataset, OutputDataset
+from openlineage.client.facet_v2 import (
+    error_message_run,
+    job_type_job,
+    schema_dataset,
+    sql_job,
+    storage_dataset,
+)
+
+from airflow_provider_arroyo.client.sql_secrets import redact_sql
+from airflow_provider_arroyo.openlineage.events import emit, pipeline_events
+from airflow_provider_arroyo.openlineage.facts import Catalog, LookUp, Table, TaskFacts, tables_of
+from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, run_facet
+from airflow_provider_arroyo.pipelines.ownership import without_label
+
+_log = logging.getLogger(__name__)
+
+_TABLE_FORMATS = ("delta", "iceberg")
+
+
+Facts = Callable[[], TaskFacts]
+"""Returns what a task knows."""
+
+
+def started(facts: Facts) -> OperatorLineage | None:
+    """Return the lineage of a task that begins, from its SQL alone.
+
+    :param facts: what the task knows.
+    """
+    return _guarded(lambda: _lineage(facts(), LookUp(None)))
+
+
+def completed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
+    """Return the lineage of a task that has succeeded, and emit the events of its pipeline.
+
+    The server is asked for what the task does not know: SQL that an earlier process of the task found, connection
+    tables and profiles.
+
+    :param facts: what the task knows.
+    :param task_instance: Airflow's task instance.
+    """
+    return _guarded(lambda: _ended(known := facts(), task_instance, LookUp(known.client)))
+
+
+def failed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
+    """Return the lineage of a task that has failed, and emit the event of a pipeline that has failed.
+
+    :param facts: what the task knows; the server is not asked.
+    :param task_instance: Airflow's task instance.
+    """
+    return _guarded(lambda: _ended(facts(), task_instance, LookUp(None)))
+
+
+def _guarded(report: Callable[[], OperatorLineage]) -> OperatorLineage | None:
+    """Keep what goes wrong from the task, and from its log."""
+    try:
+        return report()
+    except Exception as err:  # noqa: BLE001  # lineage never fails a task
+        _log.debug("This task has no lineage: %r", err)
+        return None
+
+
+def _ended(facts: TaskFacts, task_instance: Any, look_up: LookUp) -> OperatorLineage:
+    lineage = _lineage(facts, look_up)
+    try:
+        emit(pipeline_events(facts, lineage, task_instance))
+    except Exception as err:  # noqa: BLE001  # the task's own event follows all the same
+        _log.debug("The pipeline has no event: %r", err)
+    return lineage
+
+
+def _lineage(facts: TaskFacts, look_up: LookUp) -> OperatorLineage:
+    query = facts.query
+    if query is None and facts.pipeline is not None and facts.pipeline.pipeline_id:
+        query = look_up.query(facts.pipeline.pipeline_id)
+    found = run_facet(facts)
+    run_facets: dict[str, Any] = {} if found is None else {FACET_NAME: found}
+    if facts.error is not None:
+        # Airflow puts its own in its place where it knows the error.
+        run_facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
+            message=str(facts.error), programmingLanguage="python"
+        )
+    # In the task's own event Airflow replaces it by that of a task, which is batch.
+    job_facets: dict[str, Any] = {
+        "jobType": job_type_job.JobTypeJobFacet(
+            processingType="STREAMING", integration="ARROYO", jobType="JOB"
+        )
+    }
+    inputs: tuple[Table, ...] = ()
+    outputs: tuple[Table, ...] = ()
+    if query is not None and (read := _read(query, look_up)) is not None:
+        inputs, outputs = read
+        # Only of SQL that could be read, so that its secrets are known to be masked.
+        job_facets["sql"] = sql_job.SQLJobFacet(query=redact_sql(without_label(query)), dialect="arroyo")
+    return OperatorLineage(
+        inputs=[_dataset(InputDataset, one) for one in inputs],
+        outputs=[_dataset(OutputDataset, one) for one in outputs],
+        run_facets=run_facets,
+        job_facets=job_facets,
+    )
+
+
+def _read(query: str, look_up: LookUp) -> tuple[tuple[Table, ...], tuple[Table, ...]] | None:
+    """Return what some SQL reads and writes; None where that cannot be determined."""
+    try:
+        from airflow_provider_arroyo.sql.lineage import UnreadableSqlError, read_lineage
+    except ImportError as err:
+        _log.debug("SQL has no lineage: %s. pip install 'airflow_provider_arroyo[openlineage]'", err)
+        return None
+    try:
+        lineage = read_lineage(query)
+    except UnreadableSqlError as err:
+        _log.debug("SQL has no lineage: %s", err)
+        return None
+    asks = lineage.undeclared or lineage.profiles
+    catalog = look_up.catalog(lineage) if asks else Catalog()
+    return tables_of(lineage.reads, lineage, catalog), tables_of(lineage.writes, lineage, catalog)
+
+
+def _dataset(kind: Callable[..., Any], table: Table) -> Any:
+    facets: dict[str, Any] = {}
+    if table.columns:
+        fields = [
+            schema_dataset.SchemaDatasetFacetFields(name=name, type=type_) for name, type_ in table.columns
+        ]
+        facets["schema"] = schema_dataset.SchemaDatasetFacet(fields=fields)
+    if table.connector in _TABLE_FORMATS:
+        facets["storage"] = storage_dataset.StorageDatasetFacet(
+            storageLayer=table.connector, fileFormat="parquet"
+        )
+    return kind(namespace=table.name.namespace, name=table.name.name, facets=facets)

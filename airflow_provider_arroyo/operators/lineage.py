@@ -1,0 +1,54 @@
+"""The methods that Airflow's provider for OpenLineage calls on an operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_arroyo.openlineage.facts import TaskFacts
+
+
+class OpenLineageMixin:
+    """Mixed into the operators that start, change, stop and delete pipelines.
+
+    Without that provider nothing calls these methods, and nothing of OpenLineage is imported.
+    """
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
+        """Return the datasets and facets that are known before the task runs: those of its SQL."""
+        from airflow_provider_arroyo.openlineage.report import started
+
+        return started(self._openlineage_facts)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
+        """Return the datasets and facets of a task that has succeeded; emit the events of its pipeline."""
+        from airflow_provider_arroyo.openlineage.report import completed
+
+        return completed(self._openlineage_facts, task_instance)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage | None:
+        """Return the datasets and facets of a task that has failed; emit the event of a pipeline that has, too."""
+        from airflow_provider_arroyo.openlineage.report import failed
+
+        return failed(self._openlineage_facts, task_instance)
+
+    def _openlineage_facts(self) -> TaskFacts:
+        from airflow_provider_arroyo.openlineage.facts import TaskFacts
+
+        task: Any = self
+        query, group = getattr(task, "query", task._found_query), getattr(task, "group", None)
+        # Before the task itself has looked its connection up, nothing is known of the server.
+        hook = vars(task).get("hook")
+        is_known = hook is not None and "settings" in vars(hook)
+        return TaskFacts(
+            query=query if isinstance(query, str) else None,
+            pipeline=task._pipeline,
+            replaced=task._replaced,
+            result=task._returned if isinstance(task._returned, dict) else {},
+            error=task._raised,
+            group=group if isinstance(group, str) else None,
+            server=hook.settings.base_url if is_known else None,
+            client=task._new_client if is_known and hook.client.has_responded else None,
+        )

@@ -1,0 +1,318 @@
+"""What the operators report to OpenLineage, as Airflow's provider for it asks them, and the events that follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow.providers.openlineage")
+
+from airflow.providers.openlineage.extractors import ExtractorManager
+from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
+from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+from airflow.utils.state import TaskInstanceState
+from openlineage.client import OpenLineageClient
+from openlineage.client.transport.file import FileConfig, FileTransport
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.operators.arroyo import (
+    ArroyoDeletePipelineOperator,
+    ArroyoDeployPipelineOperator,
+    ArroyoPrunePipelinesOperator,
+    ArroyoRestartPipelineOperator,
+    ArroyoStopPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+    ArroyoUpdatePipelineOperator,
+)
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.openlineage import events
+from tests.tasks.conftest import Arrange
+from tests.tasks.harness import FakeTaskInstance, context, defer, fire
+from tests.tasks.test_decorators import made
+
+SECRETS = ("hunter2secret", "tok3n-value", "s3cr3t-login")
+SQL = """\
+CREATE TABLE orders (id BIGINT, at TIMESTAMP NOT NULL) WITH (connector = 'kafka', type = 'source', format = 'json',
+  topic = 'orders', bootstrap_servers = 'broker:9092', 'auth.type' = 'sasl', 'auth.protocol' = 'SASL_SSL',
+  'auth.mechanism' = 'PLAIN', 'auth.username' = 'me', 'auth.password' = 'hunter2secret');
+CREATE TABLE hook (id BIGINT) WITH (connector = 'webhook', format = 'json',
+  endpoint = 'https://s3cr3t-login@hooks.example.com/orders?token=tok3n-value');
+CREATE VIEW large AS SELECT id FROM orders;
+INSERT INTO hook SELECT id FROM large;"""
+INPUT, OUTPUT = ("kafka://broker:9092", "orders"), ("https://hooks.example.com", "/orders")
+
+
+@dataclass
+class TaskInstance(FakeTaskInstance):
+    """What Airflow's provider for OpenLineage uses of a task instance, besides what the tasks do."""
+
+    start_date: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    dag_run: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            logical_date=datetime(2026, 1, 1, tzinfo=UTC), conf={}, clear_number=0, run_id="a_run"
+        )
+    )
+
+    def get_template_context(self) -> dict[str, Any]:
+        return {"dag_run": self.dag_run}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file to which Airflow's listener emits events."""
+    path = tmp_path / "events.jsonl"
+    # Without one, OpenLineage is disabled.
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps({"type": "console"}))
+    transport = FileTransport(FileConfig(log_file_path=str(path), append=True))
+    adapter = OpenLineageAdapter(client=OpenLineageClient(transport=transport))
+    monkeypatch.setattr(get_openlineage_listener(), "adapter", adapter)
+    return path
+
+
+def submit(query: str = SQL, **more: Any) -> Any:
+    given = {"pipeline_name": "orders", "query": query, "stable_for": 0.2, "timeout": 20, **more}
+    return ArroyoSubmitPipelineOperator(task_id="a_task", **given)
+
+
+def deploy(query: str = SQL, **more: Any) -> Any:
+    given = {"checkpoint_interval": 1, "stable_for": 0.2, "timeout": 20, "allow_state_loss": True, **more}
+    return ArroyoDeployPipelineOperator(
+        task_id="a_task", **{"pipeline_name": "orders", "query": query, **given}
+    )
+
+
+def completed(operator: Any, ti: TaskInstance | None = None) -> Any:
+    """Run a task, and return its lineage."""
+    ti = ti or TaskInstance()
+    operator.execute(context(ti))
+    return operator.get_openlineage_facets_on_complete(ti)
+
+
+def names(datasets: list[Any]) -> list[tuple[str, str]]:
+    return [(one.namespace, one.name) for one in datasets]
+
+
+def test_a_submit(sandbox: ArroyoSandbox, file: Path) -> None:
+    operator = submit()
+    begun = operator.get_openlineage_facets_on_start()
+    assert (names(begun.inputs), names(begun.outputs)) == ([INPUT], [OUTPUT])
+    assert begun.run_facets == {}
+    ended = completed(operator)
+    assert (names(ended.inputs), names(ended.outputs)) == ([INPUT], [OUTPUT])
+    columns = [(one.name, one.type) for one in ended.inputs[0].facets["schema"].fields]
+    assert columns == [("id", "BIGINT"), ("at", "TIMESTAMP")]
+    assert ended.job_facets["jobType"].processingType == "STREAMING"
+    assert "'auth.password' = '***'" in ended.job_facets["sql"].query
+    found = ended.run_facets["arroyo_pipeline"]
+    assert (found.pipelineName, found.runId, found.state, found.action) == ("orders", 1, "Running", "created")
+    (event,) = events.read(file)
+    assert events.kinds([event]) == [("START", "orders")]
+    assert event["job"]["namespace"] == sandbox.url.replace("http", "arroyo")
+    assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
+    assert event["inputs"][0]["name"] == "orders"
+    assert event["run"]["facets"]["parent"]["job"]["name"] == "a_dag.a_task"
+    shown = f"{begun}{ended}{file.read_text()}"
+    assert not [one for one in SECRETS if one in shown]
+
+
+def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> None:
+    ti = TaskInstance()
+    created = submit().execute(context(ti))["pipeline_id"]
+    which: dict[str, Any] = {"task_id": "a_task", "pipeline_id": created, "timeout": 20}
+    stopped = completed(ArroyoStopPipelineOperator(**which))
+    assert (names(stopped.inputs), names(stopped.outputs)) == ([INPUT], [OUTPUT])
+    # On 0.15 the server has a label in it.
+    assert stopped.job_facets["sql"].query.startswith("CREATE TABLE orders")
+    assert stopped.run_facets["arroyo_pipeline"].checkpointEpoch > 0
+    completed(ArroyoRestartPipelineOperator(stable_for=0.2, **which))
+    completed(ArroyoUpdatePipelineOperator(parallelism=2, stable_for=0.2, **which))
+    deleted = completed(ArroyoDeletePipelineOperator(**which))
+    assert names(deleted.inputs) == [INPUT]
+    emitted = events.read(file)
+    assert [kind for kind, _ in events.kinds(emitted)] == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
+    assert len({event["run"]["runId"] for event in emitted}) == 1
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_task_that_is_resumed_in_another_process(
+    sandbox: ArroyoSandbox, arrange: Arrange, file: Path
+) -> None:
+    which = arrange.pipeline("Running", query=SQL)
+    # Under way until it is released, however slow the machine is.
+    sandbox.faults.show_state(which, "Hibernating")
+
+    def stop() -> Any:
+        return ArroyoStopPipelineOperator(
+            task_id="a_task", pipeline_id=which, deferrable=True, defer_after=0, timeout=20
+        )
+
+    ti = TaskInstance()
+    trigger = defer(stop(), ti)
+    sandbox.faults.release(which)
+    (event,) = asyncio.run(fire(trigger))
+    resumed = stop()
+    resumed.execute_complete(context(ti), event=event)
+    asked = sandbox.requests.count("GET", f"*/pipelines/{which}")
+    lineage = resumed.get_openlineage_facets_on_complete(ti)
+    assert (names(lineage.inputs), names(lineage.outputs)) == ([INPUT], [OUTPUT])
+    assert sandbox.requests.count("GET", f"*/pipelines/{which}") == asked + 1
+    assert events.kinds(events.read(file)) == [("COMPLETE", "orders")]
+
+
+TABLE: dict[str, Any] = {
+    "name": "customers",
+    "connector": "kafka",
+    "config": {"topic": "customers", "type": {"offset": "latest"}},
+}
+FIELDS = [{"name": "name", "type": "string", "required": True, "sql_name": "TEXT"}]
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_connection_tables_and_profiles(sandbox: ArroyoSandbox, client: ArroyoClient, file: Path) -> None:
+    config = {"bootstrapServers": "shared:9092", "authentication": {"password": "hunter2secret"}}
+    profile = client.create_connection_profile(name="shared", connector="kafka", config=config)
+    schema = {"format": {"json": {}}, "fields": FIELDS}
+    client.create_connection_table(**TABLE, connection_profile_id=profile.id, schema=schema)
+    query = (
+        "CREATE TABLE out (name TEXT) WITH (connector = 'kafka', type = 'sink', format = 'json', topic = 'out', "
+        "connection_profile = 'shared'); INSERT INTO out SELECT name FROM customers;"
+    )
+    operator = submit(query)
+    assert names(operator.get_openlineage_facets_on_start().inputs) == []
+    lineage = completed(operator)
+    assert names(lineage.inputs) == [("kafka://shared:9092", "customers")]
+    assert [(one.name, one.type) for one in lineage.inputs[0].facets["schema"].fields] == [("name", "TEXT")]
+    assert names(lineage.outputs) == [("kafka://shared:9092", "out")]
+    assert "hunter2secret" not in f"{lineage}{file.read_text()}"
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_server_that_hangs_delays_a_task_for_seconds_at_most(
+    sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
+) -> None:
+    client.create_connection_table(**TABLE, schema={"format": {"json": {}}, "fields": FIELDS})
+    operator, ti = submit("SELECT name FROM customers"), TaskInstance()
+    operator.execute(context(ti))
+    sandbox.faults.hang(path="*/connection_tables", times=None)
+    began = time.monotonic()
+    lineage = operator.get_openlineage_facets_on_complete(ti)
+    assert time.monotonic() - began < 60
+    assert lineage.inputs == []
+    assert "sql" in lineage.job_facets
+
+
+def test_a_pipeline_that_fails(sandbox: ArroyoSandbox, file: Path) -> None:
+    sandbox.faults.fail("orders", error="topic is gone", domain="external")
+    operator, ti = submit(), TaskInstance()
+    with pytest.raises(Exception, match="topic is gone"):
+        operator.execute(context(ti))
+    lineage = operator.get_openlineage_facets_on_failure(ti)
+    assert names(lineage.inputs) == [INPUT]
+    assert "topic is gone" in lineage.run_facets["errorMessage"].message
+    assert lineage.run_facets["arroyo_pipeline"].state in ("Failing", "Failed")
+    (event,) = events.read(file)
+    assert events.kinds([event]) == [("FAIL", "orders")]
+    assert event["run"]["facets"]["errorMessage"]["message"] == "topic is gone"
+
+
+def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) -> None:
+    completed(deploy())
+    completed(deploy())
+    second = SQL.replace("'orders', b", "'orders_v2', b")
+    completed(deploy(second, dry_run=True))
+    lineage = completed(deploy(second))
+    found = lineage.run_facets["arroyo_pipeline"]
+    assert (found.group, found.generation, found.action) == ("default", 2, "replaced")
+    assert names(lineage.inputs) == [("kafka://broker:9092", "orders_v2")]
+    completed(deploy(pipeline_name="other"))
+    completed(ArroyoPrunePipelinesOperator(task_id="a_task", keep=["orders"]))
+    emitted = events.read(file)
+    assert events.kinds(emitted) == [
+        ("START", "orders"),
+        ("RUNNING", "orders"),
+        ("COMPLETE", "orders"),
+        ("START", "orders"),
+        ("START", "other"),
+        ("COMPLETE", "other"),
+    ]
+    first, same, old, new, *other = (event["run"]["runId"] for event in emitted)
+    assert first == same == old != new
+    assert len(set(other)) == 1
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_a_function_that_returns_sql(sandbox: ArroyoSandbox, file: Path) -> None:
+    def orders() -> str:
+        return SQL
+
+    operator = made(orders)
+    assert operator.get_openlineage_facets_on_start().inputs == []
+    assert names(completed(operator).inputs) == [INPUT]
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_sql_that_cannot_be_read(
+    sandbox: ArroyoSandbox, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = submit("SELEC hunter2secret FROM orders")
+    for reason in ("the parser does not know it", "pip install"):
+        caplog.clear()
+        with caplog.at_level(logging.DEBUG, "airflow_provider_arroyo"):
+            lineage = operator.get_openlineage_facets_on_start()
+        assert (lineage.inputs, lineage.outputs, set(lineage.job_facets)) == ([], [], {"jobType"})
+        (line,) = [one for one in caplog.records if one.name.startswith("airflow_provider_arroyo")]
+        assert line.levelname == "DEBUG"
+        assert reason in line.getMessage()
+        assert "hunter2secret" not in line.getMessage()
+        # The second time sqlglot is not there.
+        monkeypatch.setitem(sys.modules, "airflow_provider_arroyo.sql.lineage", None)
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_nothing_that_goes_wrong_reaches_the_task(
+    sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, ti = submit(), TaskInstance()
+    operator.execute(context(ti))
+    # What is no task instance of Airflow's is no parent of the pipeline's event.
+    assert names(operator.get_openlineage_facets_on_complete(None).inputs) == [INPUT]
+    assert events.read(file) == []
+    monkeypatch.setattr("airflow_provider_arroyo.openlineage.report.redact_sql", lambda sql: 1 / 0)
+    assert operator.get_openlineage_facets_on_complete(ti) is None
+
+
+@pytest.mark.arroyo_versions("0.16")
+def test_the_event_of_the_task_as_airflow_makes_it(sandbox: ArroyoSandbox, file: Path) -> None:
+    operator, ti = submit(), TaskInstance()
+    operator.execute(context(ti))
+    metadata = ExtractorManager().extract_metadata(
+        ti.dag_run, operator, TaskInstanceState.SUCCESS, task_instance=ti
+    )
+    get_openlineage_listener().adapter.complete_task(
+        run_id="01a22233-c155-7a37-baab-878424540cbc",
+        job_name="a_dag.a_task",
+        end_time="2026-01-01T00:00:00+00:00",
+        task=metadata,
+        nominal_start_time=None,
+        nominal_end_time=None,
+        owners=["me"],
+        tags=["shop"],
+        job_description=None,
+    )
+    pipeline, task = events.read(file)
+    assert events.of_pipelines([pipeline, task]) == [pipeline]
+    assert pipeline["inputs"] == task["inputs"]
+    assert task["outputs"][0]["namespace"] == OUTPUT[0]
+    # Airflow has its own of these.
+    assert task["job"]["facets"]["jobType"]["integration"] == "AIRFLOW"
+    assert task["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == "orders"
