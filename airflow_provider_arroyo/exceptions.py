@@ -271,6 +271,7 @@ class ArroyoPipelineError(ArroyoError):
     :param run_id: the run that was seen last.
     :param reason: Arroyo's own words, where it gave any.
     :param domain: whose fault that is, ``user``, ``external`` or ``internal``; None where not given.
+    :param diagnosis: what is wrong with the pipeline, a value of :class:`.Kind`; None where that says no more.
     """
 
     outcome: str = ""
@@ -281,6 +282,7 @@ class ArroyoPipelineError(ArroyoError):
     run_id: int | None = None
     reason: str | None = None
     domain: str | None = None
+    diagnosis: str | None = None
 
 
 def error_from_dict(data: Mapping[str, Any]) -> ArroyoError:

@@ -8,7 +8,9 @@ from enum import StrEnum
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.monitoring.metrics import backpressure
+from airflow_provider_arroyo.monitoring.restarts import SeenRun
 from airflow_provider_arroyo.text import duration, shorten
 
 _DEFAULT_INTERVAL_SECONDS = 10.0
@@ -29,13 +31,16 @@ class Kind(StrEnum):
     STARTING = "starting"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    PAUSED = "paused"
     FINISHING = "finishing"
     FINISHED = "finished"
     NO_JOB = "no_job"
+    SQL_REFUSED = "sql_refused"
     NO_CONTROLLER = "no_controller"
     NOT_SCHEDULED = "not_scheduled"
     BROKER_UNREACHABLE = "broker_unreachable"
     FILE_MISSING = "file_missing"
+    RECOVERING = "recovering"
     FLAPPING = "flapping"
     NO_CHECKPOINT = "no_checkpoint"
     LAGGING = "lagging"
@@ -43,7 +48,15 @@ class Kind(StrEnum):
 
 
 _AS_IT_SHOULD_BE = frozenset(
-    {Kind.HEALTHY, Kind.STARTING, Kind.STOPPING, Kind.STOPPED, Kind.FINISHING, Kind.FINISHED}
+    {
+        Kind.HEALTHY,
+        Kind.STARTING,
+        Kind.STOPPING,
+        Kind.STOPPED,
+        Kind.PAUSED,
+        Kind.FINISHING,
+        Kind.FINISHED,
+    }
 )
 
 _CAUSES = (
@@ -51,21 +64,35 @@ _CAUSES = (
         Kind.BROKER_UNREACHABLE,
         re.compile(r"kafka (consumer|producer)|broker ?transport|bootstrap|brokers? (are|is) down", re.I),
     ),
+    # What the planner of 0.16, that of 0.15, and both say of SQL.
+    (
+        Kind.SQL_REFUSED,
+        re.compile(r"failed to plan query|error during planning|\b(sql|schema) error:|invalid udf", re.I),
+    ),
     (Kind.FILE_MISSING, re.compile(r"no such file or directory|file not found|object not found", re.I)),
 )
+
+_CANNOT = {
+    Kind.BROKER_UNREACHABLE: "cannot reach its broker",
+    Kind.FILE_MISSING: "lacks a file",
+    Kind.SQL_REFUSED: "cannot be planned: Arroyo refuses its SQL",
+}
 
 _ADVICE = {
     Kind.HEALTHY: "Nothing is to be done.",
     Kind.STARTING: "Wait until its first checkpoint has finished; that proves that data flows.",
     Kind.STOPPING: "Wait; a stop mode of 'immediate' or 'force' ends it sooner.",
-    Kind.STOPPED: "Resume it when it should run; it continues from its last checkpoint.",
+    Kind.STOPPED: "Resume it when it should run; without a checkpoint, its state begins anew.",
+    Kind.PAUSED: "Find out who stopped it, and why; then resume it.",
     Kind.FINISHING: "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
     Kind.FINISHED: "Submit it again to run it once more.",
     Kind.NO_JOB: "Delete it and submit it again: Arroyo wrote only half of it when it was created.",
+    Kind.SQL_REFUSED: "Change the SQL, or bring back the tables and UDFs that it uses; then submit it again.",
     Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
     Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
     Kind.BROKER_UNREACHABLE: "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
     Kind.FILE_MISSING: "Check the path, and that Arroyo's workers see the file or may read the bucket.",
+    Kind.RECOVERING: "Diagnose it again in a minute: where it goes on, check the log of Arroyo's workers.",
     Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
     Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
     Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
@@ -83,6 +110,7 @@ class Evidence:
     :param checkpoints: the job's checkpoints, oldest first.
     :param errors: the job's last errors, newest first.
     :param metrics: the metrics of its operators.
+    :param refusals: what Arroyo's planner says against its SQL now; empty where it accepts it, or was not asked.
     """
 
     pipeline: Pipeline
@@ -91,6 +119,7 @@ class Evidence:
     checkpoints: tuple[Checkpoint, ...] = ()
     errors: tuple[JobError, ...] = ()
     metrics: tuple[OperatorMetrics, ...] = ()
+    refusals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +142,11 @@ class Diagnosis:
         """Whether a person should act."""
         return self.kind not in _AS_IT_SHOULD_BE
 
+    @property
+    def line(self) -> str:
+        """All of it that an error about something else has room for."""
+        return f"Diagnosis ({self.kind.value}): {self.summary} {self.advice}"
+
     def __str__(self) -> str:
         return "\n".join([self.summary, *(f"  {line}" for line in self.details), self.advice])
 
@@ -133,44 +167,64 @@ _Condition = tuple[Kind, str, tuple[str, ...]]
 
 def _condition(e: Evidence) -> _Condition:
     if not e.jobs:
+        if e.refusals:
+            return Kind.SQL_REFUSED, "The pipeline has no job, and Arroyo refuses its SQL.", ()
         return Kind.NO_JOB, "The pipeline has no job.", ()
     job = e.jobs[-1]
     if (ended := _ended_or_ending(e, job)) is not None:
         return ended
-    restarts = sum(b.run_id > a.run_id and b.id == a.id for a, b in zip(e.jobs, e.jobs[1:], strict=False))
+    restarts = _restarts(e.jobs)
     cause = _cause(e)
     is_proven = _finished_since(e, _last_error_at(e))
     if cause is not None and not is_proven:
-        what = {Kind.BROKER_UNREACHABLE: "cannot reach its broker", Kind.FILE_MISSING: "lacks a file"}[cause]
-        return cause, f"{job.state}, run {job.run_id}, but it {what}.", ()
-    if restarts or job.state == JobState.RECOVERING:
-        seen = (
-            f"It began {restarts} new runs while it was polled."
-            if restarts
-            else "It recovers from a failure."
-        )
+        return cause, f"{job.state}, run {job.run_id}, but it {_CANNOT[cause]}.", ()
+    if restarts > 1:
+        seen = f"It began {restarts} new runs by itself while it was polled."
         return Kind.FLAPPING, f"{job.state}, run {job.run_id}: it does not keep running.", (seen,)
+    if restarts or job.state == JobState.RECOVERING:
+        return Kind.RECOVERING, f"{job.state}, run {job.run_id}: it recovers from a failure.", ()
     if job.state != JobState.RUNNING:
         return _on_its_way(e, job)
     return _running(e, job)
 
 
+def _restarts(jobs: tuple[Job, ...]) -> int:
+    """Return how many runs began by themselves while it was polled."""
+    run, restarts = SeenRun.of(jobs[0]), 0
+    for job in jobs[1:]:
+        run, more = run.follow(job)
+        restarts += more
+    return restarts
+
+
 def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
     """Return the condition of a pipeline that has ended, or is about to; None for one that is to run on."""
     if job.state in (JobState.FAILED, JobState.FAILING):
-        cause = _cause(e, is_failure=True) or Kind.FAILED
+        # What Arroyo says of this failure goes before what its planner says of the SQL now.
+        cause = _cause(e, is_failure=True) or (Kind.SQL_REFUSED if e.refusals else Kind.FAILED)
         return cause, f"{job.state} in run {job.run_id}.", ()
     if job.state == JobState.FINISHED:
         return Kind.FINISHED, "Finished: its sources have ended.", ()
     if job.state == JobState.STOPPED:
         if job.running_desired:
             return Kind.STARTING, "Stopped, and asked to run again.", ()
-        return Kind.STOPPED, "Stopped, as requested.", ()
+        return _stopped(e)
     if not job.running_desired:
         return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
     if job.state == JobState.FINISHING:
         return Kind.FINISHING, "Finishing: at least one of its sources has ended, others run on.", ()
     return None
+
+
+def _stopped(e: Evidence) -> _Condition:
+    last = max((one for one in e.checkpoints if one.is_finished), key=lambda one: one.epoch, default=None)
+    if last is None:
+        return Kind.STOPPED, "Stopped, as requested; it has no checkpoint.", ()
+    return (
+        Kind.PAUSED,
+        f"Stopped, as requested; it continues from checkpoint {last.epoch} when it is resumed.",
+        (),
+    )
 
 
 def _on_its_way(e: Evidence, job: Job) -> _Condition:
@@ -251,16 +305,25 @@ def _finished_since(e: Evidence, moment: float) -> bool:
 
 def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
     """Return what Arroyo itself says about a problem."""
-    if kind in _AS_IT_SHOULD_BE or not e.jobs:
+    if kind in _AS_IT_SHOULD_BE:
         return ()
     lines = []
+    if not e.jobs:
+        return _refused(e)
     if failure := e.jobs[-1].failure:
         domain = f" (domain: {failure.domain})" if failure.domain else ""
-        lines.append(f"Arroyo's reason{domain}: {shorten(failure.error, 1000)}")
+        lines.append(f"Arroyo's reason{domain}: {shorten(redact_sql(failure.error), 1000)}")
     for error in e.errors[:3]:
         where = f"{error.operator_id}: " if error.operator_id else ""
         what = ": ".join(part for part in (error.message, error.details) if part)
-        lines.append(f"Error: {where}{shorten(what, 300)}")
+        lines.append(f"Error: {where}{shorten(redact_sql(what), 300)}")
+    if kind is Kind.SQL_REFUSED:
+        lines += _refused(e)
     if not lines and kind is Kind.FAILED:
         lines.append("Arroyo's API gives no cause; check the log of its workers.")
     return tuple(dict.fromkeys(lines))
+
+
+def _refused(e: Evidence) -> tuple[str, ...]:
+    """Return what Arroyo's planner says against the SQL."""
+    return tuple(f"Arroyo refuses the SQL: {shorten(redact_sql(text), 300)}" for text in e.refusals[:3])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail
+from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.text import duration, shorten, utc_time
@@ -18,16 +19,31 @@ if TYPE_CHECKING:
 
 SHOWN_ERRORS = 5
 
+_CAUSES = frozenset({Kind.BROKER_UNREACHABLE, Kind.FILE_MISSING, Kind.SQL_REFUSED})
+_DIAGNOSED = {
+    Outcome.FAILED: _CAUSES,
+    Outcome.FLAPPING: _CAUSES,
+    Outcome.STOPPED: frozenset({Kind.PAUSED}),
+    Outcome.TIMED_OUT: _CAUSES | {Kind.NO_CONTROLLER, Kind.NOT_SCHEDULED, Kind.NO_CHECKPOINT, Kind.LAGGING},
+}
+"""The kinds that say more than the outcome itself."""
+
 _STEADY_SECONDS = 600.0
 """One that has not restarted for so long is not kept from working by its restarts."""
 
 
-def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError] = ()) -> ArroyoError:
+def explain(
+    result: WaitResult,
+    pipeline: PipelineRef,
+    errors: Sequence[JobError] = (),
+    diagnosis: Diagnosis | None = None,
+) -> ArroyoError:
     """Return the error that says how a wait ended.
 
     :param result: a result that is over and not ``REACHED``.
     :param pipeline: the pipeline.
     :param errors: the job's last errors, newest first, where they could be read.
+    :param diagnosis: what is wrong with the pipeline, where that was found out; it is named where it says more.
     :returns: an :class:`.ArroyoPipelineError`; for ``ERROR`` the poll's own error.
     """
     if result.outcome is Outcome.ERROR and result.error is not None:
@@ -40,7 +56,15 @@ def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError
     lines = [*lead, *_why(result, errors)]
     if result.error is not None and result.outcome in (Outcome.UNREACHABLE, Outcome.TIMED_OUT):
         lines.append(f"The last poll failed: {result.error}")
-    lines.append(advice)
+    said = _DIAGNOSED.get(result.outcome, frozenset())
+    if result.lacks_checkpoint:
+        said -= {Kind.NO_CHECKPOINT}  # that is what was waited for
+    named = diagnosis if diagnosis is not None and diagnosis.kind in said else None
+    if named is not None:
+        lines.append(named.line)
+    # Of a failure there is nothing else to say than to fix this very cause.
+    if named is None or result.outcome is not Outcome.FAILED:
+        lines.append(advice)
     if pipeline.console_url and result.outcome not in (Outcome.MISSING, Outcome.DELETED):
         lines.append(f"Arroyo console: {pipeline.console_url}")
     return ArroyoPipelineError(
@@ -53,6 +77,7 @@ def explain(result: WaitResult, pipeline: PipelineRef, errors: Sequence[JobError
         run_id=job.run_id if job else None,
         reason=job.failure.error if job and job.failure else None,
         domain=job.failure.domain if job and job.failure else None,
+        diagnosis=None if named is None else named.kind.value,
     )
 
 

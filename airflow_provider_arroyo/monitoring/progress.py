@@ -12,7 +12,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
-from airflow_provider_arroyo.monitoring.restarts import RestartMemory
+from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun
 from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
@@ -46,7 +46,7 @@ class Progress(JsonValue):
     :param left_baseline: whether another state than the baseline's was seen.
     :param restarts: how many new runs began by themselves.
     :param restarted_at: when the last of them began, as many as matter.
-    :param earlier_job: the job as an earlier wait of the same task saw it, by which its restarts are counted.
+    :param seen_run: the run that was seen last, also by an earlier wait of the same task.
     :param unseen_since: since when nobody has polled, or no poll succeeded; None while polls succeed.
     :param responded_at: when a poll last succeeded.
     :param outage_since: while polls fail, when the last one succeeded, or the wait began; else None.
@@ -78,7 +78,7 @@ class Progress(JsonValue):
     left_baseline: bool = False
     restarts: int = 0
     restarted_at: tuple[float, ...] = ()
-    earlier_job: Job | None = None
+    seen_run: SeenRun | None = None
     unseen_since: float | None = None
     responded_at: float | None = None
     outage_since: float | None = None
@@ -98,16 +98,18 @@ class Progress(JsonValue):
 
     def recall(self, memory: RestartMemory) -> None:
         """Take over what an earlier wait of the same task remembers of restarts."""
-        self.restarts, self.earlier_job = memory.restarts, memory.job
+        self.restarts, self.seen_run = memory.restarts, memory.run
         self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
         self.unseen_since = min(memory.seen_at, self.now)
 
     def restart_memory(self) -> RestartMemory | None:
         """Return what is remembered of restarts; None where no job was seen."""
-        if (job := self.job or self.earlier_job) is None:
+        if self.seen_run is None:
             return None
         seen_at = self.now if self.unseen_since is None else self.unseen_since
-        return RestartMemory(job=job, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at)
+        return RestartMemory(
+            run=self.seen_run, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
+        )
 
     def follow(self, now: float) -> None:
         """Follow the clock; where it stepped back, what was seen later than now counts as seen now."""

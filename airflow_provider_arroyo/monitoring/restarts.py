@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
@@ -14,16 +14,53 @@ _REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRun(JsonValue):
+    """The run of a job as it was seen last, by which the next ones are counted.
+
+    :param job_id, run_id: which.
+    :param ends_by_request: whether a state was seen in it that only a request brings; default False.
+    """
+
+    job_id: str
+    run_id: int
+    ends_by_request: bool = False
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the run of a job that was not seen before."""
+        return cls(job_id=job.id, run_id=job.run_id, ends_by_request=job.state in _REQUESTED)
+
+    def follow(self, job: Job, *, first_run: int = 1) -> tuple[Self, int]:
+        """Return the run that is seen now, and how many began by themselves since the last one.
+
+        A poll can miss every state between two runs; the numbers of the runs show them. A request shows only in the
+        states before its run, so one that takes less time than from poll to poll may count.
+
+        :param job: as it is now, in the same run or a later one.
+        :param first_run: the first run that was requested, by the wait's own change or by the create.
+        """
+        now = self.of(job)
+        if job.id != self.job_id:
+            return now, 0
+        if job.run_id == self.run_id:
+            # Before the next run, the state can change once more: Restarting 1, Scheduling 1, Scheduling 2.
+            return replace(now, ends_by_request=now.ends_by_request or self.ends_by_request), 0
+        runs = max(0, job.run_id - max(self.run_id, first_run))
+        is_requested = self.ends_by_request and self.run_id >= first_run
+        return now, max(0, runs - 1) if is_requested else runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestartMemory(JsonValue):
     """What a wait remembers of a pipeline's restarts, for a later wait of the same task.
 
-    :param job: as it was seen last.
+    :param run: the run that was seen last.
     :param seen_at: when, seconds since the epoch.
     :param restarts: how often it restarted by itself.
     :param restarted_at: when, for the last of them.
     """
 
-    job: Job
+    run: SeenRun
     seen_at: float
     restarts: int = 0
     restarted_at: tuple[float, ...] = ()
@@ -36,22 +73,6 @@ class RestartMemory(JsonValue):
         except (KeyError, OverflowError, TypeError, ValueError):
             return None
         return memory if all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))) else None
-
-
-def restarts_between(before: Job, job: Job, *, first_run: int = 1) -> int:
-    """Return how many runs began by themselves between two polls.
-
-    A poll can miss every state between two runs; the numbers of the runs show them. A request shows only in the state
-    before its run, so one that takes less time than from poll to poll may count.
-
-    :param before, job: the job in the two polls.
-    :param first_run: the first run that was requested, by this wait or by the create.
-    """
-    if job.id != before.id:
-        return 0
-    runs = max(0, job.run_id - max(before.run_id, first_run))
-    is_requested = before.state in _REQUESTED and before.run_id >= first_run
-    return max(0, runs - 1) if is_requested else runs
 
 
 def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:

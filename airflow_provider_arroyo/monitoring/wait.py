@@ -32,7 +32,7 @@ from airflow_provider_arroyo.monitoring.messages import Message, Messages, unrea
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
-from airflow_provider_arroyo.monitoring.restarts import RestartMemory, restart_times, restarts_between
+from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import rules_of
 from airflow_provider_arroyo.monitoring.transitions import with_transition
@@ -325,6 +325,7 @@ class PipelineWait:
 
     def _remember(self, job: Job, now: float) -> None:
         p, before, baseline = self._p, self._p.job, self.plan.baseline
+        self._count_restarts(job, now)
         was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
         if baseline is not None and baseline.was_left(job):
             p.left_baseline = True
@@ -341,8 +342,6 @@ class PipelineWait:
             p.run_since, p.proof = now, ProofOfLife.of_run(job)
             p.details_at = p.details_error = p.unreadable_since = None
             p.finding = replace(p.finding, facts=None, is_unsettled=False)
-        if (known := before or p.earlier_job) is not None:
-            self._count_restarts(known, job, now)
         if before is not None and before.state == job.state and not is_new_run and not was_jobless:
             if before.running_desired != job.running_desired:
                 self._messages.desire_changed(job)
@@ -357,9 +356,13 @@ class PipelineWait:
         if not self._rules.is_stale(job, now):
             p.stats = p.stats.with_state(self.plan, job, now)
 
-    def _count_restarts(self, before: Job, job: Job, now: float) -> None:
+    def _count_restarts(self, job: Job, now: float) -> None:
         p, most = self._p, self.plan.max_restarts
-        restarts = restarts_between(before, job, first_run=self._rules.first_run(job))
+        before = p.seen_run or (SeenRun.of(p.job) if p.job is not None else None)
+        if before is None:
+            p.seen_run = SeenRun.of(job)
+            return
+        p.seen_run, restarts = before.follow(job, first_run=self._rules.first_run(job))
         p.restarts += restarts
         if most is not None and self.plan.restart_window is not None:
             seen = restart_times(restarts, since=p.unseen_since, now=now, most=most + 1)

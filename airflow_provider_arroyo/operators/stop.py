@@ -314,7 +314,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         )
         if not self.accept_failed:
             self._fail(failure, pipeline)
-        self.log.warning("%s", explain(failure, pipeline, self._job_errors(failure, pipeline)))
+        self.log.warning("%s", explain(failure, pipeline, *self._examined(failure, pipeline)))
         return self._result(pipeline, result.job, checkpoint=None, missing=False)
 
     def _missing(self, error: ArroyoError, pipeline: PipelineRef) -> dict[str, Any]:

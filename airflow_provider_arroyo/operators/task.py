@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.enums import StopMode
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
     from airflow_provider_arroyo.monitoring.event import WaitEvent
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -41,8 +42,8 @@ Task = TypeVar("Task", bound="ArroyoTask")
 
 DEFAULT_CONN_ID = "arroyo_default"
 
-_WITH_ERRORS = (Outcome.FAILED, Outcome.FLAPPING, Outcome.TIMED_OUT)
-"""The outcomes that the job's last errors explain."""
+_EXAMINED = (Outcome.FAILED, Outcome.FLAPPING, Outcome.STOPPED, Outcome.TIMED_OUT)
+"""The outcomes that the job's last errors, or a diagnosis, explain."""
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
 """Where a task keeps, in its state store, which pipeline a name meant."""
@@ -410,7 +411,7 @@ class ArroyoTask:
         """End the task with the error of a wait that did not reach its goal."""
         from airflow_provider_arroyo.monitoring.explain import explain
 
-        error = explain(result, pipeline, self._job_errors(result, pipeline))
+        error = explain(result, pipeline, *self._examined(result, pipeline))
         if result.outcome is Outcome.TIMED_OUT:
             raise TaskEnd(self._timeout_error(result, error))
         raise error
@@ -421,14 +422,23 @@ class ArroyoTask:
             return AirflowTaskTimeout(str(error))
         return task_error(error, self.arroyo_conn_id, self._ti)
 
-    def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
-        """Return the job's last errors where they can be read; the task's error is raised in any case."""
-        if result.job is None or result.outcome not in _WITH_ERRORS:
-            return ()
-        if result.is_outage:
-            return ()
+    def _examined(
+        self, result: WaitResult, pipeline: PipelineRef
+    ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
+        """Return the job's last errors, and what is wrong with the pipeline, as far as that can be found out.
+
+        One round of requests, which takes a few seconds at most; the task's error is raised in any case.
+        """
+        if result.job is None or result.outcome not in _EXAMINED or result.is_outage:
+            return (), None
+        from airflow_provider_arroyo.monitoring.diagnosis import diagnose
+        from airflow_provider_arroyo.polling.evidence import gather_for_error
+
         try:
-            return self.hook.list_job_errors(pipeline.pipeline_id, result.job.id, limit=5)
-        except ArroyoError as err:
-            self.log.warning("The job's errors cannot be read: %s", err)
-            return ()
+            evidence, missing = gather_for_error(self.hook.client, pipeline, result.job)
+            if missing is not None:
+                self.log.warning("Not everything about the pipeline can be read: %s", missing)
+            return evidence.errors, diagnose(evidence)
+        except (Exception, AirflowTaskTimeout) as err:  # noqa: BLE001  # nothing must stand in the way of the error
+            self.log.warning("The pipeline cannot be diagnosed: %r", err)
+            return (), None

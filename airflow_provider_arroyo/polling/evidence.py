@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.client.details import JobError
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
+T = TypeVar("T")
+
+EXPLAIN_SECONDS = 5.0
+"""How long the error of a wait may take longer to be said for what explains it."""
 
 _POLL_SECONDS = 0.1
 
@@ -24,7 +33,8 @@ def gather(
 ) -> Evidence:
     """Return what Arroyo reports about a pipeline: its job, checkpoints, errors and metrics. Changes nothing.
 
-    :param client: sends the requests, four or five, and one for each further poll.
+    :param client: sends the requests, four or five, and one for each further poll; one more, which lets Arroyo plan
+        the SQL, where the pipeline has failed or has no job.
     :param pipeline_id: which.
     :param observe_seconds: for how long its job is polled, default 0: once. The API keeps no history, so only that
         shows a pipeline that restarts again and again.
@@ -45,8 +55,9 @@ def gather(
         sleep(_POLL_SECONDS)
     date = response.server_date
     moment = date.timestamp() if date is not None else now()
+    refusals = _refusals(client, pipeline, jobs[-1] if jobs else None)
     if not jobs:
-        return Evidence(pipeline=pipeline, now=moment)
+        return Evidence(pipeline=pipeline, now=moment, refusals=refusals)
     job_id = jobs[-1].id
     return Evidence(
         pipeline=pipeline,
@@ -55,4 +66,67 @@ def gather(
         checkpoints=client.list_checkpoints(pipeline_id, job_id),
         errors=client.list_job_errors(pipeline_id, job_id, limit=10).data,
         metrics=client.list_metrics(pipeline_id, job_id),
+        refusals=refusals,
     )
+
+
+def gather_for_error(
+    client: ArroyoClient,
+    ref: PipelineRef,
+    job: Job,
+    *,
+    seconds: float = EXPLAIN_SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+) -> tuple[Evidence, ArroyoError | None]:
+    """Return what explains why a wait failed, as far as it can be read in time: one try of each request.
+
+    :param client: sends the requests, five at most.
+    :param ref: the pipeline.
+    :param job: as the wait saw it last.
+    :param seconds: how long it may take in all, default 5.
+    :param monotonic: how to measure, in seconds.
+    :param now: the time, where the server's responses carry none.
+    :returns: the evidence, and why something is missing from it; None where nothing is.
+    """
+    deadline = monotonic() + seconds
+    limited = client.with_limits(max_elapsed_seconds=0.0, first_try_seconds=seconds, deadline=deadline)
+    failed: list[ArroyoError] = []
+
+    def read(request: Callable[[], T], default: T) -> T:
+        try:
+            return request()
+        except ArroyoError as err:
+            failed.append(err)
+            return default
+
+    where = ref.pipeline_id, job.id
+    # What explains most comes first.
+    no_errors: tuple[JobError, ...] = ()
+    errors = read(lambda: limited.list_job_errors(*where, limit=10).data, no_errors)
+    response = read(lambda: limited.send(endpoints.list_checkpoints(*where)), None)
+    pipeline = read(lambda: limited.get_pipeline(ref.pipeline_id), None)
+    date = None if response is None else response.server_date
+    refusals = () if pipeline is None else _refusals(limited, pipeline, job)
+    evidence = Evidence(
+        pipeline=pipeline or Pipeline(id=ref.pipeline_id, name=ref.name or "", query=""),
+        now=date.timestamp() if date is not None else now(),
+        jobs=(job,),
+        checkpoints=() if response is None else response.value,
+        errors=errors,
+        metrics=read(lambda: limited.list_metrics(*where), ()),
+        refusals=refusals,
+    )
+    return evidence, failed[0] if failed else None
+
+
+def _refusals(client: ArroyoClient, pipeline: Pipeline, job: Job | None) -> tuple[str, ...]:
+    """Return what Arroyo's planner says against the SQL of a pipeline that does not run because of an error."""
+    if job is not None and job.state not in (JobState.FAILED, JobState.FAILING):
+        return ()
+    try:
+        once = client.with_limits(max_elapsed_seconds=0.0)
+        found = once.validate_query(pipeline.query, udfs=pipeline.udfs)
+    except ArroyoError:
+        return ()  # it is asked beside what matters, and may break on the very SQL
+    return tuple(one.message for one in found.errors)

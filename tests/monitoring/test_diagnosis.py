@@ -1,14 +1,15 @@
-"""Every state that real servers showed gets a diagnosis that fits it."""
+"""Every history that real servers showed gets the right diagnoses, in order."""
 
 from __future__ import annotations
 
 import json
+from itertools import groupby
 
 import pytest
 
-from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
-from airflow_provider_arroyo.monitoring.diagnosis import Evidence, Kind, diagnose
+from airflow_provider_arroyo.client.details import Checkpoint, JobError
+from airflow_provider_arroyo.client.models import FailureReason, Job, JobState, Pipeline
+from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Evidence, Kind, diagnose
 from tests.monitoring.timelines import EPOCH, RECORDINGS, VERSIONS, Timeline, moment
 
 TIMELINES = [
@@ -17,30 +18,84 @@ TIMELINES = [
     for path in sorted((RECORDINGS / version / "timelines").glob("*.json"))
 ]
 PIPELINE = Pipeline("pl_1", "orders", "SELECT 1")
-AT_REST = {
-    JobState.FINISHED: {Kind.FINISHED},
-    JobState.STOPPED: {Kind.STOPPED, Kind.STARTING},
-    JobState.FAILED: {Kind.FAILED, Kind.FILE_MISSING},
-    JobState.FAILING: {Kind.FAILED, Kind.FILE_MISSING},
-    JobState.FINISHING: {Kind.FINISHING, Kind.STOPPING},
-    JobState.RECOVERING: {Kind.FLAPPING, Kind.STOPPING},
+OBSERVED_MS = 10_000
+
+START_AND_STOP = "starting stopping stopped"
+"""The timelines begin when a pipeline is created, and last for seconds: its first checkpoint is still to come. What
+was requested meanwhile, such as a rescale, is no failure."""
+HISTORIES = {
+    "bounded_finishes_and_never_leaves": "starting finished",
+    "preview_bounded": "starting finished",
+    "short_bounded": "starting finished",
+    "one_source_ends_sooner": "starting finishing finished",
+    "one_source_of_two_ends": "starting finishing stopping finished",
+    "controller_down": START_AND_STOP,
+    "delete": START_AND_STOP,
+    "patch_several_fields_at_once": START_AND_STOP,
+    "restart_running_force_and_stopped": START_AND_STOP,
+    "stop_asked_before_running": START_AND_STOP,
+    "stop_twice_and_when_stopped": START_AND_STOP,
+    "stop_while_rescaling": START_AND_STOP,
+    "stop_while_restarting": START_AND_STOP,
+    "start_stop_modes_resume": " ".join([START_AND_STOP] * 4),
+    "restart_rescale_stop_resume": " ".join([START_AND_STOP] * 2),
+    "worker_mode_restart_ignore_state": f"{START_AND_STOP} starting",
+    "restart_then_force_stop": f"stopped {START_AND_STOP}",
+    "stop_right_after_resume": "stopped starting stopped",
+    "patch_stopped_then_resume": "stopped starting",
+    "rollback_resume_of_the_old": "stopped starting",
+    "stop_right_after_restart_of_failed": "failed stopped",
+    "patch_failed_then_restart": "failed starting failed",
+    "failing_source": "starting failed starting failed",
+    "worker_killed": "starting recovering",
+    "worker_killed_until_failed": "starting recovering failed",
+    "server_killed_and_restarted": "starting recovering",
+    "server_terminated_and_restarted": "starting recovering",
+    "kafka_unreachable": "starting broker_unreachable",
 }
-ALIVE = {Kind.STARTING, Kind.STOPPING, Kind.FLAPPING}
+ON_0_15 = {
+    # It tries a source that fails again and again before it gives up; between, within the seconds observed.
+    "failing_source": "starting recovering flapping failed flapping failed",
+    "failing_source_default_restarts": "starting recovering flapping failed",
+    "patch_failed_then_restart": "failed starting recovering flapping failed",
+}
+ON_0_16 = {
+    "resume_and_rescale_in_one_patch": "stopped starting",
+    # It says why.
+    "failing_source": "starting file_missing starting file_missing",
+    "patch_failed_then_restart": "file_missing starting file_missing",
+    "stop_right_after_restart_of_failed": "file_missing stopped",
+}
+KAFKA_ERROR_MS = 30_000
+"""From when on the job's errors name the broker."""
+
+
+def diagnosed(version: str, name: str) -> list[Diagnosis]:
+    """Return what is said at each change of a timeline, the seconds before it observed."""
+    timeline, found = Timeline(version, name), []
+    rows = [row for row in timeline.rows if row.job is not None]
+    for number, row in enumerate(rows):
+        before = [one.job for one in rows[: number + 1] if one.ms > row.ms - OBSERVED_MS]
+        jobs = tuple(job for job in before if job and row.job and job.id == row.job.id)
+        errors: tuple[JobError, ...] = ()
+        if name == "kafka_unreachable" and row.ms >= KAFKA_ERROR_MS:
+            at = int(moment(KAFKA_ERROR_MS) * 1e6)
+            errors = (JobError(id="1", created_at_micros=at, message="Could not create Kafka consumer"),)
+        checkpoints = tuple(timeline.checkpoints)
+        evidence = Evidence(
+            pipeline=PIPELINE, now=moment(row.ms), jobs=jobs, checkpoints=checkpoints, errors=errors
+        )
+        found.append(diagnose(evidence))
+    return found
 
 
 @pytest.mark.parametrize("version, name", TIMELINES)
-def test_every_recorded_state_has_a_diagnosis_that_fits(version: str, name: str) -> None:
-    jobs: list[Job] = []
-    for row in Timeline(version, name).rows:
-        if row.job is None:
-            continue
-        jobs = [*(job for job in jobs if job.id == row.job.id), row.job]
-        # Up to the last ten seconds are observed.
-        evidence = Evidence(pipeline=PIPELINE, now=moment(row.ms), jobs=tuple(jobs[-3:]))
-        diagnosis = diagnose(evidence)
-        assert diagnosis.kind in AT_REST.get(JobState(row.job.state), ALIVE), row
-        assert diagnosis.summary.startswith(row.job.state)
-        assert diagnosis.advice
+def test_a_recorded_history_has_these_diagnoses(version: str, name: str) -> None:
+    found = diagnosed(version, name)
+    other = ON_0_15 if version == "0.15.0" else ON_0_16
+    expected = other.get(name) or HISTORIES.get(name) or "starting"
+    assert " ".join(kind for kind, _ in groupby(one.kind.value for one in found)) == expected
+    assert all(one.advice and one.summary for one in found)
 
 
 def test_the_recorded_errors_of_a_missing_file() -> None:
@@ -60,3 +115,68 @@ def test_the_recorded_errors_of_a_missing_file() -> None:
     assert diagnosis.kind is Kind.FILE_MISSING
     # It was recorded twice, and is said once.
     assert str(diagnosis).count("/nonexistent/input.json") == 1
+
+
+def refusals(version: str) -> list[str]:
+    """Return everything that a planner was recorded to say against SQL."""
+    recorded = json.loads((RECORDINGS / version / "errors_and_validation.json").read_text())
+    found = [
+        error if isinstance(error, str) else error["message"]
+        for item in recorded
+        if isinstance(item["response"]["body"], dict)
+        for error in item["response"]["body"].get("errors", [])
+    ]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_planner_says_against_sql_is_sql_refused(version: str) -> None:
+    for text in refusals(version):
+        for jobs in ((Job("job_1", JobState.FAILED, 1),), ()):
+            diagnosis = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=jobs, refusals=(text,)))
+            assert diagnosis.kind is Kind.SQL_REFUSED
+            assert diagnosis.is_problem
+            assert text[:20].split("\n")[0] in str(diagnosis)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["Failed to plan query:\n * table 'nowhere' not found", "Error during planning: Table nowhere not found"],
+)
+def test_a_job_that_failed_because_of_its_sql_says_so_itself(reason: str) -> None:
+    job = Job("job_1", JobState.FAILED, 1, failure=FailureReason(reason, "user"))
+    assert diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,))).kind is Kind.SQL_REFUSED
+    # Why it failed goes before what else is wrong by now.
+    missing = Job("job_1", JobState.FAILED, 1, failure=FailureReason("No such file or directory", "user"))
+    now = Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(missing,), refusals=("table 'x' not found",))
+    assert diagnose(now).kind is Kind.FILE_MISSING
+
+
+@pytest.mark.parametrize(
+    "checkpoints, kind, words",
+    [
+        ((), Kind.STOPPED, "it has no checkpoint"),
+        ((Checkpoint(epoch=1, start_time_micros=1),), Kind.STOPPED, "it has no checkpoint"),
+        (
+            (Checkpoint(epoch=4, start_time_micros=1, finish_time_micros=2),),
+            Kind.PAUSED,
+            "continues from checkpoint 4",
+        ),
+    ],
+)
+def test_one_that_somebody_stopped(checkpoints: tuple[Checkpoint, ...], kind: Kind, words: str) -> None:
+    job = Job("job_1", JobState.STOPPED, 1, running_desired=False)
+    found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), checkpoints=checkpoints))
+    assert (found.kind, found.is_problem) == (kind, False)
+    assert words in found.summary
+
+
+def test_no_secret_is_shown() -> None:
+    url = "kafka://user:hunter2@broker:9092"
+    job = Job("job_1", JobState.FAILED, 1, failure=FailureReason(f"cannot reach {url}", "external"))
+    errors = (JobError(id="1", created_at_micros=1, message="task failed", details=f"no route to {url}"),)
+    found = diagnose(
+        Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), errors=errors, refusals=(f"bad option {url}",))
+    )
+    assert "hunter2" not in str(found) + found.line + repr(found.details)

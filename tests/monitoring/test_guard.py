@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
-from airflow_provider_arroyo.monitoring.restarts import restart_times, restarts_between
+from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, job, move, plan, wait
@@ -51,8 +51,19 @@ def guard(*, most: int = 2, **more: Any) -> PipelineWait:
 def test_a_restart_is_a_run_that_nobody_requested(
     before: tuple[str, int], after: tuple[str, int], first_run: int, restarts: int
 ) -> None:
-    assert restarts_between(job(*before), job(*after), first_run=first_run) == restarts
-    assert restarts_between(job(*before, job_id="job_0"), job(*after)) == 0
+    run, counted = SeenRun.of(job(*before)).follow(job(*after), first_run=first_run)
+    assert counted == restarts
+    assert run.follow(job(*after), first_run=first_run) == (run, 0)
+    assert SeenRun.of(job(*before, job_id="job_0")).follow(job(*after)) == (SeenRun.of(job(*after)), 0)
+
+
+def test_a_request_counts_for_the_states_before_its_run_and_for_no_later_one() -> None:
+    # As real servers show it: the number rises after the state has changed once more.
+    run, restarts = SeenRun.of(job("Restarting", 1)), []
+    for state, number in [("Scheduling", 1), ("Scheduling", 2), ("Running", 2), ("Scheduling", 3)]:
+        run, more = run.follow(job(state, number))
+        restarts.append(more)
+    assert restarts == [0, 0, 0, 1]
 
 
 def test_restarts_that_nobody_saw_are_spread_over_the_time_without_polls() -> None:

@@ -6,7 +6,6 @@ earliest one since then, as a clock may step back.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from dataclasses import replace
@@ -315,16 +314,16 @@ def test_restarts_count_the_runs_that_began_by_themselves(plan: WaitPlan, events
     shown = [event.job for event in done.events if event.job is not None]
     # Run 0 has not begun yet, and the run that follows a change did not begin by itself.
     first = {plan.baseline.job_id: plan.baseline.run_id + 1} if plan.baseline is not None else {}
-    asked = {*TERMINAL, "Restarting", "Rescaling"}
-
-    def own(earlier: Job, later: Job) -> int:
-        runs = max(0, later.run_id - max(earlier.run_id, first.get(later.id, 1)))
-        was_asked_for = earlier.state in asked and earlier.run_id >= first.get(later.id, 1)
-        return max(0, runs - was_asked_for)
-
-    assert done.results[-1].restarts == sum(
-        own(earlier, later) for earlier, later in itertools.pairwise(shown) if earlier.id == later.id
-    )
+    asked, restarts, was_asked_for = {*TERMINAL, "Restarting", "Rescaling"}, 0, False
+    for earlier, later in zip([None, *shown], shown, strict=False):
+        if earlier is None or (earlier.id, earlier.run_id) != (later.id, later.run_id):
+            if earlier is not None and earlier.id == later.id:
+                first_run = first.get(later.id, 1)
+                runs = max(0, later.run_id - max(earlier.run_id, first_run))
+                restarts += max(0, runs - (was_asked_for and earlier.run_id >= first_run))
+            was_asked_for = False
+        was_asked_for |= later.state in asked
+    assert done.results[-1].restarts == restarts
 
 
 @thorough

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,16 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoConnectionError,
+    ArroyoNotFoundError,
+    ArroyoUnreachableError,
+)
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind, diagnose
-from airflow_provider_arroyo.polling.evidence import gather
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.polling.evidence import gather, gather_for_error
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
+from airflow_provider_arroyo.sandbox.fault_types import KINDS
 from tests.support import ENDLESS
 
 MISSING_FILE = """\
@@ -91,7 +99,7 @@ def test_stopped_and_finished_ones_are_no_problem(patient: Patient) -> None:
     patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
     check(patient.diagnosed(), Kind.STOPPING, "asked to stop")
     patient.sandbox.advance(5)
-    check(patient.diagnosed(), Kind.STOPPED)
+    check(patient.diagnosed(), Kind.PAUSED, "continues from checkpoint")
     check(patient.submit(BOUNDED).diagnosed(), Kind.FINISHED)
 
 
@@ -170,3 +178,153 @@ def test_a_pipeline_that_is_not_there(patient: Patient) -> None:
     patient.id = "pl_nothing"
     with pytest.raises(ArroyoNotFoundError):
         patient.diagnosed()
+
+
+def test_sql_that_arroyo_refuses_by_now(patient: Patient) -> None:
+    patient.submit()
+    patient.sandbox.faults.fail("orders", error="worker left")
+    patient.sandbox.advance(30)
+    check(patient.diagnosed(), Kind.FAILED)
+    evidence = gather(patient.client, patient.id)
+    check(
+        diagnose(replace(evidence, refusals=("table 'x' not found",))),
+        Kind.SQL_REFUSED,
+        "table 'x' not found",
+    )
+    # As after a table of the catalog was deleted: the planner is asked what it says now.
+    patient.sandbox.faults.status(400, error="Error during planning: no", path="*/validate_query")
+    check(patient.diagnosed(), Kind.FAILED)
+
+
+# -- every fault of the sandbox -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and what a diagnosis says meanwhile.
+
+    :param fields: of the fault.
+    :param seconds: how long it lasts before the diagnosis.
+    :param observe: for how long it is observed.
+    :param is_first: whether it is injected before the pipeline is created.
+    """
+
+    kind: Kind | type[Exception]
+    fields: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    observe: float = 0.0
+    is_first: bool = False
+
+
+UNREACHABLE = (ArroyoConnectionError, ArroyoUnreachableError)
+FAULTS: dict[str, Fault] = {
+    # One bad response is tried again, and says nothing of the pipeline.
+    "status": Fault(Kind.HEALTHY, {"status": 503}),
+    "latency": Fault(Kind.HEALTHY, {"seconds": 0.05}),
+    "early_hints": Fault(Kind.HEALTHY),
+    "reset": Fault(Kind.HEALTHY),
+    "hang_up": Fault(Kind.HEALTHY),
+    "hang": Fault(Kind.HEALTHY),
+    "endless": Fault(Kind.HEALTHY),
+    "cut_short": Fault(Kind.HEALTHY),
+    "not_json": Fault(Kind.HEALTHY),
+    "api_away": Fault(ArroyoConnectionError),
+    "controller_away": Fault(Kind.NO_CONTROLLER, seconds=60.0, is_first=True),
+    "server_restart": Fault(Kind.RECOVERING, {"seconds": 1.0}, seconds=1.0, observe=5.0),
+    # Once its next checkpoint has finished by the new clock.
+    "clock_skew": Fault(Kind.HEALTHY, {"seconds": 7200.0}, seconds=30.0),
+    "fail": Fault(Kind.FAILED, seconds=30.0),
+    "flap": Fault(Kind.FLAPPING, {"runs": 9, "every": 0.2}, observe=10.0),
+    "kafka_away": Fault(Kind.BROKER_UNREACHABLE, seconds=60.0, is_first=True),
+    "late_pickup": Fault(Kind.STARTING, {"seconds": 20.0}, seconds=10.0, is_first=True),
+    "never_starts": Fault(Kind.NOT_SCHEDULED, seconds=90.0, is_first=True),
+    # A name that only a later version knows is progress.
+    "show_state": Fault(Kind.STARTING, {"state": "Hibernating"}, seconds=1.0),
+    "traffic": Fault(Kind.LAGGING, {"backpressure": 0.97}, seconds=60.0),
+    "kill_worker": Fault(Kind.RECOVERING, observe=3.0),
+    "delete": Fault(ArroyoNotFoundError),
+    "stop": Fault(Kind.PAUSED, seconds=10.0),
+}
+
+
+@pytest.fixture(params=["0.15", "0.16"])
+def impatient(request: pytest.FixtureRequest) -> Iterator[Patient]:
+    """A pipeline, seen by a client that waits for no response for long."""
+    with (
+        ArroyoSandbox(arroyo_version=request.param, clock=ManualClock(), seed=3) as sandbox,
+        ArroyoClient(ClientSettings(base_url=sandbox.url, read_timeout_seconds=0.5)) as client,
+    ):
+        yield Patient(sandbox, client)
+
+
+def test_the_table_names_every_fault() -> None:
+    assert FAULTS.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
+    fault, sandbox = FAULTS[name], impatient.sandbox
+    if fault.is_first:
+        sandbox.faults.inject(name, **fault.fields)
+        impatient.submit(seconds=fault.seconds)
+    else:
+        impatient.submit()
+        sandbox.faults.inject(name, **fault.fields)
+        sandbox.advance(fault.seconds)
+    if isinstance(fault.kind, Kind):
+        check(impatient.diagnosed(observe_seconds=fault.observe), fault.kind)
+        return
+    impatient.client = impatient.client.with_limits(max_elapsed_seconds=0.2)
+    with pytest.raises(UNREACHABLE if fault.kind is ArroyoConnectionError else fault.kind):
+        impatient.diagnosed()
+
+
+# -- for the error of a wait --------------------------------------------------------------------------------------
+
+
+def explained(patient: Patient, **more: Any) -> tuple[Any, Any]:
+    job = patient.client.get_job(patient.id)
+    assert job is not None
+    return gather_for_error(patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job, **more)
+
+
+def test_what_explains_an_error_is_one_round_of_requests(patient: Patient) -> None:
+    patient.submit()
+    before = patient.sandbox.requests.total
+    evidence, missing = explained(patient)
+    check(diagnose(evidence), Kind.HEALTHY)
+    assert (missing, patient.sandbox.requests.total - before) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    "inject",
+    [
+        lambda faults: faults.status(500, path="*/checkpoints", times=None),
+        lambda faults: faults.reset(path="*/errors*", times=None),
+        lambda faults: faults.not_json(path="*/operator_metric_groups", times=None),
+        lambda faults: faults.status(404, error="Pipeline not found", path="*/pipelines/pl_*", times=None),
+    ],
+)
+def test_what_cannot_be_read_is_missing_and_prevents_nothing(
+    inject: Callable[[Any], object], patient: Patient
+) -> None:
+    patient.submit()
+    job = patient.client.get_job(patient.id)
+    assert job is not None
+    inject(patient.sandbox.faults)
+    evidence, missing = gather_for_error(
+        patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job
+    )
+    assert missing is not None
+    assert diagnose(evidence).advice
+
+
+def test_a_server_that_hangs_holds_an_error_back_for_the_time_that_is_allowed(patient: Patient) -> None:
+    patient.submit()
+    patient.sandbox.faults.hang(path="*/errors*", times=None)
+    began = time.monotonic()
+    evidence, missing = explained(patient, seconds=0.5)
+    # No more than that: a machine that is busy takes a while, and a read timeout is 30 seconds.
+    assert time.monotonic() - began < 20
+    assert missing is not None
+    assert evidence.errors == ()

@@ -146,7 +146,7 @@ def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandb
 
 @needs_state
 @pytest.mark.parametrize(
-    "kept", [None, 5, {}, {"job": {}}, {"job": {"id": "j", "state": "x"}, "seen_at": 1e999}]
+    "kept", [None, 5, {}, {"run": {}}, {"run": {"job_id": "j", "run_id": 1}, "seen_at": 1e999}]
 )
 def test_a_damaged_memory_is_none(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")

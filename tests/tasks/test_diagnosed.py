@@ -1,0 +1,81 @@
+"""The error of a wait says what is wrong with its pipeline, where that says more; and nothing stands in its way."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.polling import evidence
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+from .conftest import BROKEN, Arrange
+from .harness import OPERATOR_MODES, SYNC, run_task, sense, submit
+
+pytestmark = pytest.mark.arroyo_versions("0.16")
+
+
+def diagnosis_of(error: BaseException | None) -> str | None:
+    assert isinstance(error, ArroyoTaskError), error
+    assert error.error is not None
+    return getattr(error.error, "diagnosis", None)
+
+
+@pytest.mark.parametrize("mode", OPERATOR_MODES)
+def test_a_failure_is_diagnosed_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
+    error = run_task(submit(BROKEN), mode).error
+    assert diagnosis_of(error) == "file_missing"
+    text = str(error)
+    assert "Diagnosis (file_missing): " in text
+    assert "Arroyo's workers see the file" in text
+    assert "Fix the cause." not in text, "the advice about this very cause takes its place"
+
+
+def test_a_broker_that_is_away_is_named_by_a_timeout(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    sandbox.faults.kafka_away()
+    arrange.after_polls(sandbox.advance, 45)
+    error = run_task(submit(until_checkpoint=True, timeout=4), SYNC).error
+    assert diagnosis_of(error) == "broker_unreachable"
+    assert "Diagnosis (broker_unreachable): " in str(error)
+    assert "allow more time" in str(error)
+
+
+def test_one_that_somebody_paused(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    def pause() -> None:
+        sandbox.advance(15)
+        sandbox.faults.stop("orders")
+
+    arrange.after_polls(pause)
+    error = run_task(submit(stable_for=15, timeout=60), SYNC).error
+    assert diagnosis_of(error) == "paused"
+    assert "was stopped externally" in str(error)
+    assert "it continues from checkpoint" in str(error)
+
+
+def test_what_says_no_more_is_left_out(arrange: Arrange, sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.fail("orders", error="worker left", after=0.1)
+    error = run_task(submit(stable_for=5), SYNC).error
+    assert diagnosis_of(error) is None
+    assert "Diagnosis" not in str(error)
+    pipeline_id = arrange.pipeline("Running", name="other")
+    assert "Diagnosis" not in str(run_task(sense(pipeline_id, "Stopped", timeout=0.3), SYNC).error)
+
+
+@pytest.mark.parametrize("broken", ["requests", "itself", "alarm"])
+def test_a_diagnosis_that_fails_masks_nothing(
+    broken: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        # Airflow's alarm may go off just now.
+        raise AirflowTaskTimeout("Timeout") if broken == "alarm" else RuntimeError("a bug")
+
+    if broken == "requests":
+        for path in ("*/errors*", "*/checkpoints", "*/operator_metric_groups", "*/validate_query"):
+            sandbox.faults.status(500, path=path, times=None)
+    else:
+        monkeypatch.setattr(evidence, "gather_for_error", fail)
+    ended = run_task(submit(BROKEN), SYNC)
+    assert isinstance(ended.error, ArroyoTaskError)
+    assert "is Fail" in str(ended.error)
+    assert "/nonexistent/input.json" in str(ended.error)
+    assert len(ended.texts("WARNING")) == 1
