@@ -22,7 +22,8 @@ NPM := $(TOOLS)/bin/python scripts/ui_build.py
 NEWEST := .venvs/airflow-$(NEWEST_AIRFLOW)
 OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
 OTHERS := $(OTHER_AIRFLOWS:%=.venvs/airflow-%)
-ENVIRONMENTS := $(NEWEST) $(OLDEST) $(OTHERS)
+DOCS := .venvs/docs
+ENVIRONMENTS := $(NEWEST) $(OLDEST) $(OTHERS) $(DOCS)
 WHEELS := build/wheel
 STAGE := build/stage
 
@@ -40,12 +41,12 @@ PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 # What the rest of the tests are about knows no Airflow: here the newest one's environment is enough for it.
 MEETS_AIRFLOW = $(addprefix tests/,hooks on_kill packaging plugin stats tasks)
 # Most tests wait for a server that takes its time, so more of them run at once than there are cores.
-UNIT = $(PYTEST) -m "not e2e and not ui" -n 4
+UNIT = $(PYTEST) -m "not e2e and not ui and not docs" -n 4
 
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.
 .NOTPARALLEL:
-.PHONY: help demo test lint types ui-unit ui-test chromium unit e2e test-airflow-oldest wheel conformance fuzz bench chaos deferrals lock clean
+.PHONY: help demo test lint types docs docs-html docs-examples docs-pictures ui-unit ui-test chromium unit e2e test-airflow-oldest wheel conformance fuzz bench chaos deferrals lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -54,7 +55,7 @@ demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 
 	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
 # The largest suite comes last, so that the summary at the end is that of most tests.
-test: lint types ui-unit ui-test-$(NEWEST_AIRFLOW) e2e test-airflow-oldest unit ## Run every check; pytest's summary comes last
+test: lint types ui-unit ui-test-$(NEWEST_AIRFLOW) e2e test-airflow-oldest docs unit ## Run every check; pytest's summary comes last
 
 lint: $(NEWEST_READY) ## Check style, and the types of the pages
 	@echo "== lint"
@@ -98,6 +99,22 @@ e2e: $(NEWEST).wheel $(STAGE) ## Run the tests in a real Airflow
 test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run what meets Airflow on the oldest supported one
 	@echo "== unit and HTTP tests, Airflow $(OLDEST_AIRFLOW)"
 	@$(call in_stage,$(OLDEST),$(UNIT) $(MEETS_AIRFLOW))
+
+docs: docs-html docs-examples ## Build the documentation into build/docs, and run every example in it
+
+# Airflow writes its settings where it is imported.
+docs-html: $(DOCS).wheel $(STAGE)
+	@echo "== documentation"
+	@$(call in_stage,$(DOCS),AIRFLOW_HOME=$(CURDIR)/build/docs-airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
+	    python -m sphinx -q -E -W --keep-going docs $(CURDIR)/build/docs)
+	@echo "file://$(CURDIR)/build/docs/index.html"
+
+docs-examples: $(NEWEST).wheel $(STAGE)
+	@echo "== examples of the documentation"
+	@$(call in_stage,$(NEWEST),$(PYTEST) -m docs tests/docs)
+
+docs-pictures: ui-test-$(NEWEST_AIRFLOW) ## Take the pictures in docs/pictures anew
+	@cp $(addprefix build/ui-shots/$(NEWEST_AIRFLOW)/,$(notdir $(wildcard docs/pictures/*.png))) docs/pictures/
 
 wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Airflow's UI
 	@rm -rf $(WHEELS)

@@ -27,6 +27,10 @@ for other in "${others[@]}"; do
         --upgrade --constraints <(printf 'apache-airflow==%s\nfastapi<0.137\n' "$other")
 done
 
+# What `make docs` builds the documentation with: the newest Airflow, and Sphinx.
+compile pyproject.toml --extra sandbox requirements/docs.in --constraints "requirements/airflow-$newest.txt" \
+    --output-file requirements/docs.txt --upgrade
+
 # What `make ui-test` needs on top of any Airflow's environment.
 compile requirements/ui.in --constraints "requirements/airflow-$newest.txt" |
     grep -vxFf "requirements/airflow-$newest.txt" > requirements/ui.txt

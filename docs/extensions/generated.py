@@ -1,0 +1,157 @@
+"""Tables that are made from the code, so that they cannot differ from it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from airflow_provider_arroyo.get_provider_info import get_provider_info
+from airflow_provider_arroyo.monitoring import diagnosis
+from airflow_provider_arroyo.pipelines.folder import SETTINGS
+from airflow_provider_arroyo.sandbox import fault_types
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def markdown(text: str) -> str:
+    """Return in Markdown what a docstring says in reST."""
+    return re.sub(r":\w+:`[.~]?([^`]+)`", r"`\1`", text).replace("``", "`")
+
+
+def connection_fields() -> str:
+    """Return the fields of a connection's extra."""
+    fields = get_provider_info()["connection-types"][0]["conn-fields"]
+
+    def default(schema: dict[str, object]) -> str:
+        value = schema.get("default")
+        return "" if value is None else str(value).lower()
+
+    return table(
+        ["extra", "in the form", "meaning", "default"],
+        (
+            [f"`{name}`", one["label"], one["description"], default(one["schema"])]
+            for name, one in fields.items()
+        ),
+    )
+
+
+def configuration() -> str:
+    """Return the options of Airflow's configuration."""
+    options = [
+        (section, name, one)
+        for section, found in get_provider_info()["config"].items()
+        for name, one in found["options"].items()
+    ]
+    return table(
+        ["section", "option", "environment variable", "default", "meaning"],
+        (
+            [
+                f"`[{section}]`",
+                f"`{name}`",
+                f"`AIRFLOW__{section.upper()}__{name.upper()}`",
+                f"`{one['default']}`",
+                markdown(one["description"]),
+            ]
+            for section, name, one in options
+        ),
+    )
+
+
+def folder_settings() -> str:
+    """Return the names of the settings that a file in a folder of pipelines may have."""
+    return ", ".join(f"`{name}`" for name in SETTINGS)
+
+
+def faults() -> str:
+    """Return the faults of the sandbox, what each takes, and its defaults."""
+
+    def takes(kind: str) -> str:
+        fields = fault_types.choices()[kind]
+        return ", ".join(f"`{name}={field['default']!r}`" for name, field in fields.items())
+
+    def meaning(fault: type[fault_types.Fault]) -> str:
+        said, _, parameters = (inspect.getdoc(fault) or "").partition("\n:param")
+        about = re.findall(r"(?:^|:param )(\w+): (.*?)(?=\n:param|\Z)", parameters.strip(), re.DOTALL)
+        return markdown(" ".join([said.strip(), *(f"`{name}`: {text}" for name, text in about)]))
+
+    return table(
+        ["fault", "meaning", "takes"],
+        ([f"`{kind}`", meaning(fault), takes(kind)] for kind, fault in fault_types.KINDS.items()),
+    )
+
+
+def diagnoses() -> str:
+    """Return the kinds of diagnosis, and what each advises."""
+    advice = diagnosis._ADVICE
+    return table(
+        ["kind", "what it advises"],
+        ([f"`{kind.value}`", advice[kind] or "nothing: it is as it should be"] for kind in diagnosis.Kind),
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    one.__name__.replace("_", "-"): one
+    for one in (connection_fields, configuration, folder_settings, faults, diagnoses)
+}
+
+
+class Generated(SphinxDirective):
+    """``{generated} NAME``: one of the tables above."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
+
+
+class GeneratedRole(SphinxRole):
+    """The same within a line, where it is no table."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the text."""
+        parts = re.split("`", TABLES[self.text]())
+        return [
+            nodes.literal(text=part) if at % 2 else nodes.Text(part) for at, part in enumerate(parts) if part
+        ], []
+
+
+class Help(SphinxDirective):
+    """``{help} MODULE ARGUMENTS``: what ``python -m MODULE ARGUMENTS --help`` prints."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return what it prints, as a block of text."""
+        printed = subprocess.run(  # our own module
+            [sys.executable, "-m", *self.arguments[0].split(), "--help"],
+            env={**os.environ, "COLUMNS": "90"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        block = nodes.literal_block(printed, printed)
+        block["language"] = "text"
+        return [block]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives."""
+    app.add_directive("generated", Generated)
+    app.add_role("generated", GeneratedRole())
+    app.add_directive("help", Help)
+    return {"parallel_read_safe": True}
