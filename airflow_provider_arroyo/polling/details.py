@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.reading import iter_items
+from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS, UnknownNameError
@@ -23,6 +27,9 @@ from airflow_provider_arroyo.polling.waiters import Waiter
 MAX_READS = 2
 """How many waits of a triggerer read at the same time."""
 
+MAX_READS_PER_SECOND = 100
+"""Of checkpoints. More would cost a triggerer much of its core; where more are wanted, each wait reads more rarely."""
+
 _SLOW_SECONDS = 1.0
 _SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
 """For how long the waits of a triggerer share the metrics of a job: there are no newer ones."""
@@ -34,9 +41,13 @@ def fetch(client: ArroyoClient, detail: Detail, pipeline_id: str, job: Job) -> R
     :param client: sends the request, once.
     :param detail: what to read.
     """
-    request: Any = endpoints.list_checkpoints if detail is Detail.CHECKPOINTS else endpoints.list_metrics
+    request: Request[Any] = (
+        replace(endpoints.list_checkpoints(pipeline_id, job.id), read=_without_spans)
+        if detail is Detail.CHECKPOINTS
+        else endpoints.list_metrics(pipeline_id, job.id)
+    )
     try:
-        response = client.send(request(pipeline_id, job.id))
+        response = client.send(request)
     except ArroyoError as err:
         return err
     date = response.server_date
@@ -61,6 +72,11 @@ def prepare(
         return err
     except UnknownNameError as err:
         return ArroyoError(f"{plan.pipeline.label}: {err}", is_fatal=True)
+
+
+def _without_spans(response: HttpResponse) -> tuple[Checkpoint, ...]:
+    """Return checkpoints without what each spent its time on, which is most of them, and no wait needs."""
+    return tuple(Checkpoint.from_api({**item, "events": ()}) for item in iter_items(response.body))
 
 
 def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
@@ -96,6 +112,7 @@ class DetailReader:
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(MAX_READS)
         self._metrics: dict[tuple[str, str], tuple[float, asyncio.Future[Reading | ArroyoError]]] = {}
+        self._next_at = monotonic()
 
     def start(self, waiter: Waiter, wait: PipelineWait, job: Job) -> None:
         """Read and put the outcome into the waiter's inbox, one read at a time for each."""
@@ -107,6 +124,10 @@ class DetailReader:
     async def _read(self, waiter: Waiter, plan: WaitPlan, finding: Finding, job: Job) -> None:
         client = await self._connected()
         async with self._slots:
+            if plan.detail is Detail.CHECKPOINTS:  # metrics are shared
+                now = self._monotonic()
+                pause, self._next_at = self._next_at - now, max(self._next_at, now) + 1 / MAX_READS_PER_SECOND
+                await asyncio.sleep(max(0.0, pause))
             sent_at = self._monotonic()
             request = self._fetch(client, plan, job, sent_at)
             try:

@@ -139,6 +139,17 @@ class GroundTruth:
             return f"its result says {reported}; the last one is {last}"
         return None
 
+    def why_not_taken(self, result: dict[str, Any], since: int) -> str | None:
+        """Return why a sensor should not have found the checkpoint that it reports; None if it was right.
+
+        :param since: when it must have finished at the earliest, by the sandbox's clock.
+        """
+        reported, job = result["checkpoint"], self.job(result["pipeline_id"])
+        found = [one for one in (job.checkpoints if job else ()) if one.epoch == reported["epoch"]]
+        if not found or not since <= found[0].finish <= self.now():
+            return f"its result says {reported}; the sandbox has {found}, and it is {self.now()}"
+        return None
+
     def unwanted_stops(self) -> list[str]:
         """Return the requests for a stop of a pipeline that was not to be stopped."""
         found = []

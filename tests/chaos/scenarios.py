@@ -9,11 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
 from tests.support import BOUNDED, ENDLESS
 from tests.tasks.harness import FakeTaskInstance
 
@@ -40,7 +43,10 @@ OUTCOMES_LOGGED = (
 )
 """How the log of a task that was killed says what happens to its pipeline."""
 
-EVENTS = ("clear", "clear", "stop", "break", "mark failed", "two tries at once", "clear under changed SQL")
+EVENTS = (
+    *("clear", "clear", "stop", "break", "mark failed", "two tries at once"),
+    *("clear under changed SQL", "wait for a checkpoint"),
+)
 
 NAMESPACES = ("production", "staging", "laptop")
 """Deployments of Airflow that use one Arroyo; the last takes its name when an error tells it to."""
@@ -130,6 +136,7 @@ class Scenario:
         self._wait_for = "Finished" if self._is_bounded else self._draw.choice(("Running", "Running", None))
         self._submit_ti = FakeTaskInstance(dag_id="chaos", task_id="submit", run_id=name, try_number=0)
         self._stop_ti = FakeTaskInstance(dag_id="chaos", task_id="stop", run_id=name, try_number=0)
+        self._watch_ti = FakeTaskInstance(dag_id="chaos", task_id="watch", run_id=name, try_number=0)
         self._submitted: dict[str, Any] = {}
         self._refusals = 0
         self.final_state = JobState.FINISHED if self._is_bounded else JobState.RUNNING
@@ -154,6 +161,7 @@ class Scenario:
                     "mark failed": self._mark_failed,
                     "two tries at once": self._two_tries_at_once,
                     "clear under changed SQL": self._clear_under_changed_sql,
+                    "wait for a checkpoint": self._wait_for_checkpoint,
                 }[event]()
         except NotFinishedError as err:
             self._violation("not finished", str(err))
@@ -231,6 +239,20 @@ class Scenario:
         if not self._is_bounded:
             self.final_state = JobState.STOPPED
         self._let_late_requests_arrive()
+
+    def _wait_for_checkpoint(self) -> None:
+        """Run a sensor for a checkpoint until it succeeds."""
+        if self.final_state != JobState.RUNNING:
+            return
+        began, pipeline_id = self._truth.now(), self._submitted["pipeline_id"]
+        moment = datetime.fromtimestamp(began / 1e6, UTC)
+        wanted = self._draw.choice(({"began_after": moment}, {"new_checkpoints": 1}, {"max_age": 60}))
+        more = {"pipeline_id": pipeline_id, "timeout": 60, **wanted, **self._wait_arguments()}
+        make = partial(ArroyoCheckpointSensor, task_id="watch", **more)
+        result = self._run_until_success(self._watch_ti, make)
+        since = began - 60_000_000 if "max_age" in wanted else began
+        if why := self._truth.why_not_taken(result, since):
+            self._violation("unproven checkpoint", f"watch ({wanted}): {why}")
 
     def _break(self) -> None:
         """Make the pipeline fail, then clear its submit."""
@@ -345,7 +367,7 @@ class Scenario:
             half = worker.resume(half, payload, **self._draw_crash(may_crash))
         if isinstance(half, Failed) and isinstance(half.error, Killed):
             self._record("killed in the worker")
-            if self._draw.random() < 0.4:
+            if ti is not self._watch_ti and self._draw.random() < 0.4:
                 # A worker that shuts down calls on_kill; the task itself is tried again elsewhere.
                 self._record("on_kill called by a worker that shuts down")
                 self._kill(worker.operator.on_kill)

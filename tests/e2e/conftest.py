@@ -16,7 +16,12 @@ from scripts.local_arroyo import SandboxServer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
-LIFE_EXAMPLES = ("arroyo_maintenance", "arroyo_scale_for_backfill", "arroyo_quality_gate")
+LIFE_EXAMPLES = (
+    "arroyo_maintenance",
+    "arroyo_scale_for_backfill",
+    "arroyo_quality_gate",
+    "arroyo_wait_for_data",
+)
 DEPLOY_EXAMPLES = ("arroyo_deploy_on_merge", "arroyo_deploy_rollback", "arroyo_scale")
 OWN = (
     "e2e_held_open",

@@ -63,7 +63,9 @@ def airflow_command(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFact
     return command
 
 
-@pytest.mark.parametrize("dag_id", ["arroyo_submit_watch_stop", "arroyo_bounded_backfill"])
+@pytest.mark.parametrize(
+    "dag_id", ["arroyo_submit_watch_stop", "arroyo_bounded_backfill", "arroyo_wait_for_data"]
+)
 def test_an_example_dag_runs_inline(dag_id: str, airflow_command: CommandLine) -> None:
     printed = airflow_command.run("dags", "test", dag_id)
     if dag_id == "arroyo_submit_watch_stop":  # the other one is over before it would be deferred

@@ -46,3 +46,13 @@ def test_a_preview_is_a_gate_before_sql_from_python_runs(
     submitted = airflow.xcom(dag_id, run_id, "even_orders")
     assert (submitted["pipeline_name"], submitted["state"]) == ("even_orders", "Running")
     assert "even_orders" not in names(arroyo)
+
+
+def test_a_report_waits_for_the_data_of_its_run(airflow: LocalAirflow, runs: dict[str, str]) -> None:
+    dag_id = "arroyo_wait_for_data"
+    run_id = runs[dag_id]
+    assert finished(airflow, runs, dag_id) == "success", airflow.task_states(dag_id, run_id)
+    found = airflow.xcom(dag_id, run_id, "data_is_in")
+    assert (found["pipeline_name"], found["state"]) == ("orders_for_reports", "Running")
+    assert found["checkpoint"]["finish_time_micros"] > found["checkpoint"]["start_time_micros"]
+    assert str(found["checkpoint"]["epoch"]) in airflow.xcom(dag_id, run_id, "report")

@@ -1,0 +1,368 @@
+"""Which checkpoint is enough, and when none can come any more: recorded histories, and what real ones can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_arroyo.client.details import Checkpoint
+from airflow_provider_arroyo.client.enums import CheckpointType
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoNotFoundError, ArroyoUnsupportedError
+from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.condition import Finding, Reading
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, api_error, job, logged, move
+
+RECORDED = Path(__file__).parent.parent / "data" / "arroyo"
+STOPPING = CheckpointType.STOPPING
+SECOND = 1_000_000
+NOW = int(T0) * SECOND
+NEW_JOB = Job(id="job_1", state="Running", run_id=1, pipeline_id="pl_1")
+
+
+def recorded(version: str, name: str, note: str) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that a real server listed."""
+    for one in json.loads((RECORDED / version / f"{name}.json").read_text()):
+        if one["note"] == note:
+            return tuple(map(Checkpoint.from_api, one["response"]["body"]["data"]))
+    raise LookupError(note)
+
+
+def taken(epoch: int, ago: float = 5.0, kind: str | None = "scheduled", *, took: float = 1.0) -> Checkpoint:
+    """A checkpoint that began so many seconds ago; ``took`` 0 for one that is under way."""
+    start = NOW - int(ago * SECOND)
+    finish = start + int(took * SECOND) if took else None
+    return Checkpoint(epoch=epoch, start_time_micros=start, finish_time_micros=finish, checkpoint_type=kind)
+
+
+def found(condition: CheckpointCondition, *seen: Sequence[Checkpoint], server: float | None = T0) -> Any:
+    """Return the epoch that is enough after these readings, one after the other; None without one."""
+    finding = Finding()
+    for number, checkpoints in enumerate(seen):
+        finding = condition.check(finding, NEW_JOB, Reading(checkpoints, server), T0 + 300 + number)
+        finding = Finding.from_dict(json.loads(json.dumps(finding.to_dict())))
+    return None if finding.facts is None else finding.facts["checkpoint"]["epoch"]
+
+
+# -- recorded histories --------------------------------------------------------------------------------------------
+
+AFTER = "after the stop with checkpoint"
+RESTARTS = "checkpoints_of_restart_rescale_stop"
+
+
+@pytest.mark.parametrize("version, began", [("0.15.0", 1795575195582329), ("0.16-dev", 1795575189786038)])
+def test_a_recorded_history(version: str, began: int) -> None:
+    history = recorded(version, RESTARTS, AFTER)
+    last = max(one.finish_time_micros or 0 for one in history) / 1e6
+    assert found(CheckpointCondition(min_epoch=1), history) == 4
+    assert found(CheckpointCondition(min_epoch=5), history) is None
+    assert found(CheckpointCondition(began_after_micros=began), history) == 4
+    assert found(CheckpointCondition(began_after_micros=began + 10 * SECOND), history) is None
+    assert found(CheckpointCondition(max_age=timedelta(seconds=30)), history, server=last + 29) == 4
+    assert found(CheckpointCondition(max_age=timedelta(seconds=30)), history, server=last + 31) is None
+    # As it grew: by one with the rescale, by one with the stop.
+    grown = [recorded(version, RESTARTS, note) for note in ("after a restart", "after a rescale", AFTER)]
+    assert [found(CheckpointCondition(new_checkpoints=2), *grown[: n + 1]) for n in range(3)] == [
+        *(None, None, 4)
+    ]
+
+
+def test_types_in_a_recorded_history() -> None:
+    history = recorded("0.16-dev", RESTARTS, "after a restart")
+    assert found(CheckpointCondition(checkpoint_type=STOPPING), history) == 2
+    assert found(CheckpointCondition(checkpoint_type=CheckpointType.SCHEDULED), history) == 1
+
+
+@pytest.mark.parametrize("checkpoints", [(), recorded("0.15.0", RESTARTS, AFTER)], ids=["none yet", "some"])
+def test_a_server_without_types(checkpoints: Sequence[Checkpoint]) -> None:
+    old = Job(id="job_1", state="Running", run_id=1)
+    condition = CheckpointCondition(checkpoint_type=STOPPING)
+    with pytest.raises(ArroyoUnsupportedError, match=r"older than 0\.16 and would ignore checkpoint_type"):
+        condition.check(Finding(), old, Reading(checkpoints, T0), T0)
+
+
+# -- one list ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "condition, checkpoints, epoch",
+    [
+        ({"min_epoch": 1}, [], None),
+        ({"min_epoch": 1}, [taken(1, took=0)], None),
+        ({"min_epoch": 2}, [taken(1), taken(2), taken(3, took=0)], 2),
+        ({"min_epoch": 1}, [taken(3), taken(1), taken(2)], 3),
+        ({"max_age": 5}, [taken(1, 6)], 1),
+        ({"max_age": 5}, [taken(1, 6.1)], None),
+        # One that takes long may have begun long ago.
+        ({"max_age": 5}, [taken(1, 60, took=58)], 1),
+        ({"began_after": 10}, [taken(1, 10.1, took=9)], None),
+        ({"began_after": 10}, [taken(1, 10, took=9)], 1),
+        # The clocks of a cluster differ a little.
+        ({"max_age": 5}, [taken(1, -60)], 1),
+        ({"checkpoint_type": STOPPING}, [taken(1, kind="stopping"), taken(2)], 1),
+        ({"checkpoint_type": STOPPING}, [taken(1), taken(2, kind="final")], None),
+        # All of it is asked of one and the same.
+        ({"min_epoch": 2, "max_age": 5}, [taken(1, 2), taken(2, 100)], None),
+        ({"min_epoch": 2, "checkpoint_type": STOPPING}, [taken(1, kind="stopping"), taken(2)], None),
+    ],
+)
+def test_which_checkpoint_is_enough(
+    condition: dict[str, Any], checkpoints: list[Checkpoint], epoch: int | None
+) -> None:
+    values = dict(condition)
+    if "max_age" in values:
+        values["max_age"] = timedelta(seconds=values["max_age"])
+    if "began_after" in values:
+        values["began_after_micros"] = NOW - values.pop("began_after") * SECOND
+    assert found(CheckpointCondition(**values), checkpoints) == epoch
+
+
+def test_without_a_server_time_the_waiters_clock_counts() -> None:
+    condition = CheckpointCondition(max_age=timedelta(seconds=60))
+    assert found(condition, [taken(1, 5)], server=None) is None
+    assert found(condition, [taken(1, -299)], server=None) == 1
+
+
+# -- new ones ------------------------------------------------------------------------------------------------------
+
+TWO = CheckpointCondition(new_checkpoints=2)
+
+
+@pytest.mark.parametrize(
+    "seen, epoch",
+    [
+        ([[taken(1), taken(2)]], None),
+        ([[taken(1), taken(2)], [taken(1), taken(2), taken(3)]], None),
+        ([[taken(1), taken(2)], [taken(1), taken(2), taken(3), taken(4)]], 4),
+        ([[], [taken(1)], [taken(1), taken(2)]], 2),
+        # One that is under way when the wait begins finishes during it.
+        ([[taken(1), taken(2, took=0)], [taken(1), taken(2), taken(3)]], 3),
+        # Arroyo drops old ones from the list.
+        ([[taken(7)], [taken(8)], [taken(9)]], 9),
+        # The same list again, and one twice in it.
+        ([[taken(1)], [taken(1), taken(2)], [taken(1), taken(2)]], None),
+        ([[taken(1)], [taken(1), taken(2), taken(2)]], None),
+    ],
+)
+def test_new_ones_are_counted(seen: list[list[Checkpoint]], epoch: int | None) -> None:
+    assert found(TWO, *seen) == epoch
+
+
+def test_a_job_that_takes_the_place_of_another_begins_anew_at_epoch_1() -> None:
+    first = TWO.check(Finding(), NEW_JOB, Reading([taken(7)], T0), T0)
+    second = TWO.check(first, NEW_JOB, Reading([taken(7), taken(8)], T0), T0)
+    other = Job(id="job_2", state="Running", run_id=1, pipeline_id="pl_1")
+    third = TWO.check(second, other, Reading([taken(1)], T0), T0)
+    assert third.facts is not None
+    assert third.facts["checkpoint"]["epoch"] == 1
+
+
+def test_in_a_wait_without_memory_the_servers_clock_tells_what_is_new() -> None:
+    # It began 100 s ago. The two clocks may differ; the server's tells whole seconds.
+    condition = CheckpointCondition(new_checkpoints=2, counts_since=T0 + 200)
+    old, first, second = taken(1, 102, took=2), taken(2, 50), taken(3, 20)
+    assert found(condition, [old, first]) is None
+    assert found(condition, [old, first, second]) == 3
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.lists(st.builds(taken, st.integers(1, 9), st.floats(0, 200)), max_size=5), min_size=1),
+    st.integers(0, 3),
+)
+def test_no_more_are_counted_than_there_are(seen: list[list[Checkpoint]], wanted: int) -> None:
+    if found(CheckpointCondition(new_checkpoints=wanted), *seen) is None:
+        return
+    new = {one.epoch for checkpoints in seen[1:] for one in checkpoints} - {one.epoch for one in seen[0]}
+    assert len(new) >= wanted
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_goal_in_words() -> None:
+    every = CheckpointCondition(
+        max_age=timedelta(minutes=2),
+        began_after_micros=NOW,
+        min_epoch=3,
+        checkpoint_type=STOPPING,
+        new_checkpoints=2,
+    )
+    assert every.goal == (
+        "2 new stopping checkpoints of epoch 3 or later, begun after 2026-11-25 02:00:00 UTC, finished within the "
+        "last 2 min"
+    )
+    assert CheckpointCondition(min_epoch=1).goal == "a finished checkpoint of epoch 1 or later"
+    assert CheckpointCondition(new_checkpoints=1).goal == "1 new checkpoint"
+
+
+@pytest.mark.parametrize("micros", [-(10**30), 0, 10**30])
+def test_times_that_no_calendar_has_break_nothing(micros: int) -> None:
+    odd = Checkpoint(epoch=1, start_time_micros=micros, finish_time_micros=micros or 1)
+    assert found(CheckpointCondition(min_epoch=2, new_checkpoints=1), [odd], [odd]) is None
+
+
+# -- how such a wait ends ------------------------------------------------------------------------------------------
+
+
+def waiting(**more: Any) -> PipelineWait:
+    plan = WaitPlan(
+        pipeline=ORDERS,
+        target_states=frozenset(),
+        deadline=T0 + 600,
+        checkpoint=CheckpointCondition(min_epoch=5),
+        outage_tolerance=timedelta(seconds=60),
+        **more,
+    )
+    assert WaitPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    return PipelineWait(plan, now=T0)
+
+
+def read(wait: PipelineWait, now: float, *checkpoints: Checkpoint) -> WaitResult:
+    """Let the wait have the checkpoints, which it wants now."""
+    due, asked = wait.details_due(), wait.job
+    assert due is not None
+    assert asked is not None
+    assert due <= now
+    return wait.observe_details(asked, Reading(checkpoints, now), now, sent_at=now)
+
+
+@pytest.mark.parametrize(
+    "state, outcome",
+    [
+        ("Failing", Outcome.FAILED),
+        ("Failed", Outcome.FAILED),
+        ("Finished", Outcome.FINISHED),
+        ("Finishing", Outcome.NO_CHECKPOINT),
+        ("Stopped", Outcome.STOPPED),
+    ],
+)
+def test_it_fails_at_once_where_none_can_come_any_more(state: str, outcome: Outcome) -> None:
+    wait, settled = waiting(), T0 + 1 + SETTLES_SECONDS
+    wait.observe(job(), T0)
+    assert read(wait, T0, taken(4)).outcome is Outcome.WAITING
+    wait.observe(job(state, desired=False), T0 + 1)
+    # One that was under way has its metadata written a moment later.
+    assert read(wait, T0 + 1, taken(4)).outcome is Outcome.WAITING
+    assert wait.details_due() == settled
+    assert move(wait, settled).details_due() == settled
+    in_time, late = wait, move(wait, settled)
+    assert read(late, settled, taken(4), taken(5)).outcome is Outcome.REACHED
+    assert read(in_time, settled, taken(4)).outcome is outcome
+    assert in_time.details_due() is None
+
+
+def test_a_checkpoint_that_is_there_is_enough_in_any_state() -> None:
+    for state in ("Created", "Running", "Recovering", "Failed", "Stopped", "Hibernating"):
+        wait = waiting()
+        wait.observe(job(state), T0)
+        result = read(wait, T0, taken(5))
+        assert (result.outcome, result.facts["checkpoint"]["epoch"]) == (Outcome.REACHED, 5)
+
+
+def test_a_stopped_pipeline_that_is_to_be_resumed_may_make_one() -> None:
+    wait = waiting()
+    wait.observe(job("Stopped", desired=True), T0)
+    for second in (0, 2, 4):
+        assert read(wait, T0 + second).outcome is Outcome.WAITING
+    wait.observe(job("Stopped", desired=False), T0 + 5)
+    assert wait.observe(job("Stopped", desired=False), T0 + 5).outcome is Outcome.STOPPED
+
+
+def test_a_reading_that_was_sent_in_an_earlier_state_proves_no_end() -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    asked = wait.job
+    assert asked is not None
+    wait.observe(job("Stopped", desired=False), T0 + 0.1)
+    assert wait.observe_details(asked, Reading([]), T0 + 3, sent_at=T0).outcome is Outcome.WAITING
+    assert read(wait, T0 + 3, taken(5)).outcome is Outcome.REACHED
+
+
+def test_a_reading_of_another_run_is_not_taken() -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    asked = wait.job
+    assert asked is not None
+    wait.observe(job("Scheduling", run_id=2), T0 + 0.1)
+    assert wait.observe_details(asked, Reading([taken(5)]), T0 + 1, sent_at=T0).outcome is Outcome.WAITING
+    assert read(wait, T0 + 1, taken(5)).outcome is Outcome.REACHED
+
+
+def test_long_readings_are_rare() -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    asked = wait.job
+    assert asked is not None
+    wait.observe_details(asked, Reading([]), T0 + 0.05, sent_at=T0)
+    assert wait.details_due() == T0 + 1
+    wait.observe_details(asked, Reading([]), T0 + 5, sent_at=T0 + 3)
+    assert wait.details_due() == T0 + 3 + 20
+    # What could be the end is not put off by that.
+    wait.observe(job("Stopped", desired=False), T0 + 6)
+    assert wait.details_due() == T0 + 6 + SETTLES_SECONDS
+
+
+# -- what cannot be read -------------------------------------------------------------------------------------------
+
+
+def fail(wait: PipelineWait, now: float, error: Any) -> WaitResult:
+    assert wait.job is not None
+    return wait.observe_details(wait.job, error, now, sent_at=now)
+
+
+def test_without_the_right_it_ends_at_once() -> None:
+    wait, error = waiting(), api_error(403, ArroyoAuthError)
+    wait.observe(job(), T0)
+    result = fail(wait, T0, error)
+    assert (result.outcome, result.error) == (Outcome.ERROR, error)
+
+
+@pytest.mark.parametrize("error", [REFUSED, api_error(503), GONE], ids=["refused", "503", "404"])
+def test_checkpoints_alone_that_cannot_be_read_are_an_outage(error: Any) -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    wait.messages()
+    assert fail(wait, T0, error).outcome is Outcome.WAITING
+    assert logged(wait) == [f"Checkpoints cannot be read, retrying: orders_per_minute: {error}"]
+    wait.observe(job(), T0 + 59)
+    assert fail(wait, T0 + 59, error).outcome is Outcome.WAITING
+    assert logged(wait) == []
+    late = move(wait, T0 + 60)
+    result = fail(wait, T0 + 60, error)
+    assert result.outcome is Outcome.ERROR
+    assert "could not be read for 1 min (api_outage_tolerance)" in str(result.error)
+    assert read(late, T0 + 61, taken(5)).outcome is Outcome.REACHED
+
+
+def test_a_state_is_no_end_while_the_checkpoints_cannot_be_read() -> None:
+    wait = waiting()
+    wait.observe(job("Stopped", desired=False), T0)
+    for second in (0, 1, 30):
+        result = fail(wait, T0 + second, REFUSED)
+        assert (result.outcome, result.is_unsettled) == (Outcome.WAITING, True)
+    assert read(wait, T0 + 31).outcome is Outcome.STOPPED
+
+
+def test_none_are_read_while_polls_fail() -> None:
+    wait = waiting()
+    assert wait.details_due() is None
+    wait.observe(job(), T0)
+    assert wait.details_due() == T0
+    wait.observe_error(REFUSED, T0 + 1)
+    assert wait.details_due() is None
+    wait.observe(None, T0 + 2)
+    assert wait.details_due() is None
+    assert isinstance(GONE, ArroyoNotFoundError)
+    assert wait.observe_error(GONE, T0 + 3).outcome is Outcome.DELETED
