@@ -6,6 +6,7 @@ complete; in practice another DAG does that.
 """
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import DAG, chain, task
 
@@ -36,7 +37,7 @@ with DAG(
     )
 
     @task
-    def report(data_is_in: dict) -> str:
-        return f"what was written up to checkpoint {data_is_in['checkpoint']['epoch']} is read here"
+    def report(found: Any) -> str:
+        return f"what was written up to checkpoint {found['checkpoint']['epoch']} is read here"
 
     chain(stream, data_is_in, report(data_is_in.output))

@@ -28,7 +28,7 @@ MAX_READS = 2
 """How many waits of a triggerer read at the same time."""
 
 MAX_READS_PER_SECOND = 100
-"""Of checkpoints. More would cost a triggerer much of its core; where more are wanted, each wait reads more rarely."""
+"""Of checkpoints. More would cost a triggerer much of its core; where more are wanted, waits read more rarely."""
 
 _SLOW_SECONDS = 1.0
 _SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
