@@ -115,7 +115,7 @@ class DetailReader:
         self._next_at = monotonic()
 
     def start(self, waiter: Waiter, wait: PipelineWait, job: Job) -> None:
-        """Read and put the outcome into the waiter's inbox, one read at a time for each."""
+        """Read and hand the waiter the outcome, one read at a time for each."""
         if waiter.reading is None:
             waiter.reading = asyncio.get_running_loop().create_task(
                 self._read(waiter, wait.plan, wait.finding, job), context=contextvars.Context()
@@ -147,7 +147,7 @@ class DetailReader:
                 job, found, clock.from_monotonic(now), sent_at=clock.from_monotonic(sent_at)
             )
 
-        waiter.inbox.put_nowait(observe)
+        waiter.tell(observe)
 
     def _fetch(
         self, client: ArroyoClient, plan: WaitPlan, job: Job, now: float

@@ -125,7 +125,7 @@ class SharedPoller:
             while True:
                 try:
                     async with asyncio.timeout(max(0.0, min(due, silent_until) - clock())):
-                        observe = await waiter.inbox.get()
+                        observe = await waiter.next_told()
                 except TimeoutError:
                     # A tick can end what next_due named, and then only a poll can tell.
                     target.wants_next = True

@@ -23,15 +23,29 @@ class Waiter:
     """One wait on a poller.
 
     :param joined_at: only polls that were sent later count.
-    :param inbox: what it has not observed yet.
     :param reading: reads what it needs besides the job's state; None while nothing is on its way.
     """
 
     interval_seconds: float
     tolerance_seconds: float
     joined_at: float
-    inbox: asyncio.Queue[Observation] = field(default_factory=asyncio.Queue)
     reading: asyncio.Task[None] | None = None
+    # A queue of asyncio takes three kilobytes, of which a thousand waits have no use.
+    _told: list[Observation] = field(default_factory=list)
+    _is_told: asyncio.Future[None] | None = None
+
+    def tell(self, observation: Observation) -> None:
+        """Hand it what a poll showed."""
+        self._told.append(observation)
+        if self._is_told is not None and not self._is_told.done():
+            self._is_told.set_result(None)
+
+    async def next_told(self) -> Observation:
+        """Return what it was handed and has not observed yet, the oldest first; wait where there is nothing."""
+        while not self._told:
+            self._is_told = asyncio.get_running_loop().create_future()
+            await self._is_told
+        return self._told.pop(0)
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +94,7 @@ class Target:
             self.wants_next = False
             for waiter in self.waiters:
                 if sent_at >= waiter.joined_at:
-                    waiter.inbox.put_nowait(lambda wait, clock: wait.observe(job, clock.from_monotonic(now)))
+                    waiter.tell(lambda wait, clock: wait.observe(job, clock.from_monotonic(now)))
                 else:
                     self.wants_next = True
         return has_changed
@@ -107,7 +121,7 @@ class Target:
 
         for waiter in self.waiters:
             if sent_at >= waiter.joined_at:
-                waiter.inbox.put_nowait(partial(observe, knows_response=responded_at >= waiter.joined_at))
+                waiter.tell(partial(observe, knows_response=responded_at >= waiter.joined_at))
 
     def fail(self, error: BaseException) -> None:
         """End all waits with an exception."""
@@ -116,7 +130,7 @@ class Target:
             raise error.with_traceback(None)
 
         for waiter in self.waiters:
-            waiter.inbox.put_nowait(raise_error)
+            waiter.tell(raise_error)
 
     def leave_list(self, listed_at: float) -> None:
         """Take note that the list shows it no longer.
