@@ -24,6 +24,8 @@ OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
 OTHERS := $(OTHER_AIRFLOWS:%=.venvs/airflow-%)
 DOCS := .venvs/docs
 ENVIRONMENTS := $(NEWEST) $(OLDEST) $(OTHERS) $(DOCS)
+# Twine, for `make dist`.
+DIST := .venvs/dist
 WHEELS := build/wheel
 STAGE := build/stage
 
@@ -61,6 +63,7 @@ lint: $(NEWEST_READY) ## Check style, and the types of the pages
 	@echo "== lint"
 	@$(NEWEST)/bin/ruff format --check .
 	@$(NEWEST)/bin/ruff check .
+	@$(NEWEST)/bin/python scripts/check_version.py
 	@$(NPM) run lint --silent
 	@$(NPM) run types --silent
 
@@ -121,6 +124,12 @@ wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Air
 	@$(UV) build --quiet --wheel --no-build-isolation --python $(TOOLS)/bin/python --out-dir $(WHEELS) .
 	@ls $(WHEELS)/*.whl
 
+.PHONY: dist
+dist: $(TOOLS_READY) $(call ready,$(DIST)) ## Build the release into dist/, twice, and install both parts of it where nothing else is
+	@$(TOOLS)/bin/python -c 'from pathlib import Path; from scripts.ui_build import install; install(Path.cwd())'
+	@$(TOOLS)/bin/python -m scripts.dist --uv $(CURDIR)/$(UV) --twine $(CURDIR)/$(DIST)/bin/python --python $(PYTHON) \
+	    --constraints $(CURDIR)/requirements/airflow-$(NEWEST_AIRFLOW).txt
+
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
@@ -164,7 +173,7 @@ $(ENVIRONMENTS:%=%.wheel): %.wheel: wheel
 .SECONDEXPANSION:
 $(ENVIRONMENTS:%=%/ready): %/ready: $$(call ready,$$*) ; @:
 
-$(foreach environment,$(ENVIRONMENTS),$(call ready,$(environment))): $(TOOLS_READY)
+$(foreach environment,$(ENVIRONMENTS) $(DIST),$(call ready,$(environment))): $(TOOLS_READY)
 	@echo "== making $(@D)"
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv --without-pip $(@D)

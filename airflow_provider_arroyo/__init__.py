@@ -3,4 +3,4 @@
 Airflow imports this module in every one of its processes, so it holds the version and nothing else.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -31,6 +31,9 @@ done
 compile pyproject.toml --extra sandbox requirements/docs.in --constraints "requirements/airflow-$newest.txt" \
     --output-file requirements/docs.txt --upgrade
 
+# What `make dist` checks a release with.
+compile requirements/dist.in --output-file requirements/dist.txt --upgrade
+
 # What `make ui-test` needs on top of any Airflow's environment.
 compile requirements/ui.in --constraints "requirements/airflow-$newest.txt" |
     grep -vxFf "requirements/airflow-$newest.txt" > requirements/ui.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel_names: list[str]) ->
 @needs_wheel
 def test_the_wheel_carries_its_license(wheel_names: list[str]) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in wheel_names)
+
+
+@needs_wheel
+def test_the_wheel_carries_the_licenses_of_what_its_pages_hold() -> None:
+    text = (Path(airflow_provider_arroyo.__file__).parent / "plugin" / "static" / "licenses.md").read_text()
+    for library in ("@tanstack/preact-table", "@tanstack/virtual-core", "preact", "uplot"):
+        assert re.search(rf"^#+ {library} ", text, re.MULTILINE), library
+    assert text.count("Permission is hereby granted, free of charge") >= 4
 
 
 @needs_wheel

@@ -108,14 +108,6 @@ def test_locks_are_plain_lists_of_names_and_versions(name: str) -> None:
         assert not INDEX.search(line)
 
 
-def test_the_version_is_defined_in_one_place() -> None:
-    version = airflow_provider_arroyo.__version__
-    stated = re.compile(rf"""(?:__version__|\bversion)\s*[:=]+\s*["']{re.escape(version)}["']""")
-    found = [path.name for path in sorted(PACKAGE.rglob("*.py")) if stated.search(path.read_text())]
-    assert found == ["__init__.py"]
-    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
-
-
 def test_every_skipped_check_has_its_reason() -> None:
     bare = re.compile(r"#\s*(?:type:\s*ignore(?:\[[^\]]*\])?|noqa(?::\s*[A-Z0-9, ]+)?)\s*$")
     found = [
