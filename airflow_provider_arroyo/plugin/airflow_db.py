@@ -15,13 +15,14 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import ColumnElement, Text, and_, cast, false, or_, select
+from sqlalchemy import Text, and_, cast, false, or_, select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.plugin.facts import is_storable
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 MAX_TASKS = 50

@@ -6,12 +6,13 @@ Pure functions. They read whole SQL, so they are for a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
 from airflow_provider_arroyo.client.sql_secrets import (
     MASK,
+    echo_redactor,
     is_secret_name,
     redact_sql,
     redacted_unified_diff,
@@ -167,10 +168,13 @@ def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, A
     }
 
 
-def _texts(old: Pipeline, new: Pipeline) -> Iterable[tuple[str, str, str]]:
+def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
     """Yield what is compared: a name, the old text, the new text."""
     yield "SQL", without_label(old.query), without_label(new.query)
     before, after = ({_name_of(udf): udf.definition for udf in one.udfs[:_MAX_UDFS]} for one in (old, new))
-    for name in dict.fromkeys([*before, *after]):
-        if before.get(name) != after.get(name):
-            yield f"UDF {name}", before.get(name, ""), after.get(name, "")
+    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    if names:
+        # A function may repeat a secret of the SQL.
+        redact_old, redact_new = echo_redactor(old.query), echo_redactor(new.query)
+        for name in names:
+            yield f"UDF {name}", redact_old(before.get(name, "")), redact_new(after.get(name, ""))
