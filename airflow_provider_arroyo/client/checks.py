@@ -10,6 +10,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider_arroyo.text import shorten
+
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
 MAX_NAME_LENGTH = 200
@@ -107,10 +109,12 @@ def check_number(value: Any, argument: str) -> float:
     if isinstance(value, str):
         with suppress(ValueError):
             number = float(value)
-    is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    if not is_number or not math.isfinite(number):
-        raise ValueError(f"{argument} must be a number, got {value!r}")
-    return float(number)
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        with suppress(OverflowError):
+            number = float(number)
+    if not isinstance(number, float) or not math.isfinite(number):
+        raise ValueError(f"{argument} must be a number, got {shorten(repr(value))}")
+    return number
 
 
 def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:

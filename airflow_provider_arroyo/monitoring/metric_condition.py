@@ -8,10 +8,10 @@ long a bound has been crossed is measured by the times of the values alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -72,6 +72,14 @@ class _Memory(JsonValue):
     def is_held(self) -> bool:
         """Whether the bound was crossed."""
         return self.held_since_micros is not None
+
+    @classmethod
+    def of(cls, finding: Finding) -> Self | None:
+        """Return what a finding remembers; None where that is nothing, or from another version."""
+        try:
+            return cls.from_dict(finding.memory)
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,27 +146,20 @@ class MetricCondition(Condition):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def measured(
-        self, metrics: Sequence[OperatorMetrics], graph: PipelineGraph | None, before: Finding
+        self, metrics: Sequence[OperatorMetrics], graph: Callable[[], PipelineGraph], before: Finding
     ) -> Measured:
         """Return what counts of the metrics of a job. That may take a while where it has many subtasks.
 
-        :param graph: the pipeline's; None where :meth:`knows_operators` says so.
+        :param graph: returns the pipeline's; called where the operators that are meant are still to be found.
         :param before: what was known before.
         :raises UnknownNameError: lists the names that exist.
         """
-        if graph is None:
-            operators = _Memory.from_dict(before.memory).operators
-        else:
-            operators = find_operators(self.operator, graph)
+        known = _Memory.of(before)
+        operators = find_operators(self.operator, graph()) if known is None else known.operators
         found = rounds(
             metrics, operators, metric=self.metric, measure=self.measure, aggregation=self._aggregation
         )
         return Measured(operators, found)
-
-    @staticmethod
-    def knows_operators(before: Finding) -> bool:
-        """Return whether the operators that are meant were found before."""
-        return bool(before.memory)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
@@ -171,8 +172,8 @@ class MetricCondition(Condition):
         if job.state != JobState.RUNNING or not job.running_desired:
             # What is there is left over, or about to be.
             return Finding(seen=before.seen, memory=_Memory(operators=measured.operators).to_dict())
-        known = _Memory.from_dict(before.memory) if before.memory else _Memory(operators=measured.operators)
-        if (known.job_id, known.run_id) != (job.id, job.run_id):
+        known = _Memory.of(before)
+        if known is None or (known.job_id, known.run_id) != (job.id, job.run_id):
             known = _Memory(operators=measured.operators, job_id=job.id, run_id=job.run_id)
         newest = measured.rounds[-1] if measured.rounds else None
         at = newest.at_micros if newest else None
@@ -259,9 +260,9 @@ class MetricCondition(Condition):
 
     def _seen(self, newest: Round | None, held_seconds: float, *, is_held: bool) -> str:
         if newest is None:
-            return f"shows no {self._name} {self._where} yet"
+            return f"has shown no {self._name} {self._where} yet"
         held = f", {self._bound} for {duration(held_seconds)}" if is_held and self.stable_for else ""
-        return f"shows {self._name} {self._shown(newest.value)} {self._where}{held}"
+        return f"last showed {self._name} {self._shown(newest.value)} {self._where}{held}"
 
     def _facts(self, newest: Round, held_seconds: float) -> dict[str, Any]:
         values = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.reading import iter_items
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
+from airflow_provider_arroyo.monitoring.condition import Finding, Reading
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS, UnknownNameError
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -35,43 +37,67 @@ _SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
 """For how long the waits of a triggerer share the metrics of a job: there are no newer ones."""
 
 
-def fetch(client: ArroyoClient, detail: Detail, pipeline_id: str, job: Job) -> Reading | ArroyoError:
-    """Return what Arroyo reports of a job besides its state, or why that cannot be read.
+class SharedMetrics:
+    """Lets the waits of a triggerer share the metrics of a job. Called in threads.
 
-    :param client: sends the request, once.
-    :param detail: what to read.
+    :param monotonic: seconds that only grow.
     """
-    request: Request[Any] = (
-        replace(endpoints.list_checkpoints(pipeline_id, job.id), read=_without_spans)
-        if detail is Detail.CHECKPOINTS
-        else endpoints.list_metrics(pipeline_id, job.id)
-    )
-    try:
-        response = client.send(request)
-    except ArroyoError as err:
-        return err
-    date = response.server_date
-    return Reading(response.value, None if date is None else date.timestamp())
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._sent: dict[str, tuple[float, Future[Reading]]] = {}
+
+    def get(self, job_id: str, fetch: Callable[[], Reading]) -> Reading:
+        """Return what was fetched just before, or is about to be; else fetch it."""
+        with self._lock:
+            now = self._monotonic()
+            self._sent = {one: sent for one, sent in self._sent.items() if now - sent[0] < _SHARED_SECONDS}
+            is_first = job_id not in self._sent
+            _, response = self._sent.setdefault(job_id, (now, Future()))
+        if is_first:
+            try:
+                response.set_result(fetch())
+            except BaseException as err:
+                response.set_exception(err)
+                raise
+        return response.result()
 
 
-def prepare(
-    client: ArroyoClient, plan: WaitPlan, finding: Finding, fetched: Reading | ArroyoError
+def read(
+    client: ArroyoClient, plan: WaitPlan, finding: Finding, job: Job, shared: SharedMetrics | None = None
 ) -> Reading | ArroyoError:
-    """Return what a wait is told of that. It may take a while, and is not for an event loop.
+    """Return what a wait needs to know of a job besides its state, or why that cannot be read.
 
-    :param client: requests the pipeline's graph where that is needed, once for each wait.
+    It may take a while also where the response is there at once, and is not for an event loop.
+
+    :param client: sends each request once.
     :param plan, finding: of the wait.
+    :param shared: the metrics that are shared with other waits; default None, none.
     """
-    if isinstance(fetched, ArroyoError) or plan.metric is None:
-        return fetched
     try:
-        is_known = plan.metric.knows_operators(finding)
-        graph = None if is_known else client.get_pipeline(plan.pipeline.pipeline_id).graph
-        return fetched._replace(value=plan.metric.measured(fetched.value, graph, finding))
+        if plan.metric is None:
+            request = endpoints.list_checkpoints(plan.pipeline.pipeline_id, job.id)
+            return _fetch(client, replace(request, read=_without_spans))
+
+        def fetch() -> Reading:
+            return _fetch(client, endpoints.list_metrics(plan.pipeline.pipeline_id, job.id))
+
+        fetched = fetch() if shared is None else shared.get(job.id, fetch)
+        measured = plan.metric.measured(
+            fetched.value, lambda: client.get_pipeline(plan.pipeline.pipeline_id).graph, finding
+        )
+        return fetched._replace(value=measured)
     except ArroyoError as err:
         return err
     except UnknownNameError as err:
         return ArroyoError(f"{plan.pipeline.label}: {err}", is_fatal=True)
+
+
+def _fetch(client: ArroyoClient, request: Request[Any]) -> Reading:
+    response = client.send(request)
+    date = response.server_date
+    return Reading(response.value, None if date is None else date.timestamp())
 
 
 def _without_spans(response: HttpResponse) -> tuple[Checkpoint, ...]:
@@ -82,14 +108,13 @@ def _without_spans(response: HttpResponse) -> tuple[Checkpoint, ...]:
 def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
     """Read what the wait needs now, and tell it; None where it needs nothing.
 
-    :param client: sends the request, once.
+    :param client: sends each request once.
     :param clock: the clock of the wait.
     """
-    job, due, sent_at, plan = wait.job, wait.details_due(), clock(), wait.plan
+    job, due, sent_at = wait.job, wait.details_due(), clock()
     if job is None or due is None or due > sent_at:
         return None
-    fetched = fetch(client, plan.detail, plan.pipeline.pipeline_id, job)
-    found = prepare(client, plan, wait.finding, fetched)
+    found = read(client, wait.plan, wait.finding, job)
     return wait.observe_details(job, found, clock(), sent_at=sent_at)
 
 
@@ -111,7 +136,7 @@ class DetailReader:
         self._run = run
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(MAX_READS)
-        self._metrics: dict[tuple[str, str], tuple[float, asyncio.Future[Reading | ArroyoError]]] = {}
+        self._shared = SharedMetrics(monotonic)
         self._next_at = monotonic()
 
     def start(self, waiter: Waiter, wait: PipelineWait, job: Job) -> None:
@@ -124,22 +149,21 @@ class DetailReader:
     async def _read(self, waiter: Waiter, plan: WaitPlan, finding: Finding, job: Job) -> None:
         client = await self._connected()
         async with self._slots:
-            if plan.detail is Detail.CHECKPOINTS:  # metrics are shared
+            if plan.metric is None:  # metrics are shared
                 now = self._monotonic()
                 pause, self._next_at = self._next_at - now, max(self._next_at, now) + 1 / MAX_READS_PER_SECOND
                 await asyncio.sleep(max(0.0, pause))
             sent_at = self._monotonic()
-            request = self._fetch(client, plan, job, sent_at)
+            request = asyncio.ensure_future(
+                self._run(partial(read, client, plan, finding, job, self._shared))
+            )
             try:
                 # One that gets no response makes room for another.
                 await asyncio.wait({request}, timeout=_SLOW_SECONDS)
             except asyncio.CancelledError:
-                if plan.detail is Detail.CHECKPOINTS:
-                    request.cancel()
+                request.cancel()
                 raise
-        await asyncio.wait({request})
-        found = await self._run(partial(prepare, client, plan, finding, request.result()))
-        now = self._monotonic()
+        found, now = await request, self._monotonic()
 
         def observe(wait: PipelineWait, clock: SteadyClock) -> WaitResult:
             waiter.reading = None
@@ -148,16 +172,3 @@ class DetailReader:
             )
 
         waiter.tell(observe)
-
-    def _fetch(
-        self, client: ArroyoClient, plan: WaitPlan, job: Job, now: float
-    ) -> asyncio.Future[Reading | ArroyoError]:
-        """Return the request, or one for the same metrics that was sent just before."""
-        pipeline_id, is_shared = plan.pipeline.pipeline_id, plan.detail is Detail.METRICS
-        self._metrics = {key: one for key, one in self._metrics.items() if now - one[0] < _SHARED_SECONDS}
-        if is_shared and (pipeline_id, job.id) in self._metrics:
-            return self._metrics[pipeline_id, job.id][1]
-        request = asyncio.ensure_future(self._run(partial(fetch, client, plan.detail, pipeline_id, job)))
-        if is_shared:
-            self._metrics[pipeline_id, job.id] = now, request
-        return request

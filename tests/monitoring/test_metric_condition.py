@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.models import Job, PipelineGraph
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
 from airflow_provider_arroyo.monitoring.metric_condition import Measured, MetricCondition
 from airflow_provider_arroyo.monitoring.metrics import (
@@ -199,27 +199,27 @@ def test_each_crossing_is_told_once() -> None:
     for number, value in enumerate([LOW, LOW, HIGH, HIGH, HIGH, LOW, LOW, HIGH]):
         history.read(2 * number, [value], first=number)
     assert history.news == ["above 100/s", "no longer above 100/s", "above 100/s"]
-    assert history.finding.seen == "shows messages_sent 150/s at its sources, above 100/s for 0.00 s"
+    assert history.finding.seen == "last showed messages_sent 150/s at its sources, above 100/s for 0.00 s"
 
 
 @pytest.mark.parametrize(
     "given, goal, seen",
     [
-        ({}, "messages_sent above 100/s at its sources", "shows messages_sent 50/s at its sources"),
+        ({}, "messages_sent above 100/s at its sources", "last showed messages_sent 50/s at its sources"),
         (
             {"below": 0.5, "operator": "sinks", "metric": MetricName.BYTES_RECV, "stable_for": 90},
             "bytes_recv below 0.5/s at its sinks for 1 min 30 s",
-            "shows bytes_recv 50/s at its sinks",
+            "last showed bytes_recv 50/s at its sinks",
         ),
         (
             {"above": 0.8, "operator": "all", "metric": MetricName.BACKPRESSURE},
             "backpressure above 0.8 at all operators",
-            "shows backpressure 50 at all operators",
+            "last showed backpressure 50 at all operators",
         ),
         (
             {"below": 12345.6, "operator": "4", "measure": Measure.RATE, "aggregation": Aggregation.WORST},
             "messages_sent (not smoothed) below 12346/s at the worst subtask of operator '4'",
-            "shows messages_sent (not smoothed) 50/s at the worst subtask of operator '4', below",
+            "last showed messages_sent (not smoothed) 50/s at the worst subtask of operator '4', below",
         ),
     ],
 )
@@ -271,16 +271,16 @@ def test_it_crosses_processes() -> None:
 def test_recorded(version: str) -> None:
     pipeline, running, stopped = recorded(version)
     one = condition(above=900.0, stable_for=18)
-    first = one.measured(running, pipeline.graph, Finding())
+    first = one.measured(running, lambda: pipeline.graph, Finding())
     job = Job(id="job_1", state="Running", run_id=1)
     before = one.check(Finding(), job, Reading(first), NOW)
     assert (
-        before.seen == f"shows messages_sent {1000 if version > '0.16' else 996}/s at its sources"[:30]
+        before.seen == f"last showed messages_sent {1000 if version > '0.16' else 996}/s at its sources"[:30]
         or before.seen
     )
     assert before.is_unsettled
     # The operators are known from then on; the stop's last value is newer.
-    second = one.measured(stopped, None, before)
+    second = one.measured(stopped, PipelineGraph, before)
     assert second.operators == first.operators == {0}
     assert one.check(before, job, Reading(second), NOW + 2).facts is not None
     ended = Job(id="job_1", state="Stopped", run_id=1, running_desired=False)
@@ -291,12 +291,21 @@ def test_backpressure_is_that_of_the_worst_subtask() -> None:
     metrics = [operator(0, series(0.1, 0.2), series(0.9, 0.8), metric="backpressure")]
     one = condition(metric=MetricName.BACKPRESSURE, above=0.5, operator="0")
     pipeline, _, _ = recorded("0.16-dev")
-    found = one.measured(metrics, pipeline.graph, Finding())
+    found = one.measured(metrics, lambda: pipeline.graph, Finding())
     assert [round_.value for round_ in found.rounds] == [0.9, 0.8]
     assert found.rounds == rounds(metrics, frozenset({0}), metric="backpressure", aggregation="worst")
+
+
+@pytest.mark.parametrize("memory", [{}, {"operators": "0"}, {"operators": [0], "run_id": "1"}, {"later": 1}])
+def test_a_memory_of_another_version_is_none(memory: dict[str, Any]) -> None:
+    pipeline, running, _ = recorded("0.16-dev")
+    one, before = condition(), Finding(seen="has shown nothing", memory=memory)
+    reading = Reading(one.measured(running, lambda: pipeline.graph, before))
+    found = one.check(before, Job(id="job_1", state="Running", run_id=1), reading, NOW)
+    assert (found.facts, found.is_unsettled, found.memory["operators"]) == (None, True, [0])
 
 
 def test_unknown_names_list_those_that_exist() -> None:
     pipeline, running, _ = recorded("0.15.0")
     with pytest.raises(UnknownNameError, match=r"operator: .*no 'kafka'.* 6 \(Blackhole\)"):
-        condition(operator="kafka").measured(running, pipeline.graph, Finding())
+        condition(operator="kafka").measured(running, lambda: pipeline.graph, Finding())
