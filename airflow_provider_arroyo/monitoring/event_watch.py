@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.monitoring.events import RESTARTS, EventMemory, EventRule, event_payload
+from airflow_provider_arroyo.monitoring.condition import Reading
+from airflow_provider_arroyo.monitoring.events import Event, EventMemory, EventRule, event_payload
 from airflow_provider_arroyo.monitoring.messages import Messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import WaitRules
+from airflow_provider_arroyo.monitoring.stall import CheckpointAge
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.text import duration
 
@@ -73,17 +76,18 @@ class EventWatch(PipelineWait):
     ) -> None:
         plan = WaitPlan(
             pipeline=pipeline,
-            target_states=rule.states or frozenset({RESTARTS}),
+            target_states=rule.states or frozenset({rule.goal}),
             deadline=now + _ENDLESS.total_seconds(),
             heartbeat=_ENDLESS,
             may_be_missing=True,
         )
-        super().__init__(plan, now=now)
+        super().__init__(plan, now=now, rules=_WatchRules, messages=_WatchMessages(plan, rule.goal))
         self.rule = rule
         self.memory = memory or EventMemory()
         self._follows_name = not pipeline.pipeline_id
-        self._messages = _WatchMessages(plan, rule.goal)
-        self._rules = _WatchRules(plan, self._p)
+        self._age: CheckpointAge | None = None
+        if rule.max_checkpoint_age is not None:
+            self._age = CheckpointAge(max_age_seconds=rule.max_checkpoint_age.total_seconds())
         self._events: list[dict[str, Any]] = []
 
     @property
@@ -102,11 +106,6 @@ class EventWatch(PipelineWait):
         taken, self._events, self._over = self._events, [], None
         return taken
 
-    def found(self, pipeline: PipelineRef) -> None:
-        """Take note which pipeline it is that the name means."""
-        super().found(pipeline)
-        self._rules = _WatchRules(self.plan, self._p)
-
     def lose(self) -> None:
         """Take note that the name may mean another pipeline, which is to be looked for."""
         self._forget()
@@ -115,15 +114,43 @@ class EventWatch(PipelineWait):
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Take a poll that succeeded, see :meth:`.PipelineWait.observe`."""
+        unseen_since = self._p.unseen_since
         result = super().observe(job, now)
         # What the wait did not take is an old response.
         if result.is_over or job is None or self._p.job is not job:
             return result
-        self.memory, events = self.memory.take(self.rule, job, now)
-        self._events += [
-            event_payload(event, self.plan.pipeline, job, now=now, rule=self.rule) for event in events
-        ]
-        return self._result(Outcome.REACHED, now) if events else result
+        if self._age is not None:
+            self._age.follow(job, now)
+        self.memory, events = self.memory.take(self.rule, job, now, unseen_since=unseen_since)
+        return self._report(events, job, now) or result
+
+    def details_due(self) -> float | None:
+        """Return when the checkpoints are to be read; None while nothing needs them."""
+        p = self._p
+        if self._over is not None or self._age is None or p.job is None:
+            return None
+        return None if p.failing_since is not None or p.jobless_since is not None else self._age.due()
+
+    def observe_details(
+        self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
+    ) -> WaitResult:
+        """Take the checkpoints, see :meth:`.PipelineWait.observe_details`; their numbers go on from run to run."""
+        age, is_unreadable = self._age, self._p.details_error is not None
+        if self._over is not None or age is None or self._p.job is None or self._p.job.id != job.id:
+            return self.tick(now)
+        self._p.details_error = read if isinstance(read, ArroyoError) else None
+        if isinstance(read, ArroyoError):
+            age.tried_at = now
+            if not is_unreadable:
+                self._messages.unreadable(read)
+            return self.tick(now)
+        is_over = age.take(self._p.job, read.value, now, read.server_time)
+        self.memory, events = self.memory.take_age(self.rule, age, is_over)
+        return self._report(events, self._p.job, now) or self.tick(now)
+
+    def _report(self, events: Sequence[Event], job: Job, now: float) -> WaitResult | None:
+        self._events += [event_payload(event, self.plan.pipeline, job, now=now) for event in events]
+        return self._result(Outcome.REACHED, now) if events else None
 
     def observe_error(self, error: ArroyoError, now: float, **details: Any) -> WaitResult:
         """Take a try of a poll that failed, see :meth:`.PipelineWait.observe_error`.

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
-from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import result_values
-from airflow_provider_arroyo.text import utc_iso
+from airflow_provider_arroyo.monitoring.stall import CheckpointAge
+from airflow_provider_arroyo.text import duration, utc_iso
 
 RESTARTS = "Restarts"
-"""The event of a pipeline that restarts too often; the others are named after their state."""
+"""The event of a pipeline that restarts too often."""
 
-_REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
-"""The states after which a new run is the effect of a request, and no failure."""
+NO_CHECKPOINT = "NoCheckpoint"
+"""The event of a pipeline whose checkpoints stop coming; the other events are named after their state."""
+
+_MOST_RESTARTS = 1000
+"""How many restarts between two polls are told apart; no pipeline restarts as often as that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +35,15 @@ class EventRule:
     :param max_restarts: how often it may restart by itself within ``restart_window``; one more is an event, and then
         they are counted anew. Default None: any number.
     :param restart_window: the time in which restarts are counted, default 10 minutes.
+    :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run; longer is an event,
+        once until another one has finished. Default None: any time.
     :raises ValueError: names the argument that is out of range, or missing.
     """
 
     states: frozenset[str]
     max_restarts: int | None = None
     restart_window: timedelta = timedelta(minutes=10)
+    max_checkpoint_age: timedelta | None = None
 
     def __post_init__(self) -> None:
         if wrong := sorted(self.states - TERMINAL_STATES):
@@ -40,12 +51,18 @@ class EventRule:
                 f"states: {', '.join(map(repr, wrong))} is not a terminal state; allowed: "
                 f"{', '.join(sorted(TERMINAL_STATES))}"
             )
-        if not self.states and self.max_restarts is None:
-            raise ValueError("states: needs at least one state where max_restarts is not given")
+        if not self.states and self.max_restarts is None and self.max_checkpoint_age is None:
+            raise ValueError(
+                "states: needs at least one state where neither max_restarts nor max_checkpoint_age is given"
+            )
         if self.max_restarts is not None and self.max_restarts < 0:
             raise ValueError(f"max_restarts: {self.max_restarts} is negative; allowed: 0 and more")
         if self.restart_window <= timedelta(0):
             raise ValueError(f"restart_window: must be more than 0 seconds, got {self.restart_window}")
+        if self.max_checkpoint_age is not None and self.max_checkpoint_age <= timedelta(0):
+            raise ValueError(
+                f"max_checkpoint_age: must be more than 0 seconds, got {self.max_checkpoint_age}"
+            )
 
     @property
     def goal(self) -> str:
@@ -53,18 +70,22 @@ class EventRule:
         names = sorted(self.states)
         if self.max_restarts is not None:
             names.append(f"more than {self.max_restarts} restarts")
+        if self.max_checkpoint_age is not None:
+            names.append(f"no checkpoint for {duration(self.max_checkpoint_age.total_seconds())}")
         return " or ".join(names)
 
 
 class Event(NamedTuple):
     """Something to report.
 
-    :param kind: a state, or :data:`RESTARTS`.
-    :param restarts: how many restarts led to it; 0 for a state.
+    :param kind: a state, :data:`RESTARTS` or :data:`NO_CHECKPOINT`.
+    :param mark: what tells it from another event of that kind and job: the run, or the last checkpoint.
+    :param facts: what else there is to say, JSON values.
     """
 
     kind: str
-    restarts: int = 0
+    mark: str
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +93,34 @@ class EventMemory(JsonValue):
     """What was seen of a pipeline last, and thus reported.
 
     :param job_id, run_id, state: the job as it was seen last; None, 0 and empty where none was.
+    :param ends_by_request: whether its run was seen to end on request, see :class:`.SeenRun`.
     :param restarted_at: when the restarts that still count were seen, seconds since the epoch.
+    :param stalled_epoch: the checkpoint that was reported to be the last one for too long; None where none was.
+    :param kept_at: when this was kept for another triggerer, until that one sees the pipeline; else None.
     """
 
     job_id: str | None = None
     run_id: int = 0
     state: str = ""
+    ends_by_request: bool = False
     restarted_at: tuple[float, ...] = ()
+    stalled_epoch: int | None = None
+    kept_at: float | None = None
 
-    def take(self, rule: EventRule, job: Job, now: float) -> tuple[EventMemory, tuple[Event, ...]]:
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Read what ``to_dict`` wrote.
+
+        :raises KeyError, TypeError, ValueError: on anything else.
+        """
+        memory = from_json(cls, data)
+        if not all(map(math.isfinite, (memory.kept_at or 0.0, *memory.restarted_at))):
+            raise ValueError("a time that is none")
+        return memory
+
+    def take(
+        self, rule: EventRule, job: Job, now: float, *, unseen_since: float | None = None
+    ) -> tuple[EventMemory, tuple[Event, ...]]:
         """Return what is remembered after a job was seen, and the events that this is.
 
         A state that was there before the watch began is an event, too: the pipeline may have failed while no
@@ -88,56 +128,96 @@ class EventMemory(JsonValue):
 
         :param job: as it is now.
         :param now: when it was seen, seconds since the epoch.
+        :param unseen_since: since when no poll succeeded; None where the last one did.
         """
         is_known = job.id == self.job_id
-        restarts = self._restarts(job) if is_known else 0
-        since = now - rule.restart_window.total_seconds()
-        counted: tuple[float, ...] = ()
+        seen, restarts = SeenRun.of(job), 0
+        if is_known:
+            before = SeenRun(job_id=job.id, run_id=self.run_id, ends_by_request=self.ends_by_request)
+            seen, restarts = before.follow(job)
+        since = unseen_since if self.kept_at is None else self.kept_at
+        counted, excess = self._counted(rule, job, restarts, since, now) if is_known else ((), None)
         events: list[Event] = []
-        if rule.max_restarts is not None and is_known:
-            counted = (*(at for at in self.restarted_at if at > since), *(now,) * restarts)
-            if restarts and len(counted) > rule.max_restarts:
-                events.append(Event(RESTARTS, len(counted)))
-                counted = ()
+        if excess is not None:
+            facts = {
+                "restarts": (rule.max_restarts or 0) + 1,
+                "restart_window_seconds": rule.restart_window.total_seconds(),
+            }
+            events.append(Event(RESTARTS, str(excess), facts))
         is_reported = is_known and (job.run_id, job.state) == (self.run_id, self.state)
         if job.state in rule.states and not is_reported:
-            events.append(Event(str(job.state)))
-        seen = EventMemory(job_id=job.id, run_id=job.run_id, state=str(job.state), restarted_at=counted)
-        return seen, tuple(events)
+            events.append(Event(str(job.state), str(job.run_id)))
+        memory = EventMemory(
+            job_id=job.id,
+            run_id=job.run_id,
+            state=str(job.state),
+            ends_by_request=seen.ends_by_request,
+            restarted_at=counted,
+            stalled_epoch=self.stalled_epoch if is_known else None,
+        )
+        return memory, tuple(events)
 
-    def _restarts(self, job: Job) -> int:
-        """Return how many runs began by themselves since the last one that was seen."""
-        # The first run is no restart. A poll can miss every state between two runs; the number shows them.
-        runs = max(0, job.run_id - max(self.run_id, 1))
-        return max(0, runs - 1) if self.state in _REQUESTED else runs
+    def _counted(
+        self, rule: EventRule, job: Job, restarts: int, since: float | None, now: float
+    ) -> tuple[tuple[float, ...], int | None]:
+        """Return when the restarts happened that still count, and the last run that was one too many.
+
+        They are counted run by run, so that a triggerer that begins anew comes to the same run, and thus event.
+        """
+        if rule.max_restarts is None:
+            return (), None
+        window, excess = rule.restart_window.total_seconds(), None
+        counted = [min(at, now) for at in self.restarted_at]
+        times = restart_times(restarts, since=since, now=now, most=_MOST_RESTARTS)
+        for run, at in enumerate(times, start=job.run_id - len(times) + 1):
+            counted = [*(one for one in counted if one > at - window), at]
+            if len(counted) > rule.max_restarts:
+                excess, counted = run, []
+        return tuple(at for at in counted if at > now - window), excess
+
+    def take_age(
+        self, rule: EventRule, age: CheckpointAge, is_over: bool
+    ) -> tuple[EventMemory, tuple[Event, ...]]:
+        """Return what is remembered after checkpoints were read, and the event that this is.
+
+        :param age: that of the last one.
+        :param is_over: whether it is too old.
+        """
+        if self.stalled_epoch == age.epoch:
+            return self, ()
+        memory = replace(self, stalled_epoch=age.epoch if is_over else None)
+        if not is_over or rule.max_checkpoint_age is None:
+            return memory, ()
+        facts = {
+            "last_checkpoint": age.epoch or None,
+            "last_checkpoint_at": _iso(age.finished_at_micros),
+            "max_checkpoint_age_seconds": rule.max_checkpoint_age.total_seconds(),
+        }
+        return memory, (Event(NO_CHECKPOINT, f"checkpoint-{age.epoch}", facts),)
 
 
-def event_payload(
-    event: Event, pipeline: PipelineRef, job: Job, *, now: float, rule: EventRule
-) -> dict[str, Any]:
+def event_payload(event: Event, pipeline: PipelineRef, job: Job, *, now: float) -> dict[str, Any]:
     """Return what an event says, as JSON values without secrets.
 
     :param event: what happened.
     :param pipeline, job: to what.
     :param now: when it was seen, seconds since the epoch.
-    :param rule: what is watched for.
     """
     from airflow_provider_arroyo.client.sql_secrets import redact_sql
 
     values = result_values(pipeline, job)
     reason = values["failure_reason"]
-    more: dict[str, Any] = {
-        "event_id": f"{job.id}/{job.run_id}/{event.kind}",
+    return {
+        **values,
+        "event_id": f"{job.id}/{event.mark}/{event.kind}",
         "event": event.kind,
         "failure_reason": None if reason is None else redact_sql(reason),
         "failure_domain": job.failure.domain if job.failure else None,
         "seen_at": utc_iso(now),
         "started_at": _iso(job.start_time_micros),
         "finished_at": _iso(job.finish_time_micros),
+        **event.facts,
     }
-    if event.kind == RESTARTS:
-        more |= {"restarts": event.restarts, "restart_window_seconds": rule.restart_window.total_seconds()}
-    return {**values, **more}
 
 
 def _iso(micros: int | None) -> str | None:

@@ -20,7 +20,7 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import rules_of
+from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0
@@ -58,6 +58,8 @@ class PipelineWait:
     :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
     :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
         this wait sees is logged at DEBUG.
+    :param rules: makes the rules; default those of the plan.
+    :param messages: collects the log lines; default those of a wait.
     """
 
     def __init__(
@@ -69,15 +71,18 @@ class PipelineWait:
         has_responded: bool = False,
         earlier: RestartMemory | None = None,
         is_repeated: bool = False,
+        rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
+        messages: Messages | None = None,
     ) -> None:
         self.plan = plan
-        self._messages = Messages(plan, is_repeated=is_repeated)
+        self._messages = messages or Messages(plan, is_repeated=is_repeated)
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
         if earlier is not None:
             self._p.recall(earlier)
-        self._rules = rules_of(plan, self._p)
+        self._rules_of = rules
+        self._rules = rules(plan, self._p)
         self._over: WaitResult | None = None
 
     @property
@@ -156,7 +161,7 @@ class PipelineWait:
         """Take note which pipeline it is that was waited for by its name."""
         self.plan = replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
-        self._rules = rules_of(self.plan, self._p)
+        self._rules = self._rules_of(self.plan, self._p)
         self._p.missing_since = None
 
     def observe_details(

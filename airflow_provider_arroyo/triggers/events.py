@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -37,20 +38,24 @@ _STORED_SECONDS = 5
 
 
 class ArroyoPipelineEventTrigger(BaseEventTrigger):
-    """Reports to an asset when a pipeline fails, stops or restarts too often: the trigger of an ``AssetWatcher``.
+    """Reports to an asset what happens to a pipeline that no task waits for: the trigger of an ``AssetWatcher``.
+
+    The pipeline fails or stops, restarts too often, or finishes no checkpoint for too long.
 
     It reports each event at least once. An event that is reported again, as after the triggerer was killed, has the
-    same ``event_id``: job, run and what happened. A state that is there when the watch begins is reported, too, since
-    it may have come while no triggerer ran; from Airflow 3.3 on, what was reported last is kept in the asset's state
-    store, so that this happens once. Changes nothing in Arroyo.
+    same ``event_id``: job, run (or the last checkpoint) and what happened. A state that is there when the watch
+    begins is reported, too, since it may have come while no triggerer ran; one that somebody ended meanwhile, by a
+    restart for example, cannot be seen any more. From Airflow 3.3 on, what was reported last is kept in the asset's
+    state store, so that this happens once. Changes nothing in Arroyo.
 
     All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is warned of once and
     ends nothing.
 
-    The event: ``event_id``, ``event`` (the state, or ``Restarts``), ``pipeline_id``, ``pipeline_name``, ``job_id``,
-    ``state``, ``run_id``, ``console_url``, ``failure_reason``, ``failure_domain``, ``seen_at``, ``started_at`` and
-    ``finished_at`` (ISO 8601 in UTC, or None); ``Restarts`` adds ``restarts`` and ``restart_window_seconds``. A DAG
-    finds it in ``triggering_asset_events[asset][i].extra["payload"]``.
+    The event: ``event_id``, ``event`` (the state, ``Restarts`` or ``NoCheckpoint``), ``pipeline_id``,
+    ``pipeline_name``, ``job_id``, ``state``, ``run_id``, ``console_url``, ``failure_reason``, ``failure_domain``,
+    ``seen_at``, ``started_at`` and ``finished_at`` (ISO 8601 in UTC, or None). ``Restarts`` adds ``restarts`` and
+    ``restart_window_seconds``; ``NoCheckpoint`` adds ``last_checkpoint``, ``last_checkpoint_at`` and
+    ``max_checkpoint_age_seconds``. A DAG finds it in ``triggering_asset_events[asset][i].extra["payload"]``.
 
     :param pipeline_name: the exact name: the pipeline that is alive, else the newest; several alive are an error in
         the triggerer's log. It is followed to the pipeline that has the name later, as after a deploy that replaces.
@@ -61,6 +66,9 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         after which they are counted anew. A run that was requested, by a restart, a resume or another
         parallelism, does not count. Default None: any number.
     :param restart_window: the time in which restarts are counted, default 10 minutes; a timedelta or seconds.
+    :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run, several times its
+        checkpoint interval; longer is an event, once until another one has finished, and noticed within a tenth of
+        that time. A timedelta or seconds; default None: any time.
     :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
     :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``.
     :raises ValueError: on arguments out of range; names the argument.
@@ -74,6 +82,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         states: Sequence[str] = (JobState.FAILED.value,),
         max_restarts: int | None = None,
         restart_window: timedelta | float = timedelta(minutes=10),
+        max_checkpoint_age: timedelta | float | None = None,
         poll_interval: timedelta | float = 0.1,
         arroyo_conn_id: str = "arroyo_default",
     ) -> None:
@@ -92,6 +101,11 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             states=check_states(states, "states") if states else frozenset(),
             max_restarts=max_restarts,
             restart_window=check_duration(restart_window, "restart_window", positive=True),
+            max_checkpoint_age=(
+                None
+                if max_checkpoint_age is None
+                else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
+            ),
         )
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         self.arroyo_conn_id = check_text(arroyo_conn_id, "arroyo_conn_id")
@@ -105,6 +119,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             "states": sorted(map(str, self.rule.states)),
             "max_restarts": self.rule.max_restarts,
             "restart_window": self.rule.restart_window.total_seconds(),
+            "max_checkpoint_age": self.rule.max_checkpoint_age
+            and self.rule.max_checkpoint_age.total_seconds(),
             "poll_interval": self.poll_interval,
             "arroyo_conn_id": self.arroyo_conn_id,
         }
@@ -118,7 +134,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         clock, store = SteadyClock(), getattr(self, "asset_state_store", None)  # Airflow 3.3 and later
         pipeline = PipelineRef(pipeline_id=self.pipeline_id or "", name=self.pipeline_name)
         watch = EventWatch(pipeline, self.rule, now=clock(), memory=await self._load(store))
-        keeping = None if store is None else asyncio.ensure_future(self._keep(store, watch))
+        keeping = None if store is None else asyncio.ensure_future(self._keep(store, watch, clock))
         try:
             while True:
                 error: Exception | None
@@ -206,19 +222,19 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         except (KeyError, OverflowError, TypeError, ValueError):
             return EventMemory()  # nothing yet, or written by another version
 
-    async def _keep(self, store: Any, watch: EventWatch) -> None:
+    async def _keep(self, store: Any, watch: EventWatch, clock: SteadyClock) -> None:
         """Keep what was reported, once Airflow has stored it: kept before, a killed triggerer would lose events."""
-        kept, has_failed = watch.memory, False
+        kept, has_failed = replace(watch.memory, kept_at=None), False
         while True:
             await asyncio.sleep(_STORED_SECONDS)
-            reported = watch.memory
+            reported, seen_at = replace(watch.memory, kept_at=None), clock()
             if reported == kept or watch.has_events:
                 continue
             for _ in range(_STORED_SECONDS):
                 # In steps: a process that was frozen meanwhile lets Airflow store its events first.
                 await asyncio.sleep(1)
             try:
-                await store.aset(self._key, reported.to_dict())
+                await store.aset(self._key, replace(reported, kept_at=seen_at).to_dict())
             except Exception as err:  # noqa: BLE001  # as above
                 if not has_failed:
                     self.log.warning("What was reported cannot be kept, so it may be reported again: %r", err)

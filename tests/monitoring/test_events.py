@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +35,7 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         now = T0 + number * seconds
         a_job = job(*one[:2], job_id=one[2] if len(one) > 2 else "job_1")
         memory, events = memory.take(rule, a_job, now)
-        ids += [event_payload(event, ORDERS, a_job, now=now, rule=rule)["event_id"] for event in events]
+        ids += [event_payload(event, ORDERS, a_job, now=now)["event_id"] for event in events]
     return ids
 
 
@@ -58,6 +59,9 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         (FLAPPING, [("Running", run) for run in range(1, 5)], ["job_1/4/Restarts"]),
         # Runs that nobody saw begin count, and after the event they count anew.
         (FLAPPING, [("Running", 1), ("Running", 4), ("Running", 6)], ["job_1/4/Restarts"]),
+        # Its id is that of the run that was one too many, however it is polled.
+        (FLAPPING, [("Running", 1), ("Running", 6)], ["job_1/4/Restarts"]),
+        (FLAPPING, [("Running", 1), ("Running", 9)], ["job_1/7/Restarts"]),
         (
             FLAPPING,
             [("Running", 1), ("Running", 4), ("Running", 7)],
@@ -67,6 +71,10 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         # The runs before the watch are not counted, nor is the first one.
         (FLAPPING, [("Running", 9), ("Running", 10)], []),
         (FLAPPING, [("Created", 0), ("Running", 1), ("Running", 3)], []),
+        # A server whose numbers leap.
+        (FLAPPING, [("Running", 1), ("Running", 10**15)], [f"job_1/{10**15 - 1}/Restarts"]),
+        # As real servers show a request: the number rises after the state has changed once more.
+        (FLAPPING, [(state, run) for run in range(1, 9) for state in ("Restarting", "Scheduling")], []),
         # What somebody asked for is no restart.
         *(
             (FLAPPING, [(state, run) for run in range(1, 9) for state in ("Running", asked)], [])
@@ -90,6 +98,41 @@ def test_only_restarts_within_the_window_count() -> None:
     assert told(FLAPPING, seen, seconds=29) == ["job_1/4/Restarts", "job_1/7/Restarts"]
 
 
+def test_a_triggerer_that_begins_anew_reports_the_same_run_again() -> None:
+    """What it kept is some seconds old, and the event that followed is in Airflow already."""
+    kept, reported = EventMemory(), []
+    for run in (1, 2, 3):
+        kept, _ = kept.take(FLAPPING, job("Running", run), T0 + run)
+    for shown in ([4, 5, 6, 7], [6, 7], [7]):
+        memory = EventMemory.from_dict(json.loads(json.dumps(replace(kept, kept_at=T0 + 3).to_dict())))
+        ids = []
+        for number, run in enumerate(shown):
+            memory, events = memory.take(FLAPPING, job("Running", run), T0 + 5 + number)
+            ids += [event_payload(event, ORDERS, job("Running", run), now=T0)["event_id"] for event in events]
+        reported.append(ids)
+    assert reported == [["job_1/4/Restarts", "job_1/7/Restarts"]] * 2 + [["job_1/7/Restarts"]]
+
+
+def test_restarts_while_no_triggerer_ran_are_spread_over_that_time() -> None:
+    seen, _ = EventMemory().take(FLAPPING, job("Running", 1), T0)
+    kept = replace(seen, kept_at=T0)
+    for after, count in ((30.0, 1), (3600.0, 0)):
+        memory, events = kept.take(FLAPPING, job("Running", 5), T0 + after)
+        assert len(events) == count
+        assert memory.kept_at is None
+    # So are those during an outage of the API.
+    assert seen.take(FLAPPING, job("Running", 5), T0 + 3600, unseen_since=T0)[1] == ()
+    assert len(seen.take(FLAPPING, job("Running", 5), T0 + 3600)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"restarted_at": [1e999]}, {"kept_at": float("nan")}, {"job_id": 5}, {"run_id": "x"}]
+)
+def test_a_damaged_memory_is_not_read(damage: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        EventMemory.from_dict({**EventMemory().to_dict(), **damage})
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -97,6 +140,7 @@ def test_only_restarts_within_the_window_count() -> None:
         ({"states": frozenset()}, "states: needs at least one"),
         ({"states": frozenset(), "max_restarts": -1}, "max_restarts: -1 is negative"),
         ({"states": frozenset({"Failed"}), "restart_window": timedelta(0)}, "restart_window: must be more"),
+        ({"states": frozenset(), "max_checkpoint_age": timedelta(0)}, "max_checkpoint_age: must be more"),
     ],
 )
 def test_a_rule_that_means_nothing_is_refused(arguments: dict[str, Any], words: str) -> None:
@@ -109,7 +153,7 @@ def test_an_event_says_what_happened_without_secrets() -> None:
     failed = Job(
         id="job_1", state="Failed", run_id=3, failure=failure, start_time_micros=1_795_572_000_000_000
     )
-    payload = event_payload(Event("Failed"), ORDERS, failed, now=T0, rule=FAILED)
+    payload = event_payload(Event("Failed", "3"), ORDERS, failed, now=T0)
     assert payload == {
         "event_id": "job_1/3/Failed",
         "event": "Failed",
@@ -125,7 +169,10 @@ def test_an_event_says_what_happened_without_secrets() -> None:
         "started_at": "2026-11-25T02:00:00.000+00:00",
         "finished_at": None,
     }
-    restarts = event_payload(Event("Restarts", 3), ORDERS, job("Running", 4), now=T0, rule=FLAPPING)
+    memory, _ = EventMemory().take(FLAPPING, job("Running", 1), T0)
+    _, (event,) = memory.take(FLAPPING, job("Running", 4), T0)
+    restarts = event_payload(event, ORDERS, job("Running", 4), now=T0)
+    assert restarts["event_id"] == "job_1/4/Restarts"
     assert (restarts["restarts"], restarts["restart_window_seconds"], restarts["state"]) == (
         3,
         60.0,

@@ -99,6 +99,8 @@ async def until(condition: Callable[[], bool]) -> None:
         ({"pipeline_name": "a", "max_restarts": True}, "max_restarts"),
         ({"pipeline_name": "a", "max_restarts": 1.5}, "max_restarts"),
         ({"pipeline_name": "a", "restart_window": 0}, "restart_window"),
+        ({"pipeline_name": "a", "max_checkpoint_age": 0}, "max_checkpoint_age"),
+        ({"pipeline_name": "a", "max_checkpoint_age": "1 h"}, "max_checkpoint_age"),
         ({"pipeline_name": "a", "poll_interval": -1}, "poll_interval"),
         ({"pipeline_name": "a", "arroyo_conn_id": ""}, "arroyo_conn_id"),
     ],
@@ -162,6 +164,25 @@ async def test_a_stop_is_told_and_the_watch_follows_the_name(
         (third, "Failed"),
     ]
     assert lines.text("ERROR") == ""
+
+
+async def test_checkpoints_that_stop_coming_are_told_and_the_watch_goes_on(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    sandbox.faults.kafka_away("orders")
+    async with watching(
+        pipeline_name="orders", states=["Stopped"], max_checkpoint_age=timedelta(seconds=2)
+    ) as told:
+        pipeline_id = await asyncio.to_thread(arrange.pipeline, "Running")
+        job = arrange.client.get_job(pipeline_id)
+        assert job is not None
+        await until(lambda: bool(told))
+        await asyncio.to_thread(arrange.client.patch_pipeline, pipeline_id, stop=StopMode.FORCE)
+        await until(lambda: len(told) == 2)
+    assert told[0]["event_id"] == f"{job.id}/checkpoint-0/NoCheckpoint"
+    assert (told[0]["event"], told[0]["last_checkpoint"]) == ("NoCheckpoint", None)
+    assert told[0]["max_checkpoint_age_seconds"] == 2.0
+    assert told[1]["event"] == "Stopped"
 
 
 @pytest.mark.arroyo_versions("0.16")
