@@ -111,19 +111,24 @@ def _server(addresses: str, port: int | None) -> str:
 
 def _origin(address: str) -> str:
     """Return scheme, host and port of an address."""
-    scheme, separator, _ = address.partition("://")
-    return f"{_known(scheme if separator else None).lower()}://{_server(address, None)}"
+    scheme = re.match(r"([a-z][a-z\d+.-]*)://", address.lower())
+    return f"{_known(scheme and scheme[1])}://{_server(address, None)}"
 
 
 def _without_secrets(path: str) -> str:
     """Return the path of an address; what looks like a secret in it, as in those of Slack's webhooks, is masked."""
-    parts = (part.partition(";")[0] for part in path.strip("/").split("/"))
+    parts = (part.partition(";")[0] for part in _without_secret_pairs(path).strip("/").split("/"))
     return "/".join(MASK if _is_secret(part) else part for part in parts)
 
 
+def _without_secret_pairs(path: str) -> str:
+    """Return a path with the values of parts such as ``token=…`` masked."""
+    return re.sub(
+        r"([^/=]+)=([^/]*)", lambda pair: f"{pair[1]}={MASK}" if is_secret_name(pair[1]) else pair[0], path
+    )
+
+
 def _is_secret(part: str) -> bool:
-    if is_secret_name(part.partition("=")[0]) and "=" in part:
-        return True
     # Words are short, and long ones are in one case. A UUID often is the secret of a webhook.
     return bool(_UUID.fullmatch(part)) or any(
         len(run) >= 16 and (re.search(r"\d", run) or run != run.lower())
@@ -163,7 +168,8 @@ def _rabbitmq(given: _Given) -> DatasetName:
 
 def _redis(given: _Given) -> DatasetName:
     address = given.required("address", "addresses")
-    database = urlsplit(address.split(",")[0]).path.strip("/") or "0"
+    path = re.match(r"\w+://[^/]*/(\d+)", address)
+    database = path[1] if path else "0"
     prefix = given.get("key_prefix", "list_prefix", "hash_key_prefix")
     return DatasetName(f"redis://{_server(address, 6379)}", f"{database}/{prefix}" if prefix else database)
 
@@ -221,13 +227,13 @@ _LOCATIONS = tuple(
 def _location(path: str) -> DatasetName:
     """Return the name of a file or a folder, in one of the spellings that Arroyo knows."""
     path = path.strip()
-    local = re.fullmatch(r"(?:file:(?://)?)?(/.*)", path, re.IGNORECASE)
+    local = re.fullmatch(r"(?:file:(?://)?)?(/(?!/).*)", path, re.IGNORECASE)
     if local:
-        return DatasetName("file", "/" + local[1].strip("/"))
+        return DatasetName("file", "/" + _without_secret_pairs(local[1]).strip("/"))
     address = re.split(r"[?#]", path, maxsplit=1)[0]
     for pattern, namespace in _LOCATIONS:
         if found := pattern.fullmatch(address):
-            key = (found["key"] or "").strip("/") or "/"
+            key = _without_secret_pairs(found["key"] or "").strip("/") or "/"
             return DatasetName(namespace.format(**found.groupdict()).lower(), key)
     raise _UnknownError
 

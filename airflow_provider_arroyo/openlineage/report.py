@@ -8,6 +8,7 @@ datasets and its state, also where one mapped task deploys a folder of them.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -70,8 +71,14 @@ def _guarded(report: Callable[[], OperatorLineage]) -> OperatorLineage | None:
     try:
         return report()
     except Exception as err:  # noqa: BLE001  # lineage never fails a task
-        _log.debug("This task has no lineage: %r", err)
+        _log.debug("This task has no lineage: %s", _described(err))
         return None
+
+
+def _described(error: Exception) -> str:
+    """Return what went wrong, and where; not its message, which may repeat parts of the SQL."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}"
 
 
 def _ended(facts: TaskFacts, task_instance: Any, look_up: LookUp) -> OperatorLineage:
@@ -79,7 +86,7 @@ def _ended(facts: TaskFacts, task_instance: Any, look_up: LookUp) -> OperatorLin
     try:
         emit(pipeline_events(facts, lineage, task_instance))
     except Exception as err:  # noqa: BLE001  # the task's own event follows all the same
-        _log.debug("The pipeline has no event: %r", err)
+        _log.debug("The pipeline has no event: %s", _described(err))
     return lineage
 
 

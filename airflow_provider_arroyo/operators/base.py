@@ -81,11 +81,9 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         """
         client = self._client()
         if pipeline_id is None and (pipeline_id := self._noted_id(context, str(name))) is None:
-            found = self._resolve_name(context, str(name), client)
-            self._found_query = found.query
-            return found
+            return self._keep(self._resolve_name(context, str(name), client))
         try:
-            found = client.get_pipeline(pipeline_id)
+            return self._keep(client.get_pipeline(pipeline_id))
         except ArroyoNotFoundError:
             if name is not None:
                 self.log.info(
@@ -94,7 +92,10 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
                     pipeline_id,
                 )
             raise
-        self._found_query = found.query
+
+    def _keep(self, found: Pipeline) -> Pipeline:
+        # In a function, since OpenLineage may show every attribute of a task, and the SQL may hold secrets.
+        self._found_query = lambda: found.query
         return found
 
     def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class OpenLineageMixin:
         from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
         task: Any = self
-        query, group = getattr(task, "query", task._found_query), getattr(task, "group", None)
+        query, group = getattr(task, "query", None), getattr(task, "group", None)
+        if task._found_query is not None:
+            query = task._found_query()
         # Before the task itself has looked its connection up, nothing is known of the server.
         hook = vars(task).get("hook")
         is_known = hook is not None and "settings" in vars(hook)

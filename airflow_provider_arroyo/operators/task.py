@@ -113,8 +113,8 @@ class ArroyoTask:
     """The task's result, once it has one."""
     _pipeline: PipelineRef | None = None
     """The pipeline that the task deals with, once it is known."""
-    _found_query: str | None = None
-    """The SQL of a pipeline that this process found on the server."""
+    _found_query: Callable[[], str] | None = None
+    """Returns the SQL of a pipeline that this process found on the server."""
     _replaced: PipelineRef | None = None
     """The pipeline in whose place a deploy put another one."""
 

@@ -1,10 +1,12 @@
-"""``airflow dags test``: example DAGs, deferrable, with a connection in Airflow's metadata database."""
+"""``airflow dags test``: example DAGs, deferrable, with a connection in Airflow's metadata database, and lineage."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,9 +36,17 @@ class CommandLine:
             # No scheduler is there that an early event could confuse.
             "AIRFLOW__ARROYO__DEFERRAL_HOLD": "0",
         }
+        self.lineage = home / "lineage"
 
-    def run(self, *arguments: str) -> str:
-        """Run a command, and return what it printed; a test fails where it fails."""
+    def run(self, *arguments: str, lineage_of: str = "") -> str:
+        """Run a command, and return what it printed; a test fails where it fails.
+
+        :param lineage_of: to which file in ``lineage`` Airflow's listener emits events; none without it.
+        """
+        if lineage_of:
+            self.lineage.mkdir(exist_ok=True)
+            transport = {"type": "file", "log_file_path": str(self.lineage / lineage_of), "append": True}
+            self.env["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(transport)
         ended = subprocess.run(  # our own arguments
             [sys.executable, "-m", "airflow", *arguments],
             env=self.env,
@@ -67,7 +77,27 @@ def airflow_command(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFact
     "dag_id", ["arroyo_submit_watch_stop", "arroyo_bounded_backfill", "arroyo_wait_for_data"]
 )
 def test_an_example_dag_runs_inline(dag_id: str, airflow_command: CommandLine) -> None:
-    printed = airflow_command.run("dags", "test", dag_id)
+    printed = airflow_command.run("dags", "test", dag_id, lineage_of=dag_id)
     if dag_id == "arroyo_submit_watch_stop":  # the other one is over before it would be deferred
         assert "running trigger in line" in printed
     assert "There is no Airflow connection" not in printed
+    if find_spec("airflow.providers.openlineage") is not None:
+        check_lineage(dag_id, airflow_command.lineage / dag_id)
+
+
+def check_lineage(dag_id: str, path: Path) -> None:
+    """Check the events that Airflow's own listener emitted, of tasks that deferred and resumed, too."""
+    from tests.openlineage import events
+
+    emitted = events.read(path)
+    pipelines = events.of_pipelines(emitted)
+    assert [event["eventType"] for event in pipelines] == ["START", "COMPLETE"]
+    assert len({event["run"]["runId"] for event in pipelines}) == 1
+    for event in pipelines:
+        assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
+        assert "CREATE TABLE" in event["job"]["facets"]["sql"]["query"]
+        assert event["run"]["facets"]["arroyo_pipeline"]["state"] in ("Running", "Stopped", "Finished")
+        assert event["run"]["facets"]["parent"]["root"]["job"]["name"] == dag_id
+    tasks = [event for event in emitted if event["job"]["name"] in (f"{dag_id}.submit", f"{dag_id}.backfill")]
+    assert [event["eventType"] for event in tasks] == ["START", "COMPLETE"]
+    assert tasks[1]["run"]["runId"] == pipelines[0]["run"]["facets"]["parent"]["run"]["runId"]

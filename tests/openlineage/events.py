@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import attr
-import openlineage.client.generated as generated
+from openlineage.client import generated
+from openlineage.client.generated import base
 
 from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, ArroyoPipelineRunFacet
 
@@ -72,9 +73,14 @@ def _check_facet(name: str, facet: dict[str, Any]) -> None:
 
 
 def _classes() -> Iterator[tuple[str, Any]]:
-    for module in pkgutil.iter_modules(generated.__path__):
+    # The module "base" has what allows any further fields.
+    for module in (one for one in pkgutil.iter_modules(generated.__path__) if one.name != "base"):
         found = vars(importlib.import_module(f"{generated.__name__}.{module.name}"))
-        yield from ((name, value) for name, value in found.items() if name.endswith("Facet"))
+        yield from (
+            (name, value)
+            for name, value in found.items()
+            if name.endswith("Facet") and value.__module__ != base.__name__
+        )
 
 
 _CLASSES = dict(_classes())

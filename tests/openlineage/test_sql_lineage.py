@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_arroyo.sandbox.sql import evaluate
 from airflow_provider_arroyo.sql.lineage import MAX_CHARACTERS, UnreadableSqlError, read_lineage
+from tests.sandbox_sql.support import ORDERS as ORDERS_OF_SANDBOX
+from tests.sandbox_sql.support import TABLES
+from tests.sandbox_sql.test_accepted import QUERIES
+from tests.sandbox_sql.test_recorded import CASES
 
 ORDERS = "CREATE TABLE Orders (id BIGINT) WITH (connector = 'kafka', topic = 'orders', type = 'source');"
 SINK = "CREATE TABLE sink (id BIGINT) WITH (connector = 'kafka', topic = 'out', type = 'sink');"
@@ -93,3 +98,20 @@ def test_what_cannot_be_read_is_one_kind_of_error_that_repeats_no_sql(query: str
         read_lineage(f"{query}")
     assert "a FROM" not in str(caught.value)
     assert "never" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(f"{TABLES}{ORDERS_OF_SANDBOX}{query};" for query in QUERIES),
+        *{case["query"]: None for version, case in CASES if version == "0.16" and "tables" not in case},
+    ],
+)
+def test_what_arroyo_accepts_is_read_and_has_the_sources_and_sinks_of_its_graph(query: str) -> None:
+    found = evaluate(query, arroyo_version="0.16")
+    if found.graph is None:
+        return
+    lineage = read_lineage(query)
+    # Its graph leaves out subqueries in expressions.
+    assert {one.name.casefold() for one in found.sources} <= set(lineage.reads)
+    assert {one.name.casefold() for one in found.sinks} - {"preview"} == set(lineage.writes)
