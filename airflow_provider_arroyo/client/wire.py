@@ -166,7 +166,7 @@ def _reader(hint: Any, is_lenient: bool) -> Read:
     if hint is float:
         return lambda value: float(_typed(value, int | float, "a number"))
     if hint is int:
-        return lambda value: _typed(value, int, "an integer")
+        return _integer_of_arroyo if is_lenient else (lambda value: _typed(value, int, "an integer"))
     if hint is timedelta:
         return lambda value: timedelta(seconds=_typed(value, int | float, "a number of seconds"))
     if hint is ArroyoError:
@@ -177,6 +177,14 @@ def _reader(hint: Any, is_lenient: bool) -> Read:
     if issubclass(hint, Enum):
         return lambda value: hint(value)
     return lambda value: _typed(value, hint, "a string" if hint is str else f"a {hint.__name__}")
+
+
+def _integer_of_arroyo(value: Any) -> int:
+    number: int = _typed(value, int, "an integer")
+    if not -(2**63) <= number < 2**64:
+        # Of hundreds of digits, it would be no time that can be computed with.
+        raise ValueError("it is an integer of more than 64 bits")
+    return number
 
 
 def _typed(value: Any, kind: Any, name: str) -> Any:

@@ -1,0 +1,166 @@
+"""Waits for a checkpoint as they poll: what they cost, and what a gateway can do to the list."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.polling.details import MAX_READS, MAX_READS_PER_SECOND
+from airflow_provider_arroyo.polling.poll import poll_until
+from tests.polling.fake_arroyo import CHECKPOINTS, Answer, FakeArroyo
+from tests.polling.support import Waits, a_logger, a_plan
+from tests.polling.virtual_time import EPOCH, ManualTime, VirtualClock, virtual
+
+INTERVAL = 2.0
+ONE = CheckpointCondition(new_checkpoints=1)
+
+
+def plan(name: str, condition: CheckpointCondition, at: float, timeout: float = 600.0) -> WaitPlan:
+    limits: dict[str, Any] = {"timeout": timeout, "outage_tolerance": timedelta(seconds=60)}
+    return replace(a_plan(name, at=at, **limits), target_states=frozenset(), checkpoint=condition)
+
+
+async def many(server: FakeArroyo, count: int, condition: CheckpointCondition) -> tuple[Waits, VirtualClock]:
+    waits, clock = Waits(server), VirtualClock()
+    for name in server.many(count, "Running"):
+        wait = PipelineWait(plan(name, condition, clock()), now=clock())
+        waits.start(name, wait=wait, clock=clock, interval=INTERVAL)
+    await asyncio.sleep(0)
+    return waits, clock
+
+
+@virtual
+async def test_one_wait_reads_about_as_often_as_it_polls() -> None:
+    server = FakeArroyo()
+    waits, _ = await many(server, 1, ONE)
+    await asyncio.sleep(60)
+    assert 50 <= server.count(CHECKPOINTS) <= 61
+    server.checkpoint("pl_0", 1)
+    assert (await waits.all_over()) == {"reached": 1}
+
+
+@virtual
+async def test_however_many_wait_the_server_is_asked_a_hundred_times_a_second_at_most() -> None:
+    server = FakeArroyo()
+    server.seconds = lambda kind, of: 0.005 if kind == CHECKPOINTS else 0.0
+    waits, _ = await many(server, 500, ONE)
+    await asyncio.sleep(30)
+    assert server.count(CHECKPOINTS) <= 30 * MAX_READS_PER_SECOND + MAX_READS
+    assert server.most_at_once[CHECKPOINTS] <= MAX_READS
+    # None is forgotten.
+    assert {server.count(CHECKPOINTS, f"pl_{number}") >= 4 for number in range(500)} == {True}
+    for number in range(500):
+        server.checkpoint(f"pl_{number}", 1)
+    assert await waits.all_over() == {"reached": 500}
+
+
+@virtual
+async def test_a_long_list_is_read_rarely() -> None:
+    server = FakeArroyo()
+    server.seconds = lambda kind, of: 1.0 if kind == CHECKPOINTS else 0.0
+    _, _ = await many(server, 1, ONE)
+    await asyncio.sleep(100)
+    assert 8 <= server.count(CHECKPOINTS) <= 11
+
+
+@virtual
+async def test_a_list_that_hangs_holds_up_no_one_else_and_no_deadline() -> None:
+    server = FakeArroyo()
+    names = [f"pl_{number}" for number in range(4)]
+    server.fault = lambda kind, of: "hangs" if kind == CHECKPOINTS and of in names[:3] else None
+    waits, _ = await many(server, 4, CheckpointCondition(min_epoch=1))
+    server.checkpoint("pl_3", 1)
+    await asyncio.sleep(20)
+    assert waits.done() == ["reached"]
+    assert await waits.all_over() == {"error": 3, "reached": 1}
+    assert max(task.result().waited_seconds for task in waits.tasks) < 120
+
+
+# -- what comes instead --------------------------------------------------------------------------------------------
+
+
+def listed(*items: Any) -> Answer:
+    return 200, json.dumps({"data": list(items)})
+
+
+def item(**fields: Any) -> dict[str, Any]:
+    return {"epoch": 7, "start_time": 1, "finish_time": 2, "events": [], **fields}
+
+
+IGNORED = {
+    "events that are none": listed(item(events="none"), item(epoch=8, events=[5])),
+    "what is no object": listed(5, None, [], item(), item(epoch=8)),
+    "fields that are new": listed(item(colour="blue"), item(epoch=8)),
+    "one that is under way": listed(item(), item(epoch=8), item(epoch=9, finish_time=None)),
+    "a type that is none": listed(item(), item(epoch=8, checkpoint_type=5)),
+}
+UNREADABLE = {
+    "no list": (200, '{"data": 5}'),
+    "no data": (200, "{}"),
+    "cut short": (200, '{"data": [{"epoch": 7'),
+    "a page": (200, "<html>busy</html>"),
+    "an epoch that is text": listed(item(epoch="7")),
+    "no epoch": listed({"start_time": 1, "finish_time": 2}),
+    "a beginning that is text": listed(item(start_time="now")),
+    "a beginning of 400 digits": listed(item(start_time=10**399)),
+    "an epoch of 400 digits": listed(item(epoch=10**399)),
+    "another one's 404": (404, '{"error": "not here"}'),
+    "an empty 500": (500, ""),
+    "nothing": "refused",
+}
+
+
+def in_worker(fault: Answer, condition: CheckpointCondition) -> WaitResult:
+    time = ManualTime()
+    server = FakeArroyo(monotonic=time, spend=time.sleep)
+    server.set("pl_0", "Running")
+    server.fault = lambda kind, of: fault if kind == CHECKPOINTS else None
+    wait = PipelineWait(plan("pl_0", condition, EPOCH, 90.0), now=EPOCH)
+    options: dict[str, Any] = {"clock": VirtualClock(monotonic=time), "interval_seconds": INTERVAL}
+    return poll_until(server.client(), wait, log=a_logger(), sleep=time.sleep, **options)
+
+
+def in_triggerer(fault: Answer, condition: CheckpointCondition) -> WaitResult:
+    seen: list[WaitResult] = []
+
+    @virtual
+    async def main() -> None:
+        server = FakeArroyo()
+        server.fault = lambda kind, of: fault if kind == CHECKPOINTS else None
+        waits, _ = await many(server, 1, condition)
+        seen.append(await waits.tasks[0])
+
+    main()
+    return seen[0]
+
+
+@pytest.mark.parametrize("run", [in_worker, in_triggerer])
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_only_explains_is_ignored(run: Any, name: str) -> None:
+    result = run(IGNORED[name], CheckpointCondition(min_epoch=8))
+    assert result.outcome is Outcome.REACHED, result
+    assert result.facts["checkpoint"]["epoch"] == 8
+
+
+@pytest.mark.parametrize("run", [in_worker, in_triggerer])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_list_that_cannot_be_read_is_an_outage_and_no_end_of_a_checkpoint(run: Any, name: str) -> None:
+    result = run(UNREADABLE[name], CheckpointCondition(min_epoch=7))
+    assert result.outcome is Outcome.ERROR, result
+    assert "could not be read for 1 min" in str(result.error)
+    assert 60 <= result.waited_seconds < 75
+
+
+@pytest.mark.parametrize("run", [in_worker, in_triggerer])
+def test_a_finish_of_400_digits_is_none(run: Any) -> None:
+    result = run(listed(item(), item(epoch=8, finish_time=10**399)), CheckpointCondition(min_epoch=7))
+    assert result.facts["checkpoint"]["epoch"] == 7
