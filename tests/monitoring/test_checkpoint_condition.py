@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,6 +24,7 @@ from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, api_error, job, logged, move
+from tests.monitoring.wait_histories import Event, histories, show
 
 RECORDED = Path(__file__).parent.parent / "data" / "arroyo"
 STOPPING = CheckpointType.STOPPING
@@ -312,6 +314,29 @@ def test_long_readings_are_rare() -> None:
     # What could be the end is not put off by that.
     wait.observe(job("Stopped", desired=False), T0 + 6)
     assert wait.details_due() == T0 + 6 + SETTLES_SECONDS
+
+
+lists = st.lists(
+    st.builds(taken, st.integers(1, 8), st.floats(0, 9), took=st.sampled_from([0.0, 1.0])), max_size=4
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(histories(), st.lists(lists, min_size=1, max_size=12))
+def test_no_history_ends_without_its_checkpoint_or_is_read_for_ever(
+    events: list[Event], seen: list[list[Checkpoint]]
+) -> None:
+    wait, enough = waiting(), False
+    for event, checkpoints in zip(events, itertools.cycle(seen), strict=False):
+        result = show(wait, event)
+        due, asked = wait.details_due(), wait.job
+        if due is not None and due <= event.at and asked is not None:
+            enough |= any(one.epoch >= 5 and one.is_finished for one in checkpoints)
+            result = wait.observe_details(asked, Reading(checkpoints), event.at, sent_at=event.at)
+            again = wait.details_due()
+            assert again is None or again > event.at
+        assert (result.outcome is not Outcome.REACHED) or enough
+        wait = wait if result.is_over else move(wait, event.at)
 
 
 # -- what cannot be read -------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from airflow_provider_arroyo.hooks.errors import (
 )
 from airflow_provider_arroyo.polling import poll
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sensors import arroyo as sensors
 from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from tests.support import ENDLESS
 
@@ -102,11 +103,12 @@ def test_a_zero_poke_interval_is_refused_where_it_is_the_polls() -> None:
 # -- its base class --------------------------------------------------------------------------------------------
 
 
-def test_no_private_method_of_airflow_is_overridden() -> None:
+@pytest.mark.parametrize("sensor", [getattr(sensors, name) for name in sensors.__all__])
+def test_no_private_method_of_airflow_is_overridden(sensor: Any) -> None:
     airflows = {name for cls in BaseSensorOperator.__mro__ for name in vars(cls) if name.startswith("_")}
     ours = {
         name
-        for cls in ArroyoPipelineSensor.__mro__
+        for cls in sensor.__mro__
         if cls.__module__.startswith("airflow_provider_arroyo")
         for name in vars(cls)
         if name.startswith("_") and not name.startswith("__")
