@@ -115,7 +115,8 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
+        found: list[nodes.Node] = self.parse_text_to_nodes(TABLES[self.arguments[0]]())
+        return found
 
 
 class GeneratedRole(SphinxRole):

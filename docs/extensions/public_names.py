@@ -112,13 +112,13 @@ def split_parameters(app: Sphinx, what: str, name: str, value: Any, options: Any
 
 def check_all_documented(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of a public name that is documented nowhere."""
-    known = env.get_domain("py").objects  # type: ignore[attr-defined]  # of the Python domain
+    known = set(env.domaindata["py"]["objects"])
     for module in public_modules():
         for name in public_names(module):
             value = getattr(module, name)
             # It may be documented where it is defined instead.
             places = {f"{module.__name__}.{name}", f"{value.__module__}.{value.__qualname__}"}
-            if not places & set(known):
+            if not places & known:
                 log.warning("%s.%s is public, and docs/reference does not have it", module.__name__, name)
             elif not (inspect.getdoc(value) or "").strip():
                 log.warning("%s.%s is public, and has no docstring", module.__name__, name)

@@ -156,7 +156,8 @@ class Steps(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return it."""
-        return self.parse_text_to_nodes(steps())
+        found: list[nodes.Node] = self.parse_text_to_nodes(steps())
+        return found
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
