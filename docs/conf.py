@@ -53,6 +53,9 @@ nitpick_ignore_regex = [
     ),
 ]
 
+# JSON and code in tables keep their quotes.
+smartquotes = False
+
 html_theme = "furo"
 html_title = f"Arroyo provider for Airflow {release}"
 html_static_path = ["static"]

@@ -20,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 
 PACKAGE = "airflow_provider_arroyo"
@@ -101,6 +102,15 @@ def add_template_fields(
         lines += ["", f"**Templated:** {', '.join(f'``{field}``' for field in fields)}.", ""]
 
 
+def add_what_airflow_does(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Say below an error of the client whether Airflow retries a task that fails with it."""
+    if what == "exception" and issubclass(value, ArroyoError) and value is not ArroyoError:
+        does = "does not retry it" if value.is_fatal else "retries it as its ``retries`` say"
+        lines += ["", f"**A task that fails with it:** Airflow {does}.", ""]
+
+
 def split_parameters(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Give each of ``:param a, b: text`` an entry of its own: Sphinx would take ``a,`` for the type of ``b``."""
     text = "\n".join(lines)
@@ -129,5 +139,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("public", Public)
     app.connect("autodoc-process-docstring", split_parameters)
     app.connect("autodoc-process-docstring", add_template_fields)
+    app.connect("autodoc-process-docstring", add_what_airflow_does)
     app.connect("env-check-consistency", check_all_documented)
     return {"parallel_read_safe": True}

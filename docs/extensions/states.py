@@ -46,9 +46,9 @@ WORDS = {
     Cause.ENV_CHANGED: "env_vars changed",
     Cause.RESCALE: "parallelism changed",
     Cause.SOURCE_ENDED: "a source has ended",
-    Cause.SOURCE_LOST: "or source was lost",
+    Cause.SOURCE_LOST: "a source",
     Cause.TASK_FAILED: "a task failed",
-    Cause.WORKER_LOST: "a worker",
+    Cause.WORKER_LOST: "or worker was lost",
 }
 """What the caption of a box says of the causes that lead from Running into it."""
 
@@ -93,7 +93,7 @@ def _box(state: JobState) -> str:
     x, y, width = BOXES[state]
     causes = {row.cause for row in seen() if row.to == state and row.state == S.RUNNING}
     caption = ", ".join(WORDS[cause] for cause in Cause if cause in causes and cause in WORDS)
-    caption = caption.replace("worker, or", "worker or").replace("stop: graceful, ", "graceful, ")
+    caption = caption.replace(", or", " or").replace("stop: graceful, ", "graceful, ")
     kind = "bad" if "Fail" in state else "end" if state in TERMINAL_STATES else "way"
     kind = "good" if state in (S.RUNNING, S.FINISHING) else kind
     name_y = y + 5 if not caption else y - 3
@@ -127,7 +127,7 @@ def _arrow(state: JobState, to: JobState) -> str:
 
 
 def steps() -> str:
-    """Return every step that was seen, as a table in Markdown."""
+    """Return every step that was seen, as a table in Markdown; those of a restarted controller are left out."""
 
     def length(row: Transition) -> str:
         if row.stays is None:
@@ -138,7 +138,9 @@ def steps() -> str:
     def rows() -> Iterable[tuple[str, str, str, str]]:
         order = list(JobState)
         for row in sorted(seen(), key=lambda row: (order.index(row.state), list(Cause).index(row.cause))):
-            yield f"`{row.state}`", row.cause.value, f"`{row.to}`", length(row)
+            when = "by itself" if row.cause is Cause.TIME else row.cause.value
+            if row.cause not in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
+                yield f"`{row.state}`", when, f"`{row.to}`", length(row)
 
     return table(["in", "when", "it goes to", "and stays there for"], rows())
 
