@@ -15,7 +15,7 @@ from benchmarks.deploys import deploys_table
 from benchmarks.imports import imports_table
 from benchmarks.in_airflow import neighbours_table, submit_table
 from benchmarks.pages import pages_table
-from benchmarks.waits import Effort, burst_table, many_table, waits_table
+from benchmarks.waits import Effort, burst_table, events_table, many_table, waits_table
 
 COMPARED = (
     "apache-airflow",
@@ -40,6 +40,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
         "imports": lambda: [imports_table(1 if quick else 5)],
         "waits": lambda: waits_table(effort, plan),
         "burst": lambda: [burst_table(effort, 1000)],
+        "events": lambda: [events_table(effort, [1, 1000])],
         "many": lambda: [many_table(effort, 1000 if quick else 10_000)],
         "submits": lambda: [submit_table()],
         "deploys": lambda: [deploys_table(1 if quick else 5, 500)],

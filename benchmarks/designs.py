@@ -141,9 +141,31 @@ class HttpSensor:
         pass
 
 
+class EventWatchers:
+    """The trigger of events, as a triggerer runs it."""
+
+    async def open(self, url: str) -> None:
+        os.environ["AIRFLOW_CONN_BENCH"] = json.dumps({"conn_type": "arroyo", "host": url})
+        os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+        # Before the watches, so that it does not count as watching.
+        self._triggers = importlib.import_module("airflow_provider_arroyo.triggers.events")
+        self._triggers._import_polling()
+
+    async def watch(self, pipeline_id: str, state: str) -> None:
+        trigger = self._triggers.ArroyoPipelineEventTrigger(
+            pipeline_id=pipeline_id, states=[state], max_restarts=5, arroyo_conn_id="bench"
+        )
+        async for _event in trigger.run():
+            return
+
+    async def close(self) -> None:
+        pass
+
+
 DESIGNS: dict[str, Callable[[], Design]] = {
     "shared poller": Shared,
     "one each": lambda: OneEach(pause_after_response=False),
     "arroyo rule": lambda: OneEach(pause_after_response=True),
     "http sensor": HttpSensor,
+    "event watchers": EventWatchers,
 }

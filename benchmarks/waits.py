@@ -177,6 +177,49 @@ def burst_table(effort: Effort, waits: int) -> Table:
     return table
 
 
+def events_table(effort: Effort, watchers: Sequence[int]) -> Table:
+    """Measure what watchers for events cost while nothing happens, and how soon each tells what does.
+
+    :param watchers: how many of them, on one connection.
+    """
+    jobs = max(watchers)
+    table = Table(
+        f"Watchers for events on one connection with {jobs:,} pipelines",
+        "1,000 cost at most 1.5 × what one does: requests and CPU; every event within 1 s",
+        [
+            "watchers",
+            "requests/s",
+            "loop's CPU, % of a core",
+            "memory, MB",
+            "events",
+            "missed",
+            "p50, ms",
+            "worst, ms",
+        ],
+    )
+    print(table.title, flush=True)
+    for count in watchers:
+        runs = [
+            run("event watchers", count, jobs, effort, seed=seed, burst=True)
+            for seed in range(effort.repeats)
+        ]
+        table.add(
+            f"{count:,}",
+            spread([one.requests_per_second for one in runs], 0),
+            spread([one.cpu_percent for one in runs]),
+            spread([one.megabytes for one in runs]),
+            str(sum(len(one.lateness) for one in runs)),
+            str(sum(one.missed for one in runs)),
+            spread([percentile(one.lateness, 0.5) for one in runs], 0),
+            spread([max(one.lateness) for one in runs], 0),
+        )
+    table.note(
+        "Each is an `ArroyoPipelineEventTrigger` for a pipeline of its own, as a triggerer runs it. The events come "
+        "when all of the pipelines that are watched stop within one second."
+    )
+    return table
+
+
 def many_table(effort: Effort, waits: int) -> Table:
     """Measure a crowd on one connection: quiet, while every response is parsed, and how late changes are seen."""
     table = Table(
