@@ -8,6 +8,12 @@ against the sandbox, in one process for each version of the server (``--tasks 20
 the faults, where tries crash and what happens between tries; how threads interleave is up to the machine. To run one
 scenario again, give ``--seed`` and ``--only``.
 
+The same part watches pipelines (``--pipelines 30``): each has a watcher for its events and a guard, which are killed
+and moved between triggerers while the pipelines die, stop and flap.
+
+``python -m tests.chaos --events`` does that in a real Airflow: fifty pipelines die at random while its triggerers are
+killed and frozen, and no death may be lost. It is a part of ``--airflow``.
+
 ``python -m tests.chaos --airflow`` runs a real Airflow on PostgreSQL with two triggerers, and kills, freezes and
 restarts its processes while tasks of all operators run.
 
@@ -23,5 +29,9 @@ The figures, all taken from what the sandbox itself knows and never from what a 
 - *unwanted stop*: requests to stop a pipeline that was not to be stopped.
 - *unproven checkpoint*: final checkpoints that a task reported and the server never took.
 - *not finished*: tasks that did not succeed, however often they were tried.
+- *lost event, false event*: deaths that no event reports, and events of what never happened.
+- *repeat under another id*: events that report the same death twice, and cannot be known as one.
+- *guard missed it, guard ended wrongly*: sensors whose pipeline died, stopped or flapped, and that did not end,
+  or otherwise than it did.
 - *outcome not logged*: killed waits whose log does not say what happens to the pipeline.
 """

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from . import in_airflow
+from . import events_in_airflow, in_airflow
 from .changes import run_changes
 from .deployments import run_deployments
 from .figures import Figures, table
 from .in_process import VERSIONS, report_to_stderr, run
+from .watching import run_watching
 
 
 def _say(text: str) -> None:
@@ -45,6 +46,14 @@ def changes(*, count: int, seed: str, versions: Sequence[str]) -> list[Figures]:
         return list(pool.map(partial(run_changes, changes=count, seed=seed), versions))
 
 
+def watching(*, pipelines: int, seed: str, versions: Sequence[str]) -> list[Figures]:
+    """Watch pipelines for their events, and guard them, in one process for each version."""
+    run_version = partial(run_watching, pipelines=pipelines, seed=seed, report=report_to_stderr)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
+        return list(pool.map(run_version, versions))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
@@ -52,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--deploy", action="store_true", help="only the deployments")
     parser.add_argument("--change", action="store_true", help="only restarts, updates and deletes")
     parser.add_argument("--airflow", action="store_true", help="only the part in a real Airflow")
+    parser.add_argument("--events", action="store_true", help="only the events in a real Airflow")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of the first part, for each version")
+    parser.add_argument("--pipelines", type=int, default=300, help="that are watched, for each version")
     parser.add_argument("--deployments", type=int, default=1000, help="deployments, for each version")
     parser.add_argument("--changes", type=int, default=500, help="changes, for each version")
     parser.add_argument("--seed", default="1", help="decides what happens")
@@ -61,13 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # So that every process that was started is ended in any case.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    whole = not (options.in_process or options.deploy or options.change or options.airflow)
+    parts = (options.in_process, options.deploy, options.change, options.airflow, options.events)
+    whole = not any(parts)
     runs: list[Figures] = []
     if options.in_process or whole:
         runs += in_process(
             tasks=options.tasks, seed=options.seed, versions=options.versions.split(","), only=options.only
         )
         _say(table(runs))
+        if not options.only:
+            watched = watching(
+                pipelines=options.pipelines, seed=options.seed, versions=options.versions.split(",")
+            )
+            runs += watched
+            _say(table(watched))
     if options.deploy or whole:
         deployed = deployments(
             count=options.deployments,
@@ -83,6 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(table(changed))
     if options.airflow or whole:
         figures = in_airflow.run(seed=options.seed, say=_say)
+        runs.append(figures)
+        _say(table([figures]))
+    if options.events or options.airflow or whole:
+        figures = events_in_airflow.run(seed=options.seed, say=_say)
         runs.append(figures)
         _say(table([figures]))
     return 0 if all(one.has_passed for one in runs) else 1

@@ -292,10 +292,15 @@ def _pipeline(task_id: str) -> str:
 
 
 @contextmanager
-def _cluster(scratch: Path, sandbox: ArroyoSandbox) -> Iterator[Cluster]:
+def cluster(scratch: Path, sandbox: ArroyoSandbox, dag_file: str) -> Iterator[Cluster]:
+    """Run an Airflow on PostgreSQL, with two triggerers, and a connection to a sandbox.
+
+    :param scratch: an empty folder.
+    :param dag_file: one of ``dags/``.
+    """
     dags = scratch / "dags"
     dags.mkdir()
-    shutil.copy(Path(__file__).parent / "dags" / "many.py", dags)
+    shutil.copy(Path(__file__).parent / "dags" / dag_file, dags)
     with (
         Postgres() as database,
         Cluster(
@@ -328,7 +333,7 @@ def run(*, seed: str, say: Callable[[str], object]) -> Figures:
     began = time.monotonic()
     with ArroyoSandbox(seed=random.Random(seed).randrange(2**32), log_size=5_000_000) as sandbox:
         truth = GroundTruth(sandbox)
-        with _cluster(scratch, sandbox) as airflow:
+        with cluster(scratch, sandbox, "many.py") as airflow:
             airflow.unpause(DAG_ID)
             monkey = ChaosMonkey(airflow, sandbox, truth, airflow.trigger(DAG_ID), seed, say)
             monkey.run()

@@ -53,7 +53,13 @@ def _quiet_logs() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(version: str, seed: str, limit_seconds: float) -> Iterator[Environment]:
+def environment_of(version: str, seed: str, limit_seconds: float) -> Iterator[Environment]:
+    """Run a sandbox whose clients may crash, and two triggerers.
+
+    :param version: the version of the server.
+    :param seed: decides what happens.
+    :param limit_seconds: after how long tasks count as not finished.
+    """
     with ExitStack() as stack:
         stack.enter_context(crashing_clients())
         stack.enter_context(fake_task_states())
@@ -103,7 +109,7 @@ def batch(
     """
     figures = Figures(title=version)
     began = time.monotonic()
-    with _environment(version, seed, limit_seconds) as environment:
+    with environment_of(version, seed, limit_seconds) as environment:
         faults = NetworkFaults(environment.sandbox, f"{seed} faults")
         names = [f"{seed}-{number}" for number in range(scenarios)]
         chosen = [

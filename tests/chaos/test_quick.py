@@ -8,6 +8,7 @@ from .changes import run_changes
 from .deployments import run_deployments
 from .figures import table
 from .in_process import VERSIONS, batch
+from .watching import run_watching
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -37,3 +38,14 @@ def test_no_changed_pipeline_is_lost_or_left_as_it_was(version: str) -> None:
     assert figures.has_passed, table([figures])
     assert figures.events["killed"] > 0
     assert figures.events["lost"] > 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_event_is_lost_and_no_guard_misses_it(version: str) -> None:
+    logs: list[str] = []
+    figures = run_watching(version, pipelines=12, seed="quick", report=logs.append)
+    assert figures.has_passed, "\n\n".join([table([figures]), *logs])
+    # Else nothing was tested.
+    assert figures.events["watcher killed"] > 0
+    assert figures.events["events stored"] > 0
+    assert figures.events["pipeline flaps"] > 0
