@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MASK = "***"
@@ -126,24 +126,19 @@ def redact_echo(text: str, sql: str) -> str:
     :param text: the server's words, which may repeat parts of the SQL.
     :param sql: what they are about.
     """
-    return echo_redactor(sql)(text)
+    return redact_values(text, secret_values(sql))
 
 
-def echo_redactor(sql: str) -> Callable[[str], str]:
-    """Return :func:`redact_echo` for many texts about the same SQL, which is read once.
+def redact_values(text: str, values: Iterable[str]) -> str:
+    """Return a text without values that are secret, and without any secret of its own.
 
-    :param sql: what they are about.
+    :param text: what a server says about some SQL.
+    :param values: of that SQL, as :func:`secret_values` returns them.
     """
     # The longest first, since one may be part of another.
-    values = sorted(secret_values(sql), key=len, reverse=True)
-
-    def redact(text: str) -> str:
-        for value in values:
-            if value in text:
-                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
-        return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
-
-    return redact
+    for value in sorted((one for one in values if one in text), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
+    return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:

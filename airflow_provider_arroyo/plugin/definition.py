@@ -6,19 +6,20 @@ Pure functions. They read whole SQL, so they are for a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
 from airflow_provider_arroyo.client.sql_secrets import (
     MASK,
-    echo_redactor,
     is_secret_name,
     redact_sql,
+    redact_values,
     redacted_unified_diff,
+    secret_values,
 )
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
-from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
+from airflow_provider_arroyo.plugin.facts import MAX_NAME, Facts
 from airflow_provider_arroyo.plugin.series import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
 
@@ -36,8 +37,6 @@ _MAX_EDGES = 5000
 _MAX_TAGS = 100
 _MAX_TEXT = 1000
 _UDF_NAME = re.compile(r"^\s*(?:pub\s+)?(?:async\s+)?(?:fn|def)\s+(\w{1,200})", re.MULTILINE)
-
-Redact = Callable[[str], str]
 
 
 def kept_generation(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -69,7 +68,6 @@ def definition(
     :param other: the pipeline that it is compared with, and its generation; None where there is none.
     :param missing: what could not be had, a sentence each.
     """
-    redact = facts.redactor()
     sql = without_label(pipeline.query)
     missing = list(missing)
     diff = None
@@ -91,26 +89,29 @@ def definition(
         "interval": facts.interval_seconds,
         "owner": facts.owner,
         "tags": {
-            name[:MAX_NAME]: MASK if is_secret_name(name) else redact(value[:_MAX_TEXT])
+            name[:MAX_NAME]: MASK if is_secret_name(name) else facts.shown(value[:_MAX_TEXT], _MAX_TEXT)
             for name, value in tags[:_MAX_TAGS]
         },
         "label": None
         if label is None
-        else {name[:MAX_NAME]: redact(value[:_MAX_TEXT]) for name, value in [*label.items()][:_MAX_TAGS]},
+        else {
+            name[:MAX_NAME]: facts.shown(value[:_MAX_TEXT], _MAX_TEXT)
+            for name, value in [*label.items()][:_MAX_TAGS]
+        },
         "sql": redact_sql(sql[: MAX_SQL + _MARGIN])[:MAX_SQL],
         "sql_truncated": len(sql) > MAX_SQL,
-        "udfs": [_udf(udf, redact) for udf in pipeline.udfs[:_MAX_UDFS]],
-        "graph": _graph(pipeline.graph, redact),
+        "udfs": [_udf(udf, facts) for udf in pipeline.udfs[:_MAX_UDFS]],
+        "graph": _graph(pipeline.graph, facts),
         "diff": diff,
         "missing": missing,
     }
 
 
-def _udf(udf: Udf, redact: Redact) -> dict[str, Any]:
+def _udf(udf: Udf, facts: Facts) -> dict[str, Any]:
     return {
         "name": _name_of(udf),
         "language": udf.language or "rust",
-        "definition": redact(udf.definition[: MAX_SQL + _MARGIN])[:MAX_SQL],
+        "definition": facts.shown(udf.definition[: MAX_SQL + _MARGIN], MAX_SQL),
     }
 
 
@@ -119,14 +120,14 @@ def _name_of(udf: Udf) -> str:
     return found[1] if found else ""
 
 
-def _graph(graph: PipelineGraph, redact: Redact) -> dict[str, Any]:
+def _graph(graph: PipelineGraph, facts: Facts) -> dict[str, Any]:
     nodes = {node.node_id: node for node in reversed(graph.nodes[:MAX_NODES])}
     return {
         "nodes": [
             {
                 "id": node.node_id,
-                "operator": _without_notice(redact(node.operator[:_MAX_TEXT])),
-                "description": _without_notice(redact(node.description[:_MAX_TEXT])),
+                "operator": _of_node(facts, node.operator),
+                "description": _of_node(facts, node.description),
                 "parallelism": node.parallelism,
             }
             for node in reversed(nodes.values())
@@ -139,9 +140,9 @@ def _graph(graph: PipelineGraph, redact: Redact) -> dict[str, Any]:
     }
 
 
-def _without_notice(text: str) -> str:
-    """Return a text of a node; a node has no room to say that it is not shown."""
-    return "" if text == NOT_SHOWN else text
+def _of_node(facts: Facts, text: str) -> str:
+    """Return a text of a node; it has no room to say why it is not shown."""
+    return "" if facts.secrets is None else facts.shown(text[:_MAX_TEXT], _MAX_TEXT)
 
 
 def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, Any]:
@@ -175,6 +176,7 @@ def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     if names:
         # A function may repeat a secret of the SQL.
-        redact_old, redact_new = echo_redactor(old.query), echo_redactor(new.query)
+        secrets = secret_values(old.query) | secret_values(new.query)
         for name in names:
-            yield f"UDF {name}", redact_old(before.get(name, "")), redact_new(after.get(name, ""))
+            old_text, new_text = (redact_values(one.get(name, ""), secrets) for one in (before, after))
+            yield f"UDF {name}", old_text, new_text

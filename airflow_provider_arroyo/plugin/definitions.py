@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client import endpoints
-from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.plugin.definition import definition, kept_generation
 from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
@@ -90,7 +90,16 @@ class Definitions:
                 missing.append(f"Diff to generation {number}: {other.facts.shown(str(error), 500)}")
         facts = await self._run(lambda: row.facts.updated(pipeline))
         snapshot.take_pipelines([facts])
-        if row.job is not None:
-            row.readings_of(row.job).pipeline = replace(pipeline, query="", udfs=(), tags={})
         result: dict[str, Any] = await self._run(lambda: definition(pipeline, facts, compared, missing))
+        if row.job is not None:
+            row.readings_of(row.job).graph = _graph(result["graph"]["nodes"])
         return result
+
+
+def _graph(nodes: list[dict[str, Any]]) -> PipelineGraph:
+    """Return the nodes of a graph with their names as they may be shown, for a diagnosis."""
+    return PipelineGraph(
+        tuple(
+            PipelineNode(one["id"], one["operator"], one["description"], one["parallelism"]) for one in nodes
+        )
+    )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.sql_secrets import echo_redactor, find_secrets
+from airflow_provider_arroyo.client.sql_secrets import redact_values, secret_values
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
 
 MAX_NAME = 300
 MAX_REASON = 2000
-MAX_SQL_WITH_SECRETS = 100_000
-"""How much SQL is kept to find its secrets in what the server says."""
+MAX_SECRETS = 20_000
+"""How many characters of secret values are kept, to find them in what the server says."""
 
 NOT_SHOWN = "Not shown: the pipeline's SQL holds secrets, and this may repeat them. Arroyo's console has it."
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -32,7 +31,7 @@ class Facts:
     :param parallelism: the highest of its nodes.
     :param interval_seconds: from checkpoint to checkpoint.
     :param sources, sinks: node ids of the graph's beginnings and ends.
-    :param secret_sql: its SQL, where that holds secrets; None where there is too much of it to be kept.
+    :param secrets: the values in its SQL that are secret; None where there are too many to be kept.
     """
 
     pipeline_id: str
@@ -43,7 +42,7 @@ class Facts:
     interval_seconds: float | None = None
     sources: frozenset[int] = frozenset()
     sinks: frozenset[int] = frozenset()
-    secret_sql: str | None = ""
+    secrets: frozenset[str] | None = frozenset()
 
     @property
     def deployment(self) -> tuple[str, str, str] | None:
@@ -60,13 +59,9 @@ class Facts:
 
     def shown(self, text: str, limit: int = MAX_REASON) -> str:
         """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short."""
-        return self.redactor()(text[: 10 * limit])[:limit]
-
-    def redactor(self) -> Callable[[str], str]:
-        """Return what masks the secrets of its SQL in texts."""
-        if self.secret_sql is None:
-            return lambda text: NOT_SHOWN if text else ""
-        return echo_redactor(self.secret_sql)
+        if self.secrets is None:
+            return NOT_SHOWN[:limit] if text else ""
+        return redact_values(text[: 10 * limit], self.secrets)[:limit]
 
     def updated(self, pipeline: Pipeline) -> Facts:
         """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again.
@@ -95,9 +90,7 @@ def seconds(micros: int) -> float:
 
 def facts_of(pipeline: Pipeline) -> Facts:
     """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
-    secret_sql: str | None = ""
-    if find_secrets(pipeline.query):
-        secret_sql = pipeline.query if len(pipeline.query) <= MAX_SQL_WITH_SECRETS else None
+    secrets = secret_values(pipeline.query)
     return Facts(
         pipeline_id=pipeline.id,
         name=pipeline.name[:MAX_NAME],
@@ -107,7 +100,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
         interval_seconds=_interval_seconds(pipeline),
         sources=pipeline.graph.sources,
         sinks=pipeline.graph.sinks,
-        secret_sql=secret_sql,
+        secrets=secrets if sum(map(len, secrets)) <= MAX_SECRETS else None,
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, PipelineGraph, PipelineNode
+from airflow_provider_arroyo.client.models import (
+    FailureReason,
+    Job,
+    JobState,
+    Pipeline,
+    PipelineGraph,
+    PipelineNode,
+)
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.plugin import details
 from airflow_provider_arroyo.plugin.readings import Part, Readings
@@ -148,7 +155,7 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
         # It would be said to take none.
         return None
     evidence = Evidence(
-        pipeline=readings.pipeline or _undescribed(row),
+        pipeline=_described(row, readings.graph),
         now=server_time,
         jobs=_jobs_seen(row, job, now),
         checkpoints=checkpoints.newest if checkpoints else (),
@@ -160,30 +167,27 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
     except OverflowError:
         # Times that are no times.
         return None
-    redact = row.facts.redactor()
     return {
         "kind": found.kind.value,
-        "summary": redact(found.summary),
-        "details": [redact(line) for line in found.details],
+        "summary": found.summary,
+        "details": list(found.details),
         "advice": found.advice,
         "is_fault": found.is_problem,
     }
 
 
-def _undescribed(row: Row) -> Pipeline:
-    """Return a pipeline as the list knows it, without names of its nodes."""
+def _described(row: Row, graph: PipelineGraph | None) -> Pipeline:
+    """Return what a diagnosis needs of a pipeline's description."""
     interval = row.facts.interval_seconds
-    nodes = [
-        PipelineNode(node_id, operator=f"node {node_id}") for node_id in row.facts.sources | row.facts.sinks
-    ]
-    if nodes:
-        nodes[0] = replace(nodes[0], parallelism=row.facts.parallelism or 0)
+    if graph is None:
+        # Without names. The list knows the parallelism, and that is all of its graph.
+        graph = PipelineGraph((PipelineNode(-1, parallelism=row.facts.parallelism or 0),))
     return Pipeline(
         id=row.pipeline_id,
         name=row.facts.name,
         query="",
         checkpoint_interval_micros=round(interval * 1e6) if interval else None,
-        graph=PipelineGraph(tuple(nodes)),
+        graph=graph,
     )
 
 
@@ -193,4 +197,6 @@ def _jobs_seen(row: Row, job: Job, now: float) -> tuple[Job, ...]:
     seen = [run for run in dict.fromkeys([*runs, job.run_id]) if run <= job.run_id]
     if len(seen) <= _FLAPPING_RUNS:
         seen = [job.run_id]
-    return tuple(replace(job, run_id=run) for run in seen)
+    # What a diagnosis repeats is what may be shown.
+    failure = FailureReason(row.failure["text"], row.failure["domain"]) if row.failure else None
+    return tuple(replace(job, run_id=run, failure=failure) for run in seen)

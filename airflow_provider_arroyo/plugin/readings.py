@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
+from airflow_provider_arroyo.client.models import Job, JobState, PipelineGraph
 from airflow_provider_arroyo.plugin import details
 from airflow_provider_arroyo.plugin.details import Checkpoints
 from airflow_provider_arroyo.plugin.series import Measured
@@ -74,7 +74,7 @@ class Readings:
     :param measured: what its metrics say.
     :param errors: its last errors as they may be shown, newest first.
     :param sizes: the bytes of its checkpoints by epoch; None where the server does not tell.
-    :param pipeline: how the server describes it, without its SQL and UDFs; None before its own page asked.
+    :param graph: the nodes of its graph as they may be shown; None before its own page asked for its definition.
     :param described_run: in which run it was described; None before that.
     """
 
@@ -84,7 +84,7 @@ class Readings:
     checkpoints: Checkpoints | None = None
     errors: tuple[JobError, ...] = ()
     sizes: dict[int, int | None] = field(default_factory=dict)
-    pipeline: Pipeline | None = None
+    graph: PipelineGraph | None = None
     described_run: int | None = None
 
     def due_for_list(self, job: Job, restarts: int, now: float) -> list[Part]:

@@ -40,7 +40,7 @@ class Looked:
         )
 
     def _connect(self) -> ArroyoClient:
-        limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=2.0)
+        limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=10.0)
         return ArroyoClient(ClientSettings(base_url=self.sandbox.url), limits=limits)
 
     async def _run(self, function: Callable[[], Any]) -> Any:

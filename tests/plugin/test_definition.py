@@ -25,6 +25,7 @@ from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.series import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox.clock import ManualClock
 
 from .support import Looked
 
@@ -106,13 +107,16 @@ def test_a_megabyte_of_sql_is_cut_without_a_secret(secret_at: int) -> None:
         udfs=(Udf(f"def f(): '{SECRET}'", "python"),),
         graph=PipelineGraph(nodes=(PipelineNode(1, "op", SECRET, 1),)),
     )
-    # As the facts of so much SQL are; finding that out would read all of it.
-    found = definition(one, Facts(pipeline_id="pl_1", secret_sql=None), None)
+    # Finding its facts would read all of it.
+    found = definition(one, Facts(pipeline_id="pl_1", secrets=frozenset({SECRET})), None)
     assert len(found["sql"]) == MAX_SQL
     assert found["sql_truncated"]
     assert SECRET[:6] not in json.dumps(found)
-    assert found["graph"]["nodes"][0]["description"] == ""
-    assert found["udfs"][0]["definition"].startswith("Not shown")
+    assert found["graph"]["nodes"][0]["description"] == "***"
+    unknown = definition(one, Facts(pipeline_id="pl_1", secrets=None), None)
+    assert SECRET[:6] not in json.dumps(unknown)
+    assert unknown["graph"]["nodes"][0]["description"] == ""
+    assert unknown["udfs"][0]["definition"].startswith("Not shown")
 
 
 def test_a_login_at_the_cut_is_masked() -> None:
@@ -222,7 +226,8 @@ def test_the_other_generation_is_the_one_before_else_the_next_of_the_same_deploy
 @pytest.fixture
 async def looked() -> AsyncIterator[Looked]:
     """Two generations of a deployment, on a watch."""
-    with ArroyoSandbox(seed=1) as sandbox:
+    clock = ManualClock()
+    with ArroyoSandbox(seed=1, clock=clock) as sandbox:
         found = Looked(sandbox)
         client = await found.watch.connected()
         for number in (1, 2):
@@ -236,6 +241,7 @@ async def looked() -> AsyncIterator[Looked]:
                 ),
                 client,
             )
+        clock.advance(10)
         await found.refresh()
         yield found
 

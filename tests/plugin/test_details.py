@@ -74,7 +74,7 @@ def test_the_last_checkpoint(
 
 
 def test_errors_are_the_newest_shortened_and_without_the_secrets_of_the_sql() -> None:
-    facts = Facts(pipeline_id="p", secret_sql="WITH ('auth.password' = 'hunter2hunter')")
+    facts = Facts(pipeline_id="p", secrets=frozenset({"hunter2hunter"}))
     errors = [JobError("2", 5 * S, "m" * 5000, "tried hunter2hunter", operator_id="source_1", task_index=3)]
     found = [details.error_to_json(one) for one in details.shown_errors(errors * 100, facts)]
     assert len(found) == details.MAX_ERRORS

@@ -60,12 +60,18 @@ def test_what_the_server_says_is_shown_without_the_secrets_of_the_sql() -> None:
     found = facts_of(pipeline(SECRET_SQL))
     assert found.shown("cannot log in with 'hunter2222' at broker") == "cannot log in with '***' at broker"
     assert len(found.shown("x y " * 100_000)) <= plugin_facts.MAX_REASON
-    assert facts_of(pipeline("SELECT 1")).secret_sql == ""
+    assert facts_of(pipeline("SELECT 1")).secrets == frozenset()
 
 
-def test_sql_with_secrets_that_is_too_long_to_be_kept_shows_nothing_of_what_the_server_says() -> None:
-    found = facts_of(pipeline(SECRET_SQL + " " * plugin_facts.MAX_SQL_WITH_SECRETS))
-    assert found.secret_sql is None
+def test_the_secrets_of_long_sql_are_known_too() -> None:
+    found = facts_of(pipeline(SECRET_SQL + " " * 500_000))
+    assert found.shown("cannot log in with 'hunter2222'") == "cannot log in with '***'"
+
+
+def test_with_more_secrets_than_can_be_kept_nothing_is_shown_of_what_the_server_says() -> None:
+    long = SECRET_SQL.replace("hunter2222", "hunter2222" * plugin_facts.MAX_SECRETS)
+    found = facts_of(pipeline(long))
+    assert found.secrets is None
     assert "hunter" not in found.shown("cannot log in with 'hunter2222'")
 
 

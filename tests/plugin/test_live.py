@@ -1,0 +1,153 @@
+"""What a pipeline's own page says of it now: a sentence for each state, and a diagnosis where enough is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.details import Checkpoint, JobError
+from airflow_provider_arroyo.client.models import FailureReason, Job, JobState
+from airflow_provider_arroyo.plugin.details import kept_checkpoints
+from airflow_provider_arroyo.plugin.live import absent, live, nothing
+from airflow_provider_arroyo.plugin.readings import Part
+from airflow_provider_arroyo.plugin.series import Measured
+from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
+
+from .support import facts, job
+
+S = 1_000_000
+NOW = 10_000.0
+
+
+def row(one: Job | None, **fields: Any) -> Row:
+    """Return a pipeline whose parts were read."""
+    if one is not None and one.start_time_micros is None:
+        one = replace(one, start_time_micros=int(NOW - 1000) * S)
+    found = Row(facts(1, **fields), job=one)
+    if one is not None:
+        readings = found.readings_of(one)
+        readings.measured = Measured(
+            nodes=({"id": 1, "in": 5.0, "out": 5.0, "backpressure": 0.0},),
+            at=(NOW - 2,),
+            rows_in=(1234.0,),
+            rows_out=(5.0,),
+            backpressure=(0.0,),
+        )
+        readings.checkpoints = kept_checkpoints([Checkpoint(1, int(NOW - 5) * S, int(NOW - 4) * S)])
+    return found
+
+
+def shown(one: Row) -> dict[str, Any]:
+    found = live(one, now=NOW, server_time=NOW)
+    json.dumps(found, allow_nan=False)
+    assert set(found) == {*nothing(), "sentence"}
+    return found
+
+
+@pytest.mark.parametrize("state", [*JobState, "Hibernating", "x" * 5000, "{run}{rates}"])
+def test_every_state_has_a_sentence(state: str) -> None:
+    sentence = shown(row(job(1, state, run=7)))["sentence"]
+    assert sentence.endswith(".")
+    assert len(sentence) < 200
+    assert "{" not in sentence or "{" in state
+
+
+def test_what_runs_says_how_many_rows() -> None:
+    assert shown(row(job(1)))["sentence"] == "Runs (run 1): reads 1,234 rows/s and writes 5 rows/s."
+    idle = row(job(1))
+    assert idle.readings is not None
+    idle.readings.measured = Measured(at=(NOW,), rows_in=(0.0,), rows_out=(0.0,), nodes=shown(idle)["nodes"])
+    assert shown(idle)["sentence"] == "Runs (run 1): no rows just now."
+    idle.readings.measured = None
+    assert shown(idle)["sentence"] == "Runs (run 1)."
+
+
+@pytest.mark.parametrize(
+    "state, wanted, expected",
+    [
+        ("Running", False, "Runs (run 1), and was asked to stop."),
+        ("Finishing", False, "Runs (run 1), and was asked to stop."),
+        ("Stopped", True, "Stopped, and was asked to run again."),
+    ],
+)
+def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -> None:
+    assert shown(row(job(1, state, running_desired=wanted)))["sentence"] == expected
+
+
+def test_a_pipeline_without_a_job_is_neither_well_nor_unwell() -> None:
+    found = shown(row(None))
+    assert found["sentence"].startswith("Has no job yet")
+    assert found["diagnosis"] is None
+
+
+@pytest.mark.parametrize("state", ["Stopped", "Failed", "Recovering", "Scheduling"])
+def test_nothing_is_measured_now_of_what_does_not_run_though_arroyo_keeps_the_last_values(state: str) -> None:
+    found = shown(row(job(1, state)))
+    assert found["nodes"] == []
+    assert found["rates"]["in"] == (1234.0,)
+
+
+def test_old_measurements_are_not_now() -> None:
+    assert live(row(job(1)), now=NOW, server_time=NOW + 60)["nodes"] == []
+
+
+def test_without_checkpoints_nobody_knows_whether_it_is_well() -> None:
+    unread = row(job(1))
+    assert shown(unread)["diagnosis"]["kind"] == "healthy"
+    assert unread.readings is not None
+    unread.readings.failed(Part.CHECKPOINTS, "Arroyo responded 500")
+    found = shown(unread)
+    assert found["diagnosis"] is None
+    assert found["missing"] == ["Checkpoints: Arroyo responded 500"]
+    assert found["checkpoints"]
+    # What has failed needs none to be called that.
+    failed = row(job(1, "Failed"))
+    assert failed.readings is not None
+    failed.readings.checkpoints = None
+    assert shown(failed)["diagnosis"]["is_fault"]
+
+
+def test_the_diagnosis_repeats_only_what_may_be_shown() -> None:
+    snapshot = Snapshot(began=0)
+    snapshot.take_pipelines([facts(1, secrets=frozenset({"hunter2hunter"}))])
+    snapshot.take_jobs([job(1, "Failed", failure=FailureReason("no login with hunter2hunter", "user"))], NOW)
+    failed = snapshot.rows["pl_1"]
+    assert failed.job is not None
+    failed.readings_of(failed.job).errors = (JobError("1", message="shown already"),)
+    found = shown(failed)
+    assert any("no login with ***" in line for line in found["diagnosis"]["details"])
+    assert "hunter2hunter" not in json.dumps(found)
+
+
+def test_a_restart_that_someone_asked_for_is_no_flapping_and_many_are() -> None:
+    asked = row(job(1, run=3))
+    asked.changes.extend([(NOW - 20, "Running", 2), (NOW - 10, "Running", 3)])
+    assert shown(asked)["diagnosis"]["kind"] == "healthy"
+    flapping = row(job(1, run=9))
+    flapping.changes.extend((NOW - 100 + run, "Running", run) for run in range(4, 10))
+    assert shown(flapping)["diagnosis"]["kind"] == "flapping"
+    long_ago = row(job(1, run=9))
+    long_ago.changes.extend((NOW - 1000 + run, "Running", run) for run in range(4, 10))
+    assert shown(long_ago)["diagnosis"]["kind"] == "healthy"
+
+
+@pytest.mark.parametrize("micros", [10**400, -(10**400)])
+def test_times_that_are_none_break_nothing(micros: int) -> None:
+    found = shown(row(job(1, "Created", run=0, created_at_micros=micros, start_time_micros=micros)))
+    assert found["sentence"]
+
+
+def test_what_was_read_of_another_job_is_not_shown() -> None:
+    other = row(job(1))
+    other.job = job(2)
+    found = shown(other)
+    assert (found["checkpoints"], found["rates"], found["diagnosis"]) == ([], None, None)
+
+
+def test_why_there_is_none_depends_on_whether_the_server_was_asked() -> None:
+    assert "There is no pipeline" in absent("pl_1", is_known=True)
+    assert "not responded" in absent("pl_1", is_known=False)
+    assert len(absent("x" * 1000, is_known=True)) < 300
