@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
 
@@ -15,6 +17,16 @@ class OpenLineageMixin:
 
     Without that provider nothing calls these methods, and nothing of OpenLineage is imported.
     """
+
+    _returned: Any = None
+    """The task's result, once it has one."""
+    _found_query: Callable[[], str] | None = None
+    """Returns the SQL of a pipeline that this process found on the server."""
+    _replaced: PipelineRef | None = None
+    """The pipeline in whose place a deploy put another one."""
+
+    def _keep_result(self, result: Any) -> None:
+        self._returned = result
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
         """Return the datasets and facets that are known before the task runs: those of its SQL."""
@@ -39,16 +51,16 @@ class OpenLineageMixin:
 
         task: Any = self
         query, group = getattr(task, "query", None), getattr(task, "group", None)
-        if task._found_query is not None:
-            query = task._found_query()
+        if self._found_query is not None:
+            query = self._found_query()
         # Before the task itself has looked its connection up, nothing is known of the server.
         hook = vars(task).get("hook")
         is_known = hook is not None and "settings" in vars(hook)
         return TaskFacts(
             query=query if isinstance(query, str) else None,
             pipeline=task._pipeline,
-            replaced=task._replaced,
-            result=task._returned if isinstance(task._returned, dict) else {},
+            replaced=self._replaced,
+            result=self._returned if isinstance(self._returned, dict) else {},
             error=task._raised,
             group=group if isinstance(group, str) else None,
             server=hook.settings.base_url if is_known else None,

@@ -69,7 +69,8 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
             if isinstance(value, Mapping) and "ti" in value:  # the context
                 task._ti = value["ti"]
         try:
-            task._returned = value = method(task, *args, **kwargs)
+            value = method(task, *args, **kwargs)
+            task._keep_result(value)
             return value
         except BaseException as err:
             error = task._task_error(err)
@@ -109,14 +110,8 @@ class ArroyoTask:
     _raised: BaseException | None = None
     _results: tuple[WaitResult, ...] = ()
     """Of waits that ended, or left the worker for good, and whose metrics are still to be sent."""
-    _returned: Any = None
-    """The task's result, once it has one."""
     _pipeline: PipelineRef | None = None
     """The pipeline that the task deals with, once it is known."""
-    _found_query: Callable[[], str] | None = None
-    """Returns the SQL of a pipeline that this process found on the server."""
-    _replaced: PipelineRef | None = None
-    """The pipeline in whose place a deploy put another one."""
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -398,6 +393,9 @@ class ArroyoTask:
             emit(results, counts, operator=type(self).__name__, connection=str(self.arroyo_conn_id))
         except Exception as err:  # noqa: BLE001  # Airflow's backends for stats may raise anything
             self.log.debug("The metrics cannot be sent: %r", err)
+
+    def _keep_result(self, result: Any) -> None:
+        """Keep what a method of the task returned for later; here nobody asks for it."""
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, the same keys in every mode, and log it."""
