@@ -12,8 +12,11 @@ NEWEST_AIRFLOW := 3.3.2
 OLDEST_AIRFLOW := 3.0.6
 # Between them, and as different inside: the pages in Airflow's UI are tried there, too.
 OTHER_AIRFLOWS := 3.1.8 3.2.2
+# Those that `make matrix` tries, where the machine has them or uv can fetch them.
+PYTHONS := 3.11 3.12 3.13
 # More arguments for pytest: make unit ARGS="-k stop -x"
 ARGS ?=
+ONLY ?=
 
 TOOLS := .venvs/tools
 UV := $(TOOLS)/bin/uv
@@ -123,6 +126,15 @@ wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Air
 	@rm -rf $(WHEELS)
 	@$(UV) build --quiet --wheel --no-build-isolation --python $(TOOLS)/bin/python --out-dir $(WHEELS) .
 	@ls $(WHEELS)/*.whl
+
+# ONLY="3.0.6/3.12 3.3.2/3.13" tries some combinations, ARGS some tests; only a whole run is written down.
+.PHONY: matrix latest
+MATRIX = $(TOOLS)/bin/python -m scripts.matrix --uv $(CURDIR)/$(UV) --pytest "$(ARGS)" --only "$(ONLY)"
+matrix: wheel $(STAGE) ## Test each Airflow on each Python, for hours, and write the table into docs/reference/compatibility.md
+	@$(MATRIX) --airflows "$(OLDEST_AIRFLOW) $(OTHER_AIRFLOWS) $(NEWEST_AIRFLOW)" --pythons "$(PYTHONS)"
+
+latest: wheel $(STAGE) ## Test the newest Airflow, with the newest of all that it needs, to see what comes
+	@$(MATRIX) --airflows latest --pythons "$(firstword $(PYTHONS))"
 
 .PHONY: dist
 dist: $(TOOLS_READY) $(call ready,$(DIST)) ## Build the release into dist/, twice, and install both parts of it where nothing else is

@@ -1,0 +1,280 @@
+"""Runs the tests on every supported Airflow with every supported Python, and shows a table: ``make matrix``.
+
+A whole run writes the table into ``docs/reference/compatibility.md``. A Python that this machine does not have is
+fetched by uv where it can be, and else said to be missing; nothing else stops the other combinations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree  # what pytest wrote
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "compatibility.md"
+BEGIN, END = "<!-- written by make matrix -->", "<!-- until here -->"
+STAGE = ROOT / "build" / "stage"
+LATEST = "latest"
+
+# What has tests of its own that need more than the environment of an older Airflow has, by a module of it.
+NEEDS = {"openlineage": "openlineage.client", "typing": "pyright"}
+# Once is enough.
+ONCE = ("docs", "ui")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How one combination went.
+
+    :param airflow: its version.
+    :param python: its version, such as ``3.12``.
+    :param says: for the table.
+    :param failed: whether tests failed.
+    """
+
+    airflow: str
+    python: str
+    says: str
+    failed: bool = False
+
+
+class Missing(Exception):  # noqa: N818  # no error: the table shows it
+    """A combination cannot be tried; the message says why."""
+
+
+class Matrix:
+    """Tries combinations.
+
+    :param uv: the program uv.
+    :param wheel: the package.
+    :param arguments: for pytest.
+    """
+
+    def __init__(self, uv: Path, wheel: Path, arguments: Sequence[str]) -> None:
+        self._uv = uv
+        self._wheel = wheel
+        self._arguments = arguments
+
+    def cell(self, airflow: str, python: str, *, end_to_end: bool) -> Cell:
+        """Run the tests of one combination.
+
+        :param airflow: its version, or ``latest`` for the newest, with the newest of all that it needs.
+        :param python: the version of Python.
+        :param end_to_end: whether those with a real Airflow are run, too.
+        """
+        say(f"== Airflow {airflow}, Python {python}")
+        try:
+            environment = self._environment(airflow, python)
+        except Missing as reason:
+            say(f"   {reason}")
+            return Cell(airflow, python, str(reason))
+        shown = self._version(environment)
+        suites = ["not e2e and not ui and not docs", *(["e2e"] if end_to_end else [])]
+        says, failed = [], False
+        for suite in suites:
+            name = "end to end" if suite == "e2e" else "unit and HTTP"
+            workers = () if suite == "e2e" else ("-n", "4")
+            counted, is_failed = self._pytest(environment, "-m", suite, *workers)
+            failed = failed or is_failed
+            if counted != "0":
+                says.append(f"{name}: {counted}")
+        text = "; ".join(says) or "no such tests"
+        return Cell(shown if airflow == LATEST else airflow, python, text, failed)
+
+    def _environment(self, airflow: str, python: str) -> Path:
+        """Return an environment with Airflow, what the tests need, and the package's wheel."""
+        interpreter = find_python(self._uv, python)
+        folder = ROOT / ".venvs" / f"matrix-{airflow}-{python}"
+        lock = ROOT / "requirements" / f"airflow-{airflow}.txt"
+        ready = (
+            folder
+            / f".ready-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16] if lock.exists() else LATEST}"
+        )
+        if not ready.exists() or airflow == LATEST:
+            self._run([self._uv, "venv", "--quiet", "--clear", "--python", interpreter, folder])
+            # Not only the lock: on another Python than that of the lock, Airflow may need a package more.
+            if airflow == LATEST:
+                self._pip(folder, f"{self._wheel}[sandbox]", "-r", ROOT / "requirements" / "dev.in")
+            else:
+                self._pip(folder, "-r", lock)
+            ready.touch()
+        self._pip(folder, "--no-deps", "--reinstall", "--compile-bytecode", self._wheel)
+        return folder
+
+    def _pip(self, folder: Path, *arguments: str | Path) -> None:
+        self._run([self._uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *arguments])
+
+    def _run(self, command: Sequence[str | Path]) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Missing(f"cannot be installed: {_reason(done.stderr)}")
+        return done.stdout
+
+    def _version(self, environment: Path) -> str:
+        script = "import importlib.metadata as m; print(m.version('apache-airflow'))"
+        return self._run([environment / "bin" / "python", "-c", script]).strip()
+
+    def _pytest(self, environment: Path, *arguments: str) -> tuple[str, bool]:
+        """Return how many tests passed, in words, and whether some failed."""
+        report = environment / "report.xml"
+        report.unlink(missing_ok=True)
+        python = environment / "bin" / "python"
+        ignored = [f"--ignore=tests/{name}" for name in (*ONCE, *self._lacking(python))]
+        began = time.monotonic()
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            f"--junitxml={report}",
+        ]
+        code = subprocess.run(
+            [*command, *ignored, *arguments, *self._arguments],
+            cwd=STAGE,
+            env={
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if name not in ("PYTHONPATH", "AIRFLOW_HOME")
+                },
+                "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+                "ARROYO_PROVIDER_INSTALLED": str(environment),
+            },
+            check=False,
+        ).returncode
+        counts = _counts(report)
+        say(f"   {counts} in {time.monotonic() - began:.0f} s")
+        # 5: no test of this kind is among those that were asked for.
+        is_failed = code not in (0, 5)
+        passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
+        failed = counts["failures"] + counts["errors"]
+        if is_failed and not failed:
+            return "**broke off**", True
+        return f"{passed}, **{failed} failed**" if is_failed else str(passed), is_failed
+
+    def _lacking(self, python: Path) -> Iterator[str]:
+        for folder, module in NEEDS.items():
+            if subprocess.run(
+                [python, "-c", f"import {module}"], capture_output=True, check=False
+            ).returncode:
+                yield folder
+
+
+def find_python(uv: Path, version: str) -> Path:
+    """Return the path of a Python.
+
+    :param uv: the program uv.
+    :param version: such as ``3.12``.
+    :raises Missing: where there is none, and none can be fetched.
+    """
+    find: list[str | Path] = [uv, "python", "find", "--no-python-downloads", version]
+    if path := _output(find):
+        return Path(path)
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    for found in pyenv.glob(f"versions/{version}.*/bin/python{version}"):
+        return found
+    _output([uv, "python", "install", "--quiet", version])
+    if path := _output(find):
+        return Path(path)
+    raise Missing("no such Python on the machine that ran this")
+
+
+def _output(command: Sequence[str | Path]) -> str:
+    """Return what a command printed; nothing where it failed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _reason(text: str) -> str:
+    """Return the line of what uv wrote that says why, for a table."""
+    if re.search(r"apache-airflow\S* depends on Python|does not satisfy Python", " ".join(text.split())):
+        return "this Airflow does not support it"
+    lines = [line.strip(" │╰├▶─×") for line in text.splitlines() if line.strip()]
+    return lines[-1][:100] if lines else "uv says no more"
+
+
+def _counts(report: Path) -> dict[str, int]:
+    """Return how many tests ran, failed, broke and were skipped."""
+    names = ("tests", "failures", "errors", "skipped")
+    if not report.exists():
+        return dict.fromkeys(names, 0)
+    suites = ElementTree.parse(report).getroot().iter("testsuite")  # what pytest wrote
+    totals = dict.fromkeys(names, 0)
+    for suite in suites:
+        for name in names:
+            totals[name] += int(suite.get(name, 0))
+    return totals
+
+
+def table(cells: Sequence[Cell]) -> str:
+    """Return the cells as a table in Markdown: a row for each Airflow, a column for each Python."""
+    pythons = list(dict.fromkeys(cell.python for cell in cells))
+    rows = [
+        f"| Airflow | {' | '.join(f'Python {python}' for python in pythons)} |",
+        f"|{'---|' * (len(pythons) + 1)}",
+    ]
+    for airflow in dict.fromkeys(cell.airflow for cell in cells):
+        says = {cell.python: cell.says for cell in cells if cell.airflow == airflow}
+        rows.append(f"| {airflow} | {' | '.join(says.get(python, 'not tried') for python in pythons)} |")
+    return "\n".join(rows)
+
+
+def write(page: Path, text: str) -> None:
+    """Write a table into a page, between its two marks.
+
+    :param page: a file in Markdown.
+    :param text: the table.
+    """
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--uv", required=True, type=Path)
+    parser.add_argument("--airflows", required=True, help="versions, from the oldest to the newest")
+    parser.add_argument("--pythons", required=True, help="versions")
+    parser.add_argument("--only", default="", help="combinations, such as 3.0.6/3.12; default all")
+    parser.add_argument("--pytest", default="", help="arguments for pytest; then nothing is written")
+    options = parser.parse_args()
+    (wheel,) = (ROOT / "build" / "wheel").glob("*.whl")
+    arguments = shlex.split(options.pytest)
+    matrix = Matrix(options.uv, wheel, arguments)
+    airflows, pythons, only = options.airflows.split(), options.pythons.split(), options.only.split()
+    # On the first Python: what a real Airflow does hardly depends on it.
+    ends = {(airflows[0], pythons[0]), (airflows[-1], pythons[0])}
+    cells = [
+        matrix.cell(airflow, python, end_to_end=(airflow, python) in ends)
+        for airflow in airflows
+        for python in pythons
+        if not only or f"{airflow}/{python}" in only
+    ]
+    shown = table(cells)
+    say(f"\n{shown}")
+    if not only and not arguments and LATEST not in airflows:
+        write(PAGE, shown)
+        say(f"\nwritten into {PAGE}")
+    return 1 if any(cell.failed for cell in cells) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
