@@ -12,7 +12,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoDeployPipelineOperator,
     ArroyoUpdatePipelineOperator,
 )
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors.arroyo import ArroyoMetricSensor
 
 NAME = "orders_catching_up"
 
@@ -32,8 +32,15 @@ with DAG(
     scale_up = ArroyoUpdatePipelineOperator(
         task_id="scale_up", pipeline_name=NAME, parallelism=2, until_checkpoint=True
     )
-    catch_up = ArroyoPipelineSensor(
-        task_id="catch_up", pipeline_name=NAME, stable_for=timedelta(seconds=3), max_restarts=0
+    # While it has much to read, its sources are faster than the operators behind them, whose queues are full.
+    catch_up = ArroyoMetricSensor(
+        task_id="catch_up",
+        pipeline_name=NAME,
+        metric="backpressure",
+        operator="all",
+        below=0.5,
+        stable_for=timedelta(seconds=10),
+        timeout=timedelta(hours=6),
     )
     scale_down = ArroyoUpdatePipelineOperator(task_id="scale_down", pipeline_name=NAME, parallelism=1)
     clean_up = ArroyoDeletePipelineOperator(task_id="clean_up", pipeline_name=NAME)

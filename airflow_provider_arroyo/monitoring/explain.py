@@ -89,7 +89,8 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     if result.job is None or result.jobless_seconds is not None:
         return None
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
-        return f"may be well, but its {result.detail} cannot be read: {shorten(str(result.details_error))}"
+        error = shorten(str(result.details_error)).rstrip(".")
+        return f"may be well, but its {result.detail} cannot be read: {error}"
     # One that restarted long ago, in a wait of days, is not what keeps it from working now.
     is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
     if result.restarts and is_flapping:

@@ -189,14 +189,14 @@ class MetricCondition(Condition):
         )
         held_seconds = 0.0 if since is None or at is None else (at - since) / 1e6
         is_long_enough = since is not None and held_seconds >= self.stable_for.total_seconds()
-        is_stale = now - memory.fresh_at > HOLE_SECONDS
+        old_seconds = now - memory.fresh_at
         facts = self._facts(newest, held_seconds) if newest and is_long_enough and is_live else None
         return Finding(
             facts=facts,
-            seen=self._seen(newest, held_seconds, is_held=memory.is_held),
+            seen=self._seen(newest, held_seconds, old_seconds, is_held=memory.is_held),
             news=None if memory.is_held == known.is_held or facts else self._crossed(is_held=memory.is_held),
             memory=memory.to_dict(),
-            is_unsettled=is_long_enough and not is_live and not is_stale,
+            is_unsettled=is_long_enough and not is_live and old_seconds <= HOLE_SECONDS,
         )
 
     def _held_since(self, found: Sequence[Round], known: _Memory) -> int | None:
@@ -258,11 +258,12 @@ class MetricCondition(Condition):
     def _crossed(self, *, is_held: bool) -> str:
         return self._bound if is_held else f"no longer {self._bound}"
 
-    def _seen(self, newest: Round | None, held_seconds: float, *, is_held: bool) -> str:
+    def _seen(self, newest: Round | None, held_seconds: float, old_seconds: float, *, is_held: bool) -> str:
         if newest is None:
             return f"has shown no {self._name} {self._where} yet"
         held = f", {self._bound} for {duration(held_seconds)}" if is_held and self.stable_for else ""
-        return f"last showed {self._name} {self._shown(newest.value)} {self._where}{held}"
+        old = f", and nothing new for {duration(old_seconds)}" if old_seconds > HOLE_SECONDS else ""
+        return f"last showed {self._name} {self._shown(newest.value)} {self._where}{held}{old}"
 
     def _facts(self, newest: Round, held_seconds: float) -> dict[str, Any]:
         values = {

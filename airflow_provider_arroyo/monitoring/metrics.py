@@ -155,7 +155,7 @@ def rounds(
         names = {group.name for group in node.metric_groups}
         if names and metric not in names:
             listed = ", ".join(sorted(shorten(name, 80) for name in names))
-            raise UnknownNameError(f"metric: operator {node.node_id} has no {metric!r}. It has {listed}")
+            raise UnknownNameError(f"metric: operator {node.node_id} has no {str(metric)!r}. It has {listed}")
     series = _series(meant, metric)
     if measure == Measure.RATE:
         series = {subtask: _unsmoothed(values) for subtask, values in series.items()}

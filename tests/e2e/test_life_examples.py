@@ -32,6 +32,10 @@ def test_a_stream_is_scaled_up_and_down(airflow: LocalAirflow, runs: dict[str, s
     run_id = runs[dag_id]
     assert finished(airflow, runs, dag_id) == "success", airflow.task_states(dag_id, run_id)
     up, down = airflow.xcom(dag_id, run_id, "scale_up"), airflow.xcom(dag_id, run_id, "scale_down")
+    caught_up = airflow.xcom(dag_id, run_id, "catch_up")
+    assert (caught_up["run_id"], caught_up["metric"]["name"]) == (2, "backpressure")
+    assert caught_up["metric"]["value"] < 0.5
+    assert caught_up["metric"]["held_seconds"] >= 10
     assert up["changes"] == [{"argument": "parallelism", "difference": "parallelism: 1 → 2"}]
     assert (up["run_id"], down["run_id"]) == (2, 3)
 

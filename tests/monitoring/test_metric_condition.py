@@ -194,6 +194,15 @@ def test_facts() -> None:
     }
 
 
+def test_what_is_old_is_said_to_be() -> None:
+    history = History(condition())
+    for seconds in range(0, 13, 2):
+        history.read(seconds, [HIGH])
+    assert (
+        history.finding.seen == "last showed messages_sent 150/s at its sources, and nothing new for 12.0 s"
+    )
+
+
 def test_each_crossing_is_told_once() -> None:
     history = History(condition(stable_for=60))
     for number, value in enumerate([LOW, LOW, HIGH, HIGH, HIGH, LOW, LOW, HIGH]):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
 from airflow_provider_arroyo.client.models import PipelineEdge, PipelineGraph, PipelineNode
 from airflow_provider_arroyo.monitoring.metrics import (
+    MetricName,
     UnknownNameError,
     backpressure,
     find_operators,
@@ -90,7 +91,7 @@ def test_an_unknown_operator_lists_those_that_exist(
 def test_an_unknown_metric_lists_those_that_exist() -> None:
     metrics = [operator(3, (), metric="queue"), operator(1, series(1.0), metric="lag")]
     with pytest.raises(UnknownNameError, match=r"^metric: operator 3 has no 'messages_sent'. It has queue$"):
-        rounds(metrics, frozenset({3}), metric="messages_sent")
+        rounds(metrics, frozenset({3}), metric=MetricName.MESSAGES_SENT)
     # Nothing is known of operators that are not listed yet, or not measured.
     for later in ([], [OperatorMetrics(3)], [operator(3)]):
         assert rounds(later, frozenset({3}), metric="messages_sent") == ()

@@ -120,10 +120,14 @@ def _resumed(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
     return sense(pipeline_id)
 
 
-def _unreadable(arrange: Arrange, sandbox: ArroyoSandbox, tolerance: float, times: int | None) -> Make:
+def _unreadable(
+    arrange: Arrange, sandbox: ArroyoSandbox, tolerance: float, times: int | None, **more: Any
+) -> Make:
     pipeline_id = running(arrange)
-    sandbox.faults.status(503, path="*/operator_metric_groups", times=times)
-    return sense(pipeline_id, api_outage_tolerance=tolerance)
+    kind, skip = more.pop("kind", "status"), more.pop("skip", 0)
+    fields = {"status": 503} if kind == "status" else {}
+    getattr(sandbox.faults, kind)(path="*/operator_metric_groups", times=times, skip=skip, **fields)
+    return sense(pipeline_id, api_outage_tolerance=tolerance, **more)
 
 
 SCENARIOS = {
@@ -181,6 +185,13 @@ SCENARIOS = {
         says=("operator: the pipeline has no 'kafka'. It has 0 (",),
     ),
     "unreadable for a while": Scenario(lambda a, s: _unreadable(a, s, 30, 3), pytest.approx(10, rel=0.01)),
+    "cut short by the end": _timeout(
+        lambda a, s: _unreadable(a, s, 30, None, skip=2, kind="hang", above=50, timeout=1.2),
+        ") did not have messages_sent above 50/s",
+    ),
+    "unreadable all the time": _timeout(
+        lambda a, s: _unreadable(a, s, 30, None, timeout=1.2), "may be well, but its metrics cannot be read: "
+    ),
     "unreadable": _fails(
         lambda a, s: _unreadable(a, s, 0.5, None), "The metrics of pipeline 'orders'", "could not be read for"
     ),
