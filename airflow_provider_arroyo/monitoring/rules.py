@@ -53,6 +53,12 @@ class WaitRules:
             return True
         return seen is not None and job.id == seen.id and job.run_id < seen.run_id
 
+    @property
+    def awaits_run(self) -> bool:
+        """Whether the run that follows the change is still to begin."""
+        baseline, job = self.plan.baseline, self.progress.job
+        return baseline is not None and (job is None or not baseline.is_before(job))
+
     def is_fresh(self, job: Job) -> bool:
         """Return whether a run began after the change that is waited for."""
         return self.plan.baseline is None or self.plan.baseline.is_before(job)

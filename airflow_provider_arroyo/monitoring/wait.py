@@ -32,6 +32,7 @@ from airflow_provider_arroyo.monitoring.messages import Message, Messages, unrea
 from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.report import report, unreachable_seconds
 from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
@@ -98,8 +99,7 @@ class PipelineWait:
     @property
     def awaits_run(self) -> bool:
         """Whether the run that follows the change is still to begin."""
-        baseline, job = self.plan.baseline, self._p.job
-        return baseline is not None and (job is None or not baseline.is_before(job))
+        return self._rules.awaits_run
 
     @property
     def unreachable_since(self) -> float | None:
@@ -425,56 +425,16 @@ class PipelineWait:
             return self._result(outcome, now)
         if now >= p.logged_at + plan.heartbeat.total_seconds():
             # A few failures that were not announced may yet pass.
-            unreachable_seconds = self._unreachable_seconds(now) if self._is_announced else None
-            if p.missing_since is not None and unreachable_seconds is None:
+            unreachable = unreachable_seconds(p, now) if self._is_announced else None
+            if p.missing_since is not None and unreachable is None:
                 self._messages.missing(now, now - p.missing_since)
             else:
-                self._messages.still(p, unreachable_seconds, now)
+                self._messages.still(p, unreachable, now)
             p.logged_at = now
         return self._result(Outcome.WAITING, now)
 
-    def _unreachable_seconds(self, now: float) -> float | None:
-        return None if self._p.outage_since is None else now - self._p.outage_since
-
     def _result(self, outcome: Outcome, now: float, argument: str | None = None) -> WaitResult:
-        p, baseline = self._p, self.plan.baseline
-        result = WaitResult(
-            outcome=outcome,
-            target_states=tuple(sorted(self.plan.target_states)),
-            goal=self.plan.goal,
-            facts=p.finding.facts or {},
-            seen=p.finding.seen,
-            advice="" if self.plan.condition is None else self.plan.condition.advice,
-            is_unsettled=self._rules.is_unsettled(),
-            job=p.job,
-            reached_at=now if outcome is Outcome.REACHED else None,
-            waited_seconds=now - p.started_at,
-            state_seconds=now - p.state_since if p.job else 0.0,
-            restarts=p.restarts,
-            restart_window=self.plan.restart_window,
-            restarts_in_window=self._rules.restarts_that_count(now),
-            is_missing=p.missing_since is not None,
-            jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
-            lacks_checkpoint=self._rules.lacks_checkpoint,
-            open_epoch=p.proof.open_epoch,
-            detail=self.plan.detail,
-            details_error=p.details_error,
-            unreachable_since=p.outage_since,
-            unreachable_seconds=self._unreachable_seconds(now),
-            has_responded=p.responded_at is not None,
-            error=p.last_error,
-            transitions=p.transitions,
-            stats=p.stats,
-            deadline_argument=argument or self.plan.deadline_argument,
-            awaits_run=self.awaits_run,
-            is_unchanged=(
-                p.job is not None
-                and p.jobless_since is None
-                and baseline is not None
-                and not self._rules.is_fresh(p.job)
-                and p.job.state == baseline.state
-            ),
-        )
+        result = report(self.plan, self._p, self._rules, outcome, now, argument)
         if result.is_over:
             self._over = result
         return result

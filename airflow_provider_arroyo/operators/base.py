@@ -14,12 +14,12 @@ from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
-    TaskEnd,
     raises_task_errors,
 )
 from airflow_provider_arroyo.text import shorten

@@ -15,8 +15,9 @@ from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import check_early
+from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, TaskEnd, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
 from airflow_provider_arroyo.text import duration, shorten

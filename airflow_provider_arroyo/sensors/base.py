@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -38,14 +37,15 @@ from airflow_provider_arroyo.operators.arguments import (
     check_one_of_id_and_name,
     rendered_id_and_name,
 )
+from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
-    TaskEnd,
     raises_task_errors,
 )
 from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger
+from airflow_provider_arroyo.sensors.pokes import PokeMemory
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
-
-_SEEN_KEY = "arroyo_seen"
-"""Under which a rescheduled task remembers the pipeline and the state that it saw last."""
 
 IF_MISSING = ("wait", "fail")
 
@@ -228,7 +225,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         """
         wait = self._begin(context)
         result = self._poll(wait, stop_when=_may_reschedule)
-        self._remember_poke(context, result, wait)
+        PokeMemory(context).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
             # Airflow would end it next, without saying what was going on.
@@ -256,7 +253,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._noted_id(context, str(name))
-        if is_later_poke and known_id and self._seen(context).get("pipeline_id") == known_id:
+        if is_later_poke and known_id and PokeMemory(context).pipeline_id == known_id:
             # What an earlier poke saw is not still to come.
             pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
@@ -279,51 +276,13 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         else:
             # It is looked up as it is polled, since it may not exist yet.
             self._resolve = partial(self._resolve_ref, context, str(name))
-        earlier = None
-        if is_later_poke and plan.max_restarts is not None:
-            from airflow_provider_arroyo.monitoring.restarts import RestartMemory
-
-            earlier = RestartMemory.read(self._seen(context).get("restarts"))
+        counts_restarts = is_later_poke and plan.max_restarts is not None
+        earlier = PokeMemory(context).restarts() if counts_restarts else None
         wait = self._new_wait(plan, now, earlier=earlier, is_repeated=is_later_poke)
         if failed is not None:
             # A try like any other: the wait retries it, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)
         return wait
-
-    def _remember_poke(self, context: Context, result: WaitResult, wait: PipelineWait) -> None:
-        """Keep what was seen, and log what changed since the last poke, where Airflow remembers it: from 3.3 on."""
-        store: Any = context.get("task_state_store")
-        job, pipeline = result.job, wait.plan.pipeline
-        if store is None or job is None:
-            return
-        state = f"{job.state}, run {job.run_id}"
-        before = self._seen(context).get("state")
-        memory = None if wait.plan.max_restarts is None else wait.restart_memory()
-        if before != state or memory is not None:
-            seen = {
-                "pipeline_id": pipeline.pipeline_id,
-                "state": state,
-                "try_number": context["ti"].try_number,
-                "restarts": None if memory is None else memory.to_dict(),
-            }
-            try:
-                store.set(_SEEN_KEY, seen)
-            except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-                level = logging.DEBUG if memory is None else logging.WARNING
-                self.log.log(level, "What this poll saw is not remembered: %s", err)
-                return
-        # Changes during this poke are logged already.
-        if before not in (None, state) and len(result.transitions) <= 1:
-            self.log.info("%s → %s: %s", before, state, pipeline.short)
-
-    def _seen(self, context: Context) -> Mapping[str, Any]:
-        """Return what an earlier poke of this try saw, where Airflow remembers it for the task: from 3.3 on."""
-        store: Any = context.get("task_state_store")
-        seen: Any = None
-        with suppress(Exception):  # whatever Airflow's API raises
-            seen = store.get(_SEEN_KEY) if store is not None else None
-        is_of_try = isinstance(seen, Mapping) and seen.get("try_number") == context["ti"].try_number
-        return seen if is_of_try else {}
 
     def _name(
         self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False

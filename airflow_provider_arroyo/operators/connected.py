@@ -1,0 +1,159 @@
+"""What a task knows of Arroyo by its connection: clients, whose its pipelines are, and which one a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.operators.arguments import as_string
+from airflow_provider_arroyo.polling.clock import SteadyClock
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner
+
+NAME_NOTE_KEY = "arroyo_pipeline_of_name"
+"""Where a task keeps, in its state store, which pipeline a name meant."""
+
+
+class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
+    """Carries the exception that ends a task to where it is raised once, without the frames in between.
+
+    :param error: that exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ConnectedTask:
+    """Mixed into all tasks.
+
+    Expects these attributes: ``arroyo_conn_id``, ``api_outage_tolerance`` and ``log``.
+    """
+
+    arroyo_conn_id: str
+    api_outage_tolerance: timedelta
+    log: Any
+    _ti: Any = None
+    _has_waited = False
+    """Whether this task has waited for its pipeline before, in this process or another one."""
+
+    @cached_property
+    def hook(self) -> ArroyoHook:
+        """The hook of ``arroyo_conn_id``."""
+        from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+
+        with self._rendered_arguments():
+            return ArroyoHook(arroyo_conn_id=as_string(self.arroyo_conn_id, "arroyo_conn_id"))
+
+    @cached_property
+    def clock(self) -> SteadyClock:
+        """The clock of this task's deadlines."""
+        return SteadyClock()
+
+    def _client(self, *, deadline: float | None = None) -> ArroyoClient:
+        """Return a client that repeats requests while an outage is tolerated, until a time of the clock at most."""
+        client = self.hook.client
+        if self._has_waited:
+            client.expect_arroyo()
+        return client.with_limits(
+            max_elapsed_seconds=self.api_outage_tolerance.total_seconds(),
+            deadline=None if deadline is None else self.clock.to_monotonic(deadline),
+            log=self.log,
+        )
+
+    def _new_client(self) -> ArroyoClient:
+        """Return a client for a kill, whose signal may have interrupted the other one in the middle of a request.
+
+        :raises ValueError: where the connection cannot be used.
+        """
+        from airflow_provider_arroyo.client.client import ArroyoClient
+
+        return ArroyoClient(self.hook.client.settings)
+
+    def _owner(self, namespace: Namespace) -> Owner:
+        """Return this task instance as the owner of pipelines."""
+        from airflow_provider_arroyo.pipelines.ownership import Owner
+
+        ti = self._ti
+        return Owner(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index if ti.map_index is not None else -1,
+            namespace=namespace.name,
+        )
+
+    def _namespace(self) -> Namespace:
+        """Return what distinguishes this Airflow's pipelines from those of others; warn where nothing does."""
+        namespace = self.hook.namespace
+        if not namespace.name:
+            self.log.warning(
+                "This Airflow has no namespace: another one that uses this Arroyo, with the same DAGs, would take "
+                "this task's pipeline for its own. Set namespace in connection %r, or Airflow's [api] base_url.",
+                self.arroyo_conn_id,
+            )
+        return namespace
+
+    def _resolve_name(self, context: Context, name: str, client: ArroyoClient) -> Pipeline:
+        """Return the pipeline that a name means, the same in every try of the task, as far as that can be known.
+
+        Airflow 3.3 and later keep a note of it between tries, and between the pokes of a rescheduled sensor.
+        """
+        from airflow_provider_arroyo.pipelines.names import resolve_name
+
+        store, rule = context.get("task_state_store"), self._name_rule(context, name)
+        found = resolve_name(client, name, **rule)
+        # With none alive, the one that is meant may be still to come.
+        if store is not None and found.is_alive and rule["noted_id"] != found.pipeline.id:
+            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": found.pipeline.id})
+        return found.pipeline
+
+    def _resolve_ref(self, context: Context, name: str, client: ArroyoClient) -> PipelineRef:
+        return self._ref(self._resolve_name(context, name, client))
+
+    def _name_rule(self, context: Context, name: str) -> dict[str, Any]:
+        """Return what else decides which pipeline a name means, see :func:`.resolve_name`; JSON values."""
+        run_began = getattr(context.get("dag_run"), "start_date", None)
+        is_retry = context["ti"].try_number > 1
+        return {
+            "namespace": self.hook.namespace.name,
+            "noted_id": self._noted_id(context, name),
+            # A server on SQLite stores whole seconds.
+            "began_micros": int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
+        }
+
+    @staticmethod
+    def _noted_id(context: Context, name: str) -> str | None:
+        """Return the id of the pipeline that a name meant before, where Airflow keeps a note of it."""
+        store: Any = context.get("task_state_store")
+        noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
+        if not isinstance(noted, Mapping) or noted.get("name") != name:
+            return None
+        return noted.get("pipeline_id")
+
+    def _ref(self, pipeline: Pipeline) -> PipelineRef:
+        url = self.hook.console_url(pipeline.id)
+        return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
+
+    @contextmanager
+    def _rendered_arguments(self) -> Iterator[None]:
+        """Turn what is wrong with rendered arguments into an error that Airflow does not retry."""
+        try:
+            yield
+        except ValueError as err:
+            if isinstance(err, ArroyoError):
+                raise
+            raise TaskEnd(ArroyoArgumentError(str(err))) from err
