@@ -6,10 +6,10 @@ measured by the server's clock as its responses tell it, in whole seconds, and b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
 from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
@@ -42,6 +42,14 @@ class _Count(NamedTuple):
     job_id: str
     epoch: int
     new: int = 0
+
+    @classmethod
+    def read(cls, memory: Mapping[str, Any]) -> Self | None:
+        """Return what a finding remembers; None where that is nothing, or of another version."""
+        match memory:
+            case {"job_id": str(job_id), "epoch": int(epoch), "new": int(new)}:
+                return cls(job_id, epoch, new)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +134,7 @@ class CheckpointCondition(Condition):
         qualified: Sequence[Checkpoint],
         moment: _Moment,
     ) -> _Count:
-        known = _Count(**before.memory) if before.memory else None
-        if known is None:
+        if (known := _Count.read(before.memory)) is None:
             old = finished
             if self.counts_since is not None:
                 since = moment.server + _DATE_SECONDS - (moment.waiter - self.counts_since)

@@ -57,6 +57,7 @@ class PipelineWait:
     :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
     :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
     :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
+    :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
     :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
         this wait sees is logged at DEBUG.
     :param rules: makes the rules; default those of the plan.
@@ -71,6 +72,7 @@ class PipelineWait:
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
         earlier: RestartMemory | None = None,
+        memory: Mapping[str, Any] | None = None,
         is_repeated: bool = False,
         rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
         messages: Messages | None = None,
@@ -82,6 +84,8 @@ class PipelineWait:
             self._p.responded_at = now
         if earlier is not None:
             self._p.recall(earlier)
+        if memory is not None:
+            self._p.finding = Finding(memory=memory)
         self._rules_of = rules
         self._rules = rules(plan, self._p)
         self._over: WaitResult | None = None

@@ -278,7 +278,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             self._resolve = partial(self._resolve_ref, context, str(name))
         counts_restarts = is_later_poke and plan.max_restarts is not None
         earlier = PokeMemory(context).restarts() if counts_restarts else None
-        wait = self._new_wait(plan, now, earlier=earlier, is_repeated=is_later_poke)
+        memory = PokeMemory(context).of_condition(plan) if is_later_poke else None
+        wait = self._new_wait(plan, now, earlier=earlier, memory=memory, is_repeated=is_later_poke)
         if failed is not None:
             # A try like any other: the wait retries it, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)

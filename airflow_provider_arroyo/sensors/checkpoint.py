@@ -46,8 +46,9 @@ class ArroyoCheckpointSensor(ArroyoSensor):
     :param checkpoint_type: ``"scheduled"``, or ``"stopping"`` for one of a stop, restart or rescale; default None,
         any. Needs Arroyo 0.16.
     :param new_checkpoints: how many such must finish while the sensor waits, 1 or more; default None: one that is
-        there already will do. A retry counts anew. With ``mode="reschedule"``, one counts that finished a second or
-        more after the wait began, by the server's clock.
+        there already will do. A retry counts anew. With ``mode="reschedule"`` before Airflow 3.3, which remembers
+        from poke to poke, those count that Arroyo still lists (the last 100) and that finished a second or more
+        after the wait began, by the server's clock.
     :param poll_interval: from poll to poll, default 2 seconds; a timedelta or seconds. Not used where
         ``mode="reschedule"`` or a ``poke_interval`` says how often.
     :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.plan import WaitPlan
     from airflow_provider_arroyo.monitoring.restarts import RestartMemory
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -38,6 +39,13 @@ class PokeMemory:
 
         return RestartMemory.read(self._seen().get("restarts"))
 
+    def of_condition(self, plan: WaitPlan) -> Mapping[str, Any] | None:
+        """Return what the condition of a wait remembers of what earlier pokes saw of its pipeline."""
+        seen = self._seen()
+        is_same = _counts(plan) and seen.get("pipeline_id") == plan.pipeline.pipeline_id
+        kept = seen.get("condition") if is_same else None
+        return kept if isinstance(kept, Mapping) else None
+
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
         """Keep what this poke saw, and log what changed since the last one."""
         job, pipeline = result.job, wait.plan.pipeline
@@ -45,12 +53,14 @@ class PokeMemory:
             return
         state, before = f"{job.state}, run {job.run_id}", self._seen().get("state")
         memory = None if wait.plan.max_restarts is None else wait.restart_memory()
-        if before != state or memory is not None:
+        counted = dict(wait.finding.memory) if _counts(wait.plan) else None
+        if before != state or memory is not None or counted is not None:
             seen = {
                 "pipeline_id": pipeline.pipeline_id,
                 "state": state,
                 "try_number": self._try_number,
                 "restarts": None if memory is None else memory.to_dict(),
+                "condition": counted,
             }
             try:
                 self._store.set(_SEEN_KEY, seen)
@@ -68,3 +78,8 @@ class PokeMemory:
             seen = self._store.get(_SEEN_KEY) if self._store is not None else None
         is_of_try = isinstance(seen, Mapping) and seen.get("try_number") == self._try_number
         return seen if is_of_try else {}
+
+
+def _counts(plan: WaitPlan) -> bool:
+    """Return whether a wait counts from one poke to the next what it is for."""
+    return plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0

@@ -30,6 +30,7 @@ from .harness import (
     SYNC,
     FakeTaskInstance,
     Make,
+    StateStore,
     context,
     run_task,
     sense_checkpoint,
@@ -247,6 +248,28 @@ def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arr
     assert poke(0) is False
     assert poke(15) is False
     assert poke(50).xcom_value["checkpoint"]["epoch"] >= 5
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("kept", [None, {"epoch": "7"}, "x"], ids=["as it was", "damaged", "no mapping"])
+def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: Arrange) -> None:
+    pipeline_id, store = arrange.pipeline("Running"), StateStore()
+    arrange.sandbox.advance(12)
+
+    def poke(first: datetime | None) -> Any:
+        ti = FakeTaskInstance(state_store=store, first_reschedule_date=first)
+        make = sense_checkpoint(pipeline_id, new_checkpoints=2, mode="reschedule", timeout=3600)
+        return make().poke(context(ti))
+
+    assert poke(None) is False
+    arrange.sandbox.advance(12)
+    # Just now: by the clock, none would count.
+    assert poke(datetime.now(UTC)) is False
+    assert store["arroyo_seen"]["condition"]["new"] >= 1
+    if kept is not None:
+        store["arroyo_seen"]["condition"] = kept
+    arrange.sandbox.advance(12)
+    assert bool(poke(datetime.now(UTC))) is (kept is None)
 
 
 @pytest.mark.arroyo_versions("0.16")
