@@ -189,36 +189,30 @@ def _iceberg(given: _Given) -> DatasetName:
     return DatasetName(catalog, f"{given.get('namespace') or 'default'}.{given.required('table_name')}")
 
 
+_BUCKET = r"(?P<bucket>[a-z\d._-]+)"
+_R2 = r"r2\.cloudflarestorage\.com"
+# A login before the bucket, or the account of R2, is no part of the name.
 _LOCATIONS = tuple(
-    (re.compile(pattern, re.IGNORECASE), namespace)
+    (re.compile(f"{pattern}(?:/(?P<key>.*))?", re.IGNORECASE), namespace)
     for pattern, namespace in (
-        (r"s3a?://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "s3://{bucket}"),
-        (r"https://s3\.[\w-]+\.amazonaws\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "s3://{bucket}"),
-        (r"https://(?P<bucket>[a-z\d._-]+)\.s3\.[\w-]+\.amazonaws\.com(?:/(?P<key>.*))?", "s3://{bucket}"),
+        (rf"s3a?://(?:[^/]*@)?{_BUCKET}", "s3://{bucket}"),
+        (rf"https://s3\.[\w-]+\.amazonaws\.com/{_BUCKET}", "s3://{bucket}"),
+        (rf"https://{_BUCKET}\.s3\.[\w-]+\.amazonaws\.com", "s3://{bucket}"),
         # A store that speaks S3's language at an address of its own.
+        (rf"s3a?::https?://(?:[^/]*@)?[a-z\d.:_-]+/{_BUCKET}", "s3://{bucket}"),
+        (rf"r2://(?:[^/]*@)?{_BUCKET}", "r2://{bucket}"),
+        (rf"https://\w+(?:\.\w+)?\.{_R2}/{_BUCKET}", "r2://{bucket}"),
+        (rf"https://(?P<bucket>[a-z\d_-]+)\.\w+(?:\.\w+)?\.{_R2}", "r2://{bucket}"),
+        (rf"gs://(?:[^/]*@)?{_BUCKET}", "gs://{bucket}"),
+        (rf"https://storage\.googleapis\.com/{_BUCKET}", "gs://{bucket}"),
+        (rf"https://{_BUCKET}\.storage\.googleapis\.com", "gs://{bucket}"),
         (
-            r"s3a?::https?://(?:[^/]*@)?(?P<host>[a-z\d.:_-]+)/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?",
-            "s3://{bucket}",
-        ),
-        (r"r2://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "r2://{bucket}"),
-        (
-            r"https://\w+(?:\.\w+)?\.r2\.cloudflarestorage\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?",
-            "r2://{bucket}",
-        ),
-        (
-            r"https://(?P<bucket>[a-z\d_-]+)\.\w+(?:\.\w+)?\.r2\.cloudflarestorage\.com(?:/(?P<key>.*))?",
-            "r2://{bucket}",
-        ),
-        (r"gs://(?:[^/]*@)?(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "gs://{bucket}"),
-        (r"https://storage\.googleapis\.com/(?P<bucket>[a-z\d._-]+)(?:/(?P<key>.*))?", "gs://{bucket}"),
-        (r"https://(?P<bucket>[a-z\d._-]+)\.storage\.googleapis\.com(?:/(?P<key>.*))?", "gs://{bucket}"),
-        (
-            r"abfss?://(?P<bucket>[\w-]+)@(?P<host>\w+)\.dfs\.core\.windows\.net(?:/(?P<key>.*))?",
-            "abfss://{bucket}@{host}.dfs.core.windows.net",
+            rf"abfss?://{_BUCKET}@(?P<account>\w+)\.dfs\.core\.windows\.net",
+            "abfss://{bucket}@{account}.dfs.core.windows.net",
         ),
         (
-            r"https://(?P<host>\w+)\.(?:blob|dfs)\.core\.windows\.net/(?P<bucket>[\w-]+)(?:/(?P<key>.*))?",
-            "abfss://{bucket}@{host}.dfs.core.windows.net",
+            rf"https://(?P<account>\w+)\.(?:blob|dfs)\.core\.windows\.net/{_BUCKET}",
+            "abfss://{bucket}@{account}.dfs.core.windows.net",
         ),
     )
 )
