@@ -53,8 +53,8 @@ nitpick_ignore_regex = [
     ),
 ]
 
-# JSON and code in tables keep their quotes.
-smartquotes = False
+# Dashes alone: JSON in tables keeps its quotes.
+smartquotes_action = "D"
 
 html_theme = "furo"
 html_title = f"Arroyo provider for Airflow {release}"
