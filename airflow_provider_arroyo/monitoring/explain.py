@@ -290,7 +290,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
     argument, wanted = result.deadline_argument, result.target_states
     if result.advice and job.state in AT_WORK and job.running_desired:
         return f"{result.advice}, or allow more time ({argument})."
-    if result.advice and job.state in AT_WORK:
+    if result.advice and job.state in AT_WORK and job.running_desired is False:
         return "A stop was requested, so it is about to stop. Find out who requested it."
     if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
         return (
@@ -303,7 +303,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "what the API accepts."
         )
     is_running, runs_wanted = job.state in AT_WORK, JobState.RUNNING in wanted
-    if is_running and runs_wanted and job.running_desired is None:
+    if is_running and (runs_wanted or result.advice) and job.running_desired is None:
         return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
     if is_running and runs_wanted and not job.running_desired:
         return "A stop was requested, so it is about to stop. Find out who requested it."

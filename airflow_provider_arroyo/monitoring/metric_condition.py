@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import OperatorMetrics
     from airflow_provider_arroyo.client.models import Job, PipelineGraph
 
+_NEAR_SECONDS = 30.0
+"""How long ago a reading may have been for a newer value to be new; a busy triggerer may not read any sooner."""
+
 _MOST = {MetricName.BACKPRESSURE: 1.0}
 """What a metric never exceeds; none is below 0."""
 
@@ -120,6 +123,8 @@ class MetricCondition(Condition):
         most = _MOST.get(self.metric, math.inf)
         if argument == "below" and bound <= 0:
             raise ValueError(f"below must be more than 0, which no {self.metric} is below, got {bound!r}")
+        if bound > most and argument == "below":
+            raise ValueError(f"below must be {most:g} or less for {self.metric}, a share, got {bound!r}")
         if argument == "above" and bound >= most:
             raise ValueError(
                 f"above must be less than {most:g}, the most that {self.metric} can be, got {bound!r}"
@@ -177,7 +182,7 @@ class MetricCondition(Condition):
             known = _Memory(operators=measured.operators, job_id=job.id, run_id=job.run_id)
         newest = measured.rounds[-1] if measured.rounds else None
         at = newest.at_micros if newest else None
-        is_near = known.read_at is not None and 0 <= now - known.read_at <= HOLE_SECONDS
+        is_near = known.read_at is not None and 0 <= now - known.read_at <= _NEAR_SECONDS
         is_live = is_near and at is not None and (known.newest_micros is None or at > known.newest_micros)
         since = self._held_since(measured.rounds, known)
         memory = replace(

@@ -47,7 +47,8 @@ class ArroyoMetricSensor(ArroyoSensor):
         as the console shows it, or its type where no other has that. Where there is no such, an error lists those
         that exist. Templated.
     :param above: a number that the metric must be above, default None. Either this or ``below``. Templated.
-    :param below: a number that it must be below, default None. Templated.
+    :param below: a number that it must be below, default None; best with ``stable_for``, since hardly anything flows
+        in the first seconds of a run. Templated.
     :param stable_for: for how long, default 0: one value is enough; a timedelta or seconds. With
         ``mode="reschedule"`` 4 minutes at most, since Arroyo keeps no older values.
     :param measure: ``"value"`` (default): as Arroyo reports it, and shows it in its console. What flows is smoothed

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_arroyo.client.models import Job, PipelineGraph
 from airflow_provider_arroyo.monitoring.condition import Finding, Reading
+from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.metric_condition import Measured, MetricCondition
 from airflow_provider_arroyo.monitoring.metrics import (
     Aggregation,
@@ -21,6 +22,9 @@ from airflow_provider_arroyo.monitoring.metrics import (
     UnknownNameError,
     rounds,
 )
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 from .metrics import T0 as BEGAN_MICROS
 from .metrics import VERSIONS, S, operator, recorded, series
@@ -107,6 +111,7 @@ CASES = {
         [at(0, HIGH), at(60, *[HIGH] * 30)], holds=False, is_unsettled=True
     ),
     "and the next one": Case([at(0, HIGH), at(60, *[HIGH] * 30), at(62, *[HIGH] * 31)], holds=True),
+    "a busy triggerer": Case([at(0, HIGH), at(25, *[HIGH] * 13)], holds=True),
     "the waiter's clock stepped back": Case(
         [at(0, HIGH), at(-60, HIGH, HIGH)], holds=False, is_unsettled=True
     ),
@@ -248,6 +253,7 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
         ({"below": 0.0}, "below must be more than 0, which no messages_sent is below"),
         ({"below": -1.0}, "below must be more than 0"),
         ({"above": 1.0, "metric": MetricName.BACKPRESSURE}, "above must be less than 1"),
+        ({"below": 20.0, "metric": MetricName.BACKPRESSURE}, "below must be 1 or less for backpressure"),
         ({"stable_for": -1}, "stable_for must be 0 or more"),
         (
             {"measure": Measure.RATE, "metric": MetricName.BACKPRESSURE, "above": 0.5},
@@ -271,6 +277,44 @@ def test_it_crosses_processes() -> None:
     ):
         one = condition(**given)
         assert MetricCondition.from_dict(json.loads(json.dumps({**one.to_dict(), "later": 1}))) == one
+
+
+# -- the wait ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "state, desired, outcome, is_read",
+    [
+        ("Running", True, None, True),
+        ("Running", False, None, True),
+        *((state, True, None, False) for state in ("Created", "Scheduling", "Recovering", "Hibernating")),
+        ("Stopped", False, None, False),
+        ("Stopped", True, None, False),
+        ("Failing", True, Outcome.FAILED, False),
+        ("Failed", True, Outcome.FAILED, False),
+        ("Finished", True, Outcome.FINISHED, False),
+        ("Finishing", True, Outcome.NO_CHECKPOINT, False),
+    ],
+)
+def test_metrics_are_read_of_what_runs_and_nothing_else_is_waited_for_where_none_can_come(
+    state: str, desired: bool, outcome: Outcome | None, is_read: bool
+) -> None:
+    plan = WaitPlan(
+        pipeline=PipelineRef(pipeline_id="pl_1"),
+        target_states=frozenset(),
+        deadline=NOW + 60,
+        metric=condition(),
+    )
+    wait = PipelineWait(plan, now=NOW)
+    result = wait.observe(Job(id="job_1", state=state, run_id=1, running_desired=desired), NOW)
+    assert (result.outcome if result.is_over else None) is outcome
+    assert (wait.details_due() is not None) == is_read
+    assert not result.is_unsettled or is_read
+    timed_out = wait.tick(NOW + 60)
+    said = str(explain(timed_out, plan.pipeline))
+    assert "messages_sent above 100/s at its sources" in said
+    if outcome is Outcome.NO_CHECKPOINT:
+        assert "from then on Arroyo measures nothing" in said
 
 
 # -- what is read -----------------------------------------------------------------------------------------------
