@@ -128,7 +128,7 @@ def _router(service: Service) -> APIRouter:
         may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
         row = watch.snapshot.rows.get(pipeline_id)
         if row is None:
-            what = {**nothing(), "sentence": absent(pipeline_id, is_known=watch.seen_at is not None)}
+            what = {**nothing(), "sentence": absent(pipeline_id, known=_known(watch))}
         else:
             what = live(row, now=time.time(), server_time=watch.server_time)
         return {
@@ -145,12 +145,12 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         try:
             found = await watch.definition(pipeline_id)
-        except ArroyoError as error:
+        except (ArroyoError, ValueError) as error:
             raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, str(error)) from error
+        if found is None and _known(watch) is None:
+            raise HTTPException(502, watch.error or absent(pipeline_id, known=None))
         if found is None:
-            is_known = watch.seen_at is not None
-            what = absent(pipeline_id, is_known=is_known) if is_known else watch.error
-            raise HTTPException(404 if is_known else 502, what or "Arroyo has not responded yet.")
+            raise HTTPException(404, absent(pipeline_id, known=_known(watch)))
         return found
 
     @router.get("/pipeline/tasks")
@@ -158,7 +158,7 @@ def _router(service: Service) -> APIRouter:
         connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep
     ) -> dict[str, Any]:
         watch = service.watch(connection_id)
-        await watch.refresh([pipeline_id])
+        await watch.refresh()
         row = watch.snapshot.rows.get(pipeline_id)
         owner = row.facts.owner if row else None
         if owner is not None:
@@ -239,6 +239,11 @@ async def _namespace(service: Service, connection_id: str) -> str:
         return await service.run(lambda: ArroyoHook(connection_id).namespace.name)
     except ArroyoError as error:
         raise HTTPException(502, str(error)) from error
+
+
+def _known(watch: Watch) -> int | None:
+    """Return how many pipelines are known; None where the list was never read."""
+    return None if watch.seen_at is None else len(watch.snapshot.rows)
 
 
 def _state_of(watch: Watch) -> dict[str, Any]:

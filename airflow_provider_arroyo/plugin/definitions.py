@@ -89,7 +89,7 @@ class Definitions:
             except ArroyoError as error:
                 missing.append(f"Diff to generation {number}: {other.facts.shown(str(error), 500)}")
         facts = await self._run(lambda: row.facts.updated(pipeline))
-        snapshot.take_pipelines([facts])
+        snapshot.take_facts(row, facts)
         result: dict[str, Any] = await self._run(lambda: definition(pipeline, facts, compared, missing))
         if row.job is not None:
             row.readings_of(row.job).graph = _graph(result["graph"]["nodes"])

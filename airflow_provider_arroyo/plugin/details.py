@@ -16,7 +16,7 @@ MAX_POINTS = 60
 MAX_CHECKPOINTS = 60
 MAX_ERRORS = 20
 _MAX_TEXT = 1000
-_MAX_DETAILS = 4000
+_MAX_DETAILS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

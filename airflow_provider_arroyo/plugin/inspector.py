@@ -160,7 +160,7 @@ class Inspector:
         try:
             request = endpoints.list_operator_checkpoints(row.pipeline_id, readings.job_id, epoch)
             size = await self._send(request, client, lambda groups: sum(one.size_bytes for one in groups))
-        except ArroyoError as error:
+        except (ArroyoError, ValueError) as error:
             log.debug("No bytes of checkpoint %s: %s", epoch, error)
             size = None
         readings.take_size(epoch, size)
@@ -173,7 +173,8 @@ class Inspector:
         due = {}
         for name in self._shown:
             row = rows[name]
-            if row.job is not None:
+            # Of those whose own page is open, the rounds read all.
+            if row.job is not None and name not in self._open:
                 readings = row.readings_of(row.job)
                 parts = readings.due_for_list(row.job, row.restarts, now)
                 if parts:
@@ -208,10 +209,10 @@ class Inspector:
             facts: Facts = await self._send(
                 endpoints.get_pipeline(row.pipeline_id), client, row.facts.updated
             )
-        except ArroyoError as error:
+        except (ArroyoError, ValueError) as error:
             log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
             return isinstance(error, ArroyoNotFoundError)
-        self._snapshot().take_pipelines([facts])
+        self._snapshot().take_facts(row, facts)
         return True
 
     async def _read(self, part: Part, row: Row, job: Job, client: ArroyoClient) -> bool:
@@ -231,6 +232,7 @@ class Inspector:
             readings.failed(part, "What Arroyo sent could not be used; the API server's log says why.")
         else:
             readings.succeeded(part, job, self._clock() - began)
+            readings.read_at = self._server_time()
         self._snapshot().take_details(row, readings.summary(job, row.restarts))
         return has_responded
 

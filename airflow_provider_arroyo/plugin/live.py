@@ -16,7 +16,7 @@ from airflow_provider_arroyo.client.models import (
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.plugin import details
 from airflow_provider_arroyo.plugin.readings import Part, Readings
-from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row
 from airflow_provider_arroyo.text import shorten
 
 _AT_WORK = frozenset(
@@ -55,18 +55,19 @@ _SENTENCES = {
 }
 
 
-def absent(pipeline_id: str, *, is_known: bool) -> str:
+def absent(pipeline_id: str, *, known: int | None) -> str:
     """Return why there is no such pipeline.
 
     :param pipeline_id: its id.
-    :param is_known: whether the list of the server was ever read.
+    :param known: how many pipelines of the server are known; None where the list was never read.
     """
-    if not is_known:
+    if known is None:
         return "Arroyo has not been asked yet, or has not responded."
-    return (
-        f"There is no pipeline {shorten(pipeline_id, 80)!r} on this Arroyo: it was deleted, is a preview, or belongs "
-        "to another connection."
-    )
+    name = repr(shorten(pipeline_id, 80))
+    if known >= MAX_PIPELINES:
+        return f"There is no pipeline {name} among the {MAX_PIPELINES:,} of this Arroyo that are read."
+    why = "it was deleted, is a preview, or belongs to another connection"
+    return f"There is no pipeline {name} on this Arroyo: {why}."
 
 
 def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
     checkpoints = readings.checkpoints if readings else None
     return {
         "sentence": _sentence(row, readings, is_measured=bool(nodes)),
-        "diagnosis": _diagnosis(row, readings, now, server_time),
+        "diagnosis": _diagnosis(row, readings, now),
         "missing": [f"{part.capitalize()}: {problem}" for part, problem in readings.problems]
         if readings
         else [],
@@ -144,7 +145,7 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     return str(known).format(run=job.run_id, rates=rates)
 
 
-def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: float) -> dict[str, Any] | None:
+def _diagnosis(row: Row, readings: Readings | None, now: float) -> dict[str, Any] | None:
     """Return what is wrong with a pipeline, if anything; None where too little is known to tell."""
     job = row.job
     if job is None or readings is None:
@@ -156,7 +157,8 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
         return None
     evidence = Evidence(
         pipeline=_described(row, readings.graph),
-        now=server_time,
+        # Not the time now: while Arroyo is away, no checkpoint comes that could be seen.
+        now=readings.read_at,
         jobs=_jobs_seen(row, job, now),
         checkpoints=checkpoints.newest if checkpoints else (),
         errors=readings.errors,

@@ -73,6 +73,7 @@ class Readings:
     :param job_id: of which job.
     :param measured: what its metrics say.
     :param errors: its last errors as they may be shown, newest first.
+    :param read_at: when the last part was read, by the server's own clock, seconds since the epoch.
     :param sizes: the bytes of its checkpoints by epoch; None where the server does not tell.
     :param graph: the nodes of its graph as they may be shown; None before its own page asked for its definition.
     :param described_run: in which run it was described; None before that.
@@ -83,6 +84,7 @@ class Readings:
     measured: Measured | None = None
     checkpoints: Checkpoints | None = None
     errors: tuple[JobError, ...] = ()
+    read_at: float = 0.0
     sizes: dict[int, int | None] = field(default_factory=dict)
     graph: PipelineGraph | None = None
     described_run: int | None = None

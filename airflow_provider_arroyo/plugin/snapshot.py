@@ -166,6 +166,11 @@ class Snapshot:
                 self._gone.pop(facts.pipeline_id, None)
         return some_known
 
+    def take_facts(self, row: Row, facts: Facts) -> None:
+        """Take in how a known pipeline is described later on; nothing where it was deleted meanwhile."""
+        if self.rows.get(row.pipeline_id) is row and row.facts != facts:
+            row.facts, row.version = facts, self._next()
+
     def take_details(self, row: Row, details: dict[str, Any]) -> None:
         """Take in the details of a pipeline; those that were asked for longest ago are forgotten."""
         if self.rows.get(row.pipeline_id) is not row or row.details == details:

@@ -133,9 +133,9 @@ class Watch:
         """
         await self.refresh(opened=pipeline_id)
         row = self.snapshot.rows.get(pipeline_id)
-        if row is None:
+        if row is None or self._client is None:
             return None
-        return await self._definitions.get(row, self.snapshot, await self.connected())
+        return await self._definitions.get(row, self.snapshot, self._client)
 
     def expect_change(self) -> None:
         """Have the list fetched at the next refresh: something was just changed."""

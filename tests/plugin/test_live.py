@@ -37,6 +37,7 @@ def row(one: Job | None, **fields: Any) -> Row:
             backpressure=(0.0,),
         )
         readings.checkpoints = kept_checkpoints([Checkpoint(1, int(NOW - 5) * S, int(NOW - 4) * S)])
+        readings.read_at = NOW
     return found
 
 
@@ -94,6 +95,11 @@ def test_old_measurements_are_not_now() -> None:
     assert live(row(job(1)), now=NOW, server_time=NOW + 60)["nodes"] == []
 
 
+def test_while_arroyo_is_away_nothing_gets_worse() -> None:
+    found = live(row(job(1)), now=NOW + 3600, server_time=NOW + 3600)
+    assert found["diagnosis"]["kind"] == "healthy"
+
+
 def test_without_checkpoints_nobody_knows_whether_it_is_well() -> None:
     unread = row(job(1))
     assert shown(unread)["diagnosis"]["kind"] == "healthy"
@@ -148,6 +154,7 @@ def test_what_was_read_of_another_job_is_not_shown() -> None:
 
 
 def test_why_there_is_none_depends_on_whether_the_server_was_asked() -> None:
-    assert "There is no pipeline" in absent("pl_1", is_known=True)
-    assert "not responded" in absent("pl_1", is_known=False)
-    assert len(absent("x" * 1000, is_known=True)) < 300
+    assert "it was deleted" in absent("pl_1", known=0)
+    assert "among the 5,000" in absent("pl_1", known=5000)
+    assert "not responded" in absent("pl_1", known=None)
+    assert len(absent("x" * 1000, known=1)) < 300

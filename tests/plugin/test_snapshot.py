@@ -110,3 +110,14 @@ def test_details_come_when_they_changed_and_to_whom_never_had_them() -> None:
     snapshot.take_details(snapshot.rows["pl_1"], {"rate": 2})
     assert snapshot.changes_since(epoch, version, shown=["pl_1"])["details"] == {"pl_1": {"rate": 2}}
     assert snapshot.changes_since(epoch, version)["details"] == {}
+
+
+def test_a_description_that_comes_late_brings_no_deleted_pipeline_back() -> None:
+    snapshot = filled()
+    row = snapshot.rows["pl_1"]
+    snapshot.take_facts(row, facts(1, parallelism=7))
+    assert row.to_json()["parallelism"] == 7
+    snapshot.drop("pl_1")
+    snapshot.take_facts(row, facts(1, parallelism=8))
+    snapshot.take_details(row, {"rate": 1})
+    assert "pl_1" not in snapshot.rows
