@@ -20,7 +20,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from airflow_provider_arroyo.plugin import access, airflow_db, api
+from airflow_provider_arroyo.plugin import access, airflow_db, api, inspector, service, watch
 
 HEADERS = {access.ACTION_HEADER: "1"}
 CONN = "arroyo_tested"
@@ -56,6 +56,10 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with ArroyoSandbox(pipelines=2, api_key="very-secret-key", seed=1) as sandbox:
         connection = {"conn_type": "arroyo", "host": sandbox.url, "password": "very-secret-key"}
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_TESTED", json.dumps(connection))
+        # On a busy machine the sandbox may take longer than a page waits.
+        monkeypatch.setattr(watch, "WAIT_SECONDS", 60.0)
+        monkeypatch.setattr(inspector, "ROUND_WAIT_SECONDS", 60.0)
+        monkeypatch.setattr(service, "REQUEST_SECONDS", 60.0)
         monkeypatch.setattr(access, "get_auth_manager", SimpleAuthManager)
         monkeypatch.setattr(access, "may_edit_dag", lambda _dag_id, _user: True)
         app = api.make_app()
