@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_arroyo.client.checks import check_duration, check_text
+from airflow_provider_arroyo.client.checks import (
+    check_duration,
+    check_max_restarts,
+    check_restart_window,
+    check_text,
+)
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.monitoring.events import EventMemory, EventRule
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, check_states
@@ -65,7 +70,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     :param max_restarts: how often the pipeline may restart by itself within ``restart_window``; one more is an event,
         after which they are counted anew. A run that was requested, by a restart, a resume or another
         parallelism, does not count. Default None: any number.
-    :param restart_window: the time in which restarts are counted, default 10 minutes; a timedelta or seconds.
+    :param restart_window: the time in which restarts are counted, ``poll_interval`` at least, default 10 minutes; a
+        timedelta or seconds.
     :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run, several times its
         checkpoint interval; longer is an event, once until another one has finished, and noticed within a tenth of
         that time. A timedelta or seconds; default None: any time.
@@ -93,8 +99,9 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         for argument, value in (("pipeline_name", pipeline_name), ("pipeline_id", pipeline_id)):
             if value is not None:
                 check_text(value, argument)
-        if isinstance(max_restarts, bool) or not isinstance(max_restarts, int | None):
-            raise ValueError(f"max_restarts must be an integer, 0 or more, or None, got {max_restarts!r}")
+        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
+        if check_max_restarts(max_restarts) is not None:
+            check_restart_window(restart_window, max_restarts, self.poll_interval)
         self.pipeline_name = pipeline_name
         self.pipeline_id = pipeline_id
         self.rule = EventRule(
@@ -107,7 +114,6 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
             ),
         )
-        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         self.arroyo_conn_id = check_text(arroyo_conn_id, "arroyo_conn_id")
         self._last_error: str | None = None
 

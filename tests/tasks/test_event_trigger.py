@@ -99,6 +99,7 @@ async def until(condition: Callable[[], bool]) -> None:
         ({"pipeline_name": "a", "max_restarts": True}, "max_restarts"),
         ({"pipeline_name": "a", "max_restarts": 1.5}, "max_restarts"),
         ({"pipeline_name": "a", "restart_window": 0}, "restart_window"),
+        ({"pipeline_name": "a", "max_restarts": 1, "poll_interval": 900}, "restart_window must be as long"),
         ({"pipeline_name": "a", "max_checkpoint_age": 0}, "max_checkpoint_age"),
         ({"pipeline_name": "a", "max_checkpoint_age": "1 h"}, "max_checkpoint_age"),
         ({"pipeline_name": "a", "poll_interval": -1}, "poll_interval"),
