@@ -6,6 +6,7 @@ that the event starts would do: what somebody repairs while no triggerer runs ca
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
@@ -24,6 +25,7 @@ from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.records import Job
+from scripts.local_airflow import LocalAirflowError, wait_until
 from tests.support import ENDLESS
 
 from .cluster import Cluster
@@ -83,7 +85,9 @@ class Deaths:
     def repair(self) -> None:
         """Read what was reported, and restart it, until :meth:`end`."""
         while not self._is_over.wait(1.0):
-            self.read()
+            # Airflow's API fails now and then where its machine is busy.
+            with contextlib.suppress(LocalAirflowError, OSError):
+                self.read()
 
     def read(self) -> None:
         """Read what Airflow has stored, and restart what was reported to have died."""
@@ -110,7 +114,8 @@ class Deaths:
         while time.monotonic() < until:
             # A failure takes some seconds to become one.
             time.sleep(2.0)
-            self.read()
+            with contextlib.suppress(LocalAirflowError, OSError):
+                self.read()
             if not self.died.keys() - {one["extra"]["payload"]["event_id"] for one in self.events.values()}:
                 return
 
@@ -210,6 +215,11 @@ def run(*, seed: str, say: Callable[[str], object]) -> Figures:
         deaths = Deaths(sandbox, airflow, seed)
         deaths.create()
         airflow.unpause(DAG_ID)
+        wait_until(
+            lambda: sandbox.requests.count("GET", "*/jobs") > 0,
+            what="the watchers to poll",
+            timeout_seconds=120,
+        )
         threads = [threading.Thread(target=work, daemon=True) for work in (deaths.run, deaths.repair)]
         for thread in threads:
             thread.start()
