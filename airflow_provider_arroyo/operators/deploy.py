@@ -331,6 +331,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
             ),
             ref=self._ref,
             known=lambda pipeline: self._show_link(self._context, pipeline),
+            examine=self._examined,
             clock=self.clock,
             log=self.log,
         )

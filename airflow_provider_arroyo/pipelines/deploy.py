@@ -249,7 +249,7 @@ class Deploy(DeploySteps):
     def _after_rollback(self, progress: DeployProgress, result: WaitResult) -> DeployProgress:
         old = required(progress.old)
         if result.outcome is not Outcome.REACHED or result.job is None:
-            raise explain(result, old, self._job_errors(result, old))
+            raise explain(result, old, *self._examine(result, old))
         self._give_way(progress, progress.generation - 1, old)
         raise ArroyoDeployError(
             f"{progress.failure}\nRolled back: {old.inline} is {result.job.state} again (run {result.job.run_id}).",

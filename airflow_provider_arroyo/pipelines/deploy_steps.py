@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
+from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -50,6 +51,8 @@ class DeploySteps:
     :param options: how to deploy.
     :param ref: returns the reference of a pipeline, with its page in the console.
     :param known: called with the wanted pipeline as soon as it is known.
+    :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
+        found out.
     :param clock: seconds since the epoch.
     :param log: gets the plan, and a line for whatever is done.
     :param sleep, monotonic: how to wait and to measure, in seconds.
@@ -66,6 +69,7 @@ class DeploySteps:
         *,
         ref: Callable[[Pipeline], PipelineRef],
         known: Callable[[PipelineRef], None],
+        examine: Callable[[WaitResult, PipelineRef], tuple[Sequence[JobError], Diagnosis | None]],
         clock: Callable[[], float],
         log: Any,
         sleep: Callable[[float], None] = time.sleep,
@@ -79,6 +83,7 @@ class DeploySteps:
         self._options = options
         self._ref = ref
         self._known = known
+        self._examine = examine
         self._clock = clock
         self._log = log
         self._sleep = sleep
@@ -217,7 +222,7 @@ class DeploySteps:
                 if one.number > progress.generation:
                     # It was stopped to be replaced.
                     raise self._lost(str(one))
-        raise explain(result, pipeline, self._job_errors(result, pipeline))
+        raise explain(result, pipeline, *self._examine(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:
         """Delete older generations, or keep the last one, stopped. Lists them anew: others may have resumed one."""
@@ -267,16 +272,6 @@ class DeploySteps:
             created_at=progress.created_at,
             outage_tolerance=min(options.outage_tolerance, timedelta(seconds=max(left, 1.0))),
         )
-
-    def _job_errors(self, result: WaitResult, pipeline: PipelineRef) -> tuple[JobError, ...]:
-        if result.job is None or result.outcome in (Outcome.DELETED, Outcome.UNREACHABLE, Outcome.ERROR):
-            return ()
-        client = self._client_until(self._clock() + 10.0)
-        try:
-            return client.list_job_errors(pipeline.pipeline_id, result.job.id, limit=5).data
-        except ArroyoError as err:
-            self._log.warning("The job's errors cannot be read: %s", err)
-            return ()
 
     def _is_mine(self, one: Generation, progress: DeployProgress) -> bool:
         if progress.pipeline is not None and one.pipeline.id == progress.pipeline.pipeline_id:

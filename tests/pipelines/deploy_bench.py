@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState, Pipeline
+from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
@@ -20,6 +23,7 @@ from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, Dep
 from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from airflow_provider_arroyo.polling.evidence import gather_for_error
 from airflow_provider_arroyo.polling.poll import poll_until
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.pipelines.bench import Bench
@@ -116,6 +120,7 @@ class DeployBench(Bench):
                 DeployOptions(**given),
                 ref=lambda one: PipelineRef(pipeline_id=one.id, name=one.name),
                 known=self.known.append,
+                examine=partial(self._examine, client),
                 clock=self.now,
                 log=self.log,
                 sleep=sleep or self.sandbox.advance,
@@ -135,6 +140,14 @@ class DeployBench(Bench):
                 result = WaitResult.from_dict(json.loads(json.dumps(result.to_dict())))
             step = deploy.resume(progress, result)
         return step
+
+    def _examine(
+        self, client: ArroyoClient, result: WaitResult, pipeline: PipelineRef
+    ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
+        if result.job is None:
+            return (), None
+        evidence, _ = gather_for_error(client, pipeline, result.job, monotonic=self.now)
+        return evidence.errors, diagnose(evidence)
 
     def _wait(self, plan: WaitPlan, client: ArroyoClient) -> WaitResult:
         clock: Any = BenchClock(self.now)

@@ -6,6 +6,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
+from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.polling import evidence
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
@@ -29,6 +30,16 @@ def test_a_failure_is_diagnosed_in_every_mode(mode: str, sandbox: ArroyoSandbox)
     assert "Diagnosis (file_missing): " in text
     assert "Arroyo's workers see the file" in text
     assert "Fix the cause." not in text, "the advice about this very cause takes its place"
+
+
+def test_a_deploy_that_does_not_come_up_says_it_too(sandbox: ArroyoSandbox) -> None:
+    error = run_task(
+        lambda **mode: ArroyoDeployPipelineOperator(
+            task_id="a_task", pipeline_name="orders", query=BROKEN, timeout=20, **mode
+        ),
+        SYNC,
+    ).error
+    assert "Diagnosis (file_missing): " in str(error)
 
 
 def test_a_broker_that_is_away_is_named_by_a_timeout(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
