@@ -13,6 +13,7 @@ import pytest
 from scripts import processes
 from scripts.local_airflow import LocalAirflow
 from scripts.local_arroyo import SandboxServer
+from tests.stats.server import StatsdServer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
@@ -75,8 +76,16 @@ def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def statsd() -> Iterator[StatsdServer]:
+    """Return the server that gets Airflow's metrics."""
+    server = StatsdServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def airflow(
-    arroyo: SandboxServer, bystander: Path, tmp_path_factory: pytest.TempPathFactory
+    arroyo: SandboxServer, bystander: Path, statsd: StatsdServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
     """Return a running Airflow with the example DAGs, copies of them that do not defer, and our own DAGs."""
     dags = tmp_path_factory.mktemp("dags")
@@ -89,7 +98,9 @@ def airflow(
         dags_folder=dags,
         env={
             "AIRFLOW_CONN_ARROYO_DEFAULT": arroyo.airflow_connection(),
+            "AIRFLOW_CONN_ARROYO_DEFERRED": arroyo.airflow_connection(),
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+            **statsd.settings,
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         },
     )

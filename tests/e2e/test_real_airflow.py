@@ -14,6 +14,7 @@ import pytest
 from scripts.local_airflow import LocalAirflow, wait_until
 from scripts.local_arroyo import SandboxServer
 from tests.e2e.conftest import EXAMPLES, FAILS_LATER, in_worker
+from tests.stats.server import StatsdServer
 
 pytestmark = pytest.mark.e2e
 
@@ -132,6 +133,24 @@ def test_an_operator_defers_too(airflow: LocalAirflow, runs: dict[str, str]) -> 
     result = airflow.xcom(dag_id, runs[dag_id], "submit")
     assert result["state"] == "Running"
     assert result["action"] == "created"
+
+
+def test_the_metrics_of_a_deferred_task_arrive_once(
+    airflow: LocalAirflow, statsd: StatsdServer, runs: dict[str, str]
+) -> None:
+    finished(airflow, runs, "e2e_submit_defers")
+    tags = ("operator=ArroyoSubmitPipelineOperator", "connection=arroyo_deferred")
+    found = [one for one in statsd.take() if one.tags == tags]
+    assert sorted(one.name for one in found) == [
+        "arroyo.polls",
+        "arroyo.time_to_running",
+        "arroyo.waits.reached",
+    ]
+    sent = {one.name: one.value for one in found}
+    # Those of the triggerer, for 8 seconds and more, among them.
+    assert sent["arroyo.polls"] > 10
+    assert sent["arroyo.waits.reached"] == 1
+    assert 0 < sent["arroyo.time_to_running"] < RUN_TIMEOUT_SECONDS * 1000
 
 
 def test_a_sensor_ends_in_the_triggerer(airflow: LocalAirflow, runs: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ from tests.tasks.harness import (
     submit,
 )
 
-from .conftest import StatsdServer
+from .server import StatsdServer
 
 # Without it, Airflow only logs that it sends nothing.
 if os.environ.get("ARROYO_PROVIDER_INSTALLED") is None:

@@ -38,6 +38,8 @@ with DAG("e2e_submit_defers", schedule=None):
     ArroyoSubmitPipelineOperator(
         task_id="submit",
         pipeline_name="submit_defers",
+        # Its metrics are told from others by this.
+        arroyo_conn_id="arroyo_deferred",
         query=ENDLESS,
         stable_for=timedelta(seconds=8),
         deferrable=True,
