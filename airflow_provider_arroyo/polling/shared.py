@@ -11,7 +11,7 @@ import contextvars
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -123,10 +123,14 @@ class SharedPoller:
         silent_until = joined_at + max(waiter.tolerance_seconds, LEAST_POLL_SECONDS)
         try:
             while True:
-                try:
+                observe = None
+                with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, min(due, silent_until) - clock())):
                         observe = await waiter.next_told()
-                except TimeoutError:
+                # Those that showed no change, and those sent for others, included.
+                before, polls = polls, target.polls + self._list_polls
+                wait.polled(polls - before)
+                if observe is None:
                     # A tick can end what next_due named, and then only a poll can tell.
                     target.wants_next = True
                     result = wait.tick(clock())
@@ -139,9 +143,6 @@ class SharedPoller:
                         silent_until = float("inf")
                 else:
                     silent_until = float("inf")
-                    # Those that showed no change, and those sent for others, included.
-                    before, polls = polls, target.polls + self._list_polls
-                    wait.polled(polls - before)
                     result = observe(wait, clock)
                 log_messages(log, wait.messages())
                 if result.is_over:

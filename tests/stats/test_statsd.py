@@ -171,12 +171,14 @@ def test_a_wait_that_runs_out_of_time_amid_failures(
     sandbox: ArroyoSandbox, arrange: Arrange, statsd: StatsdServer, mode: str
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
+    before = sandbox.requests.count("GET", "*/jobs")
     sandbox.faults.status(503, path="*/jobs", times=2, skip=1, method="GET")
     ended = run_task(sense(pipeline_id, "Stopped", timeout=2.5), mode)
     assert isinstance(ended.error, AirflowSensorTimeout)
     totals = statsd.totals()
     assert set(totals) == {"arroyo.polls", "arroyo.retries", "arroyo.waits.timed_out"}
     assert totals["arroyo.retries"] == 2
+    _check_polls(totals["arroyo.polls"], sandbox.requests.count("GET", "*/jobs") - before, mode)
     assert totals["arroyo.waits.timed_out"] == 1
 
 
