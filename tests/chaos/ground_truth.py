@@ -150,6 +150,20 @@ class GroundTruth:
             return f"its result says {reported}; the sandbox has {found}, and it is {self.now()}"
         return None
 
+    def why_not_measured(self, result: dict[str, Any], stable_for: float) -> str | None:
+        """Return why a sensor should not have found the metric that it reports; None if it was right.
+
+        :param stable_for: for how many seconds its bound was to be crossed.
+        """
+        reported, job = result["metric"], self.job(result["pipeline_id"])
+        if job is None or (job.id, job.run_id) != (result["job_id"], result["run_id"]):
+            return None  # another run has begun since then, and Arroyo has forgotten the values
+        began, at = job.run_started or 0, reported["time_micros"]
+        held_seconds = reported["held_seconds"]
+        if not began + held_seconds * 1e6 < at <= self.now() or held_seconds < stable_for:
+            return f"its result says {reported}; its run began at {began}, and it is {self.now()}"
+        return None
+
     def unwanted_stops(self) -> list[str]:
         """Return the requests for a stop of a pipeline that was not to be stopped."""
         found = []

@@ -9,17 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
 from tests.support import BOUNDED, ENDLESS
 from tests.tasks.harness import FakeTaskInstance
 
+from .conditions import draw_condition
 from .crashing_client import Killed
 from .figures import Figures
 from .ground_truth import GroundTruth, named_in
@@ -45,7 +44,7 @@ OUTCOMES_LOGGED = (
 
 EVENTS = (
     *("clear", "clear", "stop", "break", "mark failed", "two tries at once"),
-    *("clear under changed SQL", "wait for a checkpoint"),
+    *("clear under changed SQL", "wait for a condition"),
 )
 
 NAMESPACES = ("production", "staging", "laptop")
@@ -161,7 +160,7 @@ class Scenario:
                     "mark failed": self._mark_failed,
                     "two tries at once": self._two_tries_at_once,
                     "clear under changed SQL": self._clear_under_changed_sql,
-                    "wait for a checkpoint": self._wait_for_checkpoint,
+                    "wait for a condition": self._wait_for_condition,
                 }[event]()
         except NotFinishedError as err:
             self._violation("not finished", str(err))
@@ -240,19 +239,16 @@ class Scenario:
             self.final_state = JobState.STOPPED
         self._let_late_requests_arrive()
 
-    def _wait_for_checkpoint(self) -> None:
-        """Run a sensor for a checkpoint until it succeeds."""
+    def _wait_for_condition(self) -> None:
+        """Run a sensor for a checkpoint, or for a metric, until it succeeds."""
         if self.final_state != JobState.RUNNING:
             return
-        began, pipeline_id = self._truth.now(), self._submitted["pipeline_id"]
-        moment = datetime.fromtimestamp(began / 1e6, UTC)
-        wanted = self._draw.choice(({"began_after": moment}, {"new_checkpoints": 1}, {"max_age": 60}))
-        more = {"pipeline_id": pipeline_id, "timeout": 60, **wanted, **self._wait_arguments()}
-        make = partial(ArroyoCheckpointSensor, task_id="watch", **more)
+        wanted = draw_condition(self._draw, self._truth)
+        more = {"pipeline_id": self._submitted["pipeline_id"], "timeout": 60, **wanted.arguments}
+        make = partial(wanted.sensor, task_id="watch", **more, **self._wait_arguments())
         result = self._run_until_success(self._watch_ti, make)
-        since = began - 60_000_000 if "max_age" in wanted else began
-        if why := self._truth.why_not_taken(result, since):
-            self._violation("unproven checkpoint", f"watch ({wanted}): {why}")
+        if why := wanted.why_false(result):
+            self._violation("false success", f"watch ({wanted.arguments}): {why}")
 
     def _break(self) -> None:
         """Make the pipeline fail, then clear its submit."""
