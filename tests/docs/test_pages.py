@@ -83,3 +83,22 @@ def test_the_messages_that_are_explained_are_the_packages_own() -> None:
     assert [part for part in parts if not any(part in text for text in words)] == []
     assert any("The Arroyo pages are left out of Airflow's UI" in text for text in words)
     assert "The Arroyo pages are left out of Airflow's UI" in airflows
+
+
+DIRECTIVES = {"{public}", "{generated}", "{help}", "{states}", "{steps}", "{toctree}", "{literalinclude}", "{warning}"}
+LANGUAGES = {"python", "sql", "yaml", "bash", "text", "dockerfile", "json"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_code_escapes_the_test_of_the_blocks(path: Path) -> None:
+    tokens = MarkdownIt().parse(path.read_text())
+    assert [token.content for token in tokens if token.type == "code_block"] == []
+    kinds = {(token.info.split() or [""])[0] for token in tokens if token.type == "fence"}
+    assert kinds <= DIRECTIVES | LANGUAGES
+
+
+def test_every_example_dag_is_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "how-to" / "examples.md").read_text()
+    examples = [path.stem for path in (ROOT / "example_dags").glob("*.py")]
+    assert len(examples) > 5
+    assert [name for name in examples if f"`{name}`" not in page] == []
