@@ -85,7 +85,16 @@ def test_the_messages_that_are_explained_are_the_packages_own() -> None:
     assert "The Arroyo pages are left out of Airflow's UI" in airflows
 
 
-DIRECTIVES = {"{public}", "{generated}", "{help}", "{states}", "{steps}", "{toctree}", "{literalinclude}", "{warning}"}
+DIRECTIVES = {
+    "{public}",
+    "{generated}",
+    "{help}",
+    "{states}",
+    "{steps}",
+    "{toctree}",
+    "{literalinclude}",
+    "{warning}",
+}
 LANGUAGES = {"python", "sql", "yaml", "bash", "text", "dockerfile", "json"}
 
 
