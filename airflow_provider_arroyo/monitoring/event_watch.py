@@ -88,6 +88,7 @@ class EventWatch(PipelineWait):
         self._age: CheckpointAge | None = None
         if rule.max_checkpoint_age is not None:
             self._age = CheckpointAge(max_age_seconds=rule.max_checkpoint_age.total_seconds())
+        self._is_unreadable = False
         self._events: list[dict[str, Any]] = []
 
     @property
@@ -135,13 +136,13 @@ class EventWatch(PipelineWait):
         self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
     ) -> WaitResult:
         """Take the checkpoints, see :meth:`.PipelineWait.observe_details`; their numbers go on from run to run."""
-        age, is_unreadable = self._age, self._p.details_error is not None
+        age, was_unreadable = self._age, self._is_unreadable
         if self._over is not None or age is None or self._p.job is None or self._p.job.id != job.id:
             return self.tick(now)
-        self._p.details_error = read if isinstance(read, ArroyoError) else None
+        self._is_unreadable = isinstance(read, ArroyoError)
         if isinstance(read, ArroyoError):
             age.tried_at = now
-            if not is_unreadable:
+            if not was_unreadable:
                 self._messages.unreadable(read)
             return self.tick(now)
         is_over = age.take(self._p.job, read.value, now, read.server_time)

@@ -221,4 +221,7 @@ def event_payload(event: Event, pipeline: PipelineRef, job: Job, *, now: float) 
 
 
 def _iso(micros: int | None) -> str | None:
-    return None if micros is None else utc_iso(micros / 1_000_000)
+    try:
+        return None if micros is None else utc_iso(micros / 1_000_000)
+    except (OSError, OverflowError, ValueError):
+        return None  # a time that only explains must not cost the event

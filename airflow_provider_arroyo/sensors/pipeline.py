@@ -101,6 +101,7 @@ class ArroyoPipelineSensor(ArroyoSensor):
         polls = self.poke_interval if self.reschedule and not self.deferrable else self.poll_interval
         self.restart_window = check_restart_window(restart_window, max_restarts, polls)
         self.succeed_on_timeout = check_bool(succeed_on_timeout, "succeed_on_timeout")
+        self._check_guard(self.target_states)
         if max_restarts is not None and self.reschedule and not self.deferrable and not keeps_task_state():
             raise ValueError(
                 "max_restarts cannot be used with mode='reschedule' before Airflow 3.3, which remembers nothing from "
@@ -109,6 +110,7 @@ class ArroyoPipelineSensor(ArroyoSensor):
 
     def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
         states = check_states(self.target_states, "target_states")
+        self._check_guard(states)
         check_until_checkpoint(self.until_checkpoint, sorted(states))
         return {
             "target_states": states,
@@ -118,6 +120,19 @@ class ArroyoPipelineSensor(ArroyoSensor):
             "restart_window": self.restart_window,
             "timeout_is_success": self.succeed_on_timeout,
         }
+
+    def _check_guard(self, states: Any) -> None:
+        """Check that a guard waits for an end.
+
+        :param states: the wanted states; where they are still to be rendered, they are checked then.
+        :raises ValueError: where it waits for a state in which the pipeline runs, and would succeed in it unproven.
+        """
+        names = [] if is_reference(states) or isinstance(states, str) else list(states)
+        if self.succeed_on_timeout and {JobState.RUNNING.value, JobState.FINISHING.value}.intersection(names):
+            raise ValueError(
+                "succeed_on_timeout is for a guard, whose pipeline runs already: target_states must not hold Running "
+                "or Finishing, but the ends that are waited for, such as Stopped"
+            )
 
 
 def _states_as_given(names: Any) -> Any:

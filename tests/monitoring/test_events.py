@@ -183,6 +183,15 @@ def test_an_event_says_what_happened_without_secrets() -> None:
 # -- the watch ----------------------------------------------------------------------------------------------
 
 
+def test_a_time_that_is_none_costs_no_event() -> None:
+    for micros in (10**30, -(10**30), 10**18):
+        failed = Job(
+            id="job_1", state="Failed", run_id=1, start_time_micros=micros, finish_time_micros=micros
+        )
+        payload = event_payload(Event("Failed", "1"), ORDERS, failed, now=T0)
+        assert (payload["event_id"], payload["started_at"]) == ("job_1/1/Failed", None)
+
+
 def watch(pipeline: PipelineRef = ORDERS, rule: EventRule = FAILED) -> EventWatch:
     return EventWatch(pipeline, rule, now=T0)
 

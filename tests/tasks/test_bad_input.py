@@ -86,6 +86,11 @@ def test_an_invalid_argument_of_submit(arguments: dict[str, Any], says: str) -> 
             "from poll to poll (120 seconds",
         ),
         (sense("pl_1", succeed_on_timeout="yes"), "succeed_on_timeout must be"),
+        (sense("pl_1", succeed_on_timeout=True), "target_states must not hold Running"),
+        (
+            sense("pl_1", "Stopped", "Finishing", succeed_on_timeout=True),
+            "target_states must not hold Running",
+        ),
     ],
 )
 def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
@@ -108,6 +113,11 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
             sense("pl_1", "{{ x }}", until_checkpoint=True),
             {"target_states": ["Stopped"]},
             "until_checkpoint needs a wait",
+        ),
+        (
+            sense("pl_1", "{{ x }}", succeed_on_timeout=True),
+            {"target_states": ["Running"]},
+            "target_states must not hold Running",
         ),
         (stop("{{ x }}"), {"pipeline_id": "None"}, "pipeline_id must not be empty"),
         (stop("pl", mode="{{ x }}"), {"mode": "x"}, "mode must be one of"),
