@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
 from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
-from airflow_provider_arroyo.text import duration, utc_time
+from airflow_provider_arroyo.text import duration, shorten, utc_time
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import Checkpoint
@@ -150,7 +150,7 @@ class CheckpointCondition(Condition):
         if not finished:
             return "has no finished checkpoint"
         last = finished[-1]
-        kind = f"{last.checkpoint_type}, " if last.checkpoint_type else ""
+        kind = f"{shorten(last.checkpoint_type, 20)}, " if last.checkpoint_type else ""
         ago = duration(moment.server - _finished_at(last))
         seen = f"finished its last checkpoint, {last.epoch}, {ago} ago ({kind}begun {_time(last.start_time_micros)})"
         return f"{seen}, {count.new} of {self.new_checkpoints} new" if self.new_checkpoints else seen

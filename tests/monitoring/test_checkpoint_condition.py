@@ -215,6 +215,20 @@ def test_times_that_no_calendar_has_break_nothing(micros: int) -> None:
     assert found(CheckpointCondition(min_epoch=2, new_checkpoints=1), [odd], [odd]) is None
 
 
+def test_what_was_seen_in_words() -> None:
+    def seen(*checkpoints: Checkpoint) -> str | None:
+        return TWO.check(Finding(), NEW_JOB, Reading(checkpoints, T0), T0).seen
+
+    assert seen() == "has no finished checkpoint"
+    assert seen(taken(1, took=0)) == "has no finished checkpoint"
+    assert seen(taken(7, 65, took=5)) == (
+        "finished its last checkpoint, 7, 1 min ago (scheduled, begun 2026-11-25 01:58:55 UTC), 0 of 2 new"
+    )
+    # What a gateway may make of it stays on the line.
+    assert "\n" not in str(seen(taken(7, kind="a\nb" * 100)))
+    assert len(str(seen(taken(7, kind="x" * 5000)))) < 200
+
+
 # -- how such a wait ends ------------------------------------------------------------------------------------------
 
 
