@@ -394,6 +394,15 @@ def test_a_state_is_no_end_while_the_checkpoints_cannot_be_read() -> None:
     assert read(wait, T0 + 31).outcome is Outcome.STOPPED
 
 
+def test_a_last_reading_that_the_deadline_cuts_short_is_no_cause() -> None:
+    wait = waiting()
+    wait.observe(job(), T0)
+    read(wait, T0, taken(4))
+    wait.observe(job(), T0 + 599)
+    result = fail(wait, T0 + 600, REFUSED)
+    assert (result.outcome, result.details_error) == (Outcome.TIMED_OUT, None)
+
+
 def test_none_are_read_while_polls_fail() -> None:
     wait = waiting()
     assert wait.details_due() is None
