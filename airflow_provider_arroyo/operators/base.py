@@ -124,6 +124,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         self._ti = context["ti"]
         ended = self._resume(event)
         self._pipeline = ended.pipeline
+        self._prepare_lineage()
         if self.stop_on_kill is not None:
             self._note(WatchedRun(pipeline=ended.pipeline, job=ended.result.job), is_over=True)
         return self._finish(ended.result, ended.pipeline, ended.resume_context)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +29,19 @@ class OpenLineageMixin:
 
     def _keep_result(self, result: Any) -> None:
         self._returned = result
+
+    def _prepare_lineage(self) -> None:
+        """Look the connection up in a task that is resumed, and may need it for its lineage alone.
+
+        Airflow asks for lineage in a process of its own, which shares this one's way to look things up and may be
+        killed meanwhile.
+        """
+        conf = sys.modules.get("airflow.providers.openlineage.conf")
+        task: Any = self
+        if conf is not None and not conf.is_disabled():
+            # What needs the connection for more than lineage says why it cannot be used.
+            with suppress(Exception):
+                _ = task.hook.client
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
         """Return the datasets and facets that are known before the task runs: those of its SQL."""
@@ -56,6 +71,7 @@ class OpenLineageMixin:
         # Before the task itself has looked its connection up, nothing is known of the server.
         hook = vars(task).get("hook")
         is_known = hook is not None and "settings" in vars(hook)
+        has_responded = is_known and (task._has_waited or hook.client.has_responded)
         return TaskFacts(
             query=query if isinstance(query, str) else None,
             pipeline=task._pipeline,
@@ -64,5 +80,5 @@ class OpenLineageMixin:
             error=task._raised,
             group=group if isinstance(group, str) else None,
             server=hook.settings.base_url if is_known else None,
-            client=task._new_client if is_known and hook.client.has_responded else None,
+            client=task._new_client if has_responded else None,
         )

@@ -148,29 +148,40 @@ def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> 
 
 
 @pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize(
+    "kind, asks, event_type",
+    [
+        (ArroyoSubmitPipelineOperator, 0, "START"),
+        (ArroyoRestartPipelineOperator, 1, "RUNNING"),
+        (ArroyoStopPipelineOperator, 1, "COMPLETE"),
+    ],
+)
 def test_a_task_that_is_resumed_in_another_process(
-    sandbox: ArroyoSandbox, arrange: Arrange, file: Path
+    sandbox: ArroyoSandbox, arrange: Arrange, file: Path, kind: Any, asks: int, event_type: str
 ) -> None:
-    which = arrange.pipeline("Running", query=SQL)
-    # Under way until it is released, however slow the machine is.
-    sandbox.faults.show_state(which, "Hibernating")
+    given: dict[str, Any] = {"pipeline_name": "orders", "query": SQL, "stable_for": 1}
+    if kind is not ArroyoSubmitPipelineOperator:
+        given = {"pipeline_id": arrange.pipeline("Running", query=SQL)}
+    if kind is ArroyoRestartPipelineOperator:
+        given["stable_for"] = 1
+    elif kind is ArroyoStopPipelineOperator:
+        # Under way until it is released, however slow the machine is.
+        sandbox.faults.show_state(given["pipeline_id"], "Hibernating")
 
-    def stop() -> Any:
-        return ArroyoStopPipelineOperator(
-            task_id="a_task", pipeline_id=which, deferrable=True, defer_after=0, timeout=20
-        )
+    def task() -> Any:
+        return kind(task_id="a_task", deferrable=True, defer_after=0, timeout=30, **given)
 
     ti = TaskInstance()
-    trigger = defer(stop(), ti)
-    sandbox.faults.release(which)
+    trigger = defer(task(), ti)
+    sandbox.faults.release()
     (event,) = asyncio.run(fire(trigger))
-    resumed = stop()
-    resumed.execute_complete(context(ti), event=event)
+    resumed = task()
+    which = resumed.execute_complete(context(ti), event=event)["pipeline_id"]
     asked = sandbox.requests.count("GET", f"*/pipelines/{which}")
     lineage = resumed.get_openlineage_facets_on_complete(ti)
     assert (names(lineage.inputs), names(lineage.outputs)) == ([INPUT], [OUTPUT])
-    assert sandbox.requests.count("GET", f"*/pipelines/{which}") == asked + 1
-    assert events.kinds(events.read(file)) == [("COMPLETE", "orders")]
+    assert sandbox.requests.count("GET", f"*/pipelines/{which}") == asked + asks
+    assert events.kinds(events.read(file)) == [(event_type, "orders")]
 
 
 TABLE: dict[str, Any] = {
