@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.cost_of_pages import page_requests_table
 from benchmarks.deploys import deploys_table
 from benchmarks.imports import imports_table
 from benchmarks.in_airflow import neighbours_table, submit_table
@@ -37,6 +38,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
     if importlib.util.find_spec("airflow.providers.http") is not None:
         plan["http sensor"] = [1, 10, 100]
     return {
+        "page-requests": lambda: [page_requests_table(10 if quick else 60)],
         "imports": lambda: [imports_table(1 if quick else 5)],
         "waits": lambda: waits_table(effort, plan),
         "burst": lambda: [burst_table(effort, 1000)],
