@@ -213,11 +213,15 @@ class ArroyoTask(ConnectedTask):
         """Hand the wait to the triggerer, with what was seen so far."""
         from airflow_provider_arroyo.monitoring.hold import Hold
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+        from airflow_provider_arroyo.triggers.progress import PROGRESS_XCOM_KEY, progress_note
 
         now = self.clock()
         hold = Hold(deferred_at=now, seconds=deferral_hold_seconds())
         left = timedelta(seconds=max(0.0, wait.plan.deadline - now) + hold.seconds)
         self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
+        if wait.plan.restart_window is not None:
+            # The first trigger looks there, too, and Airflow logs an error where it finds nothing.
+            self._ti.xcom_push(key=PROGRESS_XCOM_KEY, value=progress_note(self._ti, wait.progress()))
         self.defer(
             trigger=ArroyoPipelineTrigger(
                 arroyo_conn_id=self.arroyo_conn_id,

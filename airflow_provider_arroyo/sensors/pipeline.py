@@ -47,7 +47,7 @@ class ArroyoPipelineSensor(ArroyoSensor):
     :param restart_window: the time in which ``max_restarts`` counts, a timedelta or seconds; default None: the whole
         wait. Restarts while nobody polled, as while no triggerer ran, are taken as spread evenly over that time.
     :param succeed_on_timeout: for a guard, whether the task succeeds when ``timeout`` is over and the pipeline runs,
-        since nothing happened to it; default False.
+        since nothing happened to it; default False. Not for a wait for ``Running``.
     :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds, or minutes for a guard. Not
         used where ``mode="reschedule"`` or a ``poke_interval`` says how often.
     :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;

@@ -21,6 +21,15 @@ KEEP_SECONDS = 10.0
 """How often a wait's progress is looked at for a run to be kept."""
 
 
+def progress_note(ti: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a wait.
+
+    :param ti: the task instance.
+    :param progress: from :meth:`.PipelineWait.progress`.
+    """
+    return {"try_number": ti.try_number, "progress": dict(progress)}
+
+
 async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any) -> Mapping[str, Any] | None:
     """Return what a wait saw last: in another triggerer, where it was kept, else before the task deferred.
 
@@ -55,9 +64,8 @@ async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log:
         # So that what happens while no triggerer runs is not taken as spread over more than that.
         if run is None or (run == kept_run and progress["now"] < kept_at + window_seconds / 2):
             continue
-        note = {"try_number": ti.try_number, "progress": progress}
         try:
-            await push_xcoms(ti, {PROGRESS_XCOM_KEY: note})
+            await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, progress)})
         except Exception as err:  # noqa: BLE001  # as above
             if not has_failed:
                 log.warning("What this wait saw cannot be kept for another triggerer: %r", err)

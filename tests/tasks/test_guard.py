@@ -206,6 +206,7 @@ async def test_restarts_survive_a_triggerers_restart(
     make = guard(pipeline_id, deferrable=True, defer_after=0, timeout=120)
     trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
     arguments = trigger.serialize()[1]
+    assert ti.xcoms[KEPT]["progress"] == arguments["progress"]
 
     def restart() -> None:
         sandbox.faults.flap(pipeline_id, runs=1, every=0.1)
