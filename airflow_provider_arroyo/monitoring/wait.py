@@ -42,7 +42,7 @@ RESTARTED_SECONDS = 1.0
 """After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
 network so frequent that no state would ever count."""
 
-_CUT_SHORT_SECONDS = 0.1
+_LAST_MOMENT_SECONDS = 0.1
 """How soon before the deadline a request may fail for want of time."""
 
 STEADY_SECONDS = 60.0
@@ -398,7 +398,7 @@ class PipelineWait:
     def _unreadable(self, error: ArroyoError, now: float) -> WaitResult:
         """Take that what is needed besides the job's state could not be read, though its state could."""
         p = self._p
-        if p.details_error is None and now >= self.plan.deadline - _CUT_SHORT_SECONDS:
+        if p.details_error is None and now >= self.plan.deadline - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
         if p.details_error is None:
             self._messages.unreadable(error)

@@ -13,6 +13,9 @@ from airflow_provider_arroyo.operators.arguments import check_choice, check_earl
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
 from airflow_provider_arroyo.text import utc_time
 
+_LEAST_SECONDS = 1.0
+"""How often the checkpoints are read at most."""
+
 _TEMPLATED: dict[str, Callable[[Any, str], Any]] = {"began_after": check_moment, "min_epoch": check_integer}
 
 
@@ -134,4 +137,8 @@ class ArroyoCheckpointSensor(ArroyoSensor):
             new_checkpoints=self.new_checkpoints or 0,
             counts_since=began,
         )
-        return {"target_states": frozenset(), "checkpoint": condition}
+        return {
+            "target_states": frozenset(),
+            "checkpoint": condition,
+            "details_interval": timedelta(seconds=max(self.poll_interval, _LEAST_SECONDS)),
+        }
