@@ -15,7 +15,7 @@ from benchmarks.cost_of_pages import page_requests_table
 from benchmarks.deploys import deploys_table
 from benchmarks.imports import imports_table
 from benchmarks.in_airflow import neighbours_table, submit_table
-from benchmarks.pages import pages_table
+from benchmarks.pages import pages_tables
 from benchmarks.waits import Effort, burst_table, events_table, many_table, waits_table
 
 COMPARED = (
@@ -47,7 +47,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
         "submits": lambda: [submit_table()],
         "deploys": lambda: [deploys_table(1 if quick else 5, 500)],
         "neighbours": lambda: [neighbours_table(1 if quick else 2)],
-        "pages": lambda: [pages_table(1 if quick else 5)],
+        "pages": lambda: pages_tables(1 if quick else 5),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import LocalAirflow, LocalAirflowError, wait_until
@@ -131,6 +132,15 @@ class Visitor:
         self.open(f"plugin/arroyo?connection={connection}{search}")
         self.page.locator("tr.row").first.wait_for()
 
+    def open_page(self, pipeline_id: str, search: str = "") -> None:
+        """Open the page of a pipeline and wait until its state is there."""
+        self.open(f"plugin/arroyo/pipelines/{quote(pipeline_id, safe='')}?connection=arroyo_default{search}")
+        self.section("States").locator(".track").first.wait_for()
+
+    def section(self, title: str) -> Locator:
+        """Return a part of a pipeline's page."""
+        return self.page.get_by_role("region", name=title, exact=True)
+
     def row(self, name: str) -> Locator:
         return self.page.locator("tr.row").filter(has=self.page.locator(".name", has_text=name))
 
@@ -148,10 +158,20 @@ class Visitor:
         dialog.wait_for()
         return dialog
 
-    def shot(self, name: str) -> None:
-        """Keep a picture of the page, to be looked at."""
+    def shot(self, name: str, *, whole: bool = False) -> None:
+        """Keep a picture of the page, to be looked at.
+
+        :param whole: also of what is to be scrolled to.
+        """
         SHOTS.mkdir(parents=True, exist_ok=True)
+        before = self.page.viewport_size
+        if whole and before:
+            # Airflow scrolls a part of its page, which a picture of the full page does not unroll.
+            height = self.page.locator("main.page").evaluate("(main) => main.scrollHeight")
+            self.page.set_viewport_size({"width": before["width"], "height": int(height) + 120})
         self.page.screenshot(path=SHOTS / f"{name}.png")
+        if whole and before:
+            self.page.set_viewport_size(before)
 
     def faults(self) -> list[str]:
         """Return the serious faults that axe finds in what is ours: what is in a shadow root."""
@@ -183,6 +203,14 @@ def visiting(
         assert visitor.alarms == []
     finally:
         context.close()
+
+
+def id_of(sandbox: ArroyoSandbox, name: str) -> str:
+    """Return the id of a pipeline by its name."""
+    import requests
+
+    pipelines = requests.get(f"{sandbox.url}/api/v1/pipelines?limit=1000", timeout=10).json()["data"]
+    return next(str(pipeline["id"]) for pipeline in pipelines if pipeline["name"] == name)
 
 
 def create(sandbox: ArroyoSandbox, name: str, **fields: Any) -> str:

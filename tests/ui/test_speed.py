@@ -9,7 +9,8 @@ import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
-from .site import Site, Visitor, visiting
+from .site import Site, Visitor, id_of, visiting
+from .test_page import serve_large
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -79,6 +80,65 @@ def measure(visitor: Visitor, many: ArroyoSandbox) -> dict[str, float]:
         "share of a core": busy / 10,
         "lists asked of Arroyo in 10 s": many.requests.count("GET", "*/jobs") - jobs,
     }
+
+
+# Runs in the page: how long until so many nodes and all plots are in the document, counted from the end of the
+# response that brought them.
+DRAWN = """
+async ([part, nodes]) => {
+  const count = (selector) => {
+    let found = 0;
+    for (const element of document.querySelectorAll("*")) {
+      found += element.shadowRoot?.querySelectorAll(selector).length ?? 0;
+    }
+    return found;
+  };
+  while (count(".node") < nodes || count(".plot canvas") < 2) await new Promise(requestAnimationFrame);
+  const found = performance.getEntriesByType("resource").filter((one) => one.name.includes(part))[0];
+  return (performance.now() - found.responseEnd) / 1000;
+}
+"""
+
+
+def measure_page(visitor: Visitor, pipeline_id: str, *, watch_seconds: float = 10.0) -> dict[str, float]:
+    """Return what a pipeline's own page takes, in seconds, bytes and shares of a core.
+
+    :param watch_seconds: for how long it is watched while nothing but the data changes.
+    """
+    page = visitor.page
+    address = f"plugin/arroyo/pipelines/{pipeline_id}?connection=arroyo_default"
+    visitor.open(address)
+    first = page.evaluate(DRAWN, ["/pipeline/definition", 1])
+    page.wait_for_timeout(watch_seconds * 200)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    page.evaluate("performance.clearResourceTimings()")
+    began = cpu_seconds(session)
+    page.wait_for_timeout(watch_seconds * 1000)
+    busy = cpu_seconds(session) - began
+    sizes = page.evaluate(
+        "performance.getEntriesByType('resource').filter((one) => one.name.includes('/pipeline/live'))"
+        ".map((one) => one.transferSize)"
+    )
+    serve_large(visitor)
+    visitor.open(address)
+    large = page.evaluate(DRAWN, ["/pipeline/definition", 200])
+    return {
+        "first paint (s)": first,
+        "steady refresh (bytes)": max(sizes),
+        "share of a core": busy / watch_seconds,
+        "200 nodes and 1 MB of SQL drawn (s)": large,
+    }
+
+
+def test_a_pipelines_own_page(browser: Browser, site: Site, demo: ArroyoSandbox) -> None:
+    with visiting(browser, site) as visitor:
+        found = measure_page(visitor, id_of(demo, "orders_per_minute"), watch_seconds=5)
+        print(json.dumps(found, indent=1))  # noqa: T201  # as above
+        assert found["first paint (s)"] < 10
+        assert found["steady refresh (bytes)"] <= 20_000
+        assert found["share of a core"] < 0.5
+        assert found["200 nodes and 1 MB of SQL drawn (s)"] < 10
 
 
 def test_a_thousand_pipelines(browser: Browser, site: Site, many: ArroyoSandbox) -> None:

@@ -11,7 +11,7 @@ import { PipelineTable } from "./components/PipelineTable";
 import { ReasonDialog } from "./components/ReasonDialog";
 import { Toolbar } from "./components/Toolbar";
 import { Totals } from "./components/Totals";
-import { replaceSearch } from "./host";
+import { onAddressChange, pipelineOf, replaceSearch } from "./host";
 import { useFeed, useNow, useOrphans } from "./hooks";
 import type { Row } from "./types";
 import { filterRows, formatView, parseView } from "./view";
@@ -32,15 +32,13 @@ export function ListPage() {
       abort.abort();
     };
   }, []);
-  useEffect(() => {
-    const onPop = () => {
-      if (location.pathname.endsWith("/plugin/arroyo")) setView(parseView(location.search));
-    };
-    addEventListener("popstate", onPop);
-    return () => {
-      removeEventListener("popstate", onPop);
-    };
-  }, []);
+  useEffect(
+    () =>
+      onAddressChange(() => {
+        if (pipelineOf(location.pathname) === null) setView(parseView(location.search));
+      }),
+    [],
+  );
   const change = (part: Partial<View>) => {
     const next = { ...view, ...part };
     setView(next);
@@ -120,10 +118,11 @@ function Pipelines(props: { connection: string; view: View; onChange: (part: Par
   const mayAct = state.status?.may_act ?? false;
   return (
     <>
-      <Freshness state={state} now={now} />
+      <Freshness status={state.status} problem={state.problem?.message ?? ""} began={state.began} now={now} />
       <Totals totals={state.totals} view={view} onChange={onChange} />
       <Toolbar rows={all} shown={rows.length} view={view} orphans={orphans} onChange={onChange} />
       <PipelineTable
+        connection={connection}
         rows={rows}
         state={state}
         now={now}

@@ -1,52 +1,24 @@
 /* The tab on a task instance: its pipeline as it is now, and the states that this task saw. */
 
-import { useEffect, useState } from "preact/hooks";
-
-import { fetchPipeline, fetchTask } from "./api";
+import { fetchTask } from "./api";
+import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
+import { GraphDrawing } from "./components/GraphDrawing";
 import { Notice } from "./components/Notice";
 import { PipelineCard } from "./components/PipelineCard";
+import { RatesDrawing } from "./components/RatesDrawing";
 import { Timeline } from "./components/Timeline";
 import type { HostProps } from "./host";
 import { useNow } from "./hooks";
+import { useDefinition, useLive } from "./live";
+import type { LiveState } from "./live";
+import { usePolled } from "./polled";
+import { isTerminal } from "./states";
 import { readTransitions } from "./transitions";
-import type { PipelineResponse, TaskResponse } from "./types";
+import type { TaskResponse } from "./types";
 
-const PIPELINE_MS = 2000;
+const SMALL_PX = 150;
+
 const TASK_MS = 5000;
-
-interface Polled<T> {
-  value: T | null;
-  problem: string;
-}
-
-/** Ask again and again while the page is visible; keep the last answer when one fails. */
-function usePolled<T>(key: string, ms: number, ask: ((signal: AbortSignal) => Promise<T>) | null): Polled<T> {
-  const [polled, setPolled] = useState<Polled<T>>({ value: null, problem: "" });
-  useEffect(() => {
-    setPolled({ value: null, problem: "" });
-    if (!ask) return undefined;
-    const abort = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const poll = async () => {
-      if (document.visibilityState === "visible") {
-        try {
-          const value = await ask(abort.signal);
-          setPolled({ value, problem: "" });
-        } catch (error) {
-          const problem = error instanceof Error ? error.message : String(error);
-          if (!abort.signal.aborted) setPolled((last) => ({ ...last, problem }));
-        }
-      }
-      if (!abort.signal.aborted) timer = setTimeout(() => void poll(), ms);
-    };
-    void poll();
-    return () => {
-      abort.abort();
-      clearTimeout(timer);
-    };
-  }, [key, ms]);
-  return polled;
-}
 
 export function TaskTab({ host }: { host: HostProps }) {
   const { dagId = "", runId = "", taskId = "" } = host;
@@ -65,13 +37,9 @@ export function TaskTab({ host }: { host: HostProps }) {
 
 function Found({ task, problem }: { task: TaskResponse; problem: string }) {
   const { connection_id: connection, pipeline_id: pipeline, may_read: mayRead } = task;
-  const isAskable = pipeline !== null && mayRead;
-  const live = usePolled<PipelineResponse>(
-    JSON.stringify([connection, isAskable ? pipeline : null]),
-    PIPELINE_MS,
-    isAskable ? (signal) => fetchPipeline(connection, pipeline, signal) : null,
-  );
-  const now = useNow();
+  const { state, problem: liveProblem } = useLive(connection, mayRead ? pipeline : null);
+  const { live, row } = state;
+  const now = useNow() + state.skew;
   const transitions = readTransitions(task.transitions);
   if (pipeline === null && transitions.length === 0) {
     return (
@@ -84,14 +52,14 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
   return (
     <main class="page" aria-label="Arroyo pipeline of this task">
       {problem && <Notice kind="warning" text={problem} />}
-      {live.problem && <Notice kind="warning" text={live.problem} />}
+      {liveProblem && <Notice kind="warning" text={liveProblem} />}
       {!mayRead && (
         <Notice
           kind="info"
           text={`The connection ${connection} is not yours to read, so the pipeline is not shown as it is now.`}
         />
       )}
-      <PipelineCard task={task} live={live.value} now={now} />
+      <PipelineCard task={task} live={live} now={now} />
       <section class="card" aria-label="States that this task saw">
         <h2>What this task saw</h2>
         {transitions.length ? (
@@ -100,8 +68,22 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
           <p class="faint">No change of state yet. They are listed here as the task sees them.</p>
         )}
       </section>
+      {live && row && pipeline !== null && (
+        <div class="drawings in-tab">
+          <RatesDrawing rates={state.rates} isEnded={isTerminal(row.state)} height={SMALL_PX} />
+          <CheckpointsDrawing checkpoints={live.checkpoints} now={now} height={SMALL_PX} />
+          <SmallGraph connection={connection} pipeline={pipeline} state={state} />
+        </div>
+      )}
     </main>
   );
+}
+
+function SmallGraph(props: { connection: string; pipeline: string; state: LiveState }) {
+  const { connection, pipeline, state } = props;
+  const definition = useDefinition(connection, pipeline, state.row);
+  const isEnded = state.goneAt !== null || isTerminal(state.row?.state ?? null);
+  return definition.value && <GraphDrawing graph={definition.value.graph} nodes={isEnded ? [] : (state.live?.nodes ?? [])} />;
 }
 
 function nothingText(state: string | null): string {

@@ -6,7 +6,6 @@ import type {
   Orphan,
   PipelineDefinition,
   PipelineLive,
-  PipelineResponse,
   PipelineTasks,
   PipelinesResponse,
   TaskResponse,
@@ -69,14 +68,6 @@ export function fetchPipelines(
   const version = String(known.version);
   const query = { connection_id: connection, epoch: known.epoch, version, shown: shown.all, new: shown.new };
   return call(address("pipelines", query), {}, signal);
-}
-
-export function fetchPipeline(
-  connection: string,
-  pipeline: string,
-  signal?: AbortSignal,
-): Promise<PipelineResponse> {
-  return call(address("pipeline", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
 }
 
 export function fetchLive(connection: string, pipeline: string, signal?: AbortSignal): Promise<PipelineLive> {

@@ -2,7 +2,7 @@
 
 import { ApiError, fetchPipelines } from "./api";
 import type { PendingAction } from "./progress";
-import { outcomeOf } from "./progress";
+import { settledAction } from "./progress";
 import type { Details, PipelinesResponse, Row, Status } from "./types";
 
 export const REFRESH_MS = 2000;
@@ -75,11 +75,8 @@ function settled(
   if (pending.size === 0) return pending;
   const next = new Map<string, PendingAction>();
   for (const [id, action] of pending) {
-    const outcome = action.outcome ?? outcomeOf(action, rows.get(id), now);
-    if (outcome === null) next.set(id, action);
-    else if (action.settledAt === null) next.set(id, { ...action, outcome, settledAt: now });
-    // What was reached stays on the row for a moment, so that it can be read.
-    else if (now - action.settledAt < 6) next.set(id, action);
+    const after = settledAction(action, rows.get(id), now);
+    if (after) next.set(id, after);
   }
   return next;
 }

@@ -47,11 +47,18 @@ export function count(value: number): string {
   return `${value < 0 ? "−" : ""}${text}${units[unit] ?? ""}`;
 }
 
+/** Return a size: 950 B, 12.3 kB, 4 MB. */
+export function bytes(value: number): string {
+  const text = count(value);
+  return /[a-zA-Z]$/.test(text) ? `${text}B` : `${text} B`;
+}
+
 export function percent(share: number): string {
   return share > 0 && share < 0.01 ? "<1 %" : `${Math.round(share * 100)} %`;
 }
 
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const TIME_TO_THE_SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 
 /** Return a time in the reader's own words, to the second. */
@@ -59,8 +66,8 @@ export function moment(seconds: number): string {
   return Number.isFinite(seconds) ? MOMENT.format(seconds * 1000) : "";
 }
 
-export function timeOfDay(seconds: number): string {
-  return TIME.format(seconds * 1000);
+export function timeOfDay(seconds: number, isToTheSecond = false): string {
+  return (isToTheSecond ? TIME_TO_THE_SECOND : TIME).format(seconds * 1000);
 }
 
 /** Return a link only where it leads to a page: an address out of a connection may be anything. */

@@ -30,10 +30,34 @@ export function taskUrl(dag: string, run: string, task?: string, mapIndex = -1):
   return airflowUrl(parts.join("/"));
 }
 
-/** Return the address of our own page. */
-export function pageUrl(search: URLSearchParams): string {
+const PAGE = "plugin/arroyo";
+
+function withQuery(path: string, search: URLSearchParams): string {
   const query = search.toString();
-  return airflowUrl(`plugin/arroyo${query ? `?${query}` : ""}`);
+  return airflowUrl(query ? `${path}?${query}` : path);
+}
+
+/** Return the address of the list. */
+export function pageUrl(search: URLSearchParams): string {
+  return withQuery(PAGE, search);
+}
+
+/** Return the address of a pipeline's own page. */
+export function pipelineUrl(pipeline: string, search: URLSearchParams): string {
+  return withQuery(`${PAGE}/pipelines/${encodeURIComponent(pipeline)}`, search);
+}
+
+/** Return what of ours an address shows: a pipeline's page, the list (null), or nothing (undefined). */
+export function pipelineOf(pathname: string): string | null | undefined {
+  const found = /\/plugin\/arroyo(?:\/(.*))?$/.exec(pathname);
+  if (!found) return undefined;
+  const [, id] = /^pipelines\/([^/]+)\/?$/.exec(found[1] ?? "") ?? [];
+  if (id === undefined) return null;
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
 }
 
 /** Go to an address of Airflow's UI without loading it anew. */
@@ -44,11 +68,37 @@ export function navigate(url: string): void {
   dispatchEvent(new PopStateEvent("popstate", { state: history.state as unknown }));
 }
 
+/** Return the handler of a link into Airflow's UI: without loading it anew, unless another tab or window is wanted. */
+export function onNavigate(url: string) {
+  return (event: MouseEvent): void => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
+    event.preventDefault();
+    navigate(url);
+  };
+}
+
 /** Change the query of the address, without another entry in the history. */
 export function replaceSearch(search: URLSearchParams): void {
   const query = search.toString();
   // From the whole path: a bare "?x" would be resolved against <base href>.
   history.replaceState(history.state, "", `${location.pathname}${query ? `?${query}` : ""}${location.hash}`);
+}
+
+const SHOWN = "arroyo:shown";
+
+/** Tell our pages that the host has just shown them, perhaps at another address: its own links tell nobody. */
+export function announceShown(): void {
+  dispatchEvent(new Event(SHOWN));
+}
+
+/** Call back whenever the address may have changed. */
+export function onAddressChange(callback: () => void): () => void {
+  addEventListener("popstate", callback);
+  addEventListener(SHOWN, callback);
+  return () => {
+    removeEventListener("popstate", callback);
+    removeEventListener(SHOWN, callback);
+  };
 }
 
 /** Call back whenever Airflow changes between light and dark. */

@@ -4,9 +4,11 @@ import { render } from "preact";
 import type { ComponentType } from "preact";
 import uplotStyle from "uplot/dist/uPlot.min.css?inline";
 
-import { ListPage } from "./ListPage";
+import { App } from "./App";
 import { TaskTab } from "./TaskTab";
+import { announceShown } from "./host";
 import type { HostProps, HostReact } from "./host";
+import pageStyle from "./page.css?inline";
 import style from "./style.css?inline";
 
 const LEFT_MS = 1000;
@@ -23,7 +25,7 @@ function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): HT
   element.style.height = "100%";
   const shadow = element.attachShadow({ mode: "open" });
   const sheet = new CSSStyleSheet();
-  sheet.replaceSync(`${uplotStyle}\n${style}`);
+  sheet.replaceSync(`${uplotStyle}\n${style}\n${pageStyle}`);
   shadow.adoptedStyleSheets = [sheet];
   const root = document.createElement("div");
   root.className = "root";
@@ -60,12 +62,16 @@ function component(name: string, App: ComponentType<{ host: HostProps }>) {
     react.useEffect(() => {
       return place.current ? attach(name, App, props, place.current) : undefined;
     }, [props.dagId, props.runId, props.taskId, props.mapIndex]);
+    react.useEffect(() => {
+      announceShown();
+      return undefined;
+    }, [location.href]);
     return react.createElement("div", { ref: place, style: { height: "100%", width: "100%", minWidth: 0 } });
   };
 }
 
 // Airflow finds a component by the name of its entry.
 Object.assign(globalThis, {
-  Arroyo: component("Arroyo", ListPage),
+  Arroyo: component("Arroyo", App),
   "Arroyo pipeline": component("Arroyo pipeline", TaskTab),
 });

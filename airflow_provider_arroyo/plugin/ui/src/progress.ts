@@ -4,6 +4,7 @@ import { isTerminal } from "./states";
 import type { ActionName, Row } from "./types";
 
 export const PATIENCE_SECONDS = 120;
+const OUTCOME_SECONDS = 6;
 
 export interface PendingAction {
   pipeline: string;
@@ -46,6 +47,14 @@ export function outcomeOf(pending: PendingAction, row: Row | undefined, now: num
     return { ok: false, text: `Nothing of it shows after ${PATIENCE_SECONDS} s; see Arroyo's console.` };
   }
   return null;
+}
+
+/** Return an action after a response, with what it came to; null once that was there long enough to be read. */
+export function settledAction(action: PendingAction, row: Row | undefined, now: number): PendingAction | null {
+  const outcome = action.outcome ?? outcomeOf(action, row, now);
+  if (outcome === null) return action;
+  if (action.settledAt === null) return { ...action, outcome, settledAt: now };
+  return now - action.settledAt < OUTCOME_SECONDS ? action : null;
 }
 
 const DOING: Record<ActionName, string> = {

@@ -136,6 +136,9 @@ export interface PipelineDefinition {
   missing: string[];
 }
 
+export type Graph = PipelineDefinition["graph"];
+export type GraphNode = Graph["nodes"][number];
+
 /** GET api/pipeline/tasks: the task instances that touched it, newest first; asked every ten seconds at most. Only
  *  those of DAGs whose task instances and XComs the user may read. */
 export interface PipelineTasks {

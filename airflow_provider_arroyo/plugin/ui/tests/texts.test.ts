@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { ago, count, duration, percent, webAddress } from "../src/format";
-import { taskUrl } from "../src/host";
+import { ago, bytes, count, duration, percent, webAddress } from "../src/format";
+import { pipelineOf, pipelineUrl, taskUrl } from "../src/host";
 import { rank, STATE_ORDER, stateInfo } from "../src/states";
 import { readTransitions } from "../src/transitions";
 
@@ -41,6 +41,15 @@ test.each([
 });
 
 test.each([
+  [0, "0 B"],
+  [999, "999 B"],
+  [12_345, "12.3 kB"],
+  [4_000_000, "4 MB"],
+])("%d bytes are %s", (value, text) => {
+  expect(bytes(value)).toBe(text);
+});
+
+test.each([
   [0, "0 %"],
   [0.004, "<1 %"],
   [0.5, "50 %"],
@@ -77,6 +86,25 @@ test("links to Airflow leave a run's id readable, and nothing of it can leave th
     "http://air.example.com/base/dags/shop/runs/manual__2026-11-28T10:00:00+00:00/tasks/submit/mapped/2",
   );
   expect(taskUrl("a/b", "x?y#z/..", "t")).toBe("http://air.example.com/base/dags/a%2Fb/runs/x%3Fy%23z%2F../tasks/t");
+});
+
+test.each([
+  ["/plugin/arroyo", null],
+  ["/air/flow/plugin/arroyo/", null],
+  ["/plugin/arroyo/pipelines/", null],
+  ["/plugin/arroyo/pipelines/pl_1", "pl_1"],
+  ["/air/flow/plugin/arroyo/pipelines/a%2Fb%3F", "a/b?"],
+  ["/plugin/arroyo/pipelines/%E0%A4%A", "%E0%A4%A"],
+  ["/plugin/arroyo_pipeline", undefined],
+  ["/dags/shop", undefined],
+])("%s is the page of %s", (path, pipeline) => {
+  expect(pipelineOf(path)).toBe(pipeline);
+});
+
+test.each(["pl_1", "a/b?c#d", "<img>", "100 %", "ü"])("the page of %s has an address that leads to it", (id) => {
+  const url = new URL(pipelineUrl(id, new URLSearchParams({ connection: "a&b" })));
+  expect(pipelineOf(url.pathname)).toBe(id);
+  expect(url.searchParams.get("connection")).toBe("a&b");
 });
 
 test("of the transitions of a task only what can be read is shown", () => {

@@ -6,7 +6,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { possibleActions } from "../progress";
 import type { ActionName, Row } from "../types";
 
-const WORDS: Record<ActionName, string> = {
+export const ACTION_WORDS: Record<ActionName, string> = {
   stop: "Stop …",
   resume: "Resume …",
   restart: "Restart …",
@@ -129,7 +129,7 @@ function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
             onChoose(action);
           }}
         >
-          {WORDS[action]}
+          {ACTION_WORDS[action]}
         </button>
       ))}
     </div>,

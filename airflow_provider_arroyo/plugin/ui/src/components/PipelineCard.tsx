@@ -1,17 +1,16 @@
 /* One pipeline as it is now, as in the list. */
 
-import type { ComponentChildren } from "preact";
-
 import { ago, count, duration, moment, percent, webAddress } from "../format";
-import { navigate, pageUrl } from "../host";
+import { onNavigate, pipelineUrl } from "../host";
 import { isTerminal } from "../states";
-import type { PipelineResponse, TaskResponse } from "../types";
+import type { PipelineLive, TaskResponse } from "../types";
+import { Fact } from "./Fact";
 import { Sparkline } from "./Sparkline";
 import { StateBadge } from "./StateBadge";
 
 interface Props {
   task: TaskResponse;
-  live: PipelineResponse | null;
+  live: PipelineLive | null;
   now: number;
 }
 
@@ -19,12 +18,12 @@ export function PipelineCard({ task, live, now }: Props) {
   const { row = null, details = null } = live ?? {};
   const id = task.pipeline_id ?? "";
   const base = webAddress(live?.console ?? null);
-  const list = pageUrl(new URLSearchParams({ connection: task.connection_id, q: id }));
+  const page = pipelineUrl(id, new URLSearchParams({ connection: task.connection_id }));
   return (
     <section class="card" aria-label="The pipeline now">
       <h2>{row?.name ?? task.pipeline_name ?? id}</h2>
       {live?.error && <p class="warn">{live.error}</p>}
-      {live && !row && !live.error && <p>Arroyo has no such pipeline any more.</p>}
+      {live && <p>{live.sentence}</p>}
       <dl class="facts">
         {row && (
           <Fact name="State">
@@ -60,15 +59,8 @@ export function PipelineCard({ task, live, now }: Props) {
       </dl>
       {row?.failure && <pre class="words">{row.failure.text}</pre>}
       <p>
-        <a
-          href={list}
-          onClick={(event) => {
-            if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-            event.preventDefault();
-            navigate(list);
-          }}
-        >
-          Show in the list
+        <a href={page} onClick={onNavigate(page)}>
+          Open its page
         </a>
         {base && (
           <>
@@ -80,14 +72,5 @@ export function PipelineCard({ task, live, now }: Props) {
         )}
       </p>
     </section>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    <div class="fact">
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </div>
   );
 }

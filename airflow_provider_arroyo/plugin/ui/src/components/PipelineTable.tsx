@@ -6,6 +6,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { FeedState } from "../feed";
 import { useSize } from "../hooks";
 import type { ActionName, Orphan, Row } from "../types";
+import { formatView } from "../view";
 import type { View } from "../view";
 import { useVirtualizer } from "../virtual";
 import { COLUMNS, FEATURES } from "./columns";
@@ -17,6 +18,7 @@ const CARDS_BELOW_PX = 720;
 const LEAST_PX = 260;
 
 interface Props {
+  connection: string;
   rows: Row[];
   state: FeedState;
   now: number;
@@ -53,6 +55,7 @@ export function PipelineTable(props: Props) {
   const rowPx = isCards ? CARD_PX : ROW_PX;
   const virtual = useVirtualizer(scroller, sorted.length, rowPx);
   const shown = virtual.items.map((item) => sorted[item.index]?.original.id ?? "").filter(Boolean);
+  const search = formatView({ ...view, connection: props.connection }).toString();
   const shownKey = JSON.stringify(shown);
   useEffect(() => {
     onShow(JSON.parse(shownKey) as string[]);
@@ -119,6 +122,7 @@ export function PipelineTable(props: Props) {
                 now={now}
                 began={state.began}
                 consoleUrl={state.status?.console ?? null}
+                search={search}
                 onAct={onAct}
                 onExplain={onExplain}
               />

@@ -3,12 +3,7 @@
 import { moment } from "../format";
 import type { Details, Row } from "../types";
 import { Dialog } from "./Dialog";
-
-const DOMAINS: Record<string, string> = {
-  user: "Arroyo puts it down to the pipeline: its SQL, its options, or its data.",
-  external: "Arroyo puts it down to a system that the pipeline talks to.",
-  internal: "Arroyo puts it down to itself.",
-};
+import { domainText } from "./Errors";
 
 export function ReasonDialog(props: { row: Row; details: Details | undefined; onClose: () => void }) {
   const { row, details } = props;
@@ -17,7 +12,7 @@ export function ReasonDialog(props: { row: Row; details: Details | undefined; on
   return (
     <Dialog title={`What went wrong in ${row.name || row.id}`} onClose={props.onClose}>
       {row.failure && <pre class="words">{row.failure.text}</pre>}
-      {domain && <p>{DOMAINS[domain] ?? `Arroyo calls it ${domain}.`}</p>}
+      {domain && <p>{domainText(domain)}</p>}
       {error && (
         <>
           <h3>Last error, {moment(error.at)}</h3>

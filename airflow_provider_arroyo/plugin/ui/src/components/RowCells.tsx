@@ -2,10 +2,11 @@
 
 import { memo } from "preact/compat";
 
-import { taskUrl } from "../host";
+import { onNavigate, pipelineUrl, taskUrl } from "../host";
 import { ago, count, duration, moment, percent, webAddress } from "../format";
 import { doing } from "../progress";
 import type { PendingAction } from "../progress";
+import { pressureLevel } from "../pressure";
 import { isTerminal } from "../states";
 import type { ActionName, Details, Orphan, Row } from "../types";
 import { ActionMenu } from "./ActionMenu";
@@ -22,6 +23,8 @@ export interface RowProps {
   now: number;
   began: number | null;
   consoleUrl: string | null;
+  /** The query of the list, which the pipeline's own page keeps for the way back. */
+  search: string;
   onAct: ((row: Row, action: ActionName) => void) | undefined;
   onExplain: (row: Row) => void;
 }
@@ -41,7 +44,7 @@ export const RowCells = memo(function RowCells(props: RowProps) {
         {!pending && !row.wanted && !isTerminal(row.state) && <span class="progress">stop requested</span>}
       </td>
       <td class="c-name">
-        <Name row={row} consoleUrl={props.consoleUrl} />
+        <Name row={row} consoleUrl={props.consoleUrl} search={props.search} />
       </td>
       <td class="c-since" data-label="For">
         <Since row={row} now={now} began={props.began} />
@@ -72,14 +75,15 @@ export const RowCells = memo(function RowCells(props: RowProps) {
   );
 });
 
-function Name({ row, consoleUrl }: { row: Row; consoleUrl: string | null }) {
+function Name({ row, consoleUrl, search }: { row: Row; consoleUrl: string | null; search: string }) {
   const base = webAddress(consoleUrl);
   const name = row.name || row.id;
+  const url = pipelineUrl(row.id, new URLSearchParams(search));
   return (
     <>
-      <span class="name" title={`${name}\n${row.id}`}>
+      <a class="name" href={url} onClick={onNavigate(url)} title={`${name}\n${row.id}`}>
         {name}
-      </span>
+      </a>
       {base && (
         <a
           class="console"
@@ -137,7 +141,7 @@ function Rates({ details, isEnded }: { details: Details | undefined; isEnded: bo
 function Backpressure({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
   const share = details?.rates?.backpressure;
   if (isEnded || share == null) return <span class="faint">–</span>;
-  const level = share >= 0.75 ? "high" : share >= 0.4 ? "medium" : "low";
+  const level = pressureLevel(share);
   return (
     <span class={`pressure ${level}`} title={`Backpressure is ${level}: how full the fullest queue between operators is`}>
       <span class="bar" aria-hidden="true">

@@ -1,0 +1,155 @@
+/* Checkpoints as bars: how long each took, how large it is, which kind it is, and the one under way. */
+
+import { useMemo, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+
+import type { Checkpoint } from "../checkpoints";
+import { lengthOf, newestOf, seriesOf, SHOWN_CHECKPOINTS, typeOf } from "../checkpoints";
+import { ago, bytes, duration, moment } from "../format";
+import { useSize } from "../hooks";
+import { DataTable, Drawing } from "./Drawing";
+import { axis, Plot, RIGHT_SIDE } from "./Plot";
+import type { Color } from "./Plot";
+
+interface Props {
+  checkpoints: Checkpoint[];
+  now: number;
+  height?: number;
+  isTable?: boolean;
+  onTable?: (isTable: boolean) => void;
+}
+
+const AXES_PX = 140;
+const BAR_PX = 7;
+const BARS = uPlot.paths.bars?.({ size: [0.7, 28, 2] });
+
+export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: Props) {
+  const [place, setPlace] = useState<HTMLDivElement | null>(null);
+  const { width } = useSize(place);
+  // A bar that can be told from the next one takes a few pixels.
+  const most = Math.max(10, Math.min(SHOWN_CHECKPOINTS, Math.floor((width - AXES_PX) / BAR_PX)));
+  const shown = useMemo(() => checkpoints.slice(-most), [checkpoints, most]);
+  const { finished, underWay } = newestOf(shown);
+  const hasSizes = shown.some((one) => one.bytes !== null);
+  // What is under way grows; nothing else moves with the time.
+  const until = underWay ? now : 0;
+  const data = useMemo<uPlot.AlignedData>(() => {
+    const series = seriesOf(shown, until);
+    const bars: uPlot.AlignedData = [series.index, series.scheduled, series.stopping, series.underWay];
+    return hasSizes ? [...bars, series.bytes] : bars;
+  }, [shown, until, hasSizes]);
+  const epochs = useRef<number[]>([]);
+  epochs.current = shown.map((one) => one.epoch);
+  const label =
+    `The last ${shown.length} checkpoints as bars. ` +
+    (finished?.finished != null
+      ? `The last finished one took ${duration(lengthOf(finished, now))}, ${ago(now - finished.finished)}. `
+      : "None has finished. ") +
+    (underWay ? `One has been under way for ${duration(lengthOf(underWay, now))}. ` : "") +
+    "The table has them all.";
+  return (
+    <Drawing title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
+      {shown.length === 0 ? (
+        <p class="faint">There is no checkpoint.</p>
+      ) : (
+        <div ref={setPlace}>
+          <Plot
+            key={hasSizes ? "sizes" : ""}
+            height={height}
+            label={label}
+            data={data}
+            options={(color) => options(color, hasSizes, (index) => epochs.current[index])}
+          />
+          <p class="faint">
+            {finished?.finished != null
+              ? `The last one finished ${ago(now - finished.finished)} and took ${duration(lengthOf(finished, now))}.`
+              : "None has finished."}
+            {underWay && ` Number ${underWay.epoch} has been under way for ${duration(lengthOf(underWay, now))}.`}
+          </p>
+        </div>
+      )}
+    </Drawing>
+  );
+}
+
+function options(
+  color: Color,
+  hasSizes: boolean,
+  epochAt: (index: number) => number | undefined,
+): Omit<uPlot.Options, "width" | "height"> {
+  const seconds = (_plot: uPlot, value: number | null) => (value == null ? "–" : duration(value));
+  const size = (_plot: uPlot, value: number | null) => (value == null ? "–" : bytes(value));
+  const bar = (label: string, name: string): uPlot.Series => ({
+    label,
+    scale: "seconds",
+    stroke: color(name),
+    fill: color(name),
+    width: 1,
+    points: { show: false },
+    value: seconds,
+    ...(BARS && { paths: BARS }),
+  });
+  const sizes: uPlot.Series = {
+    label: "Size",
+    scale: "bytes",
+    stroke: color("--series-out"),
+    width: 1,
+    points: { show: true, size: 6, fill: color("--series-out") },
+    value: size,
+  };
+  const upToMost = (_plot: uPlot, _least: number, most: number): [number, number] => [0, (most || 1) * 1.15];
+  return {
+    padding: [12, 8, 0, 0],
+    scales: {
+      x: { time: false, range: (plot) => [-0.6, (plot.data[0].length || 1) - 0.4] },
+      seconds: { range: upToMost },
+      bytes: { range: upToMost },
+    },
+    axes: [
+      axis(color, {
+        grid: { show: false },
+        size: 30,
+        incrs: [1, 2, 5, 10, 20],
+        values: (_plot, values) => values.map((index) => epochAt(index)?.toString() ?? ""),
+      }),
+      axis(color, { scale: "seconds", size: 64, values: (_plot, values) => values.map(tick) }),
+      axis(color, {
+        scale: "bytes",
+        show: hasSizes,
+        side: RIGHT_SIDE,
+        size: 64,
+        grid: { show: false },
+        values: (_plot, values) => values.map((value) => bytes(value)),
+      }),
+    ],
+    series: [
+      { label: "Number", value: (_plot, index: number | null) => (index == null ? "–" : String(epochAt(index) ?? "")) },
+      bar("Scheduled", "--series-in"),
+      bar("Before a stop or restart", "--series-stopping"),
+      bar("Under way", "--series-under-way"),
+      ...(hasSizes ? [sizes] : []),
+    ],
+  };
+}
+
+/** Return a length on the axis: checkpoints may take some milliseconds. */
+function tick(seconds: number): string {
+  return seconds > 0 && seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${Number(seconds.toFixed(1))} s`;
+}
+
+function CheckpointsTable({ checkpoints, now }: { checkpoints: Checkpoint[]; now: number }) {
+  return (
+    <DataTable
+      name="Checkpoints, the newest first"
+      head={["Number", "Kind", "Began", "Took", "Size"]}
+      empty="There is no checkpoint."
+      rows={[...checkpoints].reverse().map((one) => [
+        one.epoch,
+        typeOf(one),
+        moment(one.began),
+        one.finished === null ? `${duration(lengthOf(one, now))}, under way` : duration(lengthOf(one, now)),
+        one.bytes === null ? "–" : bytes(one.bytes),
+      ])}
+    />
+  );
+}

@@ -1,0 +1,162 @@
+/* What a pipeline is, what it does now, and what is wrong with it. */
+
+import { duration, moment, webAddress } from "../format";
+import { onNavigate, taskUrl } from "../host";
+import { doing, possibleActions } from "../progress";
+import type { PendingAction } from "../progress";
+import { isTerminal } from "../states";
+import type { ActionName, Owner, PipelineDefinition, PipelineLive, Row } from "../types";
+import { ACTION_WORDS } from "./ActionMenu";
+import { Fact } from "./Fact";
+import { Notice } from "./Notice";
+import { StateBadge } from "./StateBadge";
+
+interface Props {
+  id: string;
+  row: Row | null;
+  live: PipelineLive;
+  definition: PipelineDefinition | null;
+  isGone: boolean;
+  now: number;
+  pending: PendingAction | null;
+  onAct: (action: ActionName) => void;
+}
+
+export function PipelineHead({ id, row, live, definition, isGone, now, pending, onAct }: Props) {
+  const name = row !== null && row.name !== "" ? row.name : id;
+  const isStopping = row !== null && !row.wanted && !isTerminal(row.state);
+  return (
+    <>
+      <header class="page-head">
+        <h1 title={name}>{name}</h1>
+        {row && !isGone && <StateBadge state={row.state} isStopping={isStopping} />}
+        {row?.since != null && !isGone && (
+          <span class="faint" title={moment(row.since)}>
+            for {duration(now - row.since)}
+          </span>
+        )}
+        {row && !isGone && live.may_act && <Actions row={row} pending={pending} onAct={onAct} />}
+      </header>
+      {live.sentence && !isGone && <p class="sentence">{live.sentence}</p>}
+      {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
+      {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
+      {live.missing.length > 0 && <Notice kind="warning" text={`Not shown: ${live.missing.join(" ")}`} />}
+      {row && <Facts id={id} row={row} definition={definition} base={live.console} />}
+    </>
+  );
+}
+
+function Facts(props: { id: string; row: Row; definition: PipelineDefinition | null; base: string | null }) {
+  const { id, row, definition, base } = props;
+  const { owner, run, restarts } = row;
+  return (
+    <dl class="facts">
+      <OwnerFacts owner={owner} />
+      <Fact name="Parallelism">{row.parallelism ?? "?"}</Fact>
+      <Fact name="Checkpoint interval">{row.interval === null ? "?" : duration(row.interval)}</Fact>
+      <Fact name="Run">
+        {run}
+        {restarts > 0 && `, ${restarts} ${restarts === 1 ? "restart" : "restarts"} seen`}
+      </Fact>
+      {row.created > 0 && <Fact name="Created">{moment(row.created)}</Fact>}
+      <Fact name="Id">{id}</Fact>
+      <Console base={base} id={id} />
+      <Tags tags={definition?.tags ?? {}} />
+    </dl>
+  );
+}
+
+function Actions(props: { row: Row; pending: PendingAction | null; onAct: (action: ActionName) => void }) {
+  const { row, pending } = props;
+  const outcome = pending?.outcome;
+  return (
+    <span class="actions">
+      {pending && (
+        <span class={outcome ? (outcome.ok ? "progress ok" : "progress bad") : "progress"} role="status">
+          {outcome?.text ?? doing(pending)}
+        </span>
+      )}
+      {possibleActions(row).map((action) => (
+        <button
+          key={action}
+          type="button"
+          class={action === "delete" ? "small danger" : "small"}
+          disabled={pending !== null && !outcome}
+          onClick={() => {
+            props.onAct(action);
+          }}
+        >
+          {ACTION_WORDS[action]}
+        </button>
+      ))}
+    </span>
+  );
+}
+
+/** What is wrong; that nothing is wrong, the sentence says. */
+function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnosis"]> }) {
+  const { summary, details, advice } = diagnosis;
+  return (
+    <div class="notice error" role="region" aria-label="What is wrong">
+      <p class="strong">{summary}</p>
+      {details.length > 0 && (
+        <ul>
+          {details.map((one, index) => (
+            <li key={index}>{one}</li>
+          ))}
+        </ul>
+      )}
+      {advice && <p>{advice}</p>}
+    </div>
+  );
+}
+
+function OwnerFacts({ owner }: { owner: Owner | null }) {
+  if (!owner) return <Fact name="Owner">none in Airflow</Fact>;
+  const { dag, task, run, map_index: index, deployment, namespace } = owner;
+  const url = taskUrl(dag, run, task, index);
+  return (
+    <>
+      {deployment && (
+        <Fact name="Deployment">
+          {deployment.group} / {deployment.name}, generation {deployment.generation}
+        </Fact>
+      )}
+      <Fact name={deployment ? "Deployed by" : "Owner"}>
+        <a href={url} onClick={onNavigate(url)} title={run}>
+          {dag}.{task}
+          {index >= 0 && `[${index}]`}
+        </a>
+      </Fact>
+      {namespace && <Fact name="Namespace">{namespace}</Fact>}
+    </>
+  );
+}
+
+function Tags({ tags }: { tags: Record<string, string> }) {
+  const all = Object.entries(tags);
+  if (all.length === 0) return null;
+  return (
+    <Fact name="Tags" isWide>
+      <span class="tags">
+        {all.map(([name, value]) => (
+          <code key={name}>
+            {name}={value}
+          </code>
+        ))}
+      </span>
+    </Fact>
+  );
+}
+
+function Console({ base, id }: { base: string | null; id: string }) {
+  const url = webAddress(base);
+  if (!url) return null;
+  return (
+    <Fact name="Arroyo">
+      <a href={`${url}/pipelines/${encodeURIComponent(id)}`} target="_blank" rel="noreferrer">
+        Console ↗
+      </a>
+    </Fact>
+  );
+}

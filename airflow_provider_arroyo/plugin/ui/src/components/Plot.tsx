@@ -1,0 +1,76 @@
+/* uPlot as a component: it follows the width of its place and Airflow's colours. The table beside it says the same. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+
+import { onThemeChange } from "../host";
+import { useSize } from "../hooks";
+
+/** Returns a colour of the theme, by the name of its variable. */
+export type Color = (variable: string) => () => string;
+
+interface Props {
+  height: number;
+  label: string;
+  data: uPlot.AlignedData;
+  /** Everything but the size; called once. */
+  options: (color: Color) => Omit<uPlot.Options, "width" | "height">;
+}
+
+export function Plot({ height, label, data, options }: Props) {
+  const [place, setPlace] = useState<HTMLDivElement | null>(null);
+  const plot = useRef<uPlot | null>(null);
+  const { width } = useSize(place);
+  const isReady = width > 0;
+  useEffect(() => {
+    if (!place || !isReady) return undefined;
+    const known = new Map<string, string>();
+    // A canvas knows no variables.
+    const color: Color = (variable) => () => {
+      const found = known.get(variable) ?? computed(place, variable);
+      known.set(variable, found);
+      return found;
+    };
+    const made = new uPlot({ ...options(color), width, height }, data, place);
+    plot.current = made;
+    const stop = onThemeChange(() => {
+      known.clear();
+      made.redraw(true, true);
+    });
+    return () => {
+      stop();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [place, isReady]);
+  useEffect(() => {
+    if (isReady) plot.current?.setSize({ width, height });
+  }, [width, height, isReady]);
+  useEffect(() => {
+    plot.current?.setData(data);
+  }, [data]);
+  return <div class="plot" ref={setPlace} role="img" aria-label={label} />;
+}
+
+function computed(place: HTMLElement, variable: string): string {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${variable})`;
+  place.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- uPlot's enumeration is of its types alone
+export const RIGHT_SIDE = 1 as uPlot.Axis.Side;
+
+/** Return what all axes have in common. */
+export function axis(color: Color, more: uPlot.Axis): uPlot.Axis {
+  return {
+    stroke: color("--muted"),
+    grid: { stroke: color("--border"), width: 1 },
+    ticks: { stroke: color("--border"), width: 1, size: 4 },
+    font: "12px system-ui, sans-serif",
+    ...more,
+  };
+}

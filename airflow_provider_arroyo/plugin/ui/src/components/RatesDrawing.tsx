@@ -1,0 +1,110 @@
+/* Rows per second in and out, and backpressure, over the time that this page has seen. */
+
+import { useMemo } from "preact/hooks";
+import type uPlot from "uplot";
+
+import { count, moment, percent, timeOfDay } from "../format";
+import { lastRates } from "../rates";
+import type { Rates } from "../rates";
+import { DataTable, Drawing } from "./Drawing";
+import { axis, Plot, RIGHT_SIDE } from "./Plot";
+import type { Color } from "./Plot";
+
+interface Props {
+  rates: Rates;
+  isEnded: boolean;
+  height?: number;
+  isTable?: boolean;
+  onTable?: (isTable: boolean) => void;
+}
+
+function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
+  const rows = (_plot: uPlot, value: number | null) => (value == null ? "–" : `${count(value)}/s`);
+  const share = (_plot: uPlot, value: number | null) => (value == null ? "–" : percent(value));
+  return {
+    padding: [12, 8, 0, 0],
+    scales: {
+      rows: { range: (_plot, _least, most) => [0, Math.max(1, (most || 0) * 1.1)] },
+      share: { range: () => [0, 1] },
+    },
+    axes: [
+      axis(color, {
+        space: 90,
+        size: 30,
+        incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800],
+        values: (_plot, splits, _axis, _space, seconds) => splits.map((at) => timeOfDay(at, seconds < 60)),
+      }),
+      axis(color, { scale: "rows", size: 56, values: (_plot, values) => values.map((value) => count(value)) }),
+      axis(color, {
+        scale: "share",
+        side: RIGHT_SIDE,
+        size: 48,
+        grid: { show: false },
+        values: (_plot, values) => values.map((value) => percent(value)),
+      }),
+    ],
+    series: [
+      { label: "Time", value: (_plot, at: number | null) => (at == null ? "–" : moment(at)) },
+      {
+        label: "Backpressure",
+        scale: "share",
+        stroke: color("--series-pressure"),
+        fill: color("--series-pressure-fill"),
+        width: 1,
+        points: { show: false },
+        value: share,
+      },
+      { label: "Rows in", scale: "rows", stroke: color("--series-in"), width: 2, points: { show: false }, value: rows },
+      {
+        label: "Rows out",
+        scale: "rows",
+        stroke: color("--series-out"),
+        width: 2,
+        dash: [6, 3],
+        points: { show: false },
+        value: rows,
+      },
+    ],
+  };
+}
+
+export function RatesDrawing({ rates, isEnded, height = 240, ...rest }: Props) {
+  const data = useMemo<uPlot.AlignedData>(() => [rates.at, rates.backpressure, rates.in, rates.out], [rates]);
+  const last = lastRates(rates);
+  const label =
+    `Rows per second over time. The last: ${said(last.in)} in, ${said(last.out)} out, ` +
+    `backpressure ${last.backpressure === null ? "not measured" : percent(last.backpressure)}. The table has them all.`;
+  return (
+    <Drawing title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
+      {rates.at.length < 2 ? (
+        <p class="faint">{isEnded ? "It does not run, so nothing is measured." : "Nothing is measured yet."}</p>
+      ) : (
+        <Plot height={height} label={label} data={data} options={options} />
+      )}
+    </Drawing>
+  );
+}
+
+function said(value: number | null): string {
+  return value === null ? "not measured" : count(value);
+}
+
+const TABLE_ROWS = 300;
+
+function RatesTable({ rates }: { rates: Rates }) {
+  const shown = rates.at.map((at, index) => ({ at, index })).slice(-TABLE_ROWS).reverse();
+  const cell = (value: number | null | undefined, write: (value: number) => string) => (value == null ? "–" : write(value));
+  return (
+    <DataTable
+      name="Rates, the newest first"
+      head={["Time", "Rows/s in", "Rows/s out", "Backpressure"]}
+      empty="Nothing is measured yet."
+      rows={shown.map(({ at, index }) => [
+        moment(at),
+        cell(rates.in[index], count),
+        cell(rates.out[index], count),
+        cell(rates.backpressure[index], percent),
+      ])}
+    />
+  );
+}

@@ -1,0 +1,130 @@
+/* States on a time line: what Arroyo showed, beside what each task saw. */
+
+import { duration, moment } from "../format";
+import type { Lane, Span } from "../lanes";
+import { axisOf, placeOf, WINDOWS } from "../lanes";
+import { stateInfo } from "../states";
+import { DataTable, Drawing } from "./Drawing";
+import { StateBadge } from "./StateBadge";
+
+interface Props {
+  lanes: Lane[];
+  now: number;
+  began: number;
+  /** One of WINDOWS; anything else is the whole time. */
+  window: string;
+  onWindow: (window: string) => void;
+  isTable?: boolean;
+  onTable?: (isTable: boolean) => void;
+}
+
+export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: Props) {
+  const chosen = WINDOWS.find((one) => one.key === window);
+  const whole = axisOf(lanes, now, null);
+  const axis = axisOf(lanes, now, chosen?.seconds ?? null);
+  const choices = WINDOWS.filter((one) => one === chosen || one.seconds < whole.to - whole.from);
+  const tools = choices.length > 0 && (
+    <select
+      class="small"
+      aria-label="Time shown"
+      value={chosen?.key ?? ""}
+      onChange={(event) => {
+        onWindow(event.currentTarget.value);
+      }}
+    >
+      <option value="">All that is known</option>
+      {choices.map((one) => (
+        <option key={one.key} value={one.key}>
+          The last {one.word}
+        </option>
+      ))}
+    </select>
+  );
+  const states = [...new Set(lanes.flatMap((lane) => lane.spans.map((span) => span.state)))];
+  return (
+    <Drawing title="States" isWide tools={tools} table={() => <StatesTable lanes={lanes} now={now} />} {...rest}>
+      <div class="lanes" role="img" aria-label={spoken(lanes, now)}>
+        {lanes.map((lane) => (
+          <div class="lane" key={lane.link ?? lane.name}>
+            <span class="lane-name" title={lane.name}>
+              {lane.name}
+            </span>
+            <span class="track">
+              {lane.spans.map((span, index) => (
+                <Piece key={index} span={span} axis={axis} now={now} />
+              ))}
+            </span>
+          </div>
+        ))}
+        <div class="lane axis">
+          <span class="lane-name" />
+          <span class="ends">
+            <span>{moment(axis.from)}</span>
+            <span>now</span>
+          </span>
+        </div>
+      </div>
+      <p class="legend">
+        {states.map((state) => (
+          <StateBadge key={state} state={state} />
+        ))}
+      </p>
+      <p class="faint">
+        Arroyo keeps no history: its line begins with what it told of the present state when watching began,{" "}
+        {moment(began)}.
+      </p>
+    </Drawing>
+  );
+}
+
+function Piece({ span, axis, now }: { span: Span; axis: { from: number; to: number }; now: number }) {
+  const place = placeOf(span, axis);
+  if (!place) return null;
+  const lasted = span.to === null ? `for ${duration(now - span.from)} now` : `for ${duration(span.to - span.from)}`;
+  return (
+    <span
+      class={span.to === null ? "piece lasting" : "piece"}
+      title={`${span.state}${span.run === null ? "" : `, run ${span.run}`}\n${moment(span.from)}, ${lasted}`}
+      style={{
+        // Something of a short state is seen at the very end, too.
+        left: `min(${place.left}%, 100% - 3px)`,
+        width: `${place.width}%`,
+        "--state": `var(--chakra-colors-${stateInfo(span.state).token}-solid, #71717a)`,
+      }}
+    />
+  );
+}
+
+function spoken(lanes: Lane[], now: number): string {
+  const lines = lanes.map((lane) => {
+    const last = lane.spans.at(-1);
+    const until = last?.to ?? now;
+    return last ? `${lane.name}: ${lane.spans.length} states, the last ${last.state} for ${duration(until - last.from)}.` : "";
+  });
+  return `Time line of states. ${lines.join(" ")} The table has them all.`;
+}
+
+function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
+  const spans = lanes.flatMap((lane) => lane.spans.map((span) => ({ lane, span })));
+  spans.sort((a, b) => b.span.from - a.span.from);
+  return (
+    <DataTable
+      name="States, the newest first"
+      head={["Since", "State", "For", "Run", "Seen by"]}
+      empty="No state was seen yet."
+      rows={spans.map(({ lane, span }) => [
+        moment(span.from),
+        <StateBadge key="state" state={span.state} />,
+        span.to === null ? `${duration(now - span.from)}, still` : duration(span.to - span.from),
+        span.run ?? "",
+        lane.link ? (
+          <a key="lane" href={lane.link}>
+            {lane.name}
+          </a>
+        ) : (
+          lane.name
+        ),
+      ])}
+    />
+  );
+}

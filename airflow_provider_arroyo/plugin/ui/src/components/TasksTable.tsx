@@ -1,0 +1,64 @@
+/* The task instances that touched a pipeline. */
+
+import { duration, moment } from "../format";
+import { onNavigate, taskUrl } from "../host";
+import { taskName } from "../lanes";
+import type { PipelineTasks } from "../types";
+import { DataTable } from "./Drawing";
+
+const VIA = { owner: "created it", xcom: "names it in its XComs" };
+const TOKENS = new Set(
+  "success failed running deferred queued scheduled up_for_retry up_for_reschedule skipped restarting removed".split(" "),
+);
+
+export function TasksTable({ found, problem, now }: { found: PipelineTasks | null; problem: string; now: number }) {
+  return (
+    <section class="card" aria-label="In Airflow">
+      <h2>In Airflow</h2>
+      {problem && <p class="warn">{problem}</p>}
+      {found ? <Tasks found={found} now={now} /> : !problem && <p class="faint">Asking Airflow …</p>}
+    </section>
+  );
+}
+
+function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
+  return (
+    <>
+      <DataTable
+        name="Task instances of this pipeline"
+        head={["Task", "State", "Run", "Started", "For", "Operator", "What it did"]}
+        empty="No task instance of this Airflow that you may see has touched it."
+        rows={found.tasks.map((task) => [
+          <TaskLink key="task" task={task} />,
+          <TaskState key="state" state={task.state} />,
+          task.run_id,
+          task.start === null ? "–" : moment(task.start),
+          task.start === null ? "–" : duration((task.end ?? now) - task.start),
+          task.operator ?? "–",
+          VIA[task.via],
+        ])}
+      />
+      {found.more && <p class="faint">There are more; these are the newest.</p>}
+    </>
+  );
+}
+
+function TaskLink({ task }: { task: PipelineTasks["tasks"][number] }) {
+  const url = taskUrl(task.dag_id, task.run_id, task.task_id, task.map_index);
+  return (
+    <a href={url} onClick={onNavigate(url)}>
+      {taskName(task)}
+    </a>
+  );
+}
+
+/** The state of a task instance, in Airflow's own colour. */
+function TaskState({ state }: { state: string | null }) {
+  const token = state !== null && TOKENS.has(state) ? state : "none";
+  return (
+    <span class="badge" style={{ "--state": `var(--chakra-colors-${token}-solid, #71717a)` }}>
+      <span class="mark" aria-hidden="true" />
+      <span class="word">{state ?? "no state"}</span>
+    </span>
+  );
+}

@@ -1,0 +1,117 @@
+/* What the pipeline is made of, in words: SQL, UDFs, the difference to the version before. All of it is text. */
+
+import { memo } from "preact/compat";
+import { useMemo } from "preact/hooks";
+
+import { onNavigate, pipelineUrl } from "../host";
+import { chunksOf, diffKind, MAX_COLOURED, piecesOf } from "../sql";
+import type { PipelineDefinition } from "../types";
+import { Notice } from "./Notice";
+
+interface Props {
+  definition: PipelineDefinition;
+  /** The query of the list, for the way back from another pipeline's page, too. */
+  search: URLSearchParams;
+}
+
+export function Texts({ definition, search }: Props) {
+  const { sql, label, sql_truncated: isCut, udfs, diff, missing } = definition;
+  return (
+    <>
+      {missing.length > 0 && <Notice kind="warning" text={`Not shown: ${missing.join(" ")}`} />}
+      {diff && <Change diff={diff} search={search} />}
+      <section class="card" aria-label="SQL">
+        <h2>SQL</h2>
+        {label && (
+          <p class="label" title="The ownership label, by which Airflow finds its pipeline again">
+            <span class="faint">Label</span>
+            {Object.entries(label).map(([name, value]) => (
+              <code key={name}>
+                {name}={value}
+              </code>
+            ))}
+          </p>
+        )}
+        {sql ? <Source text={sql} isSql name="SQL of the pipeline" /> : <p class="faint">Arroyo told no SQL.</p>}
+        {isCut && <p class="warn">There is more of it; Arroyo's console has it all.</p>}
+      </section>
+      {udfs.length > 0 && (
+        <section class="card" aria-label="UDFs">
+          <h2>UDFs</h2>
+          {udfs.map((udf, index) => (
+            <details key={index} open={udfs.length === 1}>
+              <summary>
+                {udf.name || `UDF ${index + 1}`} <span class="faint">{udf.language}</span>
+              </summary>
+              <Source text={udf.definition} name={`Source of the UDF ${udf.name}`} />
+            </details>
+          ))}
+        </section>
+      )}
+    </>
+  );
+}
+
+function Change({ diff, search }: { diff: NonNullable<PipelineDefinition["diff"]>; search: URLSearchParams }) {
+  const url = pipelineUrl(diff.other_id, search);
+  return (
+    <section class="card" aria-label="What changed">
+      <header class="card-head">
+        <h2>
+          What changed from generation {diff.from_generation} to {diff.to_generation}
+        </h2>
+        <a href={url} onClick={onNavigate(url)}>
+          The other generation
+        </a>
+      </header>
+      {diff.text ? <Diff text={diff.text} /> : <p class="faint">Nothing in SQL and UDFs.</p>}
+    </section>
+  );
+}
+
+const Source = memo(function Source({ text, isSql = false, name }: { text: string; isSql?: boolean; name: string }) {
+  const parts = useMemo(() => {
+    if (isSql && text.length <= MAX_COLOURED) {
+      return piecesOf(text).map(({ kind, text: piece }, index) =>
+        kind ? (
+          <span key={index} class={kind}>
+            {piece}
+          </span>
+        ) : (
+          piece
+        ),
+      );
+    }
+    const chunks = chunksOf(text);
+    return chunks.length === 1
+      ? text
+      : chunks.map((chunk, index) => (
+          <span key={index} class="chunk">
+            {chunk}
+          </span>
+        ));
+  }, [text, isSql]);
+  return (
+    <pre class="source" tabIndex={0} role="region" aria-label={name}>
+      {parts}
+    </pre>
+  );
+});
+
+const MAX_DIFF_LINES = 2000;
+
+const Diff = memo(function Diff({ text }: { text: string }) {
+  const lines = text.split("\n");
+  return (
+    <>
+      <pre class="source diff" tabIndex={0} role="region" aria-label="Unified diff">
+        {lines.slice(0, MAX_DIFF_LINES).map((line, index) => (
+          <span key={index} class={diffKind(line)}>
+            {line || " "}
+          </span>
+        ))}
+      </pre>
+      {lines.length > MAX_DIFF_LINES && <p class="warn">There are {lines.length} lines; these are the first.</p>}
+    </>
+  );
+});

@@ -1,0 +1,95 @@
+/* What the page of a pipeline knows: the last answer, what was known before it, and the actions under way. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { fetchDefinition, fetchLive } from "./api";
+import { usePolled } from "./polled";
+import type { Polled } from "./polled";
+import type { PendingAction } from "./progress";
+import { settledAction } from "./progress";
+import type { Rates } from "./rates";
+import { mergedRates, NO_RATES } from "./rates";
+import type { PipelineDefinition, PipelineLive, Row } from "./types";
+
+export interface LiveState {
+  live: PipelineLive | null;
+  /** As last known: a pipeline that is gone keeps what is known of it. */
+  row: Row | null;
+  /** When it was seen to be gone, seconds since the epoch. */
+  goneAt: number | null;
+  rates: Rates;
+  /** The server's clock less the browser's, in seconds. */
+  skew: number;
+  pending: PendingAction | null;
+}
+
+export const NOTHING_YET: LiveState = {
+  live: null,
+  row: null,
+  goneAt: null,
+  rates: NO_RATES,
+  skew: 0,
+  pending: null,
+};
+
+/** Return the state after an answer. */
+export function withAnswer(state: LiveState, live: PipelineLive, browserNow: number): LiveState {
+  // While Arroyo is away nothing tells that a pipeline is gone.
+  const isGone = live.row === null && live.error === null && live.seen_at !== null;
+  const rowNow = isGone ? null : (live.row ?? state.row);
+  const known = state.live;
+  const keeps = live.row === null && known !== null;
+  return {
+    live: keeps
+      ? { ...known, ...statusOf(live), row: null, sentence: live.sentence, diagnosis: live.diagnosis, missing: live.missing }
+      : live,
+    row: live.row ?? state.row,
+    goneAt: isGone ? (state.goneAt ?? live.seen_at) : null,
+    rates: mergedRates(state.rates, live.rates),
+    skew: live.now - browserNow,
+    pending: state.pending && settledAction(state.pending, rowNow ?? undefined, browserNow),
+  };
+}
+
+function statusOf({ now, seen_at, error, console: consoleUrl, may_act }: PipelineLive) {
+  return { now, seen_at, error, console: consoleUrl, may_act };
+}
+
+const LIVE_MS = 2000;
+
+/** Follow a pipeline while the component lives; `begin` notes an action that was just requested. */
+export function useLive(connection: string, pipeline: string | null) {
+  const [state, setState] = useState(NOTHING_YET);
+  const { value, problem, soon } = usePolled(
+    JSON.stringify([connection, pipeline]),
+    LIVE_MS,
+    pipeline === null ? null : (signal) => fetchLive(connection, pipeline, signal),
+  );
+  useEffect(() => {
+    if (value) setState((last) => withAnswer(last, value, Date.now() / 1000));
+  }, [value]);
+  const begin = (pending: PendingAction) => {
+    setState((last) => ({ ...last, pending }));
+    soon();
+  };
+  return { state, problem, begin };
+}
+
+/** Return what of a row makes another definition necessary. */
+function identityOf({ created, job, parallelism, interval }: Row): string {
+  return JSON.stringify([created, job, parallelism, interval]);
+}
+
+/** Follow what a pipeline is; while another definition is fetched, the old one stays. */
+export function useDefinition(connection: string, pipeline: string, row: Row | null): Polled<PipelineDefinition> {
+  const found = usePolled(
+    row ? JSON.stringify([connection, pipeline, identityOf(row)]) : "",
+    null,
+    row ? (signal) => fetchDefinition(connection, pipeline, signal) : null,
+  );
+  const [last, setLast] = useState<PipelineDefinition | null>(null);
+  useEffect(() => {
+    if (found.value) setLast(found.value);
+  }, [found.value]);
+  return { value: found.value ?? last, problem: found.problem };
+}

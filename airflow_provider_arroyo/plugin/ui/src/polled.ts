@@ -1,0 +1,69 @@
+/* Asks again and again while the page is visible, and keeps the last answer when one fails. */
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+
+export interface Polled<T> {
+  value: T | null;
+  /** Why the last request failed; empty where it succeeded. */
+  problem: string;
+}
+
+/** Ask at once, then whenever the time is over and the page is visible.
+ *
+ * @param key what is asked about: with another one everything begins anew.
+ * @param ms between two requests; null to ask once, and again only after a failure.
+ * @param ask null to ask nothing.
+ * @returns what is known, and a function that asks again soon.
+ */
+export function usePolled<T>(
+  key: string,
+  ms: number | null,
+  ask: ((signal: AbortSignal) => Promise<T>) | null,
+): Polled<T> & { soon: () => void } {
+  const [polled, setPolled] = useState<Polled<T> & { key: string }>({ key, value: null, problem: "" });
+  const wake = useRef<(delay: number) => void>(() => undefined);
+  useEffect(() => {
+    if (!ask) return undefined;
+    const abort = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let isAsking = false;
+    let isDone = false;
+    const schedule = (delay: number) => {
+      clearTimeout(timer);
+      if (!isAsking && !isDone) timer = setTimeout(() => void poll(), delay);
+    };
+    const poll = async () => {
+      // The page asks again as soon as it is seen.
+      if (document.visibilityState !== "visible") return;
+      isAsking = true;
+      try {
+        const value = await ask(abort.signal);
+        isDone = ms === null;
+        if (!abort.signal.aborted) setPolled({ key, value, problem: "" });
+      } catch (error) {
+        const problem = error instanceof Error ? error.message : String(error);
+        if (!abort.signal.aborted) setPolled((last) => ({ key, value: last.key === key ? last.value : null, problem }));
+      }
+      isAsking = false;
+      if (!abort.signal.aborted) schedule(ms ?? RETRY_MS);
+    };
+    const onVisible = () => {
+      if (document.visibilityState === "visible") schedule(0);
+    };
+    wake.current = schedule;
+    document.addEventListener("visibilitychange", onVisible);
+    void poll();
+    return () => {
+      document.removeEventListener("visibilitychange", onVisible);
+      abort.abort();
+      clearTimeout(timer);
+    };
+  }, [key, ms, ask === null]);
+  const soon = useCallback(() => {
+    wake.current(300);
+  }, []);
+  const { value, problem } = polled.key === key ? polled : { value: null, problem: "" };
+  return { value, problem, soon };
+}
+
+const RETRY_MS = 10_000;

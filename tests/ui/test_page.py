@@ -1,0 +1,280 @@
+"""A pipeline's own page, as people use it: from the list and back, drawings and tables, act, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+from .site import QUERY, Site, Visitor, create, id_of, visiting
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+SLOW = "payments_to_warehouse"
+HOSTILE = "<img src=x onerror=alert(1)>"
+DRAWINGS = ("States", "Graph", "Rates", "Checkpoints")
+
+
+@pytest.fixture
+def mine(demo: ArroyoSandbox) -> Iterator[str]:
+    pipeline_id = create(demo, "of_its_own_page")
+    yield pipeline_id
+    demo.faults.delete(pipeline_id, after=0)
+
+
+def drawn(visitor: Visitor) -> None:
+    """Wait until every drawing is there."""
+    visitor.section("Graph").locator(".node").first.wait_for()
+    visitor.section("Rates").locator("canvas").wait_for()
+    visitor.section("Checkpoints").locator("canvas").wait_for()
+
+
+def sideways(visitor: Visitor) -> float:
+    """Return by how many pixels the whole page scrolls sideways."""
+    return float(visitor.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbox) -> None:
+    page = admin.page
+    admin.open_list("&state=Running&sort=-name")
+    admin.row(SLOW).locator("a.name").click()
+    page.wait_for_url(f"**/plugin/arroyo/pipelines/{id_of(demo, SLOW)}?**")
+    expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
+    expect(page.locator(".sentence")).to_contain_text("Runs (run 1)")
+    drawn(admin)
+    expect(admin.section("Graph").locator(".node.high").first).to_be_visible()
+    expect(admin.section("SQL").locator(".hljs-keyword").first).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("team=shop")
+    assert admin.faults() == []
+
+    page.get_by_role("link", name="All pipelines").click()
+    expect(admin.row(SLOW)).to_be_visible()
+    assert "state=Running" in page.url
+    assert "sort=-name" in page.url
+    page.go_back()
+    expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
+    # Airflow's own link, which tells nobody where it leads.
+    entry = page.get_by_role("link", name="Arroyo", exact=True)
+    menu = page.get_by_role("button", name="Plugins", exact=True)
+    entry.or_(menu).first.wait_for()
+    if menu.count():
+        menu.click()
+        entry = page.get_by_role("menuitem", name="Arroyo")
+    entry.first.click()
+    expect(page.get_by_role("heading", name="Arroyo", exact=True)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
+
+
+def test_each_drawing_can_be_read_as_a_table_which_the_address_keeps(
+    admin: Visitor, demo: ArroyoSandbox
+) -> None:
+    admin.open_page(id_of(demo, SLOW))
+    drawn(admin)
+    for title in DRAWINGS:
+        admin.section(title).get_by_role("button", name="Table").click()
+        expect(admin.section(title).locator("tbody tr").first).to_be_visible()
+    expect(admin.section("Graph").locator("tbody")).to_contain_text("TumblingWindow")
+    assert admin.faults() == []
+    admin.shot("page-tables", whole=True)
+    admin.page.reload()
+    for title in DRAWINGS:
+        expect(admin.section(title).locator("tbody tr").first).to_be_visible()
+    admin.section("Graph").get_by_role("button", name="Table").click()
+    expect(admin.section("Graph").locator(".node").first).to_be_visible()
+
+
+def test_act_on_the_page(admin: Visitor, site: Site, mine: str) -> None:
+    page = admin.page
+    admin.open_page(mine)
+    state = page.locator(".page-head .badge .word")
+    expect(state).to_have_text("Running")
+
+    def act(button: str, confirm: str) -> None:
+        page.locator(".page-head").get_by_role("button", name=button).click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("of_its_own_page")
+        if button == "Change parallelism":
+            dialog.get_by_label("Parallelism").fill("3")
+        dialog.get_by_role("button", name=confirm).click()
+        expect(dialog).to_have_count(0)
+
+    act("Change parallelism", "Change parallelism")
+    expect(page.locator(".progress.ok")).to_contain_text("runs again")
+    expect(admin.section("Graph").locator(".node-kind").first).to_contain_text("× 3")
+    act("Stop", "Stop pipeline")
+    expect(state).to_have_text("Stopped")
+    # Each state that was gone through is on the line, and in the table.
+    admin.section("States").get_by_role("button", name="Table").click()
+    expect(admin.section("States").locator("tbody")).to_contain_text("Stopped")
+    expect(admin.section("Checkpoints").locator("canvas")).to_be_visible()
+    act("Delete", "Delete pipeline")
+    expect(page.locator(".notice.warning")).to_contain_text("it was deleted")
+    expect(admin.section("SQL")).to_contain_text("impulse")
+    expect(page.locator(".page-head button")).to_have_count(0)
+    admin.shot("page-deleted")
+    rows = site.audit("arroyo.rescale")
+    assert json.loads(rows[0]["extra"])["pipeline_id"] == mine
+
+
+def label(run_id: str, generation: int) -> dict[str, str]:
+    owner = Owner(dag_id="shop", task_id="submit", run_id=run_id)
+    deployment = Deployment(group="daily", name="deployed")
+    written = OwnershipLabel(
+        task=owner, try_number=1, package_version="1", deployment=deployment, generation=generation
+    )
+    return written.to_tags()
+
+
+def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
+    admin: Visitor, site: Site, demo: ArroyoSandbox
+) -> None:
+    changed = QUERY.replace("'10'", "'25'")
+    seen = [
+        {"at": f"2026-11-28T10:00:0{second}Z", "state": state, "run_id": 1, "job_id": "job_1"}
+        for second, state in ((0, "Created"), (1, "Scheduling"), (4, "Running"))
+    ]
+    run_id = site.run_with_xcoms("submit", arroyo_transitions=seen)
+    old = create(demo, "deployed", tags=label(run_id, 1))
+    new = create(demo, "deployed", tags=label(run_id, 2), query=changed)
+    try:
+        admin.open_page(new)
+        expect(admin.page.locator(".facts")).to_contain_text("daily / deployed, generation 2")
+        diff = admin.section("What changed")
+        expect(diff.locator(".added")).to_contain_text("'25'")
+        expect(diff.locator(".removed")).to_contain_text("'10'")
+        tasks = admin.section("In Airflow")
+        expect(tasks.get_by_role("link", name="shop.submit")).to_have_attribute(
+            "href", f"{site.url}/dags/shop/runs/{run_id}/tasks/submit"
+        )
+        expect(admin.section("States").locator(".lane-name", has_text="shop.submit")).to_be_visible()
+        assert admin.faults() == []
+        admin.shot("page-deployed", whole=True)
+        diff.get_by_role("link", name="The other generation").click()
+        expect(admin.page.locator(".facts")).to_contain_text("daily / deployed, generation 1")
+        admin.section("In Airflow").get_by_role("link", name="shop.submit").click()
+        admin.page.wait_for_url("**/dags/shop/runs/*/tasks/submit**")
+    finally:
+        for one in (old, new):
+            demo.faults.delete(one, after=0)
+
+
+def test_a_failed_pipeline_says_why(admin: Visitor, demo: ArroyoSandbox) -> None:
+    admin.open_page(id_of(demo, "refunds_backfill"))
+    expect(admin.page.locator(".notice.error").first).to_contain_text("no column amount")
+    expect(admin.section("Graph").locator(".node").first).to_be_visible()
+    assert admin.faults() == []
+    admin.shot("page-failed", whole=True)
+
+
+def test_an_address_that_leads_to_nothing_says_so(admin: Visitor) -> None:
+    for address, words in {
+        "pl_none?connection=arroyo_default": "There is no pipeline",
+        "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E?connection=arroyo_default": "There is no pipeline",
+        "a%2Fb?connection=arroyo_many": "There is no pipeline",
+        "pl_1": "does not name a connection",
+        "pl_1?connection=nowhere": "nowhere",
+    }.items():
+        admin.open(f"plugin/arroyo/pipelines/{address}")
+        expect(admin.page.locator(".notice", has_text=words).first).to_be_visible()
+
+
+def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(
+    admin: Visitor, demo: ArroyoSandbox, mine: str
+) -> None:
+    admin.open_page(mine)
+    drawn(admin)
+    demo.faults.api_away()
+    try:
+        expect(admin.page.locator(".notice.warning").first).to_contain_text("old")
+        expect(admin.section("SQL")).to_contain_text("impulse")
+        admin.shot("page-away")
+    finally:
+        demo.faults.api_back()
+    expect(admin.page.locator(".notice.warning")).to_have_count(0, timeout=60_000)
+
+
+def test_hostile_texts_are_text(admin: Visitor, demo: ArroyoSandbox) -> None:
+    query = QUERY.replace("CREATE TABLE impulse", f"-- {HOSTILE}\nCREATE TABLE impulse")
+    hostile = create(demo, HOSTILE, tags={HOSTILE: HOSTILE, "n" * 300: "v" * 300}, query=query)
+    try:
+        admin.open_page(hostile)
+        expect(admin.page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+        expect(admin.section("SQL")).to_contain_text(HOSTILE)
+        expect(admin.page.locator(".facts")).to_contain_text(f"{HOSTILE}={HOSTILE}")
+        assert sideways(admin) <= 0
+        admin.shot("page-hostile", whole=True)
+    finally:
+        demo.faults.delete(hostile, after=0)
+
+
+def large(definition: dict[str, Any], nodes: int = 200) -> dict[str, Any]:
+    """Return a pipeline's definition with a large graph and a megabyte of SQL."""
+    edges = [{"from": max(0, n - 1 - n * 7 % 6), "to": n, "type": "Forward"} for n in range(1, nodes)]
+    edges += [{"from": n, "to": n + 3 + n % 7, "type": "Shuffle"} for n in range(0, nodes - 10, 5)]
+    graph = {
+        "nodes": [
+            {"id": n, "operator": "chained_op", "description": f"node {n}", "parallelism": 1}
+            for n in range(nodes)
+        ],
+        "edges": edges,
+        "truncated": False,
+    }
+    return {**definition, "graph": graph, "sql": "SELECT a, b FROM orders; -- a long line of SQL\n" * 22_000}
+
+
+def serve_large(visitor: Visitor) -> None:
+    """Let the page get a large definition."""
+
+    def enlarge(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json=large(response.json()))
+
+    visitor.page.route("**/arroyo/api/pipeline/definition?*", enlarge)
+
+
+def test_a_large_graph_and_a_megabyte_of_sql(admin: Visitor, mine: str) -> None:
+    serve_large(admin)
+    admin.open_page(mine)
+    expect(admin.section("Graph").locator(".node")).to_have_count(200)
+    expect(admin.section("SQL")).to_contain_text("a long line of SQL")
+    admin.section("Graph").get_by_role("button", name="Fit the whole graph").click()
+    # What was typed meanwhile arrives: the page does not hang.
+    admin.section("Graph").get_by_role("button", name="Table").click()
+    expect(admin.section("Graph").locator("tbody tr")).to_have_count(200)
+    assert sideways(admin) <= 0
+
+
+def test_a_user_without_rights_gets_a_friendly_word_and_no_data(
+    browser: Browser, site: Site, mine: str
+) -> None:
+    with visiting(browser, site, user="jane") as jane:
+        jane.open(f"plugin/arroyo/pipelines/{mine}?connection=arroyo_default")
+        expect(jane.page.locator(".notice.error")).to_contain_text("may not read")
+        expect(jane.page.locator(".card")).to_have_count(0)
+        for part in ("live", "definition", "tasks"):
+            query = f"connection_id=arroyo_default&pipeline_id={mine}"
+            answer = jane.page.request.get(f"{site.url}/arroyo/api/pipeline/{part}?{query}")
+            assert answer.status == 403
+
+
+@pytest.mark.parametrize("width, dark", [(400, True), (1440, False), (1440, True), (2560, False)])
+def test_axe_finds_no_serious_fault_in_any_width_and_colour(
+    browser: Browser, site: Site, demo: ArroyoSandbox, width: int, dark: bool
+) -> None:
+    with visiting(browser, site, width=width, dark=dark) as visitor:
+        visitor.open_page(id_of(demo, SLOW))
+        drawn(visitor)
+        assert visitor.faults() == []
+        assert sideways(visitor) <= 0
+        visitor.shot(f"page-{width}-{'dark' if dark else 'light'}", whole=True)
