@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue
@@ -38,6 +38,19 @@ _NEAR_SECONDS = 30.0
 
 _MOST = {MetricName.BACKPRESSURE: 1.0}
 """What a metric never exceeds; none is below 0."""
+
+_ALWAYS_0 = {
+    Operators.SOURCES: {
+        MetricName.MESSAGES_RECV: MetricName.MESSAGES_SENT,
+        MetricName.BYTES_RECV: MetricName.BYTES_SENT,
+    },
+    Operators.SINKS: {
+        MetricName.MESSAGES_SENT: MetricName.MESSAGES_RECV,
+        MetricName.BYTES_SENT: MetricName.BYTES_RECV,
+        MetricName.BACKPRESSURE: MetricName.MESSAGES_RECV,
+    },
+}
+"""What these operators never show, and what they show instead: Arroyo measures what passes between operators."""
 
 
 class Measured(NamedTuple):
@@ -128,6 +141,11 @@ class MetricCondition(Condition):
         if argument == "above" and bound >= most:
             raise ValueError(
                 f"above must be less than {most:g}, the most that {self.metric} can be, got {bound!r}"
+            )
+        if instead := _ALWAYS_0.get(cast("Operators", self.operator), {}).get(self.metric):
+            raise ValueError(
+                f"metric: {self.metric} of the {self.operator} is always 0, since Arroyo measures what passes "
+                f"between operators; they show {instead}"
             )
         if self.stable_for < timedelta(0):
             raise ValueError(f"stable_for must be 0 or more, got {self.stable_for!r}")

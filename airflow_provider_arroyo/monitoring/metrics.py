@@ -7,8 +7,8 @@ As Arroyo's source has it (``job_metrics.rs``, the same in 0.15 and 0.16), and a
   values stay.
 - What flows is reported per second and smoothed: a new value is 0.9 of the last one and 0.1 of what was measured. A
   source that falls silent takes 44 seconds to a hundredth of its rate, and never reaches 0.
-- Backpressure is the share of an operator's output queue that is taken. That of an operator, as Arroyo's console
-  shows it, is that of its worst subtask.
+- Backpressure is the share of an operator's output queue that is taken, as of the last time that it sent something.
+  That of an operator, as Arroyo's console shows it, is that of its worst subtask.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class ArroyoMetricSensor(ArroyoSensor):
     included; it begins anew after 10 seconds without a value. Each crossing is logged once.
 
     :param metric: ``"messages_recv"``, ``"messages_sent"`` (rows), ``"bytes_recv"``, ``"bytes_sent"``, each per
-        second, or ``"backpressure"``: the share of an operator's output queue that is taken, from 0 to 1.
+        second, or ``"backpressure"``: the share of an operator's output queue that was taken when it last sent
+        something, from 0 to 1. Sources receive nothing, and sinks send nothing and have no backpressure: refused.
     :param operator: of which operators: ``"sources"``, ``"sinks"``, ``"all"``, or one: its node id, its description
         as the console shows it, or its type where no other has that. Where there is no such, an error lists those
         that exist. Templated.

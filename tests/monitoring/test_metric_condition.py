@@ -254,6 +254,14 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
         ({"below": -1.0}, "below must be more than 0"),
         ({"above": 1.0, "metric": MetricName.BACKPRESSURE}, "above must be less than 1"),
         ({"below": 20.0, "metric": MetricName.BACKPRESSURE}, "below must be 1 or less for backpressure"),
+        (
+            {"metric": MetricName.BYTES_RECV},
+            "metric: bytes_recv of the sources is always 0.*they show bytes_sent",
+        ),
+        (
+            {"metric": MetricName.BACKPRESSURE, "above": 0.5, "operator": "sinks"},
+            "backpressure of the sinks is always 0",
+        ),
         ({"stable_for": -1}, "stable_for must be 0 or more"),
         (
             {"measure": Measure.RATE, "metric": MetricName.BACKPRESSURE, "above": 0.5},

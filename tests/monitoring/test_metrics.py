@@ -192,6 +192,9 @@ def test_a_source_that_falls_silent_has_a_rate_of_zero_at_once() -> None:
     metrics = [operator(1, series(*smoothed([1000.0] * 5 + [0.0] * 60)))]
     assert values(metrics, {1}, measure="rate") == pytest.approx([1000] * 4 + [0] * 60, abs=0)
     assert values(metrics, {1})[-1] == pytest.approx(1.797, abs=0.001)
+    # Also where its numbers were rounded on their way.
+    rounded = [float(f"{value:.12g}") for value in smoothed([1000.0] * 5 + [0.0] * 60)]
+    assert values([operator(1, series(*rounded))], {1}, measure="rate")[4:] == [0.0] * 60
 
 
 @pytest.mark.parametrize("version", VERSIONS)
