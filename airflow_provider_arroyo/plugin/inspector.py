@@ -232,7 +232,6 @@ class Inspector:
             readings.failed(part, "What Arroyo sent could not be used; the API server's log says why.")
         else:
             readings.succeeded(part, job, self._clock() - began)
-            readings.read_at = self._server_time()
         self._snapshot().take_details(row, readings.summary(job, row.restarts))
         return has_responded
 
@@ -246,7 +245,9 @@ class Inspector:
 
     async def _read_checkpoints(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
         request = endpoints.list_checkpoints(row.pipeline_id, readings.job_id)
+        asked_at = self._server_time()
         readings.checkpoints = await self._send(request, client, details.kept_checkpoints)
+        readings.checkpoints_at = asked_at
 
     async def _read_errors(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
         facts = row.facts

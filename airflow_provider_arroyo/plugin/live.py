@@ -83,7 +83,7 @@ def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
     checkpoints = readings.checkpoints if readings else None
     return {
         "sentence": _sentence(row, readings, is_measured=bool(nodes)),
-        "diagnosis": _diagnosis(row, readings, now),
+        "diagnosis": _diagnosis(row, readings, now, server_time),
         "missing": [f"{part.capitalize()}: {problem}" for part, problem in readings.problems]
         if readings
         else [],
@@ -145,7 +145,7 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     return str(known).format(run=job.run_id, rates=rates)
 
 
-def _diagnosis(row: Row, readings: Readings | None, now: float) -> dict[str, Any] | None:
+def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: float) -> dict[str, Any] | None:
     """Return what is wrong with a pipeline, if anything; None where too little is known to tell."""
     job = row.job
     if job is None or readings is None:
@@ -157,8 +157,9 @@ def _diagnosis(row: Row, readings: Readings | None, now: float) -> dict[str, Any
         return None
     evidence = Evidence(
         pipeline=_described(row, readings.graph),
-        # Not the time now: while Arroyo is away, no checkpoint comes that could be seen.
-        now=readings.read_at,
+        # Of one that runs, the age of its last checkpoint decides. It counts until the checkpoints were read: while
+        # Arroyo is away, none comes that could be seen.
+        now=readings.checkpoints_at if job.state == JobState.RUNNING else server_time,
         jobs=_jobs_seen(row, job, now),
         checkpoints=checkpoints.newest if checkpoints else (),
         errors=readings.errors,

@@ -56,6 +56,7 @@ class Reading:
     :param of: what it was last read of, with success; None before that.
     :param tried_at: when it was last asked for, by a clock that only grows.
     :param rest_seconds: how much longer than usual it is left alone: it failed, or takes long.
+    :param failures: how often it failed since it was last read.
     :param problem: why it could not be read the last time; None where it could.
     """
 
@@ -73,7 +74,7 @@ class Readings:
     :param job_id: of which job.
     :param measured: what its metrics say.
     :param errors: its last errors as they may be shown, newest first.
-    :param read_at: when the last part was read, by the server's own clock, seconds since the epoch.
+    :param checkpoints_at: when its checkpoints were read, by the server's own clock, seconds since the epoch.
     :param sizes: the bytes of its checkpoints by epoch; None where the server does not tell.
     :param graph: the nodes of its graph as they may be shown; None before its own page asked for its definition.
     :param described_run: in which run it was described; None before that.
@@ -84,7 +85,7 @@ class Readings:
     measured: Measured | None = None
     checkpoints: Checkpoints | None = None
     errors: tuple[JobError, ...] = ()
-    read_at: float = 0.0
+    checkpoints_at: float = 0.0
     sizes: dict[int, int | None] = field(default_factory=dict)
     graph: PipelineGraph | None = None
     described_run: int | None = None

@@ -37,7 +37,7 @@ def row(one: Job | None, **fields: Any) -> Row:
             backpressure=(0.0,),
         )
         readings.checkpoints = kept_checkpoints([Checkpoint(1, int(NOW - 5) * S, int(NOW - 4) * S)])
-        readings.read_at = NOW
+        readings.checkpoints_at = NOW
     return found
 
 
