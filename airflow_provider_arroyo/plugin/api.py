@@ -104,21 +104,6 @@ def _router(service: Service) -> APIRouter:
         changes = watch.snapshot.changes_since(epoch, version, shown=shown, new=new)
         return {**_state_of(watch), "may_act": may_act, **changes}
 
-    @router.get("/pipeline")
-    async def pipeline(connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep) -> dict[str, Any]:
-        watch = service.watch(connection_id)
-        await watch.refresh([pipeline_id])
-        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
-        row = watch.snapshot.rows.get(pipeline_id)
-        changes = [list(change) for change in row.changes] if row else []
-        return {
-            **_state_of(watch),
-            "may_act": may_act,
-            "row": row.to_json() if row else None,
-            "details": row.details if row else None,
-            "changes": changes,
-        }
-
     @router.get("/pipeline/live")
     async def live_pipeline(
         connection_id: Readable, pipeline_id: PipelineId, user: GetUserDep

@@ -83,7 +83,6 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 ROUTES = (
     ("GET", "connections"),
     ("GET", "pipelines"),
-    ("GET", "pipeline"),
     ("GET", "pipeline/live"),
     ("GET", "pipeline/definition"),
     ("GET", "pipeline/tasks"),
@@ -91,7 +90,7 @@ ROUTES = (
     ("GET", "task"),
     ("POST", "actions/stop"),
 )
-READING = ("pipelines", "pipeline", "pipeline/live", "pipeline/definition", "pipeline/tasks", "orphans")
+READING = ("pipelines", "pipeline/live", "pipeline/definition", "pipeline/tasks", "orphans")
 QUERY = {
     "connection_id": CONN,
     "pipeline_id": "pl_1",
@@ -188,14 +187,6 @@ def test_the_list_comes_whole_and_then_as_changes(site: Site) -> None:
     assert first["totals"] == {"Running": 2}
     second = site.pipelines(epoch=first["epoch"], version=first["version"])
     assert (second["complete"], second["rows"]) == (False, [])
-
-
-def test_one_pipeline_comes_with_the_changes_that_were_seen(site: Site) -> None:
-    pipeline_id = site.ids()["pipeline-1"]
-    found = site.get("pipeline", connection_id=CONN, pipeline_id=pipeline_id).json()
-    assert found["row"]["name"] == "pipeline-1"
-    assert found["changes"][0][1] == "Running"
-    assert site.get("pipeline", connection_id=CONN, pipeline_id="pl_gone").json()["row"] is None
 
 
 @pytest.mark.parametrize(

@@ -64,15 +64,14 @@ export interface PipelinesResponse extends Status {
   began: number;
 }
 
-export interface PipelineResponse extends Status {
+/** GET api/pipeline/live: asked every two seconds while a page shows the pipeline. Whatever lacks is null
+ *  or empty, and `missing` says why. */
+export interface PipelineLive extends Status {
   row: Row | null;
+  /** As in the list. */
   details: Details | null;
+  /** When, state, run. */
   changes: [number, string, number][];
-}
-
-/** GET api/pipeline/live: asked every two seconds while a page shows the pipeline. It takes the place of
- *  PipelineResponse, whose fields it has. Whatever lacks is null or empty, and `missing` says why. */
-export interface PipelineLive extends PipelineResponse {
   /** What it does now, in one sentence; where `row` is null, why. While `seen_at` is null nothing is known yet. */
   sentence: string;
   /** Null where too little could be read to tell. `is_fault`: someone should act. */
