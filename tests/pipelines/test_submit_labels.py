@@ -111,3 +111,11 @@ def test_tags_of_the_user_that_collide_with_ours(bench: Bench) -> None:
     with pytest.raises(ValueError, match=r"tags: .*'airflow\.'.*\['airflow\.dag', 'airflow\.x'\]"):
         bench.submit(replace(SPEC, tags={"airflow.x": "1", "airflow.dag": "2", "air.flow": "3"}))
     assert bench.sandbox.requests.total == 0
+
+
+def test_a_label_of_0_15_counts_after_the_server_was_upgraded(bench_016: Bench) -> None:
+    made = bench_016.create_externally(comment=COMMENT)
+    bench_016.change(made.id, "Running")
+    again = bench_016.submit(try_number=2)
+    assert (again.pipeline.id, again.action) == (made.id, Action.ADOPTED)
+    assert bench_016.only_pipeline().id == made.id
