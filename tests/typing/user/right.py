@@ -29,7 +29,11 @@ from airflow_provider_arroyo.operators.arroyo import (
     pipelines_from_folder,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors.arroyo import (
+    ArroyoCheckpointSensor,
+    ArroyoMetricSensor,
+    ArroyoPipelineSensor,
+)
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 
 with DAG("streams", schedule=None):
@@ -52,6 +56,15 @@ with DAG("streams", schedule=None):
         stable_for=60,
         mode="reschedule",
         poke_interval=30,
+    )
+    data = ArroyoCheckpointSensor(
+        task_id="data",
+        pipeline_name="orders",
+        began_after="{{ data_interval_end }}",
+        max_age=timedelta(minutes=5),
+    )
+    lag = ArroyoMetricSensor(
+        task_id="lag", pipeline_name="orders", metric="messages_recv", operator="source", above=1
     )
     restart = ArroyoRestartPipelineOperator(task_id="restart", pipeline_name="orders", force=True)
     update = ArroyoUpdatePipelineOperator(task_id="update", pipeline_name="orders", parallelism=4)

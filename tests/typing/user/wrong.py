@@ -13,7 +13,11 @@ from airflow_provider_arroyo.operators.arroyo import (
 )
 from airflow_provider_arroyo.operators.arroyo import ArroyoPauseOperator as ArroyoPauseOperator  # wrong
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
+from airflow_provider_arroyo.sensors.arroyo import (
+    ArroyoCheckpointSensor,
+    ArroyoMetricSensor,
+    ArroyoPipelineSensor,
+)
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 
 SQL = "SELECT 1"
@@ -28,6 +32,8 @@ ArroyoStopPipelineOperator(task_id="g", pipeline_id="pl_1", poll_interval=None) 
 ArroyoPrunePipelinesOperator(task_id="h", group="shop")  # wrong
 ArroyoPipelineSensor(task_id="i", pipeline_id="pl_1", max_restarts="5")  # wrong
 ArroyoPipelineEventTrigger(pipeline_name="orders", state="Failed")  # wrong
+ArroyoCheckpointSensor(task_id="j", pipeline_name="orders", new_checkpoints="2")  # wrong
+ArroyoMetricSensor(task_id="k", pipeline_name="orders", operator="source", above=1)  # wrong
 pipelines_from_folder("sql", "shop")  # wrong
 pipeline_asset("arroyo.example.com", "orders")  # wrong
 ArroyoHook().get_job(5)  # wrong
