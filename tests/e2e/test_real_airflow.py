@@ -6,10 +6,12 @@ import inspect
 import re
 import urllib.request
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 from scripts.local_airflow import LocalAirflow, wait_until
 from scripts.local_arroyo import SandboxServer
@@ -204,6 +206,8 @@ def test_the_connection_form_has_our_fields(airflow: LocalAirflow) -> None:
     forms = {form["connection_type"]: form for form in airflow.call("GET", "/ui/connections/hook_meta")}
     form = forms["arroyo"]
     assert form["hook_name"] == "Arroyo"
+    if Version(version("apache-airflow")) < Version("3.2"):
+        pytest.skip("before 3.2, Airflow asks for the fields by a library that is not installed here")
     assert {"base_path", "verify", "headers", "read_timeout"} <= set(form["extra_fields"])
     assert form["standard_fields"]["password"]["title"] == "API key"
 

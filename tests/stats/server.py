@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 
 PREFIX = "airflow.arroyo."
@@ -23,13 +26,18 @@ class Sent:
 
 
 class StatsdServer:
-    """Receives metrics on a local UDP port."""
+    """Receives metrics on a local UDP port, from its first moment on, so that none is lost to a full buffer."""
 
     def __init__(self) -> None:
+        self._sent: list[Sent] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
 
     @property
     def settings(self) -> dict[str, str]:
@@ -45,17 +53,27 @@ class StatsdServer:
 
     def take(self) -> list[Sent]:
         """Return what arrived since the last call. On the local interface, a datagram has arrived once it is sent."""
-        sent: list[Sent] = []
-        while True:
-            try:
+        with self._lock:
+            self._read()
+            sent, self._sent = self._sent, []
+        return sent
+
+    def _receive(self) -> None:
+        while not self._closed.is_set():
+            select.select([self._socket], [], [], 0.1)
+            with self._lock:
+                self._read()
+
+    def _read(self) -> None:
+        """Keep what has arrived."""
+        with suppress(BlockingIOError):
+            while True:
                 line = self._socket.recv(65536).decode()
-            except BlockingIOError:
-                return sent
-            where, _, what = line.rpartition(":")
-            name, *tags = where.split(",")
-            value, kind = what.split("|")[:2]
-            if name.startswith(PREFIX):  # the others are Airflow's own
-                sent.append(Sent(name.removeprefix("airflow."), float(value), kind, tuple(tags)))
+                where, _, what = line.rpartition(":")
+                name, *tags = where.split(",")
+                value, kind = what.split("|")[:2]
+                if name.startswith(PREFIX):  # the others are Airflow's own
+                    self._sent.append(Sent(name.removeprefix("airflow."), float(value), kind, tuple(tags)))
 
     def totals(self) -> dict[str, float]:
         """Return what arrived since the last call, summed up by name."""
@@ -65,4 +83,6 @@ class StatsdServer:
         return totals
 
     def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
         self._socket.close()
