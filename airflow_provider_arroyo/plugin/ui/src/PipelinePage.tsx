@@ -9,6 +9,7 @@ import { Errors } from "./components/Errors";
 import { Freshness } from "./components/Freshness";
 import { GraphDrawing } from "./components/GraphDrawing";
 import { Notice } from "./components/Notice";
+import { Part } from "./components/Part";
 import { PipelineHead } from "./components/PipelineHead";
 import { RatesDrawing } from "./components/RatesDrawing";
 import { StatesDrawing } from "./components/StatesDrawing";
@@ -103,26 +104,46 @@ function Found(props: { pipeline: string; view: PageView; onChange: (part: Parti
       {live && row && (
         <>
           <div class="drawings">
-            <StatesDrawing
-              lanes={lanes}
-              now={now}
-              began={live.began}
-              window={view.window}
-              onWindow={(window) => {
-                onChange({ window });
-              }}
-              {...asTable("states")}
-            />
-            {definition && <GraphDrawing graph={definition.graph} nodes={isEnded ? [] : live.nodes} {...asTable("graph")} />}
-            <RatesDrawing rates={state.rates} isEnded={isEnded} {...asTable("rates")} />
-            <CheckpointsDrawing checkpoints={live.checkpoints} now={now} {...asTable("checkpoints")} />
+            <Part name="The states">
+              <StatesDrawing
+                lanes={lanes}
+                now={now}
+                began={live.began}
+                window={view.window}
+                onWindow={(window) => {
+                  onChange({ window });
+                }}
+                {...asTable("states")}
+              />
+            </Part>
+            {definition && (
+              <Part name="The graph">
+                <GraphDrawing graph={definition.graph} nodes={isEnded ? [] : live.nodes} {...asTable("graph")} />
+              </Part>
+            )}
+            <Part name="The rates">
+              <RatesDrawing rates={state.rates} isEnded={isEnded} {...asTable("rates")} />
+            </Part>
+            <Part name="The checkpoints">
+              <CheckpointsDrawing checkpoints={live.checkpoints} now={now} {...asTable("checkpoints")} />
+            </Part>
           </div>
-          <Errors errors={live.errors} now={now} />
+          <Part name="The errors">
+            <Errors errors={live.errors} now={now} />
+          </Part>
         </>
       )}
-      {live && (row !== null || hasTasks) && <TasksTable found={tasks.value} problem={tasks.problem} now={now} />}
+      {live && (row !== null || hasTasks) && (
+        <Part name="What touched it in Airflow">
+          <TasksTable found={tasks.value} problem={tasks.problem} now={now} />
+        </Part>
+      )}
       {definitionProblem && <Notice kind="warning" text={`Its SQL and graph: ${definitionProblem}`} />}
-      {definition && <Texts definition={definition} search={listSearch(location.search)} />}
+      {definition && (
+        <Part name="Its SQL">
+          <Texts definition={definition} search={listSearch(location.search)} />
+        </Part>
+      )}
       {chosen && row && (
         <ActionDialog
           connection={connection}

@@ -4,6 +4,7 @@ import { fetchTask } from "./api";
 import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
 import { GraphDrawing } from "./components/GraphDrawing";
 import { Notice } from "./components/Notice";
+import { Part } from "./components/Part";
 import { PipelineCard } from "./components/PipelineCard";
 import { RatesDrawing } from "./components/RatesDrawing";
 import { Timeline } from "./components/Timeline";
@@ -32,7 +33,8 @@ export function TaskTab({ host }: { host: HostProps }) {
       </main>
     );
   }
-  return <Found task={asked.value} problem={asked.problem} />;
+  const { connection_id: connection, pipeline_id: pipeline } = asked.value;
+  return <Found key={JSON.stringify([connection, pipeline])} task={asked.value} problem={asked.problem} />;
 }
 
 function Found({ task, problem }: { task: TaskResponse; problem: string }) {
@@ -69,11 +71,13 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
         )}
       </section>
       {live && row && pipeline !== null && (
-        <div class="drawings in-tab">
-          <RatesDrawing rates={state.rates} isEnded={isTerminal(row.state)} height={SMALL_PX} />
-          <CheckpointsDrawing checkpoints={live.checkpoints} now={now} height={SMALL_PX} />
-          <SmallGraph connection={connection} pipeline={pipeline} state={state} />
-        </div>
+        <Part name="The drawings">
+          <div class="drawings in-tab">
+            <RatesDrawing rates={state.rates} isEnded={isTerminal(row.state)} height={SMALL_PX} />
+            <CheckpointsDrawing checkpoints={live.checkpoints} now={now} height={SMALL_PX} />
+            <SmallGraph connection={connection} pipeline={pipeline} state={state} />
+          </div>
+        </Part>
       )}
     </main>
   );

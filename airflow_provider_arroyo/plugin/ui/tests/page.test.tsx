@@ -204,6 +204,14 @@ describe("the page of a pipeline", () => {
       },
       ["only the first 2 nodes"],
     ],
+    [
+      "parts that no page can read",
+      () => {
+        live_ = { ...live(), errors: [null], checkpoints: [{}, null] } as unknown as PipelineLive;
+        definition_ = { ...definition(), graph: null, udfs: null } as unknown as PipelineDefinition;
+      },
+      ["It runs.", "The graph cannot be shown", "The errors cannot be shown", "Its SQL cannot be shown", "States"],
+    ],
   ])("%s is shown with a word of what is missing", async (_name, arrange, words) => {
     arrange();
     const text = await show(3);
@@ -275,6 +283,18 @@ describe("the tab of a task", () => {
     for (const title of ["Rates", "Checkpoints", "Graph"]) expect(section(title)).toBeTruthy();
     const links = [...root.querySelectorAll("a")].map((link) => link.href);
     expect(links).toContain(pipelineUrl("pl_1", new URLSearchParams({ connection: "a" })));
+  });
+
+  test("of another pipeline, which a later try has, nothing of the first one is left", async () => {
+    const rates = (...at: number[]) => ({ at, in: at, out: at, backpressure: at.map(() => 0) });
+    live_ = live({ rates: rates(10, 12) });
+    await show(3, tab);
+    task_ = { ...task_, pipeline_id: "pl_2" };
+    live_ = live({ row: row({ id: "pl_2" }), rates: rates(100, 102, 104) });
+    await show(8);
+    button("Table", section("Rates")).click();
+    await show(0);
+    expect(section("Rates").querySelectorAll("tbody tr")).toHaveLength(3);
   });
 
   test("asks nothing of an Arroyo whose connection the user may not read", async () => {

@@ -1,0 +1,11 @@
+/* A part of a page that may fail alone: what cannot be shown is said, and the rest of the page stays. */
+
+import type { ComponentChildren } from "preact";
+import { useErrorBoundary } from "preact/hooks";
+
+import { Notice } from "./Notice";
+
+export function Part({ name, children }: { name: string; children: ComponentChildren }) {
+  const [error] = useErrorBoundary() as [unknown, () => void];
+  return error === undefined ? <>{children}</> : <Notice kind="warning" text={`${name} cannot be shown; reload the page.`} />;
+}
