@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,26 +25,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--observe", type=float, default=2.0, metavar="SECONDS", help="for how long it is polled (default: 2)"
     )
     given = parser.parse_args(arguments)
+    if not given.pipeline.strip():
+        command.error("argument NAME: must not be empty")
+    if not 0 <= given.observe < 86_400:
+        command.error(f"argument --observe: must be from 0 seconds to a day, got {given.observe:g}")
     return _diagnose(given.conn_id, given.pipeline, given.observe)
 
 
 def _diagnose(conn_id: str, name: str, observe_seconds: float) -> int:
-    from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError
+    from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.monitoring.diagnosis import Kind
 
     hook = ArroyoHook(arroyo_conn_id=conn_id)
     try:
         try:
             pipeline_id = hook.resolve_name(name).id
-        except ArroyoNoSuchNameError:
-            pipeline_id = hook.get_pipeline(name).id
+        except ArroyoNoSuchNameError as no_name:
+            try:
+                pipeline_id = hook.get_pipeline(name).id
+            except (ArroyoNotFoundError, ValueError):
+                print(f"{no_name}\nNo pipeline has this id, either.", file=sys.stderr)
+                return 2
         diagnosis = hook.diagnose(pipeline_id, observe_seconds=observe_seconds)
     except (ArroyoError, ValueError) as err:
         print(err, file=sys.stderr)
         return 2
     print(f"{name}: {diagnosis.kind.value}\n{diagnosis}\nArroyo console: {hook.console_url(pipeline_id)}")
+    if diagnosis.kind is Kind.UNKNOWN:
+        return 2
     return 1 if diagnosis.is_problem else 0
 
 
 if __name__ == "__main__":
+    # As Airflow's own commands say that they may read the connections in its database.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     sys.exit(main())

@@ -175,6 +175,7 @@ def list_pipelines(
 
     read = page(Pipeline.from_api)
     if name is not None:
+        check_text(name, "name")  # those of other names are left without one
         read = named_page(Pipeline.from_api, lambda data: Pipeline(id=data["id"], name="", query=""), name)
     return get("/pipelines", read, params=paging(limit, starting_after))
 

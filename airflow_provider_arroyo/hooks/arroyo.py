@@ -290,25 +290,32 @@ class ArroyoHook(BaseHook):
         """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
 
         :param name: the exact name.
+        :raises ValueError: on nothing, or nothing but white space.
         :raises ArroyoNoSuchNameError: if none has that name.
         :raises ArroyoAmbiguousNameError: if several are alive; lists them.
         """
+        from airflow_provider_arroyo.client.checks import check_text
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
-        return resolve_name(self.client, name).pipeline
+        return resolve_name(self.client, check_text(name, "name")).pipeline
 
     def diagnose(self, pipeline_id: str, *, observe_seconds: float = 0.0) -> Diagnosis:
         """Return what is wrong with a pipeline, if anything, and what to do about it.
 
+        Its details name what cannot be read. Where that is what tells whether data flows, the kind is ``unknown``.
+
         :param pipeline_id: which.
         :param observe_seconds: for how long its state is polled, default 0: once. A few seconds show a pipeline that
             restarts again and again.
+        :raises ValueError: on arguments out of range; names the argument.
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
+        from airflow_provider_arroyo.client.checks import check_duration
         from airflow_provider_arroyo.monitoring.diagnosis import diagnose
         from airflow_provider_arroyo.polling.evidence import gather
 
-        return diagnose(gather(self.client, pipeline_id, observe_seconds=observe_seconds))
+        observed = check_duration(observe_seconds, "observe_seconds").total_seconds()
+        return diagnose(gather(self.client, pipeline_id, observe_seconds=observed))
 
 
 def _version_of(client: ArroyoClient) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from airflow_provider_arroyo.client.details import Checkpoint, JobError, OperatorMetrics
@@ -45,6 +46,7 @@ class Kind(StrEnum):
     NO_CHECKPOINT = "no_checkpoint"
     LAGGING = "lagging"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 _AS_IT_SHOULD_BE = frozenset(
@@ -97,6 +99,7 @@ _ADVICE = {
     Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
     Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
     Kind.FAILED: "Fix the cause, then restart it.",
+    Kind.UNKNOWN: "Check what stands between Airflow and Arroyo, such as a gateway, and Arroyo's log.",
 }
 
 
@@ -111,6 +114,7 @@ class Evidence:
     :param errors: the job's last errors, newest first.
     :param metrics: the metrics of its operators.
     :param refusals: what Arroyo's planner says against its SQL now; empty where it accepts it, or was not asked.
+    :param unread: why some of it cannot be read, by its name: ``checkpoints``, ``errors`` or ``metrics``.
     """
 
     pipeline: Pipeline
@@ -120,6 +124,7 @@ class Evidence:
     errors: tuple[JobError, ...] = ()
     metrics: tuple[OperatorMetrics, ...] = ()
     refusals: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +162,12 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     :param evidence: what Arroyo reports about it.
     """
     kind, summary, details = _condition(evidence)
+    unread = (f"Its {what} cannot be read: {shorten(why, 500)}" for what, why in evidence.unread.items())
     return Diagnosis(
-        kind=kind, summary=summary, details=(*details, *_said(evidence, kind)), advice=_ADVICE[kind]
+        kind=kind,
+        summary=summary,
+        details=(*details, *_said(evidence, kind), *unread),
+        advice=_ADVICE[kind],
     )
 
 
@@ -218,6 +227,8 @@ def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
 
 def _stopped(e: Evidence) -> _Condition:
     last = max((one for one in e.checkpoints if one.is_finished), key=lambda one: one.epoch, default=None)
+    if last is None and "checkpoints" in e.unread:
+        return Kind.STOPPED, "Stopped, as requested.", ()
     if last is None:
         return Kind.STOPPED, "Stopped, as requested; it has no checkpoint.", ()
     return (
@@ -244,9 +255,10 @@ def _running(e: Evidence, job: Job) -> _Condition:
     finished = [one.finish_time_micros for one in e.checkpoints if one.finish_time_micros is not None]
     began_micros = job.start_time_micros or job.created_at_micros
     began = began_micros / 1e6 if began_micros else e.now
+    is_unread = "checkpoints" in e.unread
     last = max(finished) / 1e6 if finished else began
     # A start time is not renewed by restarts, but every run takes checkpoints.
-    if e.now - max(last, began) > limit:
+    if not is_unread and e.now - max(last, began) > limit:
         what = (
             f"its last checkpoint finished {duration(e.now - last)} ago"
             if finished
@@ -259,6 +271,8 @@ def _running(e: Evidence, job: Job) -> _Condition:
         )
     if (slow := _slowest(e)) is not None:
         return Kind.LAGGING, f"Running, run {job.run_id}, but it does not keep up.", (slow,)
+    if is_unread:
+        return Kind.UNKNOWN, f"Running, run {job.run_id}; whether data flows cannot be told.", ()
     if not finished or last < began:
         return Kind.STARTING, f"Running, run {job.run_id}; its first checkpoint has not finished yet.", ()
     return (

@@ -10,7 +10,7 @@ from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
-from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
@@ -40,6 +40,7 @@ def gather(
         shows a pipeline that restarts again and again.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     :param now: the time, where the server's responses carry none.
+    :returns: the evidence; where Arroyo tells the state alone, what cannot be read is named in ``unread``.
     :raises ArroyoNotFoundError: if there is no such pipeline.
     """
     pipeline = client.get_pipeline(pipeline_id)
@@ -59,14 +60,31 @@ def gather(
     if not jobs:
         return Evidence(pipeline=pipeline, now=moment, refusals=refusals)
     job_id = jobs[-1].id
+    where = pipeline_id, job_id
+    # Arroyo responds: what it does not tell is not worth a long wait.
+    limited = client.with_limits(max_elapsed_seconds=min(EXPLAIN_SECONDS, client.limits.max_elapsed_seconds))
+    unread: dict[str, str] = {}
+
+    def read(what: str, request: Callable[[], T], default: T) -> T:
+        try:
+            return request()
+        except ArroyoNotFoundError:
+            raise  # deleted meanwhile
+        except ArroyoError as err:
+            # The last try says why: Arroyo itself is not unreachable.
+            unread[what] = str(err.__cause__ if isinstance(err.__cause__, ArroyoError) else err)
+            return default
+
+    no_errors: tuple[JobError, ...] = ()
     return Evidence(
         pipeline=pipeline,
         now=moment,
         jobs=tuple(job for job in jobs if job.id == job_id),
-        checkpoints=client.list_checkpoints(pipeline_id, job_id),
-        errors=client.list_job_errors(pipeline_id, job_id, limit=10).data,
-        metrics=client.list_metrics(pipeline_id, job_id),
+        checkpoints=read("checkpoints", lambda: limited.list_checkpoints(*where), ()),
+        errors=read("errors", lambda: limited.list_job_errors(*where, limit=10).data, no_errors),
+        metrics=read("metrics", lambda: limited.list_metrics(*where), ()),
         refusals=refusals,
+        unread=unread,
     )
 
 
@@ -91,21 +109,21 @@ def gather_for_error(
     """
     deadline = monotonic() + seconds
     limited = client.with_limits(max_elapsed_seconds=0.0, first_try_seconds=seconds, deadline=deadline)
-    failed: list[ArroyoError] = []
+    failed: dict[str, ArroyoError] = {}
 
-    def read(request: Callable[[], T], default: T) -> T:
+    def read(what: str, request: Callable[[], T], default: T) -> T:
         try:
             return request()
         except ArroyoError as err:
-            failed.append(err)
+            failed[what] = err
             return default
 
     where = ref.pipeline_id, job.id
     # What explains most comes first.
     no_errors: tuple[JobError, ...] = ()
-    errors = read(lambda: limited.list_job_errors(*where, limit=10).data, no_errors)
-    response = read(lambda: limited.send(endpoints.list_checkpoints(*where)), None)
-    pipeline = read(lambda: limited.get_pipeline(ref.pipeline_id), None)
+    errors = read("errors", lambda: limited.list_job_errors(*where, limit=10).data, no_errors)
+    response = read("checkpoints", lambda: limited.send(endpoints.list_checkpoints(*where)), None)
+    pipeline = read("pipeline", lambda: limited.get_pipeline(ref.pipeline_id), None)
     date = None if response is None else response.server_date
     refusals = () if pipeline is None else _refusals(limited, pipeline, job)
     evidence = Evidence(
@@ -114,10 +132,11 @@ def gather_for_error(
         jobs=(job,),
         checkpoints=() if response is None else response.value,
         errors=errors,
-        metrics=read(lambda: limited.list_metrics(*where), ()),
+        metrics=read("metrics", lambda: limited.list_metrics(*where), ()),
         refusals=refusals,
+        unread={what: str(err) for what, err in failed.items() if what != "pipeline"},
     )
-    return evidence, failed[0] if failed else None
+    return evidence, next(iter(failed.values()), None)
 
 
 def _refusals(client: ArroyoClient, pipeline: Pipeline, job: Job | None) -> tuple[str, ...]:

@@ -46,13 +46,46 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
     assert "out of memory" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("conn_id, name", [("arroyo_default", "nothing"), ("no_such_connection", "orders")])
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        (["nothing"], "There is no pipeline named 'nothing' on this Arroyo. Check the name"),
+        (["a/b"], "No pipeline has this id, either."),
+        ([".."], "No pipeline has this id, either."),
+        (["--conn-id", "no_such_connection", "orders"], "no Airflow connection 'no_such_connection'"),
+    ],
+)
 def test_what_cannot_be_diagnosed(
-    conn_id: str, name: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
+    given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["diagnose", "--conn-id", conn_id, name]) == 2
-    assert (
-        name in capsys.readouterr().err
-        or conn_id in capsys.readouterr().err
-        or conn_id == "no_such_connection"
-    )
+    assert main(["diagnose", *given]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ([""], "argument NAME: must not be empty"),
+        (["--observe", "nan", "orders"], "argument --observe: must be from 0 seconds to a day, got nan"),
+        (["--observe", "-1", "orders"], "argument --observe: must be from 0 seconds to a day, got -1"),
+        (["--observe", "inf", "orders"], "argument --observe: must be from 0 seconds to a day, got inf"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One without a name would be the whole list, of which Arroyo tells the first.
+    with pytest.raises(SystemExit) as ended:
+        main(["diagnose", *given])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+    assert sandbox.requests.total == 0
+
+
+def test_what_keeps_a_diagnosis_from_telling_is_named(
+    sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(sandbox)
+    sandbox.faults.status(403, path="*/checkpoints", times=None)
+    assert main(["diagnose", "--observe", "0", "orders"]) == 2
+    assert "Its checkpoints cannot be read: " in capsys.readouterr().out

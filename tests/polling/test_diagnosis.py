@@ -279,6 +279,46 @@ def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
         impatient.diagnosed()
 
 
+@pytest.mark.parametrize(
+    "route, kind, says",
+    [
+        ("checkpoints", Kind.UNKNOWN, "Running, run 1; whether data flows cannot be told."),
+        ("errors", Kind.HEALTHY, "last checkpoint finished"),
+        ("operator_metric_groups", Kind.HEALTHY, "last checkpoint finished"),
+    ],
+)
+@pytest.mark.parametrize("status", [403, 500])
+def test_what_a_gateway_keeps_back_is_named_and_not_taken_for_nothing(
+    status: int, route: str, kind: Kind, says: str, patient: Patient
+) -> None:
+    patient.submit()
+    patient.client = patient.client.with_limits(max_elapsed_seconds=0.2)
+    patient.sandbox.faults.status(status, path=f"*/{route}*", times=None)
+    what = "metrics" if route == "operator_metric_groups" else route
+    check(patient.diagnosed(), kind, says, f"Its {what} cannot be read: ", f"({status})")
+    assert "unreachable" not in str(patient.diagnosed())
+
+
+def test_a_failure_is_told_where_nothing_else_can_be_read(patient: Patient) -> None:
+    patient.submit()
+    patient.sandbox.faults.fail("orders", error="worker left")
+    patient.sandbox.advance(30)
+    patient.client = patient.client.with_limits(max_elapsed_seconds=0.0)
+    patient.sandbox.faults.status(500, path="*/jobs/*", times=None)
+    check(patient.diagnosed(), Kind.FAILED, "worker left", "Its checkpoints cannot be read")
+
+
+def test_one_that_is_stopped_is_not_said_to_lack_a_checkpoint_that_cannot_be_read(patient: Patient) -> None:
+    patient.submit()
+    patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
+    patient.sandbox.advance(10)
+    patient.client = patient.client.with_limits(max_elapsed_seconds=0.0)
+    patient.sandbox.faults.reset(path="*/checkpoints", times=None)
+    diagnosis = patient.diagnosed()
+    check(diagnosis, Kind.STOPPED, "Its checkpoints cannot be read")
+    assert diagnosis.summary == "Stopped, as requested."
+
+
 # -- for the error of a wait --------------------------------------------------------------------------------------
 
 
@@ -316,7 +356,7 @@ def test_what_cannot_be_read_is_missing_and_prevents_nothing(
         patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job
     )
     assert missing is not None
-    assert diagnose(evidence).advice
+    assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
 
 
 def test_a_server_that_hangs_holds_an_error_back_for_the_time_that_is_allowed(patient: Patient) -> None:
