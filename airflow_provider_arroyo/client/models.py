@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from airflow_provider_arroyo.client.checks import check_id, check_text
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState, StopMode
+from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 
@@ -43,6 +44,11 @@ class FailureReason(ApiModel):
 
     error: str = ""
     domain: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The text as it may be shown: what Arroyo says may quote the SQL, with a password in an address."""
+        return redact_sql(self.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,15 +203,11 @@ def event_payload(event: Event, pipeline: PipelineRef, job: Job, *, now: float) 
     :param pipeline, job: to what.
     :param now: when it was seen, seconds since the epoch.
     """
-    from airflow_provider_arroyo.client.sql_secrets import redact_sql
-
     values = result_values(pipeline, job)
-    reason = values["failure_reason"]
     return {
         **values,
         "event_id": f"{job.id}/{event.mark}/{event.kind}",
         "event": event.kind,
-        "failure_reason": None if reason is None else redact_sql(reason),
         "failure_domain": job.failure.domain if job.failure else None,
         "seen_at": utc_iso(now),
         "started_at": _iso(job.start_time_micros),

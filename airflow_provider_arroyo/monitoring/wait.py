@@ -400,15 +400,15 @@ class PipelineWait:
         p = self._p
         if p.details_error is None and now >= self.plan.deadline - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
-        if p.details_error is None:
+        # That there is no such job the next poll tells.
+        is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
+        if p.details_error is None and not (is_final and self.plan.condition is not None):
             self._messages.unreadable(error)
         p.details_error = error
         if p.unreadable_since is None:
             p.unreadable_since = p.details_at
         if self.plan.condition is None:
             return self._pending(now)  # the proof is one of several things that are waited for
-        # That there is no such job the next poll tells.
-        is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
         lasted = now - (p.unreadable_since or now)
         if is_final or lasted >= self.plan.outage_tolerance.total_seconds():
             p.last_error = error if is_final else unreadable(self.plan, error, lasted)

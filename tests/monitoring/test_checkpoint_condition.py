@@ -364,8 +364,10 @@ def fail(wait: PipelineWait, now: float, error: Any) -> WaitResult:
 def test_without_the_right_it_ends_at_once() -> None:
     wait, error = waiting(), api_error(403, ArroyoAuthError)
     wait.observe(job(), T0)
+    wait.messages()
     result = fail(wait, T0, error)
     assert (result.outcome, result.error) == (Outcome.ERROR, error)
+    assert logged(wait) == [], "nothing is tried again"
 
 
 @pytest.mark.parametrize("error", [REFUSED, api_error(503), GONE], ids=["refused", "503", "404"])

@@ -6,8 +6,11 @@ import logging
 
 import pytest
 
+from airflow_provider_arroyo.client.details import JobError
+from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.messages import Message, log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.result import result_values
 from airflow_provider_arroyo.text import duration, utc_time
 from tests.monitoring.support import T0, UNNAMED, job, logged, no_messages, wait
 
@@ -49,6 +52,18 @@ def test_a_wait_may_begin_with_a_pipeline_that_is_stopping_or_has_failed() -> No
     assert logged(stopping) == ["Running: orders (run 3, stop requested)"]
     (line,) = logged(failed)
     assert line == f"Failed: orders (run 3). Reason: {'x' * 300}… (5000 characters)"
+
+
+def test_no_secret_that_arroyo_quotes_is_told() -> None:
+    said = "cannot connect to postgres://me:hunter2@db:5432/shop"
+    failed = wait("Running", pipeline=ORDERS)
+    result = failed.observe(job("Failed", 1, reason=said), T0)
+    errors = [JobError(id="1", message="task failed", details=said)]
+    error = explain(result, ORDERS, errors=errors)
+    told = [*logged(failed), str(error), str(vars(error)), str(result_values(ORDERS, result.job))]
+    for text in told:
+        assert "hunter2" not in text
+        assert "cannot connect to postgres://" in text
 
 
 def test_a_heartbeat_says_what_is_waited_for_and_how_long_is_left() -> None:
