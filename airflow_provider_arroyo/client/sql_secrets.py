@@ -40,14 +40,20 @@ _TOKEN = re.compile(
 # An option inside a string or a comment, or in SQL whose quotes do not pair.
 _PAIR = re.compile(
     r"""
-    (?<![\w.-]) (?P<name>[A-Za-z_][\w.-]*+) (?:\\?["'`]){0,2} \s*+ (?:=>|:=|=+|:(?!:)) \s*+
+    (?<![\w.-]) (?<!://) (?P<name>[A-Za-z_][\w.-]*+) (?:\\?["'`]){0,2} \s*+ (?:=>|:=|=+|:(?!:|//)) \s*+
     (?P<value> ''(?!')[^']*+'' | '(?:[^']|'')*+'? | "(?:[^"\\]|\\.|"")*+"? | \\"[^"]*+"? | `[^`]*+`?
       | (?:(?:bearer|basic|token|digest|apikey)\s++)?+ [^\s,;)&'"}\]]++ )
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_LOGIN = re.compile(r"(?<=://)[^/@\s'\"]+(?=@)")
+# Up to the last @: one in a password is often not escaped. Clients of NATS and others take a login without a scheme.
+_LOGIN = re.compile(r"(?<=://)[^/\s'\"]+(?=@)|(?<=['\",\s])[^/@\s'\",()]++(?=@[\w.-]++:\d)")
 _QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
+# The signatures and keys of Azure's addresses.
+_SECRET_PARAMETERS = ("sig", "code")
+_PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
+_PART = re.compile(r"[^/]+")
+_UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
 _MIN_VALUE_LENGTH = 5
 
 _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
@@ -58,7 +64,7 @@ class SqlSecret(NamedTuple):
     """A secret in some SQL.
 
     :param start, end: where its value is, without its quotes.
-    :param name: the option, in lower case; empty for the login in an address.
+    :param name: the option, in lower case; empty for the login in an address, and a part of its path.
     """
 
     start: int
@@ -81,6 +87,18 @@ def is_secret_name(name: str) -> bool:
     """
     words = ".".join(_WORD.findall(name)).lower()
     return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
+
+
+def is_secret_part(part: str) -> bool:
+    """Return whether a part of the path of an address looks like a secret, as in those of Slack's webhooks.
+
+    :param part: without the slashes around it.
+    """
+    # Words are short, and long ones are in one case. A UUID often is the secret of a webhook.
+    return bool(_UUID.fullmatch(part)) or any(
+        len(run) >= 16 and (re.search(r"\d", run) or run != run.lower())
+        for run in re.split(r"[^a-zA-Z\d]", part)
+    )
 
 
 def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
@@ -333,12 +351,16 @@ def _pairs(text: str, offset: int) -> Iterator[SqlSecret]:
 
 
 def _in_addresses(text: str) -> Iterator[SqlSecret]:
-    """Yield the logins in addresses, and the secret parameters of their queries."""
+    """Yield the logins in addresses, and what is secret in their paths and queries."""
     for found in _LOGIN.finditer(text):
         yield SqlSecret(*found.span(), "")
     for found in _QUERY.finditer(text):
-        if is_secret_name(found["name"]):
+        if is_secret_name(found["name"]) or found["name"].lower() in _SECRET_PARAMETERS:
             yield SqlSecret(*found.span("value"), found["name"].lower())
+    for found in _PATH.finditer(text):
+        for part in _PART.finditer(text, *found.span("path")):
+            if is_secret_part(part[0]):
+                yield SqlSecret(*part.span(), "")
 
 
 def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:

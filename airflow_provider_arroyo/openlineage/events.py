@@ -12,9 +12,10 @@ from airflow.providers.openlineage import conf
 from airflow.providers.openlineage.plugins import macros
 from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
-from openlineage.client.facet_v2 import error_message_run, parent_run
+from openlineage.client.facet_v2 import error_message_run, job_type_job, parent_run
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
+from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, ArroyoPipelineRunFacet
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
 _BEGINS = ("created", "replaced")
+
+
+def job_type() -> job_type_job.JobTypeJobFacet:
+    """Return the facet that says what kind of job a pipeline is: a stream."""
+    return job_type_job.JobTypeJobFacet(processingType="STREAMING", integration="ARROYO", jobType="JOB")
 
 
 def pipeline_events(facts: TaskFacts, lineage: OperatorLineage, task_instance: Any) -> Iterator[RunEvent]:
@@ -72,6 +78,7 @@ class _Events:
         namespace = macros.lineage_job_namespace()
         # The provider of Airflow 3.0.6's time has none; there a root is always of this Airflow.
         root_namespace = getattr(macros, "lineage_root_job_namespace", lambda ti: namespace)
+        self._server = server
         parts = urlsplit(server)
         self._namespace = f"arroyo://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._parent = parent_run.ParentRunFacet(
@@ -99,10 +106,12 @@ class _Events:
 
         :param kind: what happened.
         :param pipeline_id, name: the pipeline.
-        :param lineage: its datasets and facets, where they are known.
+        :param lineage: its datasets and facets; None where only the pipeline is known.
         :param reason: why it failed, in Arroyo's words.
         """
-        run_facets = {"parent": self._parent, **(lineage.run_facets if lineage else {})}
+        which = ArroyoPipelineRunFacet(pipelineId=pipeline_id, pipelineName=name, server=self._server)
+        known = lineage.run_facets if lineage else {FACET_NAME: which}
+        run_facets = {"parent": self._parent, **known}
         # The task's error is not the pipeline's.
         run_facets.pop("errorMessage", None)
         if reason:
@@ -120,7 +129,7 @@ class _Events:
             job=Job(
                 namespace=self._namespace,
                 name=name or pipeline_id,
-                facets=lineage.job_facets if lineage else {},
+                facets=lineage.job_facets if lineage else {"jobType": job_type()},
             ),
             inputs=lineage.inputs if lineage else [],
             outputs=lineage.outputs if lineage else [],

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, is_secret_part
 
 Options = Mapping[str, str]
-
-_UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
 
 
 class DatasetName(NamedTuple):
@@ -118,21 +116,13 @@ def _origin(address: str) -> str:
 def _without_secrets(path: str) -> str:
     """Return the path of an address; what looks like a secret in it, as in those of Slack's webhooks, is masked."""
     parts = (part.partition(";")[0] for part in _without_secret_pairs(path).strip("/").split("/"))
-    return "/".join(MASK if _is_secret(part) else part for part in parts)
+    return "/".join(MASK if is_secret_part(part) else part for part in parts)
 
 
 def _without_secret_pairs(path: str) -> str:
     """Return a path with the values of parts such as ``token=…`` masked."""
     return re.sub(
         r"([^/=]+)=([^/]*)", lambda pair: f"{pair[1]}={MASK}" if is_secret_name(pair[1]) else pair[0], path
-    )
-
-
-def _is_secret(part: str) -> bool:
-    # Words are short, and long ones are in one case. A UUID often is the secret of a webhook.
-    return bool(_UUID.fullmatch(part)) or any(
-        len(run) >= 16 and (re.search(r"\d", run) or run != run.lower())
-        for run in re.split(r"[^a-zA-Z\d]", part)
     )
 
 

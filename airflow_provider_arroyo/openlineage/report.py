@@ -16,14 +16,13 @@ from airflow.providers.openlineage.extractors import OperatorLineage
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import (
     error_message_run,
-    job_type_job,
     schema_dataset,
     sql_job,
     storage_dataset,
 )
 
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
-from airflow_provider_arroyo.openlineage.events import emit, pipeline_events
+from airflow_provider_arroyo.openlineage.events import emit, job_type, pipeline_events
 from airflow_provider_arroyo.openlineage.facts import Catalog, LookUp, Table, TaskFacts, tables_of
 from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, run_facet
 from airflow_provider_arroyo.pipelines.ownership import without_label
@@ -102,11 +101,7 @@ def _lineage(facts: TaskFacts, look_up: LookUp) -> OperatorLineage:
             message=str(facts.error), programmingLanguage="python"
         )
     # In the task's own event Airflow replaces it by that of a task, which is batch.
-    job_facets: dict[str, Any] = {
-        "jobType": job_type_job.JobTypeJobFacet(
-            processingType="STREAMING", integration="ARROYO", jobType="JOB"
-        )
-    }
+    job_facets: dict[str, Any] = {"jobType": job_type()}
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
     if query is not None and (read := _read(query, look_up)) is not None:

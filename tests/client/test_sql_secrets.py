@@ -44,6 +44,12 @@ OPTIONS = [
     "endpoint = 'https://host/events?token=hunter2'",
     "endpoint = 'wss://host:8443/events?a=b&api_key=hunter2&c=d'",
     "endpoint = 'https://host/events?X-Amz-Signature=hunter2'",
+    "endpoint = 'https://host/events?sp=r&sig=hunter2'",
+    "endpoint = 'https://host/events#access_token=hunter2'",
+    "endpoint = 'https://hooks.example.com/services/T0AB/hunter2And4More5678/x?a=b'",
+    "address = 'redis://:a@hunter2@host:6379'",
+    "servers = 'nats1:4222,u:hunter2@nats2:4222'",
+    "servers = 'hunter2@nats:4222'",
     "'x' = 'y' -- https://host/events?token=hunter2\n",
 ]
 
@@ -73,6 +79,8 @@ UNTOUCHED = [
     "WITH password AS (SELECT key FROM t) SELECT count(*) FILTER (WHERE secret = 'no') FROM password",
     "INSERT INTO sink SELECT key = 'x', token FROM t",
     "SELECT extract_json_string(value, '$.token') = 'x', 'https://example.com/@team' FROM t",
+    "CREATE TABLE t WITH (endpoint = 'https://host/services/orders-of-2026/per_minute', path = 's3://b/d/a1-b2')",
+    "SELECT 'https://host:80/', 'me@example.com', 'a:b', 'http://h/x' -- see https://host/all-of-the-documents\n",
     "CREATE TABLE t WITH (password = '')",
     "",
 ]

@@ -41,16 +41,16 @@ from tests.tasks.conftest import Arrange
 from tests.tasks.harness import FakeTaskInstance, context, defer, fire
 from tests.tasks.test_decorators import made
 
-SECRETS = ("hunter2secret", "tok3n-value", "s3cr3t-login")
+SECRETS = ("hunter2secret", "tok3n-value", "s3cr3t-login", "Xq7TzPa9LmWe4RvK")
 SQL = """\
 CREATE TABLE orders (id BIGINT, at TIMESTAMP NOT NULL) WITH (connector = 'kafka', type = 'source', format = 'json',
   topic = 'orders', bootstrap_servers = 'broker:9092', 'auth.type' = 'sasl', 'auth.protocol' = 'SASL_SSL',
   'auth.mechanism' = 'PLAIN', 'auth.username' = 'me', 'auth.password' = 'hunter2secret');
 CREATE TABLE hook (id BIGINT) WITH (connector = 'webhook', format = 'json',
-  endpoint = 'https://s3cr3t-login@hooks.example.com/orders?token=tok3n-value');
+  endpoint = 'https://s3cr3t-login@hooks.example.com/orders/Xq7TzPa9LmWe4RvK?token=tok3n-value');
 CREATE VIEW large AS SELECT id FROM orders;
 INSERT INTO hook SELECT id FROM large;"""
-INPUT, OUTPUT = ("kafka://broker:9092", "orders"), ("https://hooks.example.com", "/orders")
+INPUT, OUTPUT = ("kafka://broker:9092", "orders"), ("https://hooks.example.com", "/orders/***")
 
 
 @dataclass
@@ -260,6 +260,10 @@ def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) ->
         ("START", "other"),
         ("COMPLETE", "other"),
     ]
+    # Also of those that were replaced or pruned, of which no more is known.
+    for event in emitted:
+        assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
+        assert event["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == event["job"]["name"]
     first, same, old, new, *other = (event["run"]["runId"] for event in emitted)
     assert first == same == old != new
     assert len(set(other)) == 1
