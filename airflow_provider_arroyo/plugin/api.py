@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _MAX_ID = 1000
 ConnectionId = Annotated[str, Query(min_length=1, max_length=250)]
 Shown = Annotated[list[str], Query(max_length=MAX_SHOWN)]
+MapIndex = Annotated[int, Query(ge=-1, lt=2**31)]
 PipelineId = Annotated[str, Query(min_length=1, max_length=_MAX_ID)]
 
 
@@ -131,7 +132,10 @@ def _router(service: Service) -> APIRouter:
         try:
             found = await watch.definition(pipeline_id)
         except (ArroyoError, ValueError) as error:
-            raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, str(error)) from error
+            # The server's words may repeat the SQL.
+            row = watch.snapshot.rows.get(pipeline_id)
+            text = row.facts.shown(str(error)) if row else str(error)
+            raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, text) from error
         if found is None and _known(watch) is None:
             raise HTTPException(502, watch.error or absent(pipeline_id, known=None))
         if found is None:
@@ -174,7 +178,7 @@ def _router(service: Service) -> APIRouter:
 
     @router.get("/task", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
     def task(
-        dag_id: str, run_id: str, task_id: str, user: GetUserDep, map_index: int = -1
+        dag_id: str, run_id: str, task_id: str, user: GetUserDep, map_index: MapIndex = -1
     ) -> MutableMapping[str, Any]:
         key = airflow_db.TaskInstanceKey(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
         found = airflow_db.pipeline_of_task(key)
@@ -196,7 +200,7 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh([pipeline_id])
         row = watch.snapshot.rows.get(pipeline_id)
-        if row is None:
+        if row is None or not row.is_described:
             raise HTTPException(404, "There is no such pipeline, or Arroyo does not respond just now.")
         owner = row.facts.owner
         if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
@@ -209,7 +213,7 @@ def _router(service: Service) -> APIRouter:
         except ArroyoError as error:
             failure = error
         watch.expect_change()
-        outcome = "accepted" if failure is None else str(failure)[:2000]
+        outcome = "accepted" if failure is None else row.facts.shown(str(failure))
         await run_in_threadpool(_audit, action, options, connection_id, row, user.get_name(), outcome)
         if failure is not None:
             raise HTTPException(_status_of(failure), outcome)

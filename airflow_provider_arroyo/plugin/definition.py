@@ -6,9 +6,10 @@ Pure functions. They read whole SQL, so they are for a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from airflow_provider_arroyo.client.code_secrets import redact_code
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
 from airflow_provider_arroyo.client.sql_secrets import (
     MASK,
@@ -19,7 +20,7 @@ from airflow_provider_arroyo.client.sql_secrets import (
     secret_values,
 )
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
-from airflow_provider_arroyo.plugin.facts import MAX_NAME, Facts
+from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
 from airflow_provider_arroyo.plugin.series import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
 
@@ -89,16 +90,13 @@ def definition(
         "interval": facts.interval_seconds,
         "owner": facts.owner,
         "tags": {
-            name[:MAX_NAME]: MASK if is_secret_name(name) else facts.shown(value[:_MAX_TEXT], _MAX_TEXT)
+            name[:MAX_NAME]: MASK if is_secret_name(name) else facts.shown(value, _MAX_TEXT)
             for name, value in tags[:_MAX_TAGS]
         },
         "label": None
         if label is None
-        else {
-            name[:MAX_NAME]: facts.shown(value[:_MAX_TEXT], _MAX_TEXT)
-            for name, value in [*label.items()][:_MAX_TAGS]
-        },
-        "sql": redact_sql(sql[: MAX_SQL + _MARGIN])[:MAX_SQL],
+        else {name[:MAX_NAME]: facts.shown(value, _MAX_TEXT) for name, value in [*label.items()][:_MAX_TAGS]},
+        "sql": _cut(sql, redact_sql),
         "sql_truncated": len(sql) > MAX_SQL,
         "udfs": [_udf(udf, facts) for udf in pipeline.udfs[:_MAX_UDFS]],
         "graph": _graph(pipeline.graph, facts),
@@ -107,11 +105,21 @@ def definition(
     }
 
 
+def _cut(text: str, redact: Callable[[str], str]) -> str:
+    """Return as much of a text as is shown. A secret that the cut parts is not known as one, and left out."""
+    read = text[: MAX_SQL + 2 * _MARGIN]
+    shown = redact(read)
+    return (shown if len(read) == len(text) else shown[:-_MARGIN])[:MAX_SQL]
+
+
 def _udf(udf: Udf, facts: Facts) -> dict[str, Any]:
+    secrets = facts.secrets
     return {
         "name": _name_of(udf),
         "language": udf.language or "rust",
-        "definition": facts.shown(udf.definition[: MAX_SQL + _MARGIN], MAX_SQL),
+        "definition": NOT_SHOWN
+        if secrets is None
+        else _cut(udf.definition, lambda code: redact_values(redact_code(code, udf.language), secrets)),
     }
 
 
@@ -142,7 +150,7 @@ def _graph(graph: PipelineGraph, facts: Facts) -> dict[str, Any]:
 
 def _of_node(facts: Facts, text: str) -> str:
     """Return a text of a node; it has no room to say why it is not shown."""
-    return "" if facts.secrets is None else facts.shown(text[:_MAX_TEXT], _MAX_TEXT)
+    return "" if facts.secrets is None else facts.shown(text, _MAX_TEXT)
 
 
 def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, Any]:
@@ -172,11 +180,13 @@ def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, A
 def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
     """Yield what is compared: a name, the old text, the new text."""
     yield "SQL", without_label(old.query), without_label(new.query)
-    before, after = ({_name_of(udf): udf.definition for udf in one.udfs[:_MAX_UDFS]} for one in (old, new))
+    before, after = ({_name_of(udf): udf for udf in one.udfs[:_MAX_UDFS]} for one in (old, new))
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     if names:
         # A function may repeat a secret of the SQL.
         secrets = secret_values(old.query) | secret_values(new.query)
         for name in names:
-            old_text, new_text = (redact_values(one.get(name, ""), secrets) for one in (before, after))
+            udfs = (one.get(name, Udf("")) for one in (before, after))
+            texts = (redact_values(redact_code(udf.definition, udf.language), secrets) for udf in udfs)
+            old_text, new_text = texts
             yield f"UDF {name}", old_text, new_text

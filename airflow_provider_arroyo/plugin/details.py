@@ -17,6 +17,7 @@ MAX_CHECKPOINTS = 60
 MAX_ERRORS = 20
 _MAX_TEXT = 1000
 _MAX_DETAILS = 2000
+_MAX_WORD = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def checkpoint_to_json(checkpoint: Checkpoint, size_bytes: int | None) -> dict[s
     finished = checkpoint.finish_time_micros
     return {
         "epoch": checkpoint.epoch,
-        "type": checkpoint.checkpoint_type,
+        "type": checkpoint.checkpoint_type and checkpoint.checkpoint_type[:_MAX_WORD],
         "began": seconds(checkpoint.start_time_micros),
         "finished": None if finished is None else seconds(finished),
         "bytes": size_bytes,
@@ -113,6 +114,7 @@ def shown_errors(errors: Sequence[JobError], facts: Facts) -> tuple[JobError, ..
         replace(
             error,
             operator_id=error.operator_id[:_MAX_TEXT],
+            error_domain=error.error_domain and error.error_domain[:_MAX_WORD],
             message=facts.shown(error.message, _MAX_TEXT),
             details=facts.shown(error.details, _MAX_DETAILS),
         )

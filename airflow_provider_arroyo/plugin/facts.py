@@ -18,6 +18,9 @@ MAX_SECRETS = 20_000
 NOT_SHOWN = "Not shown: the pipeline's SQL holds secrets, and this may repeat them. Arroyo's console has it."
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MAX_MAP_INDEX = 2**31
+_MARGIN = 1000
+"""How long the login in an address may be."""
+
 _LAST_MICROS = 10**16
 """In the year 2286."""
 
@@ -61,14 +64,21 @@ class Facts:
         """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short."""
         if self.secrets is None:
             return NOT_SHOWN[:limit] if text else ""
-        return redact_values(text[: 10 * limit], self.secrets)[:limit]
+        # A secret that the cut parts is not known as one: what may be a part of it is left out again.
+        margin = max(map(len, self.secrets), default=0) + _MARGIN
+        read = text[: 10 * limit + margin]
+        shown = redact_values(read, self.secrets)
+        return (shown if len(read) == len(text) else shown[:-margin])[:limit]
 
     def updated(self, pipeline: Pipeline) -> Facts:
-        """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again.
+        """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again
+        where its secrets are known.
 
         :param pipeline: as the server describes it now; where it is another one by the same id, its own facts.
         """
-        if (seconds(pipeline.created_at_micros), pipeline.name[:MAX_NAME]) != (self.created, self.name):
+        created = seconds(pipeline.created_at_micros)
+        is_other = not created or (created, pipeline.name[:MAX_NAME]) != (self.created, self.name)
+        if is_other or self.secrets is None:
             return facts_of(pipeline)
         return replace(
             self, parallelism=pipeline.graph.parallelism, interval_seconds=_interval_seconds(pipeline)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.sql_secrets import redact_values
 from airflow_provider_arroyo.plugin.facts import Facts, seconds
 from airflow_provider_arroyo.plugin.readings import Readings
 
@@ -21,6 +22,7 @@ MAX_CHANGES = 50
 
 MAX_GONE = 2000
 _MAX_DETAILS = 500
+_MAX_WORD = 100
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class Row:
     """One pipeline.
 
     :param failure: why it failed, as it may be shown.
+    :param described_job: its job when it was last described; another one may belong to another pipeline of that id.
     :param restarts: how often it was seen to begin another run.
     :param since: when it entered its state, seconds since the epoch; None where nothing tells.
     :param changes: state changes that were seen: when, state, run.
@@ -38,6 +41,7 @@ class Row:
     facts: Facts
     job: Job | None = None
     failure: dict[str, Any] | None = None
+    described_job: str | None = None
     restarts: int = 0
     since: float | None = None
     changes: deque[tuple[float, str, int]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
@@ -51,12 +55,15 @@ class Row:
         """The pipeline's id."""
         return self.facts.pipeline_id
 
+    @property
+    def is_described(self) -> bool:
+        """Whether its facts are those of the pipeline that its job belongs to."""
+        return self.job is None or self.job.id == self.described_job
+
     def readings_of(self, job: Job) -> Readings:
         """Return what was read of a job of it; nothing yet where it is another job than before."""
         if self.readings is None or self.readings.job_id != job.id:
-            # Another job may belong to another pipeline of the same id.
-            described_run = -1 if self.readings else None
-            self.readings = Readings(job_id=job.id, described_run=described_run)
+            self.readings = Readings(job_id=job.id)
         return self.readings
 
     def to_json(self) -> dict[str, Any]:
@@ -136,16 +143,19 @@ class Snapshot:
         if old == job:
             return
         if old is None:
+            row.described_job = job.id
             row.since = _since_of(job)
             row.changes.append((row.since if row.since is not None else now, job.state, job.run_id))
         elif (old.state, old.run_id, old.id) != (job.state, job.run_id, job.id):
+            if job.id != old.id:
+                # Until it is described, nothing that the server says of it can be shown.
+                row.facts = replace(row.facts, secrets=None)
             if job.run_id != old.run_id or job.id != old.id:
                 row.restarts += 1
             row.since = now
             row.changes.append((now, job.state, job.run_id))
         row.job = job
-        failure = job.failure
-        row.failure = {"text": row.facts.shown(failure.error), "domain": failure.domain} if failure else None
+        row.failure = _shown_failure(row)
         self.pipeline_of_job[job.id] = row.pipeline_id
         row.version = self._next()
 
@@ -159,8 +169,7 @@ class Snapshot:
             row = self.rows.get(facts.pipeline_id)
             if row is not None:
                 some_known = True
-                if row.facts != facts:
-                    row.facts, row.version = facts, self._next()
+                self.take_facts(row, facts)
             elif len(self.rows) < MAX_PIPELINES:
                 self.rows[facts.pipeline_id] = Row(facts, version=self._next())
                 self._gone.pop(facts.pipeline_id, None)
@@ -168,8 +177,19 @@ class Snapshot:
 
     def take_facts(self, row: Row, facts: Facts) -> None:
         """Take in how a known pipeline is described later on; nothing where it was deleted meanwhile."""
-        if self.rows.get(row.pipeline_id) is row and row.facts != facts:
+        if self.rows.get(row.pipeline_id) is not row:
+            return
+        job, is_other = row.job, row.facts.created != facts.created
+        if job is not None:
+            row.described_job = job.id
+        if row.facts != facts:
             row.facts, row.version = facts, self._next()
+            if job is not None and is_other:
+                # What was seen of the one before is not its own.
+                row.restarts = 0
+                while len(row.changes) > 1:
+                    row.changes.popleft()
+            row.failure = _shown_failure(row)
 
     def take_details(self, row: Row, details: dict[str, Any]) -> None:
         """Take in the details of a pipeline; those that were asked for longest ago are forgotten."""
@@ -181,6 +201,11 @@ class Snapshot:
         if len(known) > _MAX_DETAILS:
             oldest = min(known, key=lambda row: row.details_version)
             oldest.details = oldest.readings = None
+
+    def redactor(self) -> Callable[[str], str]:
+        """Return what takes the secrets of every pipeline out of a text of the server; it is for a thread."""
+        known = [row.facts.secrets for row in self.rows.values() if row.facts.secrets]
+        return lambda text: redact_values(text, frozenset().union(*known))
 
     def drop(self, pipeline_id: str) -> None:
         """Forget a pipeline that was deleted."""
@@ -225,6 +250,13 @@ class Snapshot:
             "jobs": self.jobs,
             "began": self.began,
         }
+
+
+def _shown_failure(row: Row) -> dict[str, Any] | None:
+    failure = row.job and row.job.failure
+    if not failure:
+        return None
+    return {"text": row.facts.shown(failure.error), "domain": failure.domain and failure.domain[:_MAX_WORD]}
 
 
 def _since_of(job: Job) -> float | None:

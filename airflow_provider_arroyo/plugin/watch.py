@@ -189,9 +189,12 @@ class Watch:
             if unknown:
                 await self._fetch_pipelines(unknown, client)
                 self.snapshot.take_jobs(jobs, self._wall_clock())
+            await self._describe_replaced(client)
         except ArroyoError as error:
             self._failures += 1
-            self.error = str(error)
+            text, redact = str(error), self.snapshot.redactor()
+            # The server's words may repeat any pipeline's SQL.
+            self.error = await self._run(lambda: redact(text))
         except Exception:
             # A secrets backend may raise anything, and its words may hold anything.
             self._failures += 1
@@ -244,6 +247,17 @@ class Watch:
         self._not_listed |= missing
         if is_old:
             await self._match_jobs(client)
+
+    async def _describe_replaced(self, client: ArroyoClient) -> None:
+        """Describe the pipelines that have another job than before: each may be another one of the same id."""
+        rows = [row for row in self.snapshot.rows.values() if not row.is_described]
+        for row in rows[: round(1.0 / PACE_SECONDS)]:
+            try:
+                facts = await self.send(endpoints.get_pipeline(row.pipeline_id), client, row.facts.updated)
+            except (ArroyoError, ValueError) as error:
+                log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
+                return
+            self.snapshot.take_facts(row, facts)
 
     async def _match_jobs(self, client: ArroyoClient) -> None:
         """Ask for the job of pipelines on 0.15, a second's worth at a time, those that are shown first."""

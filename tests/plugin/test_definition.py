@@ -20,6 +20,7 @@ from airflow_provider_arroyo.client.models import (
 )
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
+from airflow_provider_arroyo.plugin import definition as definitions
 from airflow_provider_arroyo.plugin.definition import MAX_SQL, definition, kept_generation
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.series import MAX_NODES
@@ -291,3 +292,29 @@ async def test_a_failure_is_told_and_not_asked_for_again_at_once(looked: Looked)
 
 async def test_a_pipeline_that_is_not_there_has_none(looked: Looked) -> None:
     assert await looked.watch.definition("pl_gone") is None
+
+
+def test_a_secret_is_masked_where_its_text_is_cut() -> None:
+    padded = "x" * 990 + " " + SECRET
+    one = pipeline(
+        SECRET_SQL, tags={"note": padded}, graph=PipelineGraph((PipelineNode(1, padded, padded, 1),))
+    )
+    assert "hunter" not in json.dumps(definition(one, facts_of(one), None))
+
+
+def test_a_login_is_left_out_where_the_sql_is_cut_and_masks_have_made_room() -> None:
+    before = f"CREATE TABLE t WITH (connector = 'kafka', 'auth.password' = '{'K' * 60_000}');\n"
+    login = "SELECT 'https://user:hunter2"
+    blank = " " * (MAX_SQL + 2 * definitions._MARGIN - len(before) - len(login))
+    one = pipeline(f"{before}{blank}{login}hunter2@example.com'" + " " * 100)
+    shown = definition(one, facts_of(one), None)["sql"]
+    assert "hunter" not in shown
+    assert len(shown) > MAX_SQL / 2
+
+
+def test_the_strings_of_a_function_that_are_secret_are_masked_there_and_in_the_diff() -> None:
+    source = 'fn f() {}\nconst API_KEY: &str = "%s";'
+    old, new = (pipeline(id=value, udfs=(Udf(source % f"{value}-live-abcdef"),)) for value in ("one", "two"))
+    found = definition(new, facts_of(new), (old, 0))
+    assert "abcdef" not in json.dumps(found)
+    assert found["udfs"][0]["definition"] == source % "***"

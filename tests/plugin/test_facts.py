@@ -95,3 +95,18 @@ def test_sources_and_sinks_are_read_from_the_graph(
     found = facts_of(Pipeline(id="pl_1", name="n" * 1000, query="", graph=graph))
     assert (set(found.sources), set(found.sinks)) == (sources, sinks)
     assert (found.parallelism, len(found.name)) == (2, 300)
+
+
+def test_a_long_secret_that_is_repeated_is_masked_where_the_text_is_cut() -> None:
+    key = "A1b2C3d4" * 400
+    found = facts_of(pipeline(SECRET_SQL.replace("hunter2222", key)))
+    assert found.shown(" ".join([key] * 3)) == "*** *** ***"
+    assert "A1b2" not in found.shown(" ".join([key] * 20), 1000)
+    assert found.shown("x" * 100_000, 1000) == "x" * 1000
+
+
+@pytest.mark.parametrize("created", [0, 5])
+def test_another_pipeline_of_the_same_id_has_its_own_secrets(created: int) -> None:
+    old = facts_of(pipeline("SELECT 1", created_at=created))
+    new = old.updated(pipeline(SECRET_SQL, created_at=created and created + 1))
+    assert "hunter2222" not in new.shown("login with hunter2222 refused")

@@ -14,7 +14,10 @@ if not hasattr(AirflowPlugin, "react_apps"):
     pytest.skip("this Airflow has no pages of plugins", allow_module_level=True)
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api import security
+from airflow.models.dag import DagModel
 
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import access, airflow_db
@@ -149,6 +152,38 @@ def test_a_definition_that_is_nonsense_is_an_error_in_words(site: Site) -> None:
     response = site.get("pipeline/definition", connection_id=CONN, pipeline_id=pipeline_id)
     assert response.status_code == 502
     assert len(response.json()["detail"]) > 20
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_an_error_of_any_request_is_told_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
+    option = "'kafka', topic = 't', type = 'sink', format = 'json', 'auth.password' = 'hunter2hunter2'"
+    query = QUERY.replace("'blackhole'", f"{option}, bootstrap_servers = 'b', 'auth.type' = 'sasl'")
+    pipeline_id = create(site, json.dumps({"name": "p", "query": query, "parallelism": 1}))
+    site.ids()
+    echo = {"times": None, "error": "login with hunter2hunter2 refused"}
+    site.sandbox.faults.status(status, path=f"*/pipelines/{pipeline_id}*", **echo)
+    responses = [
+        site.get("pipeline/definition", connection_id=CONN, pipeline_id=pipeline_id),
+        site.act("stop", pipeline_id),
+        site.act("restart", pipeline_id),
+        site.get("pipeline/live", connection_id=CONN, pipeline_id=pipeline_id),
+    ]
+    site.sandbox.faults.status(status, path="*/jobs", **echo)
+    site.act("stop", pipeline_id)  # which has the list fetched again
+    responses.append(site.get("pipeline/live", connection_id=CONN, pipeline_id=pipeline_id))
+    assert responses[-1].json()["error"]
+    told = [*(response.text for response in responses), *(row["extra"]["outcome"] for row in site.audit)]
+    assert sum("login with *** refused" in text for text in told) >= 6
+    assert not any("hunter" in text for text in told)
+
+
+@pytest.mark.parametrize("map_index", [-2, 2**31, 10**30])
+def test_a_map_index_that_no_task_has_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch, map_index: int
+) -> None:
+    monkeypatch.setattr(DagModel, "get_team_name", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
+    assert site.get("task", dag_id="d", run_id="r", task_id="t", map_index=map_index).status_code == 422
 
 
 def test_no_secret_of_the_connection_or_the_sql_reaches_the_browser(site: Site) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -131,3 +133,39 @@ async def test_there_are_no_more_than_twenty_requests_a_second(many: Looked) -> 
     assert len(sent) > 60
     busiest = max(sum(at <= other < at + 1 for other in sent) for at in sent)
     assert busiest <= round(1 / PACE_SECONDS) + 1
+
+
+async def test_another_pipeline_of_the_same_id_is_described_before_anything_is_said_of_it() -> None:
+    with ArroyoSandbox(pipelines=1, seed=1) as sandbox:
+        looked = Looked(sandbox)
+        await looked.refresh()
+        (pipeline_id,) = looked.watch.snapshot.rows
+        own = f"/api/v1/pipelines/{pipeline_id}"
+        jobs, described = [
+            (await asyncio.to_thread(requests.get, sandbox.url + path, timeout=30)).json()
+            for path in ("/api/v1/jobs", own)
+        ]
+        failure = {"error": "login with hunter2hunter2 refused", "domain": "user"}
+        jobs["data"][0] |= {"id": "job_other", "state": "Failed", "failure_reason": failure}
+        described |= {
+            "name": "new",
+            "query": "CREATE TABLE t WITH (connector = 'kafka', 'auth.password' = 'hunter2hunter2');",
+            "created_at": described["created_at"] + 1,
+        }
+        as_json = {"content_type": "application/json", "times": None}
+        sandbox.faults.not_json(path="*/jobs", body=json.dumps(jobs), **as_json)
+        sandbox.faults.status(500, path=f"*{own}", times=1)
+        await looked.refresh()
+        row = looked.row("pipeline-1")
+        assert not row.is_described
+        assert row.failure["text"].startswith("Not shown")
+        assert looked.watch.error is None
+        sandbox.faults.not_json(path=f"*{own}", body=json.dumps(described), **as_json)
+        await looked.refresh()
+        row = looked.row("new")
+        assert row.is_described
+        assert row.failure == {"text": "login with *** refused", "domain": "user"}
+        assert (row.restarts, [state for _, state, _ in row.changes]) == (0, ["Failed"])
+        asked = len(sandbox.requests)
+        await looked.refresh()
+        assert len(sandbox.requests) == asked + 1

@@ -1,0 +1,73 @@
+"""Secrets in the source of user-defined functions, Rust or Python: the strings that something secret is made of.
+
+Works on text alone. In doubt it masks too much.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+
+_WORD = r"(?P<word>[A-Za-z_]\w*+) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<end>[;\n])"
+_RUST = re.compile(
+    rf"""
+    (?P<comment>//[^\n]*+|/\*.*?(?:\*/|\Z))
+    | (?P<string>\bb?r(?P<hashes>\#*+)".*?(?:"(?P=hashes)|\Z)|"(?:[^"\\]|\\.)*+"?|'(?:[^'\\\n]|\\[^\n]{{1,10}}?)')
+    | {_WORD}
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PYTHON = re.compile(
+    rf"""
+    (?P<comment>\#[^\n]*+)
+    | (?P<string>(?P<quotes>\"{{3}}|'{{3}}).*?(?:(?P=quotes)|\Z)|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?)
+    | {_WORD}
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_NAME = re.compile(r"[\w.-]{1,100}")
+
+
+def redact_code(source: str, language: str | None) -> str:
+    """Return source with ``***`` in each string that follows a secret name in the same statement.
+
+    :param source: of a function; broken source, too. What is secret in its comments stays.
+    :param language: ``python``; anything else is read as Rust.
+    """
+    is_python = language == "python"
+    shown: list[str] = []
+    at, depth, is_secret = 0, 0, False
+    for found in (_PYTHON if is_python else _RUST).finditer(source):
+        kind, text = found.lastgroup or "", found[0]
+        if kind in ("hashes", "quotes"):
+            kind = "string"
+        if kind == "comment":
+            continue
+        if kind == "end" and text == "\n":
+            # In Python, a line is a statement, but within brackets and where it obviously goes on.
+            before = source[max(0, found.start() - 100) : found.start()].rstrip(" \t\r")[-1:]
+            is_secret = is_secret and not (is_python and depth == 0 and before not in ("=", "\\"))
+        elif kind == "end" or (not is_python and text in ("{", "}")):
+            is_secret = False
+        elif kind in ("open", "close"):
+            depth = max(0, depth + (1 if kind == "open" else -1))
+        elif kind == "word":
+            is_secret = is_secret or is_secret_name(text)
+        elif kind == "string":
+            start, inner = _inner(text)
+            if is_secret and inner:
+                shown += [source[at : found.start() + start], MASK]
+                at = found.start() + start + len(inner)
+            elif _NAME.fullmatch(inner):
+                is_secret = is_secret_name(inner)
+    return "".join([*shown, source[at:]])
+
+
+def _inner(text: str) -> tuple[int, str]:
+    """Return where what is between the quotes of a string begins, and what it is."""
+    opened = re.match(r"""(?:br?|r)?\#*("{3}|'{3}|"|')""", text)
+    if opened is None:
+        return 0, text
+    end = text.rfind(opened[1])
+    return opened.end(), text[opened.end() : end if end >= opened.end() else len(text)]

@@ -1,0 +1,63 @@
+"""What of a function's source may be shown: everything but the strings that something secret is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_arroyo.client.code_secrets import redact_code
+
+SECRET = "sk-live-abcdef123456"
+
+
+@pytest.mark.parametrize(
+    "language, source",
+    [
+        ("rust", 'const API_KEY: &str = "%s";'),
+        ("rust", 'const API_KEY: &\'static str = "%s";'),
+        ("rust", 'let token = String::from("%s");'),
+        ("rust", 'request.header("Authorization", "Bearer %s")'),
+        ("rust", 'let password = "%s".to_string();'),
+        ("rust", 'let password =\n    "%s";'),
+        ("rust", 'let password = r#"%s"#;'),
+        ("rust", 'let password = br##"%s"##;'),
+        ("rust", 'let password = "%s'),
+        (None, 'static PASSWORD: Option<&str> = Some("%s");'),
+        ("python", 'API_KEY: str = "%s"'),
+        ("python", 'password = str("%s")'),
+        ("python", "options = dict(api_key='%s')"),
+        ("python", "password = (\n  '%s'\n)"),
+        ("python", "password = \\\n  '%s'"),
+        ("python", 'password = b"%s"'),
+        ("python", 'password = """%s"""'),
+        ("python", 'password = "%s'),
+        ("python", "PASSWORD = 'a' + '%s'"),
+        ("python", "requests.post(url, headers={'X-Api-Key': '%s'})"),
+    ],
+)
+def test_a_string_that_follows_a_secret_name_is_masked(language: str | None, source: str) -> None:
+    shown = redact_code(f'first("kept");\n{source % SECRET}', language)
+    assert "abcdef" not in shown
+    assert "***" in shown
+    assert shown.startswith('first("kept");\n')
+
+
+@pytest.mark.parametrize(
+    "language, source",
+    [
+        ("rust", ""),
+        ("rust", 'fn upper<\'a>(name: &\'a str) -> String { name.replace("a", "b") }'),
+        ("rust", 'let token = read();\nlog("done");'),
+        ("rust", 'fn token() -> &str { log("done"); }'),
+        ("python", "password = read()\nlog('done')"),
+        ("python", "# its token\nlog('done')"),
+    ],
+)
+def test_other_strings_are_kept(language: str, source: str) -> None:
+    assert redact_code(source, language) == source
+
+
+@pytest.mark.parametrize("language", ["rust", "python"])
+@pytest.mark.parametrize("unit", ['"', "'", "\\", "r#", "/*", "#", "password=(", "token\n", '"""', "é\ud800"])
+def test_what_is_no_source_takes_no_long_time(language: str, unit: str) -> None:
+    source = unit * (220_000 // len(unit))
+    assert len(redact_code(source, language)) <= len(source) + 3
