@@ -6,6 +6,7 @@ its event. ``docs/reference/metrics.md`` lists the metrics.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 PREFIX = "arroyo."
 """In front of the name of each metric; Airflow puts its own ``[metrics] statsd_prefix`` before that."""
+
+# Airflow allows these in the id of a connection, and logs an error for a metric that has them in a tag.
+_NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.\-/]")
 
 
 def emit(waits: Sequence[WaitResult], counts: Counts | None, *, operator: str, connection: str) -> None:
@@ -28,7 +32,7 @@ def emit(waits: Sequence[WaitResult], counts: Counts | None, *, operator: str, c
     """
     from airflow.providers.common.compat.sdk import Stats
 
-    tags = {"operator": operator, "connection": connection}
+    tags = {"operator": operator, "connection": _NOT_IN_TAGS.sub("_", connection)}
     totals = {
         "polls": sum(wait.stats.polls for wait in waits),
         "retries": sum(wait.stats.retries for wait in waits) + (counts.retries if counts else 0),

@@ -89,6 +89,16 @@ def test_the_table_lists_what_can_be_sent_and_nothing_else(statsd: StatsdServer)
     assert retries == 2 * len(waits) + 1
 
 
+def test_an_id_of_a_connection_that_is_no_tag(statsd: StatsdServer) -> None:
+    for connection, tag in (
+        ("team:arroyo", "team_arroyo"),
+        ("a#b\\c(d)!ä", "a_b_c_d___"),
+        ("a/b-c.d", "a/b-c.d"),
+    ):
+        stats.emit((), Counts(retries=1), operator="ArroyoPipelineSensor", connection=connection)
+        assert [one.tags[1] for one in statsd.take()] == [f"connection={tag}"]
+
+
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
 def test_a_submit_and_a_stop(sandbox: ArroyoSandbox, statsd: StatsdServer, mode: str) -> None:
     polls = sandbox.requests.count("GET", "*/jobs")
