@@ -85,6 +85,19 @@ def test_an_example_dag_runs_inline(dag_id: str, airflow_command: CommandLine) -
         check_lineage(dag_id, airflow_command.lineage / dag_id)
 
 
+def test_a_pipeline_is_diagnosed_by_a_connection_of_the_database(airflow_command: CommandLine) -> None:
+    ended = subprocess.run(  # our own arguments
+        [sys.executable, "-m", "airflow_provider_arroyo", "diagnose", "nothing"],
+        env=airflow_command.env,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "There is no pipeline named 'nothing' on this Arroyo." in ended.stderr
+
+
 def check_lineage(dag_id: str, path: Path) -> None:
     """Check the events that Airflow's own listener emitted, of tasks that deferred and resumed, too."""
     from tests.openlineage import events
