@@ -187,6 +187,11 @@ def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
         secrets = secret_values(old.query) | secret_values(new.query)
         for name in names:
             udfs = (one.get(name, Udf("")) for one in (before, after))
-            texts = (redact_values(redact_code(udf.definition, udf.language), secrets) for udf in udfs)
-            old_text, new_text = texts
+            # One that is too large to be compared is too large to be read for its secrets, too.
+            old_text, new_text = (
+                redact_values(redact_code(udf.definition, udf.language), secrets)
+                if len(udf.definition) <= MAX_SQL
+                else " " * (MAX_SQL + 1)
+                for udf in udfs
+            )
             yield f"UDF {name}", old_text, new_text

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 30.0
 MAX_KEPT = 8
+MAX_AT_ONCE = 2
+"""How many are fetched at once of one Arroyo: one that hangs must not take every thread."""
+
 _FAILURE_SECONDS = 5.0
 """How long a failure is kept: whoever asks before gets the same."""
 
@@ -49,6 +52,7 @@ class Definitions:
         self._run = run
         self._clock = clock
         self._held: dict[str, _Held] = {}
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def get(self, row: Row, snapshot: Snapshot, client: ArroyoClient) -> dict[str, Any]:
         """Return the definition of a pipeline.
@@ -78,6 +82,12 @@ class Definitions:
         return await asyncio.shield(held.task)
 
     async def _fetch(
+        self, row: Row, other: Row | None, snapshot: Snapshot, client: ArroyoClient
+    ) -> dict[str, Any]:
+        async with self._turns:
+            return await self._fetch_now(row, other, snapshot, client)
+
+    async def _fetch_now(
         self, row: Row, other: Row | None, snapshot: Snapshot, client: ArroyoClient
     ) -> dict[str, Any]:
         pipeline: Pipeline = await self._send(endpoints.get_pipeline(row.pipeline_id), client)

@@ -15,7 +15,10 @@ MAX_REASON = 2000
 MAX_SECRETS = 20_000
 """How many characters of secret values are kept, to find them in what the server says."""
 
-NOT_SHOWN = "Not shown: the pipeline's SQL holds secrets, and this may repeat them. Arroyo's console has it."
+MAX_READ_SQL = 2_000_000
+"""How many characters of SQL are read for its secrets. It takes about 60 bytes of memory for each."""
+
+NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. Arroyo's console has it."
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MAX_MAP_INDEX = 2**31
 _MARGIN = 1000
@@ -34,7 +37,7 @@ class Facts:
     :param parallelism: the highest of its nodes.
     :param interval_seconds: from checkpoint to checkpoint.
     :param sources, sinks: node ids of the graph's beginnings and ends.
-    :param secrets: the values in its SQL that are secret; None where there are too many to be kept.
+    :param secrets: the values in its SQL that are secret; None where they are too many to be kept, or it is too long.
     """
 
     pipeline_id: str
@@ -100,7 +103,7 @@ def seconds(micros: int) -> float:
 
 def facts_of(pipeline: Pipeline) -> Facts:
     """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
-    secrets = secret_values(pipeline.query)
+    secrets = secret_values(pipeline.query) if len(pipeline.query) <= MAX_READ_SQL else None
     return Facts(
         pipeline_id=pipeline.id,
         name=pipeline.name[:MAX_NAME],
@@ -110,7 +113,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
         interval_seconds=_interval_seconds(pipeline),
         sources=pipeline.graph.sources,
         sinks=pipeline.graph.sinks,
-        secrets=secrets if sum(map(len, secrets)) <= MAX_SECRETS else None,
+        secrets=secrets if secrets is not None and sum(map(len, secrets)) <= MAX_SECRETS else None,
     )
 
 

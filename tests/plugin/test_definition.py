@@ -21,6 +21,7 @@ from airflow_provider_arroyo.client.models import (
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import definition as definitions
+from airflow_provider_arroyo.plugin import definitions as definitions_module
 from airflow_provider_arroyo.plugin.definition import MAX_SQL, definition, kept_generation
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.series import MAX_NODES
@@ -318,3 +319,26 @@ def test_the_strings_of_a_function_that_are_secret_are_masked_there_and_in_the_d
     found = definition(new, facts_of(new), (old, 0))
     assert "abcdef" not in json.dumps(found)
     assert found["udfs"][0]["definition"] == source % "***"
+
+
+async def test_a_server_that_hangs_holds_few_threads(looked: Looked) -> None:
+    watch, under_way = looked.watch, 0
+    most = 0
+    await looked.refresh()
+
+    async def send(*_: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        raise ArroyoError("It hangs.")
+
+    fetching = definitions_module.Definitions(send, looked._run, clock=lambda: looked.now)
+    rows = [Row(Facts(pipeline_id=f"pl_{number}")) for number in range(20)]
+    client = await watch.connected()
+    got = await asyncio.gather(
+        *(fetching.get(row, watch.snapshot, client) for row in rows), return_exceptions=True
+    )
+    assert {type(one) for one in got} == {ArroyoError}
+    assert most == definitions_module.MAX_AT_ONCE

@@ -110,3 +110,9 @@ def test_another_pipeline_of_the_same_id_has_its_own_secrets(created: int) -> No
     old = facts_of(pipeline("SELECT 1", created_at=created))
     new = old.updated(pipeline(SECRET_SQL, created_at=created and created + 1))
     assert "hunter2222" not in new.shown("login with hunter2222 refused")
+
+
+def test_of_sql_that_is_very_long_nothing_that_the_server_says_is_shown() -> None:
+    found = facts_of(pipeline(SECRET_SQL + " " * plugin_facts.MAX_READ_SQL))
+    assert found.secrets is None
+    assert found.shown("login with hunter2222 refused").startswith("Not shown")
