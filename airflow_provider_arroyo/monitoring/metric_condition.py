@@ -275,7 +275,7 @@ class MetricCondition(Condition):
     def _shown(self, value: float | None) -> str:
         if value is None:
             return "no value"
-        number = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        number = f"{value:.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
         return number if self.metric == MetricName.BACKPRESSURE else f"{number}/s"
 
     def _crossed(self, *, is_held: bool) -> str:

@@ -235,6 +235,11 @@ def test_each_crossing_is_told_once() -> None:
             "messages_sent (not smoothed) below 12346/s at the worst subtask of operator '4'",
             "last showed messages_sent (not smoothed) 50/s at the worst subtask of operator '4', below",
         ),
+        (
+            {"above": 1e308},
+            "messages_sent above 1e+308/s at its sources",
+            "last showed messages_sent 50/s at its sources",
+        ),
     ],
 )
 def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
