@@ -33,6 +33,9 @@ from airflow_provider_arroyo.text import shorten
 
 T = TypeVar("T")
 
+_MAX_READ = 1_000_000
+"""Characters of a response that are read for a message. It shows far fewer."""
+
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """The largest request that Arroyo accepts."""
 
@@ -120,8 +123,9 @@ class _Interpreter:
         """Return a text of the server's without what the settings or the request keep secret."""
         text = self._settings.redact(text)
         body = self._request.body or {}
-        if isinstance(query := body.get("query"), str):
-            text = redact_echo(text, query)
+        query = body.get("query")
+        # A response may hold SQL of its own, as half a pipeline does.
+        text = redact_echo(text[:_MAX_READ], query if isinstance(query, str) else "")
         for value in (body.get("env_vars") or {}).values():
             if len(value) >= MIN_SECRET_LENGTH:
                 text = text.replace(value, MASK)

@@ -150,6 +150,13 @@ def test_a_servers_words_are_shown_without_the_secrets_of_the_sql() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["'\"", "'", ""])
+def test_a_quoted_text_is_shown_without_its_secrets(end: str) -> None:
+    shown = redact_echo(repr("\"topic = 'a', 'auth.password' = 'hunter2" + end), "")
+    assert "hunter2" not in shown
+    assert "topic" in shown
+
+
 @pytest.mark.parametrize(
     "old, new, lines",
     [

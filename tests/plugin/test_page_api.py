@@ -186,6 +186,21 @@ def test_a_map_index_that_no_task_has_is_refused(
     assert site.get("task", dag_id="d", run_id="r", task_id="t", map_index=map_index).status_code == 422
 
 
+def test_half_a_pipeline_is_an_error_without_its_secrets(site: Site) -> None:
+    pipeline_id = site.ids()["pipeline-1"]
+    options = "'auth.password' = 'hunter2hunter2', url = 'https://me:marlin99@example.com'"
+    half = json.dumps({"name": "n", "query": f"CREATE TABLE t WITH ({options}); " * 20})
+    site.sandbox.faults.not_json(
+        path=f"*/pipelines/{pipeline_id}", body=half, content_type="application/json", times=None
+    )
+    response = site.get("pipeline/definition", connection_id=CONN, pipeline_id=pipeline_id)
+    assert response.status_code == 502
+    detail = response.json()["detail"]
+    assert "auth.password" in detail
+    assert "hunter" not in detail
+    assert "marlin" not in detail
+
+
 def test_no_secret_of_the_connection_or_the_sql_reaches_the_browser(site: Site) -> None:
     kafka = (
         "'kafka', topic = 't', type = 'sink', format = 'json', bootstrap_servers = 'b', 'auth.type' = 'sasl', "
