@@ -176,7 +176,8 @@ def _holds(pipeline_id: str) -> ColumnElement[bool]:
         return false()
     needles = set()
     for is_ascii in (True, False):
-        once = json.dumps(pipeline_id, ensure_ascii=is_ascii)[1:-1]
+        # With its quotes, so that ids that merely contain it crowd nothing out.
+        once = json.dumps(pipeline_id, ensure_ascii=is_ascii)
         needles |= {once, json.dumps(once, ensure_ascii=is_ascii)[1:-1]}
     text = cast(XComModel.value, Text)
     return or_(*(text.contains(needle, autoescape=True) for needle in sorted(needles)))

@@ -189,11 +189,19 @@ def test_a_crowd_is_bounded_in_what_is_shown_and_in_queries(database: Database) 
     assert all("LIMIT" in one or " IN " in one or "task_id =" in one for one in database.statements)
 
 
+def test_ids_that_contain_the_id_crowd_nothing_out(database: Database) -> None:
+    database.xcom(database.task("shop", run_id="r0"), "pipeline_id", "pl_1")
+    for number in range(2 * MAX_TASKS + 1):
+        database.xcom(database.task("shop", run_id=f"x{number}"), "pipeline_id", f"pl_1{number}")
+    found = touched()
+    assert (names(found), found["more"]) == ([("shop", "r0", "submit", -1)], False)
+
+
 def test_the_index_on_the_key_is_used(database: Database) -> None:
     touched()
     with database.session() as session:
         plan = session.connection().exec_driver_sql(
-            f"EXPLAIN QUERY PLAN {database.statements[0]}", ("pipeline_id", "pl/_1", 200, 0)
+            f"EXPLAIN QUERY PLAN {database.statements[0]}", ("pipeline_id", "pl/_1", "pl/_1", 200, 0)
         )
         assert "idx_xcom_key" in str(plan.all())
 
