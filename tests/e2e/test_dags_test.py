@@ -81,7 +81,9 @@ def test_an_example_dag_runs_inline(dag_id: str, airflow_command: CommandLine) -
     if dag_id == "arroyo_submit_watch_stop":  # the other one is over before it would be deferred
         assert "running trigger in line" in printed
     assert "There is no Airflow connection" not in printed
-    if find_spec("airflow.providers.openlineage") is not None:
+    # That of the other one runs on, so that its run has no end.
+    ends = dag_id != "arroyo_wait_for_data"
+    if ends and find_spec("airflow.providers.openlineage") is not None:
         check_lineage(dag_id, airflow_command.lineage / dag_id)
 
 
