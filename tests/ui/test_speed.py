@@ -15,6 +15,8 @@ from .test_page import serve_large
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.speed
+
 expect = pytest.importorskip("playwright.sync_api").expect
 
 # Runs in the page: how long until its own rows are in the document, counted from the end of the response.
