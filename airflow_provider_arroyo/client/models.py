@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from airflow_provider_arroyo.client.checks import check_id, check_text
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState, StopMode
-from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
 
@@ -48,6 +47,9 @@ class FailureReason(ApiModel):
     @property
     def shown(self) -> str:
         """The text as it may be shown: what Arroyo says may quote the SQL, with a password in an address."""
+        # The triggerer imports the models on its event loop; what masks is needed where something failed.
+        from airflow_provider_arroyo.client.sql_secrets import redact_sql
+
         return redact_sql(self.error)
 
 

@@ -166,16 +166,11 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
                 "Resume it, then try again.",
             )
-        case Outcome.NO_CHECKPOINT if result.detail is Detail.METRICS:
+        case Outcome.NO_CHECKPOINT if result.advice or result.detail is Detail.METRICS:
+            lacks = "measures nothing" if result.detail is Detail.METRICS else "takes no checkpoints"
             return (
                 f"{label} is Finishing; {wanted} was wanted: one of its sources has ended, and from then on Arroyo "
-                "measures nothing.",
-                "Wait for Finished instead, or submit it with sources that do not end.",
-            )
-        case Outcome.NO_CHECKPOINT if result.advice:
-            return (
-                f"{label} is Finishing; {wanted} was wanted: one of its sources has ended, and from then on Arroyo "
-                "takes no checkpoints.",
+                f"{lacks}.",
                 "Wait for Finished instead, or submit it with sources that do not end.",
             )
         case Outcome.FAILED:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.details import Checkpoint
 
 _TAKES_NONE = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
 
