@@ -36,30 +36,32 @@ if TYPE_CHECKING:
 
 
 class ArroyoDeletePipelineOperator(ArroyoOperator):
-    """Delete a pipeline with its state, and stop it first where it runs.
+    """Delete a pipeline and its state, after stopping it if it runs.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. Templated.
-    :param stop_first: whether a pipeline that runs is stopped first, default True; False fails the task then, and
-        nothing is changed.
-    :param mode: how it is stopped: ``"checkpoint"`` (default: sinks commit what they hold), ``"graceful"``,
-        ``"immediate"`` or ``"force"``. Templated. In ``Finishing``, which takes no checkpoint, it is stopped
-        immediately.
-    :param if_missing: ``"fail"`` (default) or ``"succeed"``: what to do if there is no such pipeline. From the second
-        try on, one that is missing by its id was deleted by an earlier try: a success.
-    :param timeout: how long the stop may last, deferred or not, default 2 minutes; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them.
+        Templated.
+    :param stop_first: whether to stop a running pipeline first, default True; with False, a running pipeline fails
+        the task, and nothing is changed.
+    :param mode: how to stop it: ``"checkpoint"`` (default: its sinks commit their open transactions), ``"graceful"``,
+        ``"immediate"`` or ``"force"``. A ``Finishing`` pipeline, which takes no checkpoint, is stopped immediately.
+        Templated.
+    :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``. In a retry, a
+        missing ``pipeline_id`` is always a success, since an earlier try deleted it.
+    :param timeout: how long the stop may take, deferred or not, default 2 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` as they were last,
-        and ``missing`` (whether there was nothing to delete).
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoTaskError: when it runs and ``stop_first`` is False, when it does not stop, or is not there.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` as last seen, and
+        ``missing`` (whether there was nothing to delete).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoTaskError: if the pipeline runs and ``stop_first`` is False, does not stop in time, or does not
+        exist.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")

@@ -48,83 +48,84 @@ DEFAULT_GROUP = "default"
 
 
 class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
-    """Make the server run a pipeline as it is written down, whatever runs there now.
+    """Make a pipeline on the server match the arguments, whatever runs there now.
 
-    It may run as often as you like, on each merge or on a schedule: it compares what is wanted with what the server
-    has, logs its plan, and does only what is needed. A pipeline belongs to its ``group`` and name, not to a task or a
-    run; all tries, clears and DAG runs continue with the same one.
+    You can run it as often as you like, on each merge or on a schedule. It compares the arguments with what the
+    server has, logs a plan, and does only what is needed. A pipeline belongs to its ``group`` and name, not to a task
+    or DAG run; all tries, clears and runs work with the same one.
 
-    - It is not there: ``created``. It runs as it is wanted: ``unchanged``, in two requests.
-    - Another ``parallelism``, ``checkpoint_interval``, ``env_vars`` or ``scheduler_config``: ``updated``, in one
-      request that keeps its state.
-    - It is stopped: ``resumed``. It failed: ``restarted``.
-    - Other SQL or UDFs: ``replaced``. Arroyo cannot carry state from one SQL to another, so the new pipeline begins
-      without any; the log says what is dropped, and from where each source will read.
+    - No such pipeline: ``created``. A running match: ``unchanged``, after two requests.
+    - A different ``parallelism``, ``checkpoint_interval``, ``env_vars`` or ``scheduler_config``: ``updated``, in one
+      request that keeps the state.
+    - A stopped match: ``resumed``. A failed match: ``restarted``.
+    - Different SQL or UDFs: ``replaced``. Arroyo cannot carry state over to changed SQL, so the new pipeline starts
+      without state. The log says which state is dropped, and where each source will start to read.
 
-    Other ``tags`` or another ``state_url`` cannot be given to a pipeline that exists: the difference is reported, and
-    applied when it is replaced for another reason. White space at line ends and the order of UDFs make no difference;
-    a changed comment does.
+    Arroyo cannot change the ``tags`` and ``state_url`` of an existing pipeline; such differences are reported, and
+    take effect at the next replace. Trailing white space and the order of UDFs do not count as differences; a changed
+    comment does.
 
-    Whatever ends a try, the next one continues from what the server shows. Of two deploys of one pipeline at once,
-    one wins; the other fails, says so and leaves the rest to it.
+    If a try is interrupted, the next one continues from what it finds on the server. If two deploys of one pipeline
+    run at once, one wins; the other fails, and changes nothing more.
 
     :param pipeline_name: the pipeline's name, one line of at most 200 characters. Templated.
-    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+    :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
-    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
-        source code is full of braces.
-    :param parallelism: subtasks for each operator, 1 or more, default 1. Templated.
-    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it as it is, and a
-        new pipeline's to the server (10 seconds).
-    :param tags: labels on the pipeline (Arroyo 0.16; on 0.15 they go into the SQL's first line). Templated.
-    :param env_vars: environment of the pipeline's workers (Arroyo 0.16); default None leaves it as it is. Templated.
-        Everyone who may read Arroyo's API sees them: no place for secrets.
-    :param state_url: where its checkpoints go (Arroyo 0.16); default None leaves it to the server. Templated.
-    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16); default None leaves it as it is.
-    :param group: what is deployed and pruned together, default ``"default"``. The same name in two groups is two
-        pipelines. Templated.
+    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
+        ``language``. Not templated, since source code contains braces.
+    :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
+    :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds. Default None
+        keeps the server's value; for a new pipeline that is its default, 10 seconds.
+    :param tags: labels of the pipeline; on Arroyo 0.15 they are stored in the first line of the SQL. Templated.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None keeps the server's.
+        Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
+    :param state_url: where checkpoints are stored (Arroyo 0.16); default None leaves that to the server. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None keeps the server's.
+    :param group: which pipelines are deployed and pruned together, default ``"default"``. The same name in two groups
+        means two pipelines. Templated.
     :param strategy: how to replace. ``"stop_first"`` (default): stop the old pipeline with a final checkpoint, start
-        the new one, and delete the old one once the new one has proven itself. ``"start_first"``: the new one proves
-        itself before the old one stops; both write meanwhile, so the output is doubled for that time.
+        the new one, and delete the old one once the new one has proven itself. ``"start_first"``: start the new one,
+        and stop the old one once the new one has proven itself. Both write in the meantime, so the output is
+        duplicated for that time.
     :param on_failure: what to do if the new pipeline of a replace does not come up. ``"rollback"`` (default): delete
         it, resume the old one where it stopped, wait until that has proven itself, and fail without a retry.
-        ``"leave"``: leave everything as it is, and fail.
+        ``"leave"``: undo nothing, and fail.
     :param rollback_timeout: how long a rollback may take, default 5 minutes; a timedelta or seconds. It counts from
-        the beginning of the rollback, however much of ``timeout`` is used up.
-    :param keep_old: whether a replace keeps the old pipeline, stopped, for you to look at; default False deletes it.
-        Nothing but a rollback ever starts it again, and the next replace deletes it.
-    :param until_checkpoint: whether a pipeline has proven itself only when it has finished a checkpoint of its own,
-        default True.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+        the start of the rollback.
+    :param keep_old: whether a replace keeps the old pipeline, stopped, for you to inspect; default False deletes it.
+        It is only started again by a rollback, and is deleted by the next replace.
+    :param until_checkpoint: whether a pipeline has proven itself only after it has finished a checkpoint, default
+        True.
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
         seconds.
-    :param max_restarts: how often the pipeline may restart before it counts as one that does not come up; default
-        None, any number until ``timeout``.
-    :param allow_state_loss: whether a replace may drop the state of a pipeline that has finished a checkpoint. By
-        default, False, the task fails then, before anything is changed, and names this argument. The state of a
-        ``Finished`` pipeline, which never runs again, is not asked for.
+    :param max_restarts: how often the pipeline may restart before the deploy fails; default None, any number until
+        ``timeout``.
+    :param allow_state_loss: whether a replace may drop the state of a pipeline that has finished a checkpoint,
+        default False: the task then fails before it changes anything. Not needed for a ``Finished`` pipeline, which
+        can never run again.
     :param adopt_unowned: whether to take over a pipeline of that name that carries no ownership label and has the
-        same SQL and UDFs, default False: one that runs makes the task fail. It stays without a label, so keep this
-        argument as long as it runs.
-    :param dry_run: whether only to validate, plan, and log the plan, default False.
+        same SQL and UDFs, default False: a running one then fails the task. Keep this argument as long as that
+        pipeline runs, since it cannot get a label.
+    :param dry_run: whether only to validate, plan and log the plan, default False.
     :param timeout: how long the deploy may take, deferred or not, without a rollback, default 10 minutes; a timedelta
-        or seconds. An ``execution_timeout`` must leave room for both.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+        or seconds. An ``execution_timeout`` must not be shorter than ``timeout`` plus ``rollback_timeout``.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long each wait stays in the worker before it moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
-        (``created``, ``unchanged``, ``updated``, ``resumed``, ``restarted`` or ``replaced``), ``generation`` (its
-        number, 1 for the first), ``changes`` and ``not_applied`` (lists of ``{"argument", "difference"}``, without
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``created``, ``unchanged``, ``updated``, ``resumed``, ``restarted`` or ``replaced``), ``generation`` (1 for
+        the first pipeline), ``changes`` and ``not_applied`` (lists of ``{"argument", "difference"}``, without
         secrets), ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the old pipeline's proven final checkpoint,
-        or None), ``finished`` (whether it has finished) and ``dry_run``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: on what no retry can fix: refused SQL, another owner's pipeline, state that must not
-        be dropped; and after a rollback, since each try would interrupt the old pipeline again.
-    :raises ArroyoTaskError: when the pipeline does not come up, another deploy came first, or Arroyo stays
-        unreachable.
+        or None), ``finished`` (whether the pipeline has finished) and ``dry_run``.
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if no retry can succeed: Arroyo refuses the SQL, the pipeline belongs to another
+        owner, or state would be dropped; also after a rollback, because each retry would interrupt the old pipeline
+        again.
+    :raises ArroyoTaskError: if the pipeline does not come up, another deploy came first, or Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = (

@@ -66,23 +66,22 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
 
 
 class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
-    """Create a connection profile, the connection details that connection tables share, unless it exists.
+    """Create a connection profile, connection details that connection tables share, unless it exists.
 
-    Secrets belong in an Airflow connection or Variable and are passed by template, such as
-    ``{"authentication": {"password": "{{ conn.kafka.password }}"}}``: Airflow masks them where it shows the task's
-    rendered arguments.
+    Keep secrets in an Airflow connection or Variable, and pass them by a template, such as ``{"authentication":
+    {"password": "{{ conn.kafka.password }}"}}``. Airflow masks them where it shows the task's rendered arguments.
 
-    :param name: its name. Templated.
+    :param name: name of the profile. Templated.
     :param connector: id of the connector, such as ``kafka``. Templated.
-    :param config: its settings, as the connector expects them. Templated.
-    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default, says how, without
-        secrets) or ``"keep"``, with a warning.
+    :param config: settings of the connector, as Arroyo's API expects them. Templated.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
+        differences without secrets, or ``"keep"`` it, with a warning.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: where it exists and differs.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if it exists and differs.
     """
 
     template_fields: Sequence[str] = ("name", "connector", "config", "arroyo_conn_id")
@@ -130,23 +129,23 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
 
 
 class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
-    """Create a connection table, a source or sink that every pipeline may use, unless it exists.
+    """Create a connection table, a source or sink that every pipeline can use, unless it exists.
 
-    :param name: its name in SQL. Templated.
+    :param name: name of the table in SQL. Templated.
     :param connector: id of the connector, such as ``kafka``. Templated.
-    :param config: its settings, as the connector expects them. Templated.
-    :param connection_profile: name of its connection profile, where the connector needs one; default None. Templated.
-    :param schema: fields and format, as Arroyo's API has them, where the connector needs them; default None.
+    :param config: settings of the table, as Arroyo's API expects them. Templated.
+    :param connection_profile: name of the connection profile, if the connector needs one; default None. Templated.
+    :param schema: fields and format, as Arroyo's API expects them, if the connector needs them; default None.
         Templated.
-    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default, says how, without
-        secrets, and who uses it) or ``"keep"``, with a warning.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
+        differences without secrets and which pipelines use it, or ``"keep"`` it, with a warning.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: where it exists and differs.
-    :raises ArroyoTaskError: where its connection profile is missing.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if it exists and differs.
+    :raises ArroyoTaskError: if the connection profile does not exist.
     """
 
     template_fields: Sequence[str] = (
@@ -212,21 +211,22 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
 
 
 class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
-    """Create a UDF that every pipeline may use, unless it exists. Its name is read from its source.
+    """Create a UDF that every pipeline can use, unless it exists.
 
-    One in Rust is compiled before Arroyo responds, which takes over half a minute.
+    The name of the UDF is read from its source. Arroyo compiles a Rust UDF before it responds, which takes more than
+    30 seconds.
 
-    :param definition: its source. Not templated, since source code is full of braces.
+    :param definition: source code of the UDF. Not templated, since source code contains braces.
     :param language: ``"rust"`` (default) or ``"python"``.
-    :param prefix: folder under which Arroyo's console shows it, default ``/``.
-    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default) or ``"keep"``, with
-        a warning.
+    :param prefix: folder in which Arroyo's console shows it, default ``/``.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
+        differences without secrets, or ``"keep"`` it, with a warning.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :returns: ``id, name, action`` (``created`` or ``unchanged``) and ``differences``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: when Arroyo refuses the source, or where the UDF exists and differs.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if Arroyo refuses the source, or the UDF exists and differs.
     """
 
     template_fields: Sequence[str] = ("arroyo_conn_id",)

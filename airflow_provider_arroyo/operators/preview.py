@@ -32,30 +32,30 @@ _SHOWN_ROWS, _SHOWN_COLUMNS = 5, 500
 
 
 class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
-    """Run SQL for a moment, return its rows, and fail if they do not pass a check.
+    """Run SQL for a short time, return its rows, and fail if they do not pass a check.
 
-    The SQL ends with a ``SELECT``, whose rows are read. Sinks are not written to unless ``enable_sinks`` is set. The
-    preview is stopped however the task ends; Arroyo stops it after a minute in any case.
+    The SQL must end with a ``SELECT``; its rows are returned. Sinks are not written to unless ``enable_sinks`` is
+    True. The preview is stopped however the task ends, and Arroyo stops it after a minute in any case.
 
-    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+    :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
-    :param max_rows: how many rows are read, 1 to 10,000, default 100. Reading also ends at 1 MB of rows.
-    :param timeout: how long to read, default 30 seconds, from the moment the preview was started; a timedelta or
-        seconds. Fewer rows than ``max_rows``, or none, are no error: that is for ``check`` to decide. A preview
-        that did not run by then is one.
-    :param check: a function of the list of rows, which raises or returns False where they are not as they should be;
+    :param max_rows: how many rows to read, 1 to 10,000, default 100. Reading also ends at 1 MB of rows.
+    :param timeout: how long to read, from the start of the preview, default 30 seconds; a timedelta or seconds.
+        Reading fewer rows than ``max_rows``, or none, is not an error; let ``check`` decide. If the preview does not
+        run within this time, the task fails.
+    :param check: a function that gets the list of rows, and raises an exception or returns False to fail the task;
         default None accepts any rows.
-    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
-        source code is full of braces.
+    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
+        ``language``. Not templated, since source code contains braces.
     :param enable_sinks: whether the sinks of the SQL are written to, default False.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` of the preview,
-        and ``rows`` (each a dict) and ``missed_rows`` (how many were made before reading began).
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: when Arroyo refuses the SQL.
-    :raises ArroyoTaskError: when the preview fails or never runs, or its rows do not pass the check.
+        ``rows`` (each a dict) and ``missed_rows`` (how many rows were produced before reading began).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if Arroyo refuses the SQL.
+    :raises ArroyoTaskError: if the preview fails or never runs, or its rows do not pass the check.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")

@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
 
 class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
-    """Stop and delete the pipelines that a group has deployed and that are no longer wanted.
+    """Stop and delete the pipelines that a group has deployed and no longer contains.
 
-    Only pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's namespace,
-    are ever touched. It says which ones before it begins. Each is stopped with a final checkpoint first; its state is
-    deleted with it.
+    It only touches pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's
+    namespace. It logs which ones before it begins. Each is stopped with a final checkpoint, and deleted together with
+    its state.
 
     :param group: the group, default ``"default"``. Templated.
-    :param keep: the names of the pipelines to keep, or what ``pipelines_from_folder`` returned. Templated. At least
-        one: an empty folder is taken for a mistake.
-    :param max_deletions: how many pipelines may be deleted, default 10; more are an error, and nothing is changed.
+    :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder``; at least one, since an
+        empty folder is probably a mistake. Templated.
+    :param max_deletions: how many pipelines may be deleted, default 10. If there are more, the task fails and changes
+        nothing.
     :param dry_run: whether only to log what would be deleted, default False.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: where nothing is to be kept, or more would be deleted than ``max_deletions`` allows.
-    :raises ArroyoTaskError: when a pipeline does not stop, or Arroyo stays unreachable.
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if ``keep`` is empty, or more than ``max_deletions`` would be deleted.
+    :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")

@@ -17,37 +17,40 @@ if TYPE_CHECKING:
 
 
 class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
-    """Begin a new run of a pipeline, by what works for the state that it is found in, and wait until it runs.
+    """Begin a new run of a pipeline, by a restart or a resume, and wait until it runs.
 
-    One that runs or failed is restarted, one that is stopped is resumed; one that is between two runs, or on its way
-    down, is waited for first. One that has finished fails the task, since Arroyo ignores a restart of it. Each try of
-    the task begins another run.
+    A running or failed pipeline is restarted, a stopped one is resumed. If it is between two runs or about to stop,
+    the task first waits for that to end. A finished pipeline fails the task, since Arroyo ignores a restart of it.
+    Each try of the task begins another run.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. Templated.
-    :param force: whether a running one is restarted without a checkpoint, default False: it then goes back to its
-        last one.
-    :param ignore_state: whether the new run begins without the state of the last checkpoint (Arroyo 0.16), default
-        False. The log says what is dropped. A server that wants it stopped first gets that.
-    :param until_checkpoint: whether a checkpoint of the new run must have finished, the proof that data flows;
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them.
+        Templated.
+    :param force: whether a running pipeline is restarted without a checkpoint, default False. It then continues from
+        its last regular checkpoint.
+    :param ignore_state: whether the new run starts without the state of the last checkpoint (Arroyo 0.16), default
+        False. The log says which state is dropped. If the server requires that the pipeline is stopped first, the
+        task stops it.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, which proves that data flows;
         default False.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
         seconds.
-    :param max_restarts: how often it may restart by itself before the task fails; default None, any number.
-    :param timeout: how long all that may last, deferred or not, default 10 minutes; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number until
+        ``timeout``.
+    :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
-        (``restarted`` or ``resumed``) and ``changes`` (empty).
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: if it has finished, or the server is too old for ``ignore_state``.
-    :raises ArroyoTaskError: when it does not run again.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``restarted`` or ``resumed``) and ``changes`` (an empty list).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for ``ignore_state``.
+    :raises ArroyoTaskError: if the pipeline does not run again in time, or Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")

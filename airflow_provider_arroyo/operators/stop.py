@@ -48,39 +48,41 @@ IF_FINISHING = ("fail", "immediate")
 class ArroyoStopPipelineOperator(ArroyoOperator):
     """Stop a pipeline, and wait until it has stopped.
 
-    One that is stopped or finished already is a success at once. Any other is asked to stop, also one that has
-    failed: it may be about to start again.
+    If the pipeline is already stopped or finished, the task succeeds at once. A failed pipeline is also asked to
+    stop, since Arroyo may be about to restart it.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
-        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
-    :param mode: ``"checkpoint"`` (default: take a final checkpoint, so that it can be resumed where it was),
-        ``"graceful"``, ``"immediate"`` or ``"force"``. Templated.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
+        retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
+        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+    :param mode: ``"checkpoint"`` (default: take a final checkpoint, from which it can be resumed), ``"graceful"``,
+        ``"immediate"`` or ``"force"``. Templated.
     :param wait_for_completion: whether to wait until it has stopped, default True.
-    :param require_checkpoint: whether the task fails if nothing proves that the stop took its final checkpoint,
-        default False: ``checkpoint`` in the result is None then, and the log warns. Of a pipeline that is found
-        stopped, only the first run can be proven, on Arroyo 0.16. Only with ``mode="checkpoint"``
-        and ``wait_for_completion``.
-    :param if_finishing: what to do with a pipeline that is ``Finishing``: one of its sources has ended, the others
-        run on, and Arroyo takes no checkpoint. ``"fail"`` (default): fail at once where ``mode`` is ``"checkpoint"``;
-        ``"immediate"``: stop it with that mode where it is ``"checkpoint"`` or ``"graceful"``, which Arroyo does not
-        obey then. It ends ``Finished``, so that it can never be resumed. Not with ``require_checkpoint``.
-    :param accept_failed: whether a pipeline that ends ``Failed`` is a success, with a warning; default False.
-    :param if_missing: ``"fail"`` (default) or ``"succeed"``: what to do if there is no such pipeline.
-    :param timeout: how long the wait may last, deferred or not, default 2 minutes; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param require_checkpoint: whether the task fails if nothing proves that the final checkpoint was taken, default
+        False: then ``checkpoint`` in the result is None, and the task logs a warning. If the pipeline was already
+        stopped, this can be proven only for its first run, on Arroyo 0.16. Only with ``mode="checkpoint"`` and
+        ``wait_for_completion``.
+    :param if_finishing: what to do if the pipeline is ``Finishing``: one of its sources has ended, the others are
+        still running, and Arroyo takes no checkpoint and obeys only an immediate stop. ``"fail"`` (default): fail at
+        once if ``mode`` is ``"checkpoint"``. ``"immediate"``: stop it immediately instead of with ``"checkpoint"`` or
+        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``.
+    :param accept_failed: whether the task succeeds, with a warning, if the pipeline ends ``Failed``; default False.
+    :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``.
+    :param timeout: how long the wait may take, deferred or not, default 2 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and
-        ``checkpoint`` (``{"epoch", "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoTaskError: when the pipeline failed, has not stopped in time, left no checkpoint where one is
-        required, or is not there.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``checkpoint``
+        (``{"epoch", "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing`` (whether there
+        was no such pipeline).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoTaskError: if the pipeline failed, did not stop in time, took no provable checkpoint although one is
+        required, or does not exist.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")

@@ -48,62 +48,63 @@ ON_EXISTING = ("adopt", "replace", "fail")
 
 
 class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
-    """Submit a streaming SQL pipeline once, and wait until it runs, or has finished.
+    """Submit a streaming SQL pipeline once, and wait until it runs or has finished.
 
-    However often the task is tried, it results in one pipeline: every try looks for what an earlier one created for
-    this task, run and map index, in the namespace of this Airflow. A task that is killed, cleared or timed out leaves
-    the pipeline running; its next try adopts it.
+    One task of one DAG run creates one pipeline, however often it is tried: each try first looks for the pipeline
+    that an earlier try created for this task, run and map index, in this Airflow's namespace. If the task is killed,
+    cleared or times out, the pipeline keeps running, and the next try adopts it.
 
     :param pipeline_name: the pipeline's name. Templated.
-    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
-        ``template_searchpath``. Templated. Write ``{% raw %}{{ NAME }}{% endraw %}`` for a variable of Arroyo's own,
-        or ``literal(...)`` of ``airflow.sdk`` around SQL without templates.
-    :param parallelism: subtasks for each operator, 1 or more, default 1. Templated.
-    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it to the server
-        (10 seconds).
-    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
-        source code is full of braces.
-    :param tags: labels on the pipeline (Arroyo 0.16; on 0.15 they go into the SQL's first line). Templated.
-    :param env_vars: environment of the pipeline's workers (Arroyo 0.16). Templated. Everyone who may read Arroyo's
-        API sees them: no place for secrets.
-    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16).
-    :param pipeline_id: the pipeline's id, chosen by you (Arroyo 0.16); default None derives one from the task.
+    :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+        ``template_searchpath``. Templated. Write ``{% raw %}{{ NAME }}{% endraw %}`` for one of Arroyo's own
+        variables, or wrap SQL without templates in ``literal(...)`` of ``airflow.sdk``.
+    :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
+    :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds; default None
+        uses the server's default (10 seconds).
+    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
+        ``language``. Not templated, since source code contains braces.
+    :param tags: labels of the pipeline; on Arroyo 0.15 they are stored in the first line of the SQL. Templated.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16). Everyone who can read Arroyo's API
+        sees them, so put no secrets here. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16).
+    :param pipeline_id: an id of your own for the pipeline (Arroyo 0.16); default None derives one from the task.
         Templated.
-    :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources have an end, or None not to
-        wait.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+    :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources are all bounded, or None not
+        to wait.
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
         seconds. ``Finishing``, where some of several sources have ended, counts as ``Running``.
-    :param until_checkpoint: whether ``Running`` counts only once a checkpoint that began in its run has finished,
-        default False. Without one, a pipeline is taken for running whose Kafka broker is away: Arroyo shows it as
-        ``Running`` for 30 seconds at a time. It takes a checkpoint interval longer. A pipeline that is ``Finishing``
-        before its first checkpoint fails the task, since it takes none from then on; ``Finished`` is a success.
-    :param max_restarts: how often the pipeline may restart during the wait before the task gives up, with the job's
-        last errors in the message: 0 or more, default None: any number, until the time is over.
-    :param on_existing: what to do with the pipeline of an earlier try: ``"adopt"`` (default: use it if it runs or has
-        finished, resume it if it is stopped, restart it if it failed; another parallelism, interval or environment is
-        applied, with a warning), ``"replace"`` (stop, delete and create it anew; its state is lost) or ``"fail"``. A
-        cleared task that is to run a backfill once more needs ``"replace"``. Where this try wants another name, SQL
-        or UDFs than the pipeline has, ``"adopt"`` replaces one that does not run, with a warning, and refuses to
-        touch one that runs.
-    :param stop_on_kill: how to stop the pipeline if this task ends before it is done, because it was marked or timed
-        out (``"checkpoint"``, ``"graceful"``, ``"immediate"`` or ``"force"``). Default None: the pipeline runs on,
-        and the log says how to stop it. It also runs on when the task is only moved, or cleared: then its next try
-        adopts it.
-    :param timeout: how long the wait may last, deferred or not, default 10 minutes; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param until_checkpoint: whether ``Running`` counts only after a checkpoint that began in its run has finished,
+        default False. Without this, a pipeline that cannot reach its Kafka broker counts as running, because Arroyo
+        shows it as ``Running`` for 30 seconds at a time. The wait takes up to a checkpoint interval longer. A
+        pipeline that is ``Finishing`` before its first checkpoint fails the task, since it will take none;
+        ``Finished`` is a success.
+    :param max_restarts: how often the pipeline may restart by itself during the wait. After one more, the task fails
+        with the job's last errors. 0 or more; default None, any number until ``timeout``.
+    :param on_existing: what to do with the pipeline of an earlier try. ``"adopt"`` (default): use it if it runs or
+        has finished, resume it if it is stopped, restart it if it failed; a different parallelism, interval or
+        environment is applied, with a warning. If this try has a different name, SQL or UDFs, ``"adopt"`` replaces a
+        pipeline that is not running, with a warning, and fails without touching one that runs. ``"replace"``: stop,
+        delete and create it again; its state is lost. Use this to repeat a backfill by clearing its task. ``"fail"``:
+        fail the task.
+    :param stop_on_kill: how to stop the pipeline if this task is marked or times out while it waits:
+        ``"checkpoint"``, ``"graceful"``, ``"immediate"`` or ``"force"``. Default None: the pipeline keeps running,
+        and the log says how to stop it. If the task is only moved or cleared, the pipeline always keeps running, and
+        the next try adopts it.
+    :param timeout: how long the wait may take, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and
-        ``action`` (``created``, ``adopted``, ``resumed``, ``restarted`` or ``replaced``) and ``finished`` (whether it
-        has finished already).
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: on what no retry can fix: SQL that Arroyo refuses, a key that it does not accept.
-    :raises ArroyoTaskError: when the pipeline fails, restarts too often, is stopped or deleted externally, is not
-        there in time, or when Arroyo stays unreachable.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``created``, ``adopted``, ``resumed``, ``restarted`` or ``replaced``) and ``finished`` (whether the pipeline
+        has finished).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if no retry can succeed, for example if Arroyo refuses the SQL or the API key.
+    :raises ArroyoTaskError: if the pipeline fails, restarts too often, is stopped or deleted externally, or does not
+        get there within ``timeout``, or if Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = (

@@ -25,38 +25,42 @@ if TYPE_CHECKING:
 
 
 class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
-    """Change the settings of a pipeline by one request that holds only what differs.
+    """Change settings of a pipeline in one request that contains only what differs.
 
-    A new parallelism, environment or scheduler config begins a new run, which is waited for; a new checkpoint
-    interval does not. One that is stopped or failed stays as it is, and has the settings from its next start on.
-    Nothing is requested where nothing differs; a pipeline that runs must then prove that it does.
+    A new parallelism, environment or scheduler config begins a new run, and the task waits for it; a new checkpoint
+    interval does not. A stopped or failed pipeline is not started; the settings apply from its next start. If nothing
+    differs, nothing is requested, but a running pipeline must still meet ``stable_for`` and ``until_checkpoint``.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. Templated.
-    :param parallelism: subtasks for each operator, 1 or more; default None leaves it alone. Templated.
-    :param checkpoint_interval: 1 second to 24 hours, a timedelta or seconds; default None leaves it alone.
-    :param env_vars: environment of the pipeline's workers (Arroyo 0.16), all of it; default None leaves it alone.
-        Templated. Everyone who may read Arroyo's API sees them: no place for secrets.
-    :param scheduler_config: passed to Arroyo's scheduler as it is (Arroyo 0.16); default None leaves it alone.
-    :param until_checkpoint: whether a checkpoint of the new run must have finished, the proof that data flows;
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them.
+        Templated.
+    :param parallelism: number of subtasks of each operator, 1 or more; default None does not change it. Templated.
+    :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds; default None
+        does not change it.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); replaces all of them; default None
+        does not change them. Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None does not change it.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, which proves that data flows;
         default False.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 2 seconds; a timedelta or
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
         seconds.
-    :param max_restarts: how often it may restart by itself before the task fails; default None, any number.
-    :param timeout: how long all that may last, deferred or not, default 10 minutes; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number until
+        ``timeout``.
+    :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, and ``action``
-        (``updated`` or ``unchanged``) and ``changes`` (``argument`` and ``difference`` of each setting).
-    :raises ValueError: on arguments out of range, or nothing to change, before any request.
-    :raises ArroyoFatalTaskError: if it has finished, or the server is too old for a setting.
-    :raises ArroyoTaskError: when it does not run again, or Arroyo does not make a change that it accepted.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``updated`` or ``unchanged``) and ``changes`` (a list of ``{"argument", "difference"}``).
+    :raises ValueError: if an argument is invalid, or there is nothing to change, before any request.
+    :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for a setting.
+    :raises ArroyoTaskError: if the pipeline does not run again in time, or Arroyo accepts a change and does not make
+        it.
     """
 
     template_fields: Sequence[str] = (

@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 
 class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
-    """Let Arroyo plan some SQL without running it; the task fails with every message if it refuses.
+    """Let Arroyo plan SQL without running it, and fail if Arroyo refuses it.
 
-    :param query: the SQL, or, in one line that ends in ``.sql``, the path of a file in the DAG's folder or its
+    :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
-    :param udfs: UDFs that the SQL uses: each a source (Rust), or ``{"definition", "language"}``. Not templated, since
-        source code is full of braces.
+    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
+        ``language``. Not templated, since source code contains braces.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :returns: ``graph``: ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id, dest_id,
-        key_type, value_type, edge_type``) of what Arroyo would run.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoFatalTaskError: when Arroyo refuses the SQL: each message, with line, column and the place marked.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :returns: ``graph``: the ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id,
+        dest_id, key_type, value_type, edge_type``) of the dataflow that Arroyo would run.
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if Arroyo refuses the SQL, with each message, its line and column, and the place
+        marked.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")

@@ -20,66 +20,67 @@ _TEMPLATED: dict[str, Callable[[Any, str], Any]] = {"began_after": check_moment,
 
 
 class ArroyoCheckpointSensor(ArroyoSensor):
-    """Wait until a pipeline has a finished checkpoint that meets all that is asked of it. Changes nothing.
+    """Wait until a pipeline has a finished checkpoint that meets all given conditions. Changes nothing.
 
-    A checkpoint that began after a moment contains all that the pipeline's sources had read by then, so
-    ``began_after="{{ data_interval_end }}"`` waits until the data of an interval are in, as far as they reached the
-    sources in time.
+    A checkpoint covers everything that the pipeline's sources had read when it began. So ``began_after="{{
+    data_interval_end }}"`` waits until the data of an interval is complete, apart from rows that reached the sources
+    late.
 
-    At least one of ``max_age``, ``began_after``, ``min_epoch``, ``checkpoint_type`` and ``new_checkpoints`` is to be
-    given. A checkpoint that is there already will do, whatever the pipeline's state, except for ``new_checkpoints``.
-    Where there is none, and the pipeline can make none any more, the sensor fails at once: in ``Failing``,
-    ``Failed``, ``Finished`` and ``Finishing``, and in ``Stopped`` unless a resume was requested.
+    Give at least one of ``max_age``, ``began_after``, ``min_epoch``, ``checkpoint_type`` and ``new_checkpoints``. An
+    existing checkpoint counts, whatever the pipeline's state, except for ``new_checkpoints``. If there is none and
+    the pipeline can take none any more, the sensor fails at once: in ``Failing``, ``Failed``, ``Finished`` and
+    ``Finishing``, and in ``Stopped`` unless a resume was requested.
 
-    The state is polled at once, then every ``poll_interval``, and each change is logged once. The list of checkpoints
-    is read as often, but at most once a second, and more rarely where it is so long that reading it takes more than
-    a tenth of that time.
+    The sensor polls the state at once, then every ``poll_interval``, and logs each change once. It reads the
+    checkpoints as often, but at most once a second, and less often if reading them takes more than a tenth of that
+    time.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
-        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
-    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
-        waits for a name, and fails for an id, which Arroyo gives to what exists. A name is looked up every 2 seconds.
-    :param max_age: how long ago it may have finished at most, by the server's clock and to the second; default None,
-        any time. A timedelta or seconds.
-    :param began_after: when it must have begun at the earliest, by Arroyo's clock; default None, any time. A datetime
-        or its ISO 8601 text, with a time zone. Templated. A moment after the end of the wait is an error.
-    :param min_epoch: its epoch at least, 1 or more; default None, any. Templated.
-    :param checkpoint_type: ``"scheduled"``, or ``"stopping"`` for one of a stop, restart or rescale; default None,
-        any. Needs Arroyo 0.16.
-    :param new_checkpoints: how many such must finish while the sensor waits, 1 or more; default None: one that is
-        there already will do. A retry counts anew. With ``mode="reschedule"`` before Airflow 3.3, which remembers
-        from poke to poke, those count that Arroyo still lists (the last 100) and that finished a second or more
-        after the wait began, by the server's clock.
-    :param poll_interval: from poll to poll, default 2 seconds; a timedelta or seconds. Not used where
-        ``mode="reschedule"`` or a ``poke_interval`` says how often.
-    :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
-        with ``mode="poke"`` the time from poll to poll, where it is given.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
+        retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
+        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+    :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``. Default None waits for a
+        name, which is looked up every 2 seconds, and fails for an id.
+    :param max_age: how long ago it may have finished, by the server's clock and to the second; a timedelta or
+        seconds. Default None, any time.
+    :param began_after: the time after which it must have begun, by Arroyo's clock: a datetime, or text in ISO 8601,
+        with a time zone. A time after the end of the wait is an error. Default None, any time. Templated.
+    :param min_epoch: its lowest epoch, 1 or more; default None, any. Templated.
+    :param checkpoint_type: ``"scheduled"``, or ``"stopping"`` for a checkpoint of a stop, restart or rescale; default
+        None, any. Needs Arroyo 0.16.
+    :param new_checkpoints: how many such checkpoints must finish while the sensor waits, 1 or more; default None: an
+        existing one is enough. A retry starts counting from zero. With ``mode="reschedule"`` before Airflow 3.3,
+        which cannot remember the count between polls, it counts those that Arroyo still lists (the last 100) and that
+        finished at least a second after the wait began, by the server's clock.
+    :param poll_interval: time between polls, default 2 seconds; a timedelta or seconds. Not used with
+        ``mode="reschedule"`` or with ``poke_interval``.
+    :param poke_interval: Airflow's own: with ``mode="reschedule"``, how often the task polls, default 60 seconds;
+        with ``mode="poke"``, replaces ``poll_interval``.
     :param api_outage_tolerance: how long Arroyo may be unreachable, or its checkpoints unreadable, before the sensor
         fails, default 10 minutes; a timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, since a deferral
-        costs some ten; a timedelta or seconds. It polls once in any case.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, because a
+        deferral takes about 10 seconds; a timedelta or seconds. The sensor polls at least once before it defers.
     :param end_from_trigger: with ``deferrable``, end the task in the triggerer when there is such a checkpoint,
-        default False; see :class:`.ArroyoPipelineSensor` for what that means and where it is refused.
-    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` leaves it between polls.
-    :param timeout: Airflow's own: how long the wait may last in all, default 7 days, a timedelta or seconds; the
-        sensor then fails without a retry.
-    :param soft_fail: Airflow's own: skip the task instead of failing it, here in every mode and for every error
-        about Arroyo or its pipelines.
-    :param never_fail: Airflow's own: as ``soft_fail``, and for every other error, too.
-    :param silent_fail: Airflow's own: log an error that another try may fix, and try again after ``poke_interval``,
-        until the time is over; not while deferred.
-    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: come back less and less often.
+        default False; see :class:`.ArroyoPipelineSensor` for what that means and when it is refused.
+    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` frees it between polls.
+    :param timeout: Airflow's own: how long the wait may take in total, default 7 days, a timedelta or seconds. After
+        that the sensor fails without a retry.
+    :param soft_fail: Airflow's own: skip the task instead of failing it; here in every mode, for every error about
+        Arroyo or its pipelines.
+    :param never_fail: Airflow's own: like ``soft_fail``, but for every error.
+    :param silent_fail: Airflow's own: log an error that may go away, and try again after ``poke_interval`` until
+        ``timeout``; has no effect while deferred.
+    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: poll less and less often.
     :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` and ``checkpoint``
-        (``{"epoch", "type", "start_time_micros", "finish_time_micros"}`` of the newest one that meets it all; the
-        type is None on Arroyo 0.15).
-    :raises ValueError: on arguments out of range, before any request; names the argument.
-    :raises ArroyoTaskError: when the pipeline can make no such checkpoint any more, or when Arroyo stays unreachable.
-    :raises AirflowSensorTimeout: when the time is over.
+        (``{"epoch", "type", "start_time_micros", "finish_time_micros"}`` of the newest one that meets all conditions;
+        the type is None on Arroyo 0.15).
+    :raises ValueError: if an argument is invalid, before any request; names the argument.
+    :raises ArroyoTaskError: if the pipeline can take no such checkpoint any more, or Arroyo stays unreachable.
+    :raises AirflowSensorTimeout: if ``timeout`` is over.
     """
 
     template_fields: Sequence[str] = (

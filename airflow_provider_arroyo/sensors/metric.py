@@ -28,73 +28,73 @@ if TYPE_CHECKING:
 
 
 class ArroyoMetricSensor(ArroyoSensor):
-    """Wait until a metric of a pipeline is above or below a bound, for a length of time. Changes nothing.
+    """Wait until a metric of a pipeline is above or below a threshold for some time. Changes nothing.
 
-    Only what Arroyo measures while the pipeline is ``Running`` counts, and only in one run: the values that stay
-    after a stop do not, nor do those that no newer one follows. ``Failing``, ``Failed`` and ``Finished`` fail the
-    sensor at once; so does ``Finishing``, in which Arroyo measures nothing more. A pipeline that is ``Stopped`` may
-    be resumed, so the sensor goes on waiting.
+    Only values that Arroyo measures while the pipeline is ``Running`` count, and only within one run. ``Failing``,
+    ``Failed`` and ``Finished`` fail the sensor at once, and so does ``Finishing``, in which Arroyo measures nothing.
+    On ``Stopped`` it keeps waiting, since the pipeline may be resumed.
 
-    Arroyo measures about every 2 seconds. The metrics are read every ``poll_interval``, at most every 2 seconds, once
-    for all sensors of a triggerer that wait for the same pipeline; and more rarely where reading them takes more than
-    a tenth of that time. It takes two readings to see that a value is new, so the sensor takes 2 seconds or more. How
-    long a bound has been crossed is measured by Arroyo's own times of its values, those from before the sensor began
-    included; it begins anew after 10 seconds without a value. Each crossing is logged once.
+    Arroyo measures about every 2 seconds. The sensor reads the metrics every ``poll_interval``, at most every 2
+    seconds, and less often if reading them takes more than a tenth of that time; all sensors of a triggerer for the
+    same pipeline share each response. Two readings are needed to see that a value is current, so the sensor takes at
+    least 2 seconds. How long the threshold has been crossed is measured by Arroyo's timestamps, including values from
+    before the sensor began; after 10 seconds without a value, it counts from zero. Each crossing is logged once.
 
-    :param metric: ``"messages_recv"``, ``"messages_sent"`` (rows), ``"bytes_recv"``, ``"bytes_sent"``, each per
-        second, or ``"backpressure"``: the share of an operator's output queue that was taken when it last sent
-        something, from 0 to 1. Sources receive nothing, and sinks send nothing and have no backpressure: refused.
-    :param operator: of which operators: ``"sources"``, ``"sinks"``, ``"all"``, or one: its node id, its description
-        as the console shows it, or its type where no other has that. Where there is no such, an error lists those
-        that exist. Templated.
-    :param above: a number that the metric must be above, default None. Either this or ``below``. Templated.
-    :param below: a number that it must be below, default None; best with ``stable_for``, since hardly anything flows
-        in the first seconds of a run. Templated.
+    :param metric: ``"messages_recv"`` or ``"messages_sent"`` (rows), ``"bytes_recv"`` or ``"bytes_sent"``, each per
+        second; or ``"backpressure"``, how full an operator's output queue was when it last sent something, from 0 to
+        1. Sources receive nothing, and sinks send nothing and have no backpressure; such combinations are refused.
+    :param operator: which operators: ``"sources"``, ``"sinks"``, ``"all"``, or a single one: its node id, its
+        description as Arroyo's console shows it, or its type if no other has that type. If there is no such operator,
+        the error lists those that exist. Templated.
+    :param above: a number that the metric must be above. Give either this or ``below``. Templated.
+    :param below: a number that the metric must be below. Use it with ``stable_for``, since little flows in the first
+        seconds of a run. Templated.
     :param stable_for: for how long, default 0: one value is enough; a timedelta or seconds. With
-        ``mode="reschedule"`` 4 minutes at most, since Arroyo keeps no older values.
-    :param measure: ``"value"`` (default): as Arroyo reports it, and shows it in its console. What flows is smoothed
-        there: of a change, two thirds show after 20 seconds and nine tenths after 45, and 0 is never reached.
-        ``"rate"``: per second between the last two values, not smoothed, which shows at once that a source falls
-        silent. Not for ``"backpressure"``, which is not smoothed.
-    :param aggregation: how all subtasks of these operators become one number: their ``"sum"``, or the ``"worst"``:
-        the least of what flows, the highest backpressure. Default None: the worst for backpressure, as in Arroyo's
-        console, else the sum.
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
-        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
-    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
-        waits for a name, and fails for an id, which Arroyo gives to what exists. A name is looked up every 2 seconds.
-    :param poll_interval: from poll to poll, default 2 seconds; a timedelta or seconds. Not used where
-        ``mode="reschedule"`` or a ``poke_interval`` says how often.
-    :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
-        with ``mode="poke"`` the time from poll to poll, where it is given.
+        ``mode="reschedule"``, at most 4 minutes, since Arroyo keeps no older values.
+    :param measure: ``"value"`` (default): as Arroyo reports it and its console shows it. Arroyo smooths rates: two
+        thirds of a change show after 20 seconds, nine tenths after 45, and a rate never reaches 0. ``"rate"``: the
+        rate between the last two values, not smoothed, so that it shows at once if a source falls silent. Not for
+        ``"backpressure"``, which is not smoothed.
+    :param aggregation: how the values of all subtasks of these operators are combined: ``"sum"``, or ``"worst"``, the
+        lowest rate or the highest backpressure. Default None: the worst for backpressure, as in Arroyo's console,
+        otherwise the sum.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
+        retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
+        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+    :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``. Default None waits for a
+        name, which is looked up every 2 seconds, and fails for an id.
+    :param poll_interval: time between polls, default 2 seconds; a timedelta or seconds. Not used with
+        ``mode="reschedule"`` or with ``poke_interval``.
+    :param poke_interval: Airflow's own: with ``mode="reschedule"``, how often the task polls, default 60 seconds;
+        with ``mode="poke"``, replaces ``poll_interval``.
     :param api_outage_tolerance: how long Arroyo may be unreachable, or the metrics of a running pipeline unreadable,
         before the sensor fails, default 10 minutes; a timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, since a deferral
-        costs some ten; a timedelta or seconds. It polls once in any case.
-    :param end_from_trigger: with ``deferrable``, end the task in the triggerer when the bound is crossed, default
-        False; see :class:`.ArroyoPipelineSensor` for what that means and where it is refused.
-    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` leaves it between polls.
-    :param timeout: Airflow's own: how long the wait may last in all, default 7 days, a timedelta or seconds; the
-        sensor then fails without a retry.
-    :param soft_fail: Airflow's own: skip the task instead of failing it, here in every mode and for every error
-        about Arroyo or its pipelines.
-    :param never_fail: Airflow's own: as ``soft_fail``, and for every other error, too.
-    :param silent_fail: Airflow's own: log an error that another try may fix, and try again after ``poke_interval``,
-        until the time is over; not while deferred.
-    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: come back less and less often.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, because a
+        deferral takes about 10 seconds; a timedelta or seconds. The sensor polls at least once before it defers.
+    :param end_from_trigger: with ``deferrable``, end the task in the triggerer when the threshold has been crossed,
+        default False; see :class:`.ArroyoPipelineSensor` for what that means and when it is refused.
+    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` frees it between polls.
+    :param timeout: Airflow's own: how long the wait may take in total, default 7 days, a timedelta or seconds. After
+        that the sensor fails without a retry.
+    :param soft_fail: Airflow's own: skip the task instead of failing it; here in every mode, for every error about
+        Arroyo or its pipelines.
+    :param never_fail: Airflow's own: like ``soft_fail``, but for every error.
+    :param silent_fail: Airflow's own: log an error that may go away, and try again after ``poke_interval`` until
+        ``timeout``; has no effect while deferred.
+    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: poll less and less often.
     :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` and ``metric``
         (``{"name", "operator", "value", "time_micros", "held_seconds"}``: the last value, when Arroyo measured it,
-        and for how long the bound had been crossed by then).
-    :raises ValueError: on arguments out of range, before any request; names the argument.
-    :raises ArroyoFatalTaskError: where the pipeline has no such operator, or the operator no such metric; lists those
+        and how long the threshold had been crossed by then).
+    :raises ValueError: if an argument is invalid, before any request; names the argument.
+    :raises ArroyoFatalTaskError: if the pipeline has no such operator, or the operator no such metric; lists those
         that exist.
-    :raises ArroyoTaskError: when the pipeline can measure nothing more, or when Arroyo stays unreachable.
-    :raises AirflowSensorTimeout: when the time is over.
+    :raises ArroyoTaskError: if no more values can come, or Arroyo stays unreachable.
+    :raises AirflowSensorTimeout: if ``timeout`` is over.
     """
 
     template_fields: Sequence[str] = (

@@ -22,62 +22,64 @@ from airflow_provider_arroyo.sensors.base import ArroyoSensor
 class ArroyoPipelineSensor(ArroyoSensor):
     """Wait until a pipeline is in one of the wanted states. Changes nothing.
 
-    It polls at once, then every ``poll_interval``, and logs each change once. ``Failing`` and ``Failed`` fail it at
-    once, unless ``Failed`` is wanted; so does ``Finished`` unless it is wanted, since nothing leaves it. A pipeline
-    that is ``Stopped`` may be resumed, so the sensor goes on waiting.
+    The sensor polls at once, then every ``poll_interval``, and logs each change once. ``Failing`` and ``Failed`` fail
+    the sensor at once, unless ``Failed`` is wanted. ``Finished`` fails it too, unless it is wanted, since a finished
+    pipeline never runs again. On ``Stopped`` it keeps waiting, since the pipeline may be resumed.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead: the one that is alive, else the newest; several alive are an error
-        that lists them. From the task's second try on, so is one that was created since the DAG run began, beside an
-        older one of that name; Airflow 3.3 and later remember which one was meant. Templated.
-    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
-        waits for a name, and fails for an id, which Arroyo gives to what exists. A name is looked up every 2 seconds.
-    :param target_states: names of states (wire strings or :class:`.JobState`), any of which ends the wait; default
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
+        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
+        retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
+        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+    :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``. Default None waits for a
+        name, which is looked up every 2 seconds, and fails for an id.
+    :param target_states: states, as Arroyo spells them or as :class:`.JobState`, any of which ends the wait; default
         ``["Running"]``. Templated.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts, default 0; a timedelta or
-        seconds. ``Finishing``, where some of several sources have ended, counts as ``Running``.
-    :param until_checkpoint: whether ``Running`` counts only once a checkpoint that began in its run has finished,
-        default False. Where the pipeline has restarted before, that is one which finishes while the sensor waits.
-        With ``mode="reschedule"``, the sensor stays in the worker from ``Running`` on.
-    :param max_restarts: how often the pipeline may restart by itself before the sensor gives up, with the job's last
-        errors in the message: 0 or more, default None: any number, until the time is over. What was requested, such
-        as a resume or another parallelism, is no restart, unless it took less time than from poll to poll. With
-        ``mode="reschedule"`` it needs Airflow 3.3, which remembers from one poll to the next. A new try of the task
-        counts anew.
-    :param restart_window: the time in which ``max_restarts`` counts, a timedelta or seconds; default None: the whole
-        wait. Restarts while nobody polled, as while no triggerer ran, are taken as spread evenly over that time.
-    :param succeed_on_timeout: for a guard, whether the task succeeds when ``timeout`` is over and the pipeline runs,
-        since nothing happened to it; default False. Not for a wait for ``Running``.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds, or minutes for a guard. Not
-        used where ``mode="reschedule"`` or a ``poke_interval`` says how often.
-    :param poke_interval: Airflow's own: with ``mode="reschedule"`` how often the task comes back, default 60 seconds;
-        with ``mode="poke"`` the time from poll to poll, where it is given.
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 0; a timedelta or seconds.
+        ``Finishing``, where some of several sources have ended, counts as ``Running``.
+    :param until_checkpoint: whether ``Running`` counts only after a checkpoint that began in its run has finished,
+        default False. If the pipeline has restarted before, the checkpoint must finish while the sensor waits. With
+        ``mode="reschedule"``, the sensor stays in the worker once the pipeline is ``Running``.
+    :param max_restarts: how often the pipeline may restart by itself. After one more, the sensor fails with the job's
+        last errors. 0 or more; default None, any number until ``timeout``. Requested restarts, such as a resume or a
+        new parallelism, do not count, unless they take less than a ``poll_interval``. A new try of the task starts
+        counting from zero. With ``mode="reschedule"``, this needs Airflow 3.3, which can remember the count between
+        polls.
+    :param restart_window: the time within which ``max_restarts`` counts, a timedelta or seconds; default None: the
+        whole wait. Restarts while nothing polled, for example while no triggerer was running, are counted as if
+        spread evenly over that time.
+    :param succeed_on_timeout: for a guard: whether the sensor succeeds if ``timeout`` is over and the pipeline is
+        running; default False. Not for a wait for ``Running``.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds. A guard can use minutes.
+        Not used with ``mode="reschedule"`` or with ``poke_interval``.
+    :param poke_interval: Airflow's own: with ``mode="reschedule"``, how often the task polls, default 60 seconds;
+        with ``mode="poke"``, replaces ``poll_interval``.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, since a deferral
-        costs some ten; a timedelta or seconds. It polls once in any case.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds, because a
+        deferral takes about 10 seconds; a timedelta or seconds. The sensor polls at least once before it defers.
     :param end_from_trigger: with ``deferrable``, end the task in the triggerer when the state is reached, default
-        False: it resumes in a worker, a second later, and some ten seconds after the deferral at the earliest. The
-        result is the same; a failure resumes in a worker in any case. Airflow does not call listeners then
-        (OpenLineage, for one). Refused where something would be lost: with ``outlets``, ``on_success_callback``,
-        ``post_execute``, ``multiple_outputs``, and where other tasks are mapped over the result.
-    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` leaves it between polls.
-    :param timeout: Airflow's own: how long the wait may last in all, default 7 days, a timedelta or seconds; the
-        sensor then fails without a retry.
-    :param soft_fail: Airflow's own: skip the task instead of failing it, here in every mode and for every error
-        about Arroyo or its pipelines.
-    :param never_fail: Airflow's own: as ``soft_fail``, and for every other error, too.
-    :param silent_fail: Airflow's own: log an error that another try may fix, and try again after ``poke_interval``,
-        until the time is over; not while deferred.
-    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: come back less and less often.
+        False. Otherwise the task resumes in a worker, a second later and at least ten seconds after the deferral. The
+        result is the same, and failures always resume in a worker. Airflow then calls no listeners (such as
+        OpenLineage). Refused with ``outlets``, ``on_success_callback``, ``post_execute`` or ``multiple_outputs``, or
+        if other tasks are mapped over the result, since these would be lost.
+    :param mode: Airflow's own: ``"poke"`` (default) waits in the worker, ``"reschedule"`` frees it between polls.
+    :param timeout: Airflow's own: how long the wait may take in total, default 7 days, a timedelta or seconds. After
+        that the sensor fails without a retry.
+    :param soft_fail: Airflow's own: skip the task instead of failing it; here in every mode, for every error about
+        Arroyo or its pipelines.
+    :param never_fail: Airflow's own: like ``soft_fail``, but for every error.
+    :param silent_fail: Airflow's own: log an error that may go away, and try again after ``poke_interval`` until
+        ``timeout``; has no effect while deferred.
+    :param exponential_backoff: Airflow's own, for ``mode="reschedule"``: poll less and less often.
     :param max_wait: Airflow's own, for ``exponential_backoff``: the longest time between two polls.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``.
-    :raises ValueError: on arguments out of range, before any request.
-    :raises ArroyoTaskError: when the pipeline reaches a state that it cannot leave, restarts too often, or when
-        Arroyo stays unreachable.
-    :raises AirflowSensorTimeout: when the time is over.
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoTaskError: if the pipeline reaches a state that it cannot leave, is deleted or restarts too often,
+        or if Arroyo stays unreachable.
+    :raises AirflowSensorTimeout: if ``timeout`` is over.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "target_states", "arroyo_conn_id")

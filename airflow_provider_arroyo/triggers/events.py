@@ -43,41 +43,43 @@ _STORED_SECONDS = 5
 
 
 class ArroyoPipelineEventTrigger(BaseEventTrigger):
-    """Reports to an asset what happens to a pipeline that no task waits for: the trigger of an ``AssetWatcher``.
+    """Report to an asset what happens to a pipeline: the trigger of an ``AssetWatcher``.
 
-    The pipeline fails or stops, restarts too often, or finishes no checkpoint for too long.
+    It reports that the pipeline fails or stops, restarts too often, or finishes no checkpoint for too long. It
+    changes nothing in Arroyo.
 
-    It reports each event at least once. An event that is reported again, as after the triggerer was killed, has the
-    same ``event_id``: job, run (or the last checkpoint) and what happened. A state that is there when the watch
-    begins is reported, too, since it may have come while no triggerer ran; one that somebody ended meanwhile, by a
-    restart for example, cannot be seen any more. From Airflow 3.3 on, what was reported last is kept in the asset's
-    state store, so that this happens once. Changes nothing in Arroyo.
+    Each event is reported at least once. If it is reported again, for example after the triggerer was killed, it has
+    the same ``event_id``, which is made from the job, the run (or the last checkpoint) and the kind of event. A state
+    that exists when the watch begins is also reported, since the pipeline may have entered it while no triggerer was
+    running. A state that came and went while no triggerer was running is not reported. On Airflow 3.3 and later, the
+    trigger remembers in the asset's state store what it has reported.
 
-    All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is warned of once and
-    ends nothing.
+    All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is logged once, and does
+    not end the watch.
 
-    The event: ``event_id``, ``event`` (the state, ``Restarts`` or ``NoCheckpoint``), ``pipeline_id``,
+    Fields of an event: ``event_id``, ``event`` (the state, ``Restarts`` or ``NoCheckpoint``), ``pipeline_id``,
     ``pipeline_name``, ``job_id``, ``state``, ``run_id``, ``console_url``, ``failure_reason``, ``failure_domain``,
     ``seen_at``, ``started_at`` and ``finished_at`` (ISO 8601 in UTC, or None). ``Restarts`` adds ``restarts`` and
     ``restart_window_seconds``; ``NoCheckpoint`` adds ``last_checkpoint``, ``last_checkpoint_at`` and
-    ``max_checkpoint_age_seconds``. A DAG finds it in ``triggering_asset_events[asset][i].extra["payload"]``.
+    ``max_checkpoint_age_seconds``. In a DAG, an event is ``triggering_asset_events[asset][i].extra["payload"]``.
 
-    :param pipeline_name: the exact name: the pipeline that is alive, else the newest; several alive are an error in
-        the triggerer's log. It is followed to the pipeline that has the name later, as after a deploy that replaces.
-        One that does not exist yet is waited for. Either this or ``pipeline_id``.
-    :param pipeline_id: the pipeline's id instead.
+    :param pipeline_name: exact name of the pipeline. If several pipelines have this name, it means the one that is
+        alive, or the newest if none is alive; if several are alive, the triggerer logs an error. If another pipeline
+        takes over the name, for example after a deploy replaced one, the trigger follows it. If there is none yet, it
+        waits. Give either this or ``pipeline_id``.
+    :param pipeline_id: id of the pipeline, instead of its name.
     :param states: which states are events, of ``"Failed"``, ``"Stopped"`` and ``"Finished"``; default ``Failed``.
-    :param max_restarts: how often the pipeline may restart by itself within ``restart_window``; one more is an event,
-        after which they are counted anew. A run that was requested, by a restart, a resume or another
-        parallelism, does not count. Default None: any number.
-    :param restart_window: the time in which restarts are counted, ``poll_interval`` at least, default 10 minutes; a
-        timedelta or seconds.
-    :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run, several times its
-        checkpoint interval; longer is an event, once until another one has finished, and noticed within a tenth of
-        that time. A timedelta or seconds; default None: any time.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``.
-    :raises ValueError: on arguments out of range; names the argument.
+    :param max_restarts: how often the pipeline may restart by itself within ``restart_window``. One more is an event,
+        and the count starts again from zero. Requested restarts, such as a resume or a new parallelism, do not count.
+        Default None: any number.
+    :param restart_window: the time within which restarts are counted, at least ``poll_interval``, default 10 minutes;
+        a timedelta or seconds.
+    :param max_checkpoint_age: how long a pipeline that should be running may finish no checkpoint; use several times
+        its checkpoint interval. A longer time is an event, reported once until another checkpoint finishes, and
+        noticed within a tenth of that time. A timedelta or seconds; default None: any time.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``.
+    :raises ValueError: if an argument is invalid; names the argument.
     """
 
     def __init__(
