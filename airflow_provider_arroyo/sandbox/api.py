@@ -13,19 +13,10 @@ from airflow_provider_arroyo.client.models import JobState
 from . import bodies, responses
 from .connections import Connections
 from .engine import Engine
+from .http_server import ConnectionGoneError, HttpRequest
 from .job_calls import JobCalls
-from .messages import (
-    EMPTY,
-    Call,
-    HangUpError,
-    Output,
-    RefusedError,
-    Response,
-    json_response,
-    listing,
-    page,
-)
-from .planning import Plan, plan
+from .messages import EMPTY, Call, Output, RefusedError, Response, json_response, listing, page
+from .planning import plan
 from .records import (
     DEFAULT_INTERVAL_MICROS,
     INTERVAL_RANGE_MICROS,
@@ -36,7 +27,7 @@ from .records import (
     new_id,
 )
 from .routes import Route, Routes
-from .store import Store
+from .sql import Evaluation
 
 PREFIX = "/api/v1/"
 _KEPT_NOT_JUDGED = 1000
@@ -60,34 +51,24 @@ class NotJudged:
 class Api:
     """Responds to calls as a real server of the version does.
 
-    :param worker_mode: 0.16 with ``job-controller: worker``.
-    :param created: called with each new pipeline.
+    :param created: called with each new job.
     """
 
-    def __init__(
-        self,
-        *,
-        version: responses.Version,
-        engine: Engine,
-        store: Store,
-        worker_mode: bool,
-        created: Callable[[Pipeline], None],
-    ) -> None:
-        self.version = version
+    def __init__(self, engine: Engine, *, created: Callable[[Job], None]) -> None:
+        self.version = engine.version
         self.engine = engine
-        self.store = store
+        self.store = engine.store
         self.not_judged: deque[NotJudged] = deque(maxlen=_KEPT_NOT_JUDGED)
-        self._worker_mode = worker_mode
         self._created = created
-        self._routes = Routes(self._listed_routes(), has_organizations=version == "0.16")
+        self._routes = Routes(self._listed_routes(), has_organizations=self.version == "0.16")
 
     def _listed_routes(self) -> list[Route]:
         new = self.version == "0.16"
         pipeline = bodies.PIPELINE[self.version]
         return [
             Route("GET", "ping", lambda call: Response(body=b'"Pong"')),
-            *Connections(self.engine, self.store).routes(),
-            Route("POST", "pipelines", self._post, pipeline, plans=True),
+            *Connections(self.engine).routes(),
+            Route("POST", "pipelines", self._create, pipeline, plans=True),
             Route("GET", "pipelines", self._pipelines),
             Route("POST", "pipelines/preview", self._preview, bodies.PREVIEW, plans=True),
             Route("POST", "pipelines/validate_query", self._validate, bodies.VALIDATE, plans=True),
@@ -95,31 +76,29 @@ class Api:
             Route("GET", "pipelines/*", self._get),
             Route("DELETE", "pipelines/*", self._delete),
             Route("POST", "pipelines/*/restart", self._restart, bodies.RESTART[self.version]),
-            *JobCalls(self.version, self.engine, self.store).routes(),
-            *([Route("PUT", "pipelines/*", self._put, pipeline, plans=True)] if new else []),
+            *JobCalls(self.engine).routes(),
+            *([Route("PUT", "pipelines/*", self._create, pipeline, plans=True)] if new else []),
         ]
 
-    def respond(
-        self, method: str, path: str, query: str, body: bytes | None, content_type: str
-    ) -> Response | Output:
+    def respond(self, request: HttpRequest) -> Response | Output:
         """Respond to a request.
 
-        :param body: None where it is larger than a real server takes.
-        :raises HangUpError: where a real server closes the connection without a response.
+        :raises ConnectionGoneError: where a real server closes the connection without a response.
         """
         try:
-            if body is None:
+            if request.body is None:
                 raise RefusedError(413, "Failed to buffer the request body: length limit exceeded")
-            if method == "OPTIONS":
+            if request.method == "OPTIONS":
                 return _PREFLIGHT
-            route, ids, allowed = self._routes.find(method, path.removeprefix(PREFIX))
-            if not path.startswith(PREFIX) or not allowed:
+            route, ids, allowed = self._routes.find(request.method, request.path.removeprefix(PREFIX))
+            if not request.path.startswith(PREFIX) or not allowed:
                 raise RefusedError(404, "Route not found")
             if route is None:
                 return Response(405, b"", None, {"allow": allowed})
-            call = Call(ids, query)
+            call = Call(ids, request.query)
             if route.shape is not None:
-                call.fields = bodies.read(body, content_type, route.shape)
+                content_type = request.headers.get("content-type", "")
+                call.fields = bodies.read(request.body, content_type, route.shape)
             if route.plans:
                 # Outside the lock: a megabyte of SQL takes seconds, and the jobs go on.
                 call.plan = self._planned(call.fields, is_preview=route.shape is bodies.PREVIEW)
@@ -129,7 +108,7 @@ class Api:
         except RefusedError as refused:
             return refused.response
 
-    def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Plan:
+    def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Evaluation:
         with self.store.lock:
             tables, udfs = list(self.store.tables.values()), list(self.store.udfs.values())
         planned = plan(
@@ -141,7 +120,7 @@ class Api:
             preview=is_preview and not fields.get("enable_sinks", False),
         )
         if planned.panic is not None:
-            raise HangUpError
+            raise ConnectionGoneError
         if planned.udf_refusal is not None:
             raise RefusedError(400, planned.udf_refusal)
         found = NotJudged(fields.get("name", ""), fields["query"], planned.not_judged)
@@ -155,22 +134,14 @@ class Api:
 
     # -- pipelines ----------------------------------------------------------------------------------------
 
-    def _post(self, call: Call) -> Response:
-        return self._create(call, None)
-
-    def _put(self, call: Call) -> Response:
-        return self._create(call, call.ids[0])
-
-    def _create(self, call: Call, own_id: str | None) -> Response:
+    def _create(self, call: Call) -> Response:
         fields = call.fields
-        planned = _accepted(call)
+        _check_accepted(call)
         if not fields["name"]:
             raise RefusedError(400, "Field name must be set")
-        if own_id is not None and own_id in self.store.pipelines:
+        if call.ids and call.ids[0] in self.store.pipelines:
             raise RefusedError(400, "A record already exists with that name or id")
-        pipeline = self._new_pipeline(fields, planned, name=fields["name"], own_id=own_id)
-        pipeline.tags = fields.get("tags", {})
-        pipeline.state_url = fields.get("state_url")
+        pipeline = self._new_pipeline(call, fields["name"])
         # Real servers create pipeline and job in two steps: what fails in the second leaves the first.
         interval = fields.get("checkpoint_interval_micros", DEFAULT_INTERVAL_MICROS)
         if not INTERVAL_RANGE_MICROS[0] <= interval <= INTERVAL_RANGE_MICROS[1]:
@@ -181,71 +152,63 @@ class Api:
             env_vars=fields.get("env_vars", {}),
             scheduler_config=fields.get("scheduler_config") or {},
         )
-        self._start(pipeline, wanted)
-        return self._shown(pipeline)
+        return self._start(pipeline, wanted)
 
     def _preview(self, call: Call) -> Response:
-        name = f"preview_{self.engine.now // 1000}"
-        pipeline = self._new_pipeline(call.fields, _accepted(call), name=name, is_preview=True)
-        self._start(pipeline, Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS))
-        return self._shown(pipeline)
+        _check_accepted(call)
+        pipeline = self._new_pipeline(call, f"preview_{self.engine.now // 1000}", is_preview=True)
+        return self._start(pipeline, Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS))
 
-    def _new_pipeline(
-        self,
-        fields: Mapping[str, Any],
-        planned: Plan,
-        *,
-        name: str,
-        own_id: str | None = None,
-        is_preview: bool = False,
-    ) -> Pipeline:
+    def _new_pipeline(self, call: Call, name: str, *, is_preview: bool = False) -> Pipeline:
+        fields, planned = call.fields, call.plan
+        used = {source.name for source in planned.sources} | {sink.name for sink in planned.sinks}
         pipeline = Pipeline(
-            id=own_id or new_id(self.engine.rng, "pl"),
+            id=call.ids[0] if call.ids else new_id(self.engine.rng, "pl"),
             name=name,
             query=fields["query"],
             created_at=self.store.dated(self.engine.now),
-            sequence=self.store.next_sequence(),
             graph=planned.graph or {},
             sources=planned.sources,
             sinks=planned.sinks,
-            columns=planned.columns,
             udfs=[
                 {"definition": udf["definition"], "language": udf.get("language") or "rust"}
                 for udf in fields.get("udfs", ())
             ],
+            tags=fields.get("tags", {}),
+            state_url=fields.get("state_url"),
             preview=is_preview,
-            tables=planned.tables,
+            tables=frozenset(table["id"] for table in self.store.tables.values() if table["name"] in used),
         )
         self.store.add(pipeline)
         return pipeline
 
-    def _start(self, pipeline: Pipeline, wanted: Wanted) -> None:
-        pipeline.job = Job(
+    def _start(self, pipeline: Pipeline, wanted: Wanted) -> Response:
+        job = pipeline.job = Job(
             id=new_id(self.engine.rng, "job"),
             pipeline=pipeline,
             created_at=self.store.dated(self.engine.now),
-            sequence=self.store.next_sequence(),
             wanted=wanted,
         )
         self.store.add(pipeline)
-        self.engine.want(pipeline.job)
-        self._created(pipeline)
+        self.engine.want(job)
+        self._created(job)
+        return self._shown(job)
 
     def _validate(self, call: Call) -> Response:
-        planned = call.plan
-        errors: list[Any] = [] if planned is None else [dict(error) for error in planned.errors]
-        if self.version == "0.15":
-            errors = [error["message"] for error in errors]
-        else:
-            errors = [{key: value for key, value in error.items() if value is not None} for error in errors]
-        return json_response({"graph": planned and planned.graph, "errors": errors})
+        errors: list[Any] = [error["message"] for error in call.plan.errors]
+        if self.version != "0.15":
+            errors = [
+                {key: value for key, value in error.items() if value is not None}
+                for error in call.plan.errors
+            ]
+        return json_response({"graph": call.plan.graph, "errors": errors})
 
     def _pipelines(self, call: Call) -> Response:
-        found, more = page(call, self.store.listed(), lambda item: (item.id, item.created_at))
-        return listing((responses.pipeline(item, self.version) for item in found), has_more=more)
+        found, more = page(call, self.store.listed(), lambda job: (job.pipeline.id, job.pipeline.created_at))
+        return listing((responses.pipeline(job, self.version) for job in found), has_more=more)
 
     def _get(self, call: Call) -> Response:
-        return self._shown(self._pipeline(call, RefusedError(404, "Pipeline not found"))[0])
+        return self._shown(self._job(call, RefusedError(404, "Pipeline not found")))
 
     def _patch(self, call: Call) -> Response:
         fields = call.fields
@@ -255,19 +218,19 @@ class Api:
         missing = RefusedError(404, "Job for pipeline not found")
         if self.version == "0.15":
             missing = RefusedError(400, "There are no jobs for the pipeline")
-        pipeline, job = self._pipeline(call, missing)
+        job = self._job(call, missing)
         # What the body says beside these, labels included, is ignored.
         for name, value in fields.items():
             attribute = "interval_micros" if name == "checkpoint_interval_micros" else name
             setattr(job.wanted, attribute, value)
         if fields:
             self.engine.want(job)
-        return self._shown(pipeline)
+        return self._shown(job)
 
     def _restart(self, call: Call) -> Response:
-        pipeline, job = self._pipeline(call, RefusedError(400, "No jobs for pipeline"))
+        job = self._job(call, RefusedError(400, "No jobs for pipeline"))
         without_state = call.fields.get("ignore_state", False)
-        if without_state and self._worker_mode:
+        if without_state and self.engine.variant == "0.16-worker":
             if job.state not in (JobState.STOPPED, JobState.FAILED):
                 raise RefusedError(
                     409,
@@ -275,14 +238,13 @@ class Api:
                     "stop the job first",
                 )
             job.wanted.stop = "none"
-            pipeline.rendered = None
-            self._start(pipeline, job.wanted)
-        else:
-            job.wanted.restarts += 1
-            job.wanted.restart_force = call.fields.get("force", False)
-            job.wanted.ignore_state = without_state
-            self.engine.want(job)
-        return self._shown(pipeline)
+            job.pipeline.rendered = None
+            return self._start(job.pipeline, job.wanted)
+        job.wanted.restarts += 1
+        job.wanted.restart_force = call.fields.get("force", False)
+        job.wanted.ignore_state = without_state
+        self.engine.want(job)
+        return self._shown(job)
 
     def _delete(self, call: Call) -> Response:
         pipeline = self.store.pipelines.get(call.ids[0])
@@ -302,14 +264,14 @@ class Api:
 
     # -- common ----------------------------------------------------------------------------------------------
 
-    def _shown(self, pipeline: Pipeline) -> Response:
-        return Response(body=responses.pipeline(pipeline, self.version))
+    def _shown(self, job: Job) -> Response:
+        return Response(body=responses.pipeline(job, self.version))
 
-    def _pipeline(self, call: Call, missing: RefusedError) -> tuple[Pipeline, Job]:
-        pipeline = self.store.whole(call.ids[0])
-        if pipeline is None or pipeline.job is None:
+    def _job(self, call: Call, missing: RefusedError) -> Job:
+        job = self.store.job_of(call.ids[0])
+        if job is None:
             raise missing
-        return pipeline, pipeline.job
+        return job
 
 
 _PREFLIGHT = Response(
@@ -317,8 +279,6 @@ _PREFLIGHT = Response(
 )
 
 
-def _accepted(call: Call) -> Plan:
-    planned = call.plan
-    if planned is None or planned.refusal is not None:
-        raise RefusedError(400, str(planned and planned.refusal))
-    return planned
+def _check_accepted(call: Call) -> None:
+    if call.plan.refusal is not None:
+        raise RefusedError(400, call.plan.refusal)

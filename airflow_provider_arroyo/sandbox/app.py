@@ -13,8 +13,8 @@ from .api import Api
 from .control import Control
 from .faults import Faults
 from .http_server import Connection, ConnectionGoneError, HttpRequest
-from .messages import HangUpError, Output, Response, json_response, render
-from .request_log import Request, RequestLog
+from .messages import Output, Response, json_response, render
+from .request_log import RequestLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +54,6 @@ class App:
                 self._handle_api(request, connection)
             else:
                 self._send(connection, self._control.page(request))
-        except HangUpError:
-            connection.hang_up()
         except (OSError, ConnectionGoneError):
             raise
         except Exception:  # noqa: BLE001  # a fault of the sandbox must show, whatever it is
@@ -71,15 +69,7 @@ class App:
     def _handle_api(self, request: HttpRequest, connection: Connection) -> None:
         with self._lock:
             self._engine.clock.request_received()
-            entry = Request(
-                request.method,
-                request.path,
-                request.query,
-                request.headers,
-                request.body or b"",
-                self._engine.advance(),
-            )
-            self._log.add(entry)
+            entry = self._log.add(request, self._engine.advance())
             faults = self._faults.matching(request.method, request.path)
         response = self._before(connection, faults) or self._respond(request)
         if isinstance(response, Output):
@@ -95,13 +85,7 @@ class App:
         given = request.headers.get("authorization", "").encode("latin-1", "replace")
         if self._authorization is not None and not hmac.compare_digest(given, self._authorization):
             return Response(401, b"", None)
-        response = self._api.respond(
-            request.method,
-            request.path,
-            request.query,
-            request.body,
-            request.headers.get("content-type", ""),
-        )
+        response = self._api.respond(request)
         if isinstance(response, Output):
             return response
         return Response(response.status, response.body, response.content_type, {**_CORS, **response.headers})
@@ -143,7 +127,7 @@ def _after(connection: Connection, faults: Sequence[types.RequestFault], respons
                 head = {"content-type": str(response.content_type), "content-length": str(len(body))}
                 connection.begin(response.status, head)
                 connection.write(body[: len(body) // 2])
-                connection.hang_up()
+                raise ConnectionGoneError
             case types.ReplacingFault():
                 return _replacement(connection, fault)
     return response

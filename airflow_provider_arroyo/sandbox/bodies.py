@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from .messages import RefusedError
 
 _PARSE = "Failed to parse the request body as JSON: "
 TYPE = "Failed to deserialize the JSON body into the target type: "
 _SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder(strict=True)
+_DECODER = json.JSONDecoder()
+_Path: TypeAlias = tuple[str | int, ...]
 _STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
+_TYPES = {"string": "a string", "u64": "u64", "bool": "a boolean", "strings": "a map", "udfs": "a sequence"}
 _LANGUAGES = ("python", "rust")
 
 
@@ -100,11 +102,12 @@ def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
         raise _refused(400, words, text[:at]) from error
     except (ValueError, RecursionError) as error:
         raise _refused(400, "expected value", text[:1]) from error
-    if isinstance(value, Mapping) and all(_fits(value.get(item.name), item, value) for item in shape.fields):
-        known = ((item.name, value.get(item.name)) for item in shape.fields)
-        return {name: item for name, item in known if item is not None}
-    _check_object(text, 0, shape, "")
-    raise AssertionError(f"a body does not fit the shape {shape.name}, and does")
+    if found := _misfit(value, shape):
+        path, words = found
+        named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+        raise _refused(422, words, text[: _place(text, path, words)], named.removeprefix("."))
+    known = ((item.name, value.get(item.name)) for item in shape.fields)
+    return {name: item for name, item in known if item is not None}
 
 
 def _refuse_constant(name: str) -> Any:
@@ -138,97 +141,75 @@ def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
     return words.get(error.msg, "expected value"), at + 1
 
 
-def _fits(item: Any, field: Field, owner: Mapping[str, Any]) -> bool:
-    if item is None:
-        return not field.required or (field.kind == "any" and field.name in owner)
-    if isinstance(field.kind, tuple):
-        return isinstance(item, str) and item in field.kind
-    match field.kind:
-        case "any":
-            return True
-        case "string":
-            return isinstance(item, str)
-        case "bool":
-            return isinstance(item, bool)
-        case "u64":
-            return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**64
-        case "strings":
-            return isinstance(item, dict) and all(isinstance(text, str) for text in item.values())
-        case _:
-            return isinstance(item, list) and all(
-                isinstance(udf, dict) and all(_fits(udf.get(part.name), part, udf) for part in _UDF.fields)
-                for udf in item
-            )
+def _misfit(value: Any, shape: Shape, path: _Path = ()) -> tuple[_Path, str] | None:
+    """Return where the first thing is that does not fit, and Arroyo's words for it; None: everything fits."""
+    if not isinstance(value, dict):
+        return path, f"invalid type: {_described(value)}, expected struct {shape.name}"
+    fields = {field.name: field for field in shape.fields}
+    for name, item in value.items():
+        if name in fields and (found := _misfit_of_field(item, fields[name], (*path, name))):
+            return found
+    missing = next((field.name for field in shape.fields if field.required and field.name not in value), None)
+    return None if missing is None else (path, f"missing field `{missing}`")
 
 
-# What follows reads a body that is JSON of another shape once more, to find the place of what is wrong.
+def _misfit_of_field(value: Any, field: Field, path: _Path) -> tuple[_Path, str] | None:
+    if (value is None and not field.required) or field.kind == "any":
+        return None
+    if field.kind == "udfs" and isinstance(value, list):
+        found = (_misfit(udf, _UDF, (*path, number)) for number, udf in enumerate(value))
+        return next(filter(None, found), None)
+    words = _wrong_value(value, field.kind)
+    return None if words is None else (path, words)
+
+
+def _wrong_value(value: Any, kind: str | tuple[str, ...]) -> str | None:
+    match kind, value:
+        case tuple(), str():
+            choices = [f"`{choice}`" for choice in kind]
+            listed = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
+            return None if value in kind else f"unknown variant `{value}`, expected {listed}"
+        case ("string", str()) | ("bool", bool()):
+            return None
+        case "u64", int() if not isinstance(value, bool):
+            return None if 0 <= value < 2**64 else f"invalid value: integer `{value}`, expected u64"
+        case "strings", dict():
+            others = (_wrong_value(item, "string") for item in value.values())
+            return next(filter(None, others), None)
+    expected = "string or map" if isinstance(kind, tuple) else _TYPES[kind]
+    return f"invalid type: {_described(value)}, expected {expected}"
+
+
+def _place(text: str, path: _Path, words: str) -> int:
+    """Return up to where Arroyo reads a body before it refuses what is at a path."""
+    at = _skip(text, 0)
+    for part in path:
+        at = dict(_parts(text, at))[part]
+    # A list or a map is refused before it is read, anything else after it.
+    before = text[at] in "[{" and not words.startswith("missing field")
+    return at if before else _DECODER.raw_decode(text, at)[1]
+
+
+def _parts(text: str, at: int) -> Iterator[tuple[str | int, int]]:
+    """Go through the members of the object, or the items of the list, at a place: each with its own place."""
+    is_object = text[at] == "{"
+    at = _skip(text, at + 1)
+    number = 0
+    while text[at] not in "]}":
+        name: str | int = number
+        if is_object:
+            name, at = _DECODER.raw_decode(text, at)
+            at = _skip(text, _skip(text, at) + 1)  # behind the colon
+        yield name, at
+        number += 1
+        at = _skip(text, _DECODER.raw_decode(text, at)[1])
+        if text[at] == ",":
+            at = _skip(text, at + 1)
 
 
 def _skip(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
-
-
-def _value(text: str, at: int) -> tuple[Any, int]:
-    value, end = _DECODER.raw_decode(text, at)
-    return value, end
-
-
-def _members(text: str, at: int) -> Iterator[tuple[str, int]]:
-    """Return the name of each member of the object at a place, and where its value begins."""
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        name, end = _value(text, at)
-        begin = _skip(text, _skip(text, end) + 1)
-        yield name, begin
-        at = _skip(text, _value(text, begin)[1])
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-
-
-def _check_object(text: str, at: int, shape: Shape, path: str) -> None:
-    """Refuse the first thing in an object that does not fit."""
-    at = _skip(text, at)
-    value, end = _value(text, at)
-    if text[at] != "{":
-        words = f"invalid type: {_described(value)}, expected struct {shape.name}"
-        raise _refused(422, words, text[: at if text[at] == "[" else end], path)
-    known = {field.name: field for field in shape.fields}
-    for name, begin in _members(text, at):
-        if name in known:
-            _check(text, begin, known[name], value, f"{path}.{name}" if path else name)
-    for field in shape.fields:
-        if field.required and field.name not in value:
-            raise _refused(422, f"missing field `{field.name}`", text[:end], path)
-
-
-def _check(text: str, at: int, field: Field, owner: Mapping[str, Any], path: str) -> None:
-    value, end = _value(text, at)
-    if _fits(value, field, owner):
-        return
-    if field.kind == "udfs" and isinstance(value, list):
-        place = _skip(text, at + 1)
-        for number in range(len(value)):
-            _check_object(text, place, _UDF, f"{path}[{number}]")
-            place = _skip(text, _skip(text, _value(text, place)[1]) + 1)
-    # A list or a map is refused before it is read, anything else after it.
-    raise _refused(422, _misfit(field.kind, value), text[: at if text[at] in "[{" else end], path)
-
-
-def _misfit(kind: str | tuple[str, ...], value: Any) -> str:
-    if isinstance(kind, tuple):
-        if not isinstance(value, str):
-            return f"invalid type: {_described(value)}, expected string or map"
-        choices = [f"`{choice}`" for choice in kind]
-        expected = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
-        return f"unknown variant `{value}`, expected {expected}"
-    if kind == "u64" and isinstance(value, int) and not isinstance(value, bool):
-        return f"invalid value: integer `{value}`, expected u64"
-    if kind == "strings" and isinstance(value, dict):
-        wrong = next(item for item in value.values() if not isinstance(item, str))
-        return f"invalid type: {_described(wrong)}, expected a string"
-    expected_types = {"string": "a string", "u64": "u64", "bool": "a boolean", "strings": "a map"}
-    return f"invalid type: {_described(value)}, expected {expected_types.get(kind, 'a sequence')}"
 
 
 def _described(value: Any) -> str:

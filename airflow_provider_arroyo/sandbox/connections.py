@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from . import bodies, catalog
@@ -11,36 +11,32 @@ from .engine import Engine
 from .messages import EMPTY, Call, RefusedError, Response, json_response, listing, page, render
 from .records import new_id
 from .routes import Route
-from .store import Store
 
 
 class Connections:
     """Responds to those calls as a real server does."""
 
-    def __init__(self, engine: Engine, store: Store) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._store = store
+        self._store = engine.store
 
     def routes(self) -> list[Route]:
         """Return the calls."""
+        profiles, tables, udfs = self._store.profiles, self._store.tables, self._store.udfs
         return [
-            Route("GET", "connectors", self._connectors),
+            Route("GET", "connectors", lambda call: listing(map(render, catalog.connectors()))),
             Route("POST", "connection_profiles", self._create_profile, bodies.PROFILE),
-            Route("GET", "connection_profiles", self._profiles),
-            Route("DELETE", "connection_profiles/*", self._delete_profile),
+            Route("GET", "connection_profiles", lambda call: listing(map(render, profiles.values()))),
+            Route("DELETE", "connection_profiles/*", partial(_delete, profiles, "Connection profile")),
             Route("GET", "connection_tables", self._tables),
             Route("POST", "connection_tables", self._create_table, bodies.TABLE),
-            Route("DELETE", "connection_tables/*", self._delete_table),
+            # One that is in use goes as well.
+            Route("DELETE", "connection_tables/*", partial(_delete, tables, "Connection table")),
             Route("POST", "udfs", self._create_udf, bodies.UDF),
-            Route("GET", "udfs", self._udfs),
+            Route("GET", "udfs", lambda call: listing(map(render, udfs.values()))),
             Route("POST", "udfs/validate", self._validate_udf, bodies.UDF_VALIDATE),
-            Route("DELETE", "udfs/*", self._delete_udf),
+            Route("DELETE", "udfs/*", partial(_delete, udfs, "UDF")),
         ]
-
-    def _connectors(self, call: Call) -> Response:
-        return listing(map(render, catalog.connectors()))
-
-    # -- tables -------------------------------------------------------------------------------------------
 
     def _tables(self, call: Call) -> Response:
         newest_first = sorted(self._store.tables.values(), key=lambda item: -int(item["created_at"]))
@@ -49,12 +45,7 @@ class Connections:
         return listing(shown, has_more=more)
 
     def _create_table(self, call: Call) -> Response:
-        table = self._checked_table(call.fields)
-        _refuse_taken("connection_table", table["name"], self._store.tables)
-        self._store.tables[table["id"]] = table
-        return json_response(table)
-
-    def _checked_table(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        fields = call.fields
         connector, config = fields["connector"], fields.get("config")
         if connector not in catalog.NAMES:
             raise RefusedError(500, "Something went wrong")
@@ -71,7 +62,7 @@ class Connections:
             profile = self._store.profiles.get(profile_id)
             if profile is None:
                 raise RefusedError(400, f"Could not find connection profile with id '{profile_id}'")
-        return {
+        table = {
             "id": new_id(self._engine.rng, "ct"),
             "name": fields["name"],
             "created_at": self._store.dated(self._engine.now),
@@ -82,23 +73,12 @@ class Connections:
             "schema": schema,
             "consumers": 0,
         }
-
-    def _delete_table(self, call: Call) -> Response:
-        # One that is in use goes as well.
-        if self._store.tables.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "Connection table not found")
-        return EMPTY
-
-    # -- profiles -----------------------------------------------------------------------------------------
-
-    def _profiles(self, call: Call) -> Response:
-        return listing(map(render, self._store.profiles.values()))
+        return _add(self._store.tables, "connection_table", table)
 
     def _create_profile(self, call: Call) -> Response:
         name, connector, config = (call.fields.get(key) for key in ("name", "connector", "config"))
         if connector not in catalog.NAMES:
             raise RefusedError(400, f"Unknown connector '{connector}'")
-        _refuse_taken("connection_profile", str(name), self._store.profiles)
         profile = {
             "id": new_id(self._engine.rng, "cp"),
             "name": name,
@@ -106,18 +86,7 @@ class Connections:
             "config": config,
             "description": catalog.profile_description(config),
         }
-        self._store.profiles[profile["id"]] = profile
-        return json_response(profile)
-
-    def _delete_profile(self, call: Call) -> Response:
-        if self._store.profiles.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "Connection profile not found")
-        return EMPTY
-
-    # -- UDFs ---------------------------------------------------------------------------------------------
-
-    def _udfs(self, call: Call) -> Response:
-        return listing(map(render, self._store.udfs.values()))
+        return _add(self._store.profiles, "connection_profile", profile)
 
     def _create_udf(self, call: Call) -> Response:
         # At once, where a real server compiles Rust for half a minute.
@@ -126,7 +95,6 @@ class Connections:
         name = catalog.udf_name(fields["definition"], language)
         if name is None:
             raise RefusedError(400, f"Invalid UDF: {catalog.UDF_PROBLEM[language]}")
-        _refuse_taken("global_udf", name, self._store.udfs)
         now = self._store.dated(self._engine.now)
         udf = {
             "id": new_id(self._engine.rng, "udf"),
@@ -139,8 +107,7 @@ class Connections:
             "description": fields.get("description"),
             "dylib_url": None,
         }
-        self._store.udfs[udf["id"]] = udf
-        return json_response(udf)
+        return _add(self._store.udfs, "global_udf", udf)
 
     def _validate_udf(self, call: Call) -> Response:
         language = call.fields.get("language", "rust")
@@ -148,12 +115,15 @@ class Connections:
         errors = [] if name is not None else [catalog.UDF_PROBLEM[language]]
         return json_response({"udf_name": name, "errors": errors})
 
-    def _delete_udf(self, call: Call) -> Response:
-        if self._store.udfs.pop(call.ids[0], None) is None:
-            raise RefusedError(404, "UDF not found")
-        return EMPTY
 
-
-def _refuse_taken(kind: str, name: str, records: Mapping[str, Mapping[str, Any]]) -> None:
-    if any(item["name"] == name for item in records.values()):
+def _add(records: dict[str, dict[str, Any]], kind: str, record: dict[str, Any]) -> Response:
+    if any(item["name"] == record["name"] for item in records.values()):
         raise RefusedError(400, f"{kind} with that name already exists")
+    records[record["id"]] = record
+    return json_response(record)
+
+
+def _delete(records: dict[str, dict[str, Any]], kind: str, call: Call) -> Response:
+    if records.pop(call.ids[0], None) is None:
+        raise RefusedError(404, f"{kind} not found")
+    return EMPTY

@@ -15,8 +15,8 @@ from . import fault_types, runs
 from .api import Api
 from .faults import Faults
 from .http_server import HttpRequest
-from .messages import Response, json_response
-from .records import Pipeline
+from .messages import RefusedError, Response, json_response
+from .records import Job
 from .request_log import RequestLog
 
 _PAGE = Path(__file__).with_name("page.html")
@@ -32,10 +32,6 @@ _THERE_ARE = (
 )
 _SHOWN_PIPELINES = 200
 _SHOWN = 20
-
-
-class _ContentTypeError(Exception):
-    """The body is not declared as JSON."""
 
 
 class Control:
@@ -64,22 +60,18 @@ class Control:
     def respond(self, request: HttpRequest) -> Response:
         """Respond to a request below ``/sandbox``."""
         parts = [unquote(part) for part in request.path.split("/") if part][1:]
-        if not self._is_local(request.headers.get("host", "")):
-            words = "the Host of this request is not local: use localhost, 127.0.0.1 or the machine's address"
-            return json_response({"error": words}, 403)
-        if not self._may_ask(request.headers.get("authorization", "").removeprefix("Bearer ")):
-            words = (
-                "this sandbox has an API key: send it, or the token of its page, as Authorization: Bearer …"
-            )
-            return json_response({"error": words}, 401)
         try:
+            if not self._is_local(request.headers.get("host", "")):
+                words = "use localhost, 127.0.0.1 or the machine's address"
+                raise RefusedError(403, f"the Host of this request is not local: {words}")
+            if not self._may_ask(request.headers.get("authorization", "").removeprefix("Bearer ")):
+                words = "send it, or the token of its page, as Authorization: Bearer …"
+                raise RefusedError(401, f"this sandbox has an API key: {words}")
             return json_response(self._result(request, parts))
-        except _ContentTypeError as error:
-            return json_response({"error": str(error)}, 415)
+        except RefusedError as refused:
+            return refused.response
         except ValueError as error:
             return json_response({"error": str(error)}, 400)
-        except LookupError as error:
-            return json_response({"error": str(error.args[0])}, 404)
 
     def page(self, request: HttpRequest) -> Response:
         """Return the page: the same for all paths, its script asks for what the path names."""
@@ -130,13 +122,13 @@ class Control:
                 faults.clear()
             case "DELETE", ["faults", number] if number.isdecimal():
                 if not faults.remove(int(number)):
-                    raise LookupError(f"there is no fault with the id {number} that is not used up")
+                    raise RefusedError(404, f"there is no fault with the id {number} that is not used up")
             case "POST", ["release"]:
                 faults.release(str(_fields(request).get("pipeline", "*")))
             case "POST", ["advance"]:
                 return self._advance(_fields(request).get("seconds"))
             case _:
-                raise LookupError(f"{request.method} /sandbox/{'/'.join(parts)}: {_THERE_ARE}")
+                raise RefusedError(404, f"{request.method} /sandbox/{'/'.join(parts)}: {_THERE_ARE}")
         return {"ok": True}
 
     def _advance(self, seconds: Any) -> dict[str, Any]:
@@ -160,7 +152,7 @@ class Control:
         with self._store.lock:
             self._engine.advance()
             listed = self._store.listed()
-            shown = [_summary(pipeline) for pipeline in listed[int(first) : int(first) + _SHOWN_PIPELINES]]
+            shown = [_summary(job) for job in listed[int(first) : int(first) + _SHOWN_PIPELINES]]
         last = list(self._log)[: -_SHOWN - 1 : -1]
         requests = [
             {"method": item.method, "path": item.path, "status": item.status, "time": item.time_micros}
@@ -177,17 +169,17 @@ class Control:
     def _pipeline(self, pipeline_id: str) -> dict[str, Any]:
         with self._store.lock:
             now = self._engine.advance()
-            pipeline = self._store.whole(pipeline_id)
-            if pipeline is None or (job := pipeline.job) is None:
-                raise LookupError(f"there is no pipeline with the id {pipeline_id}")
+            job = self._store.job_of(pipeline_id)
+            if job is None:
+                raise RefusedError(404, f"there is no pipeline with the id {pipeline_id}")
             runs.catch_up(job, now, self._engine.rng)
             unfinished = runs.under_way(job, now)
-            not_judged = (item.what for item in self._api.not_judged if item.query == pipeline.query)
+            not_judged = (item.what for item in self._api.not_judged if item.query == job.pipeline.query)
             return {
-                **_summary(pipeline),
-                "query": pipeline.query,
+                **_summary(job),
+                "query": job.pipeline.query,
                 "parallelism": job.wanted.parallelism,
-                "tags": pipeline.tags,
+                "tags": job.pipeline.tags,
                 "checkpoints": [
                     {**dataclasses.asdict(item), "done": item is not unfinished}
                     for item in job.checkpoints[: -_SHOWN - 1 : -1]
@@ -197,17 +189,15 @@ class Control:
             }
 
 
-def _summary(pipeline: Pipeline) -> dict[str, Any]:
-    job = pipeline.job
-    shown = {} if job is None else {name: getattr(job, name) for name in ("id", "state", "run_id", "failure")}
-    if job is not None:
-        shown |= {"running_desired": job.wanted.stop == "none", "since": job.entered or job.created_at}
-    return {"id": pipeline.id, "name": pipeline.name, "job": shown}
+def _summary(job: Job) -> dict[str, Any]:
+    shown = {name: getattr(job, name) for name in ("id", "state", "run_id", "failure")}
+    shown |= {"running_desired": job.wanted.stop == "none", "since": job.entered or job.created_at}
+    return {"id": job.pipeline.id, "name": job.pipeline.name, "job": shown}
 
 
 def _fields(request: HttpRequest) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise _ContentTypeError("the body must be sent with Content-Type: application/json")
+        raise RefusedError(415, "the body must be sent with Content-Type: application/json")
     try:
         value = json.loads(request.body or b"{}")
     except (ValueError, RecursionError) as error:

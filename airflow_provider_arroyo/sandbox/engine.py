@@ -10,16 +10,14 @@ from functools import partial
 from airflow_provider_arroyo.client.models import JobState
 
 from . import lifecycle, runs
-from .agenda import Agenda
-from .clock import Clock, micros
-from .lifecycle import Cause, Millis, Transition, Variant
-from .records import Job, new_id
+from .clock import Agenda, Clock, micros
+from .lifecycle import Cause, Millis, Transition, Variant, Version
+from .records import Job, Store, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
 _TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
-_ENDED = (JobState.STOPPED, JobState.FINISHED, JobState.FAILED)
 
 
 class Engine(Agenda):
@@ -29,11 +27,16 @@ class Engine(Agenda):
     :param variant: which table it follows.
     :param allowed_restarts: how often a job may fail and be tried again (Arroyo's default is 20).
     :param rng: where times that vary are drawn from; seeded, they repeat themselves.
+    :param store: the jobs that it runs.
     """
 
-    def __init__(self, *, clock: Clock, variant: Variant, allowed_restarts: int, rng: random.Random) -> None:
+    def __init__(
+        self, *, clock: Clock, variant: Variant, allowed_restarts: int, rng: random.Random, store: Store
+    ) -> None:
         super().__init__(clock)
+        self.store = store
         self.variant = variant
+        self.version: Version = "0.15" if variant == "0.15" else "0.16"
         self.allowed_restarts = allowed_restarts
         self.rng = rng
         self.changes = 0
@@ -45,15 +48,15 @@ class Engine(Agenda):
         self._poll_period = self._draw(lifecycle.POLL_MILLIS)
         self._poll_origin = self.now - rng.randrange(self._poll_period)
 
-    def set_skew(self, skew: int, jobs: list[Job]) -> None:
+    def set_skew(self, skew: int) -> None:
         """Set the server's clock ahead of the sandbox's, or behind it, in microseconds.
 
-        :param jobs: all jobs: what is written keeps its times, what is under way moves along.
+        What is written keeps its times, what is under way moves along.
         """
         before = self.advance()
         by = self.skew_by(skew)
         self._poll_origin += by
-        for job in jobs:
+        for job in self.store.jobs():
             runs.catch_up(job, before, self.rng)
             runs.shift(job, before, by)
             job.entered += by
@@ -111,7 +114,7 @@ class Engine(Agenda):
         return causes
 
     def _poll(self, job: Job) -> None:
-        if not self.controller_up or job.held or job.pipeline.job is not job:
+        if not self.controller_up or job.state_before_hold or job.pipeline.job is not job:
             return
         if job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now:
             return
@@ -130,22 +133,21 @@ class Engine(Agenda):
     def happen(self, job: Job, cause: Cause) -> bool:
         """Let something happen to a job now; return whether its state had a row for it."""
         row = self._table.get((job.state, cause))
-        if row is None or job.held or not (self.controller_up or cause is Cause.TIME):
+        if row is None or job.state_before_hold or not (self.controller_up or cause is Cause.TIME):
             return False
         self._make(job, row)
         return True
 
     def hold(self, job: Job, state: str) -> None:
         """Let a job show a state, whatever its name, until it is released."""
-        if not job.held:
-            job.held, job.state_before_hold = True, job.state
+        job.state_before_hold = job.state_before_hold or job.state
         self._show(job, state)
 
     def release(self, job: Job) -> None:
         """Let a held job go on where it was."""
-        if job.held:
-            job.held = False
-            self._show(job, job.state_before_hold)
+        if (before := job.state_before_hold) is not None:
+            job.state_before_hold = None
+            self._show(job, before)
             self._plan_poll_if_wanted(job)
 
     def _show(self, job: Job, state: str) -> None:
@@ -161,10 +163,10 @@ class Engine(Agenda):
         :param domain: user, external or internal.
         :param restarts: False: it is not tried again, whatever is allowed.
         """
-        if job.state != JobState.RUNNING or job.held:
+        if job.state != JobState.RUNNING or job.state_before_hold:
             return
         too_often = self._count_failure(job) > self.allowed_restarts
-        if self.variant == "0.15" and restarts:
+        if self.version == "0.15" and restarts:
             # 0.15 keeps the reason to itself.
             if too_often:
                 job.failure = (_TOO_OFTEN, domain)
@@ -178,10 +180,10 @@ class Engine(Agenda):
         self._plan(job, self._draw(lifecycle.WORKER_LOSS_NOTICED_MILLIS), lambda: self._worker_lost(job))
 
     def _worker_lost(self, job: Job) -> None:
-        if self._count_failure(job) <= self.allowed_restarts - (self.variant != "0.15"):
+        if self._count_failure(job) <= self.allowed_restarts - (self.version != "0.15"):
             self.happen(job, Cause.WORKER_LOST)
             return
-        reason = _TOO_OFTEN if self.variant == "0.15" else "Exhausted retries: error while running"
+        reason = _TOO_OFTEN if self.version == "0.15" else "Exhausted retries: error while running"
         job.failure = (reason, "internal")
         self.happen(job, Cause.WORKER_LOST_FOR_GOOD)
 
@@ -199,18 +201,18 @@ class Engine(Agenda):
         entry |= {"task_index": 0, "level": "error", "message": message, "details": details}
         job.errors.append(entry | {"error_domain": domain})
 
-    def stop_controller(self, jobs: list[Job]) -> None:
+    def stop_controller(self) -> None:
         """Take the controller away: the jobs stay as they are, whatever is asked, and make no checkpoints."""
         self.controller_up = False
-        for job in jobs:
+        for job in self.store.jobs():
             runs.end(job, self.now, self.rng)
 
-    def start_controller(self, jobs: list[Job]) -> None:
+    def start_controller(self) -> None:
         """Bring the controller back: it schedules every job again that it finds at work."""
         if self.controller_up:
             return
         self.controller_up = True
-        for job in jobs:
+        for job in self.store.jobs():
             self.at(self.now + self._draw(lifecycle.CONTROLLER_START_MILLIS), partial(self._found, job))
 
     def _found(self, job: Job) -> None:
@@ -221,9 +223,10 @@ class Engine(Agenda):
             self._poll(job)
 
     def delete(self, job: Job) -> None:
-        """Let nothing more happen to a job."""
+        """Let nothing more happen to a job, and forget its pipeline."""
         job.turn += 1
         self.touch(job)
+        self.store.remove(job.pipeline)
 
     # -- moving -------------------------------------------------------------------------------------------
 
@@ -267,7 +270,7 @@ class Engine(Agenda):
                 self.at(self.now + _STUCK, lambda: self._plan_poll_if_wanted(job))
         elif state == JobState.RUNNING:
             self._running(job)
-        elif state in _ENDED or state == JobState.FAILING:
+        elif job.terminal or state == JobState.FAILING:
             if before != JobState.FAILING:
                 job.finish_time = self.now
             job.restarted = job.restarted and state == JobState.FAILING
@@ -285,7 +288,7 @@ class Engine(Agenda):
     def _if_unchanged(self, job: Job, turn: int, act: Callable[[], object]) -> None:
         if job.turn != turn:
             return
-        if job.held:
+        if job.state_before_hold:
             self.at(self.now + _TICK, lambda: self._if_unchanged(job, turn, act))
         else:
             act()
@@ -336,7 +339,7 @@ class Engine(Agenda):
 
     def _kafka_gives_up(self, job: Job) -> None:
         source = job.pipeline.sources[0].name if job.pipeline.sources else "kafka"
-        message = "Could not create Kafka consumer" if self.variant == "0.15" else "creating kafka consumer"
+        message = "Could not create Kafka consumer" if self.version == "0.15" else "creating kafka consumer"
         details = "Meta data fetch error: BrokerTransportFailure (Local: Broker transport failure)"
         self.add_error(job, details, "external", message=message, operator_id=f"source_{source}_0")
         self.happen(job, Cause.SOURCE_LOST)

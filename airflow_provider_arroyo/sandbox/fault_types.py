@@ -11,7 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from .records import Pipeline
 
 StopMode = Literal["checkpoint", "graceful", "immediate", "force"]
 Domain = Literal["user", "external", "internal"]
@@ -174,10 +177,10 @@ class PipelineFault(Fault):
     after: float = 0.0
     times: int | None = 1
 
-    def matches(self, pipeline_id: str, name: str) -> bool:
+    def matches(self, pipeline: Pipeline) -> bool:
         """Return whether it can hit a pipeline."""
-        return self.pipeline in (pipeline_id, name) or (
-            fnmatchcase(pipeline_id, self.pipeline) or fnmatchcase(name, self.pipeline)
+        return any(
+            self.pipeline == name or fnmatchcase(name, self.pipeline) for name in (pipeline.id, pipeline.name)
         )
 
 

@@ -13,8 +13,7 @@ from . import fault_types as types
 from .clock import micros
 from .engine import Engine
 from .http_server import HttpServer
-from .records import Job, Pipeline
-from .store import Store
+from .records import Job
 
 
 class Faults:
@@ -32,14 +31,13 @@ class Faults:
         sandbox.faults.fail("orders", error="topic is gone", domain="external", after=3)
     """
 
-    def __init__(self, *, engine: Engine, store: Store, server: HttpServer) -> None:
+    def __init__(self, *, engine: Engine, server: HttpServer) -> None:
         self._engine = engine
-        self._store = store
-        self._lock = store.lock
+        self._store = engine.store
+        self._lock = engine.store.lock
         self._server = server
         self._ids = itertools.count(1)
-        self._on_requests: list[types.RequestFault] = []
-        self._waiting: list[types.PipelineFault] = []
+        self._pending: list[types.Fault] = []
         self._first_runs: dict[str, list[Callable[[], None]]] = {}
         self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
@@ -79,19 +77,18 @@ class Faults:
         engine = self._engine
         with self._lock:
             engine.advance()
-            jobs = list(self._store.jobs())
             fault.id = next(self._ids)
             match fault:
                 case types.RequestFault():
-                    self._on_requests.append(fault)
+                    self._pending.append(fault)
                 case types.PipelineFault():
-                    self._add_to_pipelines(fault, jobs)
+                    self._add_to_pipelines(fault)
                 case types.ControllerAway() | types.ServerRestart():
-                    engine.stop_controller(jobs)
+                    engine.stop_controller()
                     if fault.seconds is not None:
-                        engine.later(fault.seconds, self._start_controller)
+                        engine.later(fault.seconds, engine.start_controller)
                 case types.ClockSkew():
-                    engine.set_skew(micros(fault.seconds), jobs)
+                    engine.set_skew(micros(fault.seconds))
         if isinstance(fault, types.ApiAway | types.ServerRestart):
             # Without the lock: what is closed has requests that wait for it.
             self._cancel_return()
@@ -110,10 +107,7 @@ class Faults:
         """Bring the controller back."""
         with self._lock:
             self._engine.advance()
-            self._start_controller()
-
-    def _start_controller(self) -> None:
-        self._engine.start_controller(list(self._store.jobs()))
+            self._engine.start_controller()
 
     def release(self, pipeline: str = "*") -> None:
         """Let pipelines that :meth:`show_state` holds go on where they were.
@@ -123,31 +117,29 @@ class Faults:
         with self._lock:
             self._engine.advance()
             for job in self._store.jobs():
-                if types.PipelineFault(pipeline=pipeline).matches(job.pipeline.id, job.pipeline.name):
+                if types.PipelineFault(pipeline=pipeline).matches(job.pipeline):
                     self._engine.release(job)
 
     def pending(self) -> list[dict[str, Any]]:
         """Return the faults on requests and on pipelines to come that are not used up."""
         with self._lock:
-            return [types.describe(fault) for fault in (*self._on_requests, *self._waiting)]
+            return [types.describe(fault) for fault in self._pending]
 
     def remove(self, fault_id: int) -> bool:
         """Remove a fault that is not used up; return whether there was one."""
         with self._lock:
-            before = len(self._on_requests) + len(self._waiting)
-            self._on_requests = [fault for fault in self._on_requests if fault.id != fault_id]
-            self._waiting = [fault for fault in self._waiting if fault.id != fault_id]
-            return len(self._on_requests) + len(self._waiting) < before
+            before = len(self._pending)
+            self._pending = [fault for fault in self._pending if fault.id != fault_id]
+            return len(self._pending) < before
 
     def clear(self) -> None:
         """Remove all faults, bring everything back, release everything."""
         with self._lock:
             self._engine.advance()
-            self._on_requests.clear()
-            self._waiting.clear()
+            self._pending.clear()
             self._first_runs.clear()
-            self._engine.set_skew(0, list(self._store.jobs()))
-            self._start_controller()
+            self._engine.set_skew(0)
+            self._engine.start_controller()
             for job in self._store.jobs():
                 self._engine.release(job)
                 job.never_starts = job.kafka_away = False
@@ -161,8 +153,8 @@ class Faults:
         """Return what hits a request, and count it: what delays or precedes a response, and one of the others."""
         found: list[types.RequestFault] = []
         replaced = False
-        for fault in tuple(self._on_requests):
-            if not fault.matches(method, path):
+        for fault in tuple(self._pending):
+            if not (isinstance(fault, types.RequestFault) and fault.matches(method, path)):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -172,33 +164,31 @@ class Faults:
                     continue
                 replaced = True
             found.append(fault)
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times == 0:
-                    self._on_requests.remove(fault)
+            self._count(fault)
         return found
+
+    def _count(self, fault: types.RequestFault | types.PipelineFault) -> None:
+        """Count a fault that hits; drop it once it is used up."""
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times == 0:
+                self._pending.remove(fault)
 
     # -- pipelines ----------------------------------------------------------------------------------------
 
-    def _add_to_pipelines(self, fault: types.PipelineFault, jobs: list[Job]) -> None:
-        there = [job for job in jobs if fault.matches(job.pipeline.id, job.pipeline.name)]
+    def _add_to_pipelines(self, fault: types.PipelineFault) -> None:
+        there = [job for job in self._store.jobs() if fault.matches(job.pipeline)]
         for job in there:
             self._engine.later(fault.after, partial(self._hit, job, fault))
         if not there:
-            self._waiting.append(fault)
+            self._pending.append(fault)
 
-    def pipeline_created(self, pipeline: Pipeline) -> None:
+    def job_created(self, job: Job) -> None:
         """Let the faults that waited for such a pipeline hit it."""
-        job = pipeline.job
-        if job is None:
-            return
-        for fault in tuple(self._waiting):
-            if not fault.matches(pipeline.id, pipeline.name):
+        for fault in tuple(self._pending):
+            if not (isinstance(fault, types.PipelineFault) and fault.matches(job.pipeline)):
                 continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times == 0:
-                    self._waiting.remove(fault)
+            self._count(fault)
             if fault.at_creation:
                 self._hit(job, fault)
             else:
@@ -238,7 +228,6 @@ class Faults:
                 engine.lose_worker(job)
             case types.Delete():
                 engine.delete(job)
-                self._store.remove(job.pipeline)
             case types.Stop():
                 job.wanted.stop = fault.mode
                 engine.want(job)

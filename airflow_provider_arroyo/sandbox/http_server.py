@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import h11
 
@@ -32,7 +32,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ConnectionGoneError(Exception):
-    """The connection was closed: nothing more can be sent."""
+    """The connection was closed, or is to be closed in good order: nothing more is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +59,23 @@ class Connection:
         self._sock = sock
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADERS_LIMIT)
         self._is_head = False
-        self._aborted = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="arroyo-sandbox-connection", daemon=True)
-
-    def start(self) -> None:
-        """Serve the client from a thread of its own."""
-        self._thread.start()
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is served by the thread that asks."""
-        return self._thread is threading.current_thread()
+        self.aborted = threading.Event()
+        """Set once the server has reset the connection."""
+        self.thread = threading.Thread(target=self._serve, name="arroyo-sandbox-connection", daemon=True)
+        """Serves the client."""
 
     # -- what a handler sends -----------------------------------------------------------------------------
 
     def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""
         length = {"content-length": str(len(body))}
-        self._send(_response(status, {**headers, **length}), *self._data(body), h11.EndOfMessage())
+        self._send(
+            h11.Response(**_head(status, {**headers, **length})), *self._data(body), h11.EndOfMessage()
+        )
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the head of a response; without ``content-length`` its body comes in chunks."""
-        self._send(_response(status, headers))
+        self._send(h11.Response(**_head(status, headers)))
 
     def write(self, data: bytes) -> None:
         """Send a part of the body."""
@@ -92,23 +87,13 @@ class Connection:
 
     def inform(self, status: int, headers: Mapping[str, str]) -> None:
         """Send an interim response, such as 103."""
-        self._send(
-            h11.InformationalResponse(status_code=status, headers=_encoded(headers), reason=_reason(status))
-        )
-
-    def hang_up(self) -> NoReturn:
-        """Close the connection in good order, whatever was sent before.
-
-        :raises ConnectionGoneError: always.
-        """
-        raise ConnectionGoneError
+        self._send(h11.InformationalResponse(**_head(status, headers)))
 
     def reset(self) -> NoReturn:
         """Reset the connection.
 
         :raises ConnectionGoneError: always.
         """
-        self._aborted.set()
         self._reset_on_close()
         raise ConnectionGoneError
 
@@ -126,29 +111,20 @@ class Connection:
 
         :raises ConnectionGoneError: where the connection was reset meanwhile.
         """
-        if self._aborted.wait(seconds):
+        if self.aborted.wait(seconds):
             raise ConnectionGoneError
-
-    @property
-    def aborted(self) -> threading.Event:
-        """Set once the server has reset the connection."""
-        return self._aborted
 
     # -- the server's side --------------------------------------------------------------------------------
 
     def abort(self) -> None:
         """Reset the connection from another thread."""
-        self._aborted.set()
         with contextlib.suppress(OSError):
             self._reset_on_close()
             # Wakes the thread that reads; closing the socket here would not.
             socket.socket.shutdown(self._sock, socket.SHUT_RD)
 
-    def wait_closed(self) -> None:
-        """Wait until it is closed, for a moment at most."""
-        self._thread.join(_GONE_SECONDS)
-
     def _reset_on_close(self) -> None:
+        self.aborted.set()
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _serve(self) -> None:
@@ -174,7 +150,7 @@ class Connection:
     def _close(self) -> None:
         # Bytes that were not read turn a close into a reset, which can overtake what was sent last.
         with contextlib.suppress(OSError, ValueError):
-            if not self._aborted.is_set():
+            if not self.aborted.is_set():
                 self._sock.settimeout(_FAREWELL_SECONDS)
                 if isinstance(self._sock, ssl.SSLSocket):
                     with contextlib.suppress(OSError):
@@ -212,21 +188,18 @@ class Connection:
         return [h11.Data(data=body)] if body and not self._is_head else []
 
     def _send(self, *events: h11.Event) -> None:
-        if self._aborted.is_set():
+        if self.aborted.is_set():
             raise ConnectionGoneError
         self._sock.sendall(b"".join(self._h11.send(event) or b"" for event in events))
 
 
-def _response(status: int, headers: Mapping[str, str]) -> h11.Response:
-    return h11.Response(status_code=status, headers=_encoded(headers), reason=_reason(status))
-
-
-def _reason(status: int) -> bytes:
-    return http.client.responses.get(status, "").encode()
-
-
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+def _head(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {
+        "status_code": status,
+        "headers": encoded,
+        "reason": http.client.responses.get(status, "").encode(),
+    }
 
 
 class HttpServer:
@@ -287,11 +260,11 @@ class HttpServer:
         if thread is not None:
             thread.join()
         with self._lock:
-            connections = [item for item in self._connections if not item.is_own]
+            connections = [one for one in self._connections if one.thread is not threading.current_thread()]
         for connection in connections:
             connection.abort()
         for connection in connections:
-            connection.wait_closed()
+            connection.thread.join(_GONE_SECONDS)
 
     def stop(self) -> None:
         """Close for good."""
@@ -311,7 +284,7 @@ class HttpServer:
             connection = Connection(self, sock)
             with self._lock:
                 self._connections.add(connection)
-            connection.start()
+            connection.thread.start()
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that is closed."""

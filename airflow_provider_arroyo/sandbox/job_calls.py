@@ -9,16 +9,15 @@ from .engine import Engine
 from .messages import EMPTY, Call, Output, RefusedError, Response, listing, page, render
 from .records import Job
 from .routes import Route
-from .store import Store
 
 
 class JobCalls:
     """Responds to those calls as a real server of the version does."""
 
-    def __init__(self, version: responses.Version, engine: Engine, store: Store) -> None:
-        self._version = version
+    def __init__(self, engine: Engine) -> None:
+        self._version = engine.version
         self._engine = engine
-        self._store = store
+        self._store = engine.store
         self._all_jobs: tuple[int, Response] = (-1, EMPTY)
 
     def routes(self) -> list[Route]:
@@ -36,26 +35,22 @@ class JobCalls:
 
     def _list_jobs(self, call: Call) -> Response:
         if self._all_jobs[0] != self._engine.changes:
-            response = listing(responses.job(job, self._version) for job in self._store.listed_jobs())
+            newest_first = sorted(self._store.listed(), key=lambda job: -job.created_at)
+            response = listing(responses.job(job, self._version) for job in newest_first)
             self._all_jobs = (self._engine.changes, response)
         return self._all_jobs[1]
 
     def _jobs(self, call: Call) -> Response:
-        pipeline = self._store.whole(call.ids[0])
-        if pipeline is None or pipeline.job is None:
+        job = self._store.job_of(call.ids[0])
+        if job is None:
             raise RefusedError(404, "Pipeline not found")
-        return listing([responses.job(pipeline.job, self._version)])
+        return listing([responses.job(job, self._version)])
 
     def _errors(self, call: Call) -> Response:
         newest_first = sorted(self._job(call).errors, key=lambda entry: -int(entry["created_at"]))
         found, more = page(call, newest_first, lambda entry: (entry["id"], entry["created_at"]))
-        hidden = "error_domain" if self._version == "0.15" else ""
-        shown = (
-            {key: value for key, value in entry.items() if key != hidden}
-            | {"created_at": self._store.dated(entry["created_at"])}
-            for entry in found
-        )
-        return listing(map(render, shown), has_more=more)
+        dated = (entry | {"created_at": self._store.dated(entry["created_at"])} for entry in found)
+        return listing((responses.record(entry, self._version) for entry in dated), has_more=more)
 
     def _checkpoints(self, call: Call) -> Response:
         job, now = self._job(call), self._engine.now
@@ -92,7 +87,7 @@ class JobCalls:
         return Output(job)
 
     def _job(self, call: Call) -> Job:
-        pipeline = self._store.whole(call.ids[0])
-        if pipeline is None or pipeline.job is None or pipeline.job.id != call.ids[1]:
+        job = self._store.job_of(call.ids[0])
+        if job is None or job.id != call.ids[1]:
             raise RefusedError(404, "Job not found")
-        return pipeline.job
+        return job

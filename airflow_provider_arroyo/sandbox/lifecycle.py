@@ -19,7 +19,8 @@ from typing import Literal, TypeAlias
 
 from airflow_provider_arroyo.client.models import JobState as S
 
-Variant: TypeAlias = Literal["0.15", "0.16", "0.16-worker"]
+Version: TypeAlias = Literal["0.15", "0.16"]
+Variant: TypeAlias = Literal[Version, "0.16-worker"]
 """The version of the server, and on 0.16 whether the controller or a worker leads the jobs."""
 
 Millis: TypeAlias = tuple[int, int]
@@ -57,24 +58,9 @@ class Cause(Enum):
     CONTROLLER_BACK_STOP = "the controller started and found a stop wanted"
 
 
-STOPS = {
-    "checkpoint": Cause.STOP_CHECKPOINT,
-    "graceful": Cause.STOP_GRACEFUL,
-    "immediate": Cause.STOP_IMMEDIATE,
-    "force": Cause.STOP_FORCE,
-}
-WANTED = (
-    Cause.STOP_UNREACHED,
-    Cause.STOP_BLOCKED,
-    *STOPS.values(),
-    Cause.START,
-    Cause.RESTART_AND_STOP,
-    Cause.RESTART,
-    Cause.RESTART_FORCE,
-    Cause.RESTART_NO_STATE,
-    Cause.ENV_CHANGED,
-    Cause.RESCALE,
-)
+STOPS = {mode: Cause[f"STOP_{mode.upper()}"] for mode in ("checkpoint", "graceful", "immediate", "force")}
+_CAUSES = list(Cause)
+WANTED = _CAUSES[_CAUSES.index(Cause.STOP_UNREACHED) : _CAUSES.index(Cause.SOURCE_ENDED)]
 RESTARTS = frozenset({Cause.RESTART, Cause.RESTART_FORCE, Cause.RESTART_NO_STATE})
 
 POLL_MILLIS: Millis = (502, 505)
@@ -113,6 +99,7 @@ _WORKERS: Millis = (115, 205)
 _WORKERS_OF_WORKER_MODE: Millis = (230, 258)
 _STOPPING: Millis = (22, 60)
 _FAILING: Millis = (5010, 5016)
+_BEFORE_SCHEDULING = (S.COMPILING, S.RECOVERING, S.RESTARTING, S.RESCALING)
 
 # Finished has no row: it is never left.
 _STARTS = (
@@ -124,11 +111,8 @@ _STARTS = (
     *(_T(S.FAILED, restart, S.COMPILING, _COMPILING) for restart in RESTARTS),
 )
 _IN_BETWEEN = (
-    _T(S.COMPILING, Cause.TIME, S.SCHEDULING, _WORKERS),
+    *(_T(state, Cause.TIME, S.SCHEDULING, _WORKERS) for state in _BEFORE_SCHEDULING),
     _T(S.SCHEDULING, Cause.TIME, S.RUNNING),
-    _T(S.RECOVERING, Cause.TIME, S.SCHEDULING, _WORKERS),
-    _T(S.RESTARTING, Cause.TIME, S.SCHEDULING, _WORKERS),
-    _T(S.RESCALING, Cause.TIME, S.SCHEDULING, _WORKERS),
     _T(S.CHECKPOINT_STOPPING, Cause.TIME, S.STOPPED),
     _T(S.STOPPING, Cause.TIME, S.STOPPED),
     _T(S.FAILING, Cause.TIME, S.FAILED),
@@ -190,10 +174,7 @@ _ONLY_016 = (
 )
 # A job that a worker leads: the same rows, other times.
 _ONLY_016_WORKER = (
-    _T(S.COMPILING, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE),
-    _T(S.RECOVERING, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE),
-    _T(S.RESTARTING, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE),
-    _T(S.RESCALING, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE),
+    *(_T(state, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE) for state in _BEFORE_SCHEDULING),
     _T(S.RUNNING, Cause.RESTART, S.RESTARTING, (190, 205), leaves_checkpoint=True),
     _T(S.RUNNING, Cause.STOP_CHECKPOINT, S.CHECKPOINT_STOPPING, (200, 220), leaves_checkpoint=True),
 )

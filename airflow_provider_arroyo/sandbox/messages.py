@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from .records import Job
-
-if TYPE_CHECKING:
-    from .planning import Plan
+from .sql import Evaluation
 
 T = TypeVar("T")
+_NO_PLAN = Evaluation(graph=None)
 _encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -34,7 +33,7 @@ class Call:
     ids: Sequence[str] = ()
     query: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    plan: Plan | None = None
+    plan: Evaluation = _NO_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +84,6 @@ class RefusedError(Exception):
         self.response = json_response({"error": text}, status)
         if is_plain_text:
             self.response = Response(status, text.encode(), "text/plain; charset=utf-8")
-
-
-class HangUpError(Exception):
-    """The server closes the connection without a response: its planner broke down."""
 
 
 def _number(text: str) -> int:

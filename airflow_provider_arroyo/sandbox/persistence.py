@@ -25,10 +25,8 @@ from . import responses, runs
 from .engine import Engine
 from .planning import plan
 from .records import INTERVAL_RANGE_MICROS, Job, Pipeline
-from .responses import Version
-from .store import Store
 
-_FORMAT = 2
+_FORMAT = 3
 _PAUSE_SECONDS = 0.5
 # Of the time, at most this part goes into writing.
 _SHARE = 0.1
@@ -39,7 +37,7 @@ _OTHERS: Mapping[str, Mapping[str, type]] = {
     "udfs": {**_DATED, "name": str, "definition": str},
 }
 # Caches, what refers back, and faults.
-_NOT_KEPT = {"rendered", "job", "pipeline", "held", "state_before_hold"} | {
+_NOT_KEPT = {"rendered", "job", "pipeline", "state_before_hold"} | {
     *("flap", "never_starts", "kafka_away", "picked_up_at", "traffic"),
 }
 
@@ -48,16 +46,15 @@ class Persistence:
     """Writes what changed, from a thread of its own: nobody waits for the disk.
 
     :param folder: where the file ``sandbox.json`` lies; made where it is missing. No other sandbox may use it.
-    :param version: of Arroyo, whose records they are; another version's are not read.
+    :param engine: what it keeps; the records of another version of Arroyo are not read.
     :raises ValueError: where the folder cannot be used, is damaged, or holds something else.
     """
 
-    def __init__(self, folder: Path, *, version: Version, engine: Engine, store: Store) -> None:
+    def __init__(self, folder: Path, engine: Engine) -> None:
         self._file = folder / "sandbox.json"
-        self._about = {"format": _FORMAT, "arroyo_version": version}
-        self._version = version
+        self._about = {"format": _FORMAT, "arroyo_version": engine.version}
         self._engine = engine
-        self._store = store
+        self._store = engine.store
         self._written: object = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,17 +104,23 @@ class Persistence:
             # What it did while the sandbox was off, it did not do.
             runs.end(job, min(int(kept["saved_at"]), self._engine.now), self._engine.rng)
         self._check(jobs)
-        store.continue_sequence(max((job.sequence for job in jobs), default=0))
-        self._engine.stop_controller(jobs)
-        self._engine.start_controller(jobs)
+        self._engine.stop_controller()
+        self._engine.start_controller()
 
     def _check(self, jobs: list[Job]) -> None:
         """Use everything that was read once: what cannot be used would break every response later."""
         for job in jobs:
-            responses.pipeline(job.pipeline, self._version)
+            responses.pipeline(job, self._engine.version)
         if tables := list(self._store.tables.values()):
             udfs = list(self._store.udfs.values())
-            plan("SELECT 1", version=self._version, tables=tables, udfs=udfs, parallelism=1, preview=False)
+            plan(
+                "SELECT 1",
+                version=self._engine.version,
+                tables=tables,
+                udfs=udfs,
+                parallelism=1,
+                preview=False,
+            )
 
     def start(self) -> None:
         """Begin to write."""
@@ -169,8 +172,7 @@ def _kept(pipeline: Pipeline) -> dict[str, Any]:
     job = pipeline.job
     if job is None:
         return _fields(pipeline) | {"job": None}
-    state = {"state": job.state_before_hold} if job.held else {}
-    return _fields(pipeline) | {"job": _fields(job) | state}
+    return _fields(pipeline) | {"job": _fields(job) | {"state": job.state_before_hold or job.state}}
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from . import runs
 from .api import PREFIX, Api
 from .engine import Engine
 from .faults import Faults
+from .http_server import HttpRequest
 from .messages import Response, render
 from .planning import plan
 from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
-from .store import Store
 
 QUERY = (
     "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');\n"
@@ -23,12 +23,13 @@ QUERY = (
 )
 
 
-def populate(engine: Engine, store: Store, *, version: str, count: int) -> None:
+def populate(engine: Engine, count: int) -> None:
     """Add pipelines that have been running since they were created, one a second until now.
 
     :param count: how many; their names are ``pipeline-1``, ``pipeline-2`` …, the newest last.
     """
-    planned = plan(QUERY, version=version, tables=(), udfs=(), parallelism=1, preview=False)
+    store = engine.store
+    planned = plan(QUERY, version=engine.version, tables=(), udfs=(), parallelism=1, preview=False)
     if planned.graph is None:
         raise RuntimeError(f"the sandbox refuses its own SQL: {planned.refusal}")
     for number in range(1, count + 1):
@@ -38,7 +39,6 @@ def populate(engine: Engine, store: Store, *, version: str, count: int) -> None:
             name=f"pipeline-{number}",
             query=QUERY,
             created_at=store.dated(begun),
-            sequence=store.next_sequence(),
             graph=planned.graph,
             sources=planned.sources,
             sinks=planned.sinks,
@@ -47,7 +47,6 @@ def populate(engine: Engine, store: Store, *, version: str, count: int) -> None:
             id=new_id(engine.rng, "job"),
             pipeline=pipeline,
             created_at=pipeline.created_at,
-            sequence=store.next_sequence(),
             wanted=Wanted(1, DEFAULT_INTERVAL_MICROS),
             seen=Wanted(1, DEFAULT_INTERVAL_MICROS),
             state=JobState.RUNNING.value,
@@ -112,6 +111,7 @@ def demo(api: Api, faults: Faults, advance: Callable[[float], None]) -> None:
 def _create(api: Api, method: str, path: str, name: str, query: str, interval_micros: int) -> None:
     body: dict[str, Any] = {"name": name, "query": query, "parallelism": 2, "tags": {"team": "shop"}}
     body["checkpoint_interval_micros"] = interval_micros
-    response = api.respond(method, f"{PREFIX}{path}", "", render(body), "application/json")
+    headers = {"content-type": "application/json"}
+    response = api.respond(HttpRequest(method, f"{PREFIX}{path}", "", headers, render(body)))
     if not isinstance(response, Response) or response.status != (200 if interval_micros > 1 else 400):
         raise RuntimeError(f"the sandbox refuses its own pipeline {name}: {response}")

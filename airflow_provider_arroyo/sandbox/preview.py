@@ -61,10 +61,12 @@ class _Rows:
     def __init__(self, job: Job) -> None:
         pipeline = job.pipeline
         self._begun = job.run_started or 0
-        self._rate = min((source.rate for source in pipeline.sources if source.rate), default=10.0)
-        counts = [source.count for source in pipeline.sources if source.count is not None]
-        self._count = min(counts, default=None)
-        self._row = row_maker(pipeline.query, pipeline.columns)
+        self._rate = min(
+            (source.event_rate for source in pipeline.sources if source.event_rate), default=10.0
+        )
+        counts = (source.message_count for source in pipeline.sources)
+        self._count = min((count for count in counts if count is not None), default=None)
+        self._row = row_maker(pipeline.query, [name for sink in pipeline.sinks for name in sink.columns])
         nodes = [node["node_id"] for node in pipeline.graph["nodes"] if "preview" in node["operator"]]
         self.operator_id = f"sink_preview_{nodes[0] if nodes else 0}"
         self._next: int | None = None

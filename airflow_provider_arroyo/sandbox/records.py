@@ -1,43 +1,22 @@
-"""What the sandbox keeps: pipelines, their jobs, and what it needs to know to run them."""
+"""What the sandbox holds: pipelines, their jobs, and what it needs to know to run them."""
 
 from __future__ import annotations
 
 import random
 import string
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
 
 from .fault_types import Traffic
+from .sql import Sink, Source
 
 DEFAULT_INTERVAL_MICROS = 10_000_000
 PREVIEW_INTERVAL_MICROS = 86_400_000_000
 INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
-
-
-@dataclass(slots=True)
-class Source:
-    """A source of a pipeline, as far as it decides how long the pipeline runs.
-
-    :param rate: rows a second; None where it is not known.
-    :param count: rows until it ends; None: it never ends.
-    :param missing_path: the file that it cannot open.
-    """
-
-    name: str
-    connector: str
-    rate: float | None = None
-    count: int | None = None
-    missing_path: str | None = None
-
-    @property
-    def duration_micros(self) -> int | None:
-        """How long it runs from its first row to its last; None: for ever."""
-        if self.count is None:
-            return None
-        return int(self.count / self.rate * 1_000_000) if self.rate else 0
 
 
 @dataclass(slots=True)
@@ -74,7 +53,6 @@ class Job:
     id: str
     pipeline: Pipeline
     created_at: int
-    sequence: int
     wanted: Wanted
     state: str = JobState.CREATED.value
     run_id: int = 0
@@ -113,9 +91,8 @@ class Job:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     # Injected faults.
-    held: bool = False
-    """It shows a state from outside until it is released."""
-    state_before_hold: str = ""
+    state_before_hold: str | None = None
+    """Where it goes on when it is released; None: it does not show a state from outside."""
     never_starts: bool = False
     kafka_away: bool = False
     picked_up_at: int | None = None
@@ -137,7 +114,6 @@ class Job:
 class Pipeline:
     """A pipeline and its one job; without a job it is a half-made record that only holds its id.
 
-    :param columns: the columns of the rows that a preview outputs.
     :param tables: the connection tables that it reads and writes, by id.
     """
 
@@ -145,11 +121,9 @@ class Pipeline:
     name: str
     query: str
     created_at: int
-    sequence: int
     graph: Mapping[str, Any]
     sources: tuple[Source, ...] = ()
-    sinks: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
+    sinks: tuple[Sink, ...] = ()
     udfs: list[dict[str, Any]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     state_url: str | None = None
@@ -165,3 +139,60 @@ _ALPHABET = string.digits + string.ascii_letters
 def new_id(rng: random.Random, prefix: str) -> str:
     """Return an id as Arroyo makes them: the prefix and ten letters or digits."""
     return f"{prefix}_{''.join(rng.choices(_ALPHABET, k=10))}"
+
+
+Database: TypeAlias = Literal["sqlite", "postgres"]
+
+
+class Store:
+    """Pipelines, jobs, connections and UDFs, by id.
+
+    :param database: Arroyo's database: on ``sqlite`` records are dated to the whole second, on ``postgres``
+        to the microsecond. Lists are sorted by that date, the newest first, and the page after a record holds
+        those with an earlier date: on SQLite it can leave out what was created in the same second.
+    """
+
+    def __init__(self, *, database: Database = "sqlite") -> None:
+        self.lock = threading.RLock()
+        """Held while anything of a sandbox is read or changed."""
+        self._unit = 1_000_000 if database == "sqlite" else 1
+        self.pipelines: dict[str, Pipeline] = {}
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.profiles: dict[str, dict[str, Any]] = {}
+        self.udfs: dict[str, dict[str, Any]] = {}
+        self._listed: list[Job] | None = None
+
+    def dated(self, now_micros: int) -> int:
+        """Return the moment as the database stores it."""
+        return now_micros // self._unit * self._unit
+
+    def add(self, pipeline: Pipeline) -> None:
+        """Keep a pipeline, or list it anew after it got another job."""
+        self.pipelines[pipeline.id] = pipeline
+        self._listed = None
+
+    def remove(self, pipeline: Pipeline) -> None:
+        """Forget a pipeline and its job."""
+        self.pipelines.pop(pipeline.id, None)
+        pipeline.job = None
+        self._listed = None
+
+    def job_of(self, pipeline_id: str) -> Job | None:
+        """Return the job of a pipeline; half-made records have none, and are shown by nothing."""
+        pipeline = self.pipelines.get(pipeline_id)
+        return None if pipeline is None else pipeline.job
+
+    def listed(self) -> list[Job]:
+        """Return the jobs of what ``GET /pipelines`` lists: the newest pipeline first, without previews."""
+        if self._listed is None:
+            shown = [job for job in self.jobs() if not job.pipeline.preview]
+            self._listed = sorted(shown, key=lambda job: -job.pipeline.created_at)
+        return self._listed
+
+    def jobs(self) -> Iterator[Job]:
+        """Return every job, those of previews included."""
+        return (item.job for item in list(self.pipelines.values()) if item.job is not None)
+
+    def consumers(self, table_id: str) -> int:
+        """Return how many pipelines use a connection table."""
+        return sum(table_id in pipeline.tables for pipeline in self.pipelines.values())

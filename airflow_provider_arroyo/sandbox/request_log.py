@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote
 
+from .http_server import HttpRequest
+
 _SECRET = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(f"([^&=]*(?:{_SECRET.pattern})[^&=]*)=[^&]*", re.IGNORECASE)
 
@@ -38,12 +40,6 @@ class Request:
         """The body, read as JSON; None where it is empty."""
         return json.loads(self.body) if self.body else None
 
-    def matches(self, method: str | None, path: str | None) -> bool:
-        """Return whether it has this method and a path like this pattern (``*`` stands for anything)."""
-        return (method is None or self.method == method.upper()) and (
-            path is None or fnmatchcase(self.path, path)
-        )
-
 
 @dataclass(slots=True)
 class RequestLog:
@@ -61,19 +57,21 @@ class RequestLog:
     _kept: deque[Request] = field(default_factory=deque)
     _bytes: int = 0
 
-    def add(self, request: Request) -> None:
+    def add(self, received: HttpRequest, time_micros: int) -> Request:
         """Keep a request, without its credentials."""
-        request.path = self.masked(request.path)
-        request.query = self.masked(_SECRET_PARAMETER.sub(r"\1=***", request.query))
-        request.headers = {
+        headers = {
             name: "***" if _SECRET.search(name) else self.masked(value)
-            for name, value in request.headers.items()
+            for name, value in received.headers.items()
         }
+        path = self.masked(received.path)
+        query = self.masked(_SECRET_PARAMETER.sub(r"\1=***", received.query))
+        request = Request(received.method, path, query, headers, received.body or b"", time_micros)
         self.total += 1
         self._kept.append(request)
         self._bytes += len(request.body)
         while len(self._kept) > self.size or (self._bytes > self.size_bytes and len(self._kept) > 1):
             self._bytes -= len(self._kept.popleft().body)
+        return request
 
     def masked(self, text: str) -> str:
         """Return a text with ``***`` for the secrets in it."""
@@ -94,7 +92,9 @@ class RequestLog:
         :param path: a pattern such as ``"*/pipelines/*/jobs"``, where ``*`` stands for anything, slashes
             included; None: any.
         """
-        return [request for request in self if request.matches(method, path)]
+        wanted = method and method.upper()
+        found = [one for one in self if wanted in (None, one.method)]
+        return [one for one in found if path is None or fnmatchcase(one.path, path)]
 
     def count(self, method: str | None = None, path: str | None = None) -> int:
         """Return how many of the kept requests have this method and a path like this pattern."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from airflow_provider_arroyo.client.models import JobState
 
 from . import runs
+from .lifecycle import Version
 from .messages import render
 from .records import Checkpoint, Job, Pipeline
-
-Version: TypeAlias = Literal["0.15", "0.16"]
-VERSIONS: tuple[Version, ...] = ("0.15", "0.16")
 
 
 def action(job: Job) -> tuple[str | None, str, bool]:
@@ -34,49 +33,47 @@ def action(job: Job) -> tuple[str | None, str, bool]:
     return ("checkpoint", "Stop", True) if desired else (None, "Stopping", True)
 
 
+_ONLY_016 = "pipeline_id failure_reason scheduler_config env_vars state_url tags checkpoint_type error_domain"
+_LACKING: Mapping[Version, Sequence[str]] = {"0.15": _ONLY_016.split(), "0.16": ["failure_message"]}
+
+
+def record(fields: Mapping[str, Any], version: Version) -> bytes:
+    """Return an object, without the fields that the version does not have."""
+    return render({name: value for name, value in fields.items() if name not in _LACKING[version]})
+
+
 def job(job: Job, version: Version) -> bytes:
     """Return a job; rendered once per change."""
     if job.rendered is None:
-        is_new = version == "0.16"
         failure = job.failure
-        job.rendered = render(
+        job.rendered = record(
             {
                 "id": job.id,
-                **({"pipeline_id": job.pipeline.id} if is_new else {}),
+                "pipeline_id": job.pipeline.id,
                 "running_desired": job.wanted.stop == "none",
                 "state": job.state,
                 "run_id": job.run_id,
                 "start_time": job.start_time,
                 "finish_time": job.finish_time,
                 "tasks": job.tasks,
-                **(
-                    {"failure_reason": failure and {"error": failure[0], "domain": failure[1]}}
-                    if is_new
-                    else {"failure_message": failure and failure[0]}
-                ),
+                "failure_message": failure and failure[0],
+                "failure_reason": failure and {"error": failure[0], "domain": failure[1]},
                 "created_at": job.created_at,
-                **(
-                    {"scheduler_config": job.wanted.scheduler_config, "env_vars": job.wanted.env_vars}
-                    if is_new
-                    else {}
-                ),
-            }
+                "scheduler_config": job.wanted.scheduler_config,
+                "env_vars": job.wanted.env_vars,
+            },
+            version,
         )
     return job.rendered
 
 
-def pipeline(pipeline: Pipeline, version: Version) -> bytes:
-    """Return a pipeline; rendered once per change of its job.
-
-    :raises LookupError: it is half-made: it has no job.
-    """
-    if (job := pipeline.job) is None:
-        raise LookupError(f"the record {pipeline.id!r} is half-made: it has no job to show")
+def pipeline(job: Job, version: Version) -> bytes:
+    """Return the pipeline of a job; rendered once per change of the job."""
+    pipeline = job.pipeline
     if pipeline.rendered is None:
         what, label, waits = action(job)
         nodes = [{**node, "parallelism": job.wanted.parallelism} for node in pipeline.graph["nodes"]]
-        new_fields = {"state_url": pipeline.state_url, "tags": pipeline.tags}
-        pipeline.rendered = render(
+        pipeline.rendered = record(
             {
                 "id": pipeline.id,
                 "name": pipeline.name,
@@ -90,8 +87,10 @@ def pipeline(pipeline: Pipeline, version: Version) -> bytes:
                 "action_in_progress": waits,
                 "graph": {"nodes": nodes, "edges": pipeline.graph["edges"]},
                 "preview": pipeline.preview,
-                **(new_fields if version == "0.16" else {}),
-            }
+                "state_url": pipeline.state_url,
+                "tags": pipeline.tags,
+            },
+            version,
         )
     return pipeline.rendered
 
@@ -117,16 +116,16 @@ def checkpoint(checkpoint: Checkpoint, now: int, version: Version, *, done: bool
     if done:
         writing = min(max(operators_done, finish - 600), finish - 5)
         events.append(_span("WritingMetadata", "Writing the final checkpoint metadata", writing, finish - 5))
-    kind = {"checkpoint_type": "stopping" if checkpoint.stopping else "scheduled"}
-    return render(
+    return record(
         {
             "epoch": checkpoint.epoch,
             "backend": "parquet",
-            **(kind if version == "0.16" else {}),
+            "checkpoint_type": "stopping" if checkpoint.stopping else "scheduled",
             "start_time": checkpoint.start,
             "finish_time": finish if done else None,
             "events": events,
-        }
+        },
+        version,
     )
 
 
@@ -145,7 +144,7 @@ def operators(pipeline: Pipeline) -> list[tuple[str, bool, bool]]:
             name = sources.pop(0).name if sources else node["operator"]
             found.append((f"source_{name}_{number}", True, False))
         elif number not in origins:
-            name = sinks.pop(0) if sinks else node["operator"]
+            name = sinks.pop(0).name if sinks else node["operator"]
             found.append((f"sink_{name}_{number}", False, True))
         else:
             for offset, step in enumerate(node["description"].split(" -> ")):

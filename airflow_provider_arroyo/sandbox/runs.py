@@ -219,7 +219,7 @@ def _factor(job: Job, traffic: Traffic, passed: int) -> float:
 
 
 def _rate(job: Job) -> float:
-    return sum(source.rate or 10.0 for source in job.pipeline.sources) or 10.0
+    return sum(source.event_rate or 10.0 for source in job.pipeline.sources) or 10.0
 
 
 def _rates(job: Job, node: dict[str, Any]) -> dict[str, float]:
@@ -229,16 +229,12 @@ def _rates(job: Job, node: dict[str, Any]) -> dict[str, float]:
     is_sink = not any(edge["src_id"] == node["node_id"] for edge in graph.get("edges", ()))
     rate = 0.0 if job.kafka_away else _rate(job) / max(1, job.run_parallelism)
     # A window sends a result once per slide, however much it receives.
-    received = (0.5 if any("window" in descriptions[item] for item in inputs) else rate) if inputs else 0.0
-    sent = (
-        0.0
-        if is_sink
-        else rate
-        if not inputs
-        else 0.5
-        if "window" in descriptions[node["node_id"]]
-        else received
-    )
+    received = 0.5 if any("window" in descriptions[item] for item in inputs) else rate if inputs else 0.0
+    sent = received if inputs else rate
+    if is_sink:
+        sent = 0.0
+    elif inputs and "window" in descriptions[node["node_id"]]:
+        sent = 0.5
     batches = min(20.0, sent or received)
     return {
         "messages_recv": received,

@@ -7,7 +7,7 @@ import secrets
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 from urllib.parse import quote, urlencode
 
 from .api import Api, NotJudged
@@ -17,17 +17,13 @@ from .control import Control
 from .engine import Engine
 from .faults import Faults
 from .http_server import HttpServer
-from .lifecycle import Variant
+from .lifecycle import Variant, Version
 from .persistence import Persistence
 from .populate import DEMO_SECONDS, populate
 from .populate import demo as populate_demo
+from .records import Database, Store
 from .request_log import RequestLog
-from .responses import VERSIONS, Version
-from .store import Database, Store
 from .tls import server_context
-
-JOB_CONTROLLERS = ("controller", "worker")
-DATABASES = ("sqlite", "postgres")
 
 
 class ArroyoSandbox:
@@ -46,7 +42,7 @@ class ArroyoSandbox:
     :param speed: seconds of the sandbox in a real one, default 1; not together with ``clock``.
     :param seed: makes ids and times repeat themselves from run to run; None (default): they do not.
     :param allowed_restarts: how often a job may fail and be tried again, default 20 as on real servers.
-    :param database: ``"sqlite"`` (default) or ``"postgres"``; see :class:`store.Store`.
+    :param database: ``"sqlite"`` (default) or ``"postgres"``; see :class:`records.Store`.
     :param pipelines: how many running pipelines there are to begin with, default 0.
     :param demo: begin with a pipeline in each of the situations that one meets, as they are after a quarter of
         an hour, default False; see :func:`populate.demo`.
@@ -82,9 +78,9 @@ class ArroyoSandbox:
         tls_client_ca: Path | str | None = None,
         log_size: int = 10_000,
     ) -> None:
-        _choose("arroyo_version", arroyo_version, VERSIONS)
-        _choose("job_controller", job_controller, JOB_CONTROLLERS)
-        _choose("database", database, DATABASES)
+        _choose("arroyo_version", arroyo_version, get_args(Version))
+        _choose("job_controller", job_controller, ("controller", "worker"))
+        _choose("database", database, get_args(Database))
         if job_controller == "worker" and arroyo_version == "0.15":
             raise ValueError("job_controller worker exists from version 0.16 on")
         limits = {"port": (port, 65535), "pipelines": (pipelines, None), "log_size": (log_size, None)}
@@ -107,38 +103,33 @@ class ArroyoSandbox:
         # The demo's pipelines have been there for a while, and now is now.
         begin = time.time() - DEMO_SECONDS if demo else None
         self.clock: Clock = clock if clock is not None else RealClock(speed=speed, start_seconds=begin)
-        self.engine = engine = Engine(
+        self.store = Store(database=cast("Database", database))
+        self.engine = Engine(
             clock=self.clock,
             variant=variant,
             allowed_restarts=allowed_restarts,
             rng=random.Random(seed),
+            store=self.store,
         )
-        self.store = store = Store(database=cast("Database", database))
         self.requests = RequestLog(log_size, secrets=[] if api_key is None else [api_key])
         """The requests to the API; see :class:`request_log.RequestLog`."""
         self._http = HttpServer(
             lambda request, connection: app.handle(request, connection),
             tls=server_context(tls_cert, tls_key, tls_client_ca),
         )
-        self.faults = Faults(engine=engine, store=store, server=self._http)
+        self.faults = Faults(engine=self.engine, server=self._http)
         """What can go wrong; see :class:`faults.Faults`."""
-        self._api = Api(
-            version=version,
-            engine=engine,
-            store=store,
-            worker_mode=job_controller == "worker",
-            created=self.faults.pipeline_created,
-        )
+        self._api = Api(self.engine, created=self.faults.job_created)
         about = {"arroyo_version": version, "job_controller": job_controller}
         keys = [] if api_key is None else [api_key, self._token]
         control = Control(self._api, self.faults, self.requests, about=about, secrets=keys, host=host)
         app = App(self._api, control, self.faults, self.requests, api_key=api_key)
         self._persistence: Persistence | None = None
         if data is not None:
-            self._persistence = Persistence(Path(data), version=version, engine=engine, store=store)
-        is_new = not store.pipelines
+            self._persistence = Persistence(Path(data), self.engine)
+        is_new = not self.store.pipelines
         if is_new:
-            populate(engine, store, version=version, count=pipelines)
+            populate(self.engine, pipelines)
         if demo and is_new:
             populate_demo(self._api, self.faults, self.advance)
         elif demo:

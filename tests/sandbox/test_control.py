@@ -10,7 +10,8 @@ import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealClock
 from airflow_provider_arroyo.sandbox.clock import Clock
-from airflow_provider_arroyo.sandbox.request_log import Request, RequestLog
+from airflow_provider_arroyo.sandbox.http_server import HttpRequest
+from airflow_provider_arroyo.sandbox.request_log import RequestLog
 from tests.sandbox.support import IMPULSE, Caller
 
 KEY = {"authorization": "Bearer sekrit"}
@@ -157,7 +158,7 @@ def test_the_log_forgets_the_oldest_beyond_its_size() -> None:
     log = RequestLog(size=3, size_bytes=100)
     headers: dict[str, Any] = {}
     for number in range(5):
-        log.add(Request("GET", f"/{number}", "", headers, b"x", 0))
+        log.add(HttpRequest("GET", f"/{number}", "", headers, b"x"), 0)
     assert ([item.path for item in log], log.total) == (["/2", "/3", "/4"], 5)
-    log.add(Request("POST", "/big", "", headers, b"x" * 99, 0))
+    log.add(HttpRequest("POST", "/big", "", headers, b"x" * 99), 0)
     assert [item.path for item in log] == ["/4", "/big"]

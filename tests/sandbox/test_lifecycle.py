@@ -14,7 +14,8 @@ from airflow_provider_arroyo.client.models import JobState, StopMode
 from airflow_provider_arroyo.sandbox import ManualClock, runs
 from airflow_provider_arroyo.sandbox.engine import Engine
 from airflow_provider_arroyo.sandbox.lifecycle import Cause, Variant, transitions
-from airflow_provider_arroyo.sandbox.records import Job, Pipeline, Source, Wanted
+from airflow_provider_arroyo.sandbox.records import Job, Pipeline, Store, Wanted
+from airflow_provider_arroyo.sandbox.sql import Source
 
 ALL: tuple[Variant, ...] = ("0.15", "0.16", "0.16-worker")
 MODES = [mode.value for mode in StopMode if mode is not StopMode.NONE]
@@ -30,11 +31,14 @@ class World:
     def __init__(self, variant: Variant, seed: int, *, counts: tuple[int | None, ...] = (None,)) -> None:
         self.clock = ManualClock(start_seconds=1_700_000_000)
         self.rng = random.Random(seed)
-        self.engine = Engine(clock=self.clock, variant=variant, allowed_restarts=3, rng=self.rng)
-        sources = tuple(Source(f"s{number}", "impulse", 10.0, count) for number, count in enumerate(counts))
-        pipeline = Pipeline("pl", "x", "", 0, 1, GRAPH, sources=sources)
-        self.job = Job("job", pipeline, 0, 2, Wanted(parallelism=1, interval_micros=1_000_000))
+        self.engine = Engine(
+            clock=self.clock, variant=variant, allowed_restarts=3, rng=self.rng, store=Store()
+        )
+        sources = tuple(Source(f"s{number}", 10.0, count) for number, count in enumerate(counts))
+        pipeline = Pipeline("pl", "x", "", 0, GRAPH, sources=sources)
+        self.job = Job("job", pipeline, 0, Wanted(parallelism=1, interval_micros=1_000_000))
         pipeline.job = self.job
+        self.engine.store.add(pipeline)
         self.seen: list[tuple[str, str]] = []
         self.engine.on_change.append(lambda job, before: self.seen.append((before, job.state)))
         self.engine.want(self.job)
@@ -64,13 +68,13 @@ class World:
             case ["worker"]:
                 return engine.lose_worker(job)
             case ["controller", "away"]:
-                return engine.stop_controller([job])
+                return engine.stop_controller()
             case ["controller", "back"]:
-                return engine.start_controller([job])
+                return engine.start_controller()
             case ["kafka", is_away]:
                 job.kafka_away = is_away == "away"
             case ["skew", seconds]:
-                return engine.set_skew(int(seconds) * 1_000_000, [job])
+                return engine.set_skew(int(seconds) * 1_000_000)
         return engine.want(job)
 
     @property

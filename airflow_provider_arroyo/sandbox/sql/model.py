@@ -31,20 +31,27 @@ class CatalogTable:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that the query reads.
+    """A source that the query reads, as far as it decides how long a pipeline runs.
 
     :param name: name of the table.
-    :param connector: its connector.
     :param event_rate: rows a second that it makes; None when the connector has no such setting.
     :param message_count: after how many rows it ends; None when it never ends by itself.
     :param path: the file or folder that it reads; None when it reads none.
+    :param missing_path: the file that it cannot open.
     """
 
     name: str
-    connector: str
     event_rate: float | None = None
     message_count: int | None = None
     path: str | None = None
+    missing_path: str | None = None
+
+    @property
+    def duration_micros(self) -> int | None:
+        """How long it runs from its first row to its last; None: for ever."""
+        if self.message_count is None:
+            return None
+        return int(self.message_count / self.event_rate * 1_000_000) if self.event_rate else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlglot import Token, exp
 
 from airflow_provider_arroyo.sandbox.sql import tables, udfs
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
-from airflow_provider_arroyo.sandbox.sql.model import CatalogTable, Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, CatalogTable, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
@@ -35,14 +35,42 @@ class _Write:
     columns: tuple[str, ...] = ()
 
 
-class Program:
-    """Evaluates the statements of a query.
+def evaluate(
+    query: str,
+    *,
+    arroyo_version: str,
+    tables: Sequence[CatalogTable] = (),
+    udfs: Sequence[Mapping[str, Any]] = (),
+    preview: bool = False,
+    parallelism: int = 1,
+) -> Evaluation:
+    """Evaluate a query as Arroyo's API does before it creates a pipeline.
 
-    :param query: the SQL.
-    :param arroyo_version: whose words to use.
+    Names, functions, syntax and the options of tables are checked. Types never are, nor what depends on
+    Arroyo's planner; such parts of a query are accepted and listed in :attr:`Evaluation.not_judged`. A
+    query of a megabyte may take some seconds, so call this in a thread where an event loop must go on.
+
+    :param query: the SQL. Nothing in it, in the tables or in the functions makes this raise.
+    :param arroyo_version: ``"0.15"`` or ``"0.16"``: whose words to use.
+    :param tables: the connection tables that the server has.
+    :param udfs: the user-defined functions, as the API takes them: ``definition`` and ``language``.
+    :param preview: whether it is a preview, whose sinks show their rows instead of writing them.
+    :param parallelism: the parallelism of every node in the graph.
+    :returns: the graph or the refusal.
+    :raises ValueError: the version is not known.
     """
+    if arroyo_version not in ARROYO_VERSIONS:
+        raise ValueError(
+            f"arroyo_version must be one of {', '.join(ARROYO_VERSIONS)}, not {arroyo_version!r}"
+        )
+    program = _Program(query, arroyo_version, tables)
+    return program.evaluate(udfs, preview=preview, parallelism=parallelism)
 
-    def __init__(self, query: str, arroyo_version: str) -> None:
+
+class _Program:
+    """Evaluates the statements of a query."""
+
+    def __init__(self, query: str, arroyo_version: str, catalog: Sequence[CatalogTable]) -> None:
         self._text = Text(query)
         self._version = arroyo_version
         self._not_judged: dict[str, None] = {}
@@ -50,22 +78,16 @@ class Program:
         self._udfs: dict[str, Udf] = {}
         self._writes: list[_Write] = []
         self._panic: str | None = None
+        for table in catalog:
+            self._add(tables.from_server(table, self._version))
 
     def evaluate(
-        self,
-        catalog: Sequence[CatalogTable],
-        definitions: Sequence[Mapping[str, Any]],
-        *,
-        preview: bool,
-        parallelism: int,
+        self, definitions: Sequence[Mapping[str, Any]], *, preview: bool, parallelism: int
     ) -> Evaluation:
-        """Evaluate the query; the parameters are those of :func:`sandbox.sql.evaluate`."""
         try:
             self._udfs = udfs.read(definitions)
         except RefusedError as refusal:
             return self._refused(refusal, udf=True)
-        for table in catalog:
-            self._add(tables.from_server(table, self._version))
         try:
             graph = self._graph()
         except RefusedError as refusal:
@@ -301,7 +323,7 @@ def _described(graph: Graph) -> tuple[tuple[Source, ...], tuple[Sink, ...]]:
         table = node.step.table
         if node.kind == "source" and isinstance(table, Table) and table.connection is not None:
             made = table.connection
-            sources.append(Source(table.name, made.connector, made.event_rate, made.message_count, made.path))
+            sources.append(Source(table.name, made.event_rate, made.message_count, made.path))
         elif node.kind == "sink":
             sinks.append(Sink(table[0], node.operators[0], table[1]))
     return tuple(sources), tuple(sinks)
