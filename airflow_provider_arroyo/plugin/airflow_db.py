@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.dag import DagModel
@@ -15,7 +16,7 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import Text, and_, cast, false, or_, select
+from sqlalchemy import Text, and_, cast, false, func, or_, select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
@@ -30,7 +31,8 @@ MAX_TASKS = 50
 
 _ID_KEY = "pipeline_id"
 _KEYS = ("return_value", _ID_KEY, "pipeline_name", TRANSITIONS_XCOM_KEY)
-_MAX_DAGS = 200
+_MAX_DAGS = 5000
+_MAX_CHECKED = 200
 _MAX_EVENT = 60
 _MAX_IN = 500
 """How many values a query may compare with; some databases bound it."""
@@ -96,24 +98,38 @@ def tasks_of_pipeline(
     *,
     connection_id: str,
     owner: Mapping[str, Any] | None,
+    readable: Callable[[], Set[str]],
     may_read: Callable[[str], bool],
 ) -> dict[str, Any]:
     """Return the task instances that touched a pipeline: those that left its id as an XCom, and its owner.
 
+    The newest 50 are those of the 50 DAGs that touched it last, so no more DAGs are looked at.
+
     :param pipeline_id: the pipeline.
     :param connection_id: of its Arroyo. A task whose rendered fields name another connection meant another pipeline.
     :param owner: the task instance that created it, by its label; None where there is none in this Airflow.
-    :param may_read: whether the task instances and XComs of a DAG may be read.
+    :param readable: returns all DAGs that may be read; asked only where too many touched it to be checked one by one.
+    :param may_read: whether the task instances and XComs of a DAG may be read; asked of 200 DAGs at most.
     :returns: ``tasks``, newest first, and whether there are ``more``.
     """
     is_theirs = and_(XComModel.key == _ID_KEY, _holds(pipeline_id))
+    newest_first = (
+        select(XComModel.dag_id)
+        .where(is_theirs)
+        .group_by(XComModel.dag_id)
+        .order_by(func.max(XComModel.dag_run_id).desc(), XComModel.dag_id)
+        .limit(_MAX_DAGS)
+    )
     with create_session() as session:
-        dags = set(session.scalars(select(XComModel.dag_id).where(is_theirs).distinct().limit(_MAX_DAGS)))
-    if owner:
-        dags.add(owner["dag"])
-    readable = [dag_id for dag_id in sorted(dags) if may_read(dag_id)]
-    if not readable:
-        return {"tasks": [], "more": False}
+        touching = session.scalars(newest_first).all()
+    dags = list(dict.fromkeys([owner["dag"], *touching] if owner else touching))
+    if len(dags) > _MAX_CHECKED:
+        known = readable()
+        dags = [dag_id for dag_id in dags if dag_id in known]
+    has_unchecked = len(dags) > _MAX_CHECKED
+    dags = list(islice(filter(may_read, dags[:_MAX_CHECKED]), MAX_TASKS + 1))
+    if not dags:
+        return {"tasks": [], "more": has_unchecked}
     columns = (
         *_TASK_KEY,
         TaskInstance.operator,
@@ -125,7 +141,7 @@ def tasks_of_pipeline(
         left = session.execute(
             select(*columns, XComModel.value)
             .join(XComModel, and_(*(getattr(XComModel, one.key) == one for one in _TASK_KEY)))
-            .where(is_theirs, XComModel.dag_id.in_(readable))
+            .where(is_theirs, XComModel.dag_id.in_(dags))
             .order_by(XComModel.dag_run_id.desc(), XComModel.task_id, XComModel.map_index)
             .limit(2 * MAX_TASKS)
         ).all()
@@ -138,7 +154,7 @@ def tasks_of_pipeline(
         }
         found = {key: row for key, row in found.items() if key not in elsewhere}
         creator = None
-        if owner and owner["dag"] in readable:
+        if owner and owner["dag"] in dags:
             creator = TaskInstanceKey(owner["dag"], owner["run"], owner["task"], owner["map_index"])
             of_owner = select(*columns).where(
                 *(one == value for one, value in zip(_TASK_KEY, astuple(creator), strict=True))
@@ -163,7 +179,7 @@ def tasks_of_pipeline(
             }
             for key, row in rows[:MAX_TASKS]
         ],
-        "more": len(rows) > MAX_TASKS or len(left) == 2 * MAX_TASKS,
+        "more": has_unchecked or len(rows) > MAX_TASKS or len(left) == 2 * MAX_TASKS,
     }
 
 

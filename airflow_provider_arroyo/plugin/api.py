@@ -152,12 +152,13 @@ def _router(service: Service) -> APIRouter:
         owner = row.facts.owner if row else None
         if owner is not None:
             # A DAG of the same name in another Airflow is another one.
-            owner = owner if owner["namespace"] == await _namespace(service, connection_id) else None
+            owner = owner if owner["namespace"] == await _namespace(watch, connection_id) else None
         return await run_in_threadpool(
             airflow_db.tasks_of_pipeline,
             pipeline_id,
             connection_id=connection_id,
             owner=owner,
+            readable=lambda: access.readable_dags(user),
             may_read=lambda dag_id: access.may_read_tasks(dag_id, user),
         )
 
@@ -165,7 +166,7 @@ def _router(service: Service) -> APIRouter:
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh()
-        namespace = await _namespace(service, connection_id)
+        namespace = await _namespace(watch, connection_id)
         # Of the owners in other namespaces, only their own Airflow knows whether they are gone.
         owners = {
             row.pipeline_id: row.facts.owner
@@ -213,19 +214,19 @@ def _router(service: Service) -> APIRouter:
         except ArroyoError as error:
             failure = error
         watch.expect_change()
-        outcome = "accepted" if failure is None else row.facts.shown(str(failure))
-        await run_in_threadpool(_audit, action, options, connection_id, row, user.get_name(), outcome)
+        response = "accepted" if failure is None else row.facts.shown(str(failure))
+        await run_in_threadpool(_audit, action, options, connection_id, row, user.get_name(), response)
         if failure is not None:
-            raise HTTPException(_status_of(failure), outcome)
-        return {"outcome": outcome}
+            raise HTTPException(_status_of(failure), response)
+        return {"arroyo_response": response}
 
     return router
 
 
-async def _namespace(service: Service, connection_id: str) -> str:
+async def _namespace(watch: Watch, connection_id: str) -> str:
     """Return what distinguishes this Airflow on the Arroyo of a connection."""
     try:
-        return await service.run(lambda: ArroyoHook(connection_id).namespace.name)
+        return await watch.run(lambda: ArroyoHook(connection_id).namespace.name)
     except ArroyoError as error:
         raise HTTPException(502, str(error)) from error
 
@@ -246,15 +247,16 @@ def _state_of(watch: Watch) -> dict[str, Any]:
 
 
 def _audit(
-    action: Action, options: ActionOptions, connection_id: str, row: Row, user_name: str, outcome: str
+    action: Action, options: ActionOptions, connection_id: str, row: Row, user_name: str, response: str
 ) -> None:
+    # Arroyo responds before anything happens; what came of it is not known here.
     extra = {
         "connection_id": connection_id,
         "pipeline_id": row.pipeline_id,
         "pipeline_name": row.facts.name,
         **described(action, options),
         "state_before": row.job.state if row.job else None,
-        "outcome": outcome,
+        "arroyo_response": response,
     }
     try:
         airflow_db.write_audit_log(

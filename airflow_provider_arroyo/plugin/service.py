@@ -1,23 +1,23 @@
-"""All Arroyos that anyone looks at: few threads, short time limits, bounded memory."""
+"""All Arroyos that anyone looks at: few threads for each, short time limits, bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin.watch import Watch
-from airflow_provider_arroyo.polling.threads import DaemonThreads
+from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
 
-T = TypeVar("T")
+MAX_THREADS = 4
+"""For each Arroyo: one that hangs in every request takes no thread from another one."""
 
-MAX_THREADS = 8
 MAX_WATCHES = 16
 MAX_IDLE_SECONDS = 900.0
 REQUEST_SECONDS = 5.0
@@ -29,20 +29,10 @@ _quiet.setLevel(logging.ERROR)
 
 
 class Service:
-    """The watches of this process, by connection, and the threads that they share."""
+    """The watches of this process, by connection, each with a few threads of its own."""
 
     def __init__(self) -> None:
-        self._threads = DaemonThreads("arroyo-ui")
-        self._slots = asyncio.Semaphore(MAX_THREADS)
         self._watches: dict[str, Watch] = {}
-
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in one of the threads and return its result.
-
-        :param function: must bound its own time.
-        """
-        async with self._slots:
-            return await self._threads.run(function)
 
     def watch(self, connection_id: str) -> Watch:
         """Return the watch of a connection. The longest unused is forgotten where there are too many."""
@@ -53,8 +43,22 @@ class Service:
             if len(self._watches) >= MAX_WATCHES:
                 longest = max(self._watches, key=lambda name: self._watches[name].idle_seconds)
                 self._watches.pop(longest).close()
-            self._watches[connection_id] = Watch(lambda: connect(connection_id), self.run)
+            self._watches[connection_id] = Watch(lambda: connect(connection_id), in_few_threads())
         return self._watches[connection_id]
+
+
+def in_few_threads() -> Run:
+    """Return what runs blocking functions, each of which must bound its own time, a few at once."""
+    threads, slots = DaemonThreads("arroyo-ui"), asyncio.Semaphore(MAX_THREADS)
+
+    async def run(function: Callable[[], Any]) -> Any:
+        await slots.acquire()
+        work = asyncio.ensure_future(threads.run(function))
+        # A thread is busy until the function returns, whether anyone waits for that or not.
+        work.add_done_callback(lambda _: slots.release())
+        return await asyncio.shield(work)
+
+    return run
 
 
 def connect(connection_id: str) -> ArroyoClient:

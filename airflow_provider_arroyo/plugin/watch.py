@@ -20,6 +20,7 @@ from airflow_provider_arroyo.plugin.definitions import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
 from airflow_provider_arroyo.plugin.inspector import Inspector
 from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Snapshot
+from airflow_provider_arroyo.polling.threads import Run
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -44,8 +45,6 @@ _SAME_TIME_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[Callable[[], Any]], Awaitable[Any]]
-
 
 class Watch:
     """The last known pipelines of one Arroyo, and what fetches them.
@@ -67,7 +66,8 @@ class Watch:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._connect = connect
-        self._run = run
+        self.run = run
+        """Runs a blocking function in one of the threads of this Arroyo."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._sleep = sleep
@@ -165,7 +165,7 @@ class Watch:
             response = client.send(request)
             return (shape(response.value) if shape else response.value), response.server_date
 
-        value, date = await self._run(sent)
+        value, date = await self.run(sent)
         if date is not None:
             ahead = date.timestamp() - self._wall_clock()
             # A date has whole seconds, and took its time to come here.
@@ -173,7 +173,7 @@ class Watch:
         return value
 
     async def _facts(self, pipelines: Sequence[Pipeline]) -> list[Facts]:
-        found: list[Facts] = await self._run(lambda: [facts_of(pipeline) for pipeline in pipelines])
+        found: list[Facts] = await self.run(lambda: [facts_of(pipeline) for pipeline in pipelines])
         return found
 
     # -- the list ----------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class Watch:
             self._failures += 1
             text, redact = str(error), self.snapshot.redactor()
             # The server's words may repeat any pipeline's SQL.
-            self.error = await self._run(lambda: redact(text))
+            self.error = await self.run(lambda: redact(text))
         except Exception:
             # A secrets backend may raise anything, and its words may hold anything.
             self._failures += 1
@@ -215,7 +215,7 @@ class Watch:
         :raises ArroyoError: where the connection is wrong.
         """
         if self._client is None or self._clock() - self._connected_at > _SETTINGS_SECONDS or self._failures:
-            client: ArroyoClient = await self._run(self._connect)
+            client: ArroyoClient = await self.run(self._connect)
             self._connected_at = self._clock()
             old = self._client
             if old is not None and old.settings == client.settings:

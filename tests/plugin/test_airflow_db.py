@@ -90,8 +90,11 @@ def touched(
     pipeline_id: str = "pl_1",
     owner: dict[str, Any] | None = None,
     may_read: Callable[[str], bool] = lambda _dag_id: True,
+    readable: Callable[[], set[str]] = set,
 ) -> dict[str, Any]:
-    return airflow_db.tasks_of_pipeline(pipeline_id, connection_id=CONN, owner=owner, may_read=may_read)
+    return airflow_db.tasks_of_pipeline(
+        pipeline_id, connection_id=CONN, owner=owner, readable=readable, may_read=may_read
+    )
 
 
 def names(found: dict[str, Any]) -> list[tuple[str, str, str, int]]:
@@ -168,6 +171,56 @@ def test_only_dags_that_the_user_may_read_are_shown(database: Database) -> None:
     assert touched(may_read=lambda _: False) == {"tasks": [], "more": False}
 
 
+def crowd(database: Database, dags: int) -> None:
+    """Let a task of each of so many DAGs touch the pipeline, the first DAG long before the others."""
+    with database.session() as session:
+        keys = [
+            {"dag_id": f"dag-{number:03}", "run_id": "r1", "task_id": "submit", "map_index": -1}
+            for number in range(dags)
+        ]
+        session.execute(
+            insert(TaskInstance),
+            [{**key, "state": "success", "pool": "p", "pool_slots": 1, "start_date": T0} for key in keys],
+        )
+        session.execute(
+            insert(XComModel),
+            [
+                {**key, "key": "pipeline_id", "value": "pl_1", "dag_run_id": number, "timestamp": T0}
+                for number, key in enumerate(keys)
+            ],
+        )
+
+
+@pytest.mark.parametrize("dags", [150, 250, 1000])
+@pytest.mark.parametrize("wanted", ["dag-000", "dag-100"])
+def test_no_number_of_dags_that_the_user_may_not_read_hides_one_that_he_may(
+    database: Database, dags: int, wanted: str
+) -> None:
+    crowd(database, dags)
+    asked: list[str] = []
+
+    def may_read(dag_id: str) -> bool:
+        asked.append(dag_id)
+        return dag_id == wanted
+
+    found = touched(may_read=may_read, readable=lambda: {wanted, "of nobody's concern"})
+    assert (names(found), found["more"]) == ([(wanted, "r1", "submit", -1)], False)
+    assert len(asked) <= 200
+
+
+def test_of_many_readable_dags_those_that_touched_it_last_are_shown(database: Database) -> None:
+    crowd(database, 300)
+    asked: list[str] = []
+    found = touched(
+        may_read=lambda dag_id: not asked.append(dag_id), readable=lambda: {f"dag-{n:03}" for n in range(300)}
+    )
+    assert {dag_id for dag_id, *_ in names(found)} == {f"dag-{n}" for n in range(250, 300)}
+    assert (len(asked), found["more"]) == (MAX_TASKS + 1, True)
+    # Of those that he may read, but not their XComs, only so many are asked about, which is said.
+    found = touched(may_read=lambda _: False, readable=lambda: {f"dag-{n:03}" for n in range(300)})
+    assert found == {"tasks": [], "more": True}
+
+
 def test_the_newest_come_first_and_those_that_have_not_started_before_them(database: Database) -> None:
     for number in range(3):
         key = database.task("shop", run_id=f"r{number}", start_date=T0 + timedelta(days=number))
@@ -201,7 +254,7 @@ def test_the_index_on_the_key_is_used(database: Database) -> None:
     touched()
     with database.session() as session:
         plan = session.connection().exec_driver_sql(
-            f"EXPLAIN QUERY PLAN {database.statements[0]}", ("pipeline_id", "pl/_1", "pl/_1", 200, 0)
+            f"EXPLAIN QUERY PLAN {database.statements[0]}", ("pipeline_id", "pl/_1", "pl/_1", 5000, 0)
         )
         assert "idx_xcom_key" in str(plan.all())
 
@@ -266,12 +319,20 @@ def test_what_of_an_owner_is_gone(database: Database) -> None:
 
 def test_the_audit_log_has_who_did_what_to_whose_pipeline(database: Database) -> None:
     airflow_db.write_audit_log(
-        "arroyo.stop" * 10, user_name="jane", owner=owner(), extra={"outcome": "accepted"}
+        "arroyo.stop" * 10, user_name="jane", owner=owner(), extra={"arroyo_response": "accepted"}
     )
     airflow_db.write_audit_log("arroyo.stop", user_name="jane", owner=None, extra={})
     with database.session() as session:
         first, second = session.execute(
             select(Log.event, Log.owner, Log.dag_id, Log.run_id, Log.task_id, Log.map_index, Log.extra)
         ).all()
-    assert first == (("arroyo.stop" * 10)[:60], "jane", "shop", "r1", "submit", -1, '{"outcome": "accepted"}')
+    assert first == (
+        ("arroyo.stop" * 10)[:60],
+        "jane",
+        "shop",
+        "r1",
+        "submit",
+        -1,
+        '{"arroyo_response": "accepted"}',
+    )
     assert second == ("arroyo.stop", "jane", None, None, None, None, "{}")

@@ -208,7 +208,7 @@ def test_an_action_is_one_request_and_one_row_of_the_audit_log(
     assert sent == [body]
     (row,) = site.audit
     assert (row["event"], row["user_name"]) == (f"arroyo.{action}", "jane")
-    assert row["extra"]["outcome"] == "accepted"
+    assert row["extra"]["arroyo_response"] == "accepted"
     assert row["extra"]["pipeline_name"] == "pipeline-1"
 
 
@@ -217,8 +217,8 @@ def test_a_refusal_is_told_in_arroyos_words_and_logged(site: Site) -> None:
     response = site.act("delete", pipeline_id)
     assert response.status_code == 409
     (row,) = site.audit
-    assert row["extra"]["outcome"] == response.json()["detail"]
-    assert row["extra"]["outcome"] != "accepted"
+    assert row["extra"]["arroyo_response"] == response.json()["detail"]
+    assert row["extra"]["arroyo_response"] != "accepted"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walk
 
     for action, count in {"stop": 2, "resume": 1, "restart": 1, "rescale": 1, "delete": 1}.items():
         rows = [(row["owner"], json.loads(row["extra"])) for row in site.audit(f"arroyo.{action}")]
-        mine = [(owner, extra["outcome"]) for owner, extra in rows if extra["pipeline_name"] == NAME]
+        mine = [(owner, extra["arroyo_response"]) for owner, extra in rows if extra["pipeline_name"] == NAME]
         assert mine == [("admin", "accepted")] * count
 
 
@@ -75,7 +75,7 @@ def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoS
     expect(dialog.get_by_role("alert")).to_contain_text("not just now")
     demo.faults.remove(fault)
     dialog.get_by_role("button", name="Cancel").click()
-    assert "not just now" in json.loads(site.audit("arroyo.restart")[0]["extra"])["outcome"]
+    assert "not just now" in json.loads(site.audit("arroyo.restart")[0]["extra"])["arroyo_response"]
 
 
 def test_everything_can_be_done_with_the_keyboard(admin: Visitor, walked: str) -> None:

@@ -1,0 +1,102 @@
+"""Several Arroyos at once: each has threads of its own, and one that hangs takes nothing from another one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.plugin import inspector, service, watch
+from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_threads
+from airflow_provider_arroyo.plugin.watch import Watch
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+
+LOOKS = 5
+
+
+@pytest.fixture
+def arroyos(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ArroyoSandbox]]:
+    with ArroyoSandbox(pipelines=3) as healthy, ArroyoSandbox(pipelines=10) as hanging:
+        for name, sandbox in (("HEALTHY", healthy), ("HANGING", hanging)):
+            connection = json.dumps({"conn_type": "arroyo", "host": sandbox.url})
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", connection)
+        # What hangs does so for the whole test, and a busy machine may take its time.
+        monkeypatch.setattr(service, "REQUEST_SECONDS", 120.0)
+        for module, limit in ((watch, "WAIT_SECONDS"), (inspector, "ROUND_WAIT_SECONDS")):
+            monkeypatch.setattr(module, limit, 120.0)
+        yield {"healthy": healthy, "hanging": hanging}
+
+
+async def look(at: Watch, sandbox: ArroyoSandbox) -> int:
+    """Look at the list and at a pipeline's own page several times; return how often the list was fetched."""
+    await at.refresh()
+    opened = next(iter(at.snapshot.rows))
+    await at.definition(opened)
+    before = sandbox.requests.count("GET", "*/jobs")
+    for _ in range(LOOKS):
+        seen_at = at.seen_at
+        at.expect_change()
+        await at.refresh(opened=opened)
+        assert at.error is None
+        assert (at.seen_at or 0) > (seen_at or 0)
+    assert at.snapshot.rows[opened].details is not None
+    return sandbox.requests.count("GET", "*/jobs") - before
+
+
+async def test_beside_an_arroyo_that_hangs_in_every_request_another_ones_pages_stay_as_fresh_as_alone(
+    arroyos: dict[str, ArroyoSandbox],
+) -> None:
+    healthy = arroyos["healthy"]
+    alone = await asyncio.wait_for(look(Service().watch("healthy"), healthy), timeout=60)
+
+    both = Service()
+    hanging = both.watch("hanging")
+    await hanging.refresh()
+    client = hanging.client
+    assert client is not None
+    arroyos["hanging"].faults.hang(path="*", times=None)
+    names = list(hanging.snapshot.rows)
+    hanging.expect_change()
+    # As many viewers and actions as one likes: a list, pages, definitions, changes.
+    work = [
+        asyncio.create_task(one)
+        for name in names
+        for one in (
+            hanging.refresh(opened=name),
+            hanging.definition(name),
+            hanging.send(endpoints.restart_pipeline(name), client),
+        )
+    ]
+    while sum(one.name == "arroyo-ui" for one in threading.enumerate()) < MAX_THREADS:
+        await asyncio.sleep(0.01)
+    beside = await asyncio.wait_for(look(both.watch("healthy"), healthy), timeout=60)
+    assert beside == alone == LOOKS
+    assert not any(one.done() for one in work)
+    for one in work:
+        one.cancel()
+    hanging.close()
+
+
+async def test_an_arroyo_has_no_more_threads_than_its_share_though_nobody_waits_any_longer() -> None:
+    run, ended, running = in_few_threads(), threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        running.release()
+        ended.wait(60)
+
+    first = [asyncio.create_task(run(hang)) for _ in range(MAX_THREADS)]
+    for _ in first:
+        assert await asyncio.to_thread(running.acquire, timeout=30)
+    for one in first:
+        one.cancel()
+    await asyncio.wait(first)
+    waiting = asyncio.create_task(run(lambda: "its turn"))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: None)
+    assert not waiting.done()
+    ended.set()
+    assert await asyncio.wait_for(waiting, timeout=30) == "its turn"
