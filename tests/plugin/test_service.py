@@ -14,6 +14,7 @@ from airflow_provider_arroyo.plugin import inspector, service, watch
 from airflow_provider_arroyo.plugin.service import MAX_THREADS, Service, in_few_threads
 from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.polling.support import until
 
 LOOKS = 5
 
@@ -61,6 +62,7 @@ async def test_beside_an_arroyo_that_hangs_in_every_request_another_ones_pages_s
     arroyos["hanging"].faults.hang(path="*", times=None)
     names = list(hanging.snapshot.rows)
     hanging.expect_change()
+    asked = len(arroyos["hanging"].requests)
     # As many viewers and actions as one likes: a list, pages, definitions, changes.
     work = [
         asyncio.create_task(one)
@@ -71,8 +73,7 @@ async def test_beside_an_arroyo_that_hangs_in_every_request_another_ones_pages_s
             hanging.send(endpoints.restart_pipeline(name), client),
         )
     ]
-    while sum(one.name == "arroyo-ui" for one in threading.enumerate()) < MAX_THREADS:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(arroyos["hanging"].requests) >= asked + MAX_THREADS)
     beside = await asyncio.wait_for(look(both.watch("healthy"), healthy), timeout=60)
     assert beside == alone == LOOKS
     assert not any(one.done() for one in work)
