@@ -38,7 +38,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
     if importlib.util.find_spec("airflow.providers.http") is not None:
         plan["http sensor"] = [1, 10, 100]
     return {
-        "page-requests": lambda: [page_requests_table(10 if quick else 60)],
+        "page-requests": lambda: [page_requests_table(10 if quick else 30)],
         "imports": lambda: [imports_table(1 if quick else 5)],
         "waits": lambda: waits_table(effort, plan),
         "burst": lambda: [burst_table(effort, 1000)],
@@ -47,7 +47,7 @@ def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
         "submits": lambda: [submit_table()],
         "deploys": lambda: [deploys_table(1 if quick else 5, 500)],
         "neighbours": lambda: [neighbours_table(1 if quick else 2)],
-        "pages": lambda: pages_tables(1 if quick else 5),
+        "pages": lambda: pages_tables(1 if quick else 3),
     }
 
 

@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+_HEAD = """\
+# Results
+
+Written by `{command}`. Each figure is a median over the repeats, with the least and the greatest in
+brackets. What is compared in a table was measured in one go. Server and waits run on the same
+machine, each in a process of its own; the server is the sandbox.
+"""
+
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Return the median, and the least and the greatest in brackets where there are several."""
@@ -104,23 +112,12 @@ def commit() -> str:
 
 
 def write(path: Path, tables: Sequence[Table], *, about: str, command: str) -> None:
-    """Write tables into the file of results; those of other titles that are there already stay.
+    """Write tables into the file of results; those of other titles that are there already stay, and so does its head.
 
     :param about: machine and versions; stands under each table, which may be of different days.
     """
-    sections = _sections(path.read_text()) if path.exists() else {}
+    head, *there = path.read_text().split("\n## ") if path.exists() else [_HEAD.format(command=command)]
     measured = f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}. {about}"
+    sections = {one.partition("\n")[0]: f"## {one.rstrip()}\n" for one in there}
     sections |= {table.title: f"{table.markdown()}\n{measured}\n" for table in tables}
-    head = (
-        "# Results\n\n"
-        f"Written by `{command}`. Each figure is a median over the repeats, with the least and the greatest in\n"
-        "brackets. What is compared in a table was measured in one go. Server and waits run on the same\n"
-        "machine, each in a process of its own; the server is the sandbox.\n\n"
-    )
-    path.write_text(head + "\n".join(sections.values()))
-
-
-def _sections(text: str) -> dict[str, str]:
-    """Return the tables of a file of results as they stand there, by title."""
-    found = text.split("\n## ")[1:]
-    return {one.partition("\n")[0]: f"## {one.rstrip()}\n" for one in found}
+    path.write_text(f"{head.rstrip()}\n\n" + "\n".join(sections.values()))

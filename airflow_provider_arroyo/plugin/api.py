@@ -202,7 +202,7 @@ def _router(service: Service) -> APIRouter:
         await watch.refresh([pipeline_id])
         row = watch.snapshot.rows.get(pipeline_id)
         if row is None or not row.is_described:
-            raise HTTPException(404, "There is no such pipeline, or Arroyo does not respond just now.")
+            raise HTTPException(404, "There is no such pipeline, or Arroyo is not responding.")
         owner = row.facts.owner
         if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
             raise HTTPException(

@@ -38,20 +38,20 @@ _FLAPPING_RUNS = 3
 """So many new runs within so many seconds are no rescale or restart that someone asked for."""
 
 _SENTENCES = {
-    JobState.CREATED: "Waits for Arroyo's controller to pick it up.",
-    JobState.COMPILING: "Is compiled.",
-    JobState.SCHEDULING: "Starts run {run}.",
-    JobState.RUNNING: "Runs (run {run}){rates}.",
-    JobState.RESCALING: "Restarts with another parallelism.",
-    JobState.RESTARTING: "Restarts.",
-    JobState.RECOVERING: "Recovers from a failure: the next run begins from the last checkpoint.",
-    JobState.CHECKPOINT_STOPPING: "Takes a last checkpoint, then stops.",
-    JobState.STOPPING: "Stops.",
-    JobState.FINISHING: "Finishes: one of its sources has ended, and it takes no more checkpoints.",
-    JobState.FAILING: "Is failing in run {run}.",
-    JobState.STOPPED: "Stopped in run {run}; a resume continues from the last checkpoint.",
+    JobState.CREATED: "Waiting for Arroyo's controller to pick it up.",
+    JobState.COMPILING: "Compiling.",
+    JobState.SCHEDULING: "Starting run {run}.",
+    JobState.RUNNING: "Running (run {run}){rates}.",
+    JobState.RESCALING: "Restarting with a different parallelism.",
+    JobState.RESTARTING: "Restarting.",
+    JobState.RECOVERING: "Recovering from a failure: the next run continues from the last checkpoint.",
+    JobState.CHECKPOINT_STOPPING: "Taking a final checkpoint, then stopping.",
+    JobState.STOPPING: "Stopping.",
+    JobState.FINISHING: "Finishing: one of its sources has ended, and it takes no more checkpoints.",
+    JobState.FAILING: "Failing in run {run}.",
+    JobState.STOPPED: "Stopped in run {run}. Resuming it continues from the last checkpoint.",
     JobState.FINISHED: "Finished: its sources have ended.",
-    JobState.FAILED: "Failed in run {run}; a restart continues from the last checkpoint.",
+    JobState.FAILED: "Failed in run {run}. Restarting it continues from the last checkpoint.",
 }
 
 
@@ -65,7 +65,9 @@ def absent(pipeline_id: str, *, known: int | None) -> str:
         return "Arroyo has not been asked yet, or has not responded."
     name = repr(shorten(pipeline_id, 80))
     if known >= MAX_PIPELINES:
-        return f"There is no pipeline {name} among the {MAX_PIPELINES:,} of this Arroyo that are read."
+        return (
+            f"There is no pipeline {name} among the {MAX_PIPELINES:,} that these pages read of this Arroyo."
+        )
     why = "it was deleted, is a preview, or belongs to another connection"
     return f"There is no pipeline {name} on this Arroyo: {why}."
 
@@ -125,23 +127,23 @@ def _nodes_now(job: Job | None, readings: Readings | None, server_time: float) -
 def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     job = row.job
     if job is None:
-        return "Has no job yet, or Arroyo has not told it yet."
+        return "No job yet, or Arroyo has not reported it yet."
     if job.running_desired is False and job.state in (JobState.RUNNING, JobState.FINISHING):
-        return f"Runs (run {job.run_id}), and was asked to stop."
+        return f"Running (run {job.run_id}); a stop was requested."
     if job.running_desired and job.state == JobState.STOPPED:
-        return "Stopped, and was asked to run again."
+        return "Stopped; a resume was requested."
     rates = ""
     if is_measured and readings and readings.measured:
         shown = details.rates(readings.measured)
         parts = [
             f"{what} {shown[way]:,.0f} rows/s"
-            for way, what in (("in", "reads"), ("out", "writes"))
+            for way, what in (("in", "reading"), ("out", "writing"))
             if shown[way]
         ]
-        rates = f": {' and '.join(parts)}" if parts else ": no rows just now"
+        rates = f": {' and '.join(parts)}" if parts else ": no rows at the moment"
     known = _SENTENCES.get(job.state)  # type: ignore[call-overload]  # a newer server's state is a plain string
     if known is None:
-        return f"Is {shorten(job.state, 80)} (run {job.run_id})."
+        return f"In state {shorten(job.state, 80)} (run {job.run_id})."
     return str(known).format(run=job.run_id, rates=rates)
 
 

@@ -57,21 +57,21 @@ def test_every_state_has_a_sentence(state: str) -> None:
 
 
 def test_what_runs_says_how_many_rows() -> None:
-    assert shown(row(job(1)))["sentence"] == "Runs (run 1): reads 1,234 rows/s and writes 5 rows/s."
+    assert shown(row(job(1)))["sentence"] == "Running (run 1): reading 1,234 rows/s and writing 5 rows/s."
     idle = row(job(1))
     assert idle.readings is not None
     idle.readings.measured = Measured(at=(NOW,), rows_in=(0.0,), rows_out=(0.0,), nodes=shown(idle)["nodes"])
-    assert shown(idle)["sentence"] == "Runs (run 1): no rows just now."
+    assert shown(idle)["sentence"] == "Running (run 1): no rows at the moment."
     idle.readings.measured = None
-    assert shown(idle)["sentence"] == "Runs (run 1)."
+    assert shown(idle)["sentence"] == "Running (run 1)."
 
 
 @pytest.mark.parametrize(
     "state, wanted, expected",
     [
-        ("Running", False, "Runs (run 1), and was asked to stop."),
-        ("Finishing", False, "Runs (run 1), and was asked to stop."),
-        ("Stopped", True, "Stopped, and was asked to run again."),
+        ("Running", False, "Running (run 1); a stop was requested."),
+        ("Finishing", False, "Running (run 1); a stop was requested."),
+        ("Stopped", True, "Stopped; a resume was requested."),
     ],
 )
 def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -> None:
@@ -80,7 +80,7 @@ def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -
 
 def test_a_pipeline_without_a_job_is_neither_well_nor_unwell() -> None:
     found = shown(row(None))
-    assert found["sentence"].startswith("Has no job yet")
+    assert found["sentence"].startswith("No job yet")
     assert found["diagnosis"] is None
 
 

@@ -54,7 +54,7 @@ async def page(request: pytest.FixtureRequest) -> AsyncIterator[Page]:
 
 async def test_the_first_answer_has_everything_but_the_bytes(page: Page) -> None:
     shown = await page.open()
-    assert shown["sentence"].startswith("Runs (run 1): reads ")
+    assert shown["sentence"].startswith("Running (run 1): reading ")
     assert shown["diagnosis"]["kind"] == "healthy"
     assert not shown["diagnosis"]["is_fault"]
     assert shown["missing"] == shown["errors"] == []
@@ -163,7 +163,7 @@ async def test_a_part_that_hangs_keeps_the_page_waiting_only_for_a_moment(page: 
     page.looked.sandbox.faults.hang(path="*/operator_metric_groups")
     page.looked.now += 2
     await asyncio.wait_for(page.looked.watch.refresh(opened=page.pipeline_id), timeout=30)
-    assert page.shown()["sentence"].startswith("Runs (run 1)")
+    assert page.shown()["sentence"].startswith("Running (run 1)")
     page.looked.watch.close()
 
 

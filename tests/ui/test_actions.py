@@ -43,14 +43,14 @@ def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walk
     dialog = admin.choose(NAME, "Restart")
     expect(dialog).to_contain_text("Its output pauses")
     dialog.get_by_role("button", name="Restart pipeline").click()
-    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("runs again")
+    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("running again")
 
     dialog = admin.choose(NAME, "Change parallelism")
     dialog.get_by_label("Parallelism").fill("0")
     expect(dialog.get_by_role("button", name="Change parallelism")).to_be_disabled()
     dialog.get_by_label("Parallelism").fill("3")
     dialog.get_by_role("button", name="Change parallelism").click()
-    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("runs again")
+    expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("running again")
 
     admin.choose(NAME, "Stop").get_by_role("button", name="Stop pipeline").click()
     expect(admin.state(NAME)).to_have_text("Stopped")
@@ -148,7 +148,7 @@ def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
     card = admin.page.get_by_role("region", name="The pipeline now")
     expect(card).to_contain_text(NAME)
     expect(card.locator(".word")).to_have_text("Running")
-    steps = admin.page.get_by_role("region", name="States that this task saw").get_by_role("listitem")
+    steps = admin.page.get_by_role("region", name="States this task saw").get_by_role("listitem")
     expect(steps).to_have_count(3)
     expect(steps.nth(1)).to_contain_text("Scheduling")
     expect(steps.nth(1)).to_contain_text("for 3.0 s")
@@ -157,7 +157,7 @@ def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
     expect(admin.section("Checkpoints")).to_be_visible()
     assert admin.faults() == []
     admin.shot("task", whole=True)
-    card.get_by_role("link", name="Open its page").click()
+    card.get_by_role("link", name="Open pipeline page").click()
     expect(admin.page.get_by_role("heading", name=NAME)).to_be_visible()
     admin.page.wait_for_url(f"**/plugin/arroyo/pipelines/{walked}?connection=arroyo_default")
 

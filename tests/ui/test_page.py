@@ -47,8 +47,9 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     admin.open_list("&state=Running&sort=-name")
     admin.row(SLOW).locator("a.name").click()
     page.wait_for_url(f"**/plugin/arroyo/pipelines/{id_of(demo, SLOW)}?**")
-    expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
-    expect(page.locator(".sentence")).to_contain_text("Runs (run 1)")
+    expect(page.get_by_role("heading", name=SLOW)).to_be_focused()
+    expect(page).to_have_title(f"{SLOW} - Arroyo - Airflow")
+    expect(page.locator(".sentence")).to_contain_text("Running (run 1)")
     drawn(admin)
     expect(admin.section("Graph").locator(".node.high").first).to_be_visible()
     expect(admin.section("SQL").locator(".hljs-keyword").first).to_be_visible()
@@ -56,7 +57,8 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     assert admin.faults() == []
 
     page.get_by_role("link", name="All pipelines").click()
-    expect(admin.row(SLOW)).to_be_visible()
+    expect(admin.row(SLOW).locator("a.name")).to_be_focused()
+    expect(page).to_have_title("Arroyo - Airflow")
     assert "state=Running" in page.url
     assert "sort=-name" in page.url
     page.go_back()
@@ -74,6 +76,24 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     expect(page.get_by_role("heading", name="Arroyo", exact=True)).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
+
+
+def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: Visitor) -> None:
+    page = admin.page
+    admin.open_list("&sort=name", connection="arroyo_many")
+    page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
+    row = admin.row("pipeline-512").locator("a.name")
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="pipeline-512")).to_be_focused()
+    page.go_back()
+    expect(row).to_be_focused()
+    expect(row).to_be_in_viewport()
+    # A page that is not there has a heading, too.
+    admin.open("plugin/arroyo/pipelines/pl_none?connection=arroyo_many")
+    expect(page.get_by_role("heading", name="pl_none")).to_be_visible()
+    page.get_by_role("link", name="All pipelines").press("Enter")
+    expect(page.get_by_role("heading", name="Arroyo", exact=True)).to_be_focused()
 
 
 def test_each_drawing_can_be_read_as_a_table_which_the_address_keeps(
@@ -110,7 +130,7 @@ def test_act_on_the_page(admin: Visitor, site: Site, mine: str) -> None:
         expect(dialog).to_have_count(0)
 
     act("Change parallelism", "Change parallelism")
-    expect(page.locator(".progress.ok")).to_contain_text("runs again")
+    expect(page.locator(".progress.ok")).to_contain_text("running again")
     expect(admin.section("Graph").locator(".node-kind").first).to_contain_text("× 3")
     act("Stop", "Stop pipeline")
     expect(state).to_have_text("Stopped")

@@ -11,14 +11,19 @@ import { PipelineTable } from "./components/PipelineTable";
 import { ReasonDialog } from "./components/ReasonDialog";
 import { Toolbar } from "./components/Toolbar";
 import { Totals } from "./components/Totals";
-import { onAddressChange, pipelineOf, replaceSearch } from "./host";
-import { useFeed, useNow, useOrphans } from "./hooks";
+import { pipelineOf } from "./host";
+import { useAddressView, useFeed, useFocus, useNow, useOrphans, useTitle } from "./hooks";
 import type { Row } from "./types";
 import { filterRows, formatView, parseView } from "./view";
 import type { View } from "./view";
 
-export function ListPage() {
-  const [view, setView] = useState(() => parseView(location.search));
+interface Props {
+  /** The pipeline whose page was left for the list; null where the list was opened. */
+  left: string | null;
+}
+
+export function ListPage({ left }: Props) {
+  const [view, change] = useAddressView((pathname) => pipelineOf(pathname) === null, parseView, formatView);
   const [connections, setConnections] = useState<string[] | null>(null);
   const [problem, setProblem] = useState("");
   useEffect(() => {
@@ -32,23 +37,15 @@ export function ListPage() {
       abort.abort();
     };
   }, []);
-  useEffect(
-    () =>
-      onAddressChange(() => {
-        if (pipelineOf(location.pathname) === null) setView(parseView(location.search));
-      }),
-    [],
-  );
-  const change = (part: Partial<View>) => {
-    const next = { ...view, ...part };
-    setView(next);
-    replaceSearch(formatView(next));
-  };
+  const heading = useFocus(left !== null);
+  useTitle("Arroyo");
   const connection = view.connection || (connections?.length === 1 ? (connections[0] ?? "") : "");
   return (
     <main class="page" aria-label="Arroyo pipelines">
       <header class="head">
-        <h1>Arroyo</h1>
+        <h1 ref={heading} tabIndex={-1}>
+          Arroyo
+        </h1>
         <ConnectionChooser
           connections={connections ?? []}
           chosen={connection}
@@ -59,7 +56,7 @@ export function ListPage() {
       </header>
       {problem && <Notice kind="error" text={problem} />}
       {connection ? (
-        <Pipelines key={connection} connection={connection} view={view} onChange={change} />
+        <Pipelines key={connection} connection={connection} view={view} left={left} onChange={change} />
       ) : (
         connections !== null && <NoConnection some={connections.length > 0} />
       )}
@@ -80,7 +77,7 @@ function ConnectionChooser(props: { connections: string[]; chosen: string; onCho
           props.onChoose(event.currentTarget.value);
         }}
       >
-        {!chosen && <option value="">Choose …</option>}
+        {!chosen && <option value="">Choose…</option>}
         {names.map((name) => (
           <option key={name} value={name}>
             {name}
@@ -99,14 +96,19 @@ function NoConnection({ some }: { some: boolean }) {
       kind="info"
       text={
         "There is no Airflow connection of type Arroyo that you may read. Someone with the right to edit " +
-        "connections creates one under Admin, Connections. One that a secrets backend holds opens with " +
-        "?connection=its_id in the address."
+        "connections can create one under Admin, Connections. To open one from a secrets backend, add " +
+        "?connection=its_id to the address."
       }
     />
   );
 }
 
-function Pipelines(props: { connection: string; view: View; onChange: (part: Partial<View>) => void }) {
+function Pipelines(props: {
+  connection: string;
+  view: View;
+  left: string | null;
+  onChange: (part: Partial<View>) => void;
+}) {
   const { connection, view, onChange } = props;
   const { state, feed } = useFeed(connection);
   const orphans = useOrphans(connection, view.orphans, state.rows.size);
@@ -128,6 +130,7 @@ function Pipelines(props: { connection: string; view: View; onChange: (part: Par
         now={now}
         view={view}
         missing={orphans.missing}
+        left={props.left}
         emptyText={emptyText(state.began !== null, all.length)}
         onSort={(sort, descending) => {
           onChange({ sort, descending });
@@ -171,6 +174,6 @@ function Pipelines(props: { connection: string; view: View; onChange: (part: Par
 }
 
 function emptyText(isLoaded: boolean, count: number): string {
-  if (!isLoaded) return "Asking Arroyo …";
+  if (!isLoaded) return "Waiting for Arroyo…";
   return count ? "No pipeline matches these filters." : "There are no pipelines on this Arroyo.";
 }

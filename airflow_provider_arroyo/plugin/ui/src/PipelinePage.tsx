@@ -1,6 +1,6 @@
 /* A pipeline's own page: what it is, what it does now, since when, and what changed. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import { fetchPipelineTasks } from "./api";
 import { ActionDialog } from "./components/ActionDialog";
@@ -10,13 +10,13 @@ import { Freshness } from "./components/Freshness";
 import { GraphDrawing } from "./components/GraphDrawing";
 import { Notice } from "./components/Notice";
 import { Part } from "./components/Part";
-import { PipelineHead } from "./components/PipelineHead";
+import { PipelineHead, PipelineNow } from "./components/PipelineHead";
 import { RatesDrawing } from "./components/RatesDrawing";
 import { StatesDrawing } from "./components/StatesDrawing";
 import { TasksTable } from "./components/TasksTable";
 import { Texts } from "./components/Texts";
-import { useNow } from "./hooks";
-import { onAddressChange, onNavigate, pageUrl, pipelineOf, replaceSearch } from "./host";
+import { useAddressView, useNow } from "./hooks";
+import { onNavigate, pageUrl, pipelineOf } from "./host";
 import { arroyoLane, taskLanes } from "./lanes";
 import { useDefinition, useLive } from "./live";
 import { formatPageView, listSearch, parsePageView } from "./pageView";
@@ -27,20 +27,15 @@ import type { ActionName, Row } from "./types";
 
 const TASKS_MS = 10_000;
 
-export function PipelinePage({ pipeline }: { pipeline: string }) {
-  const [view, setView] = useState(() => parsePageView(location.search));
-  useEffect(
-    () =>
-      onAddressChange(() => {
-        if (pipelineOf(location.pathname) === pipeline) setView(parsePageView(location.search));
-      }),
-    [],
-  );
-  const change = (part: Partial<PageView>) => {
-    const next = { ...view, ...part };
-    setView(next);
-    replaceSearch(formatPageView(next, location.search));
-  };
+interface Props {
+  pipeline: string;
+  /** Whether it takes the place of another page of ours, and so the focus. */
+  isArrival: boolean;
+}
+
+export function PipelinePage({ pipeline, isArrival }: Props) {
+  const isOurs = (pathname: string) => pipelineOf(pathname) === pipeline;
+  const [view, change] = useAddressView(isOurs, parsePageView, formatPageView);
   const list = pageUrl(listSearch(location.search));
   return (
     <main class="page" aria-label="Arroyo pipeline">
@@ -51,19 +46,22 @@ export function PipelinePage({ pipeline }: { pipeline: string }) {
         {view.connection && <span class="faint">Connection {view.connection}</span>}
       </nav>
       {view.connection ? (
-        <Found key={view.connection} pipeline={pipeline} view={view} onChange={change} />
+        <Found key={view.connection} pipeline={pipeline} view={view} isArrival={isArrival} onChange={change} />
       ) : (
-        <Notice
-          kind="info"
-          text="This address does not name a connection. Choose one in the list, and the pipeline there."
-        />
+        <>
+          <PipelineHead id={pipeline} name="" row={null} now={0} pending={null} isFocused={isArrival} onAct={undefined} />
+          <Notice
+            kind="info"
+            text="This address does not name a connection. Choose a connection in the list, then the pipeline."
+          />
+        </>
       )}
     </main>
   );
 }
 
-function Found(props: { pipeline: string; view: PageView; onChange: (part: Partial<PageView>) => void }) {
-  const { pipeline, view, onChange } = props;
+function Found(props: Props & { view: PageView; onChange: (part: Partial<PageView>) => void }) {
+  const { pipeline, view, isArrival, onChange } = props;
   const { connection } = view;
   const { state, problem, begin } = useLive(connection, pipeline);
   const { live, row, goneAt } = state;
@@ -86,20 +84,20 @@ function Found(props: { pipeline: string; view: PageView; onChange: (part: Parti
   });
   return (
     <>
+      <PipelineHead
+        id={pipeline}
+        name={row?.name ?? ""}
+        row={isGone ? null : row}
+        now={now}
+        pending={state.pending}
+        isFocused={isArrival && (live !== null || problem !== "")}
+        onAct={live?.may_act ? setChosen : undefined}
+      />
       <Freshness status={live} problem={problem} began={live?.began ?? null} now={now} />
-      {!live && !problem && <p class="faint">Asking Arroyo …</p>}
+      {!live && !problem && <p class="faint">Waiting for Arroyo…</p>}
       {live && isGone && <Notice kind="warning" text={goneText(live.sentence, row)} />}
       {live && (
-        <PipelineHead
-          id={pipeline}
-          row={row}
-          live={live}
-          definition={definition}
-          isGone={isGone}
-          now={now}
-          pending={state.pending}
-          onAct={setChosen}
-        />
+        <PipelineNow id={pipeline} row={row} live={live} definition={definition} isGone={isGone} />
       )}
       {live && row && (
         <>
@@ -134,13 +132,13 @@ function Found(props: { pipeline: string; view: PageView; onChange: (part: Parti
         </>
       )}
       {live && (row !== null || hasTasks) && (
-        <Part name="What touched it in Airflow">
+        <Part name="The task instances">
           <TasksTable found={tasks.value} problem={tasks.problem} now={now} />
         </Part>
       )}
-      {definitionProblem && <Notice kind="warning" text={`Its SQL and graph: ${definitionProblem}`} />}
+      {definitionProblem && <Notice kind="warning" text={`SQL and graph: ${definitionProblem}`} />}
       {definition && (
-        <Part name="Its SQL">
+        <Part name="The SQL">
           <Texts definition={definition} search={listSearch(location.search)} />
         </Part>
       )}
@@ -162,5 +160,5 @@ function Found(props: { pipeline: string; view: PageView; onChange: (part: Parti
 }
 
 function goneText(sentence: string, row: Row | null): string {
-  return row ? `${sentence} What is shown is the last that was known of it.` : sentence;
+  return row ? `${sentence} Shown here is what was last known of it.` : sentence;
 }

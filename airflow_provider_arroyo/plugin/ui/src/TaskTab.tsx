@@ -29,7 +29,7 @@ export function TaskTab({ host }: { host: HostProps }) {
   if (asked.value === null) {
     return (
       <main class="page" aria-label="Arroyo pipeline of this task">
-        {asked.problem ? <Notice kind="error" text={asked.problem} /> : <p class="faint">Asking Airflow …</p>}
+        {asked.problem ? <Notice kind="error" text={asked.problem} /> : <p class="faint">Loading…</p>}
       </main>
     );
   }
@@ -58,16 +58,16 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
       {!mayRead && (
         <Notice
           kind="info"
-          text={`The connection ${connection} is not yours to read, so the pipeline is not shown as it is now.`}
+          text={`You may not read the Airflow connection ${connection}, so the pipeline's present state is not shown.`}
         />
       )}
       <PipelineCard task={task} live={live} now={now} />
-      <section class="card" aria-label="States that this task saw">
-        <h2>What this task saw</h2>
+      <section class="card" aria-label="States this task saw">
+        <h2>States this task saw</h2>
         {transitions.length ? (
           <Timeline transitions={transitions} />
         ) : (
-          <p class="faint">No change of state yet. They are listed here as the task sees them.</p>
+          <p class="faint">No changes of state yet. They appear here as the task sees them.</p>
         )}
       </section>
       {live && row && pipeline !== null && (
@@ -94,5 +94,5 @@ function nothingText(state: string | null): string {
   const isOver = state === "success" || state === "failed" || state === "skipped" || state === "upstream_failed";
   return isOver
     ? "This task has no Arroyo pipeline."
-    : "This task has no Arroyo pipeline yet. Once it knows one, it is shown here.";
+    : "This task has no Arroyo pipeline yet. It appears here as soon as the task knows it.";
 }

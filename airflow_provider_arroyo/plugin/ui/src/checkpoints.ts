@@ -13,7 +13,7 @@ export function lengthOf(checkpoint: Checkpoint, now: number): number {
 
 /** Return what a checkpoint is, in a word. */
 export function typeOf(checkpoint: Checkpoint): string {
-  return checkpoint.type ?? "not told";
+  return checkpoint.type ?? "unknown";
 }
 
 export interface CheckpointSeries {

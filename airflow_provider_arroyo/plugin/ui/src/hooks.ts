@@ -1,11 +1,66 @@
 /* The hooks of our own components. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { fetchOrphans } from "./api";
 import { EMPTY, Feed } from "./feed";
 import type { FeedState } from "./feed";
+import { onAddressChange, replaceSearch } from "./host";
 import type { Orphan } from "./types";
+
+/** Keep what a page shows in the query of the address, and follow the address where it is the page's own.
+ *
+ * @returns the view, and a function that changes parts of it.
+ */
+export function useAddressView<View extends object>(
+  isOurs: (pathname: string) => boolean,
+  parse: (search: string) => View,
+  format: (view: View, search: string) => URLSearchParams,
+): [View, (part: Partial<View>) => void] {
+  const [view, setView] = useState(() => parse(location.search));
+  useEffect(
+    () =>
+      onAddressChange(() => {
+        if (isOurs(location.pathname)) setView(parse(location.search));
+      }),
+    [],
+  );
+  const change = (part: Partial<View>) => {
+    const next = { ...view, ...part };
+    setView(next);
+    replaceSearch(format(next, location.search));
+  };
+  return [view, change];
+}
+
+/** Put a title in front of Airflow's own, for the window and for screen readers, while the component lives. */
+export function useTitle(title: string): void {
+  useEffect(() => {
+    const before = document.title;
+    const whole = `${title} - ${before}`;
+    document.title = whole;
+    return () => {
+      // Airflow may have set another one.
+      if (document.title === whole) document.title = before;
+    };
+  }, [title]);
+}
+
+/** Return whether nothing has the focus, as when a page took the place of another one, or only the page's heading. */
+export function isFocusFree(): boolean {
+  const { activeElement: host } = document;
+  const active = host?.shadowRoot?.activeElement ?? host;
+  return active === null || active === document.body || active.tagName === "H1";
+}
+
+/** Focus a heading as soon as that is wanted, unless the user has put the focus somewhere meanwhile. */
+export function useFocus(isWanted: boolean) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    if (isWanted && isFocusFree()) heading.current?.focus();
+  }, [isWanted]);
+  return heading;
+}
 
 /** Follow the pipelines of a connection while the component lives. */
 export function useFeed(connection: string): { state: FeedState; feed: Feed } {

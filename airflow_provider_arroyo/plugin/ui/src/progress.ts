@@ -27,24 +27,24 @@ export interface Outcome {
 export function outcomeOf(pending: PendingAction, row: Row | undefined, now: number): Outcome | null {
   const { action, before } = pending;
   if (row === undefined) {
-    return action === "delete" ? { ok: true, text: "Deleted." } : { ok: false, text: "It was deleted meanwhile." };
+    return action === "delete" ? { ok: true, text: "Deleted." } : { ok: false, text: "It has been deleted." };
   }
   const isNewRun = row.run > before.run || row.job !== before.job;
   if (action === "stop" && isTerminal(row.state)) {
-    return { ok: row.state !== "Failed", text: `It is ${row.state ?? ""} now.` };
+    return { ok: row.state !== "Failed", text: `It is now ${row.state ?? ""}.` };
   }
   if (action === "resume" || action === "restart" || action === "rescale") {
     if (row.state === "Failed" && (isNewRun || before.state !== "Failed")) {
       return { ok: false, text: "It failed instead of running." };
     }
-    if (isNewRun && row.state === "Running") return { ok: true, text: "It runs again." };
+    if (isNewRun && row.state === "Running") return { ok: true, text: "It is running again." };
     if (action === "rescale" && row.parallelism !== before.parallelism && isTerminal(row.state)) {
-      return { ok: true, text: "It has the new parallelism when it is started again." };
+      return { ok: true, text: "The new parallelism takes effect when it is started again." };
     }
     if (isNewRun && row.state === "Finished") return { ok: true, text: "It has finished." };
   }
   if (now - pending.at > PATIENCE_SECONDS) {
-    return { ok: false, text: `Nothing of it shows after ${PATIENCE_SECONDS} s; see Arroyo's console.` };
+    return { ok: false, text: `No effect seen after ${PATIENCE_SECONDS} s. Check Arroyo's console.` };
   }
   return null;
 }
@@ -67,7 +67,7 @@ const DOING: Record<ActionName, string> = {
 
 /** Return what is going on, for the row. */
 export function doing(pending: PendingAction): string {
-  return `${DOING[pending.action]} …`;
+  return `${DOING[pending.action]}…`;
 }
 
 /** Return the actions that make sense for a row as it is. */

@@ -11,18 +11,18 @@ interface StateInfo {
 }
 
 const STATES: Record<string, StateInfo> = {
-  Failed: { group: "trouble", token: "failed", meaning: "It failed and is not tried again." },
+  Failed: { group: "trouble", token: "failed", meaning: "It failed and is not retried." },
   Failing: { group: "trouble", token: "failed", meaning: "It is failing." },
-  Recovering: { group: "trouble", token: "up_for_retry", meaning: "It failed and is being started again." },
-  Restarting: { group: "busy", token: "restarting", meaning: "It is being started again, as requested." },
+  Recovering: { group: "trouble", token: "up_for_retry", meaning: "It failed and is being restarted." },
+  Restarting: { group: "busy", token: "restarting", meaning: "It is being restarted, as requested." },
   Rescaling: { group: "busy", token: "restarting", meaning: "Its parallelism is being changed." },
-  Created: { group: "busy", token: "queued", meaning: "It waits to be started." },
+  Created: { group: "busy", token: "queued", meaning: "It is waiting to be started." },
   Compiling: { group: "busy", token: "queued", meaning: "It is being compiled." },
   Scheduling: { group: "busy", token: "scheduled", meaning: "Its workers are being started." },
-  CheckpointStopping: { group: "busy", token: "deferred", meaning: "It takes a last checkpoint, then stops." },
+  CheckpointStopping: { group: "busy", token: "deferred", meaning: "It is taking a final checkpoint, then stops." },
   Stopping: { group: "busy", token: "deferred", meaning: "It is stopping." },
-  Finishing: { group: "busy", token: "deferred", meaning: "One of its sources has ended; it finishes with the last." },
-  Running: { group: "running", token: "running", meaning: "It runs." },
+  Finishing: { group: "busy", token: "deferred", meaning: "One of its sources has ended; it finishes when the last one ends." },
+  Running: { group: "running", token: "running", meaning: "It is running." },
   Stopped: { group: "ended", token: "skipped", meaning: "It was stopped, and can be resumed." },
   Finished: { group: "ended", token: "success", meaning: "Its sources have ended; it is done." },
 };
@@ -34,7 +34,7 @@ const TERMINAL = new Set(["Stopped", "Finished", "Failed"]);
 
 export function stateInfo(state: string | null): StateInfo {
   const unknown: StateInfo = { group: "unknown", token: "none", meaning: "A state that this page does not know." };
-  if (state === null) return { ...unknown, meaning: "Arroyo has not told yet." };
+  if (state === null) return { ...unknown, meaning: "Arroyo has not reported a state yet." };
   return (Object.hasOwn(STATES, state) ? STATES[state] : undefined) ?? unknown;
 }
 

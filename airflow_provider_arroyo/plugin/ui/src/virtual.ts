@@ -16,7 +16,7 @@ export function useVirtualizer(
   scroller: HTMLElement | null,
   count: number,
   rowPx: number,
-): { items: VirtualItem[]; total: number } {
+): { items: VirtualItem[]; total: number; scrollTo: (index: number) => void } {
   const [, redraw] = useReducer<number, undefined>((drawn) => drawn + 1, 0);
   const options = {
     count,
@@ -39,5 +39,11 @@ export function useVirtualizer(
   useEffect(() => {
     virtualizer.measure();
   }, [rowPx]);
-  return { items: virtualizer.getVirtualItems(), total: virtualizer.getTotalSize() };
+  return {
+    items: virtualizer.getVirtualItems(),
+    total: virtualizer.getTotalSize(),
+    scrollTo: (index) => {
+      virtualizer.scrollToIndex(index, { align: "center" });
+    },
+  };
 }

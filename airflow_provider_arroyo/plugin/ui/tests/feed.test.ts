@@ -66,7 +66,7 @@ test("an action is under way until its outcome shows, and the outcome stays for 
   const busy = merged(asked, response({ rows: [row({ id: "a", state: "CheckpointStopping" })] }), 991);
   expect(busy.pending.get("a")?.outcome).toBeNull();
   const done = merged(busy, response({ rows: [row({ id: "a", state: "Stopped" })] }), 992);
-  expect(done.pending.get("a")?.outcome).toEqual({ ok: true, text: "It is Stopped now." });
+  expect(done.pending.get("a")?.outcome).toEqual({ ok: true, text: "It is now Stopped." });
   expect(merged(done, response({}), 993).pending.has("a")).toBe(true);
   expect(merged(done, response({}), 1000).pending.has("a")).toBe(false);
 });

@@ -155,12 +155,12 @@ describe("the page of a pipeline", () => {
 
   test("a pipeline that is deleted meanwhile keeps what was known of it, and nothing can be done with it", async () => {
     await show();
-    button("Stop …");
+    button("Stop…");
     live_ = live({ row: null, changes: [], sentence: "There is no such pipeline." });
     const text = await show(3);
-    expect(text).toContain("There is no such pipeline. What is shown is the last that was known of it.");
+    expect(text).toContain("There is no such pipeline. Shown here is what was last known of it.");
     expect(text).toContain("SELECT 1");
-    expect(() => button("Stop …")).toThrow("no button");
+    expect(() => button("Stop…")).toThrow("no button");
   });
 
   test.each<[string, () => void, string[]]>([
@@ -194,7 +194,7 @@ describe("the page of a pipeline", () => {
         live_ = live({ row: row({ state: null, since: null, job: null, parallelism: null, interval: null }), changes: [] });
         definition_ = definition({ graph: { nodes: [], edges: [], truncated: false }, sql: "" });
       },
-      ["Arroyo told no graph", "Arroyo told no SQL", "Nothing is measured yet", "There is no checkpoint"],
+      ["Arroyo returned no graph", "Arroyo returned no SQL", "Nothing has been measured yet", "No checkpoints yet"],
     ],
     [
       "a graph with a circle, and one that is cut off",
@@ -210,7 +210,7 @@ describe("the page of a pipeline", () => {
         live_ = { ...live(), errors: [null], checkpoints: [{}, null] } as unknown as PipelineLive;
         definition_ = { ...definition(), graph: null, udfs: null } as unknown as PipelineDefinition;
       },
-      ["It runs.", "The graph cannot be shown", "The errors cannot be shown", "Its SQL cannot be shown", "States"],
+      ["It runs.", "The graph cannot be shown", "The errors cannot be shown", "The SQL cannot be shown", "States"],
     ],
   ])("%s is shown with a word of what is missing", async (_name, arrange, words) => {
     arrange();
@@ -258,19 +258,19 @@ describe("the page of a pipeline", () => {
 
   test("who may not act has no buttons", async () => {
     live_ = live({ may_act: false });
-    expect(await show()).not.toContain("Stop …");
+    expect(await show()).not.toContain("Stop…");
   });
 });
 
 test("from the list to a pipeline and back the filters stay", async () => {
   history.replaceState(null, "", `/plugin/arroyo?${SEARCH}`);
-  expect(await show(3)).toContain("of 1 pipelines");
+  expect(await show(3)).toContain("of 1 pipeline");
   navigate(pipelineUrl("pl_1", new URLSearchParams(SEARCH)));
   expect(await show(3)).toContain("It runs.");
   const back = [...root.querySelectorAll("a")].find((one) => one.textContent.includes("All pipelines"));
   expect(back?.href).toBe(pageUrl(new URLSearchParams(SEARCH)));
   back?.click();
-  expect(await show(3)).toContain("of 1 pipelines");
+  expect(await show(3)).toContain("of 1 pipeline");
   expect(root.querySelector<HTMLInputElement>("input[type=search]")?.value).toBe("orders");
 });
 
@@ -279,7 +279,7 @@ describe("the tab of a task", () => {
 
   test("has the drawings of the pipeline, and leads to its page", async () => {
     const text = await show(3, tab);
-    for (const part of ["It runs.", "What this task saw", "Created"]) expect(text).toContain(part);
+    for (const part of ["It runs.", "States this task saw", "Created"]) expect(text).toContain(part);
     for (const title of ["Rates", "Checkpoints", "Graph"]) expect(section(title)).toBeTruthy();
     const links = [...root.querySelectorAll("a")].map((link) => link.href);
     expect(links).toContain(pipelineUrl("pl_1", new URLSearchParams({ connection: "a" })));
@@ -299,7 +299,7 @@ describe("the tab of a task", () => {
 
   test("asks nothing of an Arroyo whose connection the user may not read", async () => {
     task_ = { ...task_, may_read: false };
-    expect(await show(3, tab)).toContain("is not yours to read");
+    expect(await show(3, tab)).toContain("You may not read the Airflow connection a");
     expect(asked.filter((one) => one.includes("api/pipeline"))).toEqual([]);
   });
 });

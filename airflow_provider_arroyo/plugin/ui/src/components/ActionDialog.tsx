@@ -30,17 +30,17 @@ const STOP_MODES: { mode: StopMode; word: string; meaning: string }[] = [
   {
     mode: "graceful",
     word: "Gracefully",
-    meaning: "Processes what is in flight, then stops. Resuming starts at the last regular checkpoint, so rows can come twice.",
+    meaning: "Processes what is in flight, then stops. Resuming starts from the last regular checkpoint, so rows may be processed twice.",
   },
   {
     mode: "immediate",
     word: "Immediately",
-    meaning: "Stops at once. What is in flight is dropped and read again when it is resumed.",
+    meaning: "Stops at once. What is in flight is dropped, and read again when it is resumed.",
   },
   {
     mode: "force",
     word: "By force",
-    meaning: "Ends its workers without asking them. For a pipeline that does not stop otherwise.",
+    meaning: "Kills its workers. For a pipeline that does not stop in any other way.",
   },
 ];
 
@@ -48,7 +48,7 @@ const TITLES: Record<ActionName, string> = {
   stop: "Stop this pipeline?",
   resume: "Resume this pipeline?",
   restart: "Restart this pipeline?",
-  rescale: "Change its parallelism?",
+  rescale: "Change this pipeline's parallelism?",
   delete: "Delete this pipeline?",
 };
 
@@ -67,13 +67,13 @@ function meaning(action: ActionName, row: Row): string {
     case "restart":
       return row.state === "Failed"
         ? "It starts again from its last checkpoint. If the cause is still there, it fails again."
-        : "It takes a checkpoint, stops, and starts again from there. Its output pauses for some seconds.";
+        : "It takes a checkpoint, stops, and starts again from there. Its output pauses for a few seconds.";
     case "rescale":
       return isTerminal(row.state)
-        ? "It gets the new parallelism when it is started again."
-        : "It takes a checkpoint, stops, and starts again with the new parallelism. Its output pauses for some seconds.";
+        ? "The new parallelism takes effect when it is started again."
+        : "It takes a checkpoint, stops, and starts again with the new parallelism. Its output pauses for a few seconds.";
     case "delete":
-      return "Its checkpoints and its history go with it. This cannot be undone.";
+      return "Its checkpoints and history are deleted with it. This cannot be undone.";
     default:
       return "";
   }
@@ -123,7 +123,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
                 setForce(event.currentTarget.checked);
               }}
             />
-            Without a checkpoint first: for one that hangs. Rows since the last checkpoint are processed again.
+            Skip the checkpoint, for a pipeline that hangs. Rows since the last checkpoint are processed again.
           </label>
         )}
         {action === "rescale" && (
@@ -145,7 +145,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
         )}
         {row.owner && (
           <p class="faint">
-            It belongs to task {row.owner.task} of DAG {row.owner.dag}: a task that waits for it will notice.
+            It belongs to task {row.owner.task} of DAG {row.owner.dag}. A task that is waiting for it will notice.
           </p>
         )}
         {problem && <Notice kind="error" text={problem} />}
@@ -154,7 +154,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
             Cancel
           </button>
           <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>
-            {isSending ? "Asking Arroyo …" : BUTTONS[action]}
+            {isSending ? "Waiting for Arroyo…" : BUTTONS[action]}
           </button>
         </div>
       </form>
@@ -165,7 +165,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
 function StopModes({ mode, onChange }: { mode: StopMode; onChange: (mode: StopMode) => void }) {
   return (
     <fieldset class="modes">
-      <legend>How</legend>
+      <legend>How to stop it</legend>
       {STOP_MODES.map((one) => (
         <label key={one.mode} class="mode">
           <input

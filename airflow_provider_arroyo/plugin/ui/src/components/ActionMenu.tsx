@@ -7,11 +7,11 @@ import { possibleActions } from "../progress";
 import type { ActionName, Row } from "../types";
 
 export const ACTION_WORDS: Record<ActionName, string> = {
-  stop: "Stop …",
-  resume: "Resume …",
-  restart: "Restart …",
-  rescale: "Change parallelism …",
-  delete: "Delete …",
+  stop: "Stop…",
+  resume: "Resume…",
+  restart: "Restart…",
+  rescale: "Change parallelism…",
+  delete: "Delete…",
 };
 
 interface Props {

@@ -45,12 +45,12 @@ export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: 
     (finished?.finished != null
       ? `The last finished one took ${duration(lengthOf(finished, now))}, ${ago(now - finished.finished)}. `
       : "None has finished. ") +
-    (underWay ? `One has been under way for ${duration(lengthOf(underWay, now))}. ` : "") +
+    (underWay ? `One has been in progress for ${duration(lengthOf(underWay, now))}. ` : "") +
     "The table has them all.";
   return (
     <Drawing title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
       {shown.length === 0 ? (
-        <p class="faint">There is no checkpoint.</p>
+        <p class="faint">No checkpoints yet.</p>
       ) : (
         <div ref={setPlace}>
           <Plot
@@ -64,7 +64,7 @@ export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: 
             {finished?.finished != null
               ? `The last one finished ${ago(now - finished.finished)} and took ${duration(lengthOf(finished, now))}.`
               : "None has finished."}
-            {underWay && ` Number ${underWay.epoch} has been under way for ${duration(lengthOf(underWay, now))}.`}
+            {underWay && ` Number ${underWay.epoch} has been in progress for ${duration(lengthOf(underWay, now))}.`}
           </p>
         </div>
       )}
@@ -126,7 +126,7 @@ function options(
       { label: "Number", value: (_plot, index: number | null) => (index == null ? "–" : String(epochAt(index) ?? "")) },
       bar("Scheduled", "--series-in"),
       bar("Before a stop or restart", "--series-stopping"),
-      bar("Under way", "--series-under-way"),
+      bar("In progress", "--series-under-way"),
       ...(hasSizes ? [sizes] : []),
     ],
   };
@@ -142,12 +142,12 @@ function CheckpointsTable({ checkpoints, now }: { checkpoints: Checkpoint[]; now
     <DataTable
       name="Checkpoints, the newest first"
       head={["Number", "Kind", "Began", "Took", "Size"]}
-      empty="There is no checkpoint."
+      empty="No checkpoints yet."
       rows={[...checkpoints].reverse().map((one) => [
         one.epoch,
         typeOf(one),
         moment(one.began),
-        one.finished === null ? `${duration(lengthOf(one, now))}, under way` : duration(lengthOf(one, now)),
+        one.finished === null ? `${duration(lengthOf(one, now))}, in progress` : duration(lengthOf(one, now)),
         one.bytes === null ? "–" : bytes(one.bytes),
       ])}
     />

@@ -4,15 +4,15 @@ import { ago, moment } from "../format";
 import type { PipelineLive } from "../types";
 
 const DOMAINS: Record<string, string> = {
-  user: "Arroyo puts it down to the pipeline: its SQL, its options, or its data.",
-  external: "Arroyo puts it down to a system that the pipeline talks to.",
-  internal: "Arroyo puts it down to itself.",
+  user: "According to Arroyo, the cause is the pipeline: its SQL, its options, or its data.",
+  external: "According to Arroyo, the cause is a system that the pipeline talks to.",
+  internal: "According to Arroyo, the cause is Arroyo itself.",
 };
 
 /** Return what the domain of an error means; empty where there is none. */
 export function domainText(domain: string | null | undefined): string {
   if (!domain) return "";
-  return (Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined) ?? `Arroyo calls it ${domain}.`;
+  return (Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined) ?? `Arroyo's error domain: ${domain}.`;
 }
 
 type JobError = PipelineLive["errors"][number];
@@ -45,7 +45,7 @@ export function Errors({ errors, now }: { errors: JobError[]; now: number }) {
     <section class="card" aria-label="Errors of the job">
       <h2>Errors</h2>
       {errors.length === 0 ? (
-        <p class="faint">Its job has logged no error.</p>
+        <p class="faint">No errors logged.</p>
       ) : (
         <ol class="errors">
           {repeatedErrors(errors).map((one, index) => (

@@ -22,14 +22,14 @@ export function Freshness({ status, problem, began, now }: Props) {
     <>
       {isAway && <Notice kind="warning" text={awayText(problem || (status.error ?? ""), age)} />}
       <p class={age !== null && age > OLD_SECONDS ? "freshness old" : "freshness"}>
-        {age === null ? "No data yet." : age < OLD_SECONDS && !isAway ? "Live, every 2 s." : `As of ${ago(age)}.`}
-        {began !== null && ` Changes and restarts are those since ${timeOfDay(began)}.`}
+        {age === null ? "No data yet." : age < OLD_SECONDS && !isAway ? "Live: updates every 2 s." : `Last updated ${ago(age)}.`}
+        {began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
       </p>
     </>
   );
 }
 
 function awayText(reason: string, age: number | null): string {
-  const shown = age === null ? "" : ` What is shown is ${duration(age)} old.`;
+  const shown = age === null ? "" : ` The data shown is ${duration(age)} old.`;
   return `${reason.trimEnd()}${shown}`;
 }

@@ -41,8 +41,8 @@ export function GraphDrawing({ graph, nodes, ...rest }: Props) {
   const scale = zoom ?? Math.max(LEAST_SCALE, fitting);
   const tools = placed && placed.nodes.length > 0 && (
     <>
-      <ZoomButton name="Smaller" sign="−" to={ZOOMS.findLast((one) => one < scale - 0.01)} onZoom={setZoom} />
-      <ZoomButton name="Larger" sign="+" to={ZOOMS.find((one) => one > scale + 0.01)} onZoom={setZoom} />
+      <ZoomButton name="Zoom out" sign="−" to={ZOOMS.findLast((one) => one < scale - 0.01)} onZoom={setZoom} />
+      <ZoomButton name="Zoom in" sign="+" to={ZOOMS.find((one) => one > scale + 0.01)} onZoom={setZoom} />
       {fitting < 1 && <ZoomButton name="Fit the whole graph" sign="Fit" to={fitting} onZoom={setZoom} />}
     </>
   );
@@ -50,7 +50,7 @@ export function GraphDrawing({ graph, nodes, ...rest }: Props) {
     <Drawing title="Graph" isWide tools={tools} table={() => <GraphTable graph={graph} flows={flows} />} {...rest}>
       {/* Always there, so that its width is known before anything is laid out. */}
       <div class="graph-frame" ref={setPlace} tabIndex={0} role="region" aria-label="Graph, scrollable">
-        {graph.nodes.length === 0 && <p class="faint">Arroyo told no graph of this pipeline.</p>}
+        {graph.nodes.length === 0 && <p class="faint">Arroyo returned no graph for this pipeline.</p>}
         {isTooLarge && <p class="faint">A graph of {graph.nodes.length} nodes is too large to draw; the table has them.</p>}
         {placed && placed.nodes.length > 0 && <Picture placed={placed} flows={flows} scale={scale} />}
       </div>
@@ -192,8 +192,8 @@ function GraphTable({ graph, flows }: { graph: Graph; flows: ReadonlyMap<number,
   return (
     <DataTable
       name="Nodes of the graph"
-      head={["Node", "Operator", "Parallelism", "Rows/s in", "Rows/s out", "Backpressure", "Leads to"]}
-      empty="Arroyo told no graph of this pipeline."
+      head={["Node", "Operator", "Parallelism", "Rows/s in", "Rows/s out", "Backpressure", "Feeds"]}
+      empty="Arroyo returned no graph for this pipeline."
       rows={graph.nodes.map((node) => {
         const flow = flows.get(node.id);
         const next = graph.edges.filter((edge) => edge.from === node.id);

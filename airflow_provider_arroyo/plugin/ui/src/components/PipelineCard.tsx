@@ -31,7 +31,7 @@ export function PipelineCard({ task, live, now }: Props) {
           </Fact>
         )}
         {row?.since != null && (
-          <Fact name="For">
+          <Fact name="In this state for">
             <span title={moment(row.since)}>{duration(now - row.since)}</span>
           </Fact>
         )}
@@ -55,12 +55,12 @@ export function PipelineCard({ task, live, now }: Props) {
           <Fact name="Backpressure">{percent(details.rates.backpressure)}</Fact>
         )}
         <Fact name="Connection">{task.connection_id}</Fact>
-        <Fact name="Id">{id}</Fact>
+        <Fact name="ID">{id}</Fact>
       </dl>
       {row?.failure && <pre class="words">{row.failure.text}</pre>}
       <p>
         <a href={page} onClick={onNavigate(page)}>
-          Open its page
+          Open pipeline page
         </a>
         {base && (
           <>

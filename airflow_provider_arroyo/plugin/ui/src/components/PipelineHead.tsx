@@ -1,6 +1,7 @@
 /* What a pipeline is, what it does now, and what is wrong with it. */
 
 import { duration, moment, webAddress } from "../format";
+import { useFocus, useTitle } from "../hooks";
 import { onNavigate, taskUrl } from "../host";
 import { doing, possibleActions } from "../progress";
 import type { PendingAction } from "../progress";
@@ -11,32 +12,54 @@ import { Fact } from "./Fact";
 import { Notice } from "./Notice";
 import { StateBadge } from "./StateBadge";
 
+interface HeadProps {
+  id: string;
+  /** Null where it is not known, or is gone. */
+  row: Row | null;
+  /** As last known. */
+  name: string;
+  now: number;
+  pending: PendingAction | null;
+  /** Whether the heading gets the focus. */
+  isFocused: boolean;
+  /** Undefined where the user may not act. */
+  onAct: ((action: ActionName) => void) | undefined;
+}
+
+/** The heading: there from the beginning, whatever is known. */
+export function PipelineHead({ id, row, name, now, pending, isFocused, onAct }: HeadProps) {
+  const title = name || id;
+  const isStopping = row !== null && !row.wanted && !isTerminal(row.state);
+  const heading = useFocus(isFocused);
+  useTitle(`${title} - Arroyo`);
+  return (
+    <header class="page-head">
+      <h1 ref={heading} tabIndex={-1} title={title}>
+        {title}
+      </h1>
+      {row && <StateBadge state={row.state} isStopping={isStopping} />}
+      {row?.since != null && (
+        <span class="faint" title={moment(row.since)}>
+          for {duration(now - row.since)}
+        </span>
+      )}
+      {row && onAct && <Actions row={row} pending={pending} onAct={onAct} />}
+    </header>
+  );
+}
+
 interface Props {
   id: string;
   row: Row | null;
   live: PipelineLive;
   definition: PipelineDefinition | null;
   isGone: boolean;
-  now: number;
-  pending: PendingAction | null;
-  onAct: (action: ActionName) => void;
 }
 
-export function PipelineHead({ id, row, live, definition, isGone, now, pending, onAct }: Props) {
-  const name = row !== null && row.name !== "" ? row.name : id;
-  const isStopping = row !== null && !row.wanted && !isTerminal(row.state);
+/** What it does now, what is wrong with it, and what it is. */
+export function PipelineNow({ id, row, live, definition, isGone }: Props) {
   return (
     <>
-      <header class="page-head">
-        <h1 title={name}>{name}</h1>
-        {row && !isGone && <StateBadge state={row.state} isStopping={isStopping} />}
-        {row?.since != null && !isGone && (
-          <span class="faint" title={moment(row.since)}>
-            for {duration(now - row.since)}
-          </span>
-        )}
-        {row && !isGone && live.may_act && <Actions row={row} pending={pending} onAct={onAct} />}
-      </header>
       {live.sentence && !isGone && <p class="sentence">{live.sentence}</p>}
       {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
@@ -59,7 +82,7 @@ function Facts(props: { id: string; row: Row; definition: PipelineDefinition | n
         {restarts > 0 && `, ${restarts} ${restarts === 1 ? "restart" : "restarts"} seen`}
       </Fact>
       {row.created > 0 && <Fact name="Created">{moment(row.created)}</Fact>}
-      <Fact name="Id">{id}</Fact>
+      <Fact name="ID">{id}</Fact>
       <Console base={base} id={id} />
       <Tags tags={definition?.tags ?? {}} />
     </dl>

@@ -1,10 +1,10 @@
 /* The table: TanStack Table orders the rows, TanStack Virtual draws those in view. */
 
 import { useTable } from "@tanstack/preact-table";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { FeedState } from "../feed";
-import { useSize } from "../hooks";
+import { isFocusFree, useSize } from "../hooks";
 import type { ActionName, Orphan, Row } from "../types";
 import { formatView } from "../view";
 import type { View } from "../view";
@@ -25,6 +25,8 @@ interface Props {
   view: View;
   missing: ReadonlyMap<string, Orphan["missing"]>;
   emptyText: string;
+  /** The pipeline whose page was left for the list, and whose row gets the focus; null where none was. */
+  left: string | null;
   onSort: (sort: string, descending: boolean) => void;
   onShow: (ids: string[]) => void;
   onAct: ((row: Row, action: ActionName) => void) | undefined;
@@ -60,6 +62,16 @@ export function PipelineTable(props: Props) {
   useEffect(() => {
     onShow(JSON.parse(shownKey) as string[]);
   }, [shownKey]);
+  const left = useRef(props.left);
+  useEffect(() => {
+    if (left.current === null || !scroller || width === 0 || sorted.length === 0) return;
+    const index = sorted.findIndex((row) => row.id === left.current);
+    const row = [...scroller.querySelectorAll<HTMLElement>("tr.row")].find((one) => one.dataset.id === left.current);
+    // Once the row is scrolled into view, it is drawn, too.
+    if (index >= 0 && !row) virtual.scrollTo(index);
+    else left.current = null;
+    if (row && isFocusFree()) row.querySelector<HTMLElement>(".name")?.focus();
+  });
   const first = virtual.items[0];
   const last = virtual.items.at(-1);
   const below = last ? virtual.total - last.end : 0;

@@ -77,7 +77,7 @@ export function RatesDrawing({ rates, isEnded, height = 240, ...rest }: Props) {
   return (
     <Drawing title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
-        <p class="faint">{isEnded ? "It does not run, so nothing is measured." : "Nothing is measured yet."}</p>
+        <p class="faint">{isEnded ? "Nothing is measured while it is not running." : "Nothing has been measured yet."}</p>
       ) : (
         <Plot height={height} label={label} data={data} options={options} />
       )}
@@ -98,7 +98,7 @@ function RatesTable({ rates }: { rates: Rates }) {
     <DataTable
       name="Rates, the newest first"
       head={["Time", "Rows/s in", "Rows/s out", "Backpressure"]}
-      empty="Nothing is measured yet."
+      empty="Nothing has been measured yet."
       rows={shown.map(({ at, index }) => [
         moment(at),
         cell(rates.in[index], count),

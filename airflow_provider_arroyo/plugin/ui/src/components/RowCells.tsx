@@ -33,7 +33,7 @@ export const RowCells = memo(function RowCells(props: RowProps) {
   const { row, details, pending, now } = props;
   const outcome = pending?.outcome;
   return (
-    <tr aria-rowindex={props.index} class={outcome && !outcome.ok ? "row failed" : "row"}>
+    <tr aria-rowindex={props.index} data-id={row.id} class={outcome && !outcome.ok ? "row failed" : "row"}>
       <td class="c-state">
         <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
         {pending && (
@@ -46,7 +46,7 @@ export const RowCells = memo(function RowCells(props: RowProps) {
       <td class="c-name">
         <Name row={row} consoleUrl={props.consoleUrl} search={props.search} />
       </td>
-      <td class="c-since" data-label="For">
+      <td class="c-since" data-label="In state">
         <Since row={row} now={now} began={props.began} />
       </td>
       <td class="c-restarts" data-label="Restarts">
@@ -103,7 +103,7 @@ function Since({ row, now, began }: { row: Row; now: number; began: number | nul
   if (row.state === null) return <span class="faint">…</span>;
   if (row.since !== null) return <span title={moment(row.since)}>{duration(now - row.since)}</span>;
   if (began === null) return null;
-  return <span title={`It was so already at ${moment(began)}, when watching began`}>&gt; {duration(now - began)}</span>;
+  return <span title={`Already in this state at ${moment(began)}, when watching began`}>&gt; {duration(now - began)}</span>;
 }
 
 function Checkpoint({ details, now }: { details: Details | undefined; now: number }) {
@@ -114,7 +114,7 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
   if (at === null) {
     return <span class="warn">{since === null ? "none" : `first, for ${duration(now - since)}`}</span>;
   }
-  const underWay = since !== null && now - since > 10 ? `\nAnother one has been under way for ${duration(now - since)}` : "";
+  const underWay = since !== null && now - since > 10 ? `\nAnother one has been in progress for ${duration(now - since)}` : "";
   return (
     <span title={`Number ${epoch ?? ""}, finished ${moment(at)}${underWay}`} class={underWay ? "warn" : ""}>
       {ago(now - at)}
@@ -185,7 +185,7 @@ function Reason(props: { row: Row; details: Details | undefined; onExplain: (row
       type="button"
       class="reason"
       title={text}
-      aria-label={`Why, of ${row.name}: ${text.slice(0, 200)}`}
+      aria-label={`Reason for ${row.name || row.id}: ${text.slice(0, 200)}`}
       onClick={() => {
         props.onExplain(row);
       }}

@@ -32,7 +32,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
         onWindow(event.currentTarget.value);
       }}
     >
-      <option value="">All that is known</option>
+      <option value="">All</option>
       {choices.map((one) => (
         <option key={one.key} value={one.key}>
           The last {one.word}
@@ -70,8 +70,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
         ))}
       </p>
       <p class="faint">
-        Arroyo keeps no history: its line begins with what it told of the present state when watching began,{" "}
-        {moment(began)}.
+        Arroyo keeps no history. Its line begins with the state that it was in when watching began, {moment(began)}.
       </p>
     </Drawing>
   );
@@ -80,7 +79,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
 function Piece({ span, axis, now }: { span: Span; axis: { from: number; to: number }; now: number }) {
   const place = placeOf(span, axis);
   if (!place) return null;
-  const lasted = span.to === null ? `for ${duration(now - span.from)} now` : `for ${duration(span.to - span.from)}`;
+  const lasted = span.to === null ? `for ${duration(now - span.from)} so far` : `for ${duration(span.to - span.from)}`;
   return (
     <span
       class={span.to === null ? "piece lasting" : "piece"}
@@ -110,12 +109,12 @@ function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
   return (
     <DataTable
       name="States, the newest first"
-      head={["Since", "State", "For", "Run", "Seen by"]}
-      empty="No state was seen yet."
+      head={["Since", "State", "Duration", "Run", "Seen by"]}
+      empty="No state has been seen yet."
       rows={spans.map(({ lane, span }) => [
         moment(span.from),
         <StateBadge key="state" state={span.state} />,
-        span.to === null ? `${duration(now - span.from)}, still` : duration(span.to - span.from),
+        span.to === null ? `${duration(now - span.from)} so far` : duration(span.to - span.from),
         span.run ?? "",
         lane.link ? (
           <a key="lane" href={lane.link}>

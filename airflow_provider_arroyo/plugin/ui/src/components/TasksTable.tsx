@@ -6,7 +6,7 @@ import { taskName } from "../lanes";
 import type { PipelineTasks } from "../types";
 import { DataTable } from "./Drawing";
 
-const VIA = { owner: "created it", xcom: "names it in its XComs" };
+const VIA = { owner: "created it", xcom: "has its ID as an XCom" };
 const TOKENS = new Set(
   "success failed running deferred queued scheduled up_for_retry up_for_reschedule skipped restarting removed".split(" "),
 );
@@ -16,7 +16,7 @@ export function TasksTable({ found, problem, now }: { found: PipelineTasks | nul
     <section class="card" aria-label="In Airflow">
       <h2>In Airflow</h2>
       {problem && <p class="warn">{problem}</p>}
-      {found ? <Tasks found={found} now={now} /> : !problem && <p class="faint">Asking Airflow …</p>}
+      {found ? <Tasks found={found} now={now} /> : !problem && <p class="faint">Loading…</p>}
     </section>
   );
 }
@@ -26,8 +26,8 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
     <>
       <DataTable
         name="Task instances of this pipeline"
-        head={["Task", "State", "Run", "Started", "For", "Operator", "What it did"]}
-        empty="No task instance of this Airflow that you may see has touched it."
+        head={["Task", "State", "Run", "Started", "Duration", "Operator", "Relation"]}
+        empty="No task instance that you may see has to do with this pipeline."
         rows={found.tasks.map((task) => [
           <TaskLink key="task" task={task} />,
           <TaskState key="state" state={task.state} />,
@@ -38,7 +38,7 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
           VIA[task.via],
         ])}
       />
-      {found.more && <p class="faint">There are more; these are the newest.</p>}
+      {found.more && <p class="faint">There are more. These are the newest.</p>}
     </>
   );
 }

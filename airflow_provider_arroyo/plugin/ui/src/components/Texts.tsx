@@ -32,8 +32,8 @@ export function Texts({ definition, search }: Props) {
             ))}
           </p>
         )}
-        {sql ? <Source text={sql} isSql name="SQL of the pipeline" /> : <p class="faint">Arroyo told no SQL.</p>}
-        {isCut && <p class="warn">There is more of it; Arroyo's console has it all.</p>}
+        {sql ? <Source text={sql} isSql name="SQL of the pipeline" /> : <p class="faint">Arroyo returned no SQL.</p>}
+        {isCut && <p class="warn">The SQL goes on. Arroyo's console has all of it.</p>}
       </section>
       {udfs.length > 0 && (
         <section class="card" aria-label="UDFs">
@@ -64,7 +64,7 @@ function Change({ diff, search }: { diff: NonNullable<PipelineDefinition["diff"]
           The other generation
         </a>
       </header>
-      {diff.text ? <Diff text={diff.text} /> : <p class="faint">Nothing in SQL and UDFs.</p>}
+      {diff.text ? <Diff text={diff.text} /> : <p class="faint">SQL and UDFs are the same.</p>}
     </section>
   );
 }
@@ -111,7 +111,7 @@ const Diff = memo(function Diff({ text }: { text: string }) {
           </span>
         ))}
       </pre>
-      {lines.length > MAX_DIFF_LINES && <p class="warn">There are {lines.length} lines; these are the first.</p>}
+      {lines.length > MAX_DIFF_LINES && <p class="warn">These are the first of {lines.length} lines.</p>}
     </>
   );
 });

@@ -26,7 +26,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
         <input
           type="search"
           class="search"
-          placeholder="Search name, owner, id, reason"
+          placeholder="Search name, owner, ID, reason"
           aria-label="Search pipelines"
           value={view.text}
           onInput={(event) => {
@@ -47,7 +47,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
             </option>
           ))}
         </select>
-        <label class="check" title="Pipelines of a DAG, run or task that is gone from Airflow">
+        <label class="check" title="Pipelines whose DAG, run or task no longer exists in Airflow">
           <input
             type="checkbox"
             checked={view.orphans}
@@ -69,7 +69,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           </button>
         )}
         <span class="count" role="status">
-          {shown === rows.length ? `${shown} pipelines` : `${shown} of ${rows.length} pipelines`}
+          {countText(shown, rows.length)}
         </span>
       </div>
       {orphans.problem && <Notice kind="warning" text={orphans.problem} />}
@@ -77,13 +77,17 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
         <Notice
           kind="info"
           text={
-            "Orphans belong to a DAG, a run or a task that is gone from this Airflow, and nobody there will stop " +
-            "them. One that another Airflow created can look the same: check before you delete it."
+            "Orphans belong to a DAG, run or task that no longer exists in this Airflow, so nothing here will stop " +
+            "them. A pipeline that another Airflow created can look the same: check before you delete it."
           }
         />
       )}
     </>
   );
+}
+
+function countText(shown: number, all: number): string {
+  return `${shown === all ? "" : `${shown} of `}${all} ${all === 1 ? "pipeline" : "pipelines"}`;
 }
 
 function ownerLabel(key: string): string {

@@ -33,7 +33,7 @@ export const COLUMNS = helper.columns([
   helper.accessor("state", { header: "State", sortFn: by((a, b) => rank(a.state) - rank(b.state)) }),
   helper.accessor("name", { header: "Pipeline", sortFn: by(byName) }),
   helper.accessor("since", {
-    header: "For",
+    header: "In state",
     // The shortest time first.
     sortFn: by((a, b) => (b.since ?? 0) - (a.since ?? 0)),
     sortDescFirst: false,

@@ -1,0 +1,113 @@
+import { render } from "preact";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+
+import { App } from "../src/App";
+import { navigate, pageUrl, pipelineUrl } from "../src/host";
+import type { PipelineLive } from "../src/types";
+import { definition, live, row } from "./rows";
+
+const SEARCH = new URLSearchParams({ connection: "a" });
+const LIST = "/plugin/arroyo?connection=a";
+
+let live_: PipelineLive;
+let root: HTMLElement;
+
+function answerOf(path: string): unknown {
+  if (path.includes("pipeline/live")) return live_;
+  if (path.includes("pipeline/definition")) return definition();
+  if (path.includes("pipeline/tasks")) return { tasks: [], more: false };
+  if (path.includes("connections")) return { connections: ["a", "b"] };
+  const rows = Array.from({ length: 200 }, (_, index) => row({ id: `pl_${index}`, name: `orders-${index}` }));
+  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, jobs: 200 };
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+  live_ = live({ row: row({ id: "pl_7", name: "orders-7" }) });
+  vi.stubGlobal("fetch", (url: string) => Promise.resolve(new Response(JSON.stringify(answerOf(url)))));
+  history.replaceState(null, "", LIST);
+  document.title = "Airflow";
+  root = document.createElement("div");
+  document.body.append(root);
+});
+
+afterEach(() => {
+  render(null, root);
+  root.remove();
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+/* Only what has a size is in view. */
+function layOutRows(): void {
+  for (const size of ["clientWidth", "clientHeight"] as const) {
+    vi.spyOn(HTMLElement.prototype, size, "get").mockReturnValue(1000);
+  }
+  vi.stubGlobal(
+    "ResizeObserver",
+    class {
+      unobserve = vi.fn();
+      disconnect = vi.fn();
+      constructor(readonly callback: (entries: unknown[]) => void) {}
+      observe(): void {
+        this.callback([]);
+      }
+    },
+  );
+}
+
+async function show(): Promise<void> {
+  if (!root.hasChildNodes()) render(<App />, root);
+  await vi.advanceTimersByTimeAsync(3000);
+}
+
+const heading = () => root.querySelector("h1");
+
+test("the focus goes to the heading, which the title names, and back to the row that was left", async () => {
+  await show();
+  expect(document.title).toBe("Arroyo - Airflow");
+  expect(document.activeElement).toBe(document.body);
+  navigate(pipelineUrl("pl_7", SEARCH));
+  await show();
+  expect(document.activeElement).toBe(heading());
+  expect(heading()?.textContent).toBe("orders-7");
+  expect(document.title).toBe("orders-7 - Arroyo - Airflow");
+  layOutRows();
+  history.replaceState(null, "", LIST);
+  dispatchEvent(new PopStateEvent("popstate"));
+  await show();
+  expect(document.activeElement?.textContent).toBe("orders-7");
+  expect(document.title).toBe("Arroyo - Airflow");
+  render(null, root);
+  expect(document.title).toBe("Airflow");
+});
+
+test("where there is no such row, the focus stays on the list's heading", async () => {
+  history.replaceState(null, "", "/plugin/arroyo/pipelines/pl_gone?connection=a");
+  live_ = live({ row: null, sentence: "Not there." });
+  await show();
+  // A page that was loaded takes the focus from nobody.
+  expect(document.activeElement).toBe(document.body);
+  expect(heading()?.textContent).toBe("pl_gone");
+  layOutRows();
+  navigate(pageUrl(SEARCH));
+  await show();
+  expect(document.activeElement).toBe(heading());
+  expect(heading()?.textContent).toBe("Arroyo");
+});
+
+test("the focus stays where the user has put it meanwhile", async () => {
+  await show();
+  const elsewhere = document.createElement("button");
+  root.after(elsewhere);
+  elsewhere.focus();
+  navigate(pipelineUrl("pl_7", SEARCH));
+  await show();
+  layOutRows();
+  navigate(pageUrl(SEARCH));
+  await show();
+  expect(root.querySelector("tr.row")).not.toBeNull();
+  expect(document.activeElement).toBe(elsewhere);
+  elsewhere.remove();
+});
