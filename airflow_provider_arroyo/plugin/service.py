@@ -1,7 +1,7 @@
 """All Arroyos that anyone looks at: few threads for each, short time limits, bounded memory.
 
-Each process of the API server has its own. Most Airflows run one or two; what they would save by sharing is one request
-every two seconds each, and sharing would need a store between them that can fail, too.
+Each process of the API server has its own. Most Airflows run one or two, which would save a request every two seconds
+by sharing, and would need a store between them that can fail, too.
 """
 
 from __future__ import annotations
