@@ -92,7 +92,7 @@ def test_why_a_pipeline_failed_can_be_read_in_full(admin: Visitor) -> None:
 
 
 @pytest.mark.parametrize(
-    "width, dark", [(400, False), (400, True), (800, False), (1440, False), (1440, True), (2560, True)]
+    "width, dark", [(400, False), (400, True), (1024, False), (1440, False), (1440, True), (2560, True)]
 )
 def test_axe_finds_no_serious_fault_in_any_width_and_colour(
     browser: Browser, site: Site, width: int, dark: bool
