@@ -288,7 +288,9 @@ def test_a_user_without_rights_gets_a_friendly_word_and_no_data(
             assert answer.status == 403
 
 
-@pytest.mark.parametrize("width, dark", [(400, True), (1024, False), (1440, False), (1440, True), (2560, False)])
+@pytest.mark.parametrize(
+    "width, dark", [(400, True), (1024, False), (1440, False), (1440, True), (2560, False)]
+)
 def test_axe_finds_no_serious_fault_in_any_width_and_colour(
     browser: Browser, site: Site, demo: ArroyoSandbox, width: int, dark: bool
 ) -> None:
