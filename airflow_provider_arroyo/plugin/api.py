@@ -226,9 +226,10 @@ def _router(service: Service) -> APIRouter:
 async def _namespace(watch: Watch, connection_id: str) -> str:
     """Return what distinguishes this Airflow on the Arroyo of a connection."""
     try:
-        return await watch.run(lambda: ArroyoHook(connection_id).namespace.name)
+        name: str = await watch.run(lambda: ArroyoHook(connection_id).namespace.name)
     except ArroyoError as error:
         raise HTTPException(502, str(error)) from error
+    return name
 
 
 def _known(watch: Watch) -> int | None:

@@ -89,13 +89,13 @@ async def test_an_arroyo_has_no_more_threads_than_its_share_though_nobody_waits_
         running.release()
         ended.wait(60)
 
-    first = [asyncio.create_task(run(hang)) for _ in range(MAX_THREADS)]
+    first = [asyncio.ensure_future(run(hang)) for _ in range(MAX_THREADS)]
     for _ in first:
         assert await asyncio.to_thread(running.acquire, timeout=30)
     for one in first:
         one.cancel()
     await asyncio.wait(first)
-    waiting = asyncio.create_task(run(lambda: "its turn"))
+    waiting = asyncio.ensure_future(run(lambda: "its turn"))
     await asyncio.sleep(0)
     await asyncio.to_thread(lambda: None)
     assert not waiting.done()
