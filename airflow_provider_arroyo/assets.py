@@ -12,7 +12,11 @@ from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_arroyo.client.checks import check_pipeline_name, check_text
+from airflow_provider_arroyo.client.checks import (
+    check_not_a_template,
+    check_pipeline_name,
+    check_text,
+)
 from airflow_provider_arroyo.client.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -43,8 +47,9 @@ def pipeline_asset(
     :returns: the asset, whose name is its URI.
     :raises ValueError: on arguments that make no URI; names the argument.
     """
-    check_text(host, "host")
-    check_pipeline_name(pipeline_name)
+    why = "Airflow renders no asset"
+    check_not_a_template(check_text(host, "host"), "host", why)
+    check_not_a_template(check_pipeline_name(pipeline_name), "pipeline_name", why)
     path = _FOLDER + quote(pipeline_name, safe="")
     try:
         uri = urlunsplit(normalize_uri(SplitResult(SCHEME, host, path, "", "")))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_arroyo.text import shorten, utc_time
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import SqlDiagnostic
+
+
+E = TypeVar("E", bound="ArroyoError")
 
 
 class Disposition(StrEnum):
@@ -44,6 +47,11 @@ class ArroyoError(Exception):
     is_fatal: bool = False
     """Whether another try of the task would fail in the same way."""
 
+    @property
+    def is_own_failure(self) -> bool:
+        """Whether Arroyo itself responded, and said that it failed: it can be reached."""
+        return False
+
     def __init__(self, message: str, **attributes: Any) -> None:
         super().__init__(message)
         self.message = message
@@ -56,6 +64,13 @@ class ArroyoError(Exception):
         # Exception's own way calls the class with the message alone, which subclasses may not accept.
         return _restored, (type(self), self.message, self.__dict__)
 
+    def adding(self, line: str) -> Self:
+        """Return the same error with another line at the end of its message."""
+        message = f"{self.message}\n{line}"
+        error = _restored(type(self), message, {**self.__dict__, "message": message})
+        error.__cause__, error.__traceback__ = self.__cause__, self.__traceback__
+        return error
+
     def to_dict(self) -> dict[str, Any]:
         """Return the error as JSON values, to cross from the triggerer to the worker. Holds no secret."""
         plain = {
@@ -66,7 +81,7 @@ class ArroyoError(Exception):
         return {"type": type(self).__name__, **plain}
 
 
-def _restored(cls: type[ArroyoError], message: str, attributes: Mapping[str, Any]) -> ArroyoError:
+def _restored(cls: type[E], message: str, attributes: Mapping[str, Any]) -> E:
     error = cls.__new__(cls, message)
     Exception.__init__(error, message)
     error.__dict__.update(attributes)
@@ -86,7 +101,9 @@ class ArroyoNoConnectionError(ArroyoSettingsError):
 
 
 class ArroyoUnreachableError(ArroyoError):
-    """Arroyo did not respond for as long as was allowed. Says nothing about any pipeline.
+    """A request failed again and again for as long as was allowed. Says nothing about any pipeline.
+
+    The message says whether Arroyo did not respond, or responded each time that it failed.
 
     :param since: when the first of the failed requests began, seconds since the epoch.
     """
@@ -128,6 +145,11 @@ class ArroyoApiError(ArroyoError):
     path: str = ""
     server_message: str = ""
     retry_after_seconds: float | None = None
+
+    @property
+    def is_own_failure(self) -> bool:
+        """Whether Arroyo itself responded, and said that it failed (500) or gets too many requests (429)."""
+        return self.status in (429, 500) and self.disposition is not Disposition.OUTAGE
 
 
 class ArroyoAuthError(ArroyoApiError):

@@ -14,6 +14,11 @@ def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     return line if len(line) <= limit else f"{line[:limit]}… ({len(text)} characters)"
 
 
+def is_template(text: str) -> bool:
+    """Return whether a text has what Jinja renders: an expression, a statement or a comment."""
+    return any(brace in text for brace in ("{{", "{%", "{#"))
+
+
 def duration(seconds: float) -> str:
     """Return a duration as people read it: ``0.26 s``, ``12.4 s``, ``3 min 5 s``, ``2 h 10 min``."""
     seconds = max(0.0, seconds)

@@ -10,12 +10,20 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import duration, is_template, shorten
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
 MAX_NAME_LENGTH = 200
+MAX_INTEGER = 999_999_999
+"""More than that is a slip wherever an argument counts something."""
+
+MAX_DURATION = timedelta(days=36_500)
+"""A century from now every calendar, database and clock still has a date; `timedelta.max` from now none has."""
+
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Not all that Python reads: 1_000 and digits of other scripts are slips, inf and nan no numbers here.
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
 def check_characters(value: str, argument: str) -> str:
@@ -40,6 +48,19 @@ def check_text(value: Any, argument: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{argument} must be a non-empty string, got {value!r}")
     return check_characters(value, argument)
+
+
+def check_not_a_template(value: str, argument: str, why: str) -> str:
+    """Return a string that nothing would render.
+
+    :param why: why it stays as it is, a sentence without its end.
+    :raises ValueError: where it is a template all the same.
+    """
+    if is_template(value):
+        raise ValueError(
+            f"{argument} must not be a template, got {_shown(value)}: {why}. Write the value itself"
+        )
+    return value
 
 
 def check_id(value: Any, argument: str) -> str:
@@ -86,53 +107,106 @@ def check_parallelism(value: Any, argument: str = "parallelism") -> int:
 
     :raises ValueError: on anything else.
     """
-    return check_integer(value, argument)
+    return check_integer(value, argument, may_be_text=True)
 
 
-def check_integer(value: Any, argument: str) -> int:
-    """Return an integer, 1 or more. A rendered template may be a string of digits.
+def check_integer(
+    value: Any, argument: str, *, least: int = 1, most: int | None = None, may_be_text: bool = False
+) -> int:
+    """Return an integer within bounds.
 
+    :param least: the least that is allowed, default 1.
+    :param most: the most; default None: 999,999,999.
+    :param may_be_text: whether it may be a string of digits, as a rendered template is; default False.
     :raises ValueError: on anything else.
     """
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ValueError(f"{argument} must be an integer, 1 or more, got {value!r}")
-    return number
+    number = value
+    if may_be_text and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
+        number = int(value)
+    allowed = f"{least:,} or more" if most is None else f"from {least:,} to {most:,}"
+    if isinstance(number, int) and not isinstance(number, bool):
+        if least <= number <= (MAX_INTEGER if most is None else most):
+            return number
+        if most is None and number > MAX_INTEGER:
+            allowed += f", and at most {MAX_INTEGER:,}"
+    comma = "," if most is None else ""
+    raise ValueError(f"{argument} must be an integer{comma} {allowed}, got {_shown(value)}")
 
 
-def check_number(value: Any, argument: str) -> float:
-    """Return a number. A rendered template may be one as text.
+def check_number(
+    value: Any,
+    argument: str,
+    *,
+    least: float | None = None,
+    more_than: float | None = None,
+    most: float | None = None,
+    less_than: float | None = None,
+    may_be_text: bool = False,
+) -> float:
+    """Return a finite number within bounds.
 
-    :raises ValueError: on anything else, and on one that is not finite.
+    :param least, more_than: the lower bound, included or not; default none.
+    :param most, less_than: the upper bound, included or not; default none.
+    :param may_be_text: whether it may be a number in ASCII, as a rendered template is; default False.
+    :raises ValueError: on anything else.
     """
     number = value
-    if isinstance(value, str):
-        with suppress(ValueError):
-            number = float(value)
-    if isinstance(number, int | float) and not isinstance(number, bool):
+    if may_be_text and isinstance(value, str) and _NUMBER.fullmatch(value):
+        number = float(value)
+    if isinstance(number, int) and not isinstance(number, bool):
         with suppress(OverflowError):
             number = float(number)
-    if not isinstance(number, float) or not math.isfinite(number):
-        raise ValueError(f"{argument} must be a number, got {shorten(repr(value))}")
-    return number
+    is_within = (
+        isinstance(number, float)
+        and math.isfinite(number)
+        and (least is None or number >= least)
+        and (more_than is None or number > more_than)
+        and (most is None or number <= most)
+        and (less_than is None or number < less_than)
+    )
+    if is_within:
+        return float(number)
+    bounds = {"{} or more": least, "more than {}": more_than, "{} or less": most, "less than {}": less_than}
+    allowed = " and ".join(words.format(f"{at:,.10g}") for words, at in bounds.items() if at is not None)
+    raise ValueError(f"{argument} must be a number{allowed and f', {allowed}'}, got {_shown(value)}")
 
 
 def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:
-    """Return a duration from a timedelta or a number of seconds.
+    """Return a duration from a timedelta or a number of seconds; at most 36,500 days.
 
     :param positive: whether zero is refused, too.
     :raises ValueError: on another type, a negative one, or zero where it must be positive.
     """
-    least = "more than 0" if positive else "0 or more"
-    duration = value
+    given = _duration(value)
+    if given is not None and timedelta(0) <= given <= MAX_DURATION and (given or not positive):
+        return given
+    allowed = "more than 0" if positive else "0 or more"
+    if isinstance(value, timedelta | int | float) and not isinstance(value, bool):
+        allowed += f", and at most {MAX_DURATION.days:,} days"
+    raise ValueError(f"{argument} must be a timedelta or a number of seconds, {allowed}, got {_shown(value)}")
+
+
+def _duration(value: Any) -> timedelta | None:
+    """Return what a timedelta or a number of seconds means; None for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            duration = timedelta(seconds=value)
-        except (OverflowError, ValueError) as err:
-            raise ValueError(f"{argument} must be {least} seconds, got {value!r}") from err
-    if not isinstance(duration, timedelta) or duration < timedelta(0) or (positive and not duration):
-        raise ValueError(f"{argument} must be a timedelta or a number of seconds, {least}, got {value!r}")
-    return duration
+        with suppress(OverflowError, ValueError):  # the latter: not a number
+            return timedelta(seconds=value)
+    return value if isinstance(value, timedelta) else None
+
+
+def check_within(part: timedelta, argument: str, whole: timedelta, of: str, why: str) -> None:
+    """Check that what a wait needs is not longer than the wait.
+
+    :param part, argument: what it needs, and the argument that says so.
+    :param whole, of: how long it may last, and the argument that says so.
+    :param why: what else would never come true, in words that follow "or".
+    :raises ValueError: names both arguments.
+    """
+    if part > whole:
+        raise ValueError(
+            f"{argument} must be at most as long as {of} ({duration(whole.total_seconds())}), or {why}; "
+            f"got {duration(part.total_seconds())}"
+        )
 
 
 def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None:
@@ -140,9 +214,7 @@ def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None
 
     :raises ValueError: on anything else.
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise ValueError(f"{argument} must be an integer, 0 or more, or None, got {value!r}")
+    return None if value is None else check_integer(value, argument, least=0)
 
 
 def check_restart_window(value: Any, max_restarts: int | None, poll_seconds: float) -> timedelta | None:
@@ -173,9 +245,11 @@ def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval")
     :param value: a timedelta or a number of seconds.
     :raises ValueError: on another type or outside the limits.
     """
-    interval = check_duration(value, argument, positive=True)
-    if not MIN_CHECKPOINT_INTERVAL <= interval <= MAX_CHECKPOINT_INTERVAL:
-        raise ValueError(f"{argument} must be from 1 second to 24 hours, got {value!r}")
+    interval = _duration(value)
+    if interval is None or not MIN_CHECKPOINT_INTERVAL <= interval <= MAX_CHECKPOINT_INTERVAL:
+        raise ValueError(
+            f"{argument} must be from 1 second to 24 hours, a timedelta or a number of seconds, got {_shown(value)}"
+        )
     return interval
 
 
@@ -206,3 +280,11 @@ def check_json_object(value: Any, argument: str) -> dict[str, Any]:
     except (TypeError, ValueError) as err:
         raise ValueError(f"{argument} must hold only JSON values: {err}") from err
     return dict(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        return shorten(repr(value), 100)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"

@@ -41,13 +41,13 @@ class FailureReason(ApiModel):
     :param domain: whose fault it is, ``user``, ``external`` or ``internal``; None on 0.15.
     """
 
-    error: str = ""
+    error: str = wire(may_quote_sql=True, default="")
     domain: str | None = None
 
     @property
     def shown(self) -> str:
         """The text as it may be shown: what Arroyo says may quote the SQL, with a password in an address."""
-        # The triggerer imports the models on its event loop; what masks is needed where something failed.
+        # As in to_json, which masks it in whatever leaves this process.
         from airflow_provider_arroyo.client.sql_secrets import redact_sql
 
         return redact_sql(self.error)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client.details import Page
+from airflow_provider_arroyo.client.wire import json_type
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.request import HttpResponse
@@ -66,7 +68,7 @@ def object_of(response: HttpResponse) -> Mapping[str, Any]:
     """
     value = json_of(response)
     if not isinstance(value, dict):
-        raise TypeError(f"the response is {type(value).__name__}, not an object")
+        raise TypeError(f"the response is {json_type(value)}, not an object")
     return value
 
 
@@ -77,7 +79,7 @@ def list_in(data: Mapping[str, Any]) -> list[Any]:
     """
     items = data["data"]
     if not isinstance(items, list):
-        raise TypeError(f"field 'data' is {type(items).__name__}, not a list")
+        raise TypeError(f"field 'data' is {json_type(items)}, not a list")
     return items
 
 
@@ -86,7 +88,8 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
 
     A list of megabytes is so never held in memory as a whole, nor is Python's lock while it is parsed.
 
-    :raises NotJsonError: where the body is not such a list.
+    :raises NotJsonError: where the body is not JSON.
+    :raises KeyError, TypeError: where it is JSON of another shape; says which.
     """
     decode = json.JSONDecoder().raw_decode
     try:
@@ -109,7 +112,20 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
         if _LIST_END.fullmatch(text, at) is None:
             raise json.JSONDecodeError("the list does not end as it should", text, at)
     except (ValueError, RecursionError) as err:
+        _check_shape(body)
         raise NotJsonError.of(err) from err
+
+
+def _check_shape(body: bytes) -> None:
+    """Check that a body which is no list of Arroyo's is no other JSON.
+
+    :raises KeyError, TypeError: where it is; says what it is, and what was expected.
+    """
+    with suppress(ValueError, RecursionError):
+        value = json.loads(body)
+        if not isinstance(value, dict):
+            raise TypeError(f"the response is {json_type(value)}, not an object")
+        list_in(value)
 
 
 def _after(part: re.Pattern[str], text: str, at: int) -> int:

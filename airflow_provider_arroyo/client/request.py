@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from airflow_provider_arroyo.client.checks import check_id
+from airflow_provider_arroyo.client.checks import check_id, check_integer
 from airflow_provider_arroyo.client.reading import nothing
 
 T = TypeVar("T")
@@ -166,8 +166,8 @@ def paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
 
     :raises ValueError: where ``limit`` is below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more, got {limit!r}")
+    if limit is not None:
+        check_integer(limit, "limit")
     return {
         name: str(value)
         for name, value in (("limit", limit), ("starting_after", starting_after))

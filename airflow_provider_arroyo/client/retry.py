@@ -218,6 +218,12 @@ class Tries:
                 since=self._began_at,
             )
         effect = "It may have taken effect. " if self._took_effect and self._request.changes else ""
+        if error.is_own_failure:
+            return ArroyoUnreachableError(
+                f"{self._request} failed for {duration(elapsed)}, since {utc_time(self._began_at)}, though Arroyo "
+                f"responds. It failed last with: {error}\n{effect}Check the server's log.",
+                since=self._began_at,
+            )
         return ArroyoUnreachableError(
             f"Arroyo has been unreachable for {duration(elapsed)}, since {utc_time(self._began_at)}. "
             f"{self._request} failed last with: {error}\n{effect}Check the server and the connection.",

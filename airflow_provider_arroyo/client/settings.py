@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
+from airflow_provider_arroyo.client.checks import check_number
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 API_PREFIX = "/api/v1"
 DEFAULT_PORT = 5115
+
+MAX_TIMEOUT_SECONDS = 86_400.0
+"""A day. An operating system's sockets cannot wait for a month."""
 
 MIN_SECRET_LENGTH = 8
 """A header's value that is shorter is not masked: it is as likely a word, or a number, of the text around it."""
@@ -71,8 +75,7 @@ class ClientSettings:
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+            check_number(getattr(self, name), name, more_than=0, most=MAX_TIMEOUT_SECONDS)
         if self.client_key and not self.client_cert:
             raise ValueError("client_key needs client_cert")
         if self.api_key is not None:

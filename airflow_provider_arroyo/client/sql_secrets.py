@@ -46,13 +46,27 @@ _PAIR = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-# Up to the last @: one in a password is often not escaped. Clients of NATS and others take a login without a scheme.
-_LOGIN = re.compile(r"(?<=://)[^/\s'\"]+(?=@)|(?<=['\",\s])[^/@\s'\",()]++(?=@[\w.-]++:\d)")
+# Up to the last @: an @ or a / in a password is often not escaped. Clients of NATS and others take a login without a
+# scheme; there an address of e-mail and the digest of an image are none.
+_LOGIN = re.compile(
+    r"""
+    (?<=://) (?: [^/\s'"]+ | [^/\s'"\[:@]{0,200}+ : (?!\d{0,5}+(?:[/?\#]|\Z)) [^\s'"@]{1,200}+ ) (?=@)
+    | (?<![^\s'",(=]) (?!(?:mailto|e?mail|owner|author|contact|team|from|to|cc|by|sip|acct|xmpp):)
+      (?: [^/@\s'",():=]{0,200}+ : [^/@\s'",()]{1,200}+ (?=@(?!sha\d+:)[\w.-])
+        | [^/@\s'",()]{1,200}+ (?=@[\w.-]++:\d) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
 # The signatures and keys of Azure's addresses.
 _SECRET_PARAMETERS = ("sig", "code")
 _PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
 _PART = re.compile(r"[^/]+")
+_BEFORE_SECRET = re.compile(
+    r"(access|api|auth)?[-_]?(token|key|secret|password|passwd|pwd|signature|sig)", re.IGNORECASE
+)
+"""The part of a path that names the next one."""
+
 _UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
 _MIN_VALUE_LENGTH = 5
 
@@ -94,11 +108,17 @@ def is_secret_part(part: str) -> bool:
 
     :param part: without the slashes around it.
     """
-    # Words are short, and long ones are in one case. A UUID often is the secret of a webhook.
-    return bool(_UUID.fullmatch(part)) or any(
-        len(run) >= 16 and (re.search(r"\d", run) or run != run.lower())
-        for run in re.split(r"[^a-zA-Z\d]", part)
-    )
+    # A UUID often is the secret of a webhook.
+    return bool(_UUID.fullmatch(part)) or any(map(_is_random, re.split(r"[^a-zA-Z\d]", part)))
+
+
+def _is_random(run: str) -> bool:
+    """Return whether letters and digits look drawn by lot: words are short and in one case."""
+    if len(run) >= 16:
+        return re.search(r"\d", run) is not None or run != run.lower()
+    pieces = len(_WORD.findall(run))
+    # One in capitals alone is an id, such as that of a workspace.
+    return pieces >= 5 and len(run) <= 2 * pieces and run != run.upper()
 
 
 def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
@@ -157,6 +177,22 @@ def redact_values(text: str, values: Iterable[str]) -> str:
     for value in sorted((one for one in values if one in text), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
     return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
+
+
+def redact_logins(text: str) -> str:
+    """Return a text without the logins in it, such as the name of a topic that was written as an address.
+
+    :param text: any text.
+    """
+    return _replaced(text, (SqlSecret(*found.span(), "") for found in _LOGIN.finditer(text)))
+
+
+def redact_path(path: str) -> str:
+    """Return the path of an address without what looks like a secret in it.
+
+    :param path: without scheme and host.
+    """
+    return _replaced(path, _in_path(path, 0, len(path)))
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
@@ -358,9 +394,16 @@ def _in_addresses(text: str) -> Iterator[SqlSecret]:
         if is_secret_name(found["name"]) or found["name"].lower() in _SECRET_PARAMETERS:
             yield SqlSecret(*found.span("value"), found["name"].lower())
     for found in _PATH.finditer(text):
-        for part in _PART.finditer(text, *found.span("path")):
-            if is_secret_part(part[0]):
-                yield SqlSecret(*part.span(), "")
+        yield from _in_path(text, *found.span("path"))
+
+
+def _in_path(text: str, start: int, end: int) -> Iterator[SqlSecret]:
+    """Yield the parts of a path that look like secrets, or are named as such by the part before."""
+    before = ""
+    for part in _PART.finditer(text, start, end):
+        if is_secret_part(part[0]) or _BEFORE_SECRET.fullmatch(before):
+            yield SqlSecret(*part.span(), "")
+        before = part[0]
 
 
 def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:

@@ -279,7 +279,13 @@ class ArroyoHook(BaseHook):
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 
     def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
-        """Return the job's last errors, newest first."""
+        """Return the job's last errors, newest first.
+
+        :raises ValueError: on a limit that is not an integer, 1 or more.
+        """
+        from airflow_provider_arroyo.client.checks import check_integer
+
+        check_integer(limit, "limit")
         return self.client.list_job_errors(pipeline_id, job_id, limit=limit).data
 
     def list_checkpoints(self, pipeline_id: str, job_id: str) -> tuple[Checkpoint, ...]:

@@ -10,7 +10,13 @@ from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_arroyo.client.settings import API_PREFIX, DEFAULT_PORT, ClientSettings
+from airflow_provider_arroyo.client.checks import check_number
+from airflow_provider_arroyo.client.settings import (
+    API_PREFIX,
+    DEFAULT_PORT,
+    MAX_TIMEOUT_SECONDS,
+    ClientSettings,
+)
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 
@@ -71,14 +77,14 @@ class _Fields:
         return str(value).lower() == "true"
 
     def seconds(self, name: str, default: float) -> float:
-        value, number = self._given(name), 0.0
+        value = self._given(name)
         if value is None:
             return default
-        with suppress(OverflowError, TypeError, ValueError):
-            number = 0.0 if isinstance(value, bool) else float(value)
-        if not 0 < number < float("inf"):
-            raise self.wrong(name, f"must be a number of seconds above 0, got {value!r}")
-        return number
+        try:
+            return check_number(value, name, more_than=0, most=MAX_TIMEOUT_SECONDS, may_be_text=True)
+        except ValueError as err:
+            what = str(err).removeprefix(f"{name} ").replace("a number,", "a number of seconds,", 1)
+            raise self.wrong(name, what) from None
 
     def names(self, name: str) -> tuple[str, ...]:
         value = self._given(name)

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.monitoring.events import Event, EventMemory, EventRule, event_payload
-from airflow_provider_arroyo.monitoring.messages import Messages
+from airflow_provider_arroyo.monitoring.messages import Messages, outage
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import WaitRules
@@ -56,7 +56,7 @@ class _WatchMessages(Messages):
         super().poll_failed(error, retry, retry_in, is_known=True)
 
     def unreachable(self, error: ArroyoError, seconds: float, limit_seconds: float) -> None:
-        text = f"Arroyo unreachable for {duration(seconds)}, retrying: {self._name}: {error}"
+        text = f"{outage(error)} for {duration(seconds)}, retrying: {self._name}: {error}"
         self._add(text, logging.WARNING)
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
+from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -22,6 +23,9 @@ RESTARTS = "Restarts"
 
 NO_CHECKPOINT = "NoCheckpoint"
 """The event of a pipeline whose checkpoints stop coming; the other events are named after their state."""
+
+DEFAULT_WINDOW = timedelta(minutes=10)
+"""The time in which restarts are counted, where none is given."""
 
 _MOST_RESTARTS = 1000
 """How many restarts between two polls are told apart; no pipeline restarts as often as that."""
@@ -42,7 +46,7 @@ class EventRule:
 
     states: frozenset[str]
     max_restarts: int | None = None
-    restart_window: timedelta = timedelta(minutes=10)
+    restart_window: timedelta = DEFAULT_WINDOW
     max_checkpoint_age: timedelta | None = None
 
     def __post_init__(self) -> None:
@@ -55,14 +59,10 @@ class EventRule:
             raise ValueError(
                 "states: needs at least one state where neither max_restarts nor max_checkpoint_age is given"
             )
-        if self.max_restarts is not None and self.max_restarts < 0:
-            raise ValueError(f"max_restarts: {self.max_restarts} is negative; allowed: 0 and more")
-        if self.restart_window <= timedelta(0):
-            raise ValueError(f"restart_window: must be more than 0 seconds, got {self.restart_window}")
-        if self.max_checkpoint_age is not None and self.max_checkpoint_age <= timedelta(0):
-            raise ValueError(
-                f"max_checkpoint_age: must be more than 0 seconds, got {self.max_checkpoint_age}"
-            )
+        check_max_restarts(self.max_restarts)
+        check_duration(self.restart_window, "restart_window", positive=True)
+        if self.max_checkpoint_age is not None:
+            check_duration(self.max_checkpoint_age, "max_checkpoint_age", positive=True)
 
     @property
     def goal(self) -> str:

@@ -216,8 +216,9 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 "if_finishing='immediate' requests that; or wait until its other sources end.",
             )
         case Outcome.DELETED:
+            seen = f"; {_last_seen(job)}" if job else ""
             return (
-                f"{label} was deleted externally; {_last_seen(job)}.",
+                f"{label} was deleted externally{seen}.",
                 "A new try of the task that submits it creates it again."
                 if JobState.RUNNING in result.target_states
                 else "Nothing of it runs any more, and its checkpoints are gone from Arroyo.",
@@ -232,6 +233,12 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"This address does not look like Arroyo: for {duration(result.unreachable_seconds or 0.0)}, no "
                 f"response came from Arroyo itself. This says nothing about {in_sentence}.",
                 "Check the connection's host, port and base_path.",
+            )
+        case Outcome.UNREACHABLE if result.error is not None and result.error.is_own_failure:
+            return (
+                f"Every poll failed for {duration(result.unreachable_seconds or 0.0)}, though Arroyo responds. This "
+                f"says nothing about {in_sentence}; {_last_seen(job)}.",
+                "Check the server's log. A new try continues with the same pipeline.",
             )
         case Outcome.UNREACHABLE:
             since = f", since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
@@ -255,9 +262,11 @@ def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[st
     not_so = f"did not {'have' if result.advice else 'become'} {wanted} within {waited}"
     if result.is_outage:
         since = f" since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
+        is_own = result.error is not None and result.error.is_own_failure
+        what = "every poll has failed" if is_own else "Arroyo has been unreachable"
         return (
-            f"{label} {not_so}: Arroyo has been unreachable{since}; {_last_seen(job)}.",
-            "Check the server and the connection.",
+            f"{label} {not_so}: {what}{since}; {_last_seen(job)}.",
+            "Check the server's log." if is_own else "Check the server and the connection.",
         )
     if result.is_missing:
         argument = "id" if pipeline.pipeline_id else "name"

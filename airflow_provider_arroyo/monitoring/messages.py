@@ -146,14 +146,18 @@ class Messages:
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
         why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
         self._add(
-            f"Arroyo unreachable for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in all "
+            f"{outage(error)} for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in all "
             f"({why}): {self._name}: {error}",
             logging.WARNING,
         )
 
-    def reachable_again(self, seconds: float) -> None:
-        """An outage is over."""
-        self._add(f"Arroyo reachable again after {duration(seconds)}: {self._name}")
+    def reachable_again(self, seconds: float, error: ArroyoError | None) -> None:
+        """An outage is over.
+
+        :param error: how the last poll failed.
+        """
+        what = "Polls succeed again" if _is_own_failure(error) else "Arroyo reachable again"
+        self._add(f"{what} after {duration(seconds)}: {self._name}")
 
     def still(self, progress: Progress, unreachable_seconds: float | None, now: float) -> None:
         """The wait goes on without a change."""
@@ -161,7 +165,8 @@ class Messages:
         seconds = now - (progress.state_since if progress.jobless_since is None else progress.jobless_since)
         if unreachable_seconds is not None:
             after = duration(unreachable_seconds)
-            self._add(f"Arroyo still unreachable after {after}: {self._name}; {goal}", logging.WARNING)
+            what = "Polls still fail" if _is_own_failure(progress.last_error) else "Arroyo still unreachable"
+            self._add(f"{what} after {after}: {self._name}; {goal}", logging.WARNING)
         elif job is None:
             self._add(f"No job yet: {self._name}; {goal}")
         else:
@@ -172,6 +177,15 @@ class Messages:
             )
             seen = f"; it {progress.finding.seen}" if progress.finding.seen else ""
             self._add(f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{_run(job)}); {goal}{seen}")
+
+
+def _is_own_failure(error: ArroyoError | None) -> bool:
+    return error is not None and error.is_own_failure
+
+
+def outage(error: ArroyoError) -> str:
+    """Return what an outage is, in words that precede how long it has lasted."""
+    return "Arroyo responds, and every poll has failed" if error.is_own_failure else "Arroyo unreachable"
 
 
 def _run(job: Job) -> str:

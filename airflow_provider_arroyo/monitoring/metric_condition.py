@@ -7,12 +7,12 @@ long a bound has been crossed is measured by the times of the values alone.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
+from airflow_provider_arroyo.client.checks import check_duration, check_number
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _NEAR_SECONDS = 30.0
 """How long ago a reading may have been for a newer value to be new; a busy triggerer may not read any sooner."""
 
-_MOST = {MetricName.BACKPRESSURE: 1.0}
+_MOST: Mapping[str, float] = {MetricName.BACKPRESSURE: 1.0}
 """What a metric never exceeds; none is below 0."""
 
 _ALWAYS_0 = {
@@ -98,6 +98,20 @@ class _Memory(JsonValue):
             return None
 
 
+def check_bound(value: Any, argument: str, metric: str, *, may_be_text: bool = False) -> float:
+    """Return a bound of a metric that it may be on either side of.
+
+    :param argument: ``above`` or ``below``.
+    :param metric: its name.
+    :param may_be_text: whether it may be a rendered template, default False.
+    :raises ValueError: on anything else.
+    """
+    most = _MOST.get(metric)
+    if argument == "above":
+        return check_number(value, argument, least=0, less_than=most, may_be_text=may_be_text)
+    return check_number(value, argument, more_than=0, most=most, may_be_text=may_be_text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricCondition(Condition):
     """Which metric is waited for, and when it counts.
@@ -130,25 +144,14 @@ class MetricCondition(Condition):
         if (self.above is None) == (self.below is None):
             given = "neither" if self.above is None else "both"
             raise ValueError(f"exactly one of above and below must be given, got {given}")
-        argument, bound = ("above", self.above) if self.above is not None else ("below", self.below)
-        if bound is None or not math.isfinite(bound):
-            raise ValueError(f"{argument} must be a number, got {bound!r}")
-        most = _MOST.get(self.metric, math.inf)
-        if argument == "below" and bound <= 0:
-            raise ValueError(f"below must be more than 0, which no {self.metric} is below, got {bound!r}")
-        if bound > most and argument == "below":
-            raise ValueError(f"below must be {most:g} or less for {self.metric}, a share, got {bound!r}")
-        if argument == "above" and bound >= most:
-            raise ValueError(
-                f"above must be less than {most:g}, the most that {self.metric} can be, got {bound!r}"
-            )
+        argument = "below" if self.above is None else "above"
+        check_bound(getattr(self, argument), argument, self.metric)
         if instead := _ALWAYS_0.get(cast("Operators", self.operator), {}).get(self.metric):
             raise ValueError(
                 f"metric: {self.metric} of the {self.operator} is always 0, since Arroyo measures what passes "
                 f"between operators; they show {instead}"
             )
-        if self.stable_for < timedelta(0):
-            raise ValueError(f"stable_for must be 0 or more, got {self.stable_for!r}")
+        check_duration(self.stable_for, "stable_for")
         if self.metric == MetricName.BACKPRESSURE:
             if self.measure == Measure.RATE:
                 raise ValueError("measure must be 'value' for backpressure, a share that does not flow")

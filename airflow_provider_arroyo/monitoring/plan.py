@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
@@ -200,15 +201,13 @@ class WaitPlan(JsonValue):
             raise ValueError(f"target_states: not with a condition of the {self.detail}")
         if not math.isfinite(self.deadline):
             raise ValueError(f"deadline: {self.deadline} is not a time; every wait must end")
-        if self.max_restarts is not None and self.max_restarts < 0:
-            raise ValueError(f"max_restarts: {self.max_restarts} is negative; allowed: 0 and more")
-        if self.restart_window is not None and self.restart_window <= timedelta(0):
-            raise ValueError(f"restart_window: must be more than 0 seconds, got {self.restart_window}")
+        check_max_restarts(self.max_restarts)
+        if self.restart_window is not None:
+            check_duration(self.restart_window, "restart_window", positive=True)
         if self.until_checkpoint and JobState.RUNNING not in self.target_states:
             raise ValueError("until_checkpoint: needs Running among the wanted states")
         for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat", "details_interval"):
-            if getattr(self, name) < timedelta(0):
-                raise ValueError(f"{name}: {getattr(self, name)} is negative; allowed: 0 and more")
+            check_duration(getattr(self, name), name)
 
     @property
     def condition(self) -> Condition | None:

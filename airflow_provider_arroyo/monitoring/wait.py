@@ -63,6 +63,8 @@ class PipelineWait:
     :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
     :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
         this wait sees is logged at DEBUG.
+    :param last_job: the job as such an earlier wait saw it last, where that is known: a pipeline that is gone now was
+        deleted.
     :param rules: makes the rules; default those of the plan.
     :param messages: collects the log lines; default those of a wait.
     """
@@ -77,6 +79,7 @@ class PipelineWait:
         earlier: RestartMemory | None = None,
         memory: Mapping[str, Any] | None = None,
         is_repeated: bool = False,
+        last_job: Job | None = None,
         rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
         messages: Messages | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class PipelineWait:
             self._p.recall(earlier)
         if memory is not None:
             self._p.finding = Finding(memory=memory)
+        self._is_repeated, self._last_job = is_repeated, last_job
         self._rules_of = rules
         self._rules = rules(plan, self._p)
         self._over: WaitResult | None = None
@@ -158,7 +162,7 @@ class PipelineWait:
         p = self._p
         self._responded(now)
         if not self.plan.may_be_missing:
-            return self._result(Outcome.MISSING, now)
+            return self._result(Outcome.DELETED if self._was_seen else Outcome.MISSING, now)
         if p.missing_since is None:
             p.missing_since = p.logged_at = now
             self._messages.missing(now)
@@ -248,10 +252,9 @@ class PipelineWait:
                 p.stats = p.stats.plus(retries=1)
                 self._messages.poll_failed(error, p.failures, retry_in, is_known=False)
                 return self._pending(now)
-            is_known = p.job is not None or self.plan.baseline is not None
-            if not is_known:
-                return self.observe_missing(now)
-            return self._result(Outcome.DELETED, now)
+            if self._was_seen:
+                return self._result(Outcome.DELETED, now)
+            return self.observe_missing(now)
         if error.disposition is Disposition.PERMANENT:
             return self._result(Outcome.ERROR, now)
         if p.failing_since is None:
@@ -320,6 +323,13 @@ class PipelineWait:
     # -- inside ----------------------------------------------------------------------------------------------
 
     @property
+    def _was_seen(self) -> bool:
+        """Whether there was such a pipeline, also before this wait: what may not be missing was looked up then."""
+        if self._p.job is not None or self.plan.baseline is not None:
+            return True
+        return self._is_repeated and not self.plan.may_be_missing
+
+    @property
     def _is_announced(self) -> bool:
         return self._p.failures > POLL_RETRIES
 
@@ -329,7 +339,7 @@ class PipelineWait:
         p.follow(now)
         if p.failing_since is not None:
             if self._is_announced:
-                self._messages.reachable_again(now - (p.outage_since or now))
+                self._messages.reachable_again(now - (p.outage_since or now), p.last_error)
                 p.logged_at = now
             if now - p.failing_since >= RESTARTED_SECONDS:
                 p.responding_since = now
@@ -444,6 +454,8 @@ class PipelineWait:
 
     def _result(self, outcome: Outcome, now: float, argument: str | None = None) -> WaitResult:
         result = report(self.plan, self._p, self._rules, outcome, now, argument)
+        if outcome is Outcome.DELETED and result.job is None:
+            result = replace(result, job=self._last_job)
         if result.is_over:
             self._over = result
         return result

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, is_secret_part
+from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, redact_logins, redact_path
 
 Options = Mapping[str, str]
 
@@ -40,7 +40,7 @@ def dataset_name(connector: str, options: Options) -> DatasetName | None:
         found = rule(_Given(options))
     except (_UnknownError, ValueError):  # the latter: no address
         return None
-    return None if "{{" in found.namespace + found.name else found
+    return None if "{{" in found.namespace + found.name else found._replace(name=redact_logins(found.name))
 
 
 def options_of_config(config: Mapping[str, Any]) -> dict[str, str]:
@@ -116,7 +116,7 @@ def _origin(address: str) -> str:
 def _without_secrets(path: str) -> str:
     """Return the path of an address; what looks like a secret in it, as in those of Slack's webhooks, is masked."""
     parts = (part.partition(";")[0] for part in _without_secret_pairs(path).strip("/").split("/"))
-    return "/".join(MASK if is_secret_part(part) else part for part in parts)
+    return redact_path("/".join(parts))
 
 
 def _without_secret_pairs(path: str) -> str:

@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_characters,
+    check_checkpoint_interval,
     check_id,
     check_string_map,
     check_text,
+    check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.text import duration, is_template
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ IF_MISSING = ("fail", "succeed")
 def is_final(value: Any) -> bool:
     """Return whether a value is what the task will get: not a template, nor another task's result."""
     if isinstance(value, str):
-        return not any(brace in value for brace in ("{{", "{%", "{#"))
+        return not is_template(value)
     if isinstance(value, dict):
         return all(is_final(item) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set):
@@ -109,6 +112,26 @@ def check_until_checkpoint(value: Any, wanted: Any) -> bool:
             "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoint"
         )
     return bool(value)
+
+
+def check_proof_in_time(task: Any) -> None:
+    """Check that the time of a task that waits for ``Running`` can be enough.
+
+    :param task: has ``timeout``, ``stable_for``, ``until_checkpoint`` and ``checkpoint_interval``.
+    :raises ValueError: where it cannot: names both arguments.
+    """
+    timeout: timedelta = task.timeout
+    check_within(task.stable_for, "stable_for", timeout, "timeout", "the task could not succeed")
+    interval = getattr(task, "checkpoint_interval", None)
+    if interval is None or not task.until_checkpoint:
+        return
+    interval = check_checkpoint_interval(interval)
+    if interval >= timeout:
+        raise ValueError(
+            f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), since "
+            f"until_checkpoint=True waits for a checkpoint, got {duration(timeout.total_seconds())}; "
+            "until_checkpoint=False does not wait for one"
+        )
 
 
 def check_moment(value: Any, argument: str) -> datetime:

@@ -20,7 +20,7 @@ from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
-    raises_task_errors,
+    entry_point,
 )
 from airflow_provider_arroyo.text import shorten
 
@@ -113,7 +113,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         self._waiting = None
         return value
 
-    @raises_task_errors
+    @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume when the trigger has fired, with what it saw.
 
@@ -148,7 +148,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         wait, self._waiting = self._waiting, None
         self._stop_on_kill(self._watched(wait), is_timeout=False)
 
-    @raises_task_errors
+    @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where the deferral itself failed, deal with the pipeline and say so."""
         try:

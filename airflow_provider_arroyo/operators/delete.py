@@ -25,7 +25,7 @@ from airflow_provider_arroyo.operators.arguments import (
     rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -100,7 +100,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         self.mode = mode
         self.if_missing = check_choice(if_missing, "if_missing", IF_MISSING)
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the pipeline where it runs, then delete it.
 

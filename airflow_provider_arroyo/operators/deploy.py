@@ -26,11 +26,12 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
+    check_proof_in_time,
     check_tags,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
 from airflow_provider_arroyo.text import duration, shorten
 
@@ -222,13 +223,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         self._check_durations()
 
     def _check_durations(self) -> None:
-        interval = self.checkpoint_interval
-        if interval is not None and self.until_checkpoint and interval >= self.timeout:
-            raise ValueError(
-                f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), since "
-                f"until_checkpoint=True waits for a checkpoint, got {duration(self.timeout.total_seconds())}; "
-                "until_checkpoint=False does not wait for one"
-            )
+        check_proof_in_time(self)
         needed, what = self.timeout, "timeout"
         if self.on_failure == "rollback":
             needed, what = needed + self.rollback_timeout, "timeout + rollback_timeout"
@@ -238,7 +233,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
                 f"{duration(self.execution_timeout.total_seconds())}: it would cut off a rollback"
             )
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, then deploy.
 
@@ -247,7 +242,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         deploy = self._begin(context)
         return self._go_on(deploy.start())
 
-    @raises_task_errors
+    @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume when the trigger has fired, with what it saw.
 

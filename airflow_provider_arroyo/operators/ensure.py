@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_arroyo.client.checks import check_json_object, check_text
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
         self.connector = connector
         self.config = config
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the profile, or compare it.
 
@@ -187,7 +187,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
         self.connection_profile = connection_profile
         self.schema = schema
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the table, or compare it.
 
@@ -252,7 +252,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
         self.language = check_choice(language, "language", LANGUAGES)
         self.prefix = prefix
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the UDF, or compare it.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_integer, check_text
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
@@ -17,7 +17,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import check_early
 from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
 from airflow_provider_arroyo.text import duration, shorten
@@ -88,7 +88,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         self.udfs = udfs
         self.enable_sinks = check_bool(enable_sinks, "enable_sinks")
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the preview and read its rows.
 
@@ -160,7 +160,6 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
 
 
 def _check_rows(max_rows: Any, check: Any) -> None:
-    if isinstance(max_rows, bool) or not isinstance(max_rows, int) or not 1 <= max_rows <= MAX_ROWS:
-        raise ValueError(f"max_rows must be an integer from 1 to {MAX_ROWS:,}, got {max_rows!r}")
+    check_integer(max_rows, "max_rows", most=MAX_ROWS)
     if check is not None and not callable(check):
         raise ValueError(f"check must be a function of the rows, got {check!r}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_bool, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_integer, check_text
 from airflow_provider_arroyo.operators.arguments import as_string, check_early, is_final
 from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
 if TYPE_CHECKING:
@@ -58,11 +58,9 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         check_early(check_text, group, "group")
         if isinstance(keep, list | tuple | set) and is_final(keep):
             names_to_keep(keep)
-        if type(max_deletions) is not int or max_deletions < 0:
-            raise ValueError(f"max_deletions must be an integer, 0 or more, got {max_deletions!r}")
         self.group = group
         self.keep = keep
-        self.max_deletions = max_deletions
+        self.max_deletions = check_integer(max_deletions, "max_deletions", least=0)
         # Airflow's operators have a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
 
@@ -74,7 +72,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
                 one.get("pipeline_name", one) if isinstance(one, Mapping) else one for one in self.keep
             ]
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete what is no longer wanted.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -91,7 +91,7 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         self.force = check_bool(force, "force")
         self.ignore_state = check_bool(ignore_state, "ignore_state")
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the new run, then wait for it.
 

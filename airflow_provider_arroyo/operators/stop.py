@@ -28,7 +28,7 @@ from airflow_provider_arroyo.operators.arguments import (
     rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -139,7 +139,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.accept_failed = check_bool(accept_failed, "accept_failed")
         self.if_missing = if_missing
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the stop, then wait.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +20,7 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.arguments import (
@@ -25,6 +28,7 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
+    check_proof_in_time,
     check_rendered,
     check_stop_mode,
     check_tags,
@@ -32,14 +36,14 @@ from airflow_provider_arroyo.operators.arguments import (
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
@@ -191,8 +195,10 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         self.max_restarts = check_max_restarts(max_restarts)
         self.on_existing = on_existing
         self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
+        if self.wait_for == JobState.RUNNING:
+            check_proof_in_time(self)
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, then wait as ``wait_for`` says.
 
@@ -255,6 +261,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun
+        from airflow_provider_arroyo.pipelines.submit import naming
 
         self._ti = context["ti"]
         self._submission = submission = self._new_submission(spec, users_id)
@@ -263,11 +270,25 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         try:
             return submission.run()
         except AirflowTaskTimeout:
+            self._show_failed(context, submission)
             self._stop_submission(is_timeout=True)
             raise
-        except Exception:
+        except Exception as err:
             self._submission = None
-            raise
+            exists = self._show_failed(context, submission)
+            if exists is None or not isinstance(err, ArroyoError):
+                raise
+            raise naming(err, exists) from err.__cause__
+
+    def _show_failed(self, context: Context, submission: Submission) -> Pipeline | None:
+        """Show which pipeline exists although its submit failed, and return it; None where none is known."""
+        exists = submission.pipeline
+        if exists is not None:
+            pipeline = self._ref(exists)
+            with suppress(Exception):  # the submit's own error is what counts
+                self._show_link(context, pipeline)
+            self._log_begin("The submit failed, and its pipeline exists", pipeline, level=logging.WARNING)
+        return exists
 
     def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
         from airflow_provider_arroyo import __version__

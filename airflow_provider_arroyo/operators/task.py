@@ -41,8 +41,12 @@ _EXAMINED = (Outcome.FAILED, Outcome.FLAPPING, Outcome.STOPPED, Outcome.TIMED_OU
 """The outcomes that the job's last errors, or a diagnosis, explain."""
 
 
-def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatenate[Task, P], T]:
-    """Make a method of a task raise, from one place, the errors that Airflow retries, or not."""
+def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatenate[Task, P], T]:
+    """Wrap a method of a task that Airflow calls, with what each stretch of a task's work begins and ends with.
+
+    It takes the task instance from the context, keeps the result for lineage, raises errors as Airflow knows them,
+    and sends the metrics.
+    """
 
     @wraps(method)
     def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,9 +54,9 @@ def raises_task_errors(method: Callable[Concatenate[Task, P], T]) -> Callable[Co
             if isinstance(value, Mapping) and "ti" in value:  # the context
                 task._ti = value["ti"]
         try:
-            value = method(task, *args, **kwargs)
-            task._keep_result(value)
-            return value
+            result = method(task, *args, **kwargs)
+            task._keep_result(result)
+            return result
         except BaseException as err:
             error = task._task_error(err)
             if error is err and err is not task._raised:

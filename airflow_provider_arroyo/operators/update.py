@@ -15,7 +15,7 @@ from airflow_provider_arroyo.client.checks import (
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import as_string_map, check_early
 from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -124,7 +124,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         self.env_vars = env_vars
         self.scheduler_config = scheduler_config
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the change, then wait where a new run follows from it.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.operators.arguments import check_early
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, raises_task_errors
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.pipelines.spec import as_udfs
 
@@ -54,7 +54,7 @@ class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
         self.query = query
         self.udfs = udfs
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
         """Validate the SQL.
 

@@ -78,6 +78,8 @@ class PipelineCreator:
         """The ids of all requests so far, which distinguish this try's pipeline from those of other tries."""
         self.lines_above = 0
         """How many lines were put above the SQL."""
+        self.created: Pipeline | None = None
+        """What the last request created, as far as its response told."""
 
     def create(self, *, find_first: Callable[[], Pipeline | None] = lambda: None) -> Created:
         """Create the pipeline, unless it exists.
@@ -109,7 +111,8 @@ class PipelineCreator:
         body = self._spec.to_request(tags={**self._spec.tags, **self._label.to_tags()})
         for _ in range(_TRIES):
             try:
-                return self._client.put_pipeline(self._pipeline_id, **body), True
+                self.created = self._client.put_pipeline(self._pipeline_id, **body)
+                return self.created, True
             except ArroyoConflictError:
                 existing = self._existing.retry_until(self._get_or_none, SETTLE_SECONDS)
                 if existing is not None:
@@ -234,6 +237,7 @@ class PipelineCreator:
         self.request_ids.add(label.request_id)
         comment = label.to_comment(self._spec.tags)
         self.lines_above = comment.count("\n")
-        return self._client.create_pipeline(
+        self.created = self._client.create_pipeline(
             **self._spec.to_request(query=comment + self._spec.query, tags={})
         )
+        return self.created

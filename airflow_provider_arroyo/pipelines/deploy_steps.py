@@ -26,7 +26,7 @@ from airflow_provider_arroyo.pipelines.existing import Action, Existing, effecti
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
-from airflow_provider_arroyo.pipelines.submit import Submission
+from airflow_provider_arroyo.pipelines.submit import Submission, naming
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class DeploySteps:
                 "Both run until the new one is proven, and both write: %s (start_first)", self._name
             )
         began, self._has_changed = self._monotonic(), True
-        created = Submission(
+        submission = Submission(
             self._client_until(progress.deadline),
             self._spec,
             label,
@@ -166,7 +166,15 @@ class DeploySteps:
             log=self._log,
             sleep=self._sleep,
             monotonic=self._monotonic,
-        ).create()
+        )
+        try:
+            created = submission.create()
+        except ArroyoError as err:
+            if (exists := submission.pipeline) is None:
+                raise
+            self._known(self._ref(exists))
+            self._log.warning("The create failed, and its pipeline exists: %s, id %s", self._name, exists.id)
+            raise naming(err, exists) from err.__cause__
         if created.action is not Action.CREATED:
             theirs = OwnershipLabel.of(created.pipeline)
             is_same_task = theirs is not None and theirs.task == label.task

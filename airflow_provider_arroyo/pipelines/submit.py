@@ -71,6 +71,20 @@ class Submitted:
     late_seconds: float | None = None
 
 
+def naming(error: ArroyoError, pipeline: Pipeline) -> ArroyoError:
+    """Return an error that names the pipeline which exists although its submit failed.
+
+    :param error: how the submit failed.
+    :param pipeline: what exists.
+    """
+    if pipeline.id in str(error):
+        return error
+    return error.adding(
+        f"Pipeline {shorten(pipeline.name, 80)!r} exists all the same, id {pipeline.id}. The next try of this task "
+        "continues with it."
+    )
+
+
 class Submission:
     """One submit, to be run by any try of its task.
 
@@ -113,6 +127,7 @@ class Submission:
         self._began = monotonic()
         self.is_pending = True
         """Whether :meth:`run` may still create the pipeline."""
+        self._found: Pipeline | None = None
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
         self._creator = PipelineCreator(
@@ -126,6 +141,11 @@ class Submission:
             log=self._log,
             monotonic=monotonic,
         )
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """What is known to exist, though :meth:`run` failed after it was created or found; None where nothing is."""
+        return self._creator.created or self._found
 
     def run(self) -> Submitted:
         """Find the pipeline or create it, and make sure that it is asked to run.
@@ -252,6 +272,7 @@ class Submission:
     # -- a pipeline that exists already ----------------------------------------------------------------------
 
     def _take(self, pipeline: Pipeline) -> Submitted:
+        self._found = pipeline
         job = self._client.get_job(pipeline.id)
         state = job.state if job else "without a job"
         if self._on_existing is OnExisting.FAIL:
@@ -317,6 +338,7 @@ class Submission:
             pipeline.id,
         )
         self._existing.remove(pipeline.id, may_stop=may_stop)
+        self._found = None
         created, is_new = self._creator.create()
         if is_new:
             return self._created(created, Action.REPLACED)

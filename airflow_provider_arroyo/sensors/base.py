@@ -19,10 +19,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_arroyo.client.checks import (
-    check_bool,
-    check_duration,
-)
+from airflow_provider_arroyo.client.checks import check_bool, check_duration
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import (
     ArroyoFatalTaskError,
@@ -39,11 +36,7 @@ from airflow_provider_arroyo.operators.arguments import (
 )
 from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
-from airflow_provider_arroyo.operators.task import (
-    DEFAULT_CONN_ID,
-    ArroyoTask,
-    raises_task_errors,
-)
+from airflow_provider_arroyo.operators.task import ArroyoTask, entry_point
 from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger
 from airflow_provider_arroyo.sensors.pokes import PokeMemory
 from airflow_provider_arroyo.text import duration
@@ -68,18 +61,19 @@ _FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, Airflo
 class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     """The base of the sensors: they wait for a pipeline, in the worker, rescheduled or in the triggerer.
 
+    The defaults stand in the sensors themselves, whose arguments editors and type checkers show.
+
     :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
     :param pipeline_name: its exact name instead. Templated.
     :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
         waits for a name, and fails for an id.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param poll_interval: from poll to poll; a timedelta or seconds.
     :param poke_interval: Airflow's own; with ``mode="poke"`` it takes the place of ``poll_interval``.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails, default 10 minutes; a
-        timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails; a timedelta or seconds.
+    :param arroyo_conn_id: the Airflow connection. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first, default 2 seconds.
-    :param end_from_trigger: with ``deferrable``, end the task in the triggerer, default False.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first.
+    :param end_from_trigger: with ``deferrable``, end the task in the triggerer.
     """
 
     ui_color = "#e2f5df"
@@ -89,24 +83,26 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     def __init__(
         self,
         *,
-        pipeline_id: str | None = None,
-        pipeline_name: str | None = None,
-        if_missing: str | None = None,
-        poll_interval: timedelta | float = 0.1,
-        poke_interval: timedelta | float | None = None,
-        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
-        arroyo_conn_id: str = DEFAULT_CONN_ID,
-        deferrable: bool | None = None,
-        defer_after: timedelta | float = 2.0,
-        end_from_trigger: bool = False,
+        pipeline_id: str | None,
+        pipeline_name: str | None,
+        if_missing: str | None,
+        poll_interval: timedelta | float,
+        poke_interval: timedelta | float | None,
+        api_outage_tolerance: timedelta | float,
+        arroyo_conn_id: str,
+        deferrable: bool | None,
+        defer_after: timedelta | float,
+        end_from_trigger: bool,
         **kwargs: Any,
     ) -> None:
-        # Airflow's own checks of these two raise other errors, which differ between its versions.
+        # Airflow's own checks of these three raise other errors, which differ between its versions, and let NaN pass.
         if poke_interval is not None:
             polls = kwargs.get("mode") != "reschedule"
             poke_interval = check_duration(poke_interval, "poke_interval", positive=polls).total_seconds()
         if "timeout" in kwargs:
             kwargs["timeout"] = check_duration(kwargs["timeout"], "timeout").total_seconds()
+        if kwargs.get("max_wait") is not None:
+            kwargs["max_wait"] = check_duration(kwargs["max_wait"], "max_wait")
         super().__init__(
             poke_interval=_AIRFLOW_POKE_SECONDS if poke_interval is None else poke_interval, **kwargs
         )
@@ -138,7 +134,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
     # -- the three ways of waiting ---------------------------------------------------------------------------
 
-    @raises_task_errors
+    @entry_point
     def execute(self, context: Context) -> Any:
         """Wait: in the triggerer if ``deferrable``, else in the worker, in one stretch or rescheduled.
 
@@ -190,7 +186,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             )
         return self._finish(result, wait.plan.pipeline)
 
-    @raises_task_errors
+    @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; what the triggerer itself broke on is an error like any other here.
 
@@ -204,7 +200,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             # Airflow's own error of the deferral, which says the same as the one that it has for its cause.
             raise TaskEnd(type(err)(*err.args)) from err
 
-    @raises_task_errors
+    @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume when the trigger has fired, with what it saw.
 
@@ -217,7 +213,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             self._show_link(context, ended.pipeline)
         return self._finish(ended.result, ended.pipeline)
 
-    @raises_task_errors
+    @entry_point
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Poll once, for ``mode="reschedule"``; more where one poll cannot tell: an outage, a state that must last.
 
@@ -253,7 +249,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._noted_id(context, str(name))
-        if is_later_poke and known_id and PokeMemory(context).pipeline_id == known_id:
+        memory_of_pokes = PokeMemory(context)
+        if is_later_poke and known_id and memory_of_pokes.pipeline_id == known_id:
             # What an earlier poke saw is not still to come.
             pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
@@ -268,7 +265,11 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             )
         failed: ArroyoError | None = None
         if pipeline_id is not None:
-            pipeline, failed = self._name(pipeline_id, deadline, may_be_missing=may_be_missing)
+            # One that was there in an earlier poke was deleted since, which the wait says in every mode alike.
+            may_be_gone = may_be_missing or is_later_poke
+            pipeline, failed = self._name(pipeline_id, deadline, may_be_missing=may_be_gone)
+            if pipeline.name is None and is_later_poke:
+                pipeline = replace(pipeline, name=memory_of_pokes.pipeline_name)
             self._show_link(context, pipeline)
             plan = replace(plan, pipeline=pipeline)
             level = logging.DEBUG if is_later_poke else logging.INFO
@@ -277,9 +278,14 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             # It is looked up as it is polled, since it may not exist yet.
             self._resolve = partial(self._resolve_ref, context, str(name))
         counts_restarts = is_later_poke and plan.max_restarts is not None
-        earlier = PokeMemory(context).restarts() if counts_restarts else None
-        memory = PokeMemory(context).of_condition(plan) if is_later_poke else None
-        wait = self._new_wait(plan, now, earlier=earlier, memory=memory, is_repeated=is_later_poke)
+        wait = self._new_wait(
+            plan,
+            now,
+            earlier=memory_of_pokes.restarts() if counts_restarts else None,
+            memory=memory_of_pokes.of_condition(plan) if is_later_poke else None,
+            is_repeated=is_later_poke,
+            last_job=memory_of_pokes.job(plan) if is_later_poke else None,
+        )
         if failed is not None:
             # A try like any other: the wait retries it, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)

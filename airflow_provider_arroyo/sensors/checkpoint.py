@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_duration, check_integer
 from airflow_provider_arroyo.client.enums import CheckpointType
 from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 from airflow_provider_arroyo.operators.arguments import check_choice, check_early, check_moment
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
 from airflow_provider_arroyo.text import utc_time
 
 _LEAST_SECONDS = 1.0
 """How often the checkpoints are read at most."""
 
-_TEMPLATED: dict[str, Callable[[Any, str], Any]] = {"began_after": check_moment, "min_epoch": check_integer}
+_TEMPLATED: dict[str, Callable[[Any, str], Any]] = {
+    "began_after": check_moment,
+    "min_epoch": partial(check_integer, may_be_text=True),
+}
 
 
 class ArroyoCheckpointSensor(ArroyoSensor):
@@ -94,15 +99,36 @@ class ArroyoCheckpointSensor(ArroyoSensor):
     def __init__(
         self,
         *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        if_missing: str | None = None,
         max_age: timedelta | float | None = None,
         began_after: datetime | str | None = None,
         min_epoch: int | str | None = None,
         checkpoint_type: str | None = None,
         new_checkpoints: int | None = None,
         poll_interval: timedelta | float = 2.0,
+        poke_interval: timedelta | float | None = None,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        defer_after: timedelta | float = 2.0,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poll_interval=poll_interval, **kwargs)
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            if_missing=if_missing,
+            poll_interval=poll_interval,
+            poke_interval=poke_interval,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            defer_after=defer_after,
+            end_from_trigger=end_from_trigger,
+            **kwargs,
+        )
         wanted = (max_age, began_after, min_epoch, checkpoint_type, new_checkpoints)
         if all(value is None for value in wanted):
             raise ValueError(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_duration, check_number, check_text
+from airflow_provider_arroyo.client.checks import check_duration, check_text
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
+from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition, check_bound
 from airflow_provider_arroyo.monitoring.metrics import (
     KEPT_SECONDS,
     MEASURED_EVERY_SECONDS,
@@ -19,6 +19,7 @@ from airflow_provider_arroyo.monitoring.metrics import (
     find_operators,
 )
 from airflow_provider_arroyo.operators.arguments import check_choice, is_final
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
 from airflow_provider_arroyo.text import duration
 
@@ -109,6 +110,9 @@ class ArroyoMetricSensor(ArroyoSensor):
     def __init__(
         self,
         *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        if_missing: str | None = None,
         metric: str,
         operator: str | int,
         above: float | str | None = None,
@@ -117,9 +121,27 @@ class ArroyoMetricSensor(ArroyoSensor):
         measure: str = Measure.VALUE,
         aggregation: str | None = None,
         poll_interval: timedelta | float = MEASURED_EVERY_SECONDS,
+        poke_interval: timedelta | float | None = None,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        defer_after: timedelta | float = 2.0,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poll_interval=poll_interval, **kwargs)
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            if_missing=if_missing,
+            poll_interval=poll_interval,
+            poke_interval=poke_interval,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            defer_after=defer_after,
+            end_from_trigger=end_from_trigger,
+            **kwargs,
+        )
         self.metric = check_choice(metric, "metric", tuple(MetricName))
         self.operator = operator
         self.above = above
@@ -153,13 +175,17 @@ class ArroyoMetricSensor(ArroyoSensor):
         :raises ValueError: names the argument that is wrong.
         """
         given = {name: getattr(self, name) for name in ("operator", "above", "below")} | instead
-        operator, above, below = given["operator"], given["above"], given["below"]
+        operator = given["operator"]
+        bounds = {
+            name: check_bound(given[name], name, self.metric, may_be_text=True)
+            for name in ("above", "below")
+            if given[name] is not None
+        }
         is_id = isinstance(operator, int) and not isinstance(operator, bool)
         return MetricCondition(
             metric=MetricName(self.metric),
             operator=str(operator) if is_id else check_text(operator, "operator"),
-            above=None if above is None else check_number(above, "above"),
-            below=None if below is None else check_number(below, "below"),
+            **bounds,
             measure=Measure(self.measure),
             aggregation=None if self.aggregation is None else Aggregation(self.aggregation),
             stable_for=self.stable_for,

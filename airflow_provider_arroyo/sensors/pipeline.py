@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +11,13 @@ from airflow_provider_arroyo.client.checks import (
     check_duration,
     check_max_restarts,
     check_restart_window,
+    check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.monitoring.plan import check_states
+from airflow_provider_arroyo.monitoring.plan import AT_WORK, check_states
 from airflow_provider_arroyo.operators.arguments import check_until_checkpoint, is_final, is_reference
 from airflow_provider_arroyo.operators.deferral import keeps_task_state
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
 
 
@@ -87,15 +89,37 @@ class ArroyoPipelineSensor(ArroyoSensor):
     def __init__(
         self,
         *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        if_missing: str | None = None,
         target_states: Any = (JobState.RUNNING,),
         stable_for: timedelta | float = timedelta(0),
         until_checkpoint: bool = False,
         max_restarts: int | None = None,
         restart_window: timedelta | float | None = None,
         succeed_on_timeout: bool = False,
+        poll_interval: timedelta | float = 0.1,
+        poke_interval: timedelta | float | None = None,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        defer_after: timedelta | float = 2.0,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            if_missing=if_missing,
+            poll_interval=poll_interval,
+            poke_interval=poke_interval,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            defer_after=defer_after,
+            end_from_trigger=end_from_trigger,
+            **kwargs,
+        )
         self.target_states = _states_as_given(target_states)
         self.stable_for = check_duration(stable_for, "stable_for")
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, self.target_states)
@@ -104,6 +128,8 @@ class ArroyoPipelineSensor(ArroyoSensor):
         self.restart_window = check_restart_window(restart_window, max_restarts, polls)
         self.succeed_on_timeout = check_bool(succeed_on_timeout, "succeed_on_timeout")
         self._check_guard(self.target_states)
+        if not is_reference(self.target_states) and is_final(self.target_states):
+            self._check_time(check_states(self.target_states, "target_states"))
         if max_restarts is not None and self.reschedule and not self.deferrable and not keeps_task_state():
             raise ValueError(
                 "max_restarts cannot be used with mode='reschedule' before Airflow 3.3, which remembers nothing from "
@@ -113,6 +139,7 @@ class ArroyoPipelineSensor(ArroyoSensor):
     def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
         states = check_states(self.target_states, "target_states")
         self._check_guard(states)
+        self._check_time(states)
         check_until_checkpoint(self.until_checkpoint, sorted(states))
         return {
             "target_states": states,
@@ -122,6 +149,15 @@ class ArroyoPipelineSensor(ArroyoSensor):
             "restart_window": self.restart_window,
             "timeout_is_success": self.succeed_on_timeout,
         }
+
+    def _check_time(self, states: Collection[str]) -> None:
+        """Check that a state in which the pipeline runs can last for long enough before the time is over.
+
+        :raises ValueError: where it cannot, and no other state is wanted.
+        """
+        if AT_WORK.issuperset(states):
+            timeout = timedelta(seconds=float(self.timeout))
+            check_within(self.stable_for, "stable_for", timeout, "timeout", "the sensor could not succeed")
 
     def _check_guard(self, states: Any) -> None:
         """Check that a guard waits for an end.

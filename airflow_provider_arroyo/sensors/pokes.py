@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.client.wire import from_json, to_json
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import WaitPlan
     from airflow_provider_arroyo.monitoring.restarts import RestartMemory
     from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -33,6 +36,23 @@ class PokeMemory:
         """The pipeline that an earlier poke saw."""
         return self._seen().get("pipeline_id")
 
+    @property
+    def pipeline_name(self) -> str | None:
+        """Its name, as that poke knew it."""
+        return self._seen().get("pipeline_name")
+
+    def job(self, plan: WaitPlan) -> Job | None:
+        """Return the job as an earlier poke saw it, of the pipeline that a wait is for."""
+        from airflow_provider_arroyo.client.models import Job
+
+        seen = self._seen()
+        if seen.get("pipeline_id") != plan.pipeline.pipeline_id:
+            return None
+        try:
+            return from_json(Job, seen.get("job"))
+        except (KeyError, OverflowError, TypeError, ValueError):
+            return None
+
     def restarts(self) -> RestartMemory | None:
         """Return what earlier pokes saw of restarts."""
         from airflow_provider_arroyo.monitoring.restarts import RestartMemory
@@ -51,12 +71,16 @@ class PokeMemory:
         job, pipeline = result.job, wait.plan.pipeline
         if self._store is None or job is None:
             return
-        state, before = f"{job.state}, run {job.run_id}", self._seen().get("state")
+        state, kept = f"{job.state}, run {job.run_id}", self._seen()
+        before, desired_before = kept.get("state"), (kept.get("job") or {}).get("running_desired")
         memory = None if wait.plan.max_restarts is None else wait.restart_memory()
         counted = dict(wait.finding.memory) if _counts(wait.plan) else None
-        if before != state or memory is not None or counted is not None:
+        is_new = (before, desired_before) != (state, job.running_desired)
+        if is_new or memory is not None or counted is not None:
             seen = {
                 "pipeline_id": pipeline.pipeline_id,
+                "pipeline_name": pipeline.name,
+                "job": to_json(job),
                 "state": state,
                 "try_number": self._try_number,
                 "restarts": None if memory is None else memory.to_dict(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_arroyo.client.checks import check_duration, check_integer
 from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.links import pipeline_xcoms
@@ -85,7 +86,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.arroyo_conn_id = arroyo_conn_id
         self.plan = plan
-        self.poll_interval = poll_interval
+        self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         self.progress = progress
         self.stop_on_kill = stop_on_kill
         self.resume_context = resume_context
@@ -94,7 +95,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self.name_rule = name_rule
         self.end_from_trigger = end_from_trigger
         self.push_result = push_result
-        self.version = version
+        self.version = check_integer(version, "version")
         self.unknown = unknown
         self._wait: PipelineWait | None = None
 

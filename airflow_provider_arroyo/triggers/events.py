@@ -15,11 +15,12 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_provider_arroyo.client.checks import (
     check_duration,
     check_max_restarts,
+    check_not_a_template,
     check_restart_window,
     check_text,
 )
 from airflow_provider_arroyo.client.models import JobState
-from airflow_provider_arroyo.monitoring.events import EventMemory, EventRule
+from airflow_provider_arroyo.monitoring.events import DEFAULT_WINDOW, EventMemory, EventRule
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, check_states
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.polling.clock import SteadyClock
@@ -72,8 +73,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     :param max_restarts: how often the pipeline may restart by itself within ``restart_window``. One more is an event,
         and the count starts again from zero. Requested restarts, such as a resume or a new parallelism, do not count.
         Default None: any number.
-    :param restart_window: the time within which restarts are counted, at least ``poll_interval``, default 10 minutes;
-        a timedelta or seconds.
+    :param restart_window: the time within which ``max_restarts`` counts, at least ``poll_interval``; a timedelta or
+        seconds. Default None: 10 minutes. Only with ``max_restarts``.
     :param max_checkpoint_age: how long a pipeline that should be running may finish no checkpoint; use several times
         its checkpoint interval. A longer time is an event, reported once until another checkpoint finishes, and
         noticed within a tenth of that time. A timedelta or seconds; default None: any time.
@@ -89,7 +90,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         pipeline_id: str | None = None,
         states: Sequence[str] = (JobState.FAILED.value,),
         max_restarts: int | None = None,
-        restart_window: timedelta | float = timedelta(minutes=10),
+        restart_window: timedelta | float | None = None,
         max_checkpoint_age: timedelta | float | None = None,
         poll_interval: timedelta | float = 0.1,
         arroyo_conn_id: str = "arroyo_default",
@@ -98,25 +99,34 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         if (pipeline_name is None) == (pipeline_id is None):
             given = "neither" if pipeline_id is None else "both"
             raise ValueError(f"exactly one of pipeline_id and pipeline_name must be given, got {given}")
-        for argument, value in (("pipeline_name", pipeline_name), ("pipeline_id", pipeline_id)):
+        given_texts = {
+            "pipeline_name": pipeline_name,
+            "pipeline_id": pipeline_id,
+            "arroyo_conn_id": arroyo_conn_id,
+        }
+        for argument, value in given_texts.items():
             if value is not None:
-                check_text(value, argument)
+                check_not_a_template(
+                    check_text(value, argument), argument, "Airflow renders no trigger of an asset"
+                )
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
-        if check_max_restarts(max_restarts) is not None:
-            check_restart_window(restart_window, max_restarts, self.poll_interval)
+        check_max_restarts(max_restarts)
+        window = check_restart_window(restart_window, max_restarts, self.poll_interval)
         self.pipeline_name = pipeline_name
         self.pipeline_id = pipeline_id
         self.rule = EventRule(
             states=check_states(states, "states") if states else frozenset(),
             max_restarts=max_restarts,
-            restart_window=check_duration(restart_window, "restart_window", positive=True),
+            restart_window=DEFAULT_WINDOW if window is None else window,
             max_checkpoint_age=(
                 None
                 if max_checkpoint_age is None
                 else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
             ),
         )
-        self.arroyo_conn_id = check_text(arroyo_conn_id, "arroyo_conn_id")
+        if max_restarts is not None and window is None:
+            check_restart_window(DEFAULT_WINDOW, max_restarts, self.poll_interval)
+        self.arroyo_conn_id = arroyo_conn_id
         self._last_error: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -126,7 +136,9 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             "pipeline_id": self.pipeline_id,
             "states": sorted(map(str, self.rule.states)),
             "max_restarts": self.rule.max_restarts,
-            "restart_window": self.rule.restart_window.total_seconds(),
+            "restart_window": (
+                None if self.rule.max_restarts is None else self.rule.restart_window.total_seconds()
+            ),
             "max_checkpoint_age": self.rule.max_checkpoint_age
             and self.rule.max_checkpoint_age.total_seconds(),
             "poll_interval": self.poll_interval,

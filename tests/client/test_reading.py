@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.reading import NotJsonError, iter_items, named_page
 from airflow_provider_arroyo.client.request import HttpResponse
+from airflow_provider_arroyo.client.responses import interpret
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ['"data": [', "]}", "\\", "\\u00e9"]
@@ -66,15 +71,7 @@ def test_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: 
     "body",
     [
         b"",
-        b"[]",
-        b"{}",
-        b"null",
         b"<!DOCTYPE html><html><body></body></html>",
-        b'{"message": "the data: [] is away"}',
-        b'{"status": "ok", "note": "\\"data\\": [1]"}',
-        b'{"data": null}',
-        b'{"data": {"items": [{"id": 1}]}}',
-        b'{"data": "[{}]"}',
         b'{"data": [{} {}]}',
         b'{"data": [{},]}',
         b'{"data": [,{}]}',
@@ -89,6 +86,34 @@ def test_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: 
 def test_foreign_body_is_an_error(body: bytes) -> None:
     with pytest.raises(NotJsonError):
         list(iter_items(body))
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        (b'{"data": 7}', "field 'data' is a number, not a list"),
+        (b'{"hasMore": false, "data": true}', "field 'data' is a boolean, not a list"),
+        (b'{"data": null}', "field 'data' is null, not a list"),
+        (b'{"data": {"items": [{"id": 1}]}}', "field 'data' is an object, not a list"),
+        (b'{"data": "[{}]"}', "field 'data' is a string, not a list"),
+        (b"[]", "the response is a list, not an object"),
+        (b"null", "the response is null, not an object"),
+        (b"1.5", "the response is a number, not an object"),
+        (b"{}", "field 'data' is missing"),
+        (b'{"message": "the data: [] is away"}', "field 'data' is missing"),
+        (b'{"status": "ok", "note": "\\"data\\": [1]"}', "field 'data' is missing"),
+    ],
+)
+def test_json_of_another_shape_is_named(body: bytes, words: str) -> None:
+    """Read item by item, and as a whole: both say what was expected, and what came."""
+    request = endpoints.list_checkpoints("pl_1", "job_1")
+    reads: tuple[Any, ...] = (lambda response: tuple(iter_items(response.body)), request.read)
+    for read in reads:
+        response = HttpResponse(200, {"content-type": "application/json"}, body, "http://arroyo/api/v1/x")
+        with pytest.raises(ArroyoForeignResponseError) as caught:
+            interpret(replace(request, read=read), response, ClientSettings(base_url="http://arroyo"))
+        assert f"something that is not Arroyo's ({words})" in str(caught.value)
+        assert f"The response began: {body.decode()!r}" in str(caught.value)
 
 
 def test_items_before_the_cut_are_yielded() -> None:

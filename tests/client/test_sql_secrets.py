@@ -51,7 +51,33 @@ OPTIONS = [
     "servers = 'nats1:4222,u:hunter2@nats2:4222'",
     "servers = 'hunter2@nats:4222'",
     "'x' = 'y' -- https://host/events?token=hunter2\n",
+    # Logins without a scheme or a port, and with signs that should have been escaped.
+    "servers = 'u:hunter2@nats2'",
+    "servers = 'nats1,u:hunter2@nats2.example.com,nats3'",
+    "'topic' = 'u:hunter2@orders'",
+    "topic = ':hunter2@orders'",
+    "address = 'redis://u:pass/hunter2@host:6379'",
+    "address = 'redis://u:hunter2/pass@host'",
+    "'x' = 'y', -- connects as u:hunter2@db\n 'z' = 'a'",
+    # Short tokens in paths.
+    "endpoint = 'https://host/token/hunter2'",
+    "endpoint = 'https://host/v1/api-key/hunter2/events'",
+    "endpoint = 'wss://host/Secret/hunter2?a=b'",
 ]
+
+SHORT_TOKENS = ["Ab3xK9", "a1b2c3d4", "3f2a9c1b", "dQw4w9WgXcQ", "x-Ab3xK9qZ"]
+NO_TOKENS = [
+    "orders-of-2026",
+    "v1beta1",
+    "OrdersV2Api",
+    "x86and64",
+    "per_minute",
+    "T0AB12CD3",
+    "kafka3",
+    "p95p99",
+    "2026-11-28",
+]
+"""Parts of paths: those that were drawn by lot, and those that somebody named."""
 
 BROKEN = [
     "CREATE TABLE t WITH ('auth.password' = 'hunter2",
@@ -82,6 +108,10 @@ UNTOUCHED = [
     "CREATE TABLE t WITH (endpoint = 'https://host/services/orders-of-2026/per_minute', path = 's3://b/d/a1-b2')",
     "SELECT 'https://host:80/', 'me@example.com', 'a:b', 'http://h/x' -- see https://host/all-of-the-documents\n",
     "CREATE TABLE t WITH (password = '')",
+    "-- owner:me@example.com, mailto:me@example.com, me@example.com:\nSELECT 'to:me@example.com'",
+    "SELECT 'registry/image:tag@sha256:abc', 'image:tag@sha256:abc', 'https://h:80/@x', 'https://[::1]/@x'",
+    "CREATE TABLE t WITH (endpoint = 'https://h/keys/orders', path = 's3://b/token/a', url = 'https://h/key')",
+    "CREATE TABLE t WITH (topic = 'orders@eu', subject = 'a.b:c', servers = 'nats1:4222,nats2:4222')",
     "",
 ]
 
@@ -94,6 +124,15 @@ def test_values_of_secret_options_are_masked(option: str) -> None:
     assert "***" in shown
     assert shown.startswith("CREATE TABLE t (a INT) WITH (connector = 'kafka', ")
     assert shown.endswith(", 'topic' = 'orders');\nSELECT 'end'")
+
+
+@pytest.mark.parametrize(
+    "part, is_token", [*((p, True) for p in SHORT_TOKENS), *((p, False) for p in NO_TOKENS)]
+)
+def test_short_tokens_in_the_paths_of_addresses(part: str, is_token: bool) -> None:
+    shown = redact_sql(f"CREATE TABLE t WITH (endpoint = 'https://host/hooks/{part}/in?a=b')")
+    assert (part not in shown) is is_token
+    assert shown.endswith("/in?a=b')")
 
 
 @pytest.mark.parametrize("sql", BROKEN)
@@ -131,7 +170,25 @@ def test_secrets_of_any_text_lie_in_it_and_do_not_overlap(sql: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["'", "a", "key = ", "$", "/*", "e'\\", 'key\\"', "://", "-", "password='x' (", "?a=b", "?token="],
+    [
+        "'",
+        "a",
+        "key = ",
+        "$",
+        "/*",
+        "e'\\",
+        'key\\"',
+        "://",
+        "-",
+        "password='x' (",
+        "?a=b",
+        "?token=",
+        "a:b@",
+        "://x:",
+        "://:",
+        "a:",
+        "=a:b",
+    ],
 )
 def test_large_sql_is_no_trouble(piece: str) -> None:
     """Quadratic work would take minutes here."""

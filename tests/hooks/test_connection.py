@@ -305,10 +305,12 @@ def test_default_timeouts() -> None:
 
 @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
 @pytest.mark.parametrize(
-    "value", [0, -1, "x", "nan", float("inf"), "1e999", True, False, [], {"a": 1}, 10**400]
+    "value", [0, -1, "x", "nan", float("inf"), "1e999", True, False, [], {"a": 1}, 10**400, "1_0", 86_401]
 )
 def test_invalid_timeouts(name: str, value: Any) -> None:
-    assert f"field {name!r}: must be a number of seconds above 0" in refuse({name: value})
+    assert f"field {name!r}: must be a number of seconds, more than 0 and 86,400 or less, got" in refuse(
+        {name: value}
+    )
 
 
 @pytest.mark.parametrize("url", ["https://console.example", "http://console.example:8080/arroyo/"])

@@ -255,10 +255,16 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
         ({"above": 1.0, "below": 2.0}, "exactly one of above and below must be given, got both"),
         ({"above": float("nan")}, "above must be a number"),
         ({"below": float("inf")}, "below must be a number"),
-        ({"below": 0.0}, "below must be more than 0, which no messages_sent is below"),
-        ({"below": -1.0}, "below must be more than 0"),
-        ({"above": 1.0, "metric": MetricName.BACKPRESSURE}, "above must be less than 1"),
-        ({"below": 20.0, "metric": MetricName.BACKPRESSURE}, "below must be 1 or less for backpressure"),
+        ({"below": 0.0}, "below must be a number, more than 0, got 0.0"),
+        ({"below": -1.0}, "below must be a number, more than 0, got -1.0"),
+        (
+            {"above": 1.0, "metric": MetricName.BACKPRESSURE},
+            "above must be a number, 0 or more and less than 1, got 1.0",
+        ),
+        (
+            {"below": 20.0, "metric": MetricName.BACKPRESSURE},
+            "below must be a number, more than 0 and 1 or less, got 20.0",
+        ),
         (
             {"metric": MetricName.BYTES_RECV},
             "metric: bytes_recv of the sources is always 0.*they show bytes_sent",
@@ -267,7 +273,7 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
             {"metric": MetricName.BACKPRESSURE, "above": 0.5, "operator": "sinks"},
             "backpressure of the sinks is always 0",
         ),
-        ({"stable_for": -1}, "stable_for must be 0 or more"),
+        ({"stable_for": -1}, "stable_for must be a timedelta or a number of seconds, 0 or more"),
         (
             {"measure": Measure.RATE, "metric": MetricName.BACKPRESSURE, "above": 0.5},
             "measure must be 'value'",

@@ -172,7 +172,7 @@ def test_a_plan_that_could_not_end_is_refused_by_name(argument: str, value: Any)
         "deadline": T0,
         argument: value,
     }
-    with pytest.raises(ValueError, match=f"^{argument}: "):
+    with pytest.raises(ValueError, match=rf"^{argument}\b"):
         WaitPlan(**arguments)
 
 

@@ -69,6 +69,8 @@ def test_a_login_is_refused() -> None:
         ({"pipeline_name": " "}, "pipeline_name"),
         ({"pipeline_name": "a\nb"}, "pipeline_name"),
         ({"pipeline_name": None}, "pipeline_name"),
+        ({"pipeline_name": "{{ x }}"}, "pipeline_name"),
+        ({"host": "{{ conn.arroyo.host }}"}, "host"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], name: str) -> None:

@@ -210,7 +210,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"on_failure": "ignore"}, "on_failure must be one of 'rollback', 'leave'"),
     ({"keep_old": "false"}, "keep_old must be True or False, got 'false'"),
     ({"allow_state_loss": 1}, "allow_state_loss must be True or False"),
-    ({"max_restarts": -1}, "max_restarts must be an integer, 0 or more, or None"),
+    ({"max_restarts": -1}, "max_restarts must be an integer, 0 or more"),
     ({"parallelism": 0}, "parallelism must be an integer, 1 or more"),
     ({"checkpoint_interval": 0.5}, "checkpoint_interval must be from 1 second to 24 hours"),
     ({"rollback_timeout": 0}, "rollback_timeout must be a timedelta or a number of seconds, more than 0"),

@@ -317,13 +317,13 @@ GIVEN: dict[str, Any] = {"pipeline_id": "pl_1", "metric": "messages_sent", "oper
     [
         ({"above": None}, "exactly one of above and below must be given, got neither"),
         ({"below": 2}, "exactly one of above and below must be given, got both"),
-        ({"above": "many"}, "above must be a number, got 'many'"),
-        ({"above": True}, "above must be a number, got True"),
-        ({"above": float("nan")}, "above must be a number, got nan"),
-        ({"above": None, "below": "inf"}, "below must be a number, got 'inf'"),
-        ({"above": None, "below": 0}, "below must be more than 0"),
+        ({"above": "many"}, "above must be a number, 0 or more, got 'many'"),
+        ({"above": True}, "above must be a number, 0 or more, got True"),
+        ({"above": float("nan")}, "above must be a number, 0 or more, got nan"),
+        ({"above": None, "below": "inf"}, "below must be a number, more than 0, got 'inf'"),
+        ({"above": None, "below": 0}, "below must be a number, more than 0"),
         ({"metric": "rows"}, "metric must be one of 'messages_recv', 'messages_sent', 'bytes_recv'"),
-        ({"metric": "backpressure"}, "above must be less than 1"),
+        ({"metric": "backpressure"}, "above must be a number, 0 or more and less than 1"),
         ({"metric": "backpressure", "above": 0.5, "measure": "rate"}, "measure must be 'value'"),
         ({"metric": "backpressure", "above": 0.5, "aggregation": "sum"}, "aggregation must be 'worst'"),
         ({"measure": "speed"}, "measure must be one of 'value', 'rate', got 'speed'"),
@@ -348,13 +348,25 @@ def test_wrong_arguments_are_refused_before_any_request(given: dict[str, Any], s
 @pytest.mark.parametrize(
     "given, rendered, says",
     [
-        ({"above": "{{ var.value.most }}"}, {"above": "1_000"}, None),
-        ({"above": "{{ var.value.most }}"}, {"above": "many"}, "above must be a number, got 'many'"),
-        ({"above": "{{ var.value.most }}"}, {"above": "None"}, "above must be a number, got 'None'"),
-        ({"above": None, "below": "{{ least }}"}, {"below": "-1"}, "below must be more than 0"),
+        ({"above": "{{ var.value.most }}"}, {"above": "1e3"}, None),
+        (
+            {"above": "{{ var.value.most }}"},
+            {"above": "many"},
+            "above must be a number, 0 or more, got 'many'",
+        ),
+        (
+            {"above": "{{ var.value.most }}"},
+            {"above": "None"},
+            "above must be a number, 0 or more, got 'None'",
+        ),
+        ({"above": None, "below": "{{ least }}"}, {"below": "-1"}, "below must be a number, more than 0"),
         ({"operator": "{{ which }}"}, {"operator": 4}, None),
         ({"operator": "{{ which }}"}, {"operator": " "}, "operator must be a non-empty string"),
-        ({"metric": "backpressure", "above": "{{ most }}"}, {"above": 1.5}, "above must be less than 1"),
+        (
+            {"metric": "backpressure", "above": "{{ most }}"},
+            {"above": 1.5},
+            "above must be a number, 0 or more and less than 1",
+        ),
     ],
 )
 def test_what_is_rendered_is_checked_before_any_request(

@@ -28,6 +28,7 @@ from .harness import (
     Ended,
     FakeTaskInstance,
     Make,
+    StateStore,
     run_task,
     sense,
     stop,
@@ -284,6 +285,36 @@ def test_an_id_may_be_waited_for_before_there_is_such_a_pipeline(
     assert ended.error is None, ended.error
     assert (ended.result["pipeline_id"], ended.result["state"]) == ("pl_mine", "Running")
     assert len([text for text in ended.texts() if "No such pipeline yet" in text]) == 1
+
+
+@pytest.mark.parametrize("which", ["id", "name", "name, must exist", "id, may be missing"])
+def test_a_pipeline_that_is_deleted_between_two_polls_is_the_same_error_in_every_mode(
+    which: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    more: dict[str, Any] = {
+        "id, may be missing": {"if_missing": "wait"},
+        "name, must exist": {"if_missing": "fail"},
+    }
+    errors = {}
+    for mode in SENSOR_MODES:
+        pipeline_id, given = arrange.pipeline("Running"), more.get(which, {})
+        make = (
+            sense(None, "Stopped", pipeline_name="orders", **given)
+            if which.startswith("name")
+            else sense(pipeline_id, "Stopped", **given)
+        )
+        arrange.after_polls(sandbox.faults.delete, pipeline_id)
+        # What Airflow 3.3 keeps from poke to poke.
+        error = run_task(make, mode, FakeTaskInstance(state_store=StateStore())).error
+        assert type(error) is ArroyoTaskError, (mode, error)
+        data = {**vars(error.error)}
+        assert (data.pop("pipeline_id"), data["outcome"]) == (pipeline_id, "deleted")
+        assert data.pop("job_id")
+        errors[mode] = (str(error).replace(pipeline_id, "ID"), str(data).replace(pipeline_id, "ID"))
+    assert len(set(errors.values())) == 1, errors
+    assert errors[SYNC][0].startswith(
+        "Pipeline 'orders' (ID) was deleted externally; last seen Running (run 1)."
+    )
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])

@@ -120,7 +120,8 @@ def test_pipeline_that_an_earlier_poke_saw_and_that_was_deleted(arrange: Arrange
     arrange.client.delete_pipeline(pipeline_id)
     # Another one of its name is not the one that was seen.
     arrange.pipeline("Running")
-    with pytest.raises(ArroyoTaskError, match=f"does not have pipeline '{pipeline_id}': it was deleted"):
+    says = rf"^Pipeline 'orders' \({pipeline_id}\) was deleted externally; last seen Running \(run 1\)"
+    with pytest.raises(ArroyoTaskError, match=says):
         poke(1, datetime.now(UTC))
     assert poke(2) is False
     assert poke(2, datetime.now(UTC)) is False

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider_arroyo.operators.arroyo import ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
+from airflow_provider_arroyo.operators.arroyo import (
+    ArroyoDeployPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+)
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import BOUNDED, ENDLESS
 
@@ -160,3 +164,37 @@ def test_the_output_of_a_submit_has_its_keys(key: str, sandbox: ArroyoSandbox) -
 
     value = output.resolve({"ti": Reader(), "expanded_ti_count": None})
     assert value == (ended.result if key == "return_value" else ended.result[key])
+
+
+def deploys() -> Make:
+    """Return what makes a task that deploys the pipeline ``orders``."""
+    given = {"pipeline_name": "orders", "query": ENDLESS, "until_checkpoint": False, "timeout": 20}
+    return lambda **mode: ArroyoDeployPipelineOperator(task_id="a_task", **{**given, **mode})
+
+
+@pytest.mark.arroyo_versions("0.15")
+@pytest.mark.parametrize("kind, lists_before", [("submit", 1), ("deploy", 1)])
+def test_what_fails_after_its_create_leaves_its_pipeline(
+    kind: str, lists_before: int, sandbox: ArroyoSandbox
+) -> None:
+    """On 0.15 the create is followed by a look at what else it may have created."""
+    make = submit() if kind == "submit" else deploys()
+    sandbox.faults.status(403, path="*/pipelines", method="GET", skip=lists_before, times=None)
+    ended = run_task(make, SYNC)
+    sandbox.faults.clear()
+    assert sandbox.requests.count("POST", "*/pipelines") == 1
+    check_pipeline(ended.xcoms, sandbox)
+    pipeline_id = ended.xcoms["pipeline_id"]
+    assert sandbox.state(pipeline_id) is not None
+    assert type(ended.error) is ArroyoFatalTaskError
+    assert f"Pipeline 'orders' exists all the same, id {pipeline_id}." in str(ended.error)
+    assert "forbids this (403)" in str(ended.error)
+    assert any(pipeline_id in text for text in ended.texts("WARNING"))
+
+
+@pytest.mark.arroyo_versions("0.15")
+def test_what_fails_before_its_create_leaves_none(sandbox: ArroyoSandbox) -> None:
+    sandbox.faults.status(403, path="*/pipelines", method="GET", times=None)
+    ended = run_task(submit(), SYNC)
+    assert "pipeline_id" not in ended.xcoms
+    assert "exists" not in str(ended.error)

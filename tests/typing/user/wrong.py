@@ -34,6 +34,11 @@ ArroyoPipelineSensor(task_id="i", pipeline_id="pl_1", max_restarts="5")  # wrong
 ArroyoPipelineEventTrigger(pipeline_name="orders", state="Failed")  # wrong
 ArroyoCheckpointSensor(task_id="j", pipeline_name="orders", new_checkpoints="2")  # wrong
 ArroyoMetricSensor(task_id="k", pipeline_name="orders", operator="source", above=1)  # wrong
+ArroyoPipelineSensor(task_id="l", pipeline_id=7)  # wrong
+ArroyoMetricSensor(task_id="m", pipeline_name=7, metric="x", operator="sinks", above=1)  # wrong
+ArroyoCheckpointSensor(task_id="n", pipeline_name="orders", min_epoch=1, defer_after="2s")  # wrong
+ArroyoPipelineSensor(task_id="o", pipeline_id="pl_1", end_from_trigger="yes")  # wrong
+ArroyoCheckpointSensor(task_id="p", pipeline_id="pl_1", min_epoch=1, if_missing=True)  # wrong
 pipelines_from_folder("sql", "shop")  # wrong
 pipeline_asset("arroyo.example.com", "orders")  # wrong
 ArroyoHook().get_job(5)  # wrong
