@@ -13,7 +13,7 @@ import { Toolbar } from "./components/Toolbar";
 import { Totals } from "./components/Totals";
 import { pipelineOf } from "./host";
 import { useAddressView, useFeed, useFocus, useNow, useOrphans, useTitle } from "./hooks";
-import type { Row } from "./types";
+import type { Row, Status } from "./types";
 import { filterRows, formatView, parseView } from "./view";
 import type { View } from "./view";
 
@@ -131,7 +131,7 @@ function Pipelines(props: {
         view={view}
         missing={orphans.missing}
         left={props.left}
-        emptyText={emptyText(state.began !== null, all.length)}
+        emptyText={emptyText(state.status, all.length)}
         onSort={(sort, descending) => {
           onChange({ sort, descending });
         }}
@@ -173,7 +173,8 @@ function Pipelines(props: {
   );
 }
 
-function emptyText(isLoaded: boolean, count: number): string {
-  if (!isLoaded) return "Waiting for Arroyo…";
+export function emptyText(status: Status | null, count: number): string {
+  // Nothing is known before Arroyo has responded, and what is missing then, the notice says.
+  if (status?.seen_at == null) return status?.error == null ? "Waiting for Arroyo…" : "No data yet.";
   return count ? "No pipeline matches these filters." : "There are no pipelines on this Arroyo.";
 }

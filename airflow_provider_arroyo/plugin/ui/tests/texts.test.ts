@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 
+import { countText } from "../src/components/Toolbar";
+import { emptyText } from "../src/ListPage";
 import { ago, bytes, count, duration, percent, webAddress } from "../src/format";
 import { pipelineOf, pipelineUrl, taskUrl } from "../src/host";
 import { rank, STATE_ORDER, stateInfo } from "../src/states";
@@ -121,4 +123,23 @@ test("of the transitions of a task only what can be read is shown", () => {
     { at: 5, state: "Created", run: 0 },
     { at: 1_795_860_000, state: "Running", run: null },
   ]);
+});
+
+test.each([
+  [null, null, 0, "Waiting for Arroyo…"],
+  [null, "refused", 0, "No data yet."],
+  [5, null, 0, "There are no pipelines on this Arroyo."],
+  [5, "refused", 3, "No pipeline matches these filters."],
+])("a list without rows, last seen at %s, failing with %s, of %d pipelines, says %s", (seen_at, error, all, text) => {
+  const status = { now: 6, seen_at, error, console: null, may_act: true };
+  expect(emptyText(status, all)).toBe(text);
+});
+
+test.each([
+  [0, 0, "0 pipelines"],
+  [1, 1, "1 pipeline"],
+  [0, 1, "0 of 1 pipeline"],
+  [3, 1000, "3 of 1000 pipelines"],
+])("%d of %d is %s", (shown, all, text) => {
+  expect(countText(shown, all)).toBe(text);
 });

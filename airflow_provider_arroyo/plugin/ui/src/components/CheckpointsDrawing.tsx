@@ -8,7 +8,7 @@ import { lengthOf, newestOf, seriesOf, SHOWN_CHECKPOINTS, typeOf } from "../chec
 import { ago, bytes, duration, moment } from "../format";
 import { useSize } from "../hooks";
 import { DataTable, Drawing } from "./Drawing";
-import { axis, Plot, RIGHT_SIDE } from "./Plot";
+import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
 interface Props {
@@ -77,8 +77,6 @@ function options(
   hasSizes: boolean,
   epochAt: (index: number) => number | undefined,
 ): Omit<uPlot.Options, "width" | "height"> {
-  const seconds = (_plot: uPlot, value: number | null) => (value == null ? "–" : duration(value));
-  const size = (_plot: uPlot, value: number | null) => (value == null ? "–" : bytes(value));
   const bar = (label: string, name: string): uPlot.Series => ({
     label,
     scale: "seconds",
@@ -86,7 +84,7 @@ function options(
     fill: color(name),
     width: 1,
     points: { show: false },
-    value: seconds,
+    value: legendValue(duration),
     ...(BARS && { paths: BARS }),
   });
   const sizes: uPlot.Series = {
@@ -95,7 +93,7 @@ function options(
     stroke: color("--series-out"),
     width: 1,
     points: { show: true, size: 6, fill: color("--series-out") },
-    value: size,
+    value: legendValue(bytes),
   };
   const upToMost = (_plot: uPlot, _least: number, most: number): [number, number] => [0, (most || 1) * 1.15];
   return {
@@ -123,7 +121,7 @@ function options(
       }),
     ],
     series: [
-      { label: "Number", value: (_plot, index: number | null) => (index == null ? "–" : String(epochAt(index) ?? "")) },
+      { label: "Number", value: legendValue((index) => String(epochAt(index) ?? "")) },
       bar("Scheduled", "--series-in"),
       bar("Before a stop or restart", "--series-stopping"),
       bar("In progress", "--series-under-way"),

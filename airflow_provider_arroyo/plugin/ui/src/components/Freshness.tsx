@@ -23,7 +23,7 @@ export function Freshness({ status, problem, began, now }: Props) {
       {isAway && <Notice kind="warning" text={awayText(problem || (status.error ?? ""), age)} />}
       <p class={age !== null && age > OLD_SECONDS ? "freshness old" : "freshness"}>
         {age === null ? "No data yet." : age < OLD_SECONDS && !isAway ? "Live: updates every 2 s." : `Last updated ${ago(age)}.`}
-        {began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
+        {age !== null && began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
       </p>
     </>
   );

@@ -81,7 +81,7 @@ function Picture({ placed, flows, scale }: { placed: Placed; flows: ReadonlyMap<
   const sinks = useMemo(() => withoutSome(nodes, edges.map((edge) => edge.from)), [placed]);
   const sources = useMemo(() => withoutSome(nodes, edges.map((edge) => edge.to)), [placed]);
   return (
-    <div style={{ width: `${width * scale}px`, height: `${height * scale}px`, overflow: "hidden" }}>
+    <div class="graph-whole" style={{ width: `${width * scale}px`, height: `${height * scale}px` }}>
       <div class="graph" style={{ width: `${width}px`, height: `${height}px`, transform: `scale(${scale})` }}>
         <Edges placed={placed} />
         <ul>

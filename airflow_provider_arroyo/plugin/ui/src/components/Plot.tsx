@@ -64,6 +64,18 @@ function computed(place: HTMLElement, variable: string): string {
 // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- uPlot's enumeration is of its types alone
 export const RIGHT_SIDE = 1 as uPlot.Axis.Side;
 
+/** Return how the legend writes a series: as it is under the pointer, else as it is at the end.
+ *
+ * @param slots how many points at the end to look at, as the newest may not be measured yet.
+ */
+export function legendValue(write: (value: number) => string, slots = 1): uPlot.Series.Value {
+  return (plot, _value, series, index) => {
+    const values = plot.data[series] ?? [];
+    const value = index == null ? [...values].slice(-slots).findLast((one) => one != null) : values[index];
+    return value == null ? "–" : write(value);
+  };
+}
+
 /** Return what all axes have in common. */
 export function axis(color: Color, more: uPlot.Axis): uPlot.Axis {
   return {

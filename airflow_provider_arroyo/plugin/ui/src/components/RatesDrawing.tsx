@@ -7,7 +7,7 @@ import { count, moment, percent, timeOfDay } from "../format";
 import { lastRates } from "../rates";
 import type { Rates } from "../rates";
 import { DataTable, Drawing } from "./Drawing";
-import { axis, Plot, RIGHT_SIDE } from "./Plot";
+import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
 interface Props {
@@ -19,8 +19,8 @@ interface Props {
 }
 
 function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
-  const rows = (_plot: uPlot, value: number | null) => (value == null ? "–" : `${count(value)}/s`);
-  const share = (_plot: uPlot, value: number | null) => (value == null ? "–" : percent(value));
+  const rows = legendValue((value) => `${count(value)}/s`, 2);
+  const share = legendValue(percent, 2);
   return {
     padding: [12, 8, 0, 0],
     scales: {
@@ -44,7 +44,7 @@ function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
       }),
     ],
     series: [
-      { label: "Time", value: (_plot, at: number | null) => (at == null ? "–" : moment(at)) },
+      { label: "Time", value: legendValue(moment) },
       {
         label: "Backpressure",
         scale: "share",

@@ -86,7 +86,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
   );
 }
 
-function countText(shown: number, all: number): string {
+export function countText(shown: number, all: number): string {
   return `${shown === all ? "" : `${shown} of `}${all} ${all === 1 ? "pipeline" : "pipelines"}`;
 }
 
