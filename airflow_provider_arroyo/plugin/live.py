@@ -132,6 +132,8 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
         return f"Running (run {job.run_id}); a stop was requested."
     if job.running_desired and job.state == JobState.STOPPED:
         return "Stopped; a resume was requested."
+    if job.run_id == 0 and job.state in (JobState.STOPPED, JobState.FAILED):
+        return f"{job.state} before its first run."
     rates = ""
     if is_measured and readings and readings.measured:
         shown = details.rates(readings.measured)

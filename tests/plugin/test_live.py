@@ -78,6 +78,11 @@ def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -
     assert shown(row(job(1, state, running_desired=wanted)))["sentence"] == expected
 
 
+def test_what_never_ran_has_no_checkpoint_to_continue_from() -> None:
+    assert shown(row(job(1, "Failed", run=0)))["sentence"] == "Failed before its first run."
+    assert shown(row(job(1, "Failed", run=1)))["sentence"].endswith("continues from the last checkpoint.")
+
+
 def test_a_pipeline_without_a_job_is_neither_well_nor_unwell() -> None:
     found = shown(row(None))
     assert found["sentence"].startswith("No job yet")

@@ -25,11 +25,14 @@ export function Texts({ definition, search }: Props) {
         {label && (
           <p class="label" title="The ownership label, by which Airflow finds its pipeline again">
             <span class="faint">Label</span>
-            {Object.entries(label).map(([name, value]) => (
-              <code key={name}>
-                {name}={value}
-              </code>
-            ))}
+            {Object.entries(label).map(
+              ([name, value]) =>
+                value && (
+                  <code key={name}>
+                    {name}={value}
+                  </code>
+                ),
+            )}
           </p>
         )}
         {sql ? <Source text={sql} isSql name="SQL of the pipeline" /> : <p class="faint">Arroyo returned no SQL.</p>}
