@@ -138,9 +138,9 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     if is_measured and readings and readings.measured:
         shown = details.rates(readings.measured)
         parts = [
-            f"{what} {shown[way]:,.0f} rows/s"
+            f"{what} {format(rate, ',.0f' if rate >= 10 else '.2g')} rows/s"
             for way, what in (("in", "reading"), ("out", "writing"))
-            if shown[way]
+            if (rate := shown[way])
         ]
         rates = f": {' and '.join(parts)}" if parts else ": no rows at the moment"
     known = _SENTENCES.get(job.state)  # type: ignore[call-overload]  # a newer server's state is a plain string

@@ -60,6 +60,10 @@ def test_what_runs_says_how_many_rows() -> None:
     assert shown(row(job(1)))["sentence"] == "Running (run 1): reading 1,234 rows/s and writing 5 rows/s."
     idle = row(job(1))
     assert idle.readings is not None
+    idle.readings.measured = Measured(
+        at=(NOW,), rows_in=(9.96,), rows_out=(0.24,), nodes=shown(idle)["nodes"]
+    )
+    assert shown(idle)["sentence"] == "Running (run 1): reading 10 rows/s and writing 0.24 rows/s."
     idle.readings.measured = Measured(at=(NOW,), rows_in=(0.0,), rows_out=(0.0,), nodes=shown(idle)["nodes"])
     assert shown(idle)["sentence"] == "Running (run 1): no rows at the moment."
     idle.readings.measured = None

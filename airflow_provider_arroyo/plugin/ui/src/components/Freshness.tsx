@@ -21,10 +21,12 @@ export function Freshness({ status, problem, began, now }: Props) {
   return (
     <>
       {isAway && <Notice kind="warning" text={awayText(problem || (status.error ?? ""), age)} />}
-      <p class={age !== null && age > OLD_SECONDS ? "freshness old" : "freshness"}>
-        {age === null ? "No data yet." : age < OLD_SECONDS && !isAway ? "Live: updates every 2 s." : `Last updated ${ago(age)}.`}
-        {age !== null && began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
-      </p>
+      {age !== null && (
+        <p class={age > OLD_SECONDS ? "freshness old" : "freshness"}>
+          {age < OLD_SECONDS && !isAway ? "Live: updates every 2 s." : `Last updated ${ago(age)}.`}
+          {began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
+        </p>
+      )}
     </>
   );
 }

@@ -112,7 +112,11 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
   if (!checkpoint) return <span class="faint">none</span>;
   const { at, seconds, epoch, under_way_since: since } = checkpoint;
   if (at === null) {
-    return <span class="warn">{since === null ? "none" : `first, for ${duration(now - since)}`}</span>;
+    return (
+      <span class="warn">
+        none yet{since !== null && <span class="second">first: {duration(now - since)} so far</span>}
+      </span>
+    );
   }
   const underWay = since !== null && now - since > 10 ? `\nAnother one has been in progress for ${duration(now - since)}` : "";
   return (
