@@ -196,7 +196,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         check_early(check_tags, tags or {}, "tags")
         check_early(check_string_map, env_vars or {}, "env_vars")
         check_early(check_json_object, scheduler_config or {}, "scheduler_config")
-        check_early(check_text, group, "group")
+        check_early(check_pipeline_name, group, "group")
         as_udfs(udfs)
         interval = None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
         self.pipeline_name = pipeline_name
@@ -258,7 +258,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         self._context, self._ti = context, context["ti"]
         with self._rendered_arguments():
             spec = self._spec()
-            group = check_text(as_string(self.group, "group"), "group")
+            group = check_pipeline_name(as_string(self.group, "group"), "group")
         self._step = f"Deploying pipeline {shorten(spec.name, 80)!r}"
         if context["ti"].map_index is not None and context["ti"].map_index >= 0:
             # Airflow shows the number of a mapped task otherwise.

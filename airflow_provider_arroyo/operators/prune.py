@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_bool, check_integer, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_integer, check_pipeline_name
 from airflow_provider_arroyo.operators.arguments import as_string, check_early, is_final
 from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
@@ -26,8 +26,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     its state.
 
     :param group: the group, default ``"default"``. Templated.
-    :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder``; at least one, since an
-        empty folder is probably a mistake. Templated.
+    :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder`` for this group; at least
+        one, since an empty folder is probably a mistake. Templated.
     :param max_deletions: how many pipelines may be deleted, default 10. If there are more, the task fails and changes
         nothing.
     :param dry_run: whether only to log what would be deleted, default False.
@@ -36,7 +36,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoFatalTaskError: if ``keep`` is empty, or more than ``max_deletions`` would be deleted.
+    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or more than ``max_deletions`` would
+        be deleted.
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
@@ -55,7 +56,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
-        check_early(check_text, group, "group")
+        check_early(check_pipeline_name, group, "group")
         if isinstance(keep, list | tuple | set) and is_final(keep):
             names_to_keep(keep)
         self.group = group
@@ -69,7 +70,10 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         super().render_template_fields(context, jinja_env)
         if isinstance(self.keep, list | tuple):
             self.keep = [
-                one.get("pipeline_name", one) if isinstance(one, Mapping) else one for one in self.keep
+                {name: one.get(name) for name in ("group", "pipeline_name")}
+                if isinstance(one, Mapping)
+                else one
+                for one in self.keep
             ]
 
     @entry_point
@@ -81,8 +85,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         from airflow_provider_arroyo.pipelines.prune import prune
 
         with self._rendered_arguments():
-            group = check_text(as_string(self.group, "group"), "group")
-            keep = names_to_keep(self.keep)
+            group = check_pipeline_name(as_string(self.group, "group"), "group")
+            keep = names_to_keep(self.keep, group)
         self._step = f"Pruning group {group!r}"
         pruned = prune(
             self._client(),
@@ -100,11 +104,12 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         }
 
 
-def names_to_keep(keep: Any) -> frozenset[str]:
+def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
     """Return the names among what is to be kept.
 
     :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
-    :raises ValueError: on anything else, and on nothing.
+    :param group: the group that is pruned; None where it is not known yet.
+    :raises ValueError: on anything else, on nothing, and on pipelines that say that they are of another group.
     """
     if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
         raise ValueError(
@@ -114,6 +119,14 @@ def names_to_keep(keep: Any) -> frozenset[str]:
     wrong = [one for one in names if not isinstance(one, str) or not one.strip()]
     if wrong:
         raise ValueError(f"keep must be a list of names, or of pipelines of a folder, got {wrong[0]!r} in it")
+    others = {
+        one["group"] for one in keep if isinstance(one, Mapping) and one.get("group") not in (None, group)
+    }
+    if group is not None and others:
+        raise ValueError(
+            f"keep has pipelines of group {min(map(str, others))!r}, and group {group!r} is pruned, all of whose "
+            "pipelines would be deleted; give this task and pipelines_from_folder the same group"
+        )
     if not names:
         raise ValueError(
             "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"

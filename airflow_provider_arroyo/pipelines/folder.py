@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +24,13 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
     check_text,
 )
+from airflow_provider_arroyo.pipelines.spec import check_sql
 from airflow_provider_arroyo.text import shorten
 
 SETTINGS_FILE = "pipelines.yaml"
+_LIKELY_SETTINGS_FILES = (SETTINGS_FILE, "pipelines.yml", "pipeline.yaml", "pipeline.yml")
 _MARK = re.compile(r"\s*--\s*(?:arroyo\s*:|(?i:arroyo)\s*:\s*$)")
+_OTHER_MARK = re.compile(r"\s*(?:/\*+|-{3,}|#)\s*arroyo\s*:", re.IGNORECASE)
 _UDF_LANGUAGES = {".rs": "rust", ".py": "python"}
 
 
@@ -38,7 +43,9 @@ class PipelineFileError(ValueError):
 
         :param line: counted from 1; None where the whole file is meant.
         """
-        return cls(f"{path}{'' if line is None else f', line {line}'}: {problem}")
+        # A name that is not UTF-8 has characters that no log can write.
+        shown = str(path).encode(errors="backslashreplace").decode()
+        return cls(f"{shown}{'' if line is None else f', line {line}'}: {problem}")
 
 
 _Check = Callable[[Any, str], Any]
@@ -113,41 +120,73 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
     The SQL and ``env_vars`` pass through Airflow's XComs in plain text. Keep secrets out of both: Arroyo has
     variables of its own, ``{{ NAME }}``, which are left as they are, since what is read here is no Jinja template.
 
-    :param path: the folder. Folders in it are not read. A relative path counts from where the worker runs, so begin
-        with ``Path(__file__).parent``.
+    :param path: the folder. Folders in it are not read, nor are files whose names begin with a dot. A relative path
+        counts from where the worker runs, so begin with ``Path(__file__).parent``.
     :param group: the group of all its pipelines, default ``default``.
     :returns: one mapping for each file; none for a folder without a ``.sql`` file.
     :raises PipelineFileError: names file and line: on an unknown setting or a wrong value, on a file that is not
-        UTF-8 or has no SQL, and on two files that name one pipeline.
+        UTF-8 or has no SQL, and on two files that name one pipeline, or two whose names look the same.
+    :raises ValueError: on another group or path than a string that is not empty.
     """
-    folder = Path(path)
-    check_text(group, "group")
-    if not folder.is_dir():
-        raise PipelineFileError.at(folder, None, "there is no such folder")
-    for file in sorted(folder.iterdir()):
-        if file.name == "pipelines.yml" or file.suffix != file.suffix.lower() == ".sql":
+    check_pipeline_name(group, "group")
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path must be the path of a folder, got {path!r}")
+    folder = Path(check_text(os.fspath(path), "path"))
+    visible = _visible_files(folder)
+    for file in visible:
+        lower = file.name.lower()
+        if (lower in _LIKELY_SETTINGS_FILES and file.name != SETTINGS_FILE) or (
+            lower.endswith(".sql") and file.suffix != ".sql"
+        ):
             raise PipelineFileError.at(
                 file, None, f"is not read; rename it: SQL ends in .sql, settings are in {SETTINGS_FILE}"
             )
-    files = sorted(folder.glob("*.sql"))
-    shared = _shared_settings(folder / SETTINGS_FILE, {file.name for file in files})
+    files = [file for file in visible if file.suffix == ".sql"]
+    settings_file = next((file for file in visible if file.name == SETTINGS_FILE), None)
+    shared = (
+        {}
+        if settings_file is None
+        else _shared_settings(settings_file, {_composed(file.name) for file in files})
+    )
     pipelines: dict[str, dict[str, Any]] = {}
     origins: dict[str, Path] = {}
     for file in files:
-        pipeline = _read(file, shared.get(file.name, {}), group)
+        pipeline = _read(file, shared.get(_composed(file.name), {}), group)
         name = pipeline["pipeline_name"]
-        if name in pipelines:
+        look = unicodedata.normalize("NFKC", name).casefold()
+        if look in pipelines:
+            other = pipelines[look]["pipeline_name"]
+            how = "does" if other == name else f"names {other!r}, which looks the same"
             raise PipelineFileError.at(
-                file, None, f"names the pipeline {name!r}, as {origins[name].name} does; choose another name"
+                file, None, f"names the pipeline {name!r}, as {origins[look].name} {how}; choose another name"
             )
-        pipelines[name], origins[name] = pipeline, file
+        pipelines[look], origins[look] = pipeline, file
     return list(pipelines.values())
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Return what is in a folder, but for what is hidden: editors and systems leave locks and copies there."""
+    try:
+        if not folder.is_dir():
+            raise PipelineFileError.at(folder, None, "there is no such folder")
+        return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    except OSError as err:
+        raise PipelineFileError.at(folder, None, f"cannot be read: {err.strerror}") from err
+
+
+def _composed(name: str) -> str:
+    """Return a file's name in the form that most systems write: some write é as e and an accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _read(file: Path, shared: _Settings, group: str) -> dict[str, Any]:
     settings, query = _settings_and_sql(file, _text_of(file))
     if not query.strip():
         raise PipelineFileError.at(file, None, "has no SQL")
+    try:
+        check_sql(query)
+    except ValueError as err:
+        raise PipelineFileError.at(file, None, str(err)) from err
     if settings and shared:
         line, other = min(item.line for item in settings.values()), next(iter(shared.values()))
         raise PipelineFileError.at(
@@ -159,7 +198,7 @@ def _read(file: Path, shared: _Settings, group: str) -> dict[str, Any]:
     values = {name: _checked(name, setting) for name, setting in settings.items()}
     if "pipeline_name" not in values:
         try:
-            values["pipeline_name"] = check_pipeline_name(file.stem, "the file's name")
+            values["pipeline_name"] = check_pipeline_name(_composed(file.stem), "the file's name")
         except ValueError as err:
             raise PipelineFileError.at(file, None, str(err)) from err
     if "udfs" in values:
@@ -169,8 +208,11 @@ def _read(file: Path, shared: _Settings, group: str) -> dict[str, Any]:
 
 def _text_of(file: Path) -> str:
     try:
-        # Editors write a byte order mark, which Arroyo refuses.
-        return file.read_text(encoding="utf-8-sig")
+        if file.exists() and not file.is_file():
+            # Reading a pipe or a device may never end.
+            raise PipelineFileError.at(file, None, "is not a file")
+        # Editors write a byte order mark, which Arroyo refuses; what joins files leaves a second one.
+        return file.read_text(encoding="utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as err:
         raise PipelineFileError.at(
             file, None, f"is not UTF-8: byte {err.start} is {err.object[err.start]:#x}"
@@ -187,6 +229,9 @@ def _settings_and_sql(file: Path, text: str) -> tuple[_Settings, str]:
         len(lines),
     )
     marks = [at for at, line in enumerate(lines) if _MARK.match(line)]
+    other = next((at for at in range(min(top + 1, len(lines))) if _OTHER_MARK.match(lines[at])), None)
+    if other is not None:
+        raise PipelineFileError.at(file, other + 1, "is not read; settings begin with the line '-- arroyo:'")
     late = next((at for at in marks if at >= top), None)
     if late is not None:
         raise PipelineFileError.at(file, late + 1, "settings must stand above the SQL; move them to the top")
@@ -217,11 +262,9 @@ def _indent(line: str) -> float:
 
 
 def _shared_settings(path: Path, files: set[str]) -> dict[str, _Settings]:
-    if not path.exists():
-        return {}
     found: dict[str, _Settings] = {}
     for name, setting in _mapping(path, _text_of(path), 0, what="the file").items():
-        file = name if name.endswith(".sql") else f"{name}.sql"
+        file = _composed(name if name.endswith(".sql") else f"{name}.sql")
         if file not in files:
             raise PipelineFileError.at(
                 path, setting.line, f"there is no file {file!r} beside it{_nearest(file, files)}"

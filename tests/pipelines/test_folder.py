@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +134,14 @@ BLOCKS = {
     "not indented": ("-- arroyo:\n-- parallelism: 2", "line 1: has no settings; indent them"),
     "indented by a tab": ("-- arroyo:\n--\tparallelism: 2", "line 1: has no settings; indent them"),
     "a capital letter": ("-- Arroyo:\n--   parallelism: 0", "line 2: parallelism must be"),
+    "a block comment": (
+        "/* arroyo:\n     timeout: 1 */",
+        "line 1: is not read; settings begin with the line '-- a",
+    ),
+    "three dashes": (
+        "-- x\n--- arroyo:\n---   timeout: 1",
+        "line 2: is not read; settings begin with the line",
+    ),
     "no UDF": ("-- arroyo:\n--   udfs: [x.rs]", "line 2: there is no file '"),
     "UDF of another kind": (
         "-- arroyo:\n--   udfs: [x.js]",
@@ -165,6 +176,26 @@ FILES = {
         "pipelines.yml: is not read; rename it",
     ),
     "SQL that is not read": ({"a__sql": SQL, "b__SQL": SQL}, "b.SQL: is not read; rename it"),
+    "settings in capitals": (
+        {"a__sql": SQL, "Pipelines__yaml": "a: {}"},
+        "Pipelines.yaml: is not read; rename it",
+    ),
+    "one pipeline's settings": (
+        {"a__sql": SQL, "pipeline__yaml": "a: {}"},
+        "pipeline.yaml: is not read; rename it",
+    ),
+    "UTF-16": ({"a__sql": "S\0E\0L\0"}, "a.sql: query must have no character U+0000"),
+    "one name but for case": (
+        {"a__sql": SQL, "b__sql": "-- arroyo: {pipeline_name: A}" + SQL},
+        "b.sql: names the pipeline 'A', as a.sql names 'a', which looks the same; choose another name",
+    ),
+    "one name but for an accent of its own": (
+        {
+            "a__sql": '-- arroyo: {pipeline_name: "\\u00e9"}' + SQL,
+            "b__sql": '-- arroyo: {pipeline_name: "e\\u0301"}' + SQL,
+        },
+        "which looks the same",
+    ),
     "a list": (
         {"a__sql": SQL, "pipelines__yaml": "- a"},
         "pipelines.yaml, line 1: the file must be a YAML mapping",
@@ -192,6 +223,70 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         pipelines_from_folder(tmp_path)
     with pytest.raises(PipelineFileError, match="there is no such folder"):
         pipelines_from_folder(tmp_path / "none")
+
+
+def test_what_is_hidden_is_left_alone(tmp_path: Path) -> None:
+    """Systems and editors leave copies and locks beside a file; a lock is a link that leads nowhere."""
+    write(tmp_path, a__sql=ENDLESS, __b__sql=ENDLESS, __pipelines__yml="x")
+    (tmp_path / "._a.sql").write_bytes(b"\0\5\x16\7\xff")
+    (tmp_path / ".#a.sql").symlink_to("somebody@host.123")
+    assert [one["pipeline_name"] for one in pipelines_from_folder(tmp_path)] == ["a"]
+
+
+def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    """Else a file that another system wrote again would be another pipeline, beside the first one."""
+    write(
+        tmp_path,
+        **{"cafe\u0301__sql": "\ufeff\ufeff" + ENDLESS, "pipelines__yaml": "caf\u00e9: {parallelism: 2}"},
+    )
+    (found,) = pipelines_from_folder(tmp_path)
+    assert found == {"group": "default", "pipeline_name": "caf\u00e9", "query": ENDLESS, "parallelism": 2}
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (lambda folder: os.mkfifo(folder / "a.sql"), "a.sql: is not a file"),
+    "a folder": (lambda folder: (folder / "a.sql").mkdir(), "a.sql: is not a file"),
+    "a loop": (
+        lambda folder: (folder / "a.sql").symlink_to("a.sql"),
+        "a.sql: cannot be read: Too many levels",
+    ),
+    "a link to nothing": (
+        lambda folder: (folder / "a.sql").symlink_to("x"),
+        "a.sql: cannot be read: No such file",
+    ),
+    "settings that are not there": (
+        lambda folder: (folder / "pipelines.yaml").symlink_to("x"),
+        "pipelines.yaml: cannot be read: No such file",
+    ),
+    "a name that is not UTF-8": (
+        lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.sql")).write_text(ENDLESS),
+        "caf\\udce9.sql: the file's name must have no character U+DCE9",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_what_cannot_be_read_is_said_in_words(what: str, tmp_path: Path) -> None:
+    make, words = NO_FILES[what]
+    make(tmp_path)
+    with pytest.raises(PipelineFileError) as caught:
+        pipelines_from_folder(tmp_path)
+    assert words in str(caught.value).encode().decode()
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"path": ""}, "path must be a non-empty string"),
+        ({"path": None}, "path must be the path of a folder, got None"),
+        ({"path": "x" * 5000}, "cannot be read: File name too long"),
+        ({"group": " shop"}, "group must be one line without white space around it, got ' shop'"),
+        ({"group": "x" * 201}, "group must have at most 200 characters"),
+    ],
+)
+def test_another_path_or_group_is_refused(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        pipelines_from_folder(**{"path": tmp_path, **given})
 
 
 def test_line_ends_of_another_system(tmp_path: Path) -> None:

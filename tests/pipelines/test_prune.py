@@ -113,6 +113,18 @@ def test_what_is_kept_are_names_or_pipelines_of_a_folder(keep: Any, names: set[s
     assert names_to_keep(keep) == names
 
 
+@pytest.mark.parametrize("groups", [["clicks"], ["orders", "clicks"]])
+def test_pipelines_of_another_groups_folder_are_a_mistake(groups: list[str]) -> None:
+    """All of the pruned group's own would be deleted."""
+    keep = [{"pipeline_name": "a", "group": group} for group in groups]
+    task = ArroyoPrunePipelinesOperator(task_id="prune", group="orders", keep=keep)
+    task.render_template_fields({})
+    with pytest.raises(
+        ValueError, match="keep has pipelines of group 'clicks', and group 'orders' is pruned"
+    ):
+        names_to_keep(task.keep, task.group)
+
+
 @pytest.mark.parametrize("keep", ["a", [1], [""], [{"query": "SELECT 1"}], {"a": 1}, 5])
 def test_anything_else_is_refused(keep: Any) -> None:
     with pytest.raises(ValueError, match="keep must be a list of names, or of pipelines of a folder, got"):
@@ -126,6 +138,7 @@ def test_anything_else_is_refused(keep: Any) -> None:
         ({"keep": ["a"], "max_deletions": -1}, "max_deletions must be an integer, 0 or more"),
         ({"keep": ["a"], "max_deletions": True}, "max_deletions must be an integer, 0 or more"),
         ({"keep": ["a"], "group": " "}, "group must be a non-empty string"),
+        ({"keep": ["a"], "group": "a "}, "group must be one line without white space around it"),
         ({"keep": ["a"], "dry_run": "no"}, "dry_run must be True or False"),
     ],
 )
