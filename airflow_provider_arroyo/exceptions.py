@@ -233,11 +233,10 @@ class ArroyoNoSuchNameError(ArroyoError):
         """
         advice = "Check the name, and that arroyo_conn_id leads to the right server."
         if other_namespaces:
-            listed = ", ".join(map(repr, other_namespaces))
-            advice = (
-                f"Another Airflow, in namespace {listed}, has one. If that is this Airflow, set namespace in the "
-                "connection's extra; if that one is meant, use its pipeline_id."
-            )
+            listed = ", ".join(f"namespace {name!r}" if name else "no namespace" for name in other_namespaces)
+            advice = f"Another Airflow, in {listed}, has one. If that one is meant, use its pipeline_id."
+            if any(other_namespaces):
+                advice += " If that is this Airflow, set namespace in the connection's extra."
         return cls(f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. {advice}", name=name)
 
 

@@ -269,17 +269,18 @@ def check_string_map(value: Any, argument: str) -> dict[str, str]:
 
 
 def check_json_object(value: Any, argument: str) -> dict[str, Any]:
-    """Return a mapping that can be written as a JSON object.
+    """Return a mapping that can be written as a JSON object, as it will be read again: with lists, and string keys.
 
     :raises ValueError: on anything else.
     """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{argument} must be a mapping with string keys, got {type(value).__name__}")
     try:
-        json.dumps(dict(value), allow_nan=False)
+        text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as err:
         raise ValueError(f"{argument} must hold only JSON values: {err}") from err
-    return dict(value)
+    read: dict[str, Any] = json.loads(check_characters(text, argument))
+    return read
 
 
 def _shown(value: Any) -> str:

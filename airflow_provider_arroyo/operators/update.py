@@ -137,14 +137,16 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
     def _settings(self) -> dict[str, Any]:
         """Return what is wanted, from the rendered arguments."""
-        env_vars = self.env_vars
+        env_vars, config = self.env_vars, self.scheduler_config
+        if config is not None:
+            config = check_json_object(config, "scheduler_config")
         if env_vars is not None:
             env_vars = check_string_map(as_string_map(env_vars, "env_vars"), "env_vars")
         return {
             "parallelism": None if self.parallelism is None else check_parallelism(self.parallelism),
             "checkpoint_interval": self.checkpoint_interval,
             "env_vars": env_vars,
-            "scheduler_config": self.scheduler_config,
+            "scheduler_config": config,
         }
 
     def _request(self, change: Change) -> Changed:

@@ -14,7 +14,7 @@ from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, ArroyoOwners
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
 from airflow_provider_arroyo.pipelines.existing import Existing
-from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, which_namespace_to_set
 from airflow_provider_arroyo.pipelines.ownership import (
     Deployment,
     Namespace,
@@ -110,6 +110,13 @@ class Deployed:
             if isinstance(owner, Deployment) and owner.group != self._deployment.group:
                 continue
             if isinstance(owner, Deployment) and self._namespace.is_explicit:
+                if not owner.namespace:
+                    self._log.warning(
+                        "Pipeline %s (id %s) belongs to the same deployment in no namespace; it is left alone. If it "
+                        "is this Airflow's own, from before its namespace was set, stop it: two do the same work now",
+                        shorten(one.pipeline.name, 80),
+                        one.pipeline.id,
+                    )
                 continue
             try:
                 job = client.get_job(one.pipeline.id)
@@ -142,10 +149,7 @@ class Deployed:
                 advice = "Stop and delete it, or choose another pipeline_name."
         elif one.label.deployment is not None:
             why = f"belongs to {one.label.owner}"
-            advice = (
-                f"If that is this Airflow, set the connection's extra namespace to "
-                f"{one.label.task.namespace!r}; if not, set it to a name of your own."
-            )
+            advice = which_namespace_to_set(one.label.task.namespace)
         else:
             why = f"belongs to {one.label.owner}"
             advice = "Stop and delete it, or choose another pipeline_name: two would do the same work."

@@ -33,6 +33,22 @@ def is_same_key(one: OwnershipLabel, other: OwnershipLabel) -> bool:
     return (one.key, one.generation) == (other.key, other.generation)
 
 
+def which_namespace_to_set(theirs: str) -> str:
+    """Return what to do where a pipeline of the same owner is in another namespace than this Airflow.
+
+    :param theirs: that namespace; empty for none, which cannot be set.
+    """
+    if theirs:
+        return (
+            f"If that is this Airflow, set the connection's extra namespace to {theirs!r}; if not, set it to a name "
+            "of your own."
+        )
+    return (
+        "If it is this Airflow's own, from before it had a namespace, stop and delete it; if not, set the "
+        "connection's extra namespace to a name of your own."
+    )
+
+
 class OwnedPipelines:
     """Finds the pipelines of a submit's owner, or of one generation of a deployment.
 
@@ -128,8 +144,7 @@ class OwnedPipelines:
             raise ArroyoOwnershipError(
                 f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) belongs to {label.owner}; this is the same "
                 f"task in {here}, which was derived from Airflow's [api] base_url. Nothing was changed or created. "
-                f"Set namespace in the connection's extra: to {label.task.namespace!r} if that is this Airflow, else "
-                "to a name of its own.",
+                + which_namespace_to_set(label.task.namespace),
                 owner=str(label.owner),
             )
 

@@ -87,7 +87,8 @@ class PipelineSpec:
         check_string_map(self.tags, "tags")
         check_string_map(self.env_vars, "env_vars")
         if self.scheduler_config is not None:
-            check_json_object(self.scheduler_config, "scheduler_config")
+            config = check_json_object(self.scheduler_config, "scheduler_config")
+            object.__setattr__(self, "scheduler_config", config)
         if self.state_url is not None:
             check_text(self.state_url, "state_url")
         object.__setattr__(self, "udfs", as_udfs(self.udfs))

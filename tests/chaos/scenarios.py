@@ -201,7 +201,7 @@ class Scenario:
     def _react(self, error: BaseException) -> None:
         """Do what the error of a refused submit says."""
         text = str(error)
-        if "Set namespace in the connection's extra" in text:
+        if "set the connection's extra namespace" in text:
             self.outcome.events["namespace set as the error says"] += 1
             self._namespace = NAMESPACES[-1]
         elif "What differs, from there to here" in text:

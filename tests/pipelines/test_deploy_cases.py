@@ -308,6 +308,21 @@ def test_the_same_deployment_in_another_namespace(bench: DeployBench) -> None:
     assert bench.deploy(namespace="staging", is_explicit=True).progress.action == "unchanged"
 
 
+def test_a_deployment_from_before_there_was_a_namespace(bench: DeployBench) -> None:
+    """No namespace cannot be set: a derived one is refused with another advice, and one that was set warns."""
+    old = bench.deployed()
+    with pytest.raises(
+        ArroyoOwnershipError, match="from before it had a namespace, stop and delete it; if not, set"
+    ):
+        bench.deploy(namespace="airflow.example.com")
+    assert bench.states() == {old.id: "Running"}
+    bench.deploy(namespace="production", is_explicit=True)
+    assert f"(id {old.id}) belongs to the same deployment in no namespace; it is left" in bench.lines.text(
+        "WARNING"
+    )
+    assert len(bench.states()) == 2
+
+
 def test_another_group_has_its_own(bench: DeployBench) -> None:
     first = bench.deployed(group="a")
     done = bench.deploy(SECOND, group="b")

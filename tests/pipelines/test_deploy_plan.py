@@ -102,6 +102,16 @@ def test_changes_that_a_patch_makes(
     assert in_plan == (set(change) if change != {"checkpoint_interval": None} else set())
 
 
+def test_a_scheduler_config_is_compared_as_the_server_reads_it() -> None:
+    """Else each deploy would find it changed, and restart the pipeline."""
+    wanted = replace(SPEC, scheduler_config={"labels": {1: "a"}, "ports": (1, 2)})
+    found = generation()
+    assert found.job is not None
+    job = replace(found.job, scheduler_config={"labels": {"1": "a"}, "ports": [1, 2]})
+    plan = plan_deploy(wanted, [replace(found, job=job)])
+    assert (plan.action, plan.steps) == ("unchanged", ())
+
+
 @pytest.mark.parametrize("change", [{"tags": {"team": "b"}}, {"state_url": "s3://x"}])
 def test_what_cannot_be_patched_is_no_reason_for_a_replace(change: dict[str, Any]) -> None:
     plan = plan_deploy(replace(SPEC, **change), [generation()])

@@ -131,6 +131,14 @@ def test_pipelines_of_another_namespace_are_not_meant(bench: Bench, namespace: s
         resolve_name(bench.client, SPEC.name)
 
 
+def test_no_namespace_cannot_be_set(bench: Bench) -> None:
+    bench.submit(owner=replace(OWNER, namespace=""))
+    with pytest.raises(ArroyoNoSuchNameError) as caught:
+        resolve_name(bench.client, SPEC.name, namespace="staging")
+    assert "Another Airflow, in no namespace, has one. If that one is meant" in str(caught.value)
+    assert "set namespace" not in str(caught.value)
+
+
 def test_pipelines_without_a_label_are_meant_in_any_namespace(bench: Bench) -> None:
     by_hand = bench.create_externally().id
     assert resolve_name(bench.client, SPEC.name, namespace="staging").pipeline.id == by_hand

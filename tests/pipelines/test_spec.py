@@ -37,7 +37,10 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
     "positive": [(MICROSECOND, MICROSECOND), (0.5, SECOND / 2)],
     "checkpoint_interval": [(SECOND, SECOND), (1.5, 1.5 * SECOND), (86_400, DAY), (DAY, DAY)],
     "tags": [({"a": "", "": "b"}, {"a": "", "": "b"}), ({}, {})],
-    "config": [({"a": [1, {"b": None}], "c": "d"}, {"a": [1, {"b": None}], "c": "d"})],
+    "config": [
+        ({"a": [1, {"b": None}], "c": "d"}, {"a": [1, {"b": None}], "c": "d"}),
+        ({"a": ({1: 2},)}, {"a": [{"1": 2}]}),
+    ],
     "udfs": [
         (["a", UDFS[1], {"definition": "c", "language": "python"}, {"definition": "d"}], UDFS),
         (iter(UDFS), UDFS),
@@ -56,7 +59,10 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "positive": ("more than 0", [*NOT_DURATIONS, 0, 0.0, timedelta(0)]),
     "checkpoint_interval": ("1 second to 24 hours|more than 0", NOT_INTERVALS),
     "tags": ("strings", ["secret", [("a", "b")], 5, None, {"a": 1}, {1: "a"}, {"a": None}]),
-    "config": ("", [[], "x", 1, {1: "a"}, {"a": object()}, {"a": float("nan")}, {"a": {1, 2}}]),
+    "config": (
+        "",
+        [[], "x", 1, {1: "a"}, {"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, {"a": ["\ud800"]}],
+    ),
     "udfs": ("list of UDFs, got", ["fn a() {}", b"x", {"definition": "x"}, Udf("x"), None, 5]),
 }
 
