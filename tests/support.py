@@ -10,6 +10,12 @@ CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT counter FROM impulse;"""
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '100', message_count = '20'")
+ONE_ENDS = """\
+CREATE TABLE short WITH (connector = 'impulse', event_rate = '10', message_count = '5');
+CREATE TABLE long WITH (connector = 'impulse', event_rate = '10');
+CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT counter FROM short;
+INSERT INTO sink SELECT counter FROM long;"""
 
 
 class Lines(logging.Handler):

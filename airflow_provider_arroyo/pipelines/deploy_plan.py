@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.pipelines.compare import Comparison, Difference, compare
-from airflow_provider_arroyo.pipelines.existing import Action, is_down, is_going_down
+from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 _STARTING = (JobState.CREATED, JobState.COMPILING, JobState.SCHEDULING)
@@ -196,7 +196,7 @@ def _in_place(
         return Action.UNCHANGED, () if job is not None else (Step.PROVE,)
     if job.state in (JobState.FAILED, JobState.FAILING):
         return Action.RESTARTED, (Step.CHANGE, Step.PROVE)
-    if is_going_down(job) or job.state == JobState.STOPPED:
+    if not job.running_desired or job.state == JobState.STOPPED:
         return Action.RESUMED, (Step.CHANGE, Step.PROVE)
     is_running = job.state in (JobState.RUNNING, JobState.FINISHING)
     if comparison.settings:

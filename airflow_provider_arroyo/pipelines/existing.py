@@ -90,6 +90,9 @@ class Existing:
                 self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
             self.restart(pipeline_id, job)
             return Action.RESTARTED, job
+        if job.state == JobState.FINISHING and not job.running_desired:
+            self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
+            return Action.RESUMED, None
         if job.state != JobState.STOPPED:
             if not patch:
                 return Action.ADOPTED, None
@@ -119,13 +122,23 @@ class Existing:
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done where it is down or gone.
 
+        One that comes to be ``Finishing`` meanwhile, which no such stop ends, is stopped immediately.
+
         :raises ArroyoError: if it does not stop.
         """
         with suppress(ArroyoNotFoundError):
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
                 return
-            self._client.patch_pipeline(pipeline_id, stop=effective_stop_mode(job))
+            mode = effective_stop_mode(job)
+            self._client.patch_pipeline(pipeline_id, stop=mode)
+            if mode is StopMode.CHECKPOINT:
+                job = self._wait_until(
+                    lambda now: is_down(now) or now.state == JobState.FINISHING, pipeline_id
+                )
+                if job is None or is_down(job):
+                    return
+                self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
             self._wait_until(is_down, pipeline_id)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
@@ -245,5 +258,6 @@ def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> Sto
 
 
 def is_going_down(job: Job) -> bool:
-    """Return whether it is on its way to ``Stopped`` or ``Failed``."""
-    return job.state == JobState.FAILING or (not job.running_desired and job.state not in TERMINAL_STATES)
+    """Return whether it is on its way to ``Stopped`` or ``Failed``; from ``Finishing``, no stop leads there."""
+    not_stopped = TERMINAL_STATES | {JobState.FINISHING}
+    return job.state == JobState.FAILING or (not job.running_desired and job.state not in not_stopped)

@@ -9,7 +9,13 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAuthError,
+    ArroyoConnectionError,
+    ArroyoDeployError,
+    ArroyoError,
+    ArroyoUnreachableError,
+)
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.text import shorten
@@ -43,7 +49,7 @@ def prune(
 ) -> Pruned:
     """Stop and delete the pipelines that a group has deployed and that are not to be kept.
 
-    A later try goes on with what is left.
+    One that cannot be deleted does not keep the others from it. A later try goes on with what is left.
 
     :param client: sends the requests.
     :param group: whose pipelines.
@@ -54,7 +60,8 @@ def prune(
     :param log: gets a line for each pipeline, before and after.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     :raises ValueError: where nothing is to be kept.
-    :raises ArroyoDeployError: where more would be deleted than allowed.
+    :raises ArroyoDeployError: where more would be deleted than allowed; where some could not be deleted, with the
+        reasons, once all have been tried.
     """
     if not keep:
         raise ValueError(
@@ -71,13 +78,28 @@ def prune(
             is_fatal=True,
         )
     log.info("No longer wanted in group %s: %s", group, listed or "none")
-    if not dry_run:
-        existing = Existing(client, sleep=sleep, monotonic=monotonic)
-        for one in unwanted:
+    failed = []
+    existing = Existing(client, sleep=sleep, monotonic=monotonic)
+    for one in unwanted if not dry_run else ():
+        try:
             # With a checkpoint, so that its sinks commit what they have.
             existing.stop(one.id)
             existing.remove(one.id)
-            log.info("Deleted: %s, id %s", shorten(one.name, 80), one.id)
+        except (ArroyoAuthError, ArroyoConnectionError, ArroyoUnreachableError):
+            raise
+        except ArroyoError as err:
+            log.warning("Not deleted: %s, id %s: %s", shorten(one.name, 80), one.id, err)
+            failed.append(f"  {shorten(one.name, 80)} ({one.id}): {err}")
+            continue
+        log.info("Deleted: %s, id %s", shorten(one.name, 80), one.id)
+    if failed:
+        raise ArroyoDeployError(
+            f"Of {len(unwanted)} pipelines that are no longer wanted in group {group!r}, {len(failed)} were not "
+            "deleted:\n"
+            + "\n".join(failed)
+            + "\nThe others were. Another try goes on with what is left. Stop what "
+            "does not stop by ArroyoStopPipelineOperator(mode='force')."
+        )
     return Pruned(deleted=tuple(unwanted), kept=tuple(sorted({one.name for one in owned} - set(names))))
 
 

@@ -32,6 +32,7 @@ from tests.pipelines.deploy_bench import (
     DeployBench,
     open_deploy_bench,
 )
+from tests.support import ONE_ENDS
 
 both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
 both_modes = pytest.mark.parametrize("is_deferred", [False, True], ids=["sync", "deferred"])
@@ -321,6 +322,19 @@ def test_a_deployment_from_before_there_was_a_namespace(bench: DeployBench) -> N
         "WARNING"
     )
     assert len(bench.states()) == 2
+
+
+@both_versions
+def test_a_stop_that_finishing_ignored_is_withdrawn(bench: DeployBench) -> None:
+    spec = replace(SPEC, query=ONE_ENDS)
+    bench.deploy(spec, until_checkpoint=False)
+    (found,) = bench.pipelines()
+    bench.change(found.id, "Finishing", "stop")
+    began = bench.now()
+    done = bench.deploy(spec, until_checkpoint=False)
+    assert (done.progress.action, bench.changes_sent()[-1]) == ("resumed", "PATCH stop=none")
+    assert (bench.job(found.id).state, bench.job(found.id).running_desired) == ("Finishing", True)
+    assert bench.now() - began < 10
 
 
 def test_another_group_has_its_own(bench: DeployBench) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from airflow_provider_arroyo.exceptions import ArroyoDeployError
 from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator, names_to_keep
+from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import Pruned, prune
 from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.support import ONE_ENDS
 
 
 def named(name: str) -> Any:
@@ -92,6 +94,36 @@ def test_a_prune_that_was_cut_off_goes_on() -> None:
             run(replace_client(bench), ["c"])
         run(bench, ["c"])
         assert [one.name for one in bench.pipelines()] == ["c"]
+
+
+def test_one_that_does_not_stop_keeps_no_other_one() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b", "c", "d"):
+            bench.deploy(named(name))
+        (stuck,) = [one.id for one in bench.pipelines() if one.name == "b"]
+        bench.sandbox.faults.show_state(stuck, "Hibernating")
+        with pytest.raises(ArroyoDeployError) as caught:
+            run(bench, ["d"])
+        for words in (
+            "Of 3 pipelines",
+            "1 were not deleted",
+            f"b ({stuck}): Pipeline '{stuck}' has not stopped",
+        ):
+            assert words in str(caught.value)
+        assert sorted(one.name for one in bench.pipelines()) == ["b", "d"]
+        bench.sandbox.faults.release(stuck)
+        assert [one.name for one in run(bench, ["d"]).deleted] == ["b"]
+
+
+def test_one_that_comes_to_be_finishing_is_stopped_all_the_same() -> None:
+    """No stop with a checkpoint ends it then."""
+    with open_deploy_bench("0.16") as bench:
+        bench.deploy(named("b"))
+        made = bench.create_externally(replace(SPEC, query=ONE_ENDS))
+        bench.change(made.id, "Finishing")
+        bench.sandbox.faults.show_state(made.id, "Running", seconds=1)
+        Existing(bench.client, sleep=bench.sandbox.advance, monotonic=bench.now).stop(made.id)
+        assert bench.job(made.id).state == "Finished"
 
 
 def replace_client(bench: DeployBench) -> DeployBench:

@@ -19,18 +19,12 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoUpdatePipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS
+from tests.support import ENDLESS, ONE_ENDS
 
 from .conftest import Arrange
 from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, run_task, stop
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
-ONE_ENDS = """\
-CREATE TABLE short WITH (connector = 'impulse', event_rate = '10', message_count = '5');
-CREATE TABLE long WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM short;
-INSERT INTO sink SELECT counter FROM long;"""
 
 MODES = pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 
@@ -257,6 +251,28 @@ def test_a_pipeline_is_stopped_and_deleted(state: str, mode: str, arrange: Arran
     assert result["missing"] is False
     with pytest.raises(ArroyoNotFoundError):
         arrange.client.get_pipeline(pipeline_id)
+
+
+@MODES
+@pytest.mark.parametrize("stop_mode", ["checkpoint", "graceful"])
+def test_one_that_comes_to_be_finishing_is_stopped_and_deleted(
+    stop_mode: str, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Arroyo accepts these stops then, and does nothing."""
+    pipeline_id = STATES["finishing"](arrange)
+    sandbox.faults.show_state(pipeline_id, "Running", seconds=2)
+    result = succeeded(run_task(delete(pipeline_id, mode=stop_mode), mode))
+    assert (result["state"], result["missing"]) == ("Finished", False)
+    assert sandbox.store.pipelines == {}
+
+
+def test_a_stop_that_finishing_ignored_is_no_reason_to_wait(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    pipeline_id = STATES["finishing"](arrange)
+    arrange.client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
+    for make in (restart, update):
+        assert "is Finishing: at least one of its sources has ended" in str(
+            run_task(make(pipeline_id), SYNC).error
+        )
 
 
 def test_one_that_runs_is_left_alone_where_that_is_wanted(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
