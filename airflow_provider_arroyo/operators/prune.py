@@ -36,8 +36,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or more than ``max_deletions`` would
-        be deleted.
+    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or more than ``max_deletions``
+        would be deleted.
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
