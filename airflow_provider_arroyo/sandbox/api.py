@@ -109,15 +109,12 @@ class Api:
             return refused.response
 
     def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Evaluation:
-        with self.store.lock:
-            tables, udfs = list(self.store.tables.values()), list(self.store.udfs.values())
         planned = plan(
+            self.engine,
             fields["query"],
-            version=self.version,
-            tables=tables,
-            udfs=[*udfs, *fields.get("udfs", ())],
+            udfs=fields.get("udfs", ()),
             parallelism=fields.get("parallelism", 1),
-            preview=is_preview and not fields.get("enable_sinks", False),
+            is_preview=is_preview and not fields.get("enable_sinks", False),
         )
         if planned.panic is not None:
             raise ConnectionGoneError
@@ -125,11 +122,9 @@ class Api:
             raise RefusedError(400, planned.udf_refusal)
         found = NotJudged(fields.get("name", ""), fields["query"], planned.not_judged)
         with self.store.lock:
-            is_new = bool(found.what) and found not in self.not_judged
-            if is_new:
+            if found.what and found not in self.not_judged:
                 self.not_judged.append(found)
-        if is_new:
-            _log.info("Not judged in the SQL of %s: %s", found.name or "no name", ", ".join(found.what))
+                _log.info("Not judged in the SQL of %s: %s", found.name or "no name", ", ".join(found.what))
         return planned
 
     # -- pipelines ----------------------------------------------------------------------------------------
@@ -144,8 +139,7 @@ class Api:
         pipeline = self._new_pipeline(call, fields["name"])
         # Real servers create pipeline and job in two steps: what fails in the second leaves the first.
         interval = fields.get("checkpoint_interval_micros", DEFAULT_INTERVAL_MICROS)
-        if not INTERVAL_RANGE_MICROS[0] <= interval <= INTERVAL_RANGE_MICROS[1]:
-            raise RefusedError(400, "Checkpoint_interval_micros must be between 1 second and 1 day.")
+        _check_interval(interval, "Checkpoint_interval_micros must be between 1 second and 1 day.")
         wanted = Wanted(
             parallelism=fields["parallelism"],
             interval_micros=interval,
@@ -212,9 +206,8 @@ class Api:
 
     def _patch(self, call: Call) -> Response:
         fields = call.fields
-        interval = fields.get("checkpoint_interval_micros")
-        if interval is not None and not INTERVAL_RANGE_MICROS[0] <= interval <= INTERVAL_RANGE_MICROS[1]:
-            raise RefusedError(400, "checkpoint_interval_micros must be between 1 second and 1 day")
+        if (interval := fields.get("checkpoint_interval_micros")) is not None:
+            _check_interval(interval, "checkpoint_interval_micros must be between 1 second and 1 day")
         missing = RefusedError(404, "Job for pipeline not found")
         if self.version == "0.15":
             missing = RefusedError(400, "There are no jobs for the pipeline")
@@ -238,7 +231,6 @@ class Api:
                     "stop the job first",
                 )
             job.wanted.stop = "none"
-            job.pipeline.rendered = None
             return self._start(job.pipeline, job.wanted)
         job.wanted.restarts += 1
         job.wanted.restart_force = call.fields.get("force", False)
@@ -282,3 +274,8 @@ _PREFLIGHT = Response(
 def _check_accepted(call: Call) -> None:
     if call.plan.refusal is not None:
         raise RefusedError(400, call.plan.refusal)
+
+
+def _check_interval(micros: int, words: str) -> None:
+    if not INTERVAL_RANGE_MICROS[0] <= micros <= INTERVAL_RANGE_MICROS[1]:
+        raise RefusedError(400, words)

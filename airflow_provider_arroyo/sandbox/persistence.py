@@ -99,28 +99,14 @@ class Persistence:
             getattr(store, kind).update({value["id"]: value for value in kept[kind]})
         if any(len(getattr(store, kind)) != len(kept[kind]) for kind in (*_OTHERS, "pipelines")):
             raise ValueError("it holds an id twice")
-        jobs = list(store.jobs())
-        for job in jobs:
+        for job in store.jobs():
             # What it did while the sandbox was off, it did not do.
             runs.end(job, min(int(kept["saved_at"]), self._engine.now), self._engine.rng)
-        self._check(jobs)
+            # All that was read is used once: what cannot be used would break every response later.
+            responses.pipeline(job, self._engine.version)
+        plan(self._engine, "SELECT 1")
         self._engine.stop_controller()
         self._engine.start_controller()
-
-    def _check(self, jobs: list[Job]) -> None:
-        """Use everything that was read once: what cannot be used would break every response later."""
-        for job in jobs:
-            responses.pipeline(job, self._engine.version)
-        if tables := list(self._store.tables.values()):
-            udfs = list(self._store.udfs.values())
-            plan(
-                "SELECT 1",
-                version=self._engine.version,
-                tables=tables,
-                udfs=udfs,
-                parallelism=1,
-                preview=False,
-            )
 
     def start(self) -> None:
         """Begin to write."""

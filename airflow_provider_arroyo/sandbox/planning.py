@@ -8,38 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from . import sql
+from .engine import Engine
 
 
 def plan(
+    engine: Engine,
     query: str,
     *,
-    version: str,
-    tables: Sequence[Mapping[str, Any]],
-    udfs: Sequence[Mapping[str, Any]],
-    parallelism: int,
-    preview: bool,
+    udfs: Sequence[Mapping[str, Any]] = (),
+    parallelism: int = 1,
+    is_preview: bool = False,
 ) -> sql.Evaluation:
-    """Evaluate a query against the connection tables and UDFs that the server has."""
+    """Evaluate a query against the connection tables and UDFs that the server has.
+
+    :param udfs: those of the pipeline, beside the server's.
+    """
+    with engine.store.lock:
+        tables, known = list(engine.store.tables.values()), list(engine.store.udfs.values())
     found = sql.evaluate(
         query,
-        arroyo_version=version,
-        tables=[_catalog_table(table) for table in tables],
-        udfs=udfs,
-        preview=preview,
+        arroyo_version=engine.version,
+        tables=tables,
+        udfs=[*known, *udfs],
+        preview=is_preview,
         parallelism=parallelism,
     )
     return replace(found, sources=tuple(map(_on_this_machine, found.sources)))
-
-
-def _catalog_table(table: Mapping[str, Any]) -> sql.CatalogTable:
-    fields = table["schema"]["fields"]
-    return sql.CatalogTable(
-        name=table["name"],
-        connector=table["connector"],
-        config=table["config"] or {},
-        columns=[(field["name"], field["sql_name"] or field["type"]) for field in fields],
-        table_type=table["table_type"],
-    )
 
 
 def _on_this_machine(source: sql.Source) -> sql.Source:

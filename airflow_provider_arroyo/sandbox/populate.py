@@ -29,7 +29,7 @@ def populate(engine: Engine, count: int) -> None:
     :param count: how many; their names are ``pipeline-1``, ``pipeline-2`` …, the newest last.
     """
     store = engine.store
-    planned = plan(QUERY, version=engine.version, tables=(), udfs=(), parallelism=1, preview=False)
+    planned = plan(engine, QUERY)
     if planned.graph is None:
         raise RuntimeError(f"the sandbox refuses its own SQL: {planned.refusal}")
     for number in range(1, count + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_arroyo.sandbox.sql import Evaluation, evaluate
@@ -15,6 +16,19 @@ ORDERS = (
     'CREATE TABLE orders (id BIGINT, name TEXT, ts TIMESTAMP, tags TEXT[], "Total" INT, userId TEXT,'
     f" place STRUCT<x INT, town STRUCT<zip TEXT>>) WITH ({KAFKA.format('json', 'source')});\n"
 )
+
+
+def server_table(
+    name: str,
+    connector: str,
+    config: Any = None,
+    columns: Sequence[Sequence[str]] = (),
+    table_type: str = "source",
+) -> dict[str, Any]:
+    """Return a connection table as the API shows it."""
+    fields = [{"name": column, "sql_name": kind, "type": kind} for column, kind in columns]
+    shown = {"name": name, "connector": connector, "config": config, "table_type": table_type}
+    return shown | {"schema": {"fields": fields}}
 
 
 def ask(query: str, version: str = "0.16", **kwargs: Any) -> Evaluation:

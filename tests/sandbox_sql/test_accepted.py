@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate, functions
+from airflow_provider_arroyo.sandbox.sql import evaluate, functions
+from tests.sandbox_sql.support import server_table
 
 from .support import KAFKA, ORDERS, TABLES, accepted, ask
 
@@ -205,14 +206,14 @@ def test_partitioned_tables_and_lookups() -> None:
 
 
 def test_any_column_of_a_table_whose_columns_are_not_known() -> None:
-    table = CatalogTable("events", "kafka", {"topic": "events"}, (), "source")
+    table = server_table("events", "kafka", {"topic": "events"}, (), "source")
     found = evaluate("SELECT anything, e.other.field FROM events e", arroyo_version="0.16", tables=[table])
     assert found.graph is not None
     assert "the columns of the table events" in found.not_judged
 
 
 def test_names_are_not_refused_beside_a_table_whose_columns_are_not_known() -> None:
-    table = CatalogTable("events", "kafka", {"topic": "events"}, (), "source")
+    table = server_table("events", "kafka", {"topic": "events"}, (), "source")
     for query in ("SELECT nope FROM impulse, events", "SELECT nope FROM impulse JOIN events ON x = counter"):
         assert ask(query, tables=[table]).graph is not None
 
@@ -224,7 +225,7 @@ def test_syntax_that_only_other_dialects_have_is_accepted_and_listed() -> None:
 
 
 def test_tables_of_the_query_come_before_those_of_the_server() -> None:
-    server = CatalogTable("impulse", "impulse", {"event_rate": 5})
+    server = server_table("impulse", "impulse", {"event_rate": 5})
     assert (
         evaluate(TABLES + "SELECT counter FROM impulse", arroyo_version="0.16", tables=[server])
         .sources[0]

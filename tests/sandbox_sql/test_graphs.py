@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate
+from airflow_provider_arroyo.sandbox.sql import evaluate
+from tests.sandbox_sql.support import server_table
 
 from .support import KAFKA, accepted, ask
 
@@ -164,7 +165,7 @@ def test_every_node_has_the_parallelism() -> None:
 
 
 def test_a_connection_table_is_a_source() -> None:
-    table = CatalogTable("Events", "impulse", {"event_rate": 2.5, "message_count": 20})
+    table = server_table("Events", "impulse", {"event_rate": 2.5, "message_count": 20})
     query = (
         "SELECT count(*) FROM events WHERE counter % 2 == 0 GROUP BY hop(interval '2 s', interval '10 s');"
     )

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_arroyo.sandbox.sql import CatalogTable, Evaluation, evaluate
+from airflow_provider_arroyo.sandbox.sql import Evaluation, evaluate
+from tests.sandbox_sql.support import server_table
 
 VERSIONS = st.sampled_from(("0.15", "0.16"))
 QUERIES = (
@@ -31,7 +32,7 @@ QUERIES = (
     "SET updating_ttl = interval '5' second; SELECT a.counter FROM imp a, imp b WHERE a.counter = b.counter"
     " UNION ALL SELECT cast(subtask_index AS BIGINT) FROM imp /* é \U0001f600 */",
 )
-TABLES = [CatalogTable("imp", "impulse", {"event_rate": 5})]
+TABLES = [server_table("imp", "impulse", {"event_rate": 5})]
 PIECES = (*"();,.'\"*=<>[]{}-%$@\\:", "--", "/*", "*/", " ", "\n", "é", "\x00", "\U0001f600", "SELECT", "FROM",
           "GROUP BY", "NULL", "''", "0", "1e999", "interval", "tumble(", "CREATE TABLE", "INSERT INTO")  # fmt: skip
 
@@ -112,7 +113,7 @@ JSON = st.recursive(
 def test_any_functions_and_tables(
     definition: Any, language: Any, config: Any, connector: str, version: str
 ) -> None:
-    tables = [CatalogTable("imp", connector, config, [("a", "BIGINT"), ("b", "whatever")], "source")]
+    tables = [server_table("imp", connector, config, [("a", "BIGINT"), ("b", "whatever")], "source")]
     check(evaluate("SELECT a FROM imp", arroyo_version=version, tables=tables))
     udfs = [{"definition": definition, "language": language}]
     check(evaluate("SELECT a FROM imp", arroyo_version=version, tables=tables, udfs=udfs))

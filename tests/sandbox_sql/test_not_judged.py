@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate
+from airflow_provider_arroyo.sandbox.sql import evaluate
+from tests.sandbox_sql.support import server_table
 
 from .support import KAFKA, ORDERS, ask
 
@@ -73,7 +74,7 @@ def test_tables_and_functions_of_the_server_are_listed_where_they_are_used() -> 
     source = "from arroyo_udf import udf\n\n@udf\ndef shout(x: str) -> str:\n    return x"
     server: dict[str, Any] = {
         "udfs": [{"definition": source, "language": "python"}],
-        "tables": [CatalogTable("events", "kafka", {"topic": "events"})],
+        "tables": [server_table("events", "kafka", {"topic": "events"})],
     }
     used = ask("SELECT shout(word) AS s FROM events", **server).not_judged
     assert {"the types and the body of the function shout", "the columns of the table events"} <= set(used)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import CatalogTable, evaluate
+from airflow_provider_arroyo.sandbox.sql import evaluate
+from tests.sandbox_sql.support import server_table
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = ("0.15", "0.16")
@@ -26,7 +27,7 @@ def test_the_answer_is_the_recorded_one(version: str, case: dict[str, Any]) -> N
     found = evaluate(
         case["query"],
         arroyo_version=version,
-        tables=[CatalogTable(**table) for table in case.get("tables", [])],
+        tables=[server_table(**table) for table in case.get("tables", [])],
         udfs=case.get("udfs", []),
         preview=case["call"] == "preview",
         parallelism=case.get("parallelism", 1),

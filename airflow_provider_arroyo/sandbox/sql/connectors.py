@@ -259,8 +259,7 @@ def _rate(value: float) -> str:
     """Return a number as Arroyo prints it: no exponent, no zero behind the point."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    text = format(Decimal(repr(value)), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return _plain(Decimal(repr(value)))
 
 
 def _duration(nanos: int) -> str:
@@ -268,6 +267,10 @@ def _duration(nanos: int) -> str:
     nanos %= 2**64
     for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
         if nanos >= size:
-            text = format(Decimal(nanos) / Decimal(size), "f")
-            return (text.rstrip("0").rstrip(".") if "." in text else text) + unit
+            return _plain(Decimal(nanos) / size) + unit
     return f"{nanos}ns"
+
+
+def _plain(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -11,6 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_arroyo.sandbox.sql.model import Sink, Source
+
 
 @dataclass(slots=True, eq=False)
 class Step:
@@ -23,7 +25,7 @@ class Step:
     :param edges: how each input hands its rows over: ``Forward``, ``Shuffle``, ``LeftJoin``, ``RightJoin``.
     :param key: steps with the same key are one; None for a step of its own.
     :param kind: ``source``, ``sink`` or ``inner``.
-    :param table: the table that a source or a sink belongs to.
+    :param record: what is said of a source or a sink, where that is known.
     """
 
     operator: str
@@ -32,7 +34,7 @@ class Step:
     edges: Sequence[str] = ()
     key: Hashable = None
     kind: str = "inner"
-    table: Any = None
+    record: Source | Sink | None = None
 
 
 def forward(operator: str, description: str, inputs: Sequence[Step], key: Hashable = None) -> Step:
@@ -45,7 +47,6 @@ class _Node:
     id: int
     description: str
     operators: list[str]
-    kind: str
     step: Step
     place: int = 0
     # In the order in which they were added; a dict for want of an ordered set.
@@ -91,7 +92,7 @@ class Graph:
         number, shown = len(self.nodes), step.description
         if step.kind == "inner":
             shown = shown.replace("{}", str(number))
-        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step.kind, step, number)
+        node = _Node(number, shown, [step.operator.replace("{}", str(number))], step, number)
         self.nodes.append(node)
         for source, edge in zip(inputs, step.edges, strict=True):
             self._add_edge(source, node, edge)
@@ -115,13 +116,13 @@ class Graph:
     @staticmethod
     def _follower(node: _Node) -> _Node | None:
         """Return the node that can be joined to this one, if there is one."""
-        if node.kind == "source" or len(node.leaving) != 1:
+        if node.step.kind == "source" or len(node.leaving) != 1:
             return None
         edge = next(iter(node.leaving))
         if edge.type != "Forward":
             return None
         following = edge.target
-        return None if following.kind == "sink" or len(following.entering) > 1 else following
+        return None if following.step.kind == "sink" or len(following.entering) > 1 else following
 
     def _remove(self, node: _Node, heir: _Node) -> None:
         self._drop_edge(next(iter(node.entering)))
@@ -147,12 +148,6 @@ class Graph:
         if last is not edge:
             self.edges[edge.place] = last
             last.place = edge.place
-
-    def preview(self) -> None:
-        """Let the sinks show their rows instead of writing them."""
-        for node in self.nodes:
-            if node.kind == "sink":
-                node.operators = ["preview"]
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
         """Return the graph as the API shows it."""

@@ -1,32 +1,12 @@
-"""What goes into the evaluation of a query, and what comes out."""
+"""What comes out of the evaluation of a query."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 #: The versions of Arroyo whose words are known.
 ARROYO_VERSIONS = ("0.15", "0.16")
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogTable:
-    """A connection table that the server already has, so that SQL may name it.
-
-    :param name: name of the table.
-    :param connector: its connector, such as ``"impulse"``.
-    :param config: the connector's configuration, as the API took it.
-    :param columns: pairs of column name and type, the type as in SQL (``"BIGINT"``) or as in the API
-        (``"int64"``). May be empty for connectors that bring their own columns.
-    :param table_type: ``"source"``, ``"sink"`` or ``"lookup"``.
-    """
-
-    name: str
-    connector: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    columns: Sequence[tuple[str, str]] = ()
-    table_type: str = "source"
 
 
 @dataclass(frozen=True, slots=True)

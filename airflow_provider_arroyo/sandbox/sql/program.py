@@ -11,7 +11,7 @@ from sqlglot import Token, exp
 
 from airflow_provider_arroyo.sandbox.sql import tables, udfs
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
-from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, CatalogTable, Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
@@ -39,7 +39,7 @@ def evaluate(
     query: str,
     *,
     arroyo_version: str,
-    tables: Sequence[CatalogTable] = (),
+    tables: Sequence[Mapping[str, Any]] = (),
     udfs: Sequence[Mapping[str, Any]] = (),
     preview: bool = False,
     parallelism: int = 1,
@@ -52,7 +52,7 @@ def evaluate(
 
     :param query: the SQL. Nothing in it, in the tables or in the functions makes this raise.
     :param arroyo_version: ``"0.15"`` or ``"0.16"``: whose words to use.
-    :param tables: the connection tables that the server has.
+    :param tables: the connection tables that the server has, as its API shows them.
     :param udfs: the user-defined functions, as the API takes them: ``definition`` and ``language``.
     :param preview: whether it is a preview, whose sinks show their rows instead of writing them.
     :param parallelism: the parallelism of every node in the graph.
@@ -63,16 +63,18 @@ def evaluate(
         raise ValueError(
             f"arroyo_version must be one of {', '.join(ARROYO_VERSIONS)}, not {arroyo_version!r}"
         )
-    program = _Program(query, arroyo_version, tables)
-    return program.evaluate(udfs, preview=preview, parallelism=parallelism)
+    return _Program(query, arroyo_version, tables, is_preview=preview).evaluate(udfs, parallelism)
 
 
 class _Program:
     """Evaluates the statements of a query."""
 
-    def __init__(self, query: str, arroyo_version: str, catalog: Sequence[CatalogTable]) -> None:
+    def __init__(
+        self, query: str, arroyo_version: str, catalog: Sequence[Mapping[str, Any]], *, is_preview: bool
+    ) -> None:
         self._text = Text(query)
         self._version = arroyo_version
+        self._preview = is_preview
         self._not_judged: dict[str, None] = {}
         self._tables: dict[str, Table] = {}
         self._udfs: dict[str, Udf] = {}
@@ -81,9 +83,7 @@ class _Program:
         for table in catalog:
             self._add(tables.from_server(table, self._version))
 
-    def evaluate(
-        self, definitions: Sequence[Mapping[str, Any]], *, preview: bool, parallelism: int
-    ) -> Evaluation:
+    def evaluate(self, definitions: Sequence[Mapping[str, Any]], parallelism: int) -> Evaluation:
         try:
             self._udfs = udfs.read(definitions)
         except RefusedError as refusal:
@@ -94,11 +94,13 @@ class _Program:
             return self._refused(refusal)
         if self._panic is not None:
             return Evaluation(graph=None, panic=self._panic, not_judged=tuple(self._not_judged))
-        if preview:
-            graph.preview()
-        sources, sinks = _described(graph)
-        shown, listed = graph.as_json(parallelism), tuple(self._not_judged)
-        return Evaluation(graph=shown, sources=sources, sinks=sinks, not_judged=listed)
+        records = [node.step.record for node in graph.nodes]
+        return Evaluation(
+            graph=graph.as_json(parallelism),
+            sources=tuple(one for one in records if isinstance(one, Source)),
+            sinks=tuple(one for one in records if isinstance(one, Sink)),
+            not_judged=tuple(self._not_judged),
+        )
 
     def _refused(self, refusal: RefusedError, *, udf: bool = False) -> Evaluation:
         message, span = refusal.text, None
@@ -267,28 +269,36 @@ class _Program:
             if self._version == "0.15":
                 raise planning("cannot read from sink")
             raise planning(f"attempted to read from table '{table.name}', but it is a sink")
-        source = Step(made.connector, made.description, key=("source", key), kind="source", table=table)
+        found = Source(table.name, made.event_rate, made.message_count, made.path)
+        source = Step(made.connector, made.description, key=("source", key), kind="source", record=found)
         value = forward("value_{}", name, (source,), key=("table", key))
         watermark = forward("watermark_{}", "watermark", (value,), key=("watermark", key))
         return Flow((watermark,), bare=True, updating=table.updating)
 
     def _sinks(self) -> list[Step]:
-        inputs: dict[int, list[Step]] = {}
-        order: list[tuple[_Write, list[Step]]] = []
+        merged: dict[int, tuple[_Write, list[Step]]] = {}
         for write in self._writes:
             table = write.table
             if table is not None and table.in_memory:
                 continue
             if table is not None:
                 self._check_sink(table, write.flow)
-            feeding = list(sink_input(write.flow))
-            if table is not None and id(table) in inputs:
-                inputs[id(table)].extend(feeding)
-                continue
-            order.append((write, feeding))
-            if table is not None:
-                inputs[id(table)] = feeding
-        return [_sink(write, feeding) for write, feeding in order]
+            key = id(
+                write if table is None else table
+            )  # a table has one sink, however often it is written to
+            merged.setdefault(key, (write, []))[1].extend(sink_input(write.flow))
+        return [self._sink(write, inputs) for write, inputs in merged.values()]
+
+    def _sink(self, write: _Write, inputs: Sequence[Step]) -> Step:
+        name, connector, description, key = "preview", "preview", "PreviewSink", None
+        if write.table is not None and (made := write.table.connection) is not None:
+            name, connector, description = write.table.name, made.connector, made.description
+            key = ("sink", name.casefold())
+        if self._preview:  # shows its rows instead of writing them
+            connector = "preview"
+        step = forward(connector, description, inputs, key)
+        step.kind, step.record = "sink", Sink(name, connector, write.columns)
+        return step
 
     def _check_sink(self, table: Table, flow: Flow) -> None:
         if table.kind == "lookup":
@@ -299,34 +309,6 @@ class _Program:
             raise planning(f"attempted to insert into table '{table.name}', but it is a source")
         if flow.updating and not table.updating:
             self._not_judged[f"updates that are written to the table {table.name}"] = None
-
-
-def _sink(write: _Write, inputs: Sequence[Step]) -> Step:
-    table = write.table
-    made = table.connection if table is not None else None
-    return Step(
-        made.connector if made is not None else "preview",
-        made.description if made is not None else "PreviewSink",
-        tuple(inputs),
-        ("Forward",) * len(inputs),
-        key=None if table is None else ("sink", table.name.casefold()),
-        kind="sink",
-        table=(table.name if table is not None else "preview", write.columns),
-    )
-
-
-def _described(graph: Graph) -> tuple[tuple[Source, ...], tuple[Sink, ...]]:
-    """Return the sources and the sinks of a graph."""
-    sources: list[Source] = []
-    sinks: list[Sink] = []
-    for node in graph.nodes:
-        table = node.step.table
-        if node.kind == "source" and isinstance(table, Table) and table.connection is not None:
-            made = table.connection
-            sources.append(Source(table.name, made.event_rate, made.message_count, made.path))
-        elif node.kind == "sink":
-            sinks.append(Sink(table[0], node.operators[0], table[1]))
-    return tuple(sources), tuple(sinks)
 
 
 def _check_end(tree: Any) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import connectors
 from airflow_provider_arroyo.sandbox.sql.connectors import Connection
-from airflow_provider_arroyo.sandbox.sql.model import CatalogTable
 from airflow_provider_arroyo.sandbox.sql.options import Options
 from airflow_provider_arroyo.sandbox.sql.refusals import in_table, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow
@@ -58,11 +58,12 @@ class Table:
         return "" if self.connection is None else self.connection.type
 
 
-def from_server(table: CatalogTable, arroyo_version: str) -> Table:
-    """Return a connection table of the server."""
-    made = connectors.from_config(table.connector, table.config, table.table_type, arroyo_version)
-    columns = dict(table.columns) or made.columns
-    return Table(table.name, _integers(columns), made, is_open=not columns, inferred=made.type == "sink")
+def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
+    """Return a connection table of the server, as its API shows it."""
+    config, fields = table["config"] or {}, table["schema"]["fields"]
+    made = connectors.from_config(table["connector"], config, table["table_type"], arroyo_version)
+    columns = {field["name"]: field["sql_name"] or field["type"] for field in fields} or made.columns
+    return Table(table["name"], _integers(columns), made, is_open=not columns, inferred=made.type == "sink")
 
 
 def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, None]) -> Table:
