@@ -1,7 +1,7 @@
 """Pipelines as Airflow's assets: ``arroyo://host/pipelines/name``.
 
 An asset names a pipeline by its server and its name, which stay the same when a deploy replaces it. Airflow imports
-this module while it parses DAGs, so it looks nothing up.
+this module as soon as a DAG has any asset, so it looks nothing up, and imports its checks only for its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from airflow.providers.common.compat.sdk import Asset
-
-from airflow_provider_arroyo.client.checks import (
-    check_not_a_template,
-    check_pipeline_name,
-    check_text,
-)
-from airflow_provider_arroyo.client.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from airflow.sdk import AssetWatcher
@@ -47,6 +40,8 @@ def pipeline_asset(
     :returns: the asset, whose name is its URI.
     :raises ValueError: on arguments that make no URI; names the argument.
     """
+    from airflow_provider_arroyo.client.checks import check_not_a_template, check_pipeline_name, check_text
+
     why = "Airflow renders no asset"
     check_not_a_template(check_text(host, "host"), "host", why)
     check_not_a_template(check_pipeline_name(pipeline_name), "pipeline_name", why)
@@ -67,6 +62,8 @@ def normalize_uri(uri: SplitResult) -> SplitResult:
     :param uri: as it was written.
     :raises ValueError: where it is not ``arroyo://host/pipelines/name``, or holds a login.
     """
+    from airflow_provider_arroyo.client.settings import DEFAULT_PORT
+
     form = "write arroyo://host/pipelines/name"
     if "@" in uri.netloc:
         raise ValueError(f"an asset's URI must not hold a login; {form}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.text import duration, is_template, shorten
 
 MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
@@ -24,6 +25,7 @@ MAX_DURATION = timedelta(days=36_500)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # Not all that Python reads: 1_000 and digits of other scripts are slips, inf and nan no numbers here.
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_STATES = {state.value for state in JobState}
 
 
 def check_characters(value: str, argument: str) -> str:
@@ -61,6 +63,14 @@ def check_not_a_template(value: str, argument: str, why: str) -> str:
             f"{argument} must not be a template, got {_shown(value)}: {why}. Write the value itself"
         )
     return value
+
+
+def check_sql(value: Any) -> str:
+    """Return SQL without a byte order mark, which Arroyo would refuse.
+
+    :raises ValueError: on what is no SQL, or cannot be stored.
+    """
+    return check_text(value, "query").removeprefix("\ufeff")
 
 
 def check_id(value: Any, argument: str) -> str:
@@ -207,6 +217,27 @@ def check_within(part: timedelta, argument: str, whole: timedelta, of: str, why:
             f"{argument} must be at most as long as {of} ({duration(whole.total_seconds())}), or {why}; "
             f"got {duration(part.total_seconds())}"
         )
+
+
+def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
+    """Return names as a set of Arroyo's states.
+
+    :param names: wire strings or :class:`.JobState`; at least one.
+    :param argument: its name in the error.
+    :raises ValueError: on no name, or one that Arroyo does not have.
+    """
+    if isinstance(names, str):
+        names = [names]
+    wanted = frozenset(str(name) for name in names)
+    unknown = sorted(wanted - _STATES)
+    if unknown or not wanted:
+        what = (
+            f"{', '.join(map(repr, unknown))} is not a state of Arroyo"
+            if unknown
+            else "needs at least one state"
+        )
+        raise ValueError(f"{argument}: {what}; allowed: {', '.join(JobState)}")
+    return wanted
 
 
 def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None:

@@ -33,6 +33,9 @@ class JobState(StrEnum):
 TERMINAL_STATES = frozenset({JobState.STOPPED, JobState.FINISHED, JobState.FAILED})
 """The terminal states. A request can take a job out of ``Stopped`` and ``Failed``, never out of ``Finished``."""
 
+AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
+"""The states in which data flows; within a run, they are one stretch."""
+
 
 class StopMode(StrEnum):
     """How a pipeline is asked to stop (``PATCH /pipelines/{id}``, field ``stop``).

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.client.wire import ApiModel
 
 
@@ -21,3 +24,28 @@ class Udf(ApiModel):
     def to_api(self) -> dict[str, str]:
         """Return the JSON object for a request."""
         return {"definition": self.definition, **({"language": self.language} if self.language else {})}
+
+
+def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
+    """Return UDFs from what users write: a :class:`.Udf`, its source, or ``{"definition", "language"}``.
+
+    :raises ValueError: on anything else, or on one without a source.
+    """
+    if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
+        raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")
+    udfs = []
+    for position, item in enumerate(items):
+        where = f"udfs[{position}]"
+        if isinstance(item, Udf):
+            udf = item
+        elif isinstance(item, str):
+            udf = Udf(item)
+        elif isinstance(item, Mapping) and set(item) <= {"definition", "language"}:
+            udf = Udf(item.get("definition", ""), item.get("language"))
+        else:
+            raise ValueError(f"{where} must be a source, a Udf, or a mapping with definition and language")
+        check_text(udf.definition, f"{where}.definition")
+        if udf.language not in (None, "rust", "python"):
+            raise ValueError(f"{where}.language must be 'rust' or 'python', got {udf.language!r}")
+        udfs.append(udf)
+    return tuple(udfs)

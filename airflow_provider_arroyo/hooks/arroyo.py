@@ -274,7 +274,7 @@ class ArroyoHook(BaseHook):
 
     def validate_query(self, query: str, udfs: Any = ()) -> QueryValidation:
         """Validate SQL without running it."""
-        from airflow_provider_arroyo.pipelines.spec import as_udfs
+        from airflow_provider_arroyo.client.udf import as_udfs
 
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 

@@ -11,7 +11,8 @@ from typing import Any
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.condition import Reading
-from airflow_provider_arroyo.monitoring.events import Event, EventMemory, EventRule, event_payload
+from airflow_provider_arroyo.monitoring.event_rule import EventRule
+from airflow_provider_arroyo.monitoring.events import Event, EventMemory, event_payload
 from airflow_provider_arroyo.monitoring.messages import Messages, outage
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult

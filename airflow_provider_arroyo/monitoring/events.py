@@ -1,22 +1,21 @@
-"""Events of a pipeline that no task waits for: which changes are events, and which were reported already."""
+"""Events of a pipeline that no task waits for: what they say, and which were reported already."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
-from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
+from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import result_values
 from airflow_provider_arroyo.monitoring.stall import CheckpointAge
-from airflow_provider_arroyo.text import duration, utc_iso
+from airflow_provider_arroyo.text import utc_iso
 
 RESTARTS = "Restarts"
 """The event of a pipeline that restarts too often."""
@@ -24,55 +23,8 @@ RESTARTS = "Restarts"
 NO_CHECKPOINT = "NoCheckpoint"
 """The event of a pipeline whose checkpoints stop coming; the other events are named after their state."""
 
-DEFAULT_WINDOW = timedelta(minutes=10)
-"""The time in which restarts are counted, where none is given."""
-
 _MOST_RESTARTS = 1000
 """How many restarts between two polls are told apart; no pipeline restarts as often as that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRule:
-    """What is reported of a pipeline.
-
-    :param states: terminal states, each of which is an event.
-    :param max_restarts: how often it may restart by itself within ``restart_window``; one more is an event, and then
-        they are counted anew. Default None: any number.
-    :param restart_window: the time in which restarts are counted, default 10 minutes.
-    :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run; longer is an event,
-        once until another one has finished. Default None: any time.
-    :raises ValueError: names the argument that is out of range, or missing.
-    """
-
-    states: frozenset[str]
-    max_restarts: int | None = None
-    restart_window: timedelta = DEFAULT_WINDOW
-    max_checkpoint_age: timedelta | None = None
-
-    def __post_init__(self) -> None:
-        if wrong := sorted(self.states - TERMINAL_STATES):
-            raise ValueError(
-                f"states: {', '.join(map(repr, wrong))} is not a terminal state; allowed: "
-                f"{', '.join(sorted(TERMINAL_STATES))}"
-            )
-        if not self.states and self.max_restarts is None and self.max_checkpoint_age is None:
-            raise ValueError(
-                "states: needs at least one state where neither max_restarts nor max_checkpoint_age is given"
-            )
-        check_max_restarts(self.max_restarts)
-        check_duration(self.restart_window, "restart_window", positive=True)
-        if self.max_checkpoint_age is not None:
-            check_duration(self.max_checkpoint_age, "max_checkpoint_age", positive=True)
-
-    @property
-    def goal(self) -> str:
-        """What is watched for, in words."""
-        names = sorted(self.states)
-        if self.max_restarts is not None:
-            names.append(f"more than {self.max_restarts} restarts")
-        if self.max_checkpoint_age is not None:
-            names.append(f"no checkpoint for {duration(self.max_checkpoint_age.total_seconds())}")
-        return " or ".join(names)
 
 
 class Event(NamedTuple):

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef
+from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 

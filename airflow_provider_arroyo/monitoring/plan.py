@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -22,35 +22,9 @@ if TYPE_CHECKING:
 PLAN_VERSION = 1
 """Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""
 
-AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
-"""The states in which data flows; within a run, they are one stretch."""
-
-_STATES = {state.value for state in JobState}
-
 
 class UnreadablePlanError(ValueError):
     """A wait's arguments come from another version of this package and cannot be read."""
-
-
-def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
-    """Return names as a set of Arroyo's states.
-
-    :param names: wire strings or :class:`.JobState`; at least one.
-    :param argument: its name in the error.
-    :raises ValueError: on no name, or one that Arroyo does not have.
-    """
-    if isinstance(names, str):
-        names = [names]
-    wanted = frozenset(str(name) for name in names)
-    unknown = sorted(wanted - _STATES)
-    if unknown or not wanted:
-        what = (
-            f"{', '.join(map(repr, unknown))} is not a state of Arroyo"
-            if unknown
-            else "needs at least one state"
-        )
-        raise ValueError(f"{argument}: {what}; allowed: {', '.join(JobState)}")
-    return wanted
 
 
 def is_wanted(state: str, target_states: Collection[str]) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import outage_limit_seconds
 from airflow_provider_arroyo.monitoring.metrics import MEASURED_EVERY_SECONDS
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.plan import WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome

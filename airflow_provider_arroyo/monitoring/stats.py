@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.wire import JsonValue
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, WaitPlan
+from airflow_provider_arroyo.monitoring.plan import WaitPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
 from airflow_provider_arroyo.monitoring.messages import Message, Messages, unreadable
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, PipelineRef, WaitPlan, is_wanted
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.report import report, unreachable_seconds

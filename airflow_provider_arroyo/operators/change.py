@@ -14,7 +14,6 @@ from airflow_provider_arroyo.client.checks import (
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.arguments import (
     check_one_of_id_and_name,
     check_proof_in_time,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.change import Change, Changed
@@ -71,6 +71,7 @@ class ArroyoChangeOperator(ArroyoOperator):
         """
 
     def _change(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
         from airflow_provider_arroyo.pipelines.change import Change
 
         with self._rendered_arguments():
@@ -137,4 +138,6 @@ class ArroyoChangeOperator(ArroyoOperator):
 
 
 def _is_new_run(job: Job, baseline: Any) -> bool:
+    from airflow_provider_arroyo.monitoring.plan import Baseline
+
     return baseline is None or Baseline.from_dict(baseline).is_before(job)

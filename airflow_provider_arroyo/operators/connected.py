@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
-from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.operators.arguments import as_string
-from airflow_provider_arroyo.polling.clock import SteadyClock
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -20,7 +18,9 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner
+    from airflow_provider_arroyo.polling.clock import SteadyClock
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
 """Where a task keeps, in its state store, which pipeline a name meant."""
@@ -61,6 +61,8 @@ class ConnectedTask:
     @cached_property
     def clock(self) -> SteadyClock:
         """The clock of this task's deadlines."""
+        from airflow_provider_arroyo.polling.clock import SteadyClock
+
         return SteadyClock()
 
     def _client(self, *, deadline: float | None = None) -> ArroyoClient:
@@ -145,6 +147,8 @@ class ConnectedTask:
         return noted.get("pipeline_id")
 
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
         url = self.hook.console_url(pipeline.id)
         return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
 

@@ -15,7 +15,6 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNotFoundError,
 )
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.arguments import (
     IF_MISSING,
     check_choice,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
@@ -109,6 +109,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
         :returns: the task's result.
         """
+        from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
         from airflow_provider_arroyo.pipelines.existing import effective_stop_mode, is_down
 
         self._ti = context["ti"]
@@ -161,6 +162,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
     def _stop_immediately(self, pipeline: PipelineRef, waited_seconds: float) -> dict[str, Any]:
         """Stop a pipeline that came to be ``Finishing`` after a stop was requested, then delete it."""
+        from airflow_provider_arroyo.monitoring.plan import WaitPlan
+
         self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
         self._client().patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
         plan = WaitPlan(

@@ -18,9 +18,8 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.client.wire import to_json
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -32,16 +31,17 @@ from airflow_provider_arroyo.operators.arguments import (
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
 from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.deploy import Deploy
     from airflow_provider_arroyo.pipelines.deploy_progress import Done, Waiting
+    from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 STRATEGIES = ("stop_first", "start_first")
 ON_FAILURE = ("rollback", "leave")
@@ -269,6 +269,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
     def _spec(self) -> PipelineSpec:
         """Return what is wanted, from the rendered arguments."""
+        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
         return PipelineSpec(
             name=check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")),
             query=rendered_query(self.query),
@@ -350,7 +352,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
     def _seen_with(self, result: WaitResult) -> tuple[Any, ...]:
         from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS
 
-        return (*self._seen, *to_json(result.transitions))[-MAX_TRANSITIONS:]
+        return (*self._seen, *(one.to_dict() for one in result.transitions))[-MAX_TRANSITIONS:]
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -369,6 +371,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         return self._go_on(deploy.resume(progress, result))
 
     def _deployed(self, done: Done) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
         progress, job = done.progress, done.job
         pipeline = done.pipeline or PipelineRef(pipeline_id="", name=str(self.pipeline_name))
         self._replaced = progress.old

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_integer, check_text
 from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
@@ -19,7 +20,6 @@ from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
-from airflow_provider_arroyo.pipelines.spec import as_udfs
 from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:

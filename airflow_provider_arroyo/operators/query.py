@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.client.checks import check_sql
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.operators.arguments import as_string
-from airflow_provider_arroyo.pipelines.spec import check_sql
 
 if TYPE_CHECKING:
     import jinja2

@@ -17,7 +17,6 @@ from airflow_provider_arroyo.exceptions import (
     Disposition,
 )
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.arguments import (
     IF_MISSING,
     check_choice,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import Checkpoint
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
@@ -145,6 +145,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
         :returns: the task's result.
         """
+        from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
             mode = check_stop_mode(self.mode)
@@ -213,6 +215,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
     def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
         """Stop a pipeline that came to be ``Finishing`` after a stop was requested."""
+        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
+
         began = self.clock()
         self._request_stop(pipeline, job, self._mode_in_finishing(pipeline, job, StopMode.CHECKPOINT))
         left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)

@@ -20,9 +20,9 @@ from airflow_provider_arroyo.client.checks import (
     check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
     as_string_map,
@@ -37,14 +37,15 @@ from airflow_provider_arroyo.operators.arguments import (
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.pipelines.spec import PipelineSpec, as_udfs
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.pipelines.spec import PipelineSpec
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
 WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
@@ -204,6 +205,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
         :returns: the task's result.
         """
+        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
+
         with self._rendered_arguments():
             spec, users_id = self._spec(), self._users_id()
         self._step = f"Submitting pipeline {shorten(spec.name, 80)!r}"
@@ -239,6 +242,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _spec(self) -> PipelineSpec:
         """Return what is to run, from the rendered arguments."""
+        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
         return PipelineSpec(
             name=self._rendered(self.pipeline_name, "pipeline_name"),
             query=rendered_query(self.query),
@@ -349,6 +354,8 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def _expected(self) -> PipelineRef:
         """Return what is known of the pipeline before it is there."""
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
         return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))
 
     # -- the end ---------------------------------------------------------------------------------------------

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, task_error
 from airflow_provider_arroyo.links import pipeline_xcoms
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.operators.connected import ConnectedTask, TaskEnd
 from airflow_provider_arroyo.operators.deferral import AIRFLOW_GRACE, deferral_hold_seconds
 from airflow_provider_arroyo.text import duration
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
     from airflow_provider_arroyo.monitoring.event import WaitEvent
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -193,7 +192,7 @@ class ArroyoTask(ConnectedTask):
         from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
         if result.transitions:
-            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=to_json(result.transitions))
+            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=[one.to_dict() for one in result.transitions])
 
     def _defers_at(self, wait: PipelineWait) -> float | None:
         """Return when the wait moves to the triggerer; None where it stays in the worker.

@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_arroyo.client.checks import check_text
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.operators.arguments import check_early
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
-from airflow_provider_arroyo.pipelines.spec import as_udfs
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -21,10 +21,10 @@ from airflow_provider_arroyo.client.checks import (
     check_max_restarts,
     check_parallelism,
     check_pipeline_name,
+    check_sql,
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.pipelines.spec import check_sql
 from airflow_provider_arroyo.text import shorten
 
 SETTINGS_FILE = "pipelines.yaml"

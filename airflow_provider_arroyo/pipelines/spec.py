@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,43 +11,11 @@ from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
     check_json_object,
     check_parallelism,
+    check_sql,
     check_string_map,
     check_text,
 )
-from airflow_provider_arroyo.client.udf import Udf
-
-
-def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
-    """Return UDFs from what users write: a :class:`.Udf`, its source, or ``{"definition", "language"}``.
-
-    :raises ValueError: on anything else, or on one without a source.
-    """
-    if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
-        raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")
-    udfs = []
-    for position, item in enumerate(items):
-        where = f"udfs[{position}]"
-        if isinstance(item, Udf):
-            udf = item
-        elif isinstance(item, str):
-            udf = Udf(item)
-        elif isinstance(item, Mapping) and set(item) <= {"definition", "language"}:
-            udf = Udf(item.get("definition", ""), item.get("language"))
-        else:
-            raise ValueError(f"{where} must be a source, a Udf, or a mapping with definition and language")
-        check_text(udf.definition, f"{where}.definition")
-        if udf.language not in (None, "rust", "python"):
-            raise ValueError(f"{where}.language must be 'rust' or 'python', got {udf.language!r}")
-        udfs.append(udf)
-    return tuple(udfs)
-
-
-def check_sql(value: Any) -> str:
-    """Return SQL without a byte order mark, which Arroyo would refuse.
-
-    :raises ValueError: on what is no SQL, or cannot be stored.
-    """
-    return check_text(value, "query").removeprefix("\ufeff")
+from airflow_provider_arroyo.client.udf import Udf, as_udfs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

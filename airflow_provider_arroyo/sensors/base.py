@@ -28,7 +28,6 @@ from airflow_provider_arroyo.hooks.errors import (
 )
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
 from airflow_provider_arroyo.operators.arguments import (
     check_choice,
     check_one_of_id_and_name,
@@ -44,6 +43,7 @@ from airflow_provider_arroyo.text import duration
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -234,6 +234,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     # -- one wait --------------------------------------------------------------------------------------------
 
     def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+
         # An outage counts from here, the look-up of the pipeline included.
         now = self.clock()
         self._ti = context["ti"]
@@ -298,6 +300,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
         :raises ArroyoNotFoundError: where there is none, and that is not waited for.
         """
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
         from airflow_provider_arroyo.polling.poll import single_try
 
         # The wait itself needs time, too.
@@ -349,6 +352,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
 def _may_reschedule(result: WaitResult) -> bool:
     """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
+    from airflow_provider_arroyo.monitoring.plan import is_wanted
+
     job = result.job
     is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
     return result.unreachable_seconds is None and not result.is_unsettled and not is_holding

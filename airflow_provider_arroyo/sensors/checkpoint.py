@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_duration, check_integer
 from airflow_provider_arroyo.client.enums import CheckpointType
-from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 from airflow_provider_arroyo.operators.arguments import check_choice, check_early, check_moment
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 from airflow_provider_arroyo.sensors.base import ArroyoSensor
@@ -149,6 +148,8 @@ class ArroyoCheckpointSensor(ArroyoSensor):
         )
 
     def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
+        from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
+
         rendered = {name: _TEMPLATED[name](getattr(self, name), name) for name in self._templated}
         moment = rendered.get("began_after")
         if moment is not None and moment.timestamp() > deadline:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_duration, check_text
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition, check_bound
 from airflow_provider_arroyo.monitoring.metrics import (
     KEPT_SECONDS,
     MEASURED_EVERY_SECONDS,
@@ -25,6 +24,7 @@ from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
 
@@ -174,6 +174,8 @@ class ArroyoMetricSensor(ArroyoSensor):
         :param instead: values for those that are still to be rendered.
         :raises ValueError: names the argument that is wrong.
         """
+        from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition, check_bound
+
         given = {name: getattr(self, name) for name in ("operator", "above", "below")} | instead
         operator = given["operator"]
         bounds = {

@@ -11,10 +11,10 @@ from airflow_provider_arroyo.client.checks import (
     check_duration,
     check_max_restarts,
     check_restart_window,
+    check_states,
     check_within,
 )
-from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.monitoring.plan import AT_WORK, check_states
+from airflow_provider_arroyo.client.enums import AT_WORK, JobState
 from airflow_provider_arroyo.operators.arguments import check_until_checkpoint, is_final, is_reference
 from airflow_provider_arroyo.operators.deferral import keeps_task_state
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID

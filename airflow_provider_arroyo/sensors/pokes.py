@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.wire import from_json, to_json
-
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -44,6 +42,7 @@ class PokeMemory:
     def job(self, plan: WaitPlan) -> Job | None:
         """Return the job as an earlier poke saw it, of the pipeline that a wait is for."""
         from airflow_provider_arroyo.client.models import Job
+        from airflow_provider_arroyo.client.wire import from_json
 
         seen = self._seen()
         if seen.get("pipeline_id") != plan.pipeline.pipeline_id:
@@ -68,6 +67,8 @@ class PokeMemory:
 
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
         """Keep what this poke saw, and log what changed since the last one."""
+        from airflow_provider_arroyo.client.wire import to_json
+
         job, pipeline = result.job, wait.plan.pipeline
         if self._store is None or job is None:
             return

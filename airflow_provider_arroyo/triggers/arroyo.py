@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_arroyo.client.checks import check_duration, check_integer
-from airflow_provider_arroyo.client.wire import to_json
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.links import pipeline_xcoms
-from airflow_provider_arroyo.monitoring.event import WaitEvent
-from airflow_provider_arroyo.monitoring.hold import Hold
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult, result_values
-from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 from airflow_provider_arroyo.triggers.events import ArroyoPipelineEventTrigger
@@ -26,6 +19,9 @@ from airflow_provider_arroyo.triggers.xcoms import push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.monitoring.event import WaitEvent
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 __all__ = ["ArroyoPipelineEventTrigger", "ArroyoPipelineTrigger"]
@@ -136,8 +132,12 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _ended(self, clock: SteadyClock) -> WaitEvent:
         """Wait, and return how the wait ended."""
-        # Importing an HTTP library would block every other trigger of the triggerer.
+        # Each import would block every other trigger of the triggerer, an HTTP library's the longest.
         await asyncio.to_thread(_import_polling)
+        from airflow_provider_arroyo.monitoring.event import WaitEvent
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError
+        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+
         try:
             plan = self._read_plan()
         except UnreadablePlanError as err:
@@ -149,6 +149,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         return WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
 
     def _read_plan(self) -> WaitPlan:
+        from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError, WaitPlan
+
         if self.version > TRIGGER_VERSION:
             raise UnreadablePlanError(
                 f"The trigger's arguments have version {self.version}, and this package reads up to "
@@ -160,6 +162,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
     async def _ends_task(self, event: WaitEvent) -> bool:
         """Return whether the task ends here; then its XComs are stored."""
         from airflow_provider_arroyo.monitoring.messages import done
+        from airflow_provider_arroyo.monitoring.result import Outcome, result_values
+        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
         result, pipeline, ti = event.result, event.pipeline, self.task_instance
         # In `airflow dags test` a trigger knows no task.
@@ -167,7 +171,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return False
         if pipeline.name is None:
             return False  # it was created during the wait: the worker looks its name up for the result
-        xcoms = {TRANSITIONS_XCOM_KEY: to_json(result.transitions)}
+        xcoms: dict[str, Any] = {TRANSITIONS_XCOM_KEY: [one.to_dict() for one in result.transitions]}
         if self.push_result:
             xcoms["return_value"] = result_values(pipeline, result.job, **result.facts)
         try:
@@ -180,6 +184,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:
         """Sleep until the task may be resumed."""
+        from airflow_provider_arroyo.monitoring.hold import Hold
+
         try:
             hold = Hold.from_dict(self.hold)
         except (KeyError, OverflowError, TypeError, ValueError):
@@ -190,6 +196,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             await asyncio.sleep(left)
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
+        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
         from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
@@ -227,6 +234,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _show_found(self, pipeline: PipelineRef) -> None:
         """Show which pipeline it is that the task waited for; where Airflow fails, the task's end shows it."""
+        from airflow_provider_arroyo.links import pipeline_xcoms
+
         if self.task_instance is None:
             return
         try:
@@ -239,7 +248,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         Airflow calls this also when another triggerer took the wait over, and after a clear; neither stops anything.
         """
-        from airflow_provider_arroyo.client.models import StopMode
+        from airflow_provider_arroyo.client.enums import StopMode
         from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill_async
 
         if self.task_instance is None:
@@ -273,5 +282,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
 def _import_polling() -> None:
     """Import what a wait needs, so that no import is left for the event loop."""
     import airflow_provider_arroyo.hooks.arroyo
+    import airflow_provider_arroyo.links
+    import airflow_provider_arroyo.monitoring.event
+    import airflow_provider_arroyo.monitoring.hold
+    import airflow_provider_arroyo.on_kill
     import airflow_provider_arroyo.polling.find
     import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect

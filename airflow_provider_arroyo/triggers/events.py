@@ -17,18 +17,20 @@ from airflow_provider_arroyo.client.checks import (
     check_max_restarts,
     check_not_a_template,
     check_restart_window,
+    check_states,
     check_text,
 )
-from airflow_provider_arroyo.client.models import JobState
-from airflow_provider_arroyo.monitoring.events import DEFAULT_WINDOW, EventMemory, EventRule
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, check_states
-from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.monitoring.event_rule import DEFAULT_WINDOW, EventRule
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.event_watch import EventWatch
+    from airflow_provider_arroyo.monitoring.events import EventMemory
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
+    from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.polling.find import NameFinder
 
 EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
@@ -147,9 +149,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch, and yield the events. It never ends by itself: Airflow would start it anew at once, and for ever."""
-        # Importing an HTTP library would block every other trigger of the triggerer.
+        # Each import would block every other trigger of the triggerer, an HTTP library's the longest.
         await asyncio.to_thread(_import_polling)
         from airflow_provider_arroyo.monitoring.event_watch import EventWatch
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
         clock, store = SteadyClock(), getattr(self, "asset_state_store", None)  # Airflow 3.3 and later
         pipeline = PipelineRef(pipeline_id=self.pipeline_id or "", name=self.pipeline_name)
@@ -171,6 +174,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
 
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
         """Poll until there is something to report or to remember, or the pipeline has to be looked for."""
+        from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
         from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
@@ -230,6 +234,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         return f"arroyo_events_{hashlib.sha256(watched.encode()).hexdigest()[:16]}"
 
     async def _load(self, store: Any) -> EventMemory:
+        from airflow_provider_arroyo.monitoring.events import EventMemory
+
         if store is None:
             return EventMemory()
         try:

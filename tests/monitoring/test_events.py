@@ -11,8 +11,9 @@ import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.exceptions import ArroyoAuthError
+from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-from airflow_provider_arroyo.monitoring.events import Event, EventMemory, EventRule, event_payload
+from airflow_provider_arroyo.monitoring.events import Event, EventMemory, event_payload
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, api_error, job, logged

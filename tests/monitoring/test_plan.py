@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_arroyo.client.checks import check_states
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.monitoring.plan import (
     PLAN_VERSION,
@@ -17,7 +18,6 @@ from airflow_provider_arroyo.monitoring.plan import (
     PipelineRef,
     UnreadablePlanError,
     WaitPlan,
-    check_states,
 )
 from tests.monitoring.support import ORDERS, T0, UNNAMED, job, plan
 

@@ -12,8 +12,9 @@ import pytest
 from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.monitoring.condition import Reading
+from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-from airflow_provider_arroyo.monitoring.events import EventMemory, EventRule
+from airflow_provider_arroyo.monitoring.events import EventMemory
 from tests.monitoring.support import GONE, ORDERS, REFUSED, T0, job, logged
 
 RULE = EventRule(states=frozenset(), max_checkpoint_age=timedelta(seconds=100))

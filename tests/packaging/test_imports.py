@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import airflow_provider_arroyo
+from tests.packaging.test_layers import imports, imports_at_load
 
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
@@ -21,15 +23,27 @@ NOT_WITH_A_DAG = {
     "client": (
         "client",
         "connection_errors",
+        "details",
         "endpoints",
+        "models",
         "request",
         "responses",
         "retry",
         "tls",
         "transport",
     ),
-    "pipelines": ("existing", "ownership", "sql_errors", "submit"),
-    "monitoring": ("messages", "progress", "wait"),
+    "pipelines": ("existing", "ownership", "spec", "sql_errors", "submit"),
+    "monitoring": (
+        "checkpoint_condition",
+        "event",
+        "events",
+        "messages",
+        "metric_condition",
+        "plan",
+        "progress",
+        "result",
+        "wait",
+    ),
     "polling": ("poll", "shared"),
 }
 
@@ -72,6 +86,19 @@ def test_public_modules_load_nothing_that_talks_to_arroyo() -> None:
     assert all((ROOT / name.replace(".", "/")).with_suffix(".py").exists() for name in later)
     assert not ours & later
     assert not {name for name in ours if name.split(".")[0] in ("sandbox", "on_kill", "openlineage", "sql")}
+
+
+@pytest.mark.parametrize("name", ["arroyo", "events"])
+def test_a_trigger_leaves_no_import_for_the_event_loop(name: str) -> None:
+    path, module = ROOT / "triggers" / f"{name}.py", f"{PACKAGE}.triggers.{name}"
+    tree = ast.parse(path.read_text())
+    in_functions = {
+        one
+        for one in set(imports(tree, module)) - set(imports_at_load(tree, module))
+        if one.startswith(PACKAGE) and (ROOT.parent / one.replace(".", "/")).with_suffix(".py").exists()
+    }
+    assert len(in_functions) > 5
+    assert in_functions <= modules_added("", f"import {module} as trigger; trigger._import_polling()")
 
 
 def requirements_without_airflow() -> set[str]:

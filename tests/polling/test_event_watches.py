@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from airflow_provider_arroyo.monitoring.event_rule import EventRule
 from airflow_provider_arroyo.monitoring.event_watch import EventWatch
-from airflow_provider_arroyo.monitoring.events import EventRule
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
 from tests.polling.support import INTERVAL, Waits, a_logger
