@@ -142,7 +142,8 @@ class Tries:
         left = end - self._clock()
         if left <= 0:
             raise ArroyoConnectionError(
-                f"{self._request} was not completed: its deadline has passed.",
+                f"{self._request} was not completed: its deadline has passed. Allow more time (timeout), or find out "
+                "what was slow: Arroyo, or the way to it.",
                 disposition=Disposition.RETRY,
                 **self._request.where,
             )

@@ -258,7 +258,7 @@ class ArroyoHook(BaseHook):
 
     def stop_pipeline(self, pipeline_id: str, mode: StopMode = StopMode.CHECKPOINT) -> Pipeline:
         """Request a stop. The response comes before anything happens."""
-        return self.client.patch_pipeline(pipeline_id, stop=mode)
+        return self.client.patch_pipeline(pipeline_id, stop=StopMode(mode))
 
     def resume_pipeline(self, pipeline_id: str) -> Pipeline:
         """Request that a stopped pipeline runs again. The response comes before anything happens."""

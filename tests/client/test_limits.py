@@ -125,7 +125,7 @@ def test_deadline_is_a_moment_not_a_duration(
     error = failure(client, CREATE)
     assert type(error) is ArroyoConnectionError
     assert error.disposition is Disposition.RETRY
-    assert "its deadline has passed" in str(error)
+    assert "its deadline has passed. Allow more time (timeout)" in str(error)
     assert len(server.requests) == sent
 
 

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -362,6 +362,9 @@ def test_the_methods_of_the_hook(hook: ArroyoHook, sandbox: ArroyoSandbox) -> No
     job = hook.get_job(made.id)
     assert job is not None
     assert job.state == "Running"
+    for no_mode in (None, "CHECKPOINT", ""):
+        with pytest.raises(ValueError, match="is not a valid StopMode"):
+            hook.stop_pipeline(made.id, cast("StopMode", no_mode))
     hook.stop_pipeline(made.id)
     sandbox.advance(5)
     assert sandbox.state(made.id) == "Stopped"
