@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _BUNDLE = Path(__file__).parent / "plugin" / "static" / "main.js"
 
 
+RESULT_XCOM_KEY = "return_value"
+"""Under which Airflow keeps a task's result."""
+
+
 class ArroyoPipelineLink(BaseOperatorLink):
     """The button "Arroyo console": shown as soon as the task knows its pipeline, also while it waits."""
 

@@ -5,18 +5,16 @@ also kills what it merely moves: a worker that shuts down, a triggerer whose tri
 a clear, the old try can be killed when the new one has adopted the pipeline already.
 
 One pure decision (:func:`reason_not_to_stop`, :func:`reason_not_ended`), and two shells around it: in a worker
-(:func:`stop_on_kill`), and in a triggerer (:func:`stop_on_kill_async`).
+(:func:`stop_on_kill`), and in a triggerer (``triggers/on_kill.py``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -41,13 +39,6 @@ ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "re
 
 WORKER_SECONDS = 4.0
 """How long it may take in a worker, which Airflow kills for good after 5 seconds."""
-
-TRIGGERER_SECONDS = 25.0
-"""How long it may take in a triggerer, where Airflow allows 30 seconds."""
-
-STOP_SECONDS = 5.0
-"""How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
-and on a busy machine several times as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +138,7 @@ def noted_wait(ti: Any) -> WatchedRun | None:
 
 def _read_note(ti: Any) -> Mapping[str, Any]:
     # Without an index, Airflow returns what all the mapped instances noted.
-    value = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=_map_index(ti))
+    value = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=map_index_of(ti))
     return value if isinstance(value, Mapping) else {}
 
 
@@ -234,7 +225,7 @@ def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
     In this order: Airflow deletes the note when the next try begins, before that can end; and the end of a wait is
     noted before its task ends.
     """
-    state = state_in(ti.get_task_states(**_question(ti)), ti)
+    state = state_in(ti.get_task_states(**question_about(ti)), ti)
     return state, _read_note(ti)
 
 
@@ -252,7 +243,7 @@ def _in_time(ask: Callable[[], T], seconds: float) -> T:
         try:
             future.set_result(ask())
         except BaseException as err:  # noqa: BLE001  # handed to the thread that waits; Airflow has some of its own
-            future.set_exception(_plain(err))
+            future.set_exception(as_exception(err))
 
     threading.Thread(target=run, daemon=True, name="arroyo-task-state").start()
     if not wait_for_futures([future], seconds).done:
@@ -260,149 +251,27 @@ def _in_time(ask: Callable[[], T], seconds: float) -> T:
     return future.result()
 
 
-def _plain(error: BaseException) -> Exception:
+def as_exception(error: BaseException) -> Exception:
     """Return an error that ``except Exception`` catches: some of Airflow's, such as a deadlock's, it does not."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-# -- in a triggerer ------------------------------------------------------------------------------------------------
-
-
-async def stop_on_kill_async(
-    connect: Callable[[], Awaitable[ArroyoClient]],
-    watched: WatchedRun,
-    mode: StopMode | None,
-    *,
-    ti: Any,
-    log: Any,
-    limit_seconds: float = TRIGGERER_SECONDS,
-) -> bool:
-    """Stop the pipeline of a task that ends while its wait is in a triggerer, if that is wanted and due.
-
-    It finishes even if this is cancelled meanwhile: Airflow 3.3 cancels a trigger once a second until it has ended,
-    and its ``on_kill`` along with it.
-
-    :param connect: an async function that returns a client.
-    :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
-    :returns: whether a stop was requested.
-    """
-    work = _kept(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
-    while not work.done():
-        # Where it is cancelled so often that the caller gives up, the work goes on all the same.
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({work})
-    return work.result()
-
-
-async def _stop_on_kill_async(
-    connect: Callable[[], Awaitable[ArroyoClient]],
-    watched: WatchedRun,
-    mode: StopMode | None,
-    ti: Any,
-    log: Any,
-    limit_seconds: float,
-) -> bool:
-    deadline = time.monotonic() + limit_seconds
-    ask_seconds = max(limit_seconds / 2, limit_seconds - STOP_SECONDS)
-    try:
-        state, noted = await within_seconds(_ask_airflow_async(ti), ask_seconds)
-    except Exception as err:  # noqa: BLE001  # the wait ends whatever Airflow responds, so it is logged
-        log.warning(
-            "This wait was killed, and the state of its task is unknown (%r). %s", err, watched.advice
-        )
-        return False
-    if state == "deferred":
-        is_same_try = noted.get("try_number") == ti.try_number
-        where = "in another triggerer" if is_same_try else "in a later try of its task"
-        log.info("The wait continues %s. %s runs on", where, watched.pipeline.label)
-        return False
-    reason = reason_not_ended(state, noted, ti.try_number)
-    if mode is None or reason is not None:
-        log.info("This wait was killed%s. %s", f", but {reason}" if reason else "", watched.advice)
-        return False
-    try:
-        client = await within_seconds(connect(), deadline - time.monotonic())
-    except Exception as err:  # noqa: BLE001  # as above
-        log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
-        return False
-    with client:
-        return await asyncio.to_thread(request_stop, client, watched, mode, deadline, log)
-
-
-async def _ask_airflow_async(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
-    """Return what :func:`_ask_airflow` returns, from a triggerer's event loop."""
-    # Airflow gives triggers no public way to ask; these names are the same from 3.0.6 to 3.3.
-    from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
-    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
-
-    states: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**_question(ti)))
-    state = state_in(states.task_states, ti)
-    note: Any = await SUPERVISOR_COMMS.asend(
-        GetXCom(
-            key=WAIT_XCOM_KEY,
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=_map_index(ti),
-        )
-    )
-    value = await asyncio.to_thread(_deserialized, note)
-    return state, value if isinstance(value, Mapping) else {}
-
-
-def _deserialized(result: Any) -> Any:
-    """Return the value of an XCom as its backend, which may do I/O, gives it back."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    return None if result.value is None else XCom.deserialize_value(result)
-
-
-async def within_seconds(work: Awaitable[T], seconds: float) -> T:
-    """Return the result of work.
-
-    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and a
-    request that is cancelled leaves its response to the next one.
-
-    :raises TimeoutError: if it is not done in time.
-    """
-    task = _kept(work)
-    await asyncio.wait({task}, timeout=max(0.0, seconds))
-    if not task.done():
-        raise TimeoutError(f"no response in {seconds:.1f} s")
-    try:
-        return task.result()
-    except BaseException as err:  # noqa: BLE001  # Airflow has errors of its own that are no Exception
-        raise _plain(err) from None
-
-
-_tasks: set[asyncio.Future[Any]] = set()
-"""Kept, since the event loop alone does not keep its tasks alive."""
-
-
-def _kept(work: Awaitable[T]) -> asyncio.Future[T]:
-    task = asyncio.ensure_future(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-    # Retrieved, so that asyncio does not report an error that came too late.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-# -- what both ask Airflow -----------------------------------------------------------------------------------------
+# -- what worker and triggerer ask Airflow ---------------------------------------------------------------------------
 
 
 def state_in(states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
     """Return the state of a task instance from Airflow's response about task states."""
-    index = _map_index(ti)
+    index = map_index_of(ti)
     state = states.get(ti.run_id, {}).get(ti.task_id if index < 0 else f"{ti.task_id}_{index}")
     return None if state is None else str(getattr(state, "value", state))
 
 
-def _map_index(ti: Any) -> int:
+def map_index_of(ti: Any) -> int:
     """Return the map index; -1 also where Airflow has None for a task that is not mapped."""
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
-def _question(ti: Any) -> dict[str, Any]:
-    index = {} if _map_index(ti) < 0 else {"map_index": ti.map_index}
+def question_about(ti: Any) -> dict[str, Any]:
+    """Return the question for the state of a task instance."""
+    index = {} if map_index_of(ti) < 0 else {"map_index": ti.map_index}
     return {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id], **index}

@@ -20,28 +20,16 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
-from airflow_provider_arroyo.monitoring.condition import Detail, Finding, Reading
-from airflow_provider_arroyo.monitoring.messages import Message, Messages, unreadable
-from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
-from airflow_provider_arroyo.monitoring.progress import Progress
-from airflow_provider_arroyo.monitoring.proof import ProofOfLife
+from airflow_provider_arroyo.monitoring.condition import Detail, Reading
+from airflow_provider_arroyo.monitoring.memory import WaitMemory
+from airflow_provider_arroyo.monitoring.messages import unreadable
 from airflow_provider_arroyo.monitoring.report import report, unreachable_seconds
-from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
-from airflow_provider_arroyo.monitoring.transitions import with_transition
-
-RESTARTED_SECONDS = 1.0
-"""After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
-network so frequent that no state would ever count."""
 
 _LAST_MOMENT_SECONDS = 0.1
 """How soon before the deadline a request may fail for want of time."""
@@ -50,79 +38,19 @@ STEADY_SECONDS = 60.0
 """Failures that begin sooner than this after others belong to the same fault, which was warned of."""
 
 
-class PipelineWait:
+class PipelineWait(WaitMemory):
     """Decides, from what was seen and when, whether a wait is over.
 
     Times are seconds since the epoch. Where the clock steps back, also from one process to the next, what was seen
     later than that counts as seen at that time. Once a wait is over, its result stands.
 
-    :param plan: the goal and the limits.
-    :param now: when the wait begins.
-    :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
-    :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
-    :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
-    :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
-    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
-        this wait sees is logged at DEBUG.
-    :param last_job: the job as such an earlier wait saw it last, where that is known: a pipeline that is gone now was
-        deleted.
-    :param rules: makes the rules; default those of the plan.
-    :param messages: collects the log lines; default those of a wait.
+    Takes the parameters of :class:`.WaitMemory`.
     """
 
-    def __init__(
-        self,
-        plan: WaitPlan,
-        *,
-        now: float,
-        progress: Mapping[str, Any] | None = None,
-        has_responded: bool = False,
-        earlier: RestartMemory | None = None,
-        memory: Mapping[str, Any] | None = None,
-        is_repeated: bool = False,
-        last_job: Job | None = None,
-        rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
-        messages: Messages | None = None,
-    ) -> None:
-        self.plan = plan
-        self._messages = messages or Messages(plan, is_repeated=is_repeated)
-        self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
-        if has_responded and self._p.responded_at is None:
-            self._p.responded_at = now
-        if earlier is not None:
-            self._p.recall(earlier)
-        if memory is not None:
-            self._p.finding = Finding(memory=memory)
-        self._is_repeated, self._last_job = is_repeated, last_job
-        self._rules_of = rules
-        self._rules = rules(plan, self._p)
-        self._over: WaitResult | None = None
-
-    @property
-    def job(self) -> Job | None:
-        """The job as it was last seen; None if it never was."""
-        return self._p.job
-
-    @property
-    def finding(self) -> Finding:
-        """What is known of the condition that is waited for."""
-        return self._p.finding
-
-    @property
-    def awaits_run(self) -> bool:
-        """Whether the run that follows the change is still to begin."""
-        return self._rules.awaits_run
-
-    @property
-    def unreachable_since(self) -> float | None:
-        """While polls fail, since when Arroyo has not responded; else None."""
-        return self._p.outage_since
+    _over: WaitResult | None = None
+    """Its result, once it has ended."""
 
     # -- what was seen ---------------------------------------------------------------------------------------
-
-    def polled(self, times: int = 1) -> None:
-        """Count polls that were sent for this wait, those that were left out as showing no change included."""
-        self._p.stats = self._p.stats.plus(polls=times)
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Take a poll that succeeded.
@@ -168,13 +96,6 @@ class PipelineWait:
             p.missing_since = p.logged_at = now
             self._messages.missing(now)
         return self._pending(now)
-
-    def found(self, pipeline: PipelineRef) -> None:
-        """Take note which pipeline it is that was waited for by its name."""
-        self.plan = replace(self.plan, pipeline=pipeline)
-        self._messages.found(self.plan)
-        self._rules = self._rules_of(self.plan, self._p)
-        self._p.missing_since = None
 
     def observe_details(
         self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
@@ -301,10 +222,6 @@ class PipelineWait:
 
     # -- what follows ----------------------------------------------------------------------------------------
 
-    def messages(self) -> list[Message]:
-        """Return what is to be logged since the last call: each change once, a rare heartbeat, outages."""
-        return self._messages.take()
-
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         return self._rules.next_due()
@@ -313,98 +230,7 @@ class PipelineWait:
         """Return when :attr:`.WaitPlan.detail` of the job is to be read; None while nothing needs it."""
         return None if self._over is not None else self._rules.details_due()
 
-    def progress(self) -> dict[str, Any]:
-        """Return what the wait remembers as JSON values, for the process that continues it."""
-        return self._p.to_dict()
-
-    def restart_memory(self) -> RestartMemory | None:
-        """Return what the wait remembers of restarts, for a later one; None where it saw no job."""
-        return self._p.restart_memory()
-
     # -- inside ----------------------------------------------------------------------------------------------
-
-    @property
-    def _was_seen(self) -> bool:
-        """Whether there was such a pipeline, also before this wait: what may not be missing was looked up then."""
-        if self._p.job is not None or self.plan.baseline is not None:
-            return True
-        return self._is_repeated and not self.plan.may_be_missing
-
-    @property
-    def _is_announced(self) -> bool:
-        return self._p.failures > POLL_RETRIES
-
-    def _responded(self, now: float) -> None:
-        """Take note that Arroyo has responded."""
-        p = self._p
-        p.follow(now)
-        if p.failing_since is not None:
-            if self._is_announced:
-                self._messages.reachable_again(now - (p.outage_since or now), p.last_error)
-                p.logged_at = now
-            if now - p.failing_since >= RESTARTED_SECONDS:
-                p.responding_since = now
-        p.responded_at, p.outage_since, p.failing_since, p.failures, p.last_error = now, None, None, 0, None
-
-    def _remember(self, job: Job, now: float) -> None:
-        p, before, baseline = self._p, self._p.job, self.plan.baseline
-        self._count_restarts(job, now)
-        was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
-        if baseline is not None and baseline.was_left(job):
-            p.left_baseline = True
-        if (
-            before is not None
-            and not was_jobless
-            and (before.id, before.run_id, before.state) == (job.id, job.run_id, job.state)
-            and before.running_desired == job.running_desired
-        ):
-            self._hold(job, now)
-            return
-        is_new_run = before is not None and (before.id, before.run_id) != (job.id, job.run_id)
-        if before is None or is_new_run:
-            p.run_since, p.proof = now, ProofOfLife.of_run(job)
-            p.details_at = p.details_error = p.unreadable_since = None
-            p.finding = replace(p.finding, facts=None, is_unsettled=False)
-        if before is not None and before.state == job.state and not is_new_run and not was_jobless:
-            if before.running_desired != job.running_desired:
-                self._messages.desire_changed(job)
-        else:
-            self._messages.changed(None if was_jobless else before, job, now - p.state_since)
-            p.state_since = now
-        p.transitions = with_transition(p.transitions, job, now)
-        p.logged_at = now
-        if before is None or is_new_run or not {before.state, job.state} <= AT_WORK:
-            p.held_since = None
-        self._hold(job, now)
-        if not self._rules.is_stale(job, now):
-            p.stats = p.stats.with_state(self.plan, job, now)
-
-    def _count_restarts(self, job: Job, now: float) -> None:
-        p, most = self._p, self.plan.max_restarts
-        before = p.seen_run or (SeenRun.of(p.job) if p.job is not None else None)
-        if before is None:
-            p.seen_run = SeenRun.of(job)
-            return
-        p.seen_run, restarts = before.follow(job, first_run=self._rules.first_run(job))
-        p.restarts += restarts
-        if most is not None and self.plan.restart_window is not None:
-            seen = restart_times(restarts, since=p.unseen_since, now=now, most=most + 1)
-            # More than that end the wait.
-            p.restarted_at = (*p.restarted_at, *seen)[-most - 1 :]
-
-    def _hold(self, job: Job, now: float) -> None:
-        """Keep since when a wanted state has been seen in one unbroken run."""
-        p = self._p
-        is_going_down = job.state in AT_WORK and not job.running_desired
-        if (
-            is_wanted(job.state, self.plan.target_states)
-            and not is_going_down
-            and not self._rules.is_stale(job, now)
-        ):
-            if p.held_since is None:
-                p.held_since = now
-        else:
-            p.held_since = None
 
     def _unreadable(self, error: ArroyoError, now: float) -> WaitResult:
         """Take that what is needed besides the job's state could not be read, though its state could."""

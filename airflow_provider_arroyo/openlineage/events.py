@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
+import logging
+import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -16,11 +20,17 @@ from openlineage.client.facet_v2 import error_message_run, job_type_job, parent_
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, ArroyoPipelineRunFacet
+from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_arroyo.openlineage.facts import TaskFacts
+
+_log = logging.getLogger(__name__)
+
+EMIT_SECONDS = 3.0
+"""How long all events of a task about pipelines may take; Airflow allows 10 seconds, its own event included."""
 
 _BEGINS = ("created", "replaced")
 
@@ -137,11 +147,32 @@ class _Events:
 
 
 def emit(events: Iterable[RunEvent]) -> None:
-    """Emit events as Airflow emits its own.
+    """Emit events as Airflow emits its own, within :data:`EMIT_SECONDS`.
+
+    Airflow ends what it started for a task's lineage after ``[openlineage] execution_timeout``, its own event of the
+    task included, which comes after these. So a backend that hangs must not take that time here.
 
     :param events: the events.
     """
     listener = None if conf.is_disabled() else get_openlineage_listener()
-    if listener is not None:
-        for event in events:
-            listener.adapter.emit(event)
+    if listener is None:
+        return
+    made = list(events)
+    ends_at, is_sent = time.monotonic() + EMIT_SECONDS, threading.Event()
+
+    def send() -> None:
+        try:
+            for event in made:
+                if time.monotonic() >= ends_at:
+                    return
+                listener.adapter.emit(event)
+        finally:
+            is_sent.set()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(send,), daemon=True, name="arroyo-openlineage").start()
+    if not is_sent.wait(EMIT_SECONDS):
+        _log.warning(
+            "OpenLineage's backend has not taken the events about pipelines within %s; the rest is left out",
+            duration(EMIT_SECONDS),
+        )

@@ -15,7 +15,7 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.text import duration
 from airflow_provider_arroyo.triggers.events import ArroyoPipelineEventTrigger
 from airflow_provider_arroyo.triggers.progress import keep_progress, latest_progress
-from airflow_provider_arroyo.triggers.xcoms import push_xcoms
+from airflow_provider_arroyo.triggers.supervisor import push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -161,6 +161,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _ends_task(self, event: WaitEvent) -> bool:
         """Return whether the task ends here; then its XComs are stored."""
+        from airflow_provider_arroyo.links import RESULT_XCOM_KEY
         from airflow_provider_arroyo.monitoring.messages import done
         from airflow_provider_arroyo.monitoring.result import Outcome, result_values
         from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
@@ -173,7 +174,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
             return False  # it was created during the wait: the worker looks its name up for the result
         xcoms: dict[str, Any] = {TRANSITIONS_XCOM_KEY: [one.to_dict() for one in result.transitions]}
         if self.push_result:
-            xcoms["return_value"] = result_values(pipeline, result.job, **result.facts)
+            xcoms[RESULT_XCOM_KEY] = result_values(pipeline, result.job, **result.facts)
         try:
             await push_xcoms(ti, xcoms)
         except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything; a worker tries again
@@ -249,7 +250,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         Airflow calls this also when another triggerer took the wait over, and after a clear; neither stops anything.
         """
         from airflow_provider_arroyo.client.enums import StopMode
-        from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill_async
+        from airflow_provider_arroyo.on_kill import WatchedRun
+        from airflow_provider_arroyo.triggers.on_kill import stop_on_kill_async
 
         if self.task_instance is None:
             return
@@ -285,6 +287,6 @@ def _import_polling() -> None:
     import airflow_provider_arroyo.links
     import airflow_provider_arroyo.monitoring.event
     import airflow_provider_arroyo.monitoring.hold
-    import airflow_provider_arroyo.on_kill
     import airflow_provider_arroyo.polling.find
-    import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect
+    import airflow_provider_arroyo.polling.shared
+    import airflow_provider_arroyo.triggers.on_kill  # noqa: F401  # imported for its effect

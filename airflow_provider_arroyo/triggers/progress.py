@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.triggers.xcoms import pull_xcom, push_xcoms
+from airflow_provider_arroyo.triggers.supervisor import pull_xcom, push_xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.wait import PipelineWait

@@ -20,6 +20,8 @@ IN_SENTENCE = "pipeline 'orders_per_minute' (pl_1)"
 CONSOLE = "Arroyo console: http://arroyo:5115/pipelines/pl_1"
 STOPPED, TIMED_OUT, UNREACHABLE = Outcome.STOPPED, Outcome.TIMED_OUT, Outcome.UNREACHABLE
 
+FAILS = api_error(500, message="it failed (500)")
+
 
 def ended(outcome: Outcome, *targets: str, **more: Any) -> WaitResult:
     return WaitResult(outcome=outcome, target_states=targets or ("Running",), **more)
@@ -130,6 +132,16 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             "last seen Running (run 1).",
             "The last poll failed: Connection refused",
             "Check the server and the connection. A new try continues with the same pipeline.",
+            CONSOLE,
+        ],
+    ),
+    "Arroyo itself fails": (
+        ended(UNREACHABLE, job=job(), unreachable_seconds=600.0, unreachable_since=T0, error=FAILS),
+        [
+            f"Every poll failed for 10 min, though Arroyo responds. This says nothing about {IN_SENTENCE}; "
+            "last seen Running (run 1).",
+            "The last poll failed: it failed (500)",
+            "Check the server's log. A new try continues with the same pipeline.",
             CONSOLE,
         ],
     ),

@@ -18,8 +18,9 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job, StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
-from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, stop_on_kill, stop_on_kill_async
+from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, stop_on_kill
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.triggers.on_kill import stop_on_kill_async
 from tests.support import ENDLESS, Lines
 
 ENDED = ["failed", "success", "skipped", "upstream_failed", "removed"]

@@ -239,3 +239,17 @@ def test_templates_are_checked_once_they_are_rendered(sandbox: ArroyoSandbox) ->
     with pytest.raises(ArroyoFatalTaskError, match="pipeline_name must be one line"):
         operator.execute(context())
     assert not list(sandbox.requests)
+
+
+@pytest.mark.parametrize("status, says", [(500, "though Arroyo responds"), (429, "though Arroyo responds")])
+def test_checkpoints_that_arroyo_does_not_list_are_no_outage(
+    status: int, says: str, sandbox: ArroyoSandbox
+) -> None:
+    assert deploy().error is None
+    sandbox.faults.status(status, path="*/checkpoints", error="the store is full", times=None)
+    ended = deploy(SECOND, api_outage_tolerance=0.5)
+    assert type(ended.error) is ArroyoTaskError
+    text = str(ended.error)
+    assert re.search(rf"GET /pipelines/.*/checkpoints failed for .*, {says}", text), text
+    assert "the store is full" in text
+    assert "unreachable" not in text

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -335,3 +336,28 @@ def test_the_event_of_the_task_as_airflow_makes_it(sandbox: ArroyoSandbox, file:
     # Airflow has its own of these.
     assert task["job"]["facets"]["jobType"]["integration"] == "AIRFLOW"
     assert task["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == "orders"
+
+
+@pytest.mark.parametrize("hangs_at", [0, 1])
+def test_a_backend_that_hangs_costs_a_task_no_more_than_its_limit(
+    hangs_at: int, sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Airflow's own event of the task comes after those about pipelines, within a limit for all."""
+    monkeypatch.setattr("airflow_provider_arroyo.openlineage.events.EMIT_SECONDS", 0.3)
+    ends, emitted = threading.Event(), []
+
+    def emit(event: Any) -> None:
+        emitted.append(event)
+        if len(emitted) > hangs_at:
+            ends.wait(60)
+
+    monkeypatch.setattr(get_openlineage_listener().adapter, "emit", emit)
+    assert completed(deploy(), TaskInstance(run_id="1")) is not None
+    lineage = completed(
+        deploy(SQL.replace("id BIGINT", "id INT"), until_checkpoint=False), TaskInstance(run_id="2")
+    )
+    ends.set()
+    assert names(lineage.inputs) == [INPUT]
+    assert "has not taken the events about pipelines within 0.30 s" in caplog.text
+    # Of the second one: the old pipeline has ended, the new one has begun and runs.
+    assert len(emitted) <= 2 + hangs_at

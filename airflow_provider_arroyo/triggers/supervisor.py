@@ -1,10 +1,16 @@
-"""XComs that a trigger writes and reads. Those of Airflow's own events arrive as JSON text instead of values."""
+"""What a trigger asks Airflow for: XComs, and the state of its task. All triggers of a process share one channel.
+
+XComs of Airflow's own events arrive as JSON text instead of values. Airflow gives triggers no public way; the names
+that are used here are the same from 3.0.6 to 3.3.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LIMIT_SECONDS = 30.0
 """How long it may take. The first request to Airflow takes a triggerer five seconds of work."""
@@ -19,8 +25,6 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any], *, limit_seconds: float
     :raises TimeoutError: if it takes longer.
     :raises Exception: what Airflow raises where it stores nothing.
     """
-    from airflow_provider_arroyo.on_kill import within_seconds
-
     await within_seconds(_push(ti, values), limit_seconds)
 
 
@@ -32,9 +36,56 @@ async def pull_xcom(ti: Any, key: str, *, limit_seconds: float = LIMIT_SECONDS) 
     :raises TimeoutError: if it takes longer.
     :raises Exception: what Airflow raises.
     """
-    from airflow_provider_arroyo.on_kill import within_seconds
-
     return await within_seconds(_pull(ti, key), limit_seconds)
+
+
+async def task_state(ti: Any) -> str | None:
+    """Return the state of a deferred task in Airflow; None where it has none.
+
+    :param ti: as for :func:`push_xcoms`.
+    :raises Exception: what Airflow raises.
+    """
+    from airflow.sdk.execution_time.comms import GetTaskStates
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    from airflow_provider_arroyo.on_kill import question_about, state_in
+
+    states: Any = await SUPERVISOR_COMMS.asend(GetTaskStates(**question_about(ti)))
+    return state_in(states.task_states, ti)
+
+
+async def within_seconds(work: Awaitable[T], seconds: float) -> T:
+    """Return the result of work.
+
+    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and a
+    request that is cancelled leaves its response to the next one.
+
+    :raises TimeoutError: if it is not done in time.
+    """
+    task = kept(work)
+    await asyncio.wait({task}, timeout=max(0.0, seconds))
+    if not task.done():
+        raise TimeoutError(f"no response in {seconds:.1f} s")
+    try:
+        return task.result()
+    except BaseException as err:  # noqa: BLE001  # Airflow has errors of its own that are no Exception
+        from airflow_provider_arroyo.on_kill import as_exception
+
+        raise as_exception(err) from None
+
+
+_tasks: set[asyncio.Future[Any]] = set()
+"""Kept, since the event loop alone does not keep its tasks alive."""
+
+
+def kept(work: Awaitable[T]) -> asyncio.Future[T]:
+    """Start work that goes on whatever becomes of who waits for it."""
+    task = asyncio.ensure_future(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    # Retrieved, so that asyncio does not report an error that came too late.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 async def _pull(ti: Any, key: str) -> Any:
@@ -49,12 +100,11 @@ async def _pull(ti: Any, key: str) -> Any:
 
 
 def _where(ti: Any) -> dict[str, Any]:
-    index = -1 if ti.map_index is None else ti.map_index
-    return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": index}
+    where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
+    return {**where, "map_index": -1 if ti.map_index is None else ti.map_index}
 
 
 async def _push(ti: Any, values: Mapping[str, Any]) -> None:
-    # Airflow gives triggers no public way; these names are the same from 3.0.6 to 3.3.
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
     for key, value in values.items():

@@ -1,0 +1,91 @@
+"""What happens to a pipeline when its task is killed while its wait is in a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, reason_not_ended, request_stop
+from airflow_provider_arroyo.triggers.supervisor import kept, pull_xcom, task_state, within_seconds
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.client.enums import StopMode
+
+TRIGGERER_SECONDS = 25.0
+"""How long it may take in a triggerer, where Airflow allows 30 seconds."""
+
+STOP_SECONDS = 5.0
+"""How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
+and on a busy machine several times as long."""
+
+
+async def stop_on_kill_async(
+    connect: Callable[[], Awaitable[ArroyoClient]],
+    watched: WatchedRun,
+    mode: StopMode | None,
+    *,
+    ti: Any,
+    log: Any,
+    limit_seconds: float = TRIGGERER_SECONDS,
+) -> bool:
+    """Stop the pipeline of a task that ends while its wait is in a triggerer, if that is wanted and due.
+
+    It finishes even if this is cancelled meanwhile: Airflow 3.3 cancels a trigger once a second until it has ended,
+    and its ``on_kill`` along with it.
+
+    :param connect: an async function that returns a client.
+    :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
+    :returns: whether a stop was requested.
+    """
+    work = kept(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
+    while not work.done():
+        # Where it is cancelled so often that the caller gives up, the work goes on all the same.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({work})
+    return work.result()
+
+
+async def _stop_on_kill_async(
+    connect: Callable[[], Awaitable[ArroyoClient]],
+    watched: WatchedRun,
+    mode: StopMode | None,
+    ti: Any,
+    log: Any,
+    limit_seconds: float,
+) -> bool:
+    deadline = time.monotonic() + limit_seconds
+    ask_seconds = max(limit_seconds / 2, limit_seconds - STOP_SECONDS)
+    try:
+        state, noted = await within_seconds(_ask_airflow(ti), ask_seconds)
+    except Exception as err:  # noqa: BLE001  # the wait ends whatever Airflow responds, so it is logged
+        log.warning(
+            "This wait was killed, and the state of its task is unknown (%r). %s", err, watched.advice
+        )
+        return False
+    if state == "deferred":
+        is_same_try = noted.get("try_number") == ti.try_number
+        where = "in another triggerer" if is_same_try else "in a later try of its task"
+        log.info("The wait continues %s. %s runs on", where, watched.pipeline.label)
+        return False
+    reason = reason_not_ended(state, noted, ti.try_number)
+    if mode is None or reason is not None:
+        log.info("This wait was killed%s. %s", f", but {reason}" if reason else "", watched.advice)
+        return False
+    try:
+        client = await within_seconds(connect(), deadline - time.monotonic())
+    except Exception as err:  # noqa: BLE001  # as above
+        log.error("The stop of a task that ended failed: %s. %s", err, watched.advice)
+        return False
+    with client:
+        return await asyncio.to_thread(request_stop, client, watched, mode, deadline, log)
+
+
+async def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """Return the state of a task instance, then what it noted about its wait, in the order that a worker asks in."""
+    state = await task_state(ti)
+    value = await pull_xcom(ti, WAIT_XCOM_KEY)
+    return state, value if isinstance(value, Mapping) else {}
