@@ -5,13 +5,11 @@ Works on text alone, so that it also masks in SQL that no parser accepts. In dou
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 MASK = "***"
-CHANGED = f"{MASK} (changed)"
 
 _SECRET = re.compile(
     r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature|headers\b"
@@ -195,111 +193,12 @@ def redact_path(path: str) -> str:
     return _replaced(path, _in_path(path, 0, len(path)))
 
 
-def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
-    """Return how two pieces of SQL differ, in lines that begin with ``-``, ``+`` or a blank; empty where they do not.
-
-    A secret that differs is :data:`CHANGED` in the new line.
-
-    :param old, new: the SQL.
-    :param context_lines: how many equal lines are shown around each difference, default 3.
-    """
-    shown = _diff(old, new)
-    return tuple(shown[at] for hunk in _hunks(shown, context_lines) for at in hunk)
-
-
-def redacted_unified_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
-    """Return how two pieces of SQL differ as :func:`redacted_diff` does, each hunk below its ``@@ -1,7 +1,6 @@``.
-
-    :param old, new: the SQL.
-    :param context_lines: how many equal lines are shown around each difference, default 3.
-    """
-    shown = _diff(old, new)
-    lines: list[str] = []
-    for hunk in _hunks(shown, context_lines):
-        before, within = shown[: hunk.start], shown[hunk.start : hunk.stop]
-        places = []
-        for sign, other in (("-", "+"), ("+", "-")):
-            count = sum(text[0] != other for text in within)
-            places.append(f"{sign}{sum(text[0] != other for text in before) + (count > 0)},{count}")
-        lines += [f"@@ {' '.join(places)} @@", *within]
-    return tuple(lines)
-
-
-def _diff(old: str, new: str) -> list[str]:
-    """Return every line of two pieces of SQL, as it may be shown."""
-    before, after = _lines(old), _lines(new)
-    shown: list[str] = []
-    texts = [line.text for line in before], [line.text for line in after]
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, *texts).get_opcodes():
-        if tag == "equal":
-            for one, other in zip(before[i1:i2], after[j1:j2], strict=True):
-                differs = one.secrets != other.secrets
-                shown += [f"- {one.text}", f"+ {other.marked(one.secrets)}"] if differs else [f"  {one.text}"]
-        else:
-            known = [secret for line in before[i1:i2] for secret in line.secrets]
-            shown += [f"- {line.text}" for line in before[i1:i2]]
-            shown += [f"+ {line.marked(known)}" for line in after[j1:j2]]
-    return shown
-
-
-def _hunks(shown: Sequence[str], context_lines: int) -> Iterator[range]:
-    """Yield the ranges of lines around differences; those that touch are one."""
-    hunk: range | None = None
-    for at, text in enumerate(shown):
-        if text[0] == " ":
-            continue
-        start, stop = max(0, at - context_lines), min(len(shown), at + context_lines + 1)
-        if hunk is not None and start > hunk.stop:
-            yield hunk
-            hunk = None
-        hunk = range(hunk.start if hunk is not None else start, stop)
-    if hunk is not None:
-        yield hunk
-
-
 def _replaced(text: str, secrets: Iterable[SqlSecret]) -> str:
     shown, at = [], 0
     for secret in secrets:
         shown += [text[at : secret.start], MASK]
         at = secret.end
     return "".join([*shown, text[at:]])
-
-
-class _Line(NamedTuple):
-    """A line as it may be shown, and the secrets in it: names and values."""
-
-    text: str
-    secrets: tuple[tuple[str, str], ...]
-
-    def marked(self, known: Iterable[tuple[str, str]]) -> str:
-        """Return the line; a secret whose name is among the known ones, with other values, is marked as changed."""
-        known = set(known)
-        names = {name for name, _ in known}
-        pieces = self.text.split(MASK)
-        if len(pieces) != len(self.secrets) + 1:
-            # The SQL itself has the mask somewhere; which is which is not worth knowing.
-            return self.text if known >= set(self.secrets) else self.text.replace(MASK, CHANGED)
-        text = pieces[0]
-        for secret, piece in zip(self.secrets, pieces[1:], strict=True):
-            text += (CHANGED if secret not in known and secret[0] in names else MASK) + piece
-        return text
-
-
-def _lines(sql: str) -> list[_Line]:
-    lines, at = [_Line("", ())], 0
-
-    def add(text: str) -> None:
-        first, *others = text.split("\n")
-        lines[-1] = lines[-1]._replace(text=lines[-1].text + first)
-        lines.extend(_Line(other, ()) for other in others)
-
-    for secret in find_secrets(sql):
-        add(sql[at : secret.start])
-        value = secret.name, sql[secret.start : secret.end]
-        lines[-1] = _Line(lines[-1].text + MASK, (*lines[-1].secrets, value))
-        at = secret.end
-    add(sql[at:])
-    return lines
 
 
 def _options(tokens: list[_Token]) -> Iterator[SqlSecret]:

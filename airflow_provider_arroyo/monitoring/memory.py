@@ -26,18 +26,7 @@ network so frequent that no state would ever count."""
 class WaitMemory:
     """Writes down what was seen, and when, and the log lines of what changed.
 
-    :param plan: the goal and the limits.
-    :param now: when the wait begins.
-    :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
-    :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
-    :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
-    :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
-    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
-        this wait sees is logged at DEBUG.
-    :param last_job: the job as such an earlier wait saw it last, where that is known: a pipeline that is gone now was
-        deleted.
-    :param rules: makes the rules; default those of the plan.
-    :param messages: collects the log lines; default those of a wait.
+    Takes the parameters of :class:`.PipelineWait`.
     """
 
     def __init__(

@@ -44,7 +44,18 @@ class PipelineWait(WaitMemory):
     Times are seconds since the epoch. Where the clock steps back, also from one process to the next, what was seen
     later than that counts as seen at that time. Once a wait is over, its result stands.
 
-    Takes the parameters of :class:`.WaitMemory`.
+    :param plan: the goal and the limits.
+    :param now: when the wait begins.
+    :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
+    :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
+    :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
+    :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
+    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
+        this wait sees is logged at DEBUG.
+    :param last_job: the job as such an earlier wait saw it last, where that is known: a pipeline that is gone now was
+        deleted.
+    :param rules: makes the rules; default those of the plan.
+    :param messages: collects the log lines; default those of a wait.
     """
 
     _over: WaitResult | None = None

@@ -11,12 +11,12 @@ from typing import Any
 
 from airflow_provider_arroyo.client.code_secrets import redact_code
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
+from airflow_provider_arroyo.client.sql_diffs import redacted_unified_diff
 from airflow_provider_arroyo.client.sql_secrets import (
     MASK,
     is_secret_name,
     redact_sql,
     redact_values,
-    redacted_unified_diff,
     secret_values,
 )
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label

@@ -26,7 +26,7 @@ from airflow_provider_arroyo.hooks.errors import (
     ArroyoTaskError,
     TaskDeferralError,
 )
-from airflow_provider_arroyo.links import RESULT_XCOM_KEY, ArroyoPageLink, ArroyoPipelineLink
+from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     check_choice,
@@ -36,7 +36,7 @@ from airflow_provider_arroyo.operators.arguments import (
 from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import ArroyoTask, entry_point
-from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger
+from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger, take_result_back
 from airflow_provider_arroyo.sensors.pokes import PokeMemory
 from airflow_provider_arroyo.text import duration
 
@@ -198,7 +198,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             if err is self._raised:
                 raise
             self._ti = context["ti"]
-            self._take_result_back()
+            take_result_back(self)
             # Airflow's own error of the deferral, which says the same as the one that it has for its cause.
             raise TaskEnd(type(err)(*err.args)) from err
 
@@ -214,18 +214,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             # It may have been found in the triggerer, which may have been unable to show it.
             self._show_link(context, ended.pipeline)
         if ended.result.outcome is not Outcome.REACHED:
-            self._take_result_back()
+            take_result_back(self)
         return self._finish(ended.result, ended.pipeline)
-
-    def _take_result_back(self) -> None:
-        """Empty the result of a triggerer that was killed before Airflow heard of it: the wait has failed since."""
-        if not self.end_from_trigger:
-            return
-        ti = self._ti
-        where = {"task_ids": ti.task_id, "map_indexes": -1 if ti.map_index is None else ti.map_index}
-        with suppress(Exception):  # the wait's own error is what counts
-            if ti.xcom_pull(key=RESULT_XCOM_KEY, **where) is not None:
-                ti.xcom_push(key=RESULT_XCOM_KEY, value=None)
 
     @entry_point
     def poke(self, context: Context) -> PokeReturnValue | bool:

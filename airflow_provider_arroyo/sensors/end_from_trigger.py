@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator
 
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.links import RESULT_XCOM_KEY
 
 
 def check_end_from_trigger(sensor: Any, *, is_running: bool = False) -> None:
@@ -42,3 +44,17 @@ def check_end_from_trigger(sensor: Any, *, is_running: bool = False) -> None:
                 f"end_from_trigger=True does not go with {what}: {why}, since Airflow ends the task in the "
                 f"triggerer. Leave end_from_trigger at False, or do without {what}."
             )
+
+
+def take_result_back(sensor: Any) -> None:
+    """Empty the result of a triggerer that was killed before Airflow heard of it: the wait has failed since.
+
+    :param sensor: a sensor that is about to fail, and knows its task instance.
+    """
+    if not sensor.end_from_trigger:
+        return
+    ti = sensor._ti
+    where = {"task_ids": ti.task_id, "map_indexes": -1 if ti.map_index is None else ti.map_index}
+    with suppress(Exception):  # the wait's own error is what counts
+        if ti.xcom_pull(key=RESULT_XCOM_KEY, **where) is not None:
+            ti.xcom_push(key=RESULT_XCOM_KEY, value=None)

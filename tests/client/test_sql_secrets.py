@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_arroyo.client.sql_diffs import redacted_diff
 from airflow_provider_arroyo.client.sql_secrets import (
     find_secrets,
     is_secret_name,
     redact_echo,
     redact_sql,
-    redacted_diff,
 )
 
 OPTIONS = [
