@@ -58,6 +58,9 @@ export const RowCells = memo(function RowCells(props: RowProps) {
       </td>
       <td class="c-rates" data-label="Rows/s">
         <Rates details={details} isEnded={isTerminal(row.state)} />
+        {!isTerminal(row.state) && details?.rates?.backpressure != null && (
+          <span class="second pressure-below">backpressure {percent(details.rates.backpressure)}</span>
+        )}
       </td>
       <td class="c-backpressure" data-label="Backpressure">
         <Backpressure details={details} isEnded={isTerminal(row.state)} />
