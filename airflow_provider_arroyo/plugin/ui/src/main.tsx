@@ -6,6 +6,7 @@ import uplotStyle from "uplot/dist/uPlot.min.css?inline";
 
 import { App } from "./App";
 import { TaskTab } from "./TaskTab";
+import { isFocusFree } from "./hooks";
 import { announceShown } from "./host";
 import type { HostProps, HostReact } from "./host";
 import pageStyle from "./page.css?inline";
@@ -16,11 +17,13 @@ const LEFT_MS = 1000;
 interface Mount {
   element: HTMLElement;
   users: number;
+  /** What had the focus last: an element that is put elsewhere loses it. */
+  focused: HTMLElement | null;
 }
 
 const mounts = new Map<string, Mount>();
 
-function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): HTMLElement {
+function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): Mount {
   const element = document.createElement("div");
   element.style.height = "100%";
   const shadow = element.attachShadow({ mode: "open" });
@@ -31,7 +34,11 @@ function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): HT
   root.className = "root";
   shadow.append(root);
   render(<App host={host} />, root);
-  return element;
+  const mount: Mount = { element, users: 0, focused: null };
+  shadow.addEventListener("focusin", (event) => {
+    mount.focused = event.target as HTMLElement;
+  });
+  return mount;
 }
 
 function dispose(key: string, mount: Mount): void {
@@ -44,10 +51,11 @@ function dispose(key: string, mount: Mount): void {
 /** Put the app into a place of the host's; it lives on for a moment after the host left it, and is found again. */
 function attach(name: string, App: ComponentType<{ host: HostProps }>, host: HostProps, place: HTMLElement): () => void {
   const key = JSON.stringify([name, host.dagId, host.runId, host.taskId, host.mapIndex]);
-  const mount = mounts.get(key) ?? { element: makeMount(App, host), users: 0 };
+  const mount = mounts.get(key) ?? makeMount(App, host);
   mounts.set(key, mount);
   mount.users += 1;
   place.append(mount.element);
+  if (mount.focused?.isConnected && isFocusFree()) mount.focused.focus({ preventScroll: true });
   return () => {
     mount.users -= 1;
     if (mount.element.parentNode === place) mount.element.remove();
