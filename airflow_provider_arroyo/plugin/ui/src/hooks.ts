@@ -57,7 +57,13 @@ export function isFocusFree(): boolean {
 export function useFocus(isWanted: boolean) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (isWanted && isFocusFree()) heading.current?.focus();
+    if (!isWanted) return undefined;
+    const focus = () => {
+      if (isFocusFree()) heading.current?.focus();
+    };
+    focus();
+    // The host may have the page out of the document just now, where nothing can have the focus.
+    return onAddressChange(focus);
   }, [isWanted]);
   return heading;
 }

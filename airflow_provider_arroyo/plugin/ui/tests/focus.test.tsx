@@ -2,7 +2,7 @@ import { render } from "preact";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { App } from "../src/App";
-import { navigate, pageUrl, pipelineUrl } from "../src/host";
+import { announceShown, navigate, pageUrl, pipelineUrl } from "../src/host";
 import type { PipelineLive } from "../src/types";
 import { definition, live, row } from "./rows";
 
@@ -95,6 +95,18 @@ test("where there is no such row, the focus stays on the list's heading", async 
   await show();
   expect(document.activeElement).toBe(heading());
   expect(heading()?.textContent).toBe("Arroyo");
+});
+
+test("the heading gets the focus also where the host puts the page elsewhere meanwhile", async () => {
+  await show();
+  root.remove();
+  navigate(pipelineUrl("pl_7", SEARCH));
+  await show();
+  expect(document.activeElement).toBe(document.body);
+  document.body.append(root);
+  announceShown();
+  expect(document.activeElement).toBe(heading());
+  expect(heading()?.textContent).toBe("orders-7");
 });
 
 test("the focus stays where the user has put it meanwhile", async () => {
