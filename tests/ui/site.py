@@ -158,6 +158,16 @@ class Visitor:
         dialog.wait_for()
         return dialog
 
+    def act(self, name: str, action: str, button: str) -> None:
+        """Choose an action of a pipeline's menu, confirm it, and wait until Arroyo has responded."""
+        self.confirm(self.choose(name, action), button)
+
+    @staticmethod
+    def confirm(dialog: Locator, button: str) -> None:
+        """Confirm an action, and wait until Arroyo has responded: till then the row shows the one before."""
+        dialog.get_by_role("button", name=button).click()
+        dialog.wait_for(state="detached")
+
     def shot(self, name: str, *, whole: bool = False) -> None:
         """Keep a picture of the page, to be looked at.
 

@@ -33,31 +33,31 @@ def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walk
     expect(dialog).to_contain_text("It can be resumed exactly where it was")
     admin.shot("stop")
     assert admin.faults() == []
-    dialog.get_by_role("button", name="Stop pipeline").click()
+    admin.confirm(dialog, "Stop pipeline")
     expect(admin.row(NAME).locator(".progress")).to_be_visible()
     expect(admin.state(NAME)).to_have_text("Stopped")
 
-    admin.choose(NAME, "Resume").get_by_role("button", name="Resume pipeline").click()
+    admin.act(NAME, "Resume", "Resume pipeline")
     expect(admin.state(NAME)).to_have_text("Running")
 
     dialog = admin.choose(NAME, "Restart")
     expect(dialog).to_contain_text("Its output pauses")
-    dialog.get_by_role("button", name="Restart pipeline").click()
+    admin.confirm(dialog, "Restart pipeline")
     expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("running again")
 
     dialog = admin.choose(NAME, "Change parallelism")
     dialog.get_by_label("Parallelism").fill("0")
     expect(dialog.get_by_role("button", name="Change parallelism")).to_be_disabled()
     dialog.get_by_label("Parallelism").fill("3")
-    dialog.get_by_role("button", name="Change parallelism").click()
+    admin.confirm(dialog, "Change parallelism")
     expect(admin.row(NAME).locator(".progress.ok")).to_contain_text("running again")
 
-    admin.choose(NAME, "Stop").get_by_role("button", name="Stop pipeline").click()
+    admin.act(NAME, "Stop", "Stop pipeline")
     expect(admin.state(NAME)).to_have_text("Stopped")
     dialog = admin.choose(NAME, "Delete")
     expect(dialog).to_contain_text("cannot be undone")
     admin.shot("delete")
-    dialog.get_by_role("button", name="Delete pipeline").click()
+    admin.confirm(dialog, "Delete pipeline")
     expect(admin.page.locator("tr.row")).to_have_count(0)
 
     for action, count in {"stop": 2, "resume": 1, "restart": 1, "rescale": 1, "delete": 1}.items():
@@ -126,9 +126,9 @@ def test_owners_are_linked_and_orphans_can_be_found_and_cleaned_up(
     admin.shot("orphans")
     assert admin.faults() == []
     for name in ("of_no_dag", "of_no_run", "of_no_task"):
-        admin.choose(name, "Stop").get_by_role("button", name="Stop pipeline").click()
+        admin.act(name, "Stop", "Stop pipeline")
         expect(admin.state(name)).to_have_text("Stopped")
-        admin.choose(name, "Delete").get_by_role("button", name="Delete pipeline").click()
+        admin.act(name, "Delete", "Delete pipeline")
         expect(admin.row(name)).to_have_count(0)
 
     admin.page.get_by_label("Orphans only").uncheck()
