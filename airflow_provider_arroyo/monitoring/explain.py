@@ -304,6 +304,9 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
             f"'immediate'. Use that, or allow more time ({argument})."
         )
+    is_stop = JobState.STOPPED in wanted and JobState.RUNNING not in wanted
+    if result.is_unchanged and is_stop and job.state in AT_WORK and job.running_desired:
+        return "A stop was requested, and withdrawn since. Find out who resumed it, then stop it again."
     if result.is_unchanged and not job.is_terminal:
         return (
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "

@@ -302,6 +302,10 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
         "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out what "
         "the API accepts.",
     ),
+    "a stop was withdrawn": (
+        ended(TIMED_OUT, *STOP, job=job(), is_unchanged=True),
+        "A stop was requested, and withdrawn since. Find out who resumed it, then stop it again.",
+    ),
     "it was never stable": (
         ended(TIMED_OUT, job=job("Running", 9)),
         "It has not stayed in that state for stable_for in one run. Allow more time (timeout), or find out why it "
