@@ -35,17 +35,16 @@ class Disposition(StrEnum):
 
 
 class ArroyoError(Exception):
-    """The base of all errors of this package.
-
-    Attributes are plain values with defaults on the class, so that an error crosses processes as JSON.
+    """The base class of all errors of this package.
 
     :param message: what happened, where, why, and what to do next.
-    :param attributes: values for the attributes that the class declares.
+    :param attributes: values for the attributes that the class declares. They are plain values, so that an error can
+        be passed between processes as JSON.
     """
 
     disposition: Disposition = Disposition.PERMANENT
     is_fatal: bool = False
-    """Whether another try of the task would fail in the same way."""
+    """Whether a retry of the task would fail in the same way."""
 
     @property
     def is_own_failure(self) -> bool:
@@ -89,33 +88,33 @@ def _restored(cls: type[E], message: str, attributes: Mapping[str, Any]) -> E:
 
 
 class ArroyoSettingsError(ArroyoError, ValueError):
-    """The Airflow connection does not say how to reach Arroyo. Names the connection and the field."""
+    """The Airflow connection is invalid. The message names the connection and the field."""
 
     is_fatal = True
 
 
 class ArroyoNoConnectionError(ArroyoSettingsError):
-    """Airflow has no connection of that name, or could not look it up just now: it does not tell which."""
+    """Airflow has no connection of that name, or could not look it up; Airflow does not say which."""
 
     is_fatal = False
 
 
 class ArroyoUnreachableError(ArroyoError):
-    """A request failed again and again for as long as was allowed. Says nothing about any pipeline.
+    """A request kept failing for too long. This says nothing about any pipeline.
 
     The message says whether Arroyo did not respond, or responded each time that it failed.
 
-    :param since: when the first of the failed requests began, seconds since the epoch.
+    :param since: when the first failed request began, seconds since the epoch.
     """
 
     since: float = 0.0
 
 
 class ArroyoConnectionError(ArroyoError):
-    """No whole response came: refused, reset, timed out, or cut short. ``RETRY`` if the request was not sent.
+    """There was no complete response: the connection was refused, reset, timed out, or closed too early.
 
     :param method, path: the request.
-    :param is_hang_up: whether the other end closed the connection instead of responding.
+    :param is_hang_up: whether the server closed the connection without a response.
     """
 
     disposition = Disposition.RETRY_IF_IDEMPOTENT
@@ -125,19 +124,19 @@ class ArroyoConnectionError(ArroyoError):
 
 
 class ArroyoTlsError(ArroyoConnectionError):
-    """The two ends do not agree on TLS: protocol, authority, or client certificate."""
+    """The TLS handshake failed: protocol, certificate authority, or client certificate."""
 
     disposition = Disposition.PERMANENT
     is_fatal = True
 
 
 class ArroyoApiError(ArroyoError):
-    """Arroyo, or something in its place, responded with a refusal.
+    """Arroyo, or something in front of it, responded with an error.
 
     :param status: the HTTP status.
     :param method, path: the request.
-    :param server_message: the server's own words; empty where it gave none.
-    :param retry_after_seconds: what the server's Retry-After asks for, if it does.
+    :param server_message: the server's message; empty if there was none.
+    :param retry_after_seconds: the value of the server's ``Retry-After``, if any.
     """
 
     status: int = 0
@@ -153,29 +152,29 @@ class ArroyoApiError(ArroyoError):
 
 
 class ArroyoAuthError(ArroyoApiError):
-    """401, 403 or 407: the key, the certificate or the proxy's login is not accepted."""
+    """Status 401, 403 or 407: the API key, certificate or proxy login is not accepted."""
 
     is_fatal = True
 
 
 class ArroyoNotFoundError(ArroyoApiError):
-    """Arroyo says, in its own words for that very thing, that there is no such pipeline, job or table."""
+    """Arroyo itself says that there is no such pipeline, job or table. A gateway's 404 is not this error."""
 
 
 class ArroyoConflictError(ArroyoApiError):
-    """Arroyo says, in its own words, that the id or the name is taken."""
+    """Arroyo itself says that the id or name is already taken."""
 
 
 class ArroyoForeignResponseError(ArroyoApiError):
-    """A response that is not Arroyo's: HTML, a redirect, or other JSON."""
+    """The response is not from Arroyo: HTML, a redirect, or unknown JSON."""
 
     disposition = Disposition.OUTAGE
 
 
 class ArroyoQueryError(ArroyoApiError):
-    """Arroyo refused the SQL, or breaks the connection on it, each time; the status is 0 then.
+    """Arroyo refused the SQL, or closes the connection on it each time; then the status is 0.
 
-    :param diagnostics: what it said, with line and column where it gave them.
+    :param diagnostics: Arroyo's messages, with line and column if it gave them.
     """
 
     is_fatal = True
@@ -185,7 +184,7 @@ class ArroyoQueryError(ArroyoApiError):
 class ArroyoOwnershipError(ArroyoError):
     """A pipeline belongs to another owner. Nothing was changed.
 
-    :param owner: whose it is, where that is known.
+    :param owner: the owner, if known.
     """
 
     is_fatal = True
@@ -193,10 +192,11 @@ class ArroyoOwnershipError(ArroyoError):
 
 
 class ArroyoDeployError(ArroyoError):
-    """A deploy did not do what was wanted of it. The message says what it left.
+    """A deploy failed. The message says which pipelines it left.
 
     :param is_lost_race: whether another deploy of the same pipeline came first.
-    :param was_rolled_back: whether the old pipeline runs again. Then no try follows: each would interrupt it again.
+    :param was_rolled_back: whether the old pipeline runs again. Such an error is fatal, since each retry would
+        interrupt that pipeline again.
     """
 
     is_lost_race: bool = False
@@ -204,7 +204,7 @@ class ArroyoDeployError(ArroyoError):
 
 
 class ArroyoUnsupportedError(ArroyoError):
-    """This version of Arroyo does not have what was asked for."""
+    """This version of Arroyo does not support an argument."""
 
     is_fatal = True
 
@@ -213,12 +213,12 @@ class ArroyoUnsupportedError(ArroyoError):
         """Return the error for arguments that Arroyo 0.15 would ignore. For use before anything is changed."""
         return cls(
             f"This Arroyo is older than 0.16 and would ignore {', '.join(arguments)}. Nothing was changed. "
-            "Leave that out, or use a newer server."
+            "Leave out what it would ignore, or upgrade the server."
         )
 
 
 class ArroyoNoSuchNameError(ArroyoError):
-    """No pipeline has the name that was asked for.
+    """There is no pipeline of that name.
 
     :param name: the name.
     """
@@ -241,7 +241,7 @@ class ArroyoNoSuchNameError(ArroyoError):
 
 
 class ArroyoAmbiguousNameError(ArroyoError):
-    """Several pipelines have the name that was asked for, and it is not clear which is meant.
+    """Several pipelines have that name, and it is not clear which one is meant.
 
     :param name: the name.
     :param candidates: id, state and creation time (microseconds since the epoch) of each.
@@ -263,7 +263,7 @@ class ArroyoAmbiguousNameError(ArroyoError):
         :param candidates: that pipeline first, then the older ones.
         """
         what = (
-            f"Pipeline {candidates[0][0]!r} was created since this DAG run began, beside an older one named "
+            f"Pipeline {candidates[0][0]!r} was created after this DAG run began, there is an older one named "
             f"{shorten(name, 80)!r} too, and an earlier try of this task may have meant the older one"
         )
         return cls._listing(what, name, candidates)
@@ -290,9 +290,9 @@ class ArroyoPipelineError(ArroyoError):
     :param pipeline_id, pipeline_name, job_id: which pipeline.
     :param state: the last state seen; None if none was.
     :param run_id: the run that was seen last.
-    :param reason: Arroyo's own words, where it gave any.
-    :param domain: whose fault that is, ``user``, ``external`` or ``internal``; None where not given.
-    :param diagnosis: what is wrong with the pipeline, a value of :class:`.Kind`; None where that says no more.
+    :param reason: Arroyo's reason, if it gave one.
+    :param domain: Arroyo's domain of the reason: ``user``, ``external`` or ``internal``; None if not given.
+    :param diagnosis: what is wrong with the pipeline, a value of :class:`.Kind`; None if that adds nothing.
     """
 
     outcome: str = ""

@@ -66,7 +66,7 @@ class WatchedRun(JsonValue):
     def advice(self) -> str:
         """How to stop the pipeline, which runs on."""
         return (
-            f"{self.pipeline.label} runs on; stop it with "
+            f"{self.pipeline.label} keeps running; stop it with "
             f"ArroyoStopPipelineOperator(pipeline_id={self.pipeline.pipeline_id!r}) or in Arroyo's console"
         )
 

@@ -33,11 +33,11 @@ _TEST_SECONDS = 15.0
 
 
 class ArroyoHook(BaseHook):
-    """Talks to one Arroyo server through an Airflow connection of type ``arroyo``.
+    """Sends requests to an Arroyo server, through an Airflow connection of type ``arroyo``.
 
-    The connection is looked up once, at the first use. Hooks of one process share their HTTP sessions.
+    The connection is looked up once, at first use. All hooks of a process share their HTTP sessions.
 
-    :param arroyo_conn_id: the connection, default ``arroyo_default``.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``.
     """
 
     conn_name_attr: ClassVar[str] = "arroyo_conn_id"
@@ -91,7 +91,7 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def settings(self) -> ClientSettings:
-        """Where the connection leads. Looked up synchronously: not for an event loop.
+        """The settings of the connection. The lookup is synchronous, so do not use this on an event loop.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
         """
@@ -99,9 +99,10 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def namespace(self) -> Namespace:
-        """What distinguishes this Airflow's pipelines from those of others on the same Arroyo.
+        """The namespace, which separates this Airflow's pipelines from those of others on the same Arroyo.
 
-        The connection's ``namespace``, else the host of Airflow's ``[api] base_url``, unless that is a local address.
+        It is the connection's ``namespace``, else the host of Airflow's ``[api] base_url``, unless that is a local
+        address.
         """
         return namespace_of(self.settings)
 
@@ -127,7 +128,7 @@ class ArroyoHook(BaseHook):
             raise _no_connection(self.arroyo_conn_id) from err
 
     async def async_settings(self) -> ClientSettings:
-        """Look the connection up, without blocking the event loop, and return where it leads.
+        """Return the settings of the connection, without blocking the event loop.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
         """
@@ -146,7 +147,7 @@ class ArroyoHook(BaseHook):
 
     @cached_property
     def client(self) -> ArroyoClient:
-        """The client: one pooled HTTP session for all hooks of this process on this connection.
+        """The client, with one pooled HTTP session for all hooks of this process on this connection.
 
         :raises ArroyoSettingsError: names the connection's field that is wrong, such as a file that is missing.
         """
@@ -157,11 +158,11 @@ class ArroyoHook(BaseHook):
             return shared_client(self.arroyo_conn_id, settings, partial(self._reload, self._look_up))
 
     def get_conn(self) -> ArroyoClient:
-        """Return the client, under the name that Airflow's hooks have for it; the same as :attr:`client`.
+        """Return the client; the same as :attr:`client`, under the name that Airflow hooks use.
 
-        It has a method for every endpoint of Arroyo's API, such as ``get_conn().list_udfs()``. A request whose
-        failure may pass is repeated for up to 15 seconds where that is safe. Threads may share it, and nobody closes
-        it: the hooks of a process share it.
+        It has a method for every endpoint of Arroyo's API, such as ``get_conn().list_udfs()``. A request that fails
+        temporarily is repeated for up to 15 seconds if that is safe. Threads can share the client. Do not close it,
+        since all hooks of the process share it.
 
         :raises ArroyoSettingsError: as :attr:`client` does.
         """
@@ -170,9 +171,9 @@ class ArroyoHook(BaseHook):
     async def get_async_client(self, server: str = "") -> ArroyoClient:
         """Return a new client, to be closed by the caller, without blocking the event loop.
 
-        The client blocks: call it in threads.
+        The client's methods block, so call them in threads.
 
-        :param server: the address that the connection must lead to; default any.
+        :param server: the address that the connection must lead to; default: any.
         :raises ArroyoSettingsError: as :attr:`client` does, and where the connection leads to another server.
         """
         from airflow_provider_arroyo.client.client import ArroyoClient
@@ -200,7 +201,7 @@ class ArroyoHook(BaseHook):
             raise settings_error(self.arroyo_conn_id, err) from err
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether Arroyo responds and accepts the key, and what it is. Takes 15 seconds at most."""
+        """Return whether Arroyo responds and accepts the key, and a message. Takes at most 15 seconds."""
         from airflow_provider_arroyo.client.client import ArroyoClient
         from airflow_provider_arroyo.client.retry import Limits
 
@@ -225,7 +226,7 @@ class ArroyoHook(BaseHook):
         )
 
     def console_url(self, pipeline_id: str) -> str:
-        """Return the page of a pipeline in Arroyo's console."""
+        """Return the URL of a pipeline in Arroyo's console."""
         return self.settings.pipeline_console_url(pipeline_id)
 
     # -- the requests that tasks make most -------------------------------------------------------------------
@@ -253,15 +254,15 @@ class ArroyoHook(BaseHook):
         return self.client.list_jobs()
 
     def create_pipeline(self, spec: PipelineSpec) -> Pipeline:
-        """Create and start a pipeline at an id of the server's. Each call creates another one."""
+        """Create and start a pipeline. Each call creates another one, with a new id."""
         return self.client.create_pipeline(**spec.to_request())
 
     def stop_pipeline(self, pipeline_id: str, mode: StopMode = StopMode.CHECKPOINT) -> Pipeline:
-        """Request a stop. The response comes before anything happens."""
+        """Request a stop. Arroyo responds before it acts."""
         return self.client.patch_pipeline(pipeline_id, stop=StopMode(mode))
 
     def resume_pipeline(self, pipeline_id: str) -> Pipeline:
-        """Request that a stopped pipeline runs again. The response comes before anything happens."""
+        """Request a resume of a stopped pipeline. Arroyo responds before it acts."""
         return self.client.patch_pipeline(pipeline_id, stop=StopMode.NONE)
 
     def restart_pipeline(self, pipeline_id: str, *, force: bool = False) -> None:
@@ -293,10 +294,10 @@ class ArroyoHook(BaseHook):
         return self.client.list_checkpoints(pipeline_id, job_id)
 
     def resolve_name(self, name: str) -> Pipeline:
-        """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
+        """Return the pipeline with a name: the one that is alive, or the newest if none is alive.
 
         :param name: the exact name.
-        :raises ValueError: on nothing, or nothing but white space.
+        :raises ValueError: if the name is empty or blank.
         :raises ArroyoNoSuchNameError: if none has that name.
         :raises ArroyoAmbiguousNameError: if several are alive; lists them.
         """
@@ -308,10 +309,11 @@ class ArroyoHook(BaseHook):
     def diagnose(self, pipeline_id: str, *, observe_seconds: float = 0.0) -> Diagnosis:
         """Return what is wrong with a pipeline, if anything, and what to do about it.
 
-        Its details name what cannot be read. Where that is what tells whether data flows, the kind is ``unknown``.
+        The details name what could not be read. If that is needed to tell whether data flows, the kind is
+        ``unknown``.
 
-        :param pipeline_id: which.
-        :param observe_seconds: for how long its state is polled, default 0: once. A few seconds show a pipeline that
+        :param pipeline_id: id of the pipeline.
+        :param observe_seconds: how long to poll its state, default 0: once. A few seconds show whether a pipeline
             restarts again and again.
         :raises ValueError: on arguments out of range; names the argument.
         :raises ArroyoNotFoundError: if there is no such pipeline.

@@ -27,10 +27,10 @@ __all__ = [
 
 
 class ArroyoTaskError(AirflowException):
-    """A task failed, and another try may succeed: Airflow retries it.
+    """A task failed, and a retry may succeed: Airflow retries it, if ``retries`` are left.
 
     :param message: what happened, where, why, and what to do next.
-    :param error: what happened, with its data.
+    :param error: the cause, with its data; default None.
     """
 
     def __init__(self, message: str, error: ArroyoError | None = None) -> None:
@@ -39,10 +39,10 @@ class ArroyoTaskError(AirflowException):
 
 
 class ArroyoFatalTaskError(AirflowFailException):
-    """A task failed in a way that no further try can fix: Airflow does not retry it.
+    """A task failed, and no retry can succeed: Airflow does not retry it.
 
     :param message: what happened, where, why, and what to do next.
-    :param error: what happened, with its data.
+    :param error: the cause, with its data; default None.
     """
 
     def __init__(self, message: str, error: ArroyoError | None = None) -> None:
@@ -51,10 +51,10 @@ class ArroyoFatalTaskError(AirflowFailException):
 
 
 class ArroyoArgumentError(ArroyoFatalTaskError, ValueError):
-    """An argument turned out to be wrong once it was rendered. Airflow does not retry it.
+    """A rendered argument is invalid: Airflow does not retry the task.
 
     :param message: which argument, and what it must be.
-    :param error: not used here.
+    :param error: not used.
     """
 
 
@@ -77,5 +77,5 @@ def _what_follows(error: ArroyoError, ti: Any) -> str:
     if not isinstance(tries, int) or error.is_fatal:
         return ""
     if ti.try_number <= tries:
-        return f"\nAirflow tries again: try {ti.try_number + 1} of {tries + 1} follows."
-    return "\nNo try is left: clear this task to try again."
+        return f"\nAirflow will retry this task (try {ti.try_number + 1} of {tries + 1})."
+    return "\nNo retries are left. Clear this task to try again."

@@ -76,30 +76,30 @@ _CAUSES = (
 
 _CANNOT = {
     Kind.BROKER_UNREACHABLE: "cannot reach its broker",
-    Kind.FILE_MISSING: "lacks a file",
+    Kind.FILE_MISSING: "cannot find a file",
     Kind.SQL_REFUSED: "cannot be planned: Arroyo refuses its SQL",
 }
 
 _ADVICE = {
-    Kind.HEALTHY: "Nothing is to be done.",
+    Kind.HEALTHY: "Nothing to do.",
     Kind.STARTING: "Wait until its first checkpoint has finished; that proves that data flows.",
     Kind.STOPPING: "Wait; a stop mode of 'immediate' or 'force' ends it sooner.",
-    Kind.STOPPED: "Resume it when it should run; without a checkpoint, its state begins anew.",
+    Kind.STOPPED: "Resume it when it should run; without a checkpoint, it starts without state.",
     Kind.PAUSED: "Find out who stopped it, and why; then resume it.",
     Kind.FINISHING: "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
     Kind.FINISHED: "Submit it again to run it once more.",
-    Kind.NO_JOB: "Delete it and submit it again: Arroyo wrote only half of it when it was created.",
+    Kind.NO_JOB: "Delete it and submit it again: its creation was interrupted halfway.",
     Kind.SQL_REFUSED: "Change the SQL, or bring back the tables and UDFs that it uses; then submit it again.",
     Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
     Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
     Kind.BROKER_UNREACHABLE: "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
     Kind.FILE_MISSING: "Check the path, and that Arroyo's workers see the file or may read the bucket.",
-    Kind.RECOVERING: "Diagnose it again in a minute: where it goes on, check the log of Arroyo's workers.",
+    Kind.RECOVERING: "Diagnose it again in a minute. If it is still recovering, check the log of Arroyo's workers.",
     Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
     Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
     Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
     Kind.FAILED: "Fix the cause, then restart it.",
-    Kind.UNKNOWN: "Check what stands between Airflow and Arroyo, such as a gateway, and Arroyo's log.",
+    Kind.UNKNOWN: "Check any gateway between Airflow and Arroyo, and Arroyo's log.",
 }
 
 
@@ -189,7 +189,7 @@ def _condition(e: Evidence) -> _Condition:
         return cause, f"{job.state}, run {job.run_id}, but it {_CANNOT[cause]}.", ()
     if restarts > 1:
         seen = f"It began {restarts} new runs by itself while it was polled."
-        return Kind.FLAPPING, f"{job.state}, run {job.run_id}: it does not keep running.", (seen,)
+        return Kind.FLAPPING, f"{job.state}, run {job.run_id}: it keeps restarting.", (seen,)
     if restarts or job.state == JobState.RECOVERING:
         return Kind.RECOVERING, f"{job.state}, run {job.run_id}: it recovers from a failure.", ()
     if job.state != JobState.RUNNING:
@@ -272,7 +272,7 @@ def _running(e: Evidence, job: Job) -> _Condition:
     if (slow := _slowest(e)) is not None:
         return Kind.LAGGING, f"Running, run {job.run_id}, but it does not keep up.", (slow,)
     if is_unread:
-        return Kind.UNKNOWN, f"Running, run {job.run_id}; whether data flows cannot be told.", ()
+        return Kind.UNKNOWN, f"Running, run {job.run_id}; whether data flows cannot be determined.", ()
     if not finished or last < began:
         return Kind.STARTING, f"Running, run {job.run_id}; its first checkpoint has not finished yet.", ()
     return (

@@ -92,7 +92,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
         return None
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
         error = shorten(str(result.details_error)).rstrip(".")
-        return f"may be well, but its {result.detail} cannot be read: {error}"
+        return f"may be healthy, but its {result.detail} cannot be read: {error}"
     # One that restarted long ago, in a wait of days, is not what keeps it from working now.
     is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
     if result.restarts and is_flapping:
@@ -100,7 +100,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     if result.lacks_checkpoint and result.open_epoch is not None:
         return f"does not finish its checkpoint {result.open_epoch}{why}"
     if errors and (result.lacks_checkpoint or result.job.state == JobState.RECOVERING):
-        return f"does not get to work{why}"
+        return f"keeps recovering from errors{why}"
     return None
 
 
@@ -202,7 +202,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             state = f"; it is {job.state} (run {job.run_id})" if job else ""
             return (
                 f"{label} began more new runs than max_restarts allows{state}. {wanted} was wanted.",
-                "Fix the cause. Until it is stopped, the pipeline goes on as before.",
+                "Fix the cause. The pipeline keeps restarting until it is stopped.",
             )
         case Outcome.NO_CHECKPOINT if JobState.RUNNING in result.target_states:
             return (
@@ -251,7 +251,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         case Outcome.ERROR:
             return (
                 f"The wait for {in_sentence} to {verb} {wanted} failed; {_last_seen(job)}.",
-                "A new try begins the wait anew.",
+                "A retry starts the wait again.",
             )
         case _:
             return _timeout(result, pipeline, wanted)

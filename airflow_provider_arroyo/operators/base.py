@@ -143,7 +143,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             # Airflow's own alarm ends here, too, after the error has dealt with the pipeline.
             return
         if self._waiting is None:
-            self.log.info("This task was killed while it waited for no pipeline; nothing was stopped")
+            self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
             return
         wait, self._waiting = self._waiting, None
         self._stop_on_kill(self._watched(wait), is_timeout=False)

@@ -134,7 +134,7 @@ class ArroyoChangeOperator(ArroyoOperator):
         return {**result, "changes": list(more.get("changes") or [])}
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested change goes on without this task: %s", watched.pipeline.label)
+        self.log.info("The requested change continues without this task: %s", watched.pipeline.label)
 
 
 def _is_new_run(job: Job, baseline: Any) -> bool:

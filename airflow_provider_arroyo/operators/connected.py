@@ -103,8 +103,8 @@ class ConnectedTask:
         namespace = self.hook.namespace
         if not namespace.name:
             self.log.warning(
-                "This Airflow has no namespace: another one that uses this Arroyo, with the same DAGs, would take "
-                "this task's pipeline for its own. Set namespace in connection %r, or Airflow's [api] base_url.",
+                "This Airflow has no namespace: another Airflow with the same DAGs on this Arroyo would treat "
+                "this task's pipeline as its own. Set namespace in connection %r, or Airflow's [api] base_url.",
                 self.arroyo_conn_id,
             )
         return namespace

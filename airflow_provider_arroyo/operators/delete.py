@@ -198,4 +198,4 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         return self._result(pipeline, None, missing=True)
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)
+        self.log.info("The requested stop continues without this task: %s", watched.pipeline.label)

@@ -364,7 +364,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         except (KeyError, TypeError, ValueError) as err:
             raise ArroyoError(
                 f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
-                "airflow-provider-arroyo wrote it; clear this task, and it goes on from what it finds."
+                "airflow-provider-arroyo wrote it; clear this task; it continues from what it finds."
             ) from err
         self._seen = self._seen_with(result)
         deploy = self._deploying or self._begin(self._context)
@@ -389,6 +389,6 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.warning(
-            "The deploy ends in the middle, and nothing is undone; the next try goes on from what it finds: %s",
+            "The deploy was interrupted, and nothing is undone; the next try continues from what it finds: %s",
             watched.pipeline.label,
         )

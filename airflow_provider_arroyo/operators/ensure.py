@@ -50,7 +50,7 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
             text = f"{what} exists and differs from what is wanted:{lines}{used_by}"
             if self.if_different == "fail":
                 raise ArroyoError(
-                    f"{text}\nNothing was changed: Arroyo can only delete it and create it anew, also while "
+                    f"{text}\nNothing was changed: Arroyo can only delete it and create it again, even while "
                     "pipelines use it. Do that in Arroyo's console, or accept it with if_different='keep'.",
                     is_fatal=True,
                 )

@@ -41,7 +41,7 @@ def stop_submission(
     """
     name = pipeline.short
     advice = (
-        f"If pipeline {name!r} exists, it runs on; stop it with "
+        f"If pipeline {name!r} exists, it keeps running; stop it with "
         f"ArroyoStopPipelineOperator(pipeline_name={name!r}) or in Arroyo's console, or clear this task to adopt it"
     )
     if mode is None:

@@ -123,7 +123,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
                 f"{state}. Check Arroyo's controller and workers, or allow more time."
             )
         if not seen.rows:
-            self.log.warning("The preview showed no rows")
+            self.log.warning("The preview returned no rows")
         self._run_check(seen.rows)
         return {
             **self._result(pipeline, seen.job, missed_rows=seen.missed_rows),

@@ -38,9 +38,9 @@ def rendered_query(query: Any) -> str:
     text = check_sql(as_string(query, "query"))
     if is_path(text.strip()):
         raise ValueError(
-            f"query: {text.strip()!r} looks like the path of a file that was not read. A path is read where the DAG "
-            "itself has it, as query='sql/a.sql' or expand_kwargs([{'pipeline_name': 'a', 'query': 'sql/a.sql'}]); "
-            "one that another task or a template makes is not. There, pass the SQL: Path(path).read_text()."
+            f"query: {text.strip()!r} looks like the path of a file that was not read. Only a path in the DAG file "
+            "itself is read: query='sql/a.sql' or expand_kwargs([{'pipeline_name': 'a', 'query': 'sql/a.sql'}]); "
+            "one from another task or a template is not. Pass the SQL instead: Path(path).read_text()."
         )
     return text
 
@@ -130,7 +130,7 @@ def _source(jinja_env: jinja2.Environment, path: str) -> str:
     try:
         return loader.get_source(jinja_env, path)[0]
     except (TemplateNotFound, OSError):
-        why = f"is not there; looked for in {', '.join(map(str, getattr(loader, 'searchpath', ())))}"
+        why = f"was not found in {', '.join(map(str, getattr(loader, 'searchpath', ())))}"
     except UnicodeDecodeError:
         why = "is not UTF-8"
     raise ArroyoArgumentError(f"query: the file {path!r} {why}") from None

@@ -185,7 +185,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         return self._wait(context, plan, {"request": request.to_dict() if request else None})
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested stop goes on without this task: %s", watched.pipeline.label)
+        self.log.info("The requested stop continues without this task: %s", watched.pipeline.label)
 
     @staticmethod
     def _needs_no_stop(job: Job) -> bool:

@@ -339,7 +339,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         try:
             client = self._new_client()
         except ValueError as err:
-            self.log.error("No stop can be requested, so its pipeline runs on: %s", err)
+            self.log.error("No stop can be requested, so its pipeline keeps running: %s", err)
             return
         with client:
             stop_submission(

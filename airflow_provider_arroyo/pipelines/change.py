@@ -108,19 +108,19 @@ class Change:
         job = self._existing.settle(self._pipeline.id)
         if job is None:
             raise ArroyoError(
-                f"Pipeline {self._name!r} ({self._pipeline.id}) has no job: Arroyo wrote only half of it when it was "
-                "created. Delete it, and submit it again."
+                f"Pipeline {self._name!r} ({self._pipeline.id}) has no job: its creation was interrupted halfway. "
+                "Delete it and submit it again."
             )
         if job.state == JobState.FINISHED:
             raise ArroyoError(
-                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finished, and nothing leaves that state: Arroyo "
+                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finished and can never run again: Arroyo "
                 "ignores every change of it. Nothing was changed. Submit it again to run it once more.",
                 is_fatal=True,
             )
         if job.state == JobState.FINISHING:
             raise ArroyoError(
                 f"Pipeline {self._name!r} ({self._pipeline.id}) is Finishing: at least one of its sources has ended, "
-                "and it takes no checkpoint any more that a new run could continue from. Nothing was changed. Wait "
+                "and it takes no more checkpoints that a new run could continue from. Nothing was changed. Wait "
                 "until it has finished, or stop it with mode='immediate', then submit it again."
             )
         return job
@@ -144,7 +144,7 @@ class Change:
             # With the controller's jobs in workers, the server wants it stopped first, and then replaces the job.
             if err.status != 409 or job.state != JobState.RUNNING:
                 raise
-            self._log.warning("Stopping first, as this Arroyo wants: %s", self._name)
+            self._log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
             self._existing.stop(self._pipeline.id)
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)

@@ -123,7 +123,7 @@ class PipelineCreator:
                     return None
                 if not may_have_taken_effect(err) or (created := self._created_after_all()) is None:
                     raise
-                self._log.warning("Created all the same: %s", err)
+                self._log.warning("Created in spite of an error: %s", err)
                 return created, True
         raise ArroyoError(
             f"Arroyo says that pipeline id {self._pipeline_id!r} is taken, and that no pipeline has it. "

@@ -261,5 +261,5 @@ class Deploy(DeploySteps):
         """Return the error that says why the new pipeline failed, and why the old one is not back."""
         return ArroyoDeployError(
             f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {problem}\n"
-            "A new try goes on from what it finds."
+            "A new try continues from what it finds."
         )

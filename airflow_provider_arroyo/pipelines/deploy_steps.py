@@ -145,7 +145,7 @@ class DeploySteps:
 
     def _discard(self, progress: DeployProgress) -> DeployProgress:
         discard, client = required(progress.discard), self._client_until(progress.deadline)
-        self._log.warning("Removing what an earlier deploy left behind, and never came up: %s", discard.label)
+        self._log.warning("Removing a pipeline of an earlier deploy that never came up: %s", discard.label)
         self._has_changed = True
         self._existing(client).remove(discard.pipeline_id)
         return progress.done()
@@ -155,7 +155,7 @@ class DeploySteps:
         pipeline_id = required(label.deployment).pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
             self._log.warning(
-                "Both run until the new one is proven, and both write: %s (start_first)", self._name
+                "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
             )
         began, self._has_changed = self._monotonic(), True
         submission = Submission(
@@ -334,8 +334,8 @@ class DeploySteps:
 
     def _lost(self, what: str, more: str = "") -> ArroyoDeployError:
         return ArroyoDeployError(
-            f"Another deploy of {self._name!r} has created {what} meanwhile; it is not touched, and the rest is left "
-            f"to that deploy.{more} Another try of this task will compare with what it left.",
+            f"Another deploy of {self._name!r} has created {what} in the meantime. This deploy does not touch it and "
+            f"changes nothing more.{more} A retry of this task makes a new plan.",
             is_lost_race=True,
         )
 
@@ -366,7 +366,7 @@ def required(value: T | None) -> T:
     if value is None:
         raise ArroyoError(
             "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this "
-            "task, and it goes on from what it finds."
+            "task; it continues from what it finds."
         )
     return value
 

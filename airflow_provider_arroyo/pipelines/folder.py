@@ -409,4 +409,4 @@ def _made(loader: Any, node: yaml.Node, path: Path, line: int) -> Any:
     except (AttributeError, LookupError, TypeError, ValueError) as err:
         # Such as a date that no calendar has, or a tag on what is not of its type.
         text = str(getattr(node, "value", ""))
-        raise PipelineFileError.at(path, line, f"{shorten(text, 80)!r} is no value of YAML: {err}") from err
+        raise PipelineFileError.at(path, line, f"{shorten(text, 80)!r} is not a YAML value: {err}") from err

@@ -122,7 +122,7 @@ class Preview:
                 limited.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
         except ArroyoError as err:
             self._log.warning(
-                "The stop of preview %s failed, it ends by itself within a minute: %s", pipeline.id, err
+                "The stop of preview %s failed; it ends by itself within a minute: %s", pipeline.id, err
             )
 
     def _previewed(self, rows: list[dict[str, Any]]) -> Previewed:

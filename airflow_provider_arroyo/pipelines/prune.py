@@ -74,7 +74,7 @@ def prune(
     if len(names) > max_deletions:
         raise ArroyoDeployError(
             f"Group {group!r} has {len(names)} pipelines that are no longer wanted, and max_deletions allows "
-            f"{max_deletions}: {listed}. Nothing was changed. Check what is to be kept, or raise max_deletions.",
+            f"{max_deletions}: {listed}. Nothing was changed. Check keep, or raise max_deletions.",
             is_fatal=True,
         )
     log.info("No longer wanted in group %s: %s", group, listed or "none")

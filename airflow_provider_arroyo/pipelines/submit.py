@@ -278,7 +278,8 @@ class Submission:
         if self._on_existing is OnExisting.FAIL:
             raise ArroyoOwnershipError(
                 f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) was created by an earlier try of this "
-                f"task and is {state}; on_existing='fail' forbids to continue with it. It was not touched.",
+                f"task and is {state}. It was not touched, because of on_existing='fail'. Delete it, or use "
+                "on_existing='adopt' or 'replace'.",
                 owner=str(self._label.owner),
             )
         if job is not None and job.is_from_0_15:
@@ -324,10 +325,10 @@ class Submission:
             return self._replace(pipeline, may_stop=False)
         raise ArroyoOwnershipError(
             f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}), which an earlier try of this task created, is "
-            f"{job.state}; this try wants another one in its place, {shorten(self._spec.name, 80)!r}. What differs, "
-            f"from there to here:\n{listed}\nIt was not touched, and nothing was created. Use "
+            f"{job.state}; this try wants a different one instead, {shorten(self._spec.name, 80)!r}. Differences, "
+            f"from that pipeline to this try:\n{listed}\nIt was not touched, and nothing was created. Use "
             "on_existing='replace' to replace it (its state is lost), or stop it and clear this task, or undo the "
-            "change. What usually causes this: an edited file, a Variable, or {{ ti.try_number }} in a template.",
+            "change. The usual cause is an edited file, a Variable, or {{ ti.try_number }} in a template.",
             owner=str(self._label.owner),
         )
 

@@ -241,7 +241,9 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         try:
             kept = await store.aget(self._key)
         except Exception as err:  # noqa: BLE001  # Airflow's store may raise anything
-            self.log.warning("What was reported last cannot be read, so it may be reported again: %r", err)
+            self.log.warning(
+                "The record of reported events cannot be read, so events may be reported again: %r", err
+            )
             return EventMemory()
         try:
             return EventMemory.from_dict(kept)
@@ -263,7 +265,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 await store.aset(self._key, replace(reported, kept_at=seen_at).to_dict())
             except Exception as err:  # noqa: BLE001  # as above
                 if not has_failed:
-                    self.log.warning("What was reported cannot be kept, so it may be reported again: %r", err)
+                    self.log.warning(
+                        "The record of reported events cannot be stored, so events may be reported again: %r",
+                        err,
+                    )
                 has_failed = True
             else:
                 kept, has_failed = reported, False

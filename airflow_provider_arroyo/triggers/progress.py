@@ -40,7 +40,7 @@ async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any)
     try:
         kept = await pull_xcom(ti, PROGRESS_XCOM_KEY)
     except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
-        log.warning("What this wait saw before cannot be read, so restarts are counted anew: %r", err)
+        log.warning("What this wait saw before cannot be read, so restarts are counted from zero: %r", err)
         return progress
     if not isinstance(kept, Mapping) or kept.get("try_number") != ti.try_number:
         return progress
@@ -68,7 +68,7 @@ async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log:
             await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, progress)})
         except Exception as err:  # noqa: BLE001  # as above
             if not has_failed:
-                log.warning("What this wait saw cannot be kept for another triggerer: %r", err)
+                log.warning("What this wait saw cannot be stored for another triggerer: %r", err)
             has_failed = True
         else:
             kept_run, kept_at, has_failed = run, progress["now"], False

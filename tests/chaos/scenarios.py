@@ -34,10 +34,10 @@ STATE_TIMEOUT_SECONDS = 20.0
 """How long a pipeline may take, on a busy machine, to reach the state that was requested."""
 
 OUTCOMES_LOGGED = (
-    "runs on",
+    "keeps running",
     "Stop requested (",
     "is not stopped: ",
-    "goes on without this task",
+    "continues without this task",
     "nothing was stopped",
 )
 """How the log of a task that was killed says what happens to its pipeline."""
@@ -204,7 +204,7 @@ class Scenario:
         if "set the connection's extra namespace" in text:
             self.outcome.events["namespace set as the error says"] += 1
             self._namespace = NAMESPACES[-1]
-        elif "What differs, from there to here" in text:
+        elif "Differences, from that pipeline to this try" in text:
             self._refusals += 1
             choice = self._draw.choice(("undo the change", "replace", "stop"))
             self.outcome.events[f"refused to touch what runs; {choice}"] += 1

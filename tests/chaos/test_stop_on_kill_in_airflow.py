@@ -111,7 +111,7 @@ def test_a_task_that_is_cleared_leaves_its_pipeline_to_the_next_try(
     case = f"cleared_in_{where}"
     airflow.clear(f"stop_on_kill_{case}", runs[case], "submit")
     # When a triggerer kills the old wait, the new try may have started already.
-    wait_for_log(airflow, case, runs[case], "runs on")
+    wait_for_log(airflow, case, runs[case], "keeps running")
     wait_for_log(airflow, case, runs[case], "Running, created by an earlier try: ", attempt=2)
     assert sandbox.state(case) == "Running"
     assert stops_of(sandbox, case) == []

@@ -192,7 +192,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             f"{NAME} keeps failing and starting again.",
             "It began more new runs than max_restarts allows; it is Running (run 5). Running was wanted.",
             "It restarted 4 times in 1 min 5 s.",
-            "Fix the cause. Until it is stopped, the pipeline goes on as before.",
+            "Fix the cause. The pipeline keeps restarting until it is stopped.",
             CONSOLE,
         ],
     ),
@@ -219,7 +219,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.ERROR, job=job("Running", 2)),
         [
             f"The wait for {IN_SENTENCE} to become Running failed; last seen Running (run 2).",
-            "A new try begins the wait anew.",
+            "A retry starts the wait again.",
             CONSOLE,
         ],
     ),
@@ -249,7 +249,7 @@ CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
     "the same before its first restart": (
         {"job": job("Recovering", 1)},
         KAFKA,
-        "does not get to work: source_kafka_0: creating kafka consumer: BrokerTransportFailure.",
+        "keeps recovering from errors: source_kafka_0: creating kafka consumer: BrokerTransportFailure.",
     ),
     "a checkpoint that never finishes": (
         {"job": job(), "lacks_checkpoint": True, "open_epoch": 1},
@@ -264,7 +264,7 @@ CAUSES: dict[str, tuple[dict[str, Any], list[JobError], str]] = {
     "checkpoints that cannot be read": (
         {"job": job(), "lacks_checkpoint": True, "details_error": api_error(500)},
         [],
-        "may be well, but its checkpoints cannot be read: responded 500.",
+        "may be healthy, but its checkpoints cannot be read: responded 500.",
     ),
 }
 

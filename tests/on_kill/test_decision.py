@@ -101,7 +101,7 @@ def test_what_a_wait_watches_is_the_run_that_follows_its_change() -> None:
 def test_the_advice_says_how_to_stop_it() -> None:
     text = WatchedRun(pipeline=PipelineRef(pipeline_id="pl_1", name="orders"), job=JOB).advice
     assert text == (
-        "Pipeline 'orders' (pl_1) runs on; stop it with ArroyoStopPipelineOperator(pipeline_id='pl_1') "
+        "Pipeline 'orders' (pl_1) keeps running; stop it with ArroyoStopPipelineOperator(pipeline_id='pl_1') "
         "or in Arroyo's console"
     )
 

@@ -24,7 +24,7 @@ def check_unknown(bench: Bench) -> str:
     level, text = bench.lines.only()
     assert level == "WARNING"
     assert "is unknown" in text
-    assert "runs on; stop it with" in text
+    assert "keeps running; stop it with" in text
     return text
 
 

@@ -99,7 +99,10 @@ def test_create_never_takes_effect(bench: Bench) -> None:
     assert not _kill(bench, TaskInstance("failed"), at="before", limit_seconds=1.0)
     assert bench.pipelines() == []
     assert "ended before it had created its pipeline" in bench.lines.text("WARNING")
-    assert "it runs on; stop it with ArroyoStopPipelineOperator(pipeline_name='orders" in bench.lines.text()
+    assert (
+        "it keeps running; stop it with ArroyoStopPipelineOperator(pipeline_name='orders"
+        in bench.lines.text()
+    )
 
 
 def test_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
@@ -114,7 +117,7 @@ def test_pipeline_of_another_try_is_left_alone(bench: Bench) -> None:
 def test_task_that_was_not_ended_stops_nothing(bench: Bench, state: str | None) -> None:
     assert not _kill(bench, TaskInstance(state), at="after")
     assert bench.sandbox.requests.total == 0
-    assert "it runs on" in bench.lines.text("WARNING")
+    assert "it keeps running" in bench.lines.text("WARNING")
 
 
 def test_later_try_has_begun(bench: Bench) -> None:
@@ -125,7 +128,7 @@ def test_later_try_has_begun(bench: Bench) -> None:
 def test_nothing_is_stopped_unless_that_is_wanted(bench: Bench) -> None:
     assert not _kill(bench, TaskInstance("failed"), at="after", mode=None)
     assert bench.sandbox.requests.total == 0
-    assert "it runs on" in bench.lines.text("INFO")
+    assert "it keeps running" in bench.lines.text("INFO")
 
 
 def test_timeout_needs_no_question(bench: Bench) -> None:

@@ -33,18 +33,18 @@ def test_a_task_that_was_not_ended_stops_nothing(bench: Bench, state: str | None
     assert bench.sandbox.requests.total == 0
     level, text = bench.lines.only()
     if bench.mode == "triggerer" and state == "deferred":
-        assert text == f"The wait continues in another triggerer. {bench.label} runs on"
+        assert text == f"The wait continues in another triggerer. {bench.label} keeps running"
         return
     assert level == ("WARNING" if bench.mode == "worker" else "INFO")
     assert f"was killed, but the state of its task in Airflow is {state or 'none: it was cleared'}. " in text
-    assert "runs on; stop it with ArroyoStopPipelineOperator" in text
+    assert "keeps running; stop it with ArroyoStopPipelineOperator" in text
 
 
 @pytest.mark.parametrize("state", [*ENDED, *NOT_ENDED])
 def test_without_a_policy_nothing_is_stopped(bench: Bench, state: str | None) -> None:
     assert not bench.kill(TaskInstance(state), stop=None)
     assert bench.sandbox.requests.total == 0
-    assert "runs on" in bench.lines.only()[1]
+    assert "keeps running" in bench.lines.only()[1]
 
 
 def test_a_timeout_needs_no_question(worker: Bench) -> None:
@@ -63,12 +63,12 @@ def test_the_end_of_another_try_stops_nothing(bench: Bench, state: str, noted: A
     assert not bench.kill(TaskInstance(state, noted=noted))
     assert bench.sandbox.requests.total == 0
     assert "killed, but a later try of its task has begun. " in bench.lines.only()[1]
-    assert "runs on; stop it" in bench.lines.only()[1]
+    assert "keeps running; stop it" in bench.lines.only()[1]
 
 
 def test_a_later_try_that_waits_is_told_from_another_triggerer(triggerer: Bench) -> None:
     assert not triggerer.kill(TaskInstance("deferred", noted={"try_number": 3}))
-    text = f"The wait continues in a later try of its task. {triggerer.label} runs on"
+    text = f"The wait continues in a later try of its task. {triggerer.label} keeps running"
     assert triggerer.lines.only()[1] == text
 
 

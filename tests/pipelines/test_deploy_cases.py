@@ -91,8 +91,9 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
         < log.index("Stop requested (checkpoint)")
         < log.index("Deleted: gener")
     )
-    assert "Both run until the new one is proven, and both write: orders (start_first)" in bench.lines.text(
-        "WARNING"
+    assert (
+        "Both pipelines run and write until the new one is proven: orders (start_first)"
+        in bench.lines.text("WARNING")
     )
     # When the old one's stop is waited for, both run.
     assert both_ran == [1, 2]

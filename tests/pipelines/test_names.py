@@ -84,7 +84,7 @@ def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
     with pytest.raises(ArroyoAmbiguousNameError) as caught:
         resolve_name(bench.client, SPEC.name, began_micros=began)
     assert [candidate[:2] for candidate in caught.value.candidates] == [(new, "Created"), (old, "Stopped")]
-    for part in (old, new, "was created since this DAG run began", "name the one you mean by pipeline_id"):
+    for part in (old, new, "was created after this DAG run began", "name the one you mean by pipeline_id"):
         assert part in str(caught.value)
 
 
@@ -92,7 +92,7 @@ def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
 def test_successor_that_ended_is_no_clearer(bench: Bench, ended: bool) -> None:
     _, new, began = _with_successor(bench)
     bench.change(new, *((5, "stop", 5) if ended else (5,)))
-    with pytest.raises(ArroyoAmbiguousNameError, match="was created since this DAG run began"):
+    with pytest.raises(ArroyoAmbiguousNameError, match="was created after this DAG run began"):
         resolve_name(bench.client, SPEC.name, began_micros=began)
 
 

@@ -136,7 +136,7 @@ def test_a_missing_file(patient: Patient) -> None:
 def test_one_that_restarts_again_and_again_shows_only_while_it_is_observed(patient: Patient) -> None:
     patient.submit()
     patient.sandbox.faults.flap()
-    check(patient.diagnosed(observe_seconds=5), Kind.FLAPPING, "does not keep running")
+    check(patient.diagnosed(observe_seconds=5), Kind.FLAPPING, "keeps restarting")
 
 
 def test_checkpoints_that_stop_coming(patient: Patient) -> None:
@@ -282,7 +282,7 @@ def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
 @pytest.mark.parametrize(
     "route, kind, says",
     [
-        ("checkpoints", Kind.UNKNOWN, "Running, run 1; whether data flows cannot be told."),
+        ("checkpoints", Kind.UNKNOWN, "Running, run 1; whether data flows cannot be determined."),
         ("errors", Kind.HEALTHY, "last checkpoint finished"),
         ("operator_metric_groups", Kind.HEALTHY, "last checkpoint finished"),
     ],

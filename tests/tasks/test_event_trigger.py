@@ -225,7 +225,9 @@ async def test_what_was_told_is_kept_and_a_triggerer_without_a_store_repeats_it_
         await until(lambda: len(told) == 1)
     async with watching(lines, BrokenStore(), pipeline_id=pipeline_id) as told:
         await until(lambda: len(told) == 1)
-    assert "What was reported last cannot be read, so it may be reported again" in lines.text("WARNING")
+    assert "The record of reported events cannot be read, so events may be reported again" in lines.text(
+        "WARNING"
+    )
 
 
 @pytest.mark.arroyo_versions("0.16")

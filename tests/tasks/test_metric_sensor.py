@@ -186,7 +186,8 @@ SCENARIOS = {
     ),
     "unreadable for a while": Scenario(lambda a, s: _unreadable(a, s, 30, 3), pytest.approx(10, rel=0.01)),
     "unreadable all the time": _timeout(
-        lambda a, s: _unreadable(a, s, 30, None, timeout=1.2), "may be well, but its metrics cannot be read: "
+        lambda a, s: _unreadable(a, s, 30, None, timeout=1.2),
+        "may be healthy, but its metrics cannot be read: ",
     ),
     "unreadable": _fails(
         lambda a, s: _unreadable(a, s, 0.5, None), "The metrics of pipeline 'orders'", "could not be read for"

@@ -178,9 +178,9 @@ def test_what_a_resumed_task_raises_has_no_frames_of_ours_but_one(make: Make) ->
 @pytest.mark.parametrize(
     "try_number, max_tries, words",
     [
-        (1, 2, "Airflow tries again: try 2 of 3 follows."),
-        (3, 2, "No try is left: clear this task to try again."),
-        (1, 0, "No try is left: clear this task to try again."),
+        (1, 2, "Airflow will retry this task (try 2 of 3)."),
+        (3, 2, "No retries are left. Clear this task to try again."),
+        (1, 0, "No retries are left. Clear this task to try again."),
     ],
 )
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])

@@ -110,9 +110,7 @@ def test_what_ends_like_a_path_and_is_none_stays_as_it_is(dag: Any, field: str, 
 def test_a_file_that_is_not_there_is_told_and_does_not_break_the_dag(dag: Any, tmp_path: Path) -> None:
     operator = submit("sql/missing.sql")(dag=dag)
     dag.resolve_template_files()
-    with pytest.raises(
-        ArroyoArgumentError, match=rf"'sql/missing.sql' is not there; looked for in .*{tmp_path}"
-    ):
+    with pytest.raises(ArroyoArgumentError, match=rf"'sql/missing.sql' was not found in .*{tmp_path}"):
         operator.render_template_fields(PARAMS)
     (tmp_path / "sql" / "latin.sql").write_bytes("SELECT 'größe'".encode("latin-1"))
     operator.query = "sql/latin.sql"
