@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_arroyo diagnose NAME``: says what is wrong with a pipeline, and what to do."""
+"""``python -m airflow_provider_arroyo diagnose NAME``: reports what is wrong with a pipeline, and what to do."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_arroyo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("diagnose", help="say what is wrong with a pipeline, and what to do")
+    command = commands.add_parser("diagnose", help="report what is wrong with a pipeline, and what to do")
     command.add_argument("pipeline", metavar="NAME", help="the name of a pipeline, or its id")
     command.add_argument(
         "--conn-id", default="arroyo_default", help="the Airflow connection (default: arroyo_default)"
     )
     command.add_argument(
-        "--observe", type=float, default=2.0, metavar="SECONDS", help="for how long it is polled (default: 2)"
+        "--observe", type=float, default=2.0, metavar="SECONDS", help="how long to poll it (default: 2)"
     )
     given = parser.parse_args(arguments)
     if not given.pipeline.strip():

@@ -29,16 +29,16 @@ def pipeline_asset(
 ) -> Asset:
     """Return the asset of a pipeline, for a task's ``outlets`` or ``inlets``, and for a DAG's ``schedule``.
 
-    ``ArroyoDeployPipelineOperator(..., outlets=[pipeline_asset(...)])`` records on the asset that the pipeline was
-    deployed. With a watcher, a DAG that is scheduled on it starts when something happens to the pipeline.
+    With ``ArroyoDeployPipelineOperator(..., outlets=[pipeline_asset(...)])``, each successful deploy updates the
+    asset. With a watcher, DAGs that are scheduled on the asset start when something happens to the pipeline.
 
     :param host: the server, as in the connection: ``arroyo.example.com`` or ``arroyo.example.com:8000``.
     :param pipeline_name: the pipeline's exact name.
     :param group: Airflow's group of the asset; default Airflow's own.
-    :param watchers: what starts its DAGs: each an ``AssetWatcher`` with a :class:`.ArroyoPipelineEventTrigger`.
-    :param extra: the asset's ``extra`` in Airflow; no place for secrets.
+    :param watchers: each an ``AssetWatcher`` with an :class:`.ArroyoPipelineEventTrigger`.
+    :param extra: the asset's ``extra`` in Airflow; put no secrets there.
     :returns: the asset, whose name is its URI.
-    :raises ValueError: on arguments that make no URI; names the argument.
+    :raises ValueError: if an argument is invalid; names the argument.
     """
     from airflow_provider_arroyo.client.checks import check_not_a_template, check_pipeline_name, check_text
 

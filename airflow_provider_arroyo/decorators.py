@@ -121,14 +121,14 @@ class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
 def arroyo_sql_task(
     python_callable: Callable[..., Any] | None = None, *, deploy: bool = False, **kwargs: Any
 ) -> TaskDecorator:
-    """Make a task of a function that returns SQL, which is rendered as a template and then run as a pipeline.
+    """Turn a function that returns SQL into a task that runs it as a pipeline. The SQL is rendered as a template.
 
-    :param python_callable: the function; it takes what any TaskFlow function takes.
-    :param deploy: whether the SQL is deployed (one pipeline for all DAG runs) rather than submitted (one for each),
-        default False.
+    :param python_callable: the function, which takes the same arguments as any TaskFlow function.
+    :param deploy: whether to deploy the SQL (one pipeline for all DAG runs) instead of submitting it (one for each
+        run), default False.
     :param kwargs: any other argument of :class:`.ArroyoSubmitPipelineOperator`, or with ``deploy`` of
-        :class:`.ArroyoDeployPipelineOperator`; ``pipeline_name`` is the function's name by default.
-    :returns: what makes the task when it is called.
+        :class:`.ArroyoDeployPipelineOperator`; ``pipeline_name`` defaults to the function's name.
+    :returns: a function that creates the task when it is called.
     """
     operator = ArroyoDeployDecoratedOperator if deploy else ArroyoSubmitDecoratedOperator
     return task_decorator_factory(

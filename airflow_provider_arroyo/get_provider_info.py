@@ -51,11 +51,11 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Settings of the provider for Arroyo.",
                 "options": {
                     "deferral_hold": {
-                        "description": "How many seconds after its deferral a task may be resumed at the earliest. "
-                        "Airflow's scheduler may fail a task that is resumed while the worker's process from before "
-                        "the deferral still lives (apache/airflow#72716). ``auto`` is ``[workers] "
-                        "min_heartbeat_interval`` and 3 seconds; ``0`` holds nothing back. What happens later than "
-                        "that is not delayed. Read in the workers.",
+                        "description": "The least number of seconds from a task's deferral to its resumption. "
+                        "Airflow's scheduler may fail a task that resumes while the worker process from before the "
+                        "deferral is still running (apache/airflow#72716). ``auto`` is ``[workers] "
+                        "min_heartbeat_interval`` plus 3 seconds; ``0`` turns the hold off. Later events "
+                        "are not delayed. Read in the workers.",
                         "version_added": "0.2.0",
                         "type": "string",
                         "example": "8",
@@ -76,7 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                         "schema": "http",
                         "host": "arroyo.example.com",
                         "port": "5115",
-                        "password": "empty where the server asks for none",
+                        "password": "empty if the server needs none",
                     },
                 },
                 "conn-fields": _connection_fields(),
@@ -98,32 +98,32 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
     return {
         "base_path": {
             "label": "Base path",
-            "description": "What a proxy puts in front of /api/v1, for example /arroyo",
+            "description": "Path prefix that a proxy adds before /api/v1, such as /arroyo",
             "schema": {"type": ["string", "null"]},
         },
         "console_url": {
             "label": "Console address",
-            "description": "Where people open Arroyo's console; empty: the same address as the API",
+            "description": "URL of Arroyo's console, for links; empty: the same as the API",
             "schema": {"type": ["string", "null"]},
         },
         "verify": {
             "label": "Verify TLS certificate",
-            "description": "Off trusts any certificate: for experiments only",
+            "description": "Off accepts any certificate; for experiments only",
             "schema": {"type": ["boolean", "null"], "default": True},
         },
         "ca_cert": {
             "label": "CA certificate file",
-            "description": "Path of a PEM file with the authorities to trust instead of the machine's own",
+            "description": "Path of a PEM file with the CA certificates to trust instead of the system's",
             "schema": {"type": ["string", "null"]},
         },
         "client_cert": {
             "label": "Client certificate file",
-            "description": "Path of a PEM file, for a server that asks clients for a certificate",
+            "description": "Path of a PEM file, for servers that require client certificates",
             "schema": {"type": ["string", "null"]},
         },
         "client_key": {
             "label": "Client key file",
-            "description": "Path of the certificate's private key; empty where one file holds both",
+            "description": "Path of the private key; empty if the certificate file contains it",
             "schema": {"type": ["string", "null"]},
         },
         "headers": {
@@ -134,13 +134,13 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         },
         "secret_headers": {
             "label": "Secret headers",
-            "description": "Names of headers whose values are masked in logs, separated by commas, besides those "
-            "named after auth, token, key, secret, cookie, password or signature",
+            "description": "Comma-separated names of more headers to mask in logs. Headers whose names contain auth, "
+            "token, key, secret, cookie, password or signature are always masked",
             "schema": {"type": ["string", "null"]},
         },
         "proxies": {
             "label": "Proxies",
-            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: as in the environment',
+            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: from the environment',
             "schema": {"type": ["string", "null"]},
         },
         "connect_timeout": {

@@ -22,7 +22,7 @@ RESULT_XCOM_KEY = "return_value"
 
 
 class ArroyoPipelineLink(BaseOperatorLink):
-    """The button "Arroyo console": shown as soon as the task knows its pipeline, also while it waits."""
+    """The button "Arroyo console", shown as soon as the task knows its pipeline, even while it waits."""
 
     name = "Arroyo console"
 
@@ -37,7 +37,7 @@ class ArroyoPipelineLink(BaseOperatorLink):
 
 
 class ArroyoPageLink(BaseOperatorLink):
-    """The button "Pipeline": the page of the task's pipeline in Airflow's UI, where this Airflow shows that."""
+    """The button "Pipeline", to the page of the task's pipeline in Airflow's UI (Airflow 3.1 and later)."""
 
     name = "Pipeline"
 

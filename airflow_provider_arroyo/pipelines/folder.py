@@ -35,7 +35,7 @@ _UDF_LANGUAGES = {".rs": "rust", ".py": "python"}
 
 
 class PipelineFileError(ValueError):
-    """A file of a folder of pipelines cannot be used. Names the file and, where there is one, the line."""
+    """A file in a folder of pipelines is invalid. The message names the file and, if possible, the line."""
 
     @classmethod
     def at(cls, path: Path, line: int | None, problem: str) -> PipelineFileError:
@@ -97,16 +97,16 @@ _Settings = dict[str, _Setting]
 def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[dict[str, Any]]:
     """Return the pipelines of a folder, one for each ``.sql`` file in it, sorted by file name.
 
-    Each has the arguments of an :class:`.ArroyoDeployPipelineOperator` as JSON values. Read it when the DAG runs, not
-    while it is parsed, in a task of its own:
+    Each is a mapping of arguments for :class:`.ArroyoDeployPipelineOperator`. Call this in a task, so that the folder
+    is read when the DAG runs and not when it is parsed:
 
     .. code-block:: python
 
         specs = task(pipelines_from_folder)(str(Path(__file__).parent / "pipelines"), group="shop")
         ArroyoDeployPipelineOperator.partial(task_id="deploy").expand_kwargs(specs)
 
-    The pipeline is named after the file. Its settings are YAML, either in the comment at the top of the file, which
-    is not part of the SQL that Arroyo gets:
+    The pipeline is named after the file. Its settings are YAML, either in a comment at the top of the file, which is
+    not sent to Arroyo:
 
     .. code-block:: sql
 
@@ -114,19 +114,19 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
         --   parallelism: 2
         --   checkpoint_interval: 10
 
-    or below the file's name in one ``pipelines.yaml`` beside the files. :data:`SETTINGS` lists the names, durations
-    are seconds, and ``udfs`` are the paths of ``.rs`` and ``.py`` files in the folder.
+    or under the file's name in one ``pipelines.yaml`` next to the files. Settings have the names of the operator's
+    arguments. Durations are seconds, and ``udfs`` are paths of ``.rs`` and ``.py`` files in the folder.
 
-    The SQL and ``env_vars`` pass through Airflow's XComs in plain text. Keep secrets out of both: Arroyo has
-    variables of its own, ``{{ NAME }}``, which are left as they are, since what is read here is no Jinja template.
+    The SQL and ``env_vars`` pass through Airflow's XComs in plain text, so put no secrets there. The files are not
+    rendered as Jinja templates, so you can use Arroyo's own variables, ``{{ NAME }}``, for secrets.
 
-    :param path: the folder. Folders in it are not read, nor are files whose names begin with a dot. A relative path
-        counts from where the worker runs, so begin with ``Path(__file__).parent``.
+    :param path: the folder; subfolders and hidden files are not read. A relative path is relative to the worker's
+        current directory, so begin with ``Path(__file__).parent``.
     :param group: the group of all its pipelines, default ``default``.
-    :returns: one mapping for each file; none for a folder without a ``.sql`` file.
-    :raises PipelineFileError: names file and line: on an unknown setting or a wrong value, on a file that is not
-        UTF-8 or has no SQL, and on two files that name one pipeline, or two whose names look the same.
-    :raises ValueError: on another group or path than a string that is not empty.
+    :returns: one mapping for each file; an empty list for a folder without ``.sql`` files.
+    :raises PipelineFileError: if a setting is unknown or invalid, if a file is not UTF-8 or contains no SQL, or if
+        two files name the same pipeline, or pipelines whose names look the same; names the file and line.
+    :raises ValueError: if the group or the path is not a string, or empty.
     """
     check_pipeline_name(group, "group")
     if not isinstance(path, str | os.PathLike):

@@ -24,25 +24,25 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m airflow_provider_arroyo.sandbox",
-        description="An Arroyo API for demos and tests that needs no Arroyo. Pipelines live as on a real "
-        "server, but no data flows. What it holds is gone when it ends, unless --data is given.",
+        description="Serves Arroyo's API without Arroyo, for demos and tests. Pipelines have the states of a "
+        "real server, but process no data. Everything is lost when it ends, unless --data is given.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
-    add("--port", type=int, default=5115, help="0 takes a free one and says which (default: %(default)s)")
+    add("--port", type=int, default=5115, help="0 uses a free port (default: %(default)s)")
     add("--arroyo-version", default="0.16", choices=("0.15", "0.16"), help="(default: %(default)s)")
     add("--job-controller", default="controller", choices=("controller", "worker"), help="0.16 only")
-    add("--api-key", help="the static key that every request must carry (default: none)")
-    add("--tls-cert", type=Path, metavar="FILE", help="the server's certificate: serve HTTPS")
+    add("--api-key", help="the API key that every request must have (default: none)")
+    add("--tls-cert", type=Path, metavar="FILE", help="the server's certificate; serves HTTPS")
     add("--tls-key", type=Path, metavar="FILE", help="the key of that certificate")
-    add("--tls-client-ca", type=Path, metavar="FILE", help="ask clients for certificates that this CA signed")
-    add("--speed", type=float, default=1.0, help="seconds of the sandbox in a real one (default: 1)")
-    add("--seed", type=int, help="make ids and times repeat themselves from run to run")
-    add("--allowed-restarts", type=int, default=20, help="tries of a failing job (default: %(default)s)")
-    add("--database", default="sqlite", choices=("sqlite", "postgres"), help="how records are dated")
-    add("--pipelines", type=int, default=0, metavar="N", help="begin with so many running pipelines")
-    add("--demo", action="store_true", help="begin with a pipeline in each of the situations that one meets")
-    add("--data", metavar="DIR", help="keep everything in this folder over a restart")
+    add("--tls-client-ca", type=Path, metavar="FILE", help="require client certificates signed by this CA")
+    add("--speed", type=float, default=1.0, help="seconds of the sandbox per real second (default: 1)")
+    add("--seed", type=int, help="make ids and times the same in each run")
+    add("--allowed-restarts", type=int, default=20, help="restarts of a failing job (default: %(default)s)")
+    add("--database", default="sqlite", choices=("sqlite", "postgres"), help="which database to imitate")
+    add("--pipelines", type=int, default=0, metavar="N", help="start with N running pipelines")
+    add("--demo", action="store_true", help="start with a pipeline in each common situation")
+    add("--data", metavar="DIR", help="keep everything in this folder across restarts")
     add(
         "--fault",
         dest="faults",

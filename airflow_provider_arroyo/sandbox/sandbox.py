@@ -27,7 +27,7 @@ from .tls import server_context
 
 
 class ArroyoSandbox:
-    """An Arroyo API for tests, on a free port: it responds once entered, and is closed when left.
+    """A server with Arroyo's API, for tests. As a context manager, it starts and stops the server.
 
     .. code-block:: python
 
@@ -36,25 +36,24 @@ class ArroyoSandbox:
             assert sandbox.requests.count("GET", "*/ping") == 1
 
     :param arroyo_version: ``"0.16"`` (default) or ``"0.15"``.
-    :param job_controller: ``"controller"`` (default), or ``"worker"`` on 0.16: who leads the jobs.
-    :param api_key: the static key that requests must carry; None (default): none is asked for.
-    :param clock: whose time it is; default: real time at ``speed``.
-    :param speed: seconds of the sandbox in a real one, default 1; not together with ``clock``.
-    :param seed: makes ids and times repeat themselves from run to run; None (default): they do not.
-    :param allowed_restarts: how often a job may fail and be tried again, default 20 as on real servers.
-    :param database: ``"sqlite"`` (default) or ``"postgres"``; see :class:`records.Store`.
-    :param pipelines: how many running pipelines there are to begin with, default 0.
-    :param demo: begin with a pipeline in each of the situations that one meets, as they are after a quarter of
-        an hour, default False; see :func:`populate.demo`.
-    :param data: a folder in which everything is kept over a restart; None (default): nothing is.
-    :param host: where to listen, default 127.0.0.1.
-    :param port: default 0: a free one.
-    :param tls_cert: file with the server's certificate; with it the sandbox serves HTTPS.
-    :param tls_key: file with the key of that certificate.
-    :param tls_client_ca: file with the CA that must have signed the clients' certificates.
+    :param job_controller: ``"controller"`` (default), or ``"worker"`` on 0.16: Arroyo's setting of that name.
+    :param api_key: the API key that requests must have; default None: no key is needed.
+    :param clock: a :class:`RealClock` or :class:`ManualClock`; default: real time at ``speed``.
+    :param speed: seconds of the sandbox per real second, default 1; not together with ``clock``.
+    :param seed: makes ids and times the same in each run; default None: they differ.
+    :param allowed_restarts: how often a failing job is restarted, default 20 as on real servers.
+    :param database: ``"sqlite"`` (default) or ``"postgres"``, which store times differently.
+    :param pipelines: how many running pipelines to start with, default 0.
+    :param demo: start with a pipeline in each common situation, as after a quarter of an hour; default False.
+    :param data: a folder in which everything is kept across restarts; default None: nothing is kept.
+    :param host: address to listen on, default 127.0.0.1.
+    :param port: port to listen on, default 0: a free one.
+    :param tls_cert: file with the server's certificate; makes the sandbox serve HTTPS.
+    :param tls_key: file with the private key of that certificate.
+    :param tls_client_ca: file with the CA that must have signed client certificates.
     :param log_size: how many requests ``requests`` keeps, default 10,000.
-    :raises ValueError: naming the argument and the choices.
-    :raises ImportError: where the extra ``sandbox`` is not installed.
+    :raises ValueError: if an argument is invalid; names it, and the choices.
+    :raises ImportError: if the extra ``sandbox`` is not installed.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class ArroyoSandbox:
             tls=server_context(tls_cert, tls_key, tls_client_ca),
         )
         self.faults = Faults(engine=self.engine, server=self._http)
-        """What can go wrong; see :class:`faults.Faults`."""
+        """The faults to inject; see :class:`faults.Faults`."""
         self._api = Api(self.engine, created=self.faults.job_created)
         about = {"arroyo_version": version, "job_controller": job_controller}
         keys = [] if api_key is None else [api_key, self._token]
@@ -148,7 +147,7 @@ class ArroyoSandbox:
     def start(self) -> Self:
         """Start the server; return when it responds.
 
-        :raises OSError: where the address cannot be had.
+        :raises OSError: if it cannot listen on the address.
         """
         if self._started:
             raise RuntimeError("the sandbox is started already")
@@ -164,7 +163,7 @@ class ArroyoSandbox:
         return self
 
     def close(self) -> None:
-        """Close connections and port. Does nothing where they are closed."""
+        """Stop the server and close its connections. Does nothing if it is stopped already."""
         if self._started:
             self._started = False
             self._http.stop()

@@ -56,14 +56,12 @@ def configuration() -> str:
         for name, one in found["options"].items()
     ]
     return table(
-        ["section", "option", "environment variable", "default", "meaning"],
+        ["option", "default", "meaning"],
         (
             [
-                f"`[{section}]`",
-                f"`{name}`",
-                f"`AIRFLOW__{section.upper()}__{name.upper()}`",
+                f"`[{section}] {name}`",
                 f"`{one['default']}`",
-                markdown(one["description"]),
+                f"{markdown(one['description'])} Environment variable: `AIRFLOW__{section.upper()}__{name.upper()}`.",
             ]
             for section, name, one in options
         ),
@@ -97,8 +95,8 @@ def diagnoses() -> str:
     """Return the kinds of diagnosis, and what each advises."""
     advice = diagnosis._ADVICE
     return table(
-        ["kind", "what it advises"],
-        ([f"`{kind.value}`", advice[kind] or "nothing: it is as it should be"] for kind in diagnosis.Kind),
+        ["kind", "advice"],
+        ([f"`{kind.value}`", advice[kind] or "none"] for kind in diagnosis.Kind),
     )
 
 

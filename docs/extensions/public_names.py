@@ -111,6 +111,27 @@ def add_what_airflow_does(
         lines += ["", f"**A task that fails with it:** Airflow {does}.", ""]
 
 
+def drop_return_type(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """Leave out what a constructor returns: its ``:returns:`` is about a task. Shorten durations."""
+    if what != "class" or signature is None:
+        return None
+    document = getattr(app.env, "current_document", None)
+    hints = getattr(document, "autodoc_annotations", None) or app.env.temp_data.get("annotations", {})
+    hints.get(name, {}).pop("return", None)
+    return re.sub(r"datetime\.timedelta\((?:seconds=(\d+))?\)", _as_written, signature), returns
+
+
+def _as_written(found: re.Match[str]) -> str:
+    seconds = int(found[1] or 0)
+    return (
+        f"timedelta(minutes={seconds // 60})"
+        if seconds and seconds % 60 == 0
+        else f"timedelta(seconds={seconds})"
+    )
+
+
 def split_parameters(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Give each of ``:param a, b: text`` an entry of its own: Sphinx would take ``a,`` for the type of ``b``."""
     text = "\n".join(lines)
@@ -140,5 +161,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", split_parameters)
     app.connect("autodoc-process-docstring", add_template_fields)
     app.connect("autodoc-process-docstring", add_what_airflow_does)
+    # After autodoc has noted the type hints.
+    app.connect("autodoc-process-signature", drop_return_type, priority=900)
     app.connect("env-check-consistency", check_all_documented)
     return {"parallel_read_safe": True}

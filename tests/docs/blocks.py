@@ -20,7 +20,11 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _NO_RUN = re.compile(r'no-run: "(.{10,})"$')
 _FILE = re.compile(r"(?:#|--|//) ([\w-][\w./-]*\.(?:py|sql|yaml|rs))$")
-LANGUAGES = ("python", "sql")
+LANGUAGES = ("python", "sql", "bash")
+"""Those that are run."""
+
+SETTINGS = ("yaml", "dockerfile", "json")
+"""Those that something else has to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Block:
         """Return what is wrong with the fence itself."""
         if self.options and not self.is_run and self.why_not is None:
             return f'{self.place}: a fence says run, or no-run: "and why"; this one says {self.options!r}'
+        if self.language in SETTINGS and self.file is None and self.why_not is None:
+            return f'{self.place}: nothing reads this; its fence must say so: no-run: "and why"'
         return None
 
 
@@ -90,7 +96,7 @@ def blocks_of(path: Path) -> Iterator[Block]:
     for token in MarkdownIt().parse(path.read_text()):
         if token.type == "fence" and token.map:
             language, _, options = token.info.strip().partition(" ")
-            if language in (*LANGUAGES, "yaml", "rust"):
+            if language in (*LANGUAGES, *SETTINGS, "text"):
                 yield Block(
                     page=path.relative_to(ROOT).as_posix(),
                     line=token.map[0] + 2,

@@ -1,4 +1,4 @@
-"""Every block of Python and SQL in the documentation, as a reader would use it."""
+"""Every block of Python, SQL and shell commands in the documentation, as a reader would use it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from .blocks import LANGUAGES, ROOT, Block, all_blocks
+from .blocks import ROOT, Block, all_blocks
 from .run import folder_of, write_files
+from .shell import START, lines_missing, run_others, run_start
 
 pytestmark = pytest.mark.docs
 
-BLOCKS = [block for block in all_blocks() if block.language in LANGUAGES]
+ALL = all_blocks()
+BLOCKS = [block for block in ALL if block.language in ("python", "sql")]
+SHELL = [block for block in ALL if block.language == "bash" and block.why_not is None]
+SHELL += [block for block in ALL if block.language == "text" and block.page in START]
 LIMIT_SECONDS = 300
 
 
@@ -26,8 +30,10 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """Run all blocks, and return what went wrong, by place."""
     with ThreadPoolExecutor() as pool:
         tests = pool.submit(_run_tests, tmp_path_factory.mktemp("tests"))
+        start = pool.submit(run_start, tmp_path_factory.mktemp("start"))
         found = _run_blocks(tmp_path_factory.mktemp("blocks"))
-        return {**found, **tests.result()}
+        found |= run_others(tmp_path_factory.mktemp("shell"), ALL)
+        return {**found, **tests.result(), **start.result()}
 
 
 def _run_blocks(folder: Path) -> dict[str, str | None]:
@@ -71,16 +77,27 @@ def _python(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_every_block_runs_or_says_why_not() -> None:
+    assert [block.problem() for block in ALL if block.problem()] == []
+
+
+def test_what_is_shown_as_printed_must_be_printed() -> None:
+    shown = "Created → Running after 0.30 s: orders (run 1)\nDone, Running: orders, id af-…-g1 (run 1)"
+    printed = "12:00 Created: orders (run 0)\n12:01 Done, Running: orders, id af-6f1-g1 (run 2)"
+    assert list(lines_missing(shown, printed)) == []
+    assert list(lines_missing(shown, printed.replace("Done", "Gone"))) == shown.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("block", [*BLOCKS, *SHELL], ids=lambda block: block.place)
 def test_a_block_does_what_the_reader_expects(block: Block, problems: dict[str, str | None]) -> None:
-    assert block.problem() is None
     assert problems[block.place] is None, problems[block.place]
 
 
 def test_what_cannot_run_says_why() -> None:
-    def problem(options: str) -> str | None:
-        return Block(page="a.md", line=1, language="python", options=options, text="").problem()
+    def problem(options: str, language: str = "python") -> str | None:
+        return Block(page="a.md", line=1, language=language, options=options, text="").problem()
 
     assert problem("") is problem("run") is problem('no-run: "it needs a Kubernetes cluster"') is None
     for wrong in ("no-run", 'no-run: ""', "norun", "skip"):
         assert "a.md:1" in str(problem(wrong))
+    assert "a.md:1" in str(problem("", "yaml"))

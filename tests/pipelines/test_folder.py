@@ -94,7 +94,7 @@ BLOCKS = {
     ),
     "wrong type": ("-- arroyo:\n--   pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
     "a date": ("-- arroyo:\n--   timeout: 2026-01-01", "line 2: timeout must be"),
-    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is no value"),
+    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is not a YAML value"),
     "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
     "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
     "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' is in line 2 already"),
