@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,16 +71,22 @@ def run_bash(
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
     """Run commands, and return what they printed, and the environment that they left."""
     left = folder / ".environment"
-    ran = subprocess.run(  # our own pages
+    with subprocess.Popen(  # our own pages
         ["bash", "-euo", "pipefail", "-c", f"{text}\nenv -0 > {left}"],
         cwd=folder,
         env=dict(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=_LIMIT_SECONDS,
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=_LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With what the commands started.
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+    ran = subprocess.CompletedProcess(text, process.returncode, printed)
     pairs = (pair.partition("=") for pair in left.read_text().split("\0") if pair) if left.exists() else ()
     return ran, {name: value for name, _, value in pairs} or dict(env)
 
