@@ -107,8 +107,8 @@ def add_what_airflow_does(
 ) -> None:
     """Say below an error of the client whether Airflow retries a task that fails with it."""
     if what == "exception" and issubclass(value, ArroyoError) and value is not ArroyoError:
-        does = "does not retry it" if value.is_fatal else "retries it as its ``retries`` say"
-        lines += ["", f"**A task that fails with it:** Airflow {does}.", ""]
+        does = "does not retry it" if value.is_fatal else "retries it, if ``retries`` are left"
+        lines += ["", f"**If a task fails with it,** Airflow {does}.", ""]
 
 
 def drop_return_type(

@@ -23,7 +23,7 @@ START = tuple(f"docs/start/{name}.md" for name in ("install", "connect", "first-
 SANDBOX = "127.0.0.1:5115"
 """Where the sandbox of the pages listens; that of the tests has another port."""
 
-_LIMIT_SECONDS = 240
+_LIMIT_SECONDS = 600
 _OPTIONAL = re.compile(r"^\w+(?: → \w+ after [\d.]+ s)?: [\w-]+ \(run \d+(?:, stop requested)?\)$")
 """A change of state: a poll on a busy machine misses some."""
 
