@@ -69,7 +69,7 @@ async def _stop_on_kill_async(
     if state == "deferred":
         is_same_try = noted.get("try_number") == ti.try_number
         where = "in another triggerer" if is_same_try else "in a later try of its task"
-        log.info("The wait continues %s. %s runs on", where, watched.pipeline.label)
+        log.info("The wait continues %s. %s keeps running", where, watched.pipeline.label)
         return False
     reason = reason_not_ended(state, noted, ti.try_number)
     if mode is None or reason is not None:
