@@ -14,6 +14,8 @@ OLDEST_AIRFLOW := 3.0.6
 OTHER_AIRFLOWS := 3.1.8 3.2.2
 # Those that `make matrix` tries, where the machine has them or uv can fetch them.
 PYTHONS := 3.11 3.12 3.13
+# What `make executors` tries on PostgreSQL.
+EXECUTORS := executors-LocalExecutor executors-CeleryExecutor
 # More arguments for pytest: make unit ARGS="-k stop -x"
 ARGS ?=
 ONLY ?=
@@ -159,8 +161,16 @@ chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count w
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/chaos.txt
 	@$(call in_stage,$(NEWEST),python -m tests.chaos $(ARGS))
 
+executors: $(EXECUTORS) ## Run the tests in a real Airflow on PostgreSQL with each executor, and kill workers and triggerers; needs PostgreSQL and Redis
+
+.PHONY: executors $(EXECUTORS)
+$(EXECUTORS): executors-%: $(NEWEST).wheel $(STAGE)
+	@echo "== end to end, Airflow $(NEWEST_AIRFLOW), $*"
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/celery.txt
+	@$(call in_stage,$(NEWEST),ARROYO_E2E_EXECUTOR=$* $(PYTEST) -m e2e tests/e2e)
+
 deferrals: $(NEWEST).wheel $(STAGE) ## Count the short deferrals that Airflow fails, with the hold and without; needs PostgreSQL and Redis
-	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/deferrals.txt
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/celery.txt
 	@$(call in_stage,$(NEWEST),python -m tests.deferrals $(ARGS))
 
 lock: $(TOOLS_READY) ## Write requirements/*.txt anew

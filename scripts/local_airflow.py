@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,7 +82,11 @@ class LocalAirflow:
         }
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -110,16 +113,12 @@ class LocalAirflow:
         """
         self.home.mkdir(parents=True, exist_ok=True)
         standalone = self.start_component("standalone")
-        try:
-            wait_until(
-                lambda: self._healthy_or_ended(standalone),
-                what="a healthy Airflow",
-                timeout_seconds=timeout_seconds,
-                interval_seconds=0.5,
-            )
-        except BaseException:
-            self.stop()
-            raise
+        wait_until(
+            lambda: self._healthy_or_ended(standalone),
+            what="a healthy Airflow",
+            timeout_seconds=timeout_seconds,
+            interval_seconds=0.5,
+        )
 
     def start_component(self, name: str) -> subprocess.Popen[bytes]:
         """Start one of Airflow's commands, its output in ``<home>/<name>.log``.
@@ -139,25 +138,32 @@ class LocalAirflow:
         return self.home / f"{name}.log"
 
     def component(self, name: str) -> psutil.Process:
-        """Return the main process of a component.
+        """Return the main process of a component, of any where there are several.
 
         :param name: as in :meth:`start_component`.
         :raises LocalAirflowError: when it does not run.
         """
-        for process in processes.marked(self._mark):
-            command = process.cmdline()
-            if command[-1:] == [name] and any("airflow" in part for part in command):
-                return process
+        for process in self._components(name):
+            return process
         raise LocalAirflowError(f"No {name} runs")
 
-    def kill_component(self, name: str) -> None:
-        """End a component and its children with SIGKILL, as a crashed machine would.
+    def _components(self, name: str) -> Iterator[psutil.Process]:
+        for process in processes.marked(self._mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = process.cmdline()
+                if command[-1:] == [name] and any("airflow" in part for part in command):
+                    yield process
 
-        :param name: as in :meth:`start_component`.
+    def triggerer_of(self, logs: Iterable[Path]) -> psutil.Process | None:
+        """Return the triggerer that runs a wait: it has one of the wait's logs open.
+
+        :param logs: the triggerers' logs of the wait.
         """
-        process = self.component(name)
-        for one in [process, *process.children(recursive=True)]:
-            one.send_signal(signal.SIGKILL)
+        wanted = {str(log) for log in logs}
+        for process in self._components("triggerer"):
+            if wanted & {file.path for file in process.open_files()}:
+                return process
+        return None
 
     def prioritise_triggerer(self) -> None:
         """Run everything else at a lower priority than the triggerer, as if that had its own machine.
@@ -327,9 +333,9 @@ class LocalAirflow:
         return self.run_state(dag_id, run_id)
 
     def task_log_files(self, dag_id: str, run_id: str, task_id: str) -> Iterator[Path]:
-        """Yield the log files of a task, the triggerer's included, as they are on disk."""
+        """Yield the log files of a task, of all its instances, the triggerer's included, as they are on disk."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-        yield from sorted(folder.glob("attempt=*"))
+        yield from sorted(folder.rglob("attempt=*"))
 
     @staticmethod
     def _run(dag_id: str, run_id: str) -> str:

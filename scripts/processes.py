@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,15 +57,33 @@ def start(
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the running processes that have a mark, except this one."""
-    found = []
+    """Return the running processes that have a mark, with their children, except this one."""
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                found.append(process)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            # Airflow makes the environment of its tasks unreadable. A parent comes before its children.
+            is_child = process.ppid() in found
+            if process.pid != os.getpid() and (is_child or process.environ().get(MARK) == mark):
+                found[process.pid] = process
         except psutil.Error:
             continue  # ended meanwhile, or another user's
-    return found
+    return list(found.values())
+
+
+def signal_tree(process: psutil.Process, signum: signal.Signals) -> None:
+    """Send a signal to a process and all its children."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signum)
+
+
+def kill_tree(process: psutil.Process) -> None:
+    """End a process and all its children with SIGKILL, as when a machine dies: none sees the end of another."""
+    signal_tree(process, signal.SIGSTOP)
+    signal_tree(process, signal.SIGKILL)
 
 
 def stop_marked(mark: str, *, grace_seconds: float = 15.0) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY, WatchedRun, reason_not_ended, request_stop
+from airflow_provider_arroyo.on_kill import (
+    ENDED_STATES,
+    WAIT_XCOM_KEY,
+    WatchedRun,
+    reason_not_ended,
+    request_stop,
+)
 from airflow_provider_arroyo.triggers.supervisor import kept, pull_xcom, task_state, within_seconds
 
 if TYPE_CHECKING:
@@ -68,10 +74,12 @@ async def _stop_on_kill_async(
         return False
     if state == "deferred":
         is_same_try = noted.get("try_number") == ti.try_number
-        where = "in another triggerer" if is_same_try else "in a later try of its task"
-        log.info("The wait continues %s. %s keeps running", where, watched.pipeline.label)
+        where = " in another triggerer" if is_same_try else " in a later try of its task"
+        # A sensor, which stops nothing, notes nothing, so it is not known which of them it is.
+        log.info("The wait continues%s. %s keeps running", where if noted else "", watched.pipeline.label)
         return False
-    reason = reason_not_ended(state, noted, ti.try_number)
+    is_unknown = mode is None and not noted and state in ENDED_STATES
+    reason = None if is_unknown else reason_not_ended(state, noted, ti.try_number)
     if mode is None or reason is not None:
         log.info("This wait was killed%s. %s", f", but {reason}" if reason else "", watched.advice)
         return False

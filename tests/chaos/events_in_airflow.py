@@ -26,9 +26,9 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.records import Job
 from scripts.local_airflow import LocalAirflowError, wait_until
+from tests.cluster.airflow import Cluster
 from tests.support import ENDLESS
 
-from .cluster import Cluster
 from .dags.events import DAG_ID, NAMES
 from .figures import Figures
 from .in_airflow import FROZEN_SECONDS, cluster

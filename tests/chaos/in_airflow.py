@@ -20,12 +20,12 @@ from typing import Any
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import RUN_ENDED
+from tests.cluster import LOCAL, QUICK_TAKEOVER, running
+from tests.cluster.airflow import Cluster
 
-from .cluster import Cluster
 from .dags.many import DAG_ID, LANES, is_bounded, is_stopped, stop_on_kill
 from .figures import Figures
 from .ground_truth import GroundTruth
-from .postgres import Postgres
 from .scenarios import OUTCOMES_LOGGED
 
 OUTAGE_SECONDS = 60.0
@@ -301,23 +301,12 @@ def cluster(scratch: Path, sandbox: ArroyoSandbox, dag_file: str) -> Iterator[Cl
     dags = scratch / "dags"
     dags.mkdir()
     shutil.copy(Path(__file__).parent / "dags" / dag_file, dags)
-    with (
-        Postgres() as database,
-        Cluster(
-            home=scratch / "airflow",
-            dags_folder=dags,
-            env={
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url,
-                "AIRFLOW__CORE__PARALLELISM": "8",
-                # Airflow notices a killed worker by its missing heartbeat.
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-                "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
-                "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-                "AIRFLOW_CONN_ARROYO_DEFAULT": json.dumps({"conn_type": "arroyo", "host": sandbox.url}),
-            },
-        ) as airflow,
-    ):
+    env = {
+        **QUICK_TAKEOVER,
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW_CONN_ARROYO_DEFAULT": json.dumps({"conn_type": "arroyo", "host": sandbox.url}),
+    }
+    with running(LOCAL, home=scratch / "airflow", dags_folder=dags, env=env) as airflow:
         yield airflow
 
 

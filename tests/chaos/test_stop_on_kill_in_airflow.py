@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import wait_until
+from tests.cluster.airflow import Triggerers
 
-from .cluster import Triggerers
 from .dags.stop_on_kill import CASES
 
 pytestmark = pytest.mark.e2e

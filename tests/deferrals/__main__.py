@@ -17,26 +17,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import JobState, StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import RUN_ENDED, LocalAirflow, LocalAirflowError
-from tests.chaos.postgres import Postgres
+from tests.cluster import CELERY, LOCAL, running
 
-from .celery import CeleryAirflow, Redis
 from .dags.deferrals import DAG_ID
 
 LONGEST_SECONDS = 12.0
 LIMIT_SECONDS = 900.0
-LOCAL, CELERY = "LocalExecutor", "CeleryExecutor"
 ENDLESS = """
 CREATE TABLE source WITH (connector = 'impulse', event_rate = '1');
 CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
@@ -118,28 +115,18 @@ class Stopper:
 def _airflow(executor: str, scratch: Path, env: dict[str, str]) -> Iterator[LocalAirflow]:
     dags = scratch / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags)
-    with ExitStack() as stack:
-        database = stack.enter_context(Postgres())
-        settings: dict[str, Any] = {
-            "home": scratch / "airflow",
-            "dags_folder": dags,
-            "env": {
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url,
-                "AIRFLOW__CORE__EXECUTOR": executor,
-                # Airflow's defaults, which the demo and other tests change.
-                "AIRFLOW__CORE__PARALLELISM": "32",
-                "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
-                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
-                "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "5",
-                **env,
-            },
-        }
-        if executor == CELERY:
-            redis = stack.enter_context(Redis())
-            settings["env"].update(redis.settings(database.url))
-            yield stack.enter_context(CeleryAirflow(**settings))
-        else:
-            yield stack.enter_context(LocalAirflow(**settings))
+    env = {
+        # Airflow's defaults, which the demo and other tests change.
+        "AIRFLOW__CORE__PARALLELISM": "32",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "5",
+        **env,
+    }
+    with running(
+        executor, home=scratch / "airflow", dags_folder=dags, env=env, workers=1, triggerers=1
+    ) as airflow:
+        yield airflow
 
 
 def _wait_for_run(airflow: LocalAirflow, run_id: str) -> None:

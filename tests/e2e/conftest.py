@@ -1,11 +1,17 @@
-"""One real Airflow and one sandbox for all end-to-end tests: starting them takes most of a minute."""
+"""One real Airflow and one sandbox for all end-to-end tests: starting them takes most of a minute.
+
+It is ``airflow standalone`` (SQLite, LocalExecutor). Where the environment variable ``ARROYO_E2E_EXECUTOR`` names an
+executor, it runs on PostgreSQL with that executor and two triggerers, and the tests that kill are run, too.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,9 +19,26 @@ import pytest
 from scripts import processes
 from scripts.local_airflow import LocalAirflow
 from scripts.local_arroyo import SandboxServer
+from tests.cluster import QUICK_TAKEOVER, running
+from tests.cluster.celery import NoRedisError
+from tests.cluster.postgres import NoPostgresError
 from tests.stats.server import StatsdServer
 
 ROOT = Path(__file__).parent.parent.parent
+EXECUTOR = os.environ.get("ARROYO_E2E_EXECUTOR")
+# Airflow's command line runs a DAG without an executor.
+collect_ignore = ["test_dags_test.py"] if EXECUTOR else ["test_survives_kills.py"]
+SETTINGS = {
+    **QUICK_TAKEOVER,
+    # With less, what is only slow on a busy machine is taken for dead, and its tasks start anew.
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
+    "AIRFLOW__CORE__PARALLELISM": "8",
+    # With LocalExecutor, Airflow fails a task that resumes before its worker is gone, which may take that long there.
+    "AIRFLOW__ARROYO__DEFERRAL_HOLD": "20",
+    # Airflow's default, which the demo and other tests change.
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+}
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
 LIFE_EXAMPLES = (
     "arroyo_maintenance",
@@ -93,19 +116,27 @@ def airflow(
     shutil.copytree(Path(__file__).parent / "dags", dags, dirs_exist_ok=True)
     for name in EXAMPLES:
         copy_in_worker(ROOT / "example_dags" / f"{name}.py", dags / f"{in_worker(name)}.py")
-    server = LocalAirflow(
-        home=tmp_path_factory.mktemp("airflow"),
-        dags_folder=dags,
-        env={
-            "AIRFLOW_CONN_ARROYO_DEFAULT": arroyo.airflow_connection(),
-            "AIRFLOW_CONN_ARROYO_DEFERRED": arroyo.airflow_connection(),
-            "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
-            **statsd.settings,
-            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        },
-    )
-    with server:
-        server.prioritise_triggerer()
+    env = {
+        "AIRFLOW_CONN_ARROYO_DEFAULT": arroyo.airflow_connection(),
+        "AIRFLOW_CONN_ARROYO_DEFERRED": arroyo.airflow_connection(),
+        "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+        **statsd.settings,
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    }
+    home = tmp_path_factory.mktemp("airflow")
+    starting: AbstractContextManager[LocalAirflow]
+    if EXECUTOR:
+        env |= SETTINGS
+        starting = running(EXECUTOR, home=home, dags_folder=dags, env=env)
+    else:
+        starting = LocalAirflow(home=home, dags_folder=dags, env=env)
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(starting)
+        except (NoPostgresError, NoRedisError) as error:
+            pytest.exit(str(error), returncode=1)
+        if not EXECUTOR:
+            server.prioritise_triggerer()
         yield server
     assert server.processes_left() == []
 

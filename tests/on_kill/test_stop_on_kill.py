@@ -72,6 +72,13 @@ def test_a_later_try_that_waits_is_told_from_another_triggerer(triggerer: Bench)
     assert triggerer.lines.only()[1] == text
 
 
+@pytest.mark.parametrize("state", ["deferred", *ENDED])
+def test_nothing_is_claimed_of_a_sensor_which_notes_nothing(triggerer: Bench, state: str) -> None:
+    assert not triggerer.kill(TaskInstance(state, noted={}), stop=None)
+    began = "The wait continues. " if state == "deferred" else "This wait was killed. "
+    assert triggerer.lines.only()[1].startswith(f"{began}{triggerer.label} keeps running")
+
+
 @pytest.mark.parametrize("state", ENDED)
 def test_a_task_that_ended_by_itself_stops_nothing(bench: Bench, state: str) -> None:
     """The event of another triggerer resumed it; this one is killed when the task is done."""

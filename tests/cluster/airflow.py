@@ -40,16 +40,17 @@ class Triggerers(LocalAirflow):
         self._triggerers[number] = self.start_process("triggerer", log=f"triggerer-{number}", more=more)
 
     def start_process(
-        self, name: str, *, log: str | None = None, more: Mapping[str, str] | None = None
+        self, *command: str, log: str | None = None, more: Mapping[str, str] | None = None
     ) -> psutil.Process:
         """Start one of Airflow's commands and return its process.
 
-        :param log: name of its log, default the command's.
+        :param command: its words, after ``airflow``.
+        :param log: name of its log, default the command's first word.
         :param more: more environment.
         """
         started = processes.start(
-            [sys.executable, "-m", "airflow", name],
-            log=self.log_path(log or name),
+            [sys.executable, "-m", "airflow", *command],
+            log=self.log_path(log or command[0]),
             env={**self._env, **(more or {})},
             mark=self._mark,
             cwd=self.home,
@@ -64,7 +65,7 @@ class Triggerers(LocalAirflow):
 
     def signal_triggerer(self, number: int, signum: signal.Signals) -> None:
         """Send a signal to a triggerer and all its children, as if its machine ended or froze."""
-        signal_tree(self.triggerer(number), signum)
+        processes.signal_tree(self.triggerer(number), signum)
 
     # The REST API
 
@@ -96,16 +97,18 @@ class Triggerers(LocalAirflow):
 
 
 class Cluster(Triggerers):
-    """Airflow's components one by one, each of which can be killed and started again, with two triggerers.
+    """Airflow's components one by one, each of which can be killed and started again.
 
     Its scheduler is started again whenever it has ended, as in every deployment: Airflow's own may crash when a task
     is cleared just as Airflow processes the end of its worker.
 
+    :param triggerers: how many triggerers, default 2.
     :param arguments: see :class:`.LocalAirflow`; the environment names a database.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, triggerers: int = 2, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._triggerer_count = triggerers
         self._is_over = threading.Event()
         self._restarter = threading.Thread(
             target=self._restart_scheduler, daemon=True, name="scheduler-restarter"
@@ -126,22 +129,15 @@ class Cluster(Triggerers):
                 stderr=subprocess.STDOUT,
                 check=True,
             )
-        try:
-            self.start_process("api-server")
-            self._start_scheduler()
-            self._restarter.start()
-            self.start_process("dag-processor")
-            for number in (1, 2):
-                self.start_triggerer(number)
-            wait_until(
-                self._is_healthy,
-                what="a healthy Airflow",
-                timeout_seconds=timeout_seconds,
-                interval_seconds=1,
-            )
-        except BaseException:
-            self.stop()
-            raise
+        self.start_process("api-server")
+        self._start_scheduler()
+        self._restarter.start()
+        self.start_process("dag-processor")
+        for number in range(1, self._triggerer_count + 1):
+            self.start_triggerer(number)
+        wait_until(
+            self._is_healthy, what="a healthy Airflow", timeout_seconds=timeout_seconds, interval_seconds=1
+        )
 
     def stop(self) -> None:
         """End every process; safe to call twice."""
@@ -164,7 +160,16 @@ class Cluster(Triggerers):
     def kill_scheduler(self) -> None:
         """Kill the scheduler, its workers and their tasks; another one is started soon after."""
         self._was_killed = True
-        signal_tree(self._scheduler, signal.SIGKILL)
+        processes.kill_tree(self._scheduler)
+
+    def kill_worker(self, pid: int) -> None:
+        """Kill what runs a task, with all its processes: with LocalExecutor, the scheduler.
+
+        :param pid: the task's process.
+        """
+        if pid not in {process.pid for process in self._scheduler.children(recursive=True)}:
+            raise LocalAirflowError(f"The scheduler does not have the process {pid}")
+        self.kill_scheduler()
 
     def task_processes(self) -> dict[str, psutil.Process]:
         """Return the processes of running tasks, by the ids of their task instances."""
@@ -187,11 +192,3 @@ class Cluster(Triggerers):
                 self._log_in()
                 return True
         return False
-
-
-def signal_tree(process: psutil.Process, signum: signal.Signals) -> None:
-    """Send a signal to a process and all its children."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for one in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(signum)

@@ -27,7 +27,7 @@ class Postgres:
 
     def __init__(self) -> None:
         self._bin = _programs()
-        self._folder = Path(tempfile.mkdtemp(prefix="arroyo-chaos-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="arroyo-postgres-"))
         (self._port,) = processes.free_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._as_user: dict[str, Any] = {}
