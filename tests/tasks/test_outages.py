@@ -96,7 +96,13 @@ def test_a_server_that_takes_requests_and_never_responds(
 def test_a_wait_announces_an_outage_and_its_end(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("client.retry", "monitoring.wait", "monitoring.messages", "polling.poll"):
+    for module in (
+        "client.retry",
+        "monitoring.wait",
+        "monitoring.memory",
+        "monitoring.messages",
+        "polling.poll",
+    ):
         # An outage is announced after that many retries; here they shall last tenths of a second.
         monkeypatch.setattr(f"airflow_provider_arroyo.{module}.POLL_RETRIES", 2)
     pipeline_id = arrange.pipeline("Running")
