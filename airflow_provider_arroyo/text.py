@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 SHOWN_CHARACTERS = 300
 """How much of a server's response an error message repeats."""
 
 
+REPLACED = "\ufffd"
+"""Stands for a character that cannot be shown or stored."""
+
+# Those that move a terminal's cursor, change its colors, or turn the direction of what follows.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Return ``text`` on one line, cut to ``limit`` characters with a mark where it was cut."""
+    """Return ``text`` on one line, cut to ``limit`` characters with a mark where it was cut.
+
+    Characters that control a terminal are replaced: whoever names a pipeline must not write into logs as he likes.
+    """
     line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[:limit]}… ({len(text)} characters)"
+    shown = _CONTROLS.sub(REPLACED, line[:limit])
+    return shown if len(line) <= limit else f"{shown}… ({len(text)} characters)"
 
 
 def is_template(text: str) -> bool:

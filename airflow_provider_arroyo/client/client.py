@@ -22,7 +22,7 @@ from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
-from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, without_none
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, http_date, without_none
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
 from airflow_provider_arroyo.client.settings import ClientSettings
@@ -46,6 +46,8 @@ T = TypeVar("T")
 PAGE_SIZE = 100
 NAMED_PAGE_SIZE = 1000
 
+_SAME_TIME_SECONDS = 2.0
+
 _ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
 """Refusals in Arroyo's own words."""
 
@@ -68,6 +70,8 @@ class _Link:
         self.reload = reload
         self.lock = threading.Lock()
         self.has_responded = False
+        self.dated: tuple[str | None, float] = None, 0.0
+        """The ``date`` of the last response, and when it was read."""
         self.counts = Counts()
 
 
@@ -129,6 +133,15 @@ class ArroyoClient:
     def has_responded(self) -> bool:
         """Whether Arroyo itself has responded to this client."""
         return self._link.has_responded
+
+    @property
+    def server_ahead_seconds(self) -> float:
+        """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
+        text, read_at = self._link.dated
+        date = http_date(text)
+        ahead = 0.0 if date is None else date.timestamp() - read_at
+        # The header has whole seconds, and the response took its time.
+        return ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
 
     @property
     def counts(self) -> Counts:
@@ -263,12 +276,13 @@ class ArroyoClient:
         try:
             value = interpret(request, response, self.settings)
         except _ARROYOS_OWN:
-            self._note_response(tries)
+            self._note_response(response, tries)
             raise
-        self._note_response(tries)
+        self._note_response(response, tries)
         return value
 
-    def _note_response(self, tries: Tries) -> None:
+    def _note_response(self, response: HttpResponse, tries: Tries) -> None:
+        self._link.dated = response.headers.get("date"), time.time()
         self._link.has_responded = tries.has_responded = True
         tries.log_success()
 

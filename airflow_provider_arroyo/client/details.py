@@ -43,6 +43,14 @@ class JobError(ApiModel):
     task_index: int | None = None
     error_domain: str | None = None
 
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read an error; its texts as they may be shown and stored."""
+        from airflow_provider_arroyo.client.sql_secrets import readable
+
+        error = from_api(cls, data)
+        return replace(error, message=readable(error.message), details=readable(error.details))
+
 
 @dataclass(frozen=True, slots=True)
 class Span(ApiModel):

@@ -258,7 +258,7 @@ def get_job(pipeline_id: str) -> Request[Job | None]:
 
 def list_jobs() -> Request[tuple[Job, ...]]:
     """List every job of the server, finished and stopped ones included, previews not."""
-    return get("/jobs", many(Job.from_api))
+    return get("/jobs", many(Job.from_api, is_lenient=True))
 
 
 def list_job_errors(
@@ -271,7 +271,11 @@ def list_job_errors(
     :param starting_after: id of the last error of the previous page.
     """
     return _get_of_job(
-        pipeline_id, job_id, "errors", page(JobError.from_api), params=paging(limit, starting_after)
+        pipeline_id,
+        job_id,
+        "errors",
+        page(JobError.from_api, is_lenient=True),
+        params=paging(limit, starting_after),
     )
 
 
@@ -345,7 +349,7 @@ def _pipeline(pipeline_id: str) -> Callable[[HttpResponse], Pipeline]:
 
 def _newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
     def read(response: HttpResponse) -> Job | None:
-        jobs = list_in(object_of(response))
+        jobs = list_in(object_of(response, is_lenient=True))
         if not jobs:
             return None
         job = Job.from_api(jobs[0])

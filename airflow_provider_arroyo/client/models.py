@@ -30,27 +30,32 @@ __all__ = [
 ]
 
 
-_MAX_STATE_LENGTH = 100
+_MAX_WORD = 100
+"""The most characters of a state, and of a failure's domain."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureReason(ApiModel):
     """Why a job failed, in Arroyo's words.
 
-    :param error: the text; 0.15 calls it ``failure_message``.
+    :param error: the text as it may be shown and stored; 0.15 calls it ``failure_message``.
     :param domain: whose fault it is, ``user``, ``external`` or ``internal``; None on 0.15.
     """
 
     error: str = wire(may_quote_sql=True, default="")
     domain: str | None = None
 
-    @property
-    def shown(self) -> str:
-        """The text as it may be shown: what Arroyo says may quote the SQL, with a password in an address."""
-        # As in to_json, which masks it in whatever leaves this process.
-        from airflow_provider_arroyo.client.sql_secrets import redact_sql
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read a reason. What Arroyo says may quote the SQL, with a password in an address, or be megabytes."""
+        # The triggerer imports the models on its event loop; what masks is needed where something failed.
+        from airflow_provider_arroyo.client.sql_secrets import readable
 
-        return redact_sql(self.error)
+        reason = from_api(cls, data)
+        is_word = (
+            reason.domain is not None and len(reason.domain) <= _MAX_WORD and reason.domain.isprintable()
+        )
+        return replace(reason, error=readable(reason.error), domain=reason.domain if is_word else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +99,15 @@ class Job(ApiModel):
         job = from_api(cls, data)
         check_id(job.id, "id")
         check_text(job.state, "state")
-        if len(job.state) > _MAX_STATE_LENGTH or not job.state.isprintable():
+        if len(job.state) > _MAX_WORD or not job.state.isprintable():
             # A newer server may have more states; none is a text, and each stands in logs as it is.
             raise ValueError("state is not the name of one")
         if not isinstance(data.get("running_desired", True), bool):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")
-        return replace(job, failure=FailureReason(message)) if message and isinstance(message, str) else job
+        if message and isinstance(message, str):
+            job = replace(job, failure=FailureReason.from_api({"error": message}))
+        return job
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from airflow_provider_arroyo.client.details import Page
 from airflow_provider_arroyo.client.request import Request, Response
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 _GROWTH = 10
 
@@ -34,6 +35,8 @@ def iter_pages(
 
     :param send: sends a request.
     :param first: requests the first page; has a limit.
+    :raises ArroyoForeignResponseError: where a page that must follow does not come, as from a cache that ignores the
+        query string: whoever looks for something would take it for missing.
     """
     seen: set[str] = set()
     params = first.params
@@ -42,12 +45,17 @@ def iter_pages(
         new = [item for item in page.data if item.id not in seen]
         seen.update(item.id for item in new)
         yield from new
-        if not page.data or not page.has_more:
+        if not page.has_more and (page.data or not seen):
             return
         limit = int(params["limit"])
         if new and len(page.data) >= limit:
             params = {**params, "limit": str(limit * _GROWTH)}
-        elif new or params.get("starting_after") == first.params.get("starting_after"):
+        elif page.data and (new or params.get("starting_after") == first.params.get("starting_after")):
             params = {**params, "starting_after": page.data[-1].id}
         else:
-            return
+            raise ArroyoForeignResponseError(
+                f"{first} does not list all that there is: a further page was announced, and what came has nothing "
+                "new. Check any gateway or cache in between.",
+                status=200,
+                **first.where,
+            )

@@ -49,24 +49,31 @@ class NotJsonError(ValueError):
         return cls(str(error), is_cut_short=ends_here or ends_in_string or ends_in_word)
 
 
-def json_of(response: HttpResponse) -> Any:
+def json_of(response: HttpResponse, *, is_lenient: bool = False) -> Any:
     """Return the JSON value of a body.
 
+    :param is_lenient: whether bytes that are no text are replaced, as in the reason of a failure; default False: in
+        SQL and in names they would be a difference.
     :raises NotJsonError: where it is not JSON.
     """
     try:
-        return json.loads(response.body)
+        return json.loads(_text(response.body) if is_lenient else response.body)
     except (ValueError, RecursionError) as err:
         raise NotJsonError.of(err) from err
 
 
-def object_of(response: HttpResponse) -> Mapping[str, Any]:
+def _text(body: bytes) -> str:
+    return body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
+
+
+def object_of(response: HttpResponse, *, is_lenient: bool = False) -> Mapping[str, Any]:
     """Return the JSON object of a body.
 
+    :param is_lenient: as for :func:`json_of`.
     :raises NotJsonError: where it is not JSON.
     :raises TypeError: where it is another value.
     """
-    value = json_of(response)
+    value = json_of(response, is_lenient=is_lenient)
     if not isinstance(value, dict):
         raise TypeError(f"the response is {json_type(value)}, not an object")
     return value
@@ -93,7 +100,7 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
     """
     decode = json.JSONDecoder().raw_decode
     try:
-        text = body.decode(json.detect_encoding(body))
+        text = _text(body)
         at = _after(_OBJECT_START, text, 0)
         while (start := _LIST_START.match(text, at)) is None:
             # Another key comes before the list.
@@ -144,17 +151,29 @@ def one(from_api: FromApi[T]) -> Callable[[HttpResponse], T]:
     return lambda response: from_api(object_of(response))
 
 
-def many(from_api: FromApi[T]) -> Callable[[HttpResponse], tuple[T, ...]]:
-    """Return a reader of ``{"data": [...]}``, the whole list."""
-    return lambda response: tuple(from_api(item) for item in list_in(object_of(response)))
+def many(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpResponse], tuple[T, ...]]:
+    """Return a reader of ``{"data": [...]}``, the whole list.
+
+    :param is_lenient: as for :func:`json_of`.
+    """
+    return lambda response: tuple(
+        from_api(item) for item in list_in(object_of(response, is_lenient=is_lenient))
+    )
 
 
-def page(from_api: FromApi[T]) -> Callable[[HttpResponse], Page[T]]:
-    """Return a reader of ``{"data": [...], "hasMore": …}``, one page of a list."""
+def page(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpResponse], Page[T]]:
+    """Return a reader of ``{"data": [...], "hasMore": …}``, one page of a list.
+
+    :param is_lenient: as for :func:`json_of`.
+    """
 
     def read(response: HttpResponse) -> Page[T]:
-        data = object_of(response)
-        return Page(tuple(from_api(item) for item in list_in(data)), bool(data.get("hasMore", False)))
+        data = object_of(response, is_lenient=is_lenient)
+        has_more = data["hasMore"]
+        if not isinstance(has_more, bool):
+            # A list that may go on is not known to lack anything.
+            raise TypeError(f"field 'hasMore' is {type(has_more).__name__}, not a boolean")
+        return Page(tuple(from_api(item) for item in list_in(data)), has_more)
 
     return read
 

@@ -55,6 +55,9 @@ _NOT_ABOUT_SQL = (
 _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
 """The statuses of Arroyo's own refusals in words."""
 
+MAX_AGE_SECONDS = 2
+"""How old a response may be, where a cache says so in the header ``age``. Arroyo sends none."""
+
 _UNAVAILABLE = (408, 502, 503, 504)
 
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
@@ -81,6 +84,7 @@ def interpret(request: Request[T], response: HttpResponse, settings: ClientSetti
     """
     reader = _Interpreter(request, response, settings)
     if response.status == HTTPStatus.OK:
+        reader.check_age()
         return Response(reader.value(), response.server_date)
     raise reader.refusal()
 
@@ -130,6 +134,19 @@ class _Interpreter:
             if len(value) >= MIN_SECRET_LENGTH:
                 text = text.replace(value, MASK)
         return text
+
+    def check_age(self) -> None:
+        """Check that the response is not an old one.
+
+        :raises ArroyoForeignResponseError: where a cache sent it: what runs now is not known by it.
+        """
+        age = self._response.headers.get("age", "").strip()
+        if age.isdecimal() and (len(age) > 9 or int(age) > MAX_AGE_SECONDS):
+            raise ArroyoForeignResponseError(
+                f"{self._requested} got a response from a cache, {shorten(age, 20)} s old: it says nothing of now. "
+                "Let the gateway cache nothing of Arroyo's API.",
+                **self._data,
+            )
 
     def value(self) -> Any:
         try:

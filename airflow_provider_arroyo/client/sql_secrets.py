@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
+
+from airflow_provider_arroyo.text import REPLACED
 
 MASK = "***"
 
@@ -67,6 +70,14 @@ _BEFORE_SECRET = re.compile(
 
 _UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
 _MIN_VALUE_LENGTH = 5
+
+MAX_READABLE = 10_000
+"""How many characters of what a server says are read: it may be megabytes, and masking them takes seconds."""
+
+_MARGIN = 1000
+"""How long the login in an address may be."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
 _STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
@@ -143,6 +154,24 @@ def redact_sql(sql: str) -> str:
     :param sql: any text.
     """
     return _replaced(sql, find_secrets(sql))
+
+
+def readable(text: str) -> str:
+    """Return what a server says of its work, such as why it failed, as it may be shown and stored.
+
+    Without secrets, at most :data:`MAX_READABLE` characters, and without what not every database stores.
+
+    :param text: the server's words.
+    """
+    shown = _readable(text[:MAX_READABLE])
+    # A secret that the cut parts is not known as one: what may be a part of it is left out.
+    return shown if len(text) <= MAX_READABLE else f"{shown[:-_MARGIN]}… ({len(text)} characters)"
+
+
+@lru_cache(maxsize=100)
+def _readable(text: str) -> str:
+    # Each poll brings the same again.
+    return _UNSTORABLE.sub(REPLACED, redact_sql(text))
 
 
 def secret_values(sql: str) -> frozenset[str]:

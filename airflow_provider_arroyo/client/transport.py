@@ -166,7 +166,11 @@ class Transport:
             connect=min(self.settings.connect_timeout_seconds, total),
             read=min(read_seconds, total),
         )
-        headers = {"User-Agent": USER_AGENT, "Accept": "application/json, text/event-stream;q=0.9"}
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json, text/event-stream;q=0.9",
+            "Cache-Control": "no-cache",
+        }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         deadline = Deadline(total)

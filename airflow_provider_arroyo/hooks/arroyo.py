@@ -180,17 +180,26 @@ class ArroyoHook(BaseHook):
 
         loop = asyncio.get_running_loop()
         settings = await self.async_settings()
-        if server and settings.base_url != server:
-            raise ArroyoSettingsError(
-                f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began, and now leads to "
-                f"{settings.base_url}, which is another server. Clear the task to start anew there."
-            )
+        self.check_server(settings, server)
 
         def look_up() -> ClientSettings:
             return asyncio.run_coroutine_threadsafe(self.async_settings(), loop).result(_TEST_SECONDS)
 
         with self._named():
             return await asyncio.to_thread(ArroyoClient, settings, reload=partial(self._reload, look_up))
+
+    def check_server(self, settings: ClientSettings, server: str) -> None:
+        """Check that the connection leads where it led before.
+
+        :param settings: where it leads now.
+        :param server: the address that it led to; empty for any.
+        :raises ArroyoSettingsError: where it leads to another server.
+        """
+        if server and settings.base_url != server:
+            raise ArroyoSettingsError(
+                f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began, and now leads to "
+                f"{settings.base_url}, which is another server. Clear the task to start anew there."
+            )
 
     @contextmanager
     def _named(self) -> Iterator[None]:

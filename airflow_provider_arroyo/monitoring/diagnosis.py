@@ -326,11 +326,11 @@ def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
         return _refused(e)
     if failure := e.jobs[-1].failure:
         domain = f" (domain: {failure.domain})" if failure.domain else ""
-        lines.append(f"Arroyo's reason{domain}: {shorten(failure.shown, 1000)}")
+        lines.append(f"Arroyo's reason{domain}: {shorten(failure.error, 1000)}")
     for error in e.errors[:3]:
         where = f"{error.operator_id}: " if error.operator_id else ""
         what = ": ".join(part for part in (error.message, error.details) if part)
-        lines.append(f"Error: {where}{shorten(redact_sql(what), 300)}")
+        lines.append(f"Error: {where}{shorten(what, 300)}")
     if kind is Kind.SQL_REFUSED:
         lines += _refused(e)
     if not lines and kind is Kind.FAILED:

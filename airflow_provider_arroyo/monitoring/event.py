@@ -25,12 +25,14 @@ class WaitEvent(JsonValue):
     :param pipeline: the pipeline.
     :param result: how the wait ended.
     :param resume_context: what the task gave its trigger to have it back; JSON values.
+    :param server: the address of the Arroyo that was polled; empty where the task did not say.
     :param version: of the event's format.
     """
 
     pipeline: PipelineRef
     result: WaitResult
     resume_context: Mapping[str, Any] = field(default_factory=dict)
+    server: str = ""
     version: int = EVENT_VERSION
 
     @classmethod

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState
-from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
@@ -77,7 +76,7 @@ def explain(
         job_id=job.id if job else None,
         state=str(job.state) if job else None,
         run_id=job.run_id if job else None,
-        reason=job.failure.shown if job and job.failure else None,
+        reason=job.failure.error if job and job.failure else None,
         domain=job.failure.domain if job and job.failure else None,
         diagnosis=None if named is None else named.kind.value,
     )
@@ -106,7 +105,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
 
 def _shown(error: JobError) -> str:
     operator = f"{error.operator_id}: " if error.operator_id else ""
-    message, details = shorten(redact_sql(error.message)), shorten(redact_sql(error.details))
+    message, details = shorten(error.message), shorten(error.details)
     return f"{operator}{message}" + (f": {details}" if details else "")
 
 
@@ -128,7 +127,7 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
     reason = result.job.failure if result.job else None
     if reason and reason.error:
         domain = f" (domain: {reason.domain})" if reason.domain else ""
-        lines.append(f"Arroyo's reason{domain}: {shorten(reason.shown, 1000)}")
+        lines.append(f"Arroyo's reason{domain}: {shorten(reason.error, 1000)}")
     if result.restarts:
         lines.append(f"It restarted {_times(result.restarts)} in {duration(result.waited_seconds)}.")
     if result.outcome is Outcome.FLAPPING and result.restart_window is not None:

@@ -99,7 +99,9 @@ class Messages:
             what = f"{before.state} → {job.state} after {duration(state_seconds)}"
             if before.id != job.id:
                 instead = f", new job {job.id} instead of {before.id}"
-        why = f". Reason: {shorten(job.failure.shown)}" if job.failure else ""
+            elif job.run_id < before.run_id:
+                instead = f", back from run {before.run_id}"
+        why = f". Reason: {shorten(job.failure.error)}" if job.failure else ""
         level, self._first_level = self._first_level, logging.INFO
         self._add(f"{what}: {self._name} ({_run(job)}{instead}){why}", level)
 

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since", "unreadable_since"}
-_LASTING = {"responding_since", "held_since"}
+_LASTING = {"responding_since", "held_since", "old_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
 _OTHER_TIMES |= {"details_at", "failed_at", "missing_since", "unseen_since"}
 
@@ -36,6 +36,7 @@ class Progress(JsonValue):
     :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
     :param missing_since: since when there has been no such pipeline; None where there is one.
     :param jobless_since: since when the pipeline has had no job, after it had one; else None.
+    :param old_since: since when nothing but responses about an earlier run has come; else None.
     :param run_since: when its run was first seen.
     :param proof: what is known of the checkpoints of the job's run.
     :param finding: what is known of the condition.
@@ -68,6 +69,7 @@ class Progress(JsonValue):
     held_since: float | None = None
     missing_since: float | None = None
     jobless_since: float | None = None
+    old_since: float | None = None
     run_since: float = 0.0
     proof: ProofOfLife = field(default_factory=ProofOfLife)
     finding: Finding = field(default_factory=Finding)

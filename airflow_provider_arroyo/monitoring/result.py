@@ -132,6 +132,6 @@ def result_values(pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[s
         "state": str(job.state) if job else None,
         "run_id": job.run_id if job else None,
         "console_url": pipeline.console_url,
-        "failure_reason": (job.failure.shown or None) if job and job.failure else None,
+        "failure_reason": (job.failure.error or None) if job and job.failure else None,
         **more,
     }

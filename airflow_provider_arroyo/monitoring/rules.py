@@ -13,6 +13,10 @@ from airflow_provider_arroyo.monitoring.progress import Progress
 from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome
 
+OLD_SECONDS = 60.0
+"""For how long nothing but old responses may come: no replica lags that far behind, so the numbers of the runs went
+back, as after a restored backup."""
+
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
 """States that last unless something is requested; ``Failing`` only ends in ``Failed``."""
 
@@ -50,9 +54,9 @@ class WaitRules:
     def is_old(self, job: Job) -> bool:
         """Return whether this is what a job was before it was seen in a later run."""
         baseline, seen = self.plan.baseline, self.progress.job
-        if baseline is not None and job.id == baseline.job_id and job.run_id < baseline.run_id:
-            return True
-        return seen is not None and job.id == seen.id and job.run_id < seen.run_id
+        if seen is not None and job.id == seen.id:
+            return job.run_id < seen.run_id
+        return baseline is not None and job.id == baseline.job_id and job.run_id < baseline.run_id
 
     @property
     def awaits_run(self) -> bool:
@@ -93,7 +97,8 @@ class WaitRules:
         if p.job is None or p.jobless_since is not None or p.missing_since is not None:
             return False
         # A last poll that the deadline itself cut short is no outage.
-        is_known = p.failing_since is None or p.now - p.failing_since < _CUT_SHORT_SECONDS
+        unknown_since = p.failing_since if p.old_since is None else p.old_since
+        is_known = unknown_since is None or p.now - unknown_since < _CUT_SHORT_SECONDS
         return is_known and p.job.state in AT_WORK and p.job.running_desired is not False
 
     def settled_at(self) -> float:
@@ -176,6 +181,8 @@ class WaitRules:
         if p.outage_since is not None:
             # The poll that ends the outage is observed in any case, and only from there on a state lasts.
             return min(due, p.outage_since + self.outage_limit_seconds())
+        if p.old_since is not None:
+            due = min(due, p.old_since + OLD_SECONDS)
         if p.job is None or p.jobless_since is not None:
             return due
         if p.held_since is not None and not self.lacks_checkpoint:

@@ -10,7 +10,8 @@ What it knows about Arroyo beyond the names of the states (each seen on real ser
   state only after it lasted for a grace time or another state was seen.
 - A server that was unreachable may have been restarted: what it shows first may be the state before that. The grace
   time counts from its first response.
-- A lower ``run_id`` of the same job is an old response, as from a replica that lags behind.
+- A lower ``run_id`` of the same job is an old response, as from a replica that lags behind; unless nothing newer
+  comes for a minute, since a restored backup brings lower numbers, too.
 - ``Running`` may be the 260 ms before a failure (``stable_for``), a pipeline that is about to stop
   (``running_desired: false``), or the 30 s for which a source tries in vain (``until_checkpoint``).
 - ``Finishing`` is ``Running`` towards an end: a source has ended, others run on, and no checkpoint is made.
@@ -30,6 +31,7 @@ from airflow_provider_arroyo.monitoring.memory import WaitMemory
 from airflow_provider_arroyo.monitoring.messages import unreadable
 from airflow_provider_arroyo.monitoring.report import report, unreachable_seconds
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS
 
 _LAST_MOMENT_SECONDS = 0.1
 """How soon before the deadline a request may fail for want of time."""
@@ -79,13 +81,17 @@ class PipelineWait(WaitMemory):
         self._responded(now)
         p.missing_since = None
         if job is None:
-            p.held_since = None
+            p.held_since = p.old_since = None
             if p.job is not None and p.jobless_since is None:
                 self._messages.no_job(p.job)
                 p.jobless_since = p.logged_at = now
             return self._pending(now)
         if self._rules.is_old(job):
-            return self._pending(now)
+            if p.old_since is None:
+                p.old_since = now
+            if now < p.old_since + OLD_SECONDS:
+                return self._pending(now)
+        p.old_since = None
         self._remember(job, now)
         p.unseen_since = None
         if outcome := self._rules.evaluate(job, now):
@@ -147,7 +153,8 @@ class PipelineWait(WaitMemory):
                 self._messages.proven(p.job, p.proof.epoch)
                 p.stats = p.stats.with_checkpoint(self.plan, now)
         # As of the last poll: what has not changed since was not told again.
-        can_tell = p.responded_at is not None and p.failing_since is None and p.jobless_since is None
+        can_tell = p.responded_at is not None and p.failing_since is None
+        can_tell = can_tell and p.jobless_since is None and p.old_since is None
         if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
             return self._result(outcome, now)
         return self._pending(now)

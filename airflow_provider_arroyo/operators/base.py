@@ -146,7 +146,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
             return
         wait, self._waiting = self._waiting, None
-        self._stop_on_kill(self._watched(wait), is_timeout=False)
+        self._stop_on_kill(self._watched(wait), is_timeout=self._is_timed_out)
 
     @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -49,6 +49,8 @@ class ConnectedTask:
     _ti: Any = None
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another one."""
+    _server = ""
+    """The address of the Arroyo that a deferred wait has polled; empty where there was none."""
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -65,9 +67,19 @@ class ConnectedTask:
 
         return SteadyClock()
 
+    def _shared_client(self) -> ArroyoClient:
+        """Return the client of the connection.
+
+        :raises ArroyoSettingsError: where it leads to another server than before a deferral, to which nothing that
+            the task knows applies.
+        """
+        client = self.hook.client
+        self.hook.check_server(client.settings, self._server)
+        return client
+
     def _client(self, *, deadline: float | None = None) -> ArroyoClient:
         """Return a client that repeats requests while an outage is tolerated, until a time of the clock at most."""
-        client = self.hook.client
+        client = self._shared_client()
         if self._has_waited:
             client.expect_arroyo()
         return client.with_limits(
@@ -83,7 +95,7 @@ class ConnectedTask:
         """
         from airflow_provider_arroyo.client.client import ArroyoClient
 
-        return ArroyoClient(self.hook.client.settings)
+        return ArroyoClient(self._shared_client().settings)
 
     def _owner(self, namespace: Namespace) -> Owner:
         """Return this task instance as the owner of pipelines."""

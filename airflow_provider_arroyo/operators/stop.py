@@ -291,12 +291,13 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             return self._ended_failed(result, pipeline)
         if job.state == JobState.FINISHED or request is None:
             return self._result(pipeline, job, checkpoint=None, missing=False)
-        checkpoint = None
+        stop = None
         # A request that another version wrote and this one cannot read proves nothing.
         with suppress(KeyError, TypeError, ValueError):
             stop = StopRequest.from_dict(request)
-            checkpoint = checkpoint_of_stop(self._checkpoints(pipeline, job) or (), stop, job)
-        return self._stopped(pipeline, job, checkpoint)
+        checkpoints = self._checkpoints(pipeline, job) or ()
+        proof = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)
+        return self._stopped(pipeline, job, proof)
 
     def _stopped(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
         if checkpoint is None and self.mode == StopMode.CHECKPOINT:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
@@ -326,9 +327,16 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     def on_kill(self) -> None:
         """Deal with the pipeline when Airflow kills the task, also while it is being created."""
         if self._submission is not None and self._waiting is None and not self._has_failed:
-            self._stop_submission(is_timeout=False)
+            self._stop_submission(is_timeout=self._is_timed_out)
             return
         super().on_kill()
+
+    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
+        if watched.job is None and self._submission is not None:
+            # It ends before its first poll: its label tells what it created.
+            self._stop_submission(is_timeout=is_timeout)
+        else:
+            super()._stop_on_kill(watched, is_timeout=is_timeout)
 
     def _stop_submission(self, *, is_timeout: bool) -> None:
         from airflow_provider_arroyo.operators.kill_submit import stop_submission

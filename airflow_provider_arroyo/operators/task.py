@@ -86,6 +86,8 @@ class ArroyoTask(ConnectedTask):
     _step = "This task"
     """What the task does before its wait begins, for the message of an alarm."""
     _raised: BaseException | None = None
+    _is_timed_out = False
+    """Whether Airflow's own alarm for ``execution_timeout`` has ended the task."""
     _results: tuple[WaitResult, ...] = ()
     """Of waits that ended, or left the worker for good, and whose metrics are still to be sent."""
     _pipeline: PipelineRef | None = None
@@ -102,7 +104,8 @@ class ArroyoTask(ConnectedTask):
         elif isinstance(error, ArroyoError):
             error = task_error(error, self.arroyo_conn_id, self._ti)
         elif isinstance(error, AirflowTaskTimeout) and self.execution_timeout is not None:
-            # Airflow's own alarm, which says no more than that the time is over.
+            # Airflow's own alarm, which says no more than that the time is over. It calls on_kill next.
+            self._is_timed_out = True
             limit = duration(self.execution_timeout.total_seconds())
             error = AirflowTaskTimeout(
                 f"{self._step} was not completed within {limit} (execution_timeout). "
@@ -147,7 +150,7 @@ class ArroyoTask(ConnectedTask):
         """
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
-        has_responded = self._has_waited or self.hook.client.has_responded
+        has_responded = self._has_waited or self._shared_client().has_responded
         now = self.clock() if began is None else began
         return PipelineWait(plan, now=now, has_responded=has_responded, **more)
 
@@ -173,11 +176,11 @@ class ArroyoTask(ConnectedTask):
         }
         try:
             if not wait.plan.pipeline.pipeline_id:
-                result = find_until(self.hook.client, wait, self._resolve, **options)
+                result = find_until(self._shared_client(), wait, self._resolve, **options)
                 if result is None:
                     self._show_link({"ti": self._ti}, wait.plan.pipeline)
             if result is None:
-                result = poll_until(self.hook.client, wait, **options)
+                result = poll_until(self._shared_client(), wait, **options)
         except AirflowTaskTimeout:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             result = wait.expire(self.clock(), "execution_timeout")
@@ -249,7 +252,7 @@ class ArroyoTask(ConnectedTask):
             ended = WaitEvent.from_dict(event)
         except UnreadableEventError as err:
             raise TaskEnd(ArroyoTaskError(str(err))) from err
-        self._has_waited = True
+        self._has_waited, self._server = True, ended.server
         self._results = (ended.result,)
         self._push_transitions(ended.result)
         return ended
@@ -307,7 +310,7 @@ class ArroyoTask(ConnectedTask):
         from airflow_provider_arroyo.polling.evidence import gather_for_error
 
         try:
-            evidence, missing = gather_for_error(self.hook.client, pipeline, result.job)
+            evidence, missing = gather_for_error(self._shared_client(), pipeline, result.job)
             if missing is not None:
                 self.log.warning("Not everything about the pipeline can be read: %s", missing)
             return evidence.errors, diagnose(evidence)

@@ -71,6 +71,7 @@ class Deploy(DeploySteps):
             steps=tuple(step.value for step in plan.steps if step is not Step.VALIDATE),
             deadline=deadline,
             generation=plan.generation,
+            deployment=self._label.deployment,
             pipeline=pipeline,
             old=self._ref(plan.old.pipeline) if plan.old else None,
             discard=self._ref(plan.current.pipeline) if plan.current and Step.DISCARD in plan.steps else None,
@@ -98,6 +99,8 @@ class Deploy(DeploySteps):
         :raises ArroyoError: as :meth:`start`.
         """
         self._has_changed = True
+        if progress.deployment is not None:
+            self._continue(progress.deployment)
         after = {
             Step.STOP_OLD: self._after_stop,
             Step.PROVE: self._after_proof,

@@ -13,6 +13,7 @@ from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.pipelines.compare import Difference
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
+from airflow_provider_arroyo.pipelines.ownership import Deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class DeployProgress(JsonValue):
     :param steps: what is left to do; the first is under way.
     :param deadline: of the deploy, seconds since the epoch; of the rollback, once that is under way.
     :param generation: the number of the wanted pipeline.
+    :param deployment: what is deployed, whatever the task's arguments are by now; None where that was not noted.
     :param pipeline: the wanted pipeline, once it exists.
     :param old: the pipeline that a replace takes the place of.
     :param discard: a pipeline that never came up and is in the way.
@@ -73,6 +75,7 @@ class DeployProgress(JsonValue):
     steps: tuple[str, ...]
     deadline: float
     generation: int
+    deployment: Deployment | None = None
     pipeline: PipelineRef | None = None
     old: PipelineRef | None = None
     discard: PipelineRef | None = None

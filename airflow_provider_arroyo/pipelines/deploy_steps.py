@@ -23,7 +23,7 @@ from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting
 from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, effective_stop_mode, is_down
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
+from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
 from airflow_provider_arroyo.pipelines.submit import Submission, naming
@@ -152,7 +152,13 @@ class DeploySteps:
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
         label = replace(self._label, generation=progress.generation)
-        pipeline_id = required(label.deployment).pipeline_id(progress.generation)
+        deployment = required(label.deployment)
+        if self._spec.name != deployment.name:
+            raise ArroyoDeployError(
+                f"This task began to deploy pipeline {self._name!r}, and is for {shorten(self._spec.name, 80)!r} "
+                f"now: its DAG was changed while it was deferred. Nothing was created. Deploy {self._name!r} anew."
+            )
+        pipeline_id = deployment.pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
             self._log.warning(
                 "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
@@ -247,6 +253,16 @@ class DeploySteps:
         return progress.done()
 
     # -- what the steps share ----------------------------------------------------------------------------------
+
+    def _continue(self, deployment: Deployment) -> None:
+        """Go on with what was begun, though the task may be for another pipeline by now.
+
+        A DAG can change while its task is deferred: a new file in a folder moves the indexes of a mapped task.
+        """
+        task = replace(self._label.task, namespace=deployment.namespace)
+        self._label = replace(self._label, task=task, deployment=deployment)
+        self._deployed = self._deployed.of(deployment)
+        self._name = shorten(deployment.name, 80)
 
     def _existing(self, client: ArroyoClient) -> Existing:
         return Existing(client, sleep=self._sleep, monotonic=self._monotonic)

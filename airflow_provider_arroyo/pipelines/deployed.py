@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline
@@ -39,7 +40,7 @@ class Deployed:
 
     :param deployment: whose.
     :param namespace: of this Airflow.
-    :param spec: what is wanted; its name is that of the pipelines.
+    :param spec: what is wanted.
     :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
     :param settles: whether what two deploys created at once is settled, default True; else nothing is changed.
     :param log: gets a line for what is settled.
@@ -62,6 +63,12 @@ class Deployed:
         self._settles = settles
         self._log = log
 
+    def of(self, deployment: Deployment) -> Self:
+        """Return what finds the pipelines of another deployment."""
+        other = copy.copy(self)
+        other._deployment = deployment
+        return other
+
     def find(self, client: ArroyoClient, existing: Existing) -> list[Generation]:
         """Return the deployment's pipelines with their jobs, the highest generation first.
 
@@ -74,7 +81,7 @@ class Deployed:
         mine: dict[int, list[tuple[Pipeline, OwnershipLabel]]] = defaultdict(list)
         others: list[_Labelled] = []
         for pipeline in sorted(
-            client.iter_pipelines(name=self._spec.name), key=lambda one: one.created_at_micros
+            client.iter_pipelines(name=self._deployment.name), key=lambda one: one.created_at_micros
         ):
             one = self._labelled(pipeline)
             if one.label is not None and one.label.deployment == self._deployment:

@@ -46,8 +46,9 @@ def resolve_name(
     :param name: the exact name.
     :param namespace: the caller's; pipelines that are labelled with another one are never meant. None means any.
     :param noted_id: the pipeline that the name meant in an earlier try; it is meant again while it exists.
-    :param began_micros: from a task's second try on, when its DAG run began, microseconds since the epoch. What was
-        created since then, beside an older pipeline of that name, may be the successor of the one that was meant.
+    :param began_micros: from a task's second try on, when its DAG run began, microseconds since the epoch by this
+        machine's clock, which the server's may be ahead of. What was created since then, beside an older pipeline of
+        that name, may be the successor of the one that was meant.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
     """
@@ -71,6 +72,9 @@ def resolve_name(
         raise ArroyoAmbiguousNameError.of(name, _described(alive))
     # Of those that were created in one second, a server on SQLite lists the newest first.
     meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
+    if began_micros is not None:
+        # Whole seconds, as a server on SQLite stores them.
+        began_micros = int(began_micros / 1e6 + client.server_ahead_seconds) * 1_000_000
     older = [one for one in found if one.pipeline.created_at_micros < meant.pipeline.created_at_micros]
     if began_micros is not None and meant.pipeline.created_at_micros >= began_micros and older:
         raise ArroyoAmbiguousNameError.successor(name, _described([meant, *older]))

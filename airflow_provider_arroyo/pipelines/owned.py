@@ -77,7 +77,8 @@ class OwnedPipelines:
         """
         found: list[Labelled] = []
         for pipeline in self._client.iter_pipelines():
-            if since_micros is not None and pipeline.created_at_micros < since_micros - _SKEW_MICROS:
+            # One without a date may be of any.
+            if since_micros is not None and 0 < pipeline.created_at_micros < since_micros - _SKEW_MICROS:
                 break
             label = self._read_label(pipeline)
             if label is not None and is_same_key(label, self._label):

@@ -126,7 +126,8 @@ class Submission:
         self._monotonic = monotonic
         self._began = monotonic()
         self.is_pending = True
-        """Whether :meth:`run` may still create the pipeline."""
+        """Whether :meth:`run` may still create the pipeline: also where an alarm has interrupted it, since a request
+        that was sent takes effect all the same."""
         self._found: Pipeline | None = None
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
@@ -156,14 +157,15 @@ class Submission:
         :raises ArroyoQueryError: when Arroyo refuses the SQL.
         """
         try:
-            return self._run()
-        except ArroyoQueryError as err:
-            refusal = self._refusal(err)
+            submitted = self._run()
+        except ArroyoError as err:
+            self.is_pending = False
+            refusal = self._refusal(err) if isinstance(err, ArroyoQueryError) else err
             if refusal is err:
                 raise
             raise refusal from err
-        finally:
-            self.is_pending = False
+        self.is_pending = False
+        return submitted
 
     def _run(self) -> Submitted:
         if self._is_retry:

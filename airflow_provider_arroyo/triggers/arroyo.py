@@ -146,7 +146,12 @@ class ArroyoPipelineTrigger(BaseTrigger):
         else:
             result = await self._poll(plan, clock)
             pipeline = plan.pipeline if self._wait is None else self._wait.plan.pipeline
-        return WaitEvent(pipeline=pipeline, result=result, resume_context=self.resume_context or {})
+        return WaitEvent(
+            pipeline=pipeline,
+            result=result,
+            resume_context=self.resume_context or {},
+            server=self.server,
+        )
 
     def _read_plan(self) -> WaitPlan:
         from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError, WaitPlan

@@ -50,7 +50,7 @@ UDF_FIELDS: dict[str, Any] = {
     "language": "rust",
     "description": "d",
 }
-LIST: dict[str, Any] = {"data": []}
+LIST: dict[str, Any] = {"data": [], "hasMore": False}
 CREATE = api.create_pipeline
 PATCH = api.patch_pipeline
 

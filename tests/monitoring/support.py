@@ -59,7 +59,7 @@ def job(
     reason: str | None = None,
     domain: str | None = None,
 ) -> Job:
-    failure = FailureReason(reason, domain) if reason is not None else None
+    failure = None if reason is None else FailureReason.from_api({"error": reason, "domain": domain})
     return Job(id=job_id, state=state, run_id=run_id, running_desired=desired, failure=failure)
 
 

@@ -174,8 +174,11 @@ def test_one_that_somebody_stopped(checkpoints: tuple[Checkpoint, ...], kind: Ki
 
 def test_no_secret_is_shown() -> None:
     url = "kafka://user:hunter2@broker:9092"
-    job = Job("job_1", JobState.FAILED, 1, failure=FailureReason(f"cannot reach {url}", "external"))
-    errors = (JobError(id="1", created_at_micros=1, message="task failed", details=f"no route to {url}"),)
+    failure = FailureReason.from_api({"error": f"cannot reach {url}", "domain": "external"})
+    job = Job("job_1", JobState.FAILED, 1, failure=failure)
+    errors = (
+        JobError.from_api({"id": "1", "created_at": 1, "message": "x", "details": f"no route to {url}"}),
+    )
     found = diagnose(
         Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), errors=errors, refusals=(f"bad option {url}",))
     )

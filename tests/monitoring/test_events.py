@@ -150,7 +150,8 @@ def test_a_rule_that_means_nothing_is_refused(arguments: dict[str, Any], words: 
 
 
 def test_an_event_says_what_happened_without_secrets() -> None:
-    failure = FailureReason("cannot reach kafka://user:hunter2@broker:9092", "external")
+    said = "cannot reach kafka://user:hunter2@broker:9092"
+    failure = FailureReason.from_api({"error": said, "domain": "external"})
     failed = Job(
         id="job_1", state="Failed", run_id=3, failure=failure, start_time_micros=1_795_572_000_000_000
     )

@@ -58,7 +58,7 @@ def test_no_secret_that_arroyo_quotes_is_told() -> None:
     said = "cannot connect to postgres://me:hunter2@db:5432/shop"
     failed = wait("Running", pipeline=ORDERS)
     result = failed.observe(job("Failed", 1, reason=said), T0)
-    errors = [JobError(id="1", message="task failed", details=said)]
+    errors = [JobError.from_api({"id": "1", "message": "task failed", "details": said})]
     error = explain(result, ORDERS, errors=errors)
     told = [*logged(failed), str(error), str(vars(error)), str(result_values(ORDERS, result.job))]
     for text in told:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import requests
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import StopMode
@@ -152,3 +154,71 @@ def test_operator_that_is_killed_during_its_create(
         operator.on_kill()
         (pipeline,) = bench.pipelines()
         assert pipeline.stop == stop
+
+
+def _create_that_takes_effect_later(bench: Bench, end: Callable[[], None]) -> Any:
+    """Let the task end while its create is on its way."""
+    send = requests.Session.send
+
+    def late(session: requests.Session, request: requests.PreparedRequest, **more: Any) -> requests.Response:
+        creates = "POST /pipelines" if bench.version == "0.15" else "PUT /pipelines/"
+        if threading.current_thread() is not threading.main_thread() or not endpoint(request).startswith(
+            creates
+        ):
+            return send(session, request, **more)
+        threading.Timer(0.6, lambda: requests.Session().send(request, timeout=20)).start()
+        end()
+        raise AssertionError
+
+    return patch.object(requests.Session, "send", late)
+
+
+def _before_the_wait(bench: Bench, end: Callable[[], None]) -> Any:
+    return patch.object(
+        FakeTaskInstance, "xcom_push", _ending(FakeTaskInstance.xcom_push, end, "pipeline_id")
+    )
+
+
+def _in_the_first_poll(bench: Bench, end: Callable[[], None]) -> Any:
+    return patch.object(ArroyoClient, "get_job", _ending(ArroyoClient.get_job, end))
+
+
+def _ending(
+    method: Callable[..., Any], end: Callable[[], None], key: str | None = None
+) -> Callable[..., Any]:
+    """Return a method whose first call, or first with a key, ends the task."""
+    calls: list[int] = []
+
+    def called(*args: Any, **more: Any) -> Any:
+        if not calls and key in (None, more.get("key")):
+            calls.append(1)
+            end()
+        return method(*args, **more)
+
+    return called
+
+
+@pytest.mark.parametrize("moment", [_create_that_takes_effect_later, _before_the_wait, _in_the_first_poll])
+@pytest.mark.parametrize("is_timeout", [True, False])
+def test_task_that_ends_before_its_first_poll(
+    is_timeout: bool, moment: Callable[..., Any], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Airflow's alarm for ``execution_timeout``, after which Airflow calls ``on_kill``, or by its signal."""
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+    ti = FakeTaskInstance()
+    operator = submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))()
+
+    def end() -> None:
+        if is_timeout:
+            raise AirflowTaskTimeout
+        ti.state = "failed"
+        operator.on_kill()
+        operator.on_kill()
+        raise KilledError
+
+    with moment(bench, end), pytest.raises(AirflowTaskTimeout if is_timeout else KilledError):
+        operator.execute(context(ti))
+    if is_timeout:
+        operator.on_kill()
+    (pipeline,) = bench.pipelines()
+    assert pipeline.stop == "checkpoint"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -11,6 +12,15 @@ from airflow_provider_arroyo.exceptions import ArroyoAmbiguousNameError, ArroyoN
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from tests.pipelines.bench import OWNER, SPEC, Bench, endpoint
 from tests.support import BOUNDED
+
+
+@pytest.fixture(autouse=True)
+def ahead(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return by how many seconds the server's clock is ahead of this machine's; 0 unless a test says otherwise."""
+    seconds: float = getattr(request, "param", 0.0)
+    here = SimpleNamespace(time=lambda: bench.now() - seconds)
+    monkeypatch.setattr("airflow_provider_arroyo.client.client.time", here)
+    return seconds
 
 
 def test_one_pipeline_with_that_name(bench: Bench) -> None:
@@ -86,6 +96,16 @@ def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
     assert [candidate[:2] for candidate in caught.value.candidates] == [(new, "Created"), (old, "Stopped")]
     for part in (old, new, "was created after this DAG run began", "name the one you mean by pipeline_id"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("ahead", [-108_000.0, -3_600.5, -3.0, 3.0, 3_600.5, 108_000.0], indirect=True)
+def test_server_whose_clock_is_ahead_or_behind(ahead: float, bench: Bench) -> None:
+    _, new, began = _with_successor(bench)
+    here = int(began / 1e6 - ahead) * 1_000_000
+    with pytest.raises(ArroyoAmbiguousNameError, match="was created since this DAG run began"):
+        resolve_name(bench.client, SPEC.name, began_micros=here)
+    later = int(bench.now() + 10 - ahead) * 1_000_000
+    assert resolve_name(bench.client, SPEC.name, began_micros=later).pipeline.id == new
 
 
 @pytest.mark.parametrize("ended", [False, True])

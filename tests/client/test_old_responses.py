@@ -1,0 +1,46 @@
+"""What a cache answers says nothing of now; and whose clock a time is of."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
+from tests.client.server import Server, reply
+
+JOB = {"id": "job_1", "state": "Running", "run_id": 1}
+
+
+@pytest.mark.parametrize("age", ["3", "3600", "9" * 40])
+def test_response_of_a_cache(age: str, client: ArroyoClient, server: Server) -> None:
+    server.play(reply({"data": [JOB]}, headers={"age": age}))
+    with pytest.raises(ArroyoForeignResponseError, match="s old: it says nothing of now"):
+        client.with_limits(max_elapsed_seconds=0.0).list_jobs()
+    assert server.requests[0].headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("age", ["", "0", "2", "-5", "soon", "1.5", "²"])
+def test_response_that_is_fresh(age: str, client: ArroyoClient, server: Server) -> None:
+    server.play(reply({"data": [JOB]}, headers={"age": age}))
+    assert len(client.list_jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    "date, ahead",
+    [
+        (lambda: formatdate(time.time() + 7200, usegmt=True), 7200.0),
+        (lambda: formatdate(time.time() - 7200, usegmt=True), -7200.0),
+        (lambda: formatdate(time.time(), usegmt=True), 0.0),
+        (lambda: "yesterday", 0.0),
+        (lambda: "Wed, 21 Oct 99999 07:28:00 GMT", 0.0),
+    ],
+)
+def test_server_whose_clock_is_ahead(date: Any, ahead: float, client: ArroyoClient, server: Server) -> None:
+    assert client.server_ahead_seconds == 0.0
+    server.play(reply("Pong", headers={"date": date()}))
+    client.ping()
+    assert client.server_ahead_seconds == pytest.approx(ahead, abs=60)
