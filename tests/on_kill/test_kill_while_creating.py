@@ -205,6 +205,8 @@ def test_task_that_ends_before_its_first_poll(
 ) -> None:
     """By Airflow's alarm for ``execution_timeout``, after which Airflow calls ``on_kill``, or by its signal."""
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+    # However slow the machine is.
+    monkeypatch.setitem(stop_submission.__kwdefaults__ or {}, "limit_seconds", 60.0)
     ti = FakeTaskInstance()
     operator = submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))()
 
