@@ -102,7 +102,7 @@ def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
 def test_server_whose_clock_is_ahead_or_behind(ahead: float, bench: Bench) -> None:
     _, new, began = _with_successor(bench)
     here = int(began / 1e6 - ahead) * 1_000_000
-    with pytest.raises(ArroyoAmbiguousNameError, match="was created since this DAG run began"):
+    with pytest.raises(ArroyoAmbiguousNameError, match="was created after this DAG run began"):
         resolve_name(bench.client, SPEC.name, began_micros=here)
     later = int(bench.now() + 10 - ahead) * 1_000_000
     assert resolve_name(bench.client, SPEC.name, began_micros=later).pipeline.id == new
