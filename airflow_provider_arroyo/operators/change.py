@@ -16,7 +16,6 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     check_one_of_id_and_name,
-    check_proof_in_time,
     rendered_id_and_name,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
@@ -58,7 +57,6 @@ class ArroyoChangeOperator(ArroyoOperator):
         self.stable_for = check_duration(stable_for, "stable_for")
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
         self.max_restarts = check_max_restarts(max_restarts)
-        check_proof_in_time(self)
 
     def _request(self, change: Change) -> Changed:
         """Request the change."""

@@ -28,7 +28,6 @@ from airflow_provider_arroyo.operators.arguments import (
     as_string_map,
     check_choice,
     check_early,
-    check_proof_in_time,
     check_rendered,
     check_stop_mode,
     check_tags,
@@ -197,8 +196,6 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         self.max_restarts = check_max_restarts(max_restarts)
         self.on_existing = on_existing
         self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
-        if self.wait_for == JobState.RUNNING:
-            check_proof_in_time(self)
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from unittest import mock
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_arroyo import on_kill
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
+from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY
+from airflow_provider_arroyo.triggers import on_kill
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests.tasks.harness import FakeTaskInstance
 
@@ -39,9 +40,9 @@ def fake_task_states() -> Iterator[None]:
     async def ask_fake(ti: SeenTaskInstance) -> tuple[str | None, dict[str, Any]]:
         state = ti.now.state
         await asyncio.sleep(0)
-        return state, ti.now.xcoms.get(on_kill.WAIT_XCOM_KEY, {})
+        return state, ti.now.xcoms.get(WAIT_XCOM_KEY, {})
 
-    with mock.patch.object(on_kill, "_ask_airflow_async", ask_fake):
+    with mock.patch.object(on_kill, "_ask_airflow", ask_fake):
         yield
 
 

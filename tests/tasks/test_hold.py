@@ -221,7 +221,7 @@ def test_a_kill_during_the_hold_stops_what_it_would_stop_during_the_wait(
     async def asked(_: Any) -> tuple[str | None, Any]:
         return state, note
 
-    monkeypatch.setattr("airflow_provider_arroyo.on_kill._ask_airflow_async", asked)
+    monkeypatch.setattr("airflow_provider_arroyo.triggers.on_kill._ask_airflow", asked)
 
     async def killed() -> None:
         running = asyncio.create_task(fire(trigger))
