@@ -96,7 +96,7 @@ def test_replace_and_fail_do_what_they_say(bench: Bench, state: str, changed: st
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, *(RUNNING | DOWN)[state])
     spec, _ = CHANGED[changed]
-    with pytest.raises(ArroyoOwnershipError, match="on_existing='fail' forbids"):
+    with pytest.raises(ArroyoOwnershipError, match="It was not touched, because of on_existing='fail'"):
         bench.submit(spec, try_number=2, on_existing="fail")
     assert [pipeline.id for pipeline in bench.pipelines()] == [pipeline_id]
     submitted = bench.submit(spec, try_number=3, on_existing="replace")

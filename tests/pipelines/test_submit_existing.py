@@ -96,7 +96,7 @@ def test_fail(bench: Bench, name: str) -> None:
     assert f"({pipeline_id}) was created by an earlier try of this task and is " in str(caught.value)
     if name not in ("stopping", "restarting", "failing"):
         # Those have reached another state by then.
-        assert f" is {found.state}; on_existing='fail' forbids" in str(caught.value)
+        assert f" is {found.state}. It was not touched, because of on_existing='fail'" in str(caught.value)
     assert "It was not touched" in str(caught.value)
     # A PUT is refused because the id is taken, or by 0.15, which has no PUT.
     assert {request.method for request in bench.sandbox.requests} <= {"GET", "PUT"}

@@ -196,4 +196,4 @@ def test_the_advice_fits_what_airflow_does_next(
     # What no retry can fix is not retried, whatever is left.
     refused = run_task(submit("INSERT INTO nowhere SELECT 1"), SYNC, ti).error
     assert "Fix it, then clear this task" in str(refused)
-    assert "tries again" not in str(refused)
+    assert "will retry" not in str(refused)
