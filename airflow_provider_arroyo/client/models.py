@@ -42,7 +42,7 @@ class FailureReason(ApiModel):
     :param domain: whose fault it is, ``user``, ``external`` or ``internal``; None on 0.15.
     """
 
-    error: str = wire(may_quote_sql=True, default="")
+    error: str = ""
     domain: str | None = None
 
     @classmethod

@@ -25,7 +25,6 @@ def wire(
     *,
     zero_is_none: bool = False,
     is_secret: bool = False,
-    may_quote_sql: bool = False,
     **options: Any,
 ) -> Any:
     """Return a dataclass field with another name in JSON.
@@ -33,15 +32,9 @@ def wire(
     :param name: its name in JSON; default the attribute's.
     :param zero_is_none: whether 0 means that there is no value yet.
     :param is_secret: whether it may hold secrets, so that it is neither shown nor written.
-    :param may_quote_sql: whether it is text that may quote SQL, whose secrets are masked where it is written.
     :param options: as for ``dataclasses.field``.
     """
-    metadata = {
-        "name": name,
-        "zero_is_none": zero_is_none,
-        "is_secret": is_secret,
-        "may_quote_sql": may_quote_sql,
-    }
+    metadata = {"name": name, "zero_is_none": zero_is_none, "is_secret": is_secret}
     return field(metadata=metadata, repr=not is_secret, **options)
 
 
@@ -67,7 +60,7 @@ def to_json(value: Any) -> Any:
     """Return a dataclass, or what it holds, as JSON values without secrets; durations as seconds."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: to_json(_masked(one, getattr(value, one.attribute)))
+            one.name: to_json(getattr(value, one.attribute))
             for one in _fields(type(value), False)
             if not one.is_secret
         }
@@ -84,16 +77,6 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return value
-
-
-def _masked(one: _Field, value: Any) -> Any:
-    """Return what is written of a field's value."""
-    if not one.may_quote_sql or not isinstance(value, str):
-        return value
-    # The triggerer imports this module on its event loop; what masks is needed where something failed.
-    from airflow_provider_arroyo.client.sql_secrets import redact_sql
-
-    return redact_sql(value)
 
 
 def json_type(value: Any) -> str:
@@ -149,7 +132,6 @@ class _Field(NamedTuple):
     is_required: bool
     zero_is_none: bool
     is_secret: bool
-    may_quote_sql: bool
 
 
 def _read(cls: type[T], data: Any, *, is_lenient: bool) -> T:
@@ -186,7 +168,6 @@ def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
                 one.default is MISSING and one.default_factory is MISSING,
                 one.metadata.get("zero_is_none", False),
                 one.metadata.get("is_secret", False),
-                one.metadata.get("may_quote_sql", False),
             )
         )
     return tuple(found)

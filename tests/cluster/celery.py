@@ -88,7 +88,7 @@ class CeleryAirflow(Cluster):
         super().start(timeout_seconds=timeout_seconds)
         for log in [self._start_worker() for _ in range(self._count)]:
             wait_until(
-                lambda log=log: log.exists() and "ready." in log.read_text(errors="replace"),  # type: ignore[misc]
+                lambda log=log: log.exists() and "ready." in log.read_text(errors="replace"),  # type: ignore[misc]  # the default binds it
                 what="a Celery worker to be ready",
                 timeout_seconds=timeout_seconds,
                 interval_seconds=1,

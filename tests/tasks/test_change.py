@@ -118,7 +118,7 @@ def test_a_restart_begins_a_new_run(state: str, mode: str, arrange: Arrange) -> 
 
 @MODES
 @pytest.mark.parametrize("operator", [restart, update])
-@pytest.mark.parametrize("state, said", [("finished", "nothing leaves"), ("finishing", "is Finishing")])
+@pytest.mark.parametrize("state, said", [("finished", "can never run again"), ("finishing", "is Finishing")])
 def test_what_has_finished_is_not_changed(
     state: str, said: str, operator: Any, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:

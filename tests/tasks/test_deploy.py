@@ -149,7 +149,7 @@ def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox
     sandbox.requests.clear()
     with mock.patch("airflow_provider_arroyo.polling.poll.poll_until", kill), pytest.raises(KilledError):
         quiet(operator, log).execute(context())
-    assert "The deploy ends in the middle, and nothing is undone; the next try goes on" in lines.text(
+    assert "The deploy was interrupted, and nothing is undone; the next try continues" in lines.text(
         "WARNING"
     )
     assert [request.json for request in sandbox.requests.find("PATCH")] == [{"stop": "checkpoint"}]

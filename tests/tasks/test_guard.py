@@ -247,11 +247,11 @@ async def test_where_airflow_fails_the_guard_goes_on_and_says_so_once(
     trigger = await asyncio.to_thread(defer, quiet(make(), recording([])), ti)
     # There is no supervisor.
     async with running(quiet(trigger, recording(lines.lines)), ti) as task:
-        await until(lambda: "cannot be kept" in lines.text("WARNING"))
+        await until(lambda: "cannot be stored" in lines.text("WARNING"))
         await asyncio.sleep(0.2)
         assert not task.done()
-    assert lines.text("WARNING").count("cannot be kept for another triggerer") == 1
-    assert lines.text("WARNING").count("restarts are counted anew") == 1
+    assert lines.text("WARNING").count("cannot be stored for another triggerer") == 1
+    assert lines.text("WARNING").count("restarts are counted from zero") == 1
 
 
 def test_a_wait_without_a_window_asks_airflow_for_nothing(arrange: Arrange) -> None:

@@ -32,7 +32,12 @@ REASON = (
 )
 SHOWN = "cannot reach kafka://***@broker:9092 with 'auth.password' = '***'; servers = '***@nats'"
 PIPELINE = PipelineRef(pipeline_id="pl_1", name="orders")
-JOB = Job(id="job_1", state="Running", run_id=1, failure=FailureReason(REASON, "external"))
+JOB = Job(
+    id="job_1",
+    state="Running",
+    run_id=1,
+    failure=FailureReason.from_api({"error": REASON, "domain": "external"}),
+)
 RESULT = WaitResult(outcome=Outcome.FAILED, job=JOB, target_states=("Stopped",))
 
 

@@ -127,7 +127,7 @@ def test_arguments_that_cannot_be_read_reach_the_worker_as_an_error(plan: Any) -
 
 def test_events_have_a_version(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     (event,) = asyncio.run(fire(watching(arrange.pipeline("Running"), "Running")))
-    assert set(event) == {"version", "pipeline", "result", "resume_context"}
+    assert set(event) == {"version", "pipeline", "result", "resume_context", "server"}
     assert event["version"] == EVENT_VERSION
 
 
