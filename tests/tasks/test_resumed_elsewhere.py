@@ -59,15 +59,14 @@ def running(sandbox: ArroyoSandbox) -> dict[str, str]:
     return {one.id: one.name for one in pipelines if sandbox.state(one.id) == "Running"}
 
 
-CHANGES: list[dict[str, Any]] = [
-    {"pipeline_name": "payments"},
-    {"pipeline_name": "payments", "query": SECOND, "keep_old": True},
-    {"pipeline_name": "payments", "group": "other"},
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("stop_first", {"pipeline_name": "payments"}),
+    ("stop_first", {"pipeline_name": "payments", "query": SECOND, "keep_old": True}),
+    ("start_first", {"pipeline_name": "payments", "group": "other"}),
 ]
 
 
-@pytest.mark.parametrize("changed", CHANGES)
-@pytest.mark.parametrize("strategy", ["stop_first", "start_first"])
+@pytest.mark.parametrize("strategy, changed", CHANGES)
 def test_deploy_whose_task_is_for_another_pipeline_now(
     strategy: str, changed: dict[str, Any], sandbox: ArroyoSandbox
 ) -> None:
