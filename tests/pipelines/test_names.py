@@ -142,7 +142,7 @@ def test_one_from_before_the_run_beside_others(bench: Bench) -> None:
 @pytest.mark.parametrize("namespace", ["", "staging"])
 def test_pipelines_of_another_namespace_are_not_meant(bench: Bench, namespace: str) -> None:
     other = bench.submit(owner=replace(OWNER, namespace="production")).pipeline.id
-    with pytest.raises(ArroyoNoSuchNameError, match="There is one in namespace 'production'"):
+    with pytest.raises(ArroyoNoSuchNameError, match="Another Airflow, in namespace 'production', has one"):
         resolve_name(bench.client, SPEC.name, namespace=namespace)
     own = bench.submit(owner=replace(OWNER, namespace=namespace)).pipeline.id
     assert resolve_name(bench.client, SPEC.name, namespace=namespace).pipeline.id == own
