@@ -23,6 +23,7 @@ MAX_DURATION = timedelta(days=36_500)
 """A century from now every calendar, database and clock still has a date; `timedelta.max` from now none has."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Not all that Python reads: 1_000 and digits of other scripts are slips, inf and nan no numbers here.
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _STATES = {state.value for state in JobState}
@@ -310,6 +311,8 @@ def check_json_object(value: Any, argument: str) -> dict[str, Any]:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as err:
         raise ValueError(f"{argument} must hold only JSON values: {err}") from err
+    if _ESCAPED_NUL.search(text):
+        raise ValueError(f"{argument} must have no character U+0000, which not every database stores")
     read: dict[str, Any] = json.loads(check_characters(text, argument))
     return read
 

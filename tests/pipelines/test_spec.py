@@ -41,6 +41,7 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
     "config": [
         ({"a": [1, {"b": None}], "c": "d"}, {"a": [1, {"b": None}], "c": "d"}),
         ({"a": ({1: 2},)}, {"a": [{"1": 2}]}),
+        ({"a": r"\u0000"}, {"a": r"\u0000"}),
     ],
     "udfs": [
         (["a", UDFS[1], {"definition": "c", "language": "python"}, {"definition": "d"}], UDFS),
@@ -62,7 +63,16 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "tags": ("strings", ["secret", [("a", "b")], 5, None, {"a": 1}, {1: "a"}, {"a": None}]),
     "config": (
         "",
-        [[], "x", 1, {1: "a"}, {"a": object()}, {"a": float("nan")}, {"a": {1, 2}}, {"a": ["\ud800"]}],
+        [
+            [],
+            "x",
+            1,
+            {1: "a"},
+            {"a": object()},
+            {"a": float("nan")},
+            {"a": {1, 2}},
+            *({"a": [bad]} for bad in ("\ud800", "\0", "\\\0")),
+        ],
     ),
     "udfs": ("list of UDFs, got", ["fn a() {}", b"x", {"definition": "x"}, Udf("x"), None, 5]),
 }
