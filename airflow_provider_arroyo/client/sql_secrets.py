@@ -168,7 +168,7 @@ def readable(text: str) -> str:
     return shown if len(text) <= MAX_READABLE else f"{shown[:-_MARGIN]}… ({len(text)} characters)"
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=1000)
 def _readable(text: str) -> str:
     # Each poll brings the same again.
     return _UNSTORABLE.sub(REPLACED, redact_sql(text))
