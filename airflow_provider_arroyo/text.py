@@ -19,7 +19,7 @@ _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\
 def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     """Return ``text`` on one line, cut to ``limit`` characters with a mark where it was cut.
 
-    Characters that control a terminal are replaced: whoever names a pipeline must not write into logs as he likes.
+    Characters that control a terminal are replaced: the name of a pipeline must not change how a log looks.
     """
     line = " ".join(text.split())
     shown = _CONTROLS.sub(REPLACED, line[:limit])

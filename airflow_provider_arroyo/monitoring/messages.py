@@ -187,7 +187,7 @@ def _is_own_failure(error: ArroyoError | None) -> bool:
 
 def outage(error: ArroyoError) -> str:
     """Return what an outage is, in words that precede how long it has lasted."""
-    return "Arroyo responds, and every poll has failed" if error.is_own_failure else "Arroyo unreachable"
+    return "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
 
 
 def _run(job: Job) -> str:

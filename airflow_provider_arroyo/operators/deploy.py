@@ -364,7 +364,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         except (KeyError, TypeError, ValueError) as err:
             raise ArroyoError(
                 f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
-                "airflow-provider-arroyo wrote it; clear this task; it continues from what it finds."
+                "airflow-provider-arroyo wrote it. Clear this task; it continues from what it finds."
             ) from err
         self._seen = self._seen_with(result)
         deploy = self._deploying or self._begin(self._context)

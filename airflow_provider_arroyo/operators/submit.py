@@ -109,7 +109,7 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
     :raises ValueError: if an argument is invalid, before any request.
     :raises ArroyoFatalTaskError: if no retry can succeed, for example if Arroyo refuses the SQL or the API key.
     :raises ArroyoTaskError: if the pipeline fails, restarts too often, is stopped or deleted externally, or does not
-        get there within ``timeout``, or if Arroyo stays unreachable.
+        reach that state within ``timeout``, or if Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = (

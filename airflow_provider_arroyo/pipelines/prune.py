@@ -97,8 +97,8 @@ def prune(
             f"Of {len(unwanted)} pipelines that are no longer wanted in group {group!r}, {len(failed)} were not "
             "deleted:\n"
             + "\n".join(failed)
-            + "\nThe others were. Another try goes on with what is left. Stop what "
-            "does not stop by ArroyoStopPipelineOperator(mode='force')."
+            + "\nAnother try continues with what is left. Stop what does not stop by "
+            "ArroyoStopPipelineOperator(mode='force')."
         )
     return Pruned(deleted=tuple(unwanted), kept=tuple(sorted({one.name for one in owned} - set(names))))
 

@@ -1,4 +1,4 @@
-"""What a cache answers says nothing of now; and whose clock a time is of."""
+"""A cache's response says nothing about the present; and the server's clock may differ from this machine's."""
 
 from __future__ import annotations
 

@@ -283,9 +283,8 @@ class _Program:
                 continue
             if table is not None:
                 self._check_sink(table, write.flow)
-            key = id(
-                write if table is None else table
-            )  # a table has one sink, however often it is written to
+            # A table has one sink, however often it is written to.
+            key = id(write if table is None else table)
             merged.setdefault(key, (write, []))[1].extend(sink_input(write.flow))
         return [self._sink(write, inputs) for write, inputs in merged.values()]
 
