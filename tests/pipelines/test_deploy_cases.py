@@ -74,7 +74,7 @@ def test_stop_first_and_start_first(bench: DeployBench, is_deferred: bool) -> No
         < log.index("Created generation 2")
         < log.index("Deleted: gener")
     )
-    assert "both write" not in log
+    assert "run and write until" not in log
     new = only_running(bench)
     assert new.id != old.id
     bench.lines.lines.clear()
