@@ -22,7 +22,14 @@ from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
-from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, http_date, without_none
+from airflow_provider_arroyo.client.request import (
+    HttpResponse,
+    Request,
+    Response,
+    http_date,
+    seconds_ahead,
+    without_none,
+)
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
 from airflow_provider_arroyo.client.settings import ClientSettings
@@ -45,8 +52,6 @@ T = TypeVar("T")
 
 PAGE_SIZE = 100
 NAMED_PAGE_SIZE = 1000
-
-_SAME_TIME_SECONDS = 2.0
 
 _ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
 """Refusals in Arroyo's own words."""
@@ -139,9 +144,7 @@ class ArroyoClient:
         """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
         text, read_at = self._link.dated
         date = http_date(text)
-        ahead = 0.0 if date is None else date.timestamp() - read_at
-        # The header has whole seconds, and the response took its time.
-        return ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
+        return 0.0 if date is None else seconds_ahead(date, read_at)
 
     @property
     def counts(self) -> Counts:

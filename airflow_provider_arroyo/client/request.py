@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 from airflow_provider_arroyo.client.checks import check_id, check_integer
 from airflow_provider_arroyo.client.reading import nothing
 
+_SAME_TIME_SECONDS = 2.0
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -29,6 +31,17 @@ def http_date(text: str | None) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (OverflowError, ValueError):
         return None
+
+
+def seconds_ahead(date: datetime, read_at: float) -> float:
+    """Return by how much a server's clock is ahead of this machine's; 0 where they agree.
+
+    :param date: when a response was sent, by the server's clock.
+    :param read_at: when it was read, by this machine's, in seconds since the epoch.
+    """
+    ahead = date.timestamp() - read_at
+    # The header has whole seconds, and the response took its time.
+    return ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
@@ -27,12 +28,14 @@ from airflow_provider_arroyo.text import shorten
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.client.enums import StopMode
-    from airflow_provider_arroyo.client.models import Pipeline
+    from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
     from airflow_provider_arroyo.on_kill import WatchedRun
+
+_LEAST_SECONDS = 10.0
+"""How long a stop that is requested a second time may take at least, however little of ``timeout`` is left."""
 
 
 class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
@@ -135,17 +138,33 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         """Return the task's result, or raise how it failed."""
         raise NotImplementedError
 
+    def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
+        """Stop a pipeline that came to be ``Finishing`` after a stop was requested; return the task's result."""
+        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
+
+        self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
+        began = self.clock()
+        self._client().patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=frozenset(TERMINAL_STATES),
+            deadline=began + max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds),
+            baseline=Baseline.of(job, requested_at=began),
+            outage_tolerance=self.api_outage_tolerance,
+        )
+        return self._finish(self._poll(self._new_wait(plan)), pipeline, {})
+
     # -- what happens to the pipeline when the task ends -------------------------------------------------------
 
     def on_kill(self) -> None:
         """Deal with the pipeline when Airflow kills the task: it runs on unless ``stop_on_kill`` was given."""
         if self._has_failed:
-            # Airflow's own alarm ends here, too, after the error has dealt with the pipeline.
+            # Airflow's own alarm ends here, too, after the error has dealt with the pipeline, and a second signal.
             return
         if self._waiting is None:
             self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
             return
-        wait, self._waiting = self._waiting, None
+        wait, self._waiting, self._has_failed = self._waiting, None, True
         self._stop_on_kill(self._watched(wait), is_timeout=self._is_timed_out)
 
     @entry_point

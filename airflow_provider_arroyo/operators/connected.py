@@ -99,6 +99,7 @@ class ConnectedTask:
 
     def _owner(self, namespace: Namespace) -> Owner:
         """Return this task instance as the owner of pipelines."""
+        from airflow_provider_arroyo.on_kill import map_index_of
         from airflow_provider_arroyo.pipelines.ownership import Owner
 
         ti = self._ti
@@ -106,7 +107,7 @@ class ConnectedTask:
             dag_id=ti.dag_id,
             task_id=ti.task_id,
             run_id=ti.run_id,
-            map_index=ti.map_index if ti.map_index is not None else -1,
+            map_index=map_index_of(ti),
             namespace=namespace.name,
         )
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
-_LEAST_SECONDS = 10.0
-"""How long an immediate stop may take, however much of ``timeout`` the one before it used up."""
-
 
 class ArroyoDeletePipelineOperator(ArroyoOperator):
     """Delete a pipeline and its state, after stopping it if it runs.
@@ -154,25 +151,11 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
         if result.outcome in (Outcome.DELETED, Outcome.MISSING):
             return self._missing(explain(result, pipeline), pipeline)
-        if result.outcome is Outcome.NO_CHECKPOINT:
-            return self._stop_immediately(pipeline, result.waited_seconds)
+        if result.outcome is Outcome.NO_CHECKPOINT and result.job is not None:
+            return self._stop_immediately(pipeline, result.job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
         return self._delete(pipeline, result.job)
-
-    def _stop_immediately(self, pipeline: PipelineRef, waited_seconds: float) -> dict[str, Any]:
-        """Stop a pipeline that came to be ``Finishing`` after a stop was requested, then delete it."""
-        from airflow_provider_arroyo.monitoring.plan import WaitPlan
-
-        self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
-        self._client().patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=frozenset(TERMINAL_STATES),
-            deadline=self.clock() + max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds),
-            outage_tolerance=self.api_outage_tolerance,
-        )
-        return self._finish(self._poll(self._new_wait(plan)), pipeline, {})
 
     def _delete(self, pipeline: PipelineRef, job: Job | None) -> dict[str, Any]:
         try:

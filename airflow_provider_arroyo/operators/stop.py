@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
 
-_LEAST_SECONDS = 10.0
-"""How long a stop that is requested a second time may take at least, however little of ``timeout`` is left."""
-
 IF_FINISHING = ("fail", "immediate")
 
 
@@ -212,22 +209,6 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             self._fail(result, pipeline)
         self.log.warning("%s", explain(result, pipeline))
         return mode
-
-    def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
-        """Stop a pipeline that came to be ``Finishing`` after a stop was requested."""
-        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
-
-        began = self.clock()
-        self._request_stop(pipeline, job, self._mode_in_finishing(pipeline, job, StopMode.CHECKPOINT))
-        left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=frozenset(TERMINAL_STATES),
-            deadline=began + left,
-            baseline=Baseline.of(job, requested_at=began),
-            outage_tolerance=self.api_outage_tolerance,
-        )
-        return self._finish(self._poll(self._new_wait(plan)), pipeline, {})
 
     def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
         """Request the stop; return what its proof will need, None where no checkpoint was requested."""

@@ -19,6 +19,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import Text, and_, cast, false, func, or_, select
 
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
+from airflow_provider_arroyo.links import RESULT_XCOM_KEY
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.plugin.facts import is_storable
 
@@ -30,7 +31,7 @@ MAX_TASKS = 50
 """How many task instances are listed for a pipeline."""
 
 _ID_KEY = "pipeline_id"
-_KEYS = ("return_value", _ID_KEY, "pipeline_name", TRANSITIONS_XCOM_KEY)
+_KEYS = (RESULT_XCOM_KEY, _ID_KEY, "pipeline_name", TRANSITIONS_XCOM_KEY)
 _MAX_DAGS = 5000
 _MAX_CHECKED = 200
 _MAX_EVENT = 60
@@ -67,7 +68,7 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
         }
         fields = session.scalar(select(RenderedTaskInstanceFields.rendered_fields).filter_by(**of_task))
         state = session.scalar(select(TaskInstance.state).filter_by(**of_task))
-    result = values.get("return_value")
+    result = values.get(RESULT_XCOM_KEY)
     result = result if isinstance(result, Mapping) else {}
     connection = fields.get("arroyo_conn_id") if isinstance(fields, Mapping) else None
     return {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.models import Job, Pipeline
+from airflow_provider_arroyo.client.request import seconds_ahead
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.plugin.definitions import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
@@ -41,7 +42,6 @@ _PAGE = 100
 _SETTINGS_SECONDS = 30.0
 _MAX_BACKOFF_SECONDS = 15.0
 _EARLY_SECONDS = 0.2
-_SAME_TIME_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -167,9 +167,7 @@ class Watch:
 
         value, date = await self.run(sent)
         if date is not None:
-            ahead = date.timestamp() - self._wall_clock()
-            # A date has whole seconds, and took its time to come here.
-            self._server_ahead = ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
+            self._server_ahead = seconds_ahead(date, self._wall_clock())
         return value
 
     async def _facts(self, pipelines: Sequence[Pipeline]) -> list[Facts]:

@@ -51,10 +51,12 @@ def take_result_back(sensor: Any) -> None:
 
     :param sensor: a sensor that is about to fail, and knows its task instance.
     """
+    from airflow_provider_arroyo.on_kill import map_index_of
+
     if not sensor.end_from_trigger:
         return
     ti = sensor._ti
-    where = {"task_ids": ti.task_id, "map_indexes": -1 if ti.map_index is None else ti.map_index}
+    where = {"task_ids": ti.task_id, "map_indexes": map_index_of(ti)}
     with suppress(Exception):  # the wait's own error is what counts
         if ti.xcom_pull(key=RESULT_XCOM_KEY, **where) is not None:
             ti.xcom_push(key=RESULT_XCOM_KEY, value=None)

@@ -113,21 +113,21 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 )
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         check_max_restarts(max_restarts)
+        if max_restarts is not None and restart_window is None:
+            restart_window = DEFAULT_WINDOW
         window = check_restart_window(restart_window, max_restarts, self.poll_interval)
         self.pipeline_name = pipeline_name
         self.pipeline_id = pipeline_id
         self.rule = EventRule(
             states=check_states(states, "states") if states else frozenset(),
             max_restarts=max_restarts,
-            restart_window=DEFAULT_WINDOW if window is None else window,
+            restart_window=window or DEFAULT_WINDOW,
             max_checkpoint_age=(
                 None
                 if max_checkpoint_age is None
                 else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
             ),
         )
-        if max_restarts is not None and window is None:
-            check_restart_window(DEFAULT_WINDOW, max_restarts, self.poll_interval)
         self.arroyo_conn_id = arroyo_conn_id
         self._last_error: str | None = None
 

@@ -100,8 +100,10 @@ async def _pull(ti: Any, key: str) -> Any:
 
 
 def _where(ti: Any) -> dict[str, Any]:
+    from airflow_provider_arroyo.on_kill import map_index_of
+
     where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-    return {**where, "map_index": -1 if ti.map_index is None else ti.map_index}
+    return {**where, "map_index": map_index_of(ti)}
 
 
 async def _push(ti: Any, values: Mapping[str, Any]) -> None:
