@@ -110,7 +110,7 @@ def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = N
 SUBMIT = {
     "reached": Scenario(lambda a, s: submit(), "Running", more={"action": "created", "finished": False}),
     "not waited for": Scenario(
-        lambda a, s: submit(wait_for=None),
+        _fault("never_starts", submit(wait_for=None)),
         ("Created", "Compiling", "Scheduling"),
         more={"action": "created"},
     ),

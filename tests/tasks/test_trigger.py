@@ -60,11 +60,15 @@ def result_of(trigger: ArroyoPipelineTrigger) -> WaitResult:
 # -- arguments and events ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [submit(stop_on_kill="force"), sense("pl_1", "Stopped"), stop("pl_1")])
+@pytest.mark.parametrize(
+    "make", [submit(stop_on_kill="force", stable_for=10), sense("pl_1", "Stopped"), stop("pl_1")]
+)
 def test_arguments_survive_the_database_and_hold_no_secret(
     make: Any, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
+    # However late the first poll is, it has not stopped by then.
+    sandbox.faults.show_state(pipeline_id, "Running")
     connection = {"conn_type": "arroyo", "host": sandbox.url, "password": "s3cr3t"}
     extra = {"headers": {"X-Token": "s3cr3t"}}
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", json.dumps({**connection, "extra": extra}))
