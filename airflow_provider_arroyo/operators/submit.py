@@ -323,17 +323,25 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
 
     def on_kill(self) -> None:
         """Deal with the pipeline when Airflow kills the task, also while it is being created."""
-        if self._submission is not None and self._waiting is None and not self._has_failed:
-            self._stop_submission(is_timeout=self._is_timed_out)
+        from airflow_provider_arroyo.on_kill import WatchedRun
+
+        submission = self._submission
+        if submission is None or self._waiting is not None or self._has_failed:
+            super().on_kill()
             return
-        super().on_kill()
+        exists, self._has_failed = submission.pipeline, True
+        pipeline = self._expected() if exists is None else self._ref(exists)
+        self._stop_on_kill(WatchedRun(pipeline=pipeline), is_timeout=self._is_timed_out)
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        if watched.job is None and self._submission is not None:
+        submission = self._submission
+        is_seen = watched.job is not None
+        if is_seen or submission is None or not (submission.is_pending or submission.has_created):
+            self._submission = None
+            super()._stop_on_kill(watched, is_timeout=is_timeout)
+        else:
             # It ends before its first poll: its label tells what it created.
             self._stop_submission(is_timeout=is_timeout)
-        else:
-            super()._stop_on_kill(watched, is_timeout=is_timeout)
 
     def _stop_submission(self, *, is_timeout: bool) -> None:
         from airflow_provider_arroyo.operators.kill_submit import stop_submission

@@ -79,9 +79,14 @@ def naming(error: ArroyoError, pipeline: Pipeline) -> ArroyoError:
     """
     if pipeline.id in str(error):
         return error
+    # Airflow does not retry a fatal error.
+    follow_up = (
+        "Clear this task to continue with it."
+        if error.is_fatal
+        else "The next try of this task continues with it."
+    )
     return error.adding(
-        f"Pipeline {shorten(pipeline.name, 80)!r} exists all the same, id {pipeline.id}. The next try of this task "
-        "continues with it."
+        f"Pipeline {shorten(pipeline.name, 80)!r} exists all the same, id {pipeline.id}. {follow_up}"
     )
 
 
@@ -128,6 +133,8 @@ class Submission:
         self.is_pending = True
         """Whether :meth:`run` may still create the pipeline: also where an alarm has interrupted it, since a request
         that was sent takes effect all the same."""
+        self.has_created = False
+        """Whether :meth:`run` ended with a pipeline that a request of this try created."""
         self._found: Pipeline | None = None
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
@@ -164,6 +171,7 @@ class Submission:
             if refusal is err:
                 raise
             raise refusal from err
+        self.has_created = submitted.action in (Action.CREATED, Action.REPLACED)
         self.is_pending = False
         return submitted
 

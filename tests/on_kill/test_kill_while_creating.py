@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,12 +17,14 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.operators.kill_submit import stop_submission
 from airflow_provider_arroyo.pipelines.submit import Submission
 from tests.chaos.crashing_client import Killed, crash_at, crashing_clients
 from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance
 from tests.pipelines.bench import SPEC, Bench, endpoint, open_bench
-from tests.tasks.harness import FakeTaskInstance, context, submit
+from tests.support import Lines
+from tests.tasks.harness import FakeTaskInstance, context, quiet, submit
 
 
 class KilledError(BaseException):
@@ -183,6 +186,11 @@ def _in_the_first_poll(bench: Bench, end: Callable[[], None]) -> Any:
     return patch.object(ArroyoClient, "get_job", _ending(ArroyoClient.get_job, end))
 
 
+def _at_the_first_poll(bench: Bench, end: Callable[[], None]) -> Any:
+    """However many requests about its job were sent before."""
+    return patch.object(PipelineWait, "polled", _ending(PipelineWait.polled, end))
+
+
 def _ending(
     method: Callable[..., Any], end: Callable[[], None], key: str | None = None
 ) -> Callable[..., Any]:
@@ -196,6 +204,42 @@ def _ending(
         return method(*args, **more)
 
     return called
+
+
+@pytest.mark.parametrize("moment", [_before_the_wait, _at_the_first_poll])
+@pytest.mark.parametrize("is_timeout", [True, False])
+def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
+    is_timeout: bool,
+    moment: Callable[..., Any],
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is left alone, and the log says which one keeps running."""
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+    submit(wait_for=None)().execute(context(FakeTaskInstance()))
+    bench.sandbox.advance(5)
+    ti, lines = FakeTaskInstance(try_number=2), Lines()
+    logger = logging.Logger("tests.adopted")
+    logger.addHandler(lines)
+    operator = quiet(submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))(), logger)
+
+    def end() -> None:
+        if is_timeout:
+            raise AirflowTaskTimeout
+        ti.state = "failed"
+        operator.on_kill()
+        operator.on_kill()
+        raise KilledError
+
+    with moment(bench, end), pytest.raises(AirflowTaskTimeout if is_timeout else KilledError):
+        operator.execute(context(ti))
+    if is_timeout:
+        operator.on_kill()
+    (pipeline,) = bench.pipelines()
+    assert pipeline.stop == "none"
+    text = f"Pipeline 'orders' ({pipeline.id}) is not stopped: this task never saw it run"
+    assert lines.text("WARNING").count(text) == 1
+    assert "before it had created" not in lines.text()
 
 
 @pytest.mark.parametrize("moment", [_create_that_takes_effect_later, _before_the_wait, _in_the_first_poll])
