@@ -126,6 +126,7 @@ class Existing:
 
         :raises ArroyoError: if it does not stop.
         """
+        began = self._monotonic()
         with suppress(ArroyoNotFoundError):
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
@@ -134,12 +135,12 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=mode)
             if mode is StopMode.CHECKPOINT:
                 job = self._wait_until(
-                    lambda now: is_down(now) or now.state == JobState.FINISHING, pipeline_id
+                    lambda now: is_down(now) or now.state == JobState.FINISHING, pipeline_id, began=began
                 )
                 if job is None or is_down(job):
                     return
                 self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
-            self._wait_until(is_down, pipeline_id)
+            self._wait_until(is_down, pipeline_id, began=began)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
@@ -183,16 +184,22 @@ class Existing:
             self._sleep(min(_MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
     def _wait_until(
-        self, condition: Callable[[Job], bool], pipeline_id: str, what: str = "has not stopped"
+        self,
+        condition: Callable[[Job], bool],
+        pipeline_id: str,
+        what: str = "has not stopped",
+        *,
+        began: float | None = None,
     ) -> Job | None:
         job: Job | None = None
+        elapsed = 0.0 if began is None else self._monotonic() - began
 
         def holds() -> bool:
             nonlocal job
             job = self._client.get_job(pipeline_id)
             return job is None or condition(job)
 
-        if self.retry_until(holds, _STOP_SECONDS):
+        if self.retry_until(holds, _STOP_SECONDS - elapsed):
             return job
         raise ArroyoError(
             f"Pipeline {pipeline_id!r} {what} within {_STOP_SECONDS:.0f} s; it is "

@@ -62,6 +62,7 @@ def prune(
     :raises ValueError: where nothing is to be kept.
     :raises ArroyoDeployError: where more would be deleted than allowed; where some could not be deleted, with the
         reasons, once all have been tried.
+    :raises ArroyoError: at once, where Arroyo is unreachable or refuses the login; with what was not deleted before.
     """
     if not keep:
         raise ValueError(
@@ -78,15 +79,17 @@ def prune(
             is_fatal=True,
         )
     log.info("No longer wanted in group %s: %s", group, listed or "none")
-    failed = []
+    failed: list[str] = []
     existing = Existing(client, sleep=sleep, monotonic=monotonic)
     for one in unwanted if not dry_run else ():
         try:
             # With a checkpoint, so that its sinks commit what they have.
             existing.stop(one.id)
             existing.remove(one.id)
-        except (ArroyoAuthError, ArroyoConnectionError, ArroyoUnreachableError):
-            raise
+        except (ArroyoAuthError, ArroyoConnectionError, ArroyoUnreachableError) as err:
+            if not failed:
+                raise
+            raise err.adding("Not deleted before that:\n" + "\n".join(failed)) from err.__cause__
         except ArroyoError as err:
             log.warning("Not deleted: %s, id %s: %s", shorten(one.name, 80), one.id, err)
             failed.append(f"  {shorten(one.name, 80)} ({one.id}): {err}")

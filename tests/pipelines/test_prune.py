@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoDeployError, ArroyoError
 from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator, names_to_keep
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import Namespace
@@ -124,6 +124,36 @@ def test_one_that_comes_to_be_finishing_is_stopped_all_the_same() -> None:
         bench.sandbox.faults.show_state(made.id, "Running", seconds=1)
         Existing(bench.client, sleep=bench.sandbox.advance, monotonic=bench.now).stop(made.id)
         assert bench.job(made.id).state == "Finished"
+
+
+def test_what_was_not_deleted_before_arroyo_went_away_is_in_the_error() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b", "c"):
+            bench.deploy(named(name))
+        (a, b) = [next(one.id for one in bench.pipelines() if one.name == name) for name in ("a", "b")]
+        bench.sandbox.faults.status(422, path=f"*/{b}", method="DELETE", error="no")
+        bench.sandbox.faults.status(403, path=f"*/{a}*", times=None)
+        with pytest.raises(ArroyoAuthError) as caught:
+            run(bench, ["c"])
+        assert "forbids this (403)" in str(caught.value)
+        assert f"\nNot deleted before that:\n  b ({b}): " in str(caught.value)
+
+
+def test_a_stop_in_two_steps_has_one_limit() -> None:
+    with open_deploy_bench("0.16") as bench:
+        made = bench.create_externally(replace(SPEC, query=ONE_ENDS))
+        bench.change(made.id, "Finishing")
+        bench.sandbox.faults.show_state(made.id, "Running")
+        began = bench.now()
+
+        def sleep(seconds: float) -> None:
+            bench.sandbox.advance(seconds)
+            if bench.now() - began > 100 and bench.sandbox.state(made.id) == "Running":
+                bench.sandbox.faults.show_state(made.id, "Finishing")
+
+        with pytest.raises(ArroyoError, match="has not stopped within 120 s"):
+            Existing(bench.client, sleep=sleep, monotonic=bench.now).stop(made.id)
+        assert 120 <= bench.now() - began < 125
 
 
 def replace_client(bench: DeployBench) -> DeployBench:
