@@ -206,6 +206,25 @@ def _ending(
     return called
 
 
+def test_created_though_the_response_was_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+    monkeypatch.setitem(stop_submission.__kwdefaults__ or {}, "limit_seconds", 60.0)
+    method = "POST" if bench.version == "0.15" else "PUT"
+    bench.sandbox.faults.reset(method=method, path="*/pipelines*", after_effect=True)
+    ti = FakeTaskInstance()
+    operator = submit(stop_on_kill="checkpoint")()
+
+    def end() -> None:
+        ti.state = "failed"
+        operator.on_kill()
+        raise KilledError
+
+    with _at_the_first_poll(bench, end), pytest.raises(KilledError):
+        operator.execute(context(ti))
+    (pipeline,) = bench.pipelines()
+    assert pipeline.stop == "checkpoint"
+
+
 @pytest.mark.parametrize("moment", [_before_the_wait, _at_the_first_poll])
 @pytest.mark.parametrize("is_timeout", [True, False])
 def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
