@@ -225,6 +225,27 @@ def test_created_though_the_response_was_lost(bench: Bench, monkeypatch: pytest.
     assert pipeline.stop == "checkpoint"
 
 
+def _end_at(
+    moment: Callable[..., Any], bench: Bench, operator: Any, ti: FakeTaskInstance, *, is_timeout: bool
+) -> Any:
+    """Run a task that ends at a moment, by Airflow's alarm or by its signal, and return the one pipeline."""
+
+    def end() -> None:
+        if is_timeout:
+            raise AirflowTaskTimeout
+        ti.state = "failed"
+        operator.on_kill()
+        operator.on_kill()
+        raise KilledError
+
+    with moment(bench, end), pytest.raises(AirflowTaskTimeout if is_timeout else KilledError):
+        operator.execute(context(ti))
+    if is_timeout:
+        operator.on_kill()
+    (pipeline,) = bench.pipelines()
+    return pipeline
+
+
 @pytest.mark.parametrize("moment", [_before_the_wait, _at_the_first_poll])
 @pytest.mark.parametrize("is_timeout", [True, False])
 def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
@@ -242,19 +263,7 @@ def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
     logger.addHandler(lines)
     operator = quiet(submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))(), logger)
 
-    def end() -> None:
-        if is_timeout:
-            raise AirflowTaskTimeout
-        ti.state = "failed"
-        operator.on_kill()
-        operator.on_kill()
-        raise KilledError
-
-    with moment(bench, end), pytest.raises(AirflowTaskTimeout if is_timeout else KilledError):
-        operator.execute(context(ti))
-    if is_timeout:
-        operator.on_kill()
-    (pipeline,) = bench.pipelines()
+    pipeline = _end_at(moment, bench, operator, ti, is_timeout=is_timeout)
     assert pipeline.stop == "none"
     text = f"Pipeline 'orders' ({pipeline.id}) is not stopped: this task never saw it run"
     assert lines.text("WARNING").count(text) == 1
@@ -273,17 +282,5 @@ def test_task_that_ends_before_its_first_poll(
     ti = FakeTaskInstance()
     operator = submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))()
 
-    def end() -> None:
-        if is_timeout:
-            raise AirflowTaskTimeout
-        ti.state = "failed"
-        operator.on_kill()
-        operator.on_kill()
-        raise KilledError
-
-    with moment(bench, end), pytest.raises(AirflowTaskTimeout if is_timeout else KilledError):
-        operator.execute(context(ti))
-    if is_timeout:
-        operator.on_kill()
-    (pipeline,) = bench.pipelines()
+    pipeline = _end_at(moment, bench, operator, ti, is_timeout=is_timeout)
     assert pipeline.stop == "checkpoint"

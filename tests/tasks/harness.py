@@ -29,7 +29,11 @@ try:
 except ImportError:  # Airflow 3.0
     from airflow.exceptions import AirflowRescheduleException
 
-from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
+from airflow_provider_arroyo.operators.arroyo import (
+    ArroyoDeployPipelineOperator,
+    ArroyoStopPipelineOperator,
+    ArroyoSubmitPipelineOperator,
+)
 from airflow_provider_arroyo.sensors.arroyo import (
     ArroyoCheckpointSensor,
     ArroyoMetricSensor,
@@ -55,6 +59,21 @@ def submit(query: str = ENDLESS, **more: Any) -> Make:
     """Return what makes a task that submits the pipeline ``orders``."""
     given = {"pipeline_name": "orders", "query": query, "stable_for": 0.3, "timeout": 20, **more}
     return lambda **mode: ArroyoSubmitPipelineOperator(task_id="a_task", **{**given, **mode})
+
+
+def deploy(query: str = ENDLESS, **more: Any) -> Make:
+    """Return what makes a task that deploys the pipeline ``orders``."""
+    given = {
+        "pipeline_name": "orders",
+        "query": query,
+        "checkpoint_interval": 1,
+        "stable_for": 0.3,
+        "timeout": 20,
+        "rollback_timeout": 20,
+        "allow_state_loss": True,
+        **more,
+    }
+    return lambda **mode: ArroyoDeployPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
 def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:

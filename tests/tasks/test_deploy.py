@@ -15,6 +15,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTas
 from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
+from tests.tasks import harness
 from tests.tasks.conftest import BROKEN, Arrange
 from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, context, quiet, run_task
 
@@ -40,19 +41,7 @@ RESULT = {
 def deploy(
     query: str = ENDLESS, mode: str = SYNC, *, ti: FakeTaskInstance | None = None, **more: Any
 ) -> Ended:
-    given = {
-        "pipeline_name": "orders",
-        "query": query,
-        "checkpoint_interval": 1,
-        "stable_for": 0.3,
-        "timeout": 20,
-        "rollback_timeout": 20,
-        "allow_state_loss": True,
-        **more,
-    }
-    return run_task(
-        lambda **mode: ArroyoDeployPipelineOperator(task_id="a_task", **{**given, **mode}), mode, ti
-    )
+    return run_task(harness.deploy(query, **more), mode, ti)
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])

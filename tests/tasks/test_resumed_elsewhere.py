@@ -10,13 +10,12 @@ import pytest
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import (
     ArroyoDeletePipelineOperator,
-    ArroyoDeployPipelineOperator,
     ArroyoStopPipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 from tests.tasks.conftest import SPEED, Arrange
-from tests.tasks.harness import DEFERRED, SYNC, Ended, Make, run_task
+from tests.tasks.harness import DEFERRED, SYNC, Ended, Make, deploy, run_task
 
 SECOND = ENDLESS.replace("'10'", "'20'")
 THIRD = ENDLESS.replace("'10'", "'30'")
@@ -25,20 +24,6 @@ THIRD = ENDLESS.replace("'10'", "'30'")
 @pytest.fixture(autouse=True)
 def _no_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ARROYO__DEFERRAL_HOLD", "0")
-
-
-def deploying(query: str = ENDLESS, **given: Any) -> Make:
-    arguments = {
-        "pipeline_name": "orders",
-        "query": query,
-        "checkpoint_interval": 1,
-        "stable_for": 0.3,
-        "timeout": 20,
-        "rollback_timeout": 20,
-        "allow_state_loss": True,
-        **given,
-    }
-    return lambda **mode: ArroyoDeployPipelineOperator(task_id="a_task", **{**arguments, **mode})
 
 
 def halves(*makes: Make) -> Make:
@@ -72,15 +57,15 @@ def test_deploy_whose_task_is_for_another_pipeline_now(
 ) -> None:
     """As where a new file in a folder moves the indexes of a mapped task."""
     for query in (SECOND, THIRD):
-        assert run_task(deploying(query), SYNC).error is None
+        assert run_task(deploy(query), SYNC).error is None
     for group in ("default", "other"):
-        assert run_task(deploying(pipeline_name="payments", group=group), SYNC).error is None
+        assert run_task(deploy(pipeline_name="payments", group=group), SYNC).error is None
     before = running(sandbox)
 
     given = {"strategy": strategy}
     # Nothing has happened yet when the task defers.
     sandbox.faults.controller_away(4)
-    ended = run_task(halves(deploying(**given), deploying(**{**given, **changed})), DEFERRED)
+    ended = run_task(halves(deploy(**given), deploy(**{**given, **changed})), DEFERRED)
 
     after = running(sandbox)
     assert sorted(after.values()) == ["orders", "payments", "payments"]
@@ -98,7 +83,7 @@ def test_deploy_whose_task_is_for_another_pipeline_now(
 
 def test_deploy_that_only_moved_to_another_group(sandbox: ArroyoSandbox) -> None:
     for query in (SECOND, ENDLESS):
-        ended = run_task(halves(deploying(query), deploying(query, group="other")), DEFERRED)
+        ended = run_task(halves(deploy(query), deploy(query, group="other")), DEFERRED)
         assert ended.error is None
     assert list(running(sandbox)) == [ended.result["pipeline_id"]]
     assert ended.result["generation"] == 2
@@ -120,9 +105,7 @@ def _delete(pipeline_id: str) -> Make:
 
 
 @pytest.mark.arroyo_versions("0.16")
-@pytest.mark.parametrize(
-    "make", [_stop, _delete, lambda _: deploying(SECOND)], ids=["stop", "delete", "deploy"]
-)
+@pytest.mark.parametrize("make", [_stop, _delete, lambda _: deploy(SECOND)], ids=["stop", "delete", "deploy"])
 def test_connection_that_leads_to_another_server_meanwhile(
     make: Callable[[str], Make], sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange
 ) -> None:
@@ -134,7 +117,7 @@ def test_connection_that_leads_to_another_server_meanwhile(
     with ArroyoSandbox(arroyo_version="0.16", seed=2, speed=SPEED) as other:
         for server in (other, sandbox):
             lead_to(server)
-            created: Ended = run_task(deploying(), SYNC)
+            created: Ended = run_task(deploy(), SYNC)
         task, pipeline_id = make(created.result["pipeline_id"]), created.result["pipeline_id"]
         assert list(running(other)) == [pipeline_id]
         other.requests.clear()
