@@ -172,7 +172,7 @@ def page(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpRes
         has_more = data["hasMore"]
         if not isinstance(has_more, bool):
             # A list that may go on is not known to lack anything.
-            raise TypeError(f"field 'hasMore' is {type(has_more).__name__}, not a boolean")
+            raise TypeError(f"field 'hasMore' is {json_type(has_more)}, not a boolean")
         return Page(tuple(from_api(item) for item in list_in(data)), has_more)
 
     return read
