@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from airflow_provider_arroyo.client.models import Job
@@ -11,13 +13,15 @@ from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
-    ArroyoError,
     Disposition,
 )
 from airflow_provider_arroyo.polling.waiters import Target
 
 MAX_SINGLE_POLLS = 8
 """How many single polls are sent at the same time; where more pipelines are waited for, the list is polled."""
+
+_MAX_INTERVAL_SECONDS = 1.0
+_HUNG_SECONDS = 3.0
 
 _JOBS_PER_SINGLE_POLL = 50
 """How many jobs make ``GET /jobs`` as expensive for the server as one more single poll (measured)."""
@@ -35,12 +39,41 @@ def prefers_list(intervals: list[float], jobs: int | None) -> bool:
     return polls > 1 and (jobs is None or polls > 1 + jobs / _JOBS_PER_SINGLE_POLL)
 
 
-def may_concern_list_alone(error: ArroyoError) -> bool:
-    """Return whether single polls may succeed although the list failed like this."""
+def may_concern_list_alone(error: BaseException | None) -> bool:
+    """Return whether single polls may succeed although the list failed like this; None is no failure."""
     if isinstance(error, ArroyoApiError):
         return error.status not in (401, 429)
     # What could not be sent could not be sent for a single poll either.
     return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
+
+
+class ListPace:
+    """How often the list is polled: the longer it takes, the more rarely.
+
+    It is measured by the median of its last five durations, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._durations: deque[float] = deque([0.0], maxlen=5)
+
+    def add(self, seconds: float) -> None:
+        """Take note of how long a list took."""
+        self._durations.append(seconds)
+
+    @property
+    def interval(self) -> float:
+        """How many seconds are between two lists at least, while nobody is new."""
+        return min(5 * median(self._durations), _MAX_INTERVAL_SECONDS)
+
+    @property
+    def least_interval(self) -> float:
+        """As above, however many join one after the other: the server gets as long a pause as the list took."""
+        return 2 * median(self._durations)
+
+    @property
+    def hung_after(self) -> float:
+        """After how many seconds without a response it is tried whether single polls succeed."""
+        return max(_HUNG_SECONDS, 5 * median(self._durations))
 
 
 class JobList(NamedTuple):

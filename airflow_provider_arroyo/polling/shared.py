@@ -9,58 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
-from statistics import median
 from typing import Any
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import get
-from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
-from airflow_provider_arroyo.exceptions import (
-    ArroyoConnectionError,
-    ArroyoError,
-)
+from airflow_provider_arroyo.client.retry import poll_retry_seconds
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError, ArroyoError
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.connection import Connect, PollerConnection
 from airflow_provider_arroyo.polling.details import DetailReader
 from airflow_provider_arroyo.polling.joblist import (
     MAX_SINGLE_POLLS,
     JobList,
+    ListPace,
     may_concern_list_alone,
     prefers_list,
 )
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_wake
 from airflow_provider_arroyo.polling.per_loop import PerLoop
-from airflow_provider_arroyo.polling.poll import (
-    FIRST_POLL_SECONDS,
-    LEAST_POLL_SECONDS,
-    reload_in_outage,
-    single_try,
-)
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, LEAST_POLL_SECONDS, single_try
 from airflow_provider_arroyo.polling.single_polls import SLOW_SECONDS, SinglePolls
 from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
 from airflow_provider_arroyo.polling.waiters import Target, Waiter
 from airflow_provider_arroyo.text import duration
 
-Connect = Callable[[], Awaitable[ArroyoClient]]
-
 LIST_PAUSE_SECONDS = 300.0
 """For how long the list is not used after it failed twice while single polls succeeded."""
 
-_MAX_LIST_INTERVAL_SECONDS = 1.0
-_HUNG_LIST_SECONDS = 3.0
 _MAX_SINGLE_POLLS_PER_SECOND = 300
 """More would cost a triggerer much of its core; beyond that, each pipeline is polled more rarely."""
-
-_RELOAD_SECONDS = 10.0
-"""How often the connection is looked up at most while polls fail."""
 
 
 class _OnlyListFailsError(Exception):
@@ -79,19 +64,16 @@ class SharedPoller:
         self, connect: Connect, *, run: Run | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.users = 0
-        self._connect = connect
         self._run: Run = run or DaemonThreads("arroyo-poll").run
         self._monotonic = monotonic
-        self._client: ArroyoClient | None = None
-        self._connecting = asyncio.Lock()
+        self._connection = PollerConnection(connect, self._run, monotonic)
         self._targets: dict[str, Target] = {}
         self._singles: dict[Target, asyncio.Task[None]] = {}
         self._single_polls = SinglePolls(self._run, monotonic)
-        self._reloaded_at = float("-inf")
         self._list_task: asyncio.Task[None] | None = None
         self._list_wake = asyncio.Event()
         self._list_polls = 0
-        self._list_durations: deque[float] = deque([0.0], maxlen=5)
+        self._list_pace = ListPace()
         self._list_limits: tuple[float, float] | None = None
         self._list_body: bytes | None = None
         self._list_seen_at = float("-inf")
@@ -99,7 +81,7 @@ class SharedPoller:
         self._reread = False
         """Whether the next list is parsed even if it is the same as the last one."""
         self._jobs: int | None = None
-        self._details = DetailReader(self._connected_once, self._run, monotonic)
+        self._details = DetailReader(self._connection.single_try, self._run, monotonic)
 
     async def watch(
         self, wait: PipelineWait, *, interval_seconds: float, clock: SteadyClock, log: Any
@@ -134,7 +116,7 @@ class SharedPoller:
                     # A tick can end what next_due named, and then only a poll can tell.
                     target.wants_next = True
                     result = wait.tick(clock())
-                    if self._client is None and clock() >= silent_until:
+                    if not self._connection.is_made and clock() >= silent_until:
                         # Airflow takes its time to look the connection up, which says nothing of Arroyo.
                         silent_until = clock() + LEAST_POLL_SECONDS
                     elif not result.is_over and clock() >= silent_until:
@@ -161,12 +143,8 @@ class SharedPoller:
             self._leave(waiter, target)
 
     async def aclose(self) -> None:
-        """Close the client. A request under way ends by itself in its thread."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    # -- who is polled how -----------------------------------------------------------------------------------
+        """Close the client."""
+        self._connection.close()
 
     def _join(self, waiter: Waiter, wait: PipelineWait) -> Target:
         pipeline_id = wait.plan.pipeline.pipeline_id
@@ -230,12 +208,10 @@ class SharedPoller:
         # Without the context of whoever comes first, to whose log all that follows would go.
         return asyncio.get_running_loop().create_task(work, name="arroyo-poll", context=contextvars.Context())
 
-    # -- single polls ----------------------------------------------------------------------------------------
-
     async def _poll_single(self, target: Target) -> None:
         failures = 0
         try:
-            client = await self._connected()
+            client = await self._connection.client()
             while True:
                 target.wake.clear()
                 try:
@@ -255,12 +231,10 @@ class SharedPoller:
             self._singles.pop(target, None)
             target.fail(err)
 
-    # -- the list --------------------------------------------------------------------------------------------
-
     async def _poll_list(self) -> None:
         failures = 0
         try:
-            client = await self._connected()
+            client = await self._connection.client()
             while True:
                 self._list_wake.clear()
                 sent_at = self._monotonic()
@@ -279,18 +253,18 @@ class SharedPoller:
                     await asyncio.sleep(pause)
                     continue
                 failures = 0
-                self._list_durations.append(self._monotonic() - sent_at)
+                self._list_pace.add(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
                 await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
                 # However many join one after the other, the server gets as long a pause as the list took.
-                await asyncio.sleep(sent_at + 2 * median(self._list_durations) - self._monotonic())
+                await asyncio.sleep(sent_at + self._list_pace.least_interval - self._monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll
             self._list_task = None
             for target in self._targets.values():
                 target.fail(err)
 
     def _list_interval(self) -> float:
-        return max(self._limits()[0], min(5 * median(self._list_durations), _MAX_LIST_INTERVAL_SECONDS))
+        return max(self._limits()[0], self._list_pace.interval)
 
     def _limits(self) -> tuple[float, float]:
         """Return the shortest interval and outage tolerance of all who wait."""
@@ -307,19 +281,13 @@ class SharedPoller:
         request = get(endpoints.list_jobs().path, read)
         limited = single_try(client, self._limits()[1])
         poll: asyncio.Future[JobList] = asyncio.ensure_future(self._run(lambda: limited.send(request).value))
-        seconds = max(_HUNG_LIST_SECONDS, 5 * median(self._list_durations))
         try:
-            await asyncio.wait({poll}, timeout=seconds)
-            if not poll.done():
-                if await self._single_polls.succeed(client, self._targets):
-                    raise _OnlyListFailsError
-                return await poll
-            try:
+            await asyncio.wait({poll}, timeout=self._list_pace.hung_after)
+            if poll.done() and not may_concern_list_alone(poll.exception()):
                 return poll.result()
-            except ArroyoError as err:
-                if may_concern_list_alone(err) and await self._single_polls.succeed(client, self._targets):
-                    raise _OnlyListFailsError from err
-                raise
+            if await self._single_polls.succeed(client, self._targets):
+                raise _OnlyListFailsError
+            return await poll
         finally:
             poll.cancel()
 
@@ -357,25 +325,13 @@ class SharedPoller:
         pause = poll_retry_seconds(failures, interval, error)
         async for target in in_batches(targets):
             target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)
-        if failures % (POLL_RETRIES + 1) or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
-            return pause
-        self._reloaded_at = self._monotonic()
         try:
-            await self._run(partial(reload_in_outage, await self._connected(), failures))
+            await self._connection.reload(failures)
         except ArroyoError as err:
             now = self._monotonic()
             async for target in in_batches(targets):
                 target.give_error(err, now, now, self._list_seen_at, pause)
         return pause
-
-    async def _connected(self) -> ArroyoClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._connect()
-            return self._client
-
-    async def _connected_once(self) -> ArroyoClient:
-        return single_try(await self._connected(), 0.0)
 
 
 def _no_response(seconds: float) -> ArroyoConnectionError:
