@@ -135,7 +135,7 @@ wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Air
 # ONLY="3.0.6/3.12 3.3.2/3.13" tries some combinations, ARGS some tests; only a whole run is written down.
 .PHONY: matrix latest
 MATRIX = $(TOOLS)/bin/python -m scripts.matrix --uv $(CURDIR)/$(UV) --pytest "$(ARGS)" --only "$(ONLY)"
-matrix: wheel $(STAGE) ## Test each Airflow on each Python, for hours, and write the table into docs/reference/compatibility.md
+matrix: wheel $(STAGE) ## Test each Airflow on each Python, for an hour, and write the table into docs/reference/compatibility.md
 	@$(MATRIX) --airflows "$(OLDEST_AIRFLOW) $(OTHER_AIRFLOWS) $(NEWEST_AIRFLOW)" --pythons "$(PYTHONS)"
 
 latest: wheel $(STAGE) ## Test the newest Airflow, with the newest of all that it needs, to see what comes

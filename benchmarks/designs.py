@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -35,13 +36,24 @@ class Shared:
 
     def __init__(self) -> None:
         self._url = ""
-        self._poller: Any = None
+        self.list_polls: list[tuple[float, float]] = []
+        """When each poll of the list was sent, and when its response was read."""
 
     async def open(self, url: str) -> None:
         from airflow_provider_arroyo.polling.clock import SteadyClock
+        from airflow_provider_arroyo.polling.shared import SharedPoller
 
         self._url = url
         self._clock = SteadyClock()
+        get_list = SharedPoller._get_list
+
+        async def timed_get_list(poller: SharedPoller, client: Any) -> Any:
+            sent_at = time.monotonic()
+            listed = await get_list(poller, client)
+            self.list_polls.append((sent_at, time.monotonic()))
+            return listed
+
+        SharedPoller._get_list = timed_get_list  # type: ignore[assignment,method-assign]  # measured where it happens
 
     async def _connect(self) -> Any:
         from airflow_provider_arroyo.client.client import ArroyoClient
@@ -62,7 +74,6 @@ class Shared:
         )
         wait = PipelineWait(plan, now=now)
         async with shared_poller("bench", self._connect) as poller:
-            self._poller = poller
             result = await poller.watch(wait, interval_seconds=INTERVAL, clock=self._clock, log=log)
         if result.outcome.value != "reached":
             raise RuntimeError(f"{pipeline_id}: {result}")

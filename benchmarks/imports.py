@@ -58,10 +58,10 @@ def imports_table(repeats: int) -> Table:
             done = subprocess.run(
                 [sys.executable, "-c", SCRIPT, module], capture_output=True, text=True, check=True
             )
-            answer = json.loads(done.stdout.strip().splitlines()[-1])
-            if answer is None:
+            found = json.loads(done.stdout.strip().splitlines()[-1])
+            if found is None:
                 break
-            runs.append(answer)
+            runs.append(found)
         if not runs:
             table.note(f"`{module}` is not here.")
             continue

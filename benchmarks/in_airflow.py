@@ -242,7 +242,7 @@ def submit_table() -> Table:
         )
     table.note(
         "“worker” and those with “defer after” are ours; “always defers” creates the pipeline, defers at once and "
-        "looks every 100 ms in a trigger of its own. Those that run when all wait, and the floor, happen in turn "
+        "polls every 100 ms in a trigger of its own. Those that run when all wait, and the floor, happen in turn "
         "in the same waves."
     )
     return table

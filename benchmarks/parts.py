@@ -155,13 +155,13 @@ class DeferringSubmit(BaseOperator):
         """Create it and defer."""
         import requests
 
-        answer = requests.post(
+        response = requests.post(
             f"{read_shared('server')['url']}/api/v1/pipelines",
             json={"name": self.name, "query": self.query, "parallelism": 1},
             timeout=10,
         )
-        answer.raise_for_status()
-        self.defer(trigger=PollingTrigger(answer.json()["id"], "Running"), method_name="execute_complete")
+        response.raise_for_status()
+        self.defer(trigger=PollingTrigger(response.json()["id"], "Running"), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: Any) -> None:
         """End."""

@@ -1,4 +1,4 @@
-"""Child processes that answer a line with a line, and what a process uses."""
+"""Child processes that respond to a line with a line, and what a process uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -35,8 +35,8 @@ class Child:
         line = self._output.readline()
         if not line:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait(END_SECONDS)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        return response
 
     def send(self, **command: Any) -> None:
         """Send it a line."""
@@ -77,16 +77,6 @@ def resident_megabytes(pid: int) -> float:
     """Return how much memory a process holds."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def waited_seconds(pid: int) -> float:
-    """Return how long a process was ready to compute and got no core: other programs had them."""
-    total = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        # A thread can end meanwhile.
-        with suppress(OSError):
-            total += int(path.read_text().split()[1])
-    return total / 1e9
 
 
 def cpu_seconds(pid: int) -> float:

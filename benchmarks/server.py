@@ -1,6 +1,6 @@
 """A sandbox in a process of its own, whose pipelines change when they are told to, and which tells when.
 
-Speaks JSON, a line for a line: commands on standard input, answers on standard output.
+Speaks JSON, a line for a line: commands on standard input, responses on standard output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_provider_arroyo.sandbox.populate import QUERY
 from airflow_provider_arroyo.sandbox.records import Job
 
 JITTER_SECONDS = 0.15
-"""More than an interval between looks, so that changes fall anywhere between two looks."""
+"""More than the interval between polls, so that changes fall anywhere between two polls."""
 
 LATE = "late_"
 """How the names of pipelines begin that take long to start …"""
@@ -45,7 +45,7 @@ class Script:
         self._held: set[str] = set()
         sandbox.engine.on_change.append(self._changed)
 
-    def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+    def respond(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what a command says, and return what there is to tell."""
         match command:
             case {"do": "change", "pipelines": list(names), "count": count, "seconds": seconds, "seed": seed}:
@@ -125,7 +125,7 @@ def main() -> None:
         script = Script(sandbox)
         print(json.dumps({"url": sandbox.url, "pipelines": script.pipelines}), flush=True)
         for line in sys.stdin:
-            print(json.dumps(script.answer(json.loads(line))), flush=True)
+            print(json.dumps(script.respond(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.processes import child
@@ -234,23 +235,30 @@ def many_table(effort: Effort, waits: int) -> Table:
             "its interval, ms",
             "p50, ms",
             "p99, ms",
+            "later than the poll's response: p99, ms",
             "changes",
             "missed",
         ],
     )
     print(table.title, flush=True)
     runs = [_many(waits, effort, seed) for seed in range(effort.repeats)]
-    lateness = [one for run_ in runs for one in run_["lateness"]]
+    lateness, late = ([one for run_ in runs for one in run_[what]] for what in ("lateness", "after_response"))
+    polls = [pair for run_ in runs for pair in pairwise(run_["polls"])]
     table.add(
         spread([one["quiet"]["cpu_percent"] for one in runs]),
         spread([one["parsing"]["cpu_percent"] for one in runs]),
         spread([one["quiet"]["megabytes"] for one in runs]),
-        spread([1000 * one["polls"]["seconds"] for one in runs], 0),
-        spread([1000 * one["polls"]["interval"] for one in runs], 0),
+        spread([1000 * (read - sent) for (sent, read), _ in polls], 0),
+        spread([1000 * (following - sent) for (sent, _), (following, _) in polls], 0),
         f"{percentile(lateness, 0.5):.0f}",
         f"{percentile(lateness, 0.99):.0f}",
+        f"{percentile(late, 0.99):.0f}",
         str(len(lateness)),
         str(sum(one["missed"] for one in runs)),
+    )
+    table.note(
+        "Duration and interval are those of each poll while pipelines change. “Later than the poll's response” is "
+        "counted from the response of the first poll that was sent after the change."
     )
     return table
 
@@ -275,10 +283,23 @@ def _many(waits: int, effort: Effort, seed: int) -> dict[str, Any]:
                 do="change", pipelines=begun["pipelines"], count=int(20 * seconds), seconds=seconds, seed=seed
             )
             parsing = waiters.ask(do="measure", seconds=seconds - 1)
-            # While they are parsed: as soon as nothing changes, polls take less, and are sent more often.
-            polls = waiters.ask(do="polls")
             changed = server.read()["changes"]
             time.sleep(3.0)
             seen = waiters.ask(do="results")
+            polls = waiters.ask(do="polls")["polls"]
     lateness, missed = _compare(changed, seen["results"])
-    return {"quiet": quiet, "parsing": parsing, "polls": polls, "lateness": lateness, "missed": missed}
+    moments = [moment for *_, moment in changed]
+    read_at = [next(read for sent, read in polls if sent >= moment) for moment in moments]
+    after, _ = _compare(
+        [(*change[:2], at) for change, at in zip(changed, read_at, strict=True)], seen["results"]
+    )
+    # As soon as nothing changes, polls take less, and are sent more often.
+    polls = [poll for poll in polls if min(moments) <= poll[0] <= max(moments)]
+    return {
+        "quiet": quiet,
+        "parsing": parsing,
+        "polls": polls,
+        "lateness": lateness,
+        "after_response": after,
+        "missed": missed,
+    }

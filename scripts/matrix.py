@@ -15,8 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 from xml.etree import ElementTree  # what pytest wrote
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,8 @@ LATEST = "latest"
 NEEDS = {"openlineage": "openlineage.client", "typing": "pyright"}
 # Once is enough.
 ONCE = ("docs", "ui")
+AT_ONCE = 2
+"""How many combinations are tried at the same time."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Cell:
     :param python: its version, such as ``3.12``.
     :param says: for the table.
     :param failed: whether tests failed.
+    :param environment: in which they ran; None where they could not.
     """
 
     airflow: str
     python: str
     says: str
     failed: bool = False
+    environment: Path | None = None
 
 
 class Missing(Exception):  # noqa: N818  # no error: the table shows it
@@ -64,31 +70,31 @@ class Matrix:
         self._wheel = wheel
         self._arguments = arguments
 
-    def cell(self, airflow: str, python: str, *, end_to_end: bool) -> Cell:
-        """Run the tests of one combination.
+    def cell(self, airflow: str, python: str) -> Cell:
+        """Run the unit and HTTP tests of one combination.
 
         :param airflow: its version, or ``latest`` for the newest, with the newest of all that it needs.
         :param python: the version of Python.
-        :param end_to_end: whether those with a real Airflow are run, too.
         """
-        say(f"== Airflow {airflow}, Python {python}")
         try:
             environment = self._environment(airflow, python)
         except Missing as reason:
-            say(f"   {reason}")
+            say(f"== Airflow {airflow}, Python {python}: {reason}")
             return Cell(airflow, python, str(reason))
-        shown = self._version(environment)
-        suites = ["not e2e and not ui and not docs", *(["e2e"] if end_to_end else [])]
-        says, failed = [], False
-        for suite in suites:
-            name = "end to end" if suite == "e2e" else "unit and HTTP"
-            workers = () if suite == "e2e" else ("-n", "4")
-            counted, is_failed = self._pytest(environment, "-m", suite, *workers)
-            failed = failed or is_failed
-            if counted != "0":
-                says.append(f"{name}: {counted}")
-        text = "; ".join(says) or "no such tests"
-        return Cell(shown if airflow == LATEST else airflow, python, text, failed)
+        shown = self._version(environment) if airflow == LATEST else airflow
+        says, failed = self._suite(environment, "unit and HTTP", "not e2e and not ui and not docs", "-n", "4")
+        return Cell(shown, python, says, failed, environment)
+
+    def end_to_end(self, cell: Cell) -> Cell:
+        """Run the tests with a real Airflow of a combination, and return it with what both suites showed."""
+        if cell.environment is None:
+            return cell
+        says, failed = self._suite(cell.environment, "end to end", "e2e")
+        return replace(cell, says="; ".join(filter(None, [cell.says, says])), failed=cell.failed or failed)
+
+    def _suite(self, environment: Path, name: str, marked: str, *arguments: str) -> tuple[str, bool]:
+        counted, failed = self._pytest(environment, "-m", marked, *arguments)
+        return ("" if counted == "0" else f"{name}: {counted}"), failed
 
     def _environment(self, airflow: str, python: str) -> Path:
         """Return an environment with Airflow, what the tests need, and the package's wheel."""
@@ -139,29 +145,30 @@ class Matrix:
             "-q",
             f"--junitxml={report}",
         ]
-        code = subprocess.run(
-            [*command, *ignored, *arguments, *self._arguments],
-            cwd=STAGE,
-            env={
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if name not in ("PYTHONPATH", "AIRFLOW_HOME")
-                },
-                "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
-                "ARROYO_PROVIDER_INSTALLED": str(environment),
-            },
-            check=False,
-        ).returncode
+        output = environment / "pytest.txt"
+        with output.open("w") as file:
+            code = self._call([*command, *ignored, *arguments, *self._arguments], environment, file)
         counts = _counts(report)
-        say(f"   {counts} in {time.monotonic() - began:.0f} s")
+        say(f"== {environment.name}, {arguments[1]}: {counts} in {time.monotonic() - began:.0f} s")
         # 5: no test of this kind is among those that were asked for.
         is_failed = code not in (0, 5)
+        if is_failed:
+            say(output.read_text())
         passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
         failed = counts["failures"] + counts["errors"]
         if is_failed and not failed:
             return "**broke off**", True
         return f"{passed}, **{failed} failed**" if is_failed else str(passed), is_failed
+
+    @staticmethod
+    def _call(command: Sequence[str | Path], environment: Path, output: TextIO) -> int:
+        """Run a command in the stage, where only the wheel can be imported; return its exit code."""
+        env = {name: v for name, v in os.environ.items() if name not in ("PYTHONPATH", "AIRFLOW_HOME")}
+        env["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+        env["ARROYO_PROVIDER_INSTALLED"] = str(environment)
+        return subprocess.run(
+            command, cwd=STAGE, env=env, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
 
     def _lacking(self, python: Path) -> Iterator[str]:
         for folder, module in NEEDS.items():
@@ -225,7 +232,7 @@ def table(cells: Sequence[Cell]) -> str:
         f"|{'---|' * (len(pythons) + 1)}",
     ]
     for airflow in dict.fromkeys(cell.airflow for cell in cells):
-        says = {cell.python: cell.says for cell in cells if cell.airflow == airflow}
+        says = {cell.python: cell.says or "no such tests" for cell in cells if cell.airflow == airflow}
         rows.append(f"| {airflow} | {' | '.join(says.get(python, 'not tried') for python in pythons)} |")
     return "\n".join(rows)
 
@@ -262,11 +269,14 @@ def main() -> int:
     airflows, pythons, only = options.airflows.split(), options.pythons.split(), options.only.split()
     # On the first Python: what a real Airflow does hardly depends on it.
     ends = {(airflows[0], pythons[0]), (airflows[-1], pythons[0])}
+    pairs = [(airflow, python) for airflow in airflows for python in pythons]
+    pairs = [pair for pair in pairs if not only or "/".join(pair) in only]
+    # Most tests wait for a server that takes its time, so that two combinations fit on two cores.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        cells = list(pool.map(lambda pair: matrix.cell(*pair), pairs))
+    # A real Airflow needs the machine for itself.
     cells = [
-        matrix.cell(airflow, python, end_to_end=(airflow, python) in ends)
-        for airflow in airflows
-        for python in pythons
-        if not only or f"{airflow}/{python}" in only
+        matrix.end_to_end(cell) if pair in ends else cell for pair, cell in zip(pairs, cells, strict=True)
     ]
     shown = table(cells)
     say(f"\n{shown}")
