@@ -20,7 +20,21 @@ from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from tests.support import BOUNDED
 
 from .conftest import Arrange
-from .harness import RESCHEDULE, SYNC, FakeTaskInstance, context, defer, run_task, sense, stop, submit
+from .harness import (
+    RESCHEDULE,
+    SYNC,
+    FakeTaskInstance,
+    context,
+    defer,
+    deploy,
+    quiet,
+    recording,
+    run_task,
+    sense,
+    stop,
+    submit,
+)
+from .test_change import restart
 from .test_task_errors import check_traceback
 
 # -- arguments that come from elsewhere ------------------------------------------------------------------------
@@ -89,6 +103,32 @@ def test_a_sensor_that_is_poked_again_after_an_error_sees_what_was_fixed(
     poked: Any = sensor.poke(context())
     assert poked.is_done
     assert poked.xcom_value["state"] == "Running"
+
+
+@pytest.mark.parametrize(
+    "kind, next_kwargs", [("submit", {}), ("sensor", {}), ("stop", None), ("restart", {}), ("deploy", None)]
+)
+def test_a_task_that_is_resumed_without_an_event_begins_anew(
+    kind: str, next_kwargs: dict[str, Any] | None, arrange: Arrange
+) -> None:
+    """As Airflow does to a task that is cleared just while it defers."""
+    make = {
+        "submit": lambda: submit(wait_for="Running"),
+        "sensor": lambda: sense(arrange.pipeline("Running")),
+        "stop": lambda: stop(arrange.pipeline("Running")),
+        "restart": lambda: restart(arrange.pipeline("Running")),
+        "deploy": lambda: deploy(stable_for=0),
+    }[kind]()
+    lines: list[tuple[str, str]] = []
+    log = recording(lines)
+    log.handlers[0].filters.clear()  # which hide what is looked for
+    result = quiet(make(), log).resume_execution("execute_complete", next_kwargs, context())
+    assert result["state"] == ("Stopped" if kind == "stop" else "Running")
+    assert lines[0] == (
+        "INFO",
+        "Airflow resumed this task although its trigger has not fired. It begins anew",
+    )
+    assert not [text for _, text in lines if "outside of the Task Runner" in text]
 
 
 # -- a task that is killed -----------------------------------------------------------------------------------------
