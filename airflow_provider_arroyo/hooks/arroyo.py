@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,8 +13,15 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoConnectionError, ArroyoSettingsError
-from airflow_provider_arroyo.hooks.connection import host_to_name_by, settings_error, settings_from
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
+from airflow_provider_arroyo.hooks.connection import (
+    extra_of,
+    host_to_name_by,
+    no_connection,
+    settings_error,
+    settings_from,
+)
+from airflow_provider_arroyo.hooks.form import ConnectionForm
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ DEFAULT_CONN_ID = "arroyo_default"
 _TEST_SECONDS = 15.0
 
 
-class ArroyoHook(BaseHook):
+class ArroyoHook(ConnectionForm, BaseHook):
     """Sends requests to an Arroyo server, through an Airflow connection of type ``arroyo``.
 
     The connection is looked up once, at first use. All hooks of a process share their HTTP sessions.
@@ -48,44 +54,6 @@ class ArroyoHook(BaseHook):
     def __init__(self, arroyo_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.arroyo_conn_id = arroyo_conn_id
-
-    # -- the connection's form, for Airflow before 3.2; later ones read it from the provider's info ------------
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how Airflow shows the connection's own fields."""
-        from airflow_provider_arroyo.get_provider_info import get_provider_info
-
-        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's further fields; none where what they are made of is not installed."""
-        try:
-            # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, or puts its own
-            # stand-ins in their place when it requests the form.
-            from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
-            from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
-        except ImportError:
-            # The connection's own fields keep their labels; the others can be written as JSON into Extra.
-            return {}
-
-        from airflow_provider_arroyo.get_provider_info import get_provider_info
-
-        widgets: dict[str, Any] = {}
-        for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
-            label, schema = lazy_gettext(field["label"]), field["schema"]
-            default, kind = schema.get("default"), StringField
-            if "boolean" in schema["type"]:
-                kind = BooleanField
-            elif schema.get("format") == "password":
-                kind = PasswordField
-            elif default is not None:
-                # That form has no field for numbers with a fraction.
-                default = str(default)
-            widgets[name] = kind(label, description=field["description"], default=default)
-        return widgets
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -110,13 +78,13 @@ class ArroyoHook(BaseHook):
         try:
             connection = self.get_connection(self.arroyo_conn_id)
         except AirflowNotFoundException as err:
-            raise _no_connection(self.arroyo_conn_id) from err
+            raise no_connection(self.arroyo_conn_id) from err
         settings = self._settings_of(connection)
         _mask(settings.secrets)
         return settings
 
     def _settings_of(self, connection: Connection) -> ClientSettings:
-        return settings_from(connection, _extra_of(connection.extra, self.arroyo_conn_id))
+        return settings_from(connection, extra_of(connection.extra, self.arroyo_conn_id))
 
     def _reload(self, look_up: Callable[[], ClientSettings]) -> ClientSettings:
         """Look the connection up again; where Airflow fails, the client goes on with what it has."""
@@ -125,7 +93,7 @@ class ArroyoHook(BaseHook):
         except ArroyoError:
             raise
         except Exception as err:  # a secrets backend may raise anything
-            raise _no_connection(self.arroyo_conn_id) from err
+            raise no_connection(self.arroyo_conn_id) from err
 
     async def async_settings(self) -> ClientSettings:
         """Return the settings of the connection, without blocking the event loop.
@@ -363,26 +331,6 @@ def namespace_of(settings: ClientSettings) -> Namespace:
     if settings.namespace:
         return Namespace(name=settings.namespace, is_explicit=True)
     return Namespace(name=host_to_name_by(conf.get("api", "base_url", fallback=None)))
-
-
-def _no_connection(conn_id: str) -> ArroyoNoConnectionError:
-    return ArroyoNoConnectionError(
-        f"There is no Airflow connection {conn_id!r}, or Airflow could not look it up just now. "
-        "Create one of type Arroyo, or set another arroyo_conn_id."
-    )
-
-
-def _extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
-    if not extra:
-        return {}
-    try:
-        value = json.loads(extra)
-    except ValueError:
-        # Its text may hold a secret, so neither it nor the parser's excerpt is shown.
-        raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': is not JSON") from None
-    if not isinstance(value, dict):
-        raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': must be a JSON object")
-    return value
 
 
 def _mask(secrets: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.client.settings import (
     MAX_TIMEOUT_SECONDS,
     ClientSettings,
 )
-from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 
 _EXTRAS = tuple(get_provider_info()["connection-types"][0]["conn-fields"])
@@ -294,3 +294,28 @@ def _base_path(path_of_host: str, fields: _Fields) -> str:
 
 def _without_api(path: str) -> str:
     return path.rstrip("/").removesuffix(API_PREFIX).rstrip("/")
+
+
+def no_connection(conn_id: str) -> ArroyoNoConnectionError:
+    """Return the error for a connection that cannot be looked up."""
+    return ArroyoNoConnectionError(
+        f"There is no Airflow connection {conn_id!r}, or Airflow could not look it up just now. "
+        "Create one of type Arroyo, or set another arroyo_conn_id."
+    )
+
+
+def extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
+    """Return the object in a connection's extra.
+
+    :raises ArroyoSettingsError: where it is something else.
+    """
+    if not extra:
+        return {}
+    try:
+        value = json.loads(extra)
+    except ValueError:
+        # Its text may hold a secret, so neither it nor the parser's excerpt is shown.
+        raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': is not JSON") from None
+    if not isinstance(value, dict):
+        raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': must be a JSON object")
+    return value

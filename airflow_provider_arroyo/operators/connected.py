@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.operators.arguments import as_string
 
@@ -164,6 +164,27 @@ class ConnectedTask:
 
         url = self.hook.console_url(pipeline.id)
         return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
+
+    def _look_up(
+        self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False
+    ) -> tuple[PipelineRef, ArroyoError | None]:
+        """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
+
+        :raises ArroyoNotFoundError: where there is none, and that is not waited for.
+        """
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+        from airflow_provider_arroyo.polling.poll import single_try
+
+        # The wait itself needs time, too.
+        limit = self.clock() + max(1.0, deadline - self.clock()) / 2
+        client = single_try(self._client(), 0.0, self.clock.to_monotonic(limit))
+        try:
+            return self._ref(client.get_pipeline(pipeline_id)), None
+        except ArroyoError as err:
+            is_waited_for = may_be_missing and isinstance(err, ArroyoNotFoundError)
+            if err.disposition is Disposition.PERMANENT and not is_waited_for:
+                raise
+            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
 
     @contextmanager
     def _rendered_arguments(self) -> Iterator[None]:

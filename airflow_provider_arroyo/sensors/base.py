@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_arroyo.client.checks import check_bool, check_duration
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import (
     ArroyoFatalTaskError,
     ArroyoTaskError,
@@ -37,7 +37,7 @@ from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.task import ArroyoTask, entry_point
 from airflow_provider_arroyo.sensors.end_from_trigger import check_end_from_trigger, take_result_back
-from airflow_provider_arroyo.sensors.pokes import PokeMemory
+from airflow_provider_arroyo.sensors.pokes import PokeMemory, may_reschedule
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         :returns: the task's result once the wait is over, else False.
         """
         wait = self._begin(context)
-        result = self._poll(wait, stop_when=_may_reschedule)
+        result = self._poll(wait, stop_when=may_reschedule)
         PokeMemory(context).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
@@ -273,7 +273,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         if pipeline_id is not None:
             # One that was there in an earlier poke was deleted since, which the wait says in every mode alike.
             may_be_gone = may_be_missing or is_later_poke
-            pipeline, failed = self._name(pipeline_id, deadline, may_be_missing=may_be_gone)
+            pipeline, failed = self._look_up(pipeline_id, deadline, may_be_missing=may_be_gone)
             if pipeline.name is None and is_later_poke:
                 pipeline = replace(pipeline, name=memory_of_pokes.pipeline_name)
             self._show_link(context, pipeline)
@@ -297,27 +297,6 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             wait.observe_error(failed, self.clock(), sent_at=now)
         return wait
 
-    def _name(
-        self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False
-    ) -> tuple[PipelineRef, ArroyoError | None]:
-        """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
-
-        :raises ArroyoNotFoundError: where there is none, and that is not waited for.
-        """
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef
-        from airflow_provider_arroyo.polling.poll import single_try
-
-        # The wait itself needs time, too.
-        limit = self.clock() + max(1.0, deadline - self.clock()) / 2
-        client = single_try(self._client(), 0.0, self.clock.to_monotonic(limit))
-        try:
-            return self._ref(client.get_pipeline(pipeline_id)), None
-        except ArroyoError as err:
-            is_waited_for = may_be_missing and isinstance(err, ArroyoNotFoundError)
-            if err.disposition is Disposition.PERMANENT and not is_waited_for:
-                raise
-            return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
-
     def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
         if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
             # Also what came before this stretch of work; of that, a rescheduled task remembers no state.
@@ -329,7 +308,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         if pipeline.name is None:
             # It was not there yet when it was looked up, or Arroyo was unreachable.
             with suppress(ArroyoError):
-                pipeline, _ = self._name(pipeline.pipeline_id, self.clock())
+                pipeline, _ = self._look_up(pipeline.pipeline_id, self.clock())
                 self._show_link({"ti": self._ti}, pipeline)
         return self._result(pipeline, result.job, **result.facts)
 
@@ -352,12 +331,3 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             if is_failure or (self.never_fail and is_other):
                 return cast("BaseException", AirflowSkipException(str(error)))
         return error
-
-
-def _may_reschedule(result: WaitResult) -> bool:
-    """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
-    from airflow_provider_arroyo.monitoring.plan import is_wanted
-
-    job = result.job
-    is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
-    return result.unreachable_seconds is None and not result.is_unsettled and not is_holding

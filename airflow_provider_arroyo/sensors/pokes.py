@@ -108,3 +108,12 @@ class PokeMemory:
 def _counts(plan: WaitPlan) -> bool:
     """Return whether a wait counts from one poke to the next what it is for."""
     return plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
+
+
+def may_reschedule(result: WaitResult) -> bool:
+    """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
+    from airflow_provider_arroyo.monitoring.plan import is_wanted
+
+    job = result.job
+    is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
+    return result.unreachable_seconds is None and not result.is_unsettled and not is_holding
