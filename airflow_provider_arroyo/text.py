@@ -45,6 +45,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def run_number(run_id: int) -> str:
+    """Return a run as people read it: ``run 3``; a job has number 0 until its first run."""
+    return f"run {run_id}" if run_id else "no run yet"
+
+
+def in_run(run_id: int) -> str:
+    """Return when something happened, in words that follow it: ``in run 3``, ``before its first run``."""
+    return f"in run {run_id}" if run_id else "before its first run"
+
+
 def utc_iso(epoch_seconds: float) -> str:
     """Return a time for programs, as ISO 8601: ``2026-11-25T03:04:05.678+00:00``."""
     return datetime.fromtimestamp(epoch_seconds, UTC).isoformat(timespec="milliseconds")

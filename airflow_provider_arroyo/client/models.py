@@ -65,8 +65,8 @@ class Job(ApiModel):
     :param id: the job's id; a restart without state in worker mode replaces it.
     :param state: the name on the wire; compares equal to a :class:`JobState`.
     :param run_id: grows with each scheduling; 0 before the first.
-    :param running_desired: False once a stop was requested, whatever the state says; None where it cannot be read,
-        which proves neither.
+    :param running_desired: False once a stop was requested, whatever the state says; None where the response lacks
+        it or it cannot be read, which proves neither.
     :param pipeline_id: None on 0.15, which does not send it.
     """
 
@@ -102,7 +102,7 @@ class Job(ApiModel):
         if len(job.state) > _MAX_WORD or not job.state.isprintable():
             # A newer server may have more states; none is a text, and each stands in logs as it is.
             raise ValueError("state is not the name of one")
-        if not isinstance(data.get("running_desired", True), bool):
+        if not isinstance(data.get("running_desired"), bool):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")
         if message and isinstance(message, str):

@@ -45,7 +45,8 @@ class StopRequest(JsonValue):
         :param accepted: as they were once the server had accepted it.
         :param job: the job before it.
         """
-        highest, run_id = highest_epoch(checkpoints), None if job is None else job.run_id
+        # Before the first run, none can have left a checkpoint.
+        highest, run_id = highest_epoch(checkpoints), None if job is None else max(1, job.run_id)
         last = _last(checkpoints)
         if job is not None and last is not None and last.checkpoint_type == CheckpointType.STOPPING:
             if job.state == JobState.CHECKPOINT_STOPPING and not last.is_finished:

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
 from airflow_provider_arroyo.monitoring.metrics import backpressure
 from airflow_provider_arroyo.monitoring.restarts import SeenRun
-from airflow_provider_arroyo.text import duration, shorten
+from airflow_provider_arroyo.text import duration, in_run, run_number, shorten
 
 _DEFAULT_INTERVAL_SECONDS = 10.0
 _PICK_UP_SECONDS = 30.0
@@ -186,12 +186,12 @@ def _condition(e: Evidence) -> _Condition:
     cause = _cause(e)
     is_proven = _finished_since(e, _last_error_at(e))
     if cause is not None and not is_proven:
-        return cause, f"{job.state}, run {job.run_id}, but it {_CANNOT[cause]}.", ()
+        return cause, f"{job.state}, {run_number(job.run_id)}, but it {_CANNOT[cause]}.", ()
     if restarts > 1:
         seen = f"It began {restarts} new runs by itself while it was polled."
-        return Kind.FLAPPING, f"{job.state}, run {job.run_id}: it keeps restarting.", (seen,)
+        return Kind.FLAPPING, f"{job.state}, {run_number(job.run_id)}: it keeps restarting.", (seen,)
     if restarts or job.state == JobState.RECOVERING:
-        return Kind.RECOVERING, f"{job.state}, run {job.run_id}: it recovers from a failure.", ()
+        return Kind.RECOVERING, f"{job.state}, {run_number(job.run_id)}: it recovers from a failure.", ()
     if job.state != JobState.RUNNING:
         return _on_its_way(e, job)
     return _running(e, job)
@@ -211,14 +211,14 @@ def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
     if job.state in (JobState.FAILED, JobState.FAILING):
         # What Arroyo says of this failure goes before what its planner says of the SQL now.
         cause = _cause(e, is_failure=True) or (Kind.SQL_REFUSED if e.refusals else Kind.FAILED)
-        return cause, f"{job.state} in run {job.run_id}.", ()
+        return cause, f"{job.state} {in_run(job.run_id)}.", ()
     if job.state == JobState.FINISHED:
         return Kind.FINISHED, "Finished: its sources have ended.", ()
     if job.state == JobState.STOPPED:
         if job.running_desired:
             return Kind.STARTING, "Stopped, and asked to run again.", ()
         return _stopped(e)
-    if not job.running_desired:
+    if job.running_desired is False:
         return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
     if job.state == JobState.FINISHING:
         return Kind.FINISHING, "Finishing: at least one of its sources has ended, others run on.", ()
@@ -246,7 +246,7 @@ def _on_its_way(e: Evidence, job: Job) -> _Condition:
         parallelism = e.pipeline.graph.parallelism
         why = ("Its parallelism is 0.",) if parallelism == 0 else ()
         return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, and it has never run.", why
-    return Kind.STARTING, f"{job.state}, run {job.run_id}.", ()
+    return Kind.STARTING, f"{job.state}, {run_number(job.run_id)}.", ()
 
 
 def _running(e: Evidence, job: Job) -> _Condition:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoPipelineError, Disposition
 from airflow_provider_arroyo.monitoring.condition import Detail
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, Kind
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-from airflow_provider_arroyo.text import duration, shorten, utc_time
+from airflow_provider_arroyo.monitoring.timeouts import END_FIRST, last_seen, timeout
+from airflow_provider_arroyo.text import duration, in_run, run_number, shorten, utc_time
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.details import JobError
@@ -38,6 +38,8 @@ def explain(
     pipeline: PipelineRef,
     errors: Sequence[JobError] = (),
     diagnosis: Diagnosis | None = None,
+    *,
+    advice: str | None = None,
 ) -> ArroyoError:
     """Return the error that says how a wait ended.
 
@@ -45,12 +47,13 @@ def explain(
     :param pipeline: the pipeline.
     :param errors: the job's last errors, newest first, where they could be read.
     :param diagnosis: what is wrong with the pipeline, where that was found out; it is named where it says more.
+    :param advice: what to do next, where the caller knows better; default None.
     :returns: an :class:`.ArroyoPipelineError`; for ``ERROR`` the poll's own error.
     """
     if result.outcome is Outcome.ERROR and result.error is not None:
         return result.error
     cause = _cause(result, errors)
-    what, advice = _what(result, pipeline)
+    what, usual_advice = _what(result, pipeline)
     job = result.job
     # The cause leads: what was waited for, and for how long, is the smaller news.
     lead = [f"{pipeline.label} {cause}.", what.replace(pipeline.label, "It", 1)] if cause else [what]
@@ -64,8 +67,8 @@ def explain(
     if named is not None:
         lines.append(named.line)
     # Of a failure there is nothing else to say than to fix this very cause.
-    if named is None or result.outcome is not Outcome.FAILED:
-        lines.append(advice)
+    if advice is not None or named is None or result.outcome is not Outcome.FAILED:
+        lines.append(advice or usual_advice)
     if pipeline.console_url and result.outcome not in (Outcome.MISSING, Outcome.DELETED):
         lines.append(f"Arroyo console: {pipeline.console_url}")
     return ArroyoPipelineError(
@@ -87,14 +90,15 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.is_outage:
         return None
     why = f": {_shown(errors[0])}" if errors else ""
-    if result.job is None or result.jobless_seconds is not None:
+    if result.job is None or result.jobless_seconds is not None or result.job.is_terminal:
         return None
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
         error = shorten(str(result.details_error)).rstrip(".")
         return f"may be healthy, but its {result.detail} cannot be read: {error}"
     # One that restarted long ago, in a wait of days, is not what keeps it from working now.
     is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
-    if result.restarts and is_flapping:
+    # A single restart without an error may have been requested.
+    if result.restarts > (0 if errors else 1) and is_flapping:
         return f"keeps failing and starting again{why}"
     if result.lacks_checkpoint and result.open_epoch is not None:
         return f"does not finish its checkpoint {result.open_epoch}{why}"
@@ -111,13 +115,6 @@ def _shown(error: JobError) -> str:
 
 def _is_foreign(error: ArroyoError | None) -> bool:
     return error is not None and error.disposition is Disposition.OUTAGE
-
-
-def _last_seen(job: Job | None) -> str:
-    if job is None:
-        return "its state was never seen"
-    asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
-    return f"last seen {job.state} (run {job.run_id}{asked})"
 
 
 def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
@@ -175,7 +172,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.FAILED:
             state = job.state if job else JobState.FAILED
-            run = f" in run {job.run_id}" if job else ""
+            run = f" {in_run(job.run_id)}" if job else ""
             still = "still " if result.is_unchanged else ""
             return (
                 f"{label} is {still}{state}{run}; {wanted} was wanted.",
@@ -188,8 +185,8 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.STOPPED if result.is_unchanged:
             return (
-                f"{label} is still Stopped; {wanted} was wanted, and the request had no effect.",
-                "Resume it instead: Arroyo does not restart a stopped pipeline.",
+                f"{label} was resumed, and stopped again externally before it ran; {wanted} was wanted.",
+                "Find out who stopped it. A new try of this task resumes it.",
             )
         case Outcome.STOPPED:
             who = f"by {result.stopped_by}" if result.stopped_by else "externally"
@@ -197,11 +194,22 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"{label} was stopped {who}; {wanted} was wanted.",
                 "A new try of this task starts it again.",
             )
+        case Outcome.WITHDRAWN:
+            return (
+                f"{label} was asked to run again while its stop was waited for; {last_seen(job)}.",
+                "Find out who withdrew the stop. A new try of this task requests it again.",
+            )
         case Outcome.FLAPPING:
-            state = f"; it is {job.state} (run {job.run_id})" if job else ""
+            state = f"; it is {job.state} ({run_number(job.run_id)})" if job else ""
             return (
                 f"{label} began more new runs than max_restarts allows{state}. {wanted} was wanted.",
                 "Fix the cause. The pipeline keeps restarting until it is stopped.",
+            )
+        case Outcome.NO_CHECKPOINT if result.awaits_run and JobState.RUNNING in result.target_states:
+            return (
+                f"{label} is Finishing; a new run was wanted: one of its sources has ended, and from then on Arroyo "
+                "ignores restarts and new settings.",
+                END_FIRST,
             )
         case Outcome.NO_CHECKPOINT if JobState.RUNNING in result.target_states:
             return (
@@ -216,7 +224,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 "if_finishing='immediate' requests that; or wait until its other sources end.",
             )
         case Outcome.DELETED:
-            seen = f"; {_last_seen(job)}" if job else ""
+            seen = f"; {last_seen(job)}" if job else ""
             return (
                 f"{label} was deleted externally{seen}.",
                 "A new try of the task that submits it creates it again."
@@ -234,109 +242,23 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"response came from Arroyo itself. This says nothing about {in_sentence}.",
                 "Check the connection's host, port and base_path.",
             )
-        case Outcome.UNREACHABLE if result.error is not None and result.error.is_own_failure:
+        case Outcome.UNREACHABLE if result.is_own_failure:
             return (
                 f"Every poll failed for {duration(result.unreachable_seconds or 0.0)}, though Arroyo responds. This "
-                f"says nothing about {in_sentence}; {_last_seen(job)}.",
+                f"says nothing about {in_sentence}; {last_seen(job)}.",
                 "Check the server's log. A new try continues with the same pipeline.",
             )
         case Outcome.UNREACHABLE:
             since = f", since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
             return (
                 f"Arroyo has been unreachable for {duration(result.unreachable_seconds or 0.0)}{since}. This says "
-                f"nothing about {in_sentence}; {_last_seen(job)}.",
+                f"nothing about {in_sentence}; {last_seen(job)}.",
                 "Check the server and the connection. A new try continues with the same pipeline.",
             )
         case Outcome.ERROR:
             return (
-                f"The wait for {in_sentence} to {verb} {wanted} failed; {_last_seen(job)}.",
+                f"The wait for {in_sentence} to {verb} {wanted} failed; {last_seen(job)}.",
                 "A retry starts the wait again.",
             )
         case _:
-            return _timeout(result, pipeline, wanted)
-
-
-def _timeout(result: WaitResult, pipeline: PipelineRef, wanted: str) -> tuple[str, str]:
-    label, job = pipeline.label, result.job
-    waited = f"{duration(result.waited_seconds)} ({result.deadline_argument})"
-    not_so = f"did not {'have' if result.advice else 'become'} {wanted} within {waited}"
-    if result.is_outage:
-        since = f" since {utc_time(result.unreachable_since)}" if result.unreachable_since else ""
-        is_own = result.error is not None and result.error.is_own_failure
-        what = "every poll has failed" if is_own else "Arroyo has been unreachable"
-        return (
-            f"{label} {not_so}: {what}{since}; {_last_seen(job)}.",
-            "Check the server's log." if is_own else "Check the server and the connection.",
-        )
-    if result.is_missing:
-        argument = "id" if pipeline.pipeline_id else "name"
-        return (
-            f"There is no {pipeline.described} after {waited}; {wanted} was wanted.",
-            f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
-        )
-    if job is None:
-        return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")
-    if result.jobless_seconds is not None:
-        return (
-            f"{label} {not_so}: it has had no job for {duration(result.jobless_seconds)}; {_last_seen(job)}.",
-            "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
-        )
-    # A rescheduled sensor remembers nothing, so it does not know since when.
-    state = (
-        f"has been {job.state} for {duration(result.state_seconds)}"
-        if result.state_seconds
-        else f"is {job.state}"
-    )
-    what = f"{label} {not_so}: it {state} (run {job.run_id})."
-    return (what, _delayed_by(result, job))
-
-
-def _delayed_by(result: WaitResult, job: Job) -> str:
-    """Return the likeliest cause of a timeout, and what to do about it."""
-    argument, wanted = result.deadline_argument, result.target_states
-    if result.advice and job.state in AT_WORK and job.running_desired:
-        return f"{result.advice}, or allow more time ({argument})."
-    if result.advice and job.state in AT_WORK and job.running_desired is False:
-        return "A stop was requested, so it is about to stop. Find out who requested it."
-    if job.state == JobState.FINISHING and JobState.STOPPED in wanted and not job.running_desired:
-        return (
-            "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
-            f"'immediate'. Use that, or allow more time ({argument})."
-        )
-    is_stop = JobState.STOPPED in wanted and JobState.RUNNING not in wanted
-    if result.is_unchanged and is_stop and job.state in AT_WORK and job.running_desired:
-        return "A stop was requested, and withdrawn since. Find out who resumed it, then stop it again."
-    if result.is_unchanged and not job.is_terminal:
-        return (
-            "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "
-            "what the API accepts."
-        )
-    is_running, runs_wanted = job.state in AT_WORK, JobState.RUNNING in wanted
-    if is_running and (runs_wanted or result.advice) and job.running_desired is None:
-        return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
-    if is_running and runs_wanted and not job.running_desired:
-        return "A stop was requested, so it is about to stop. Find out who requested it."
-    if is_running and runs_wanted and result.lacks_checkpoint:
-        return (
-            "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its sources "
-            f"and sinks, or allow more time than its checkpoint interval ({argument})."
-        )
-    if job.state in wanted or (is_running and runs_wanted):
-        return (
-            f"It has not stayed in that state for stable_for in one run. Allow more time ({argument}), or find out "
-            "why it restarts."
-        )
-    if job.state == JobState.RUNNING and JobState.STOPPED in wanted:
-        if job.running_desired:
-            return (
-                "No stop is requested: nobody requested one, or the request was withdrawn. Stop the pipeline, or "
-                f"allow more time ({argument})."
-            )
-        return f"A stop was requested; check Arroyo's controller, or allow more time ({argument})."
-    if is_running:
-        return f"It is still running. Allow more time ({argument}), or check that its sources are bounded."
-    if job.state == JobState.STOPPED and job.running_desired:
-        return "A resume was requested; check Arroyo's controller."
-    if job.state == JobState.STOPPED:
-        return "No resume was requested. Resume it."
-    return f"Check Arroyo's controller and workers, or allow more time ({argument})."
+            return timeout(result, pipeline)

@@ -130,6 +130,9 @@ class WaitMemory:
         p, before, baseline = self._p, self._p.job, self.plan.baseline
         self._count_restarts(job, now)
         was_jobless, p.job, p.jobless_since = p.jobless_since is not None, job, None
+        p.desired_since = (
+            (now if p.desired_since is None else p.desired_since) if job.running_desired else None
+        )
         if baseline is not None and baseline.was_left(job):
             p.left_baseline = True
         if (

@@ -12,7 +12,7 @@ from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.progress import Progress
-from airflow_provider_arroyo.text import duration, shorten
+from airflow_provider_arroyo.text import duration, run_number, shorten
 
 
 class Message(NamedTuple):
@@ -38,7 +38,7 @@ def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
     """
     shown = [f"{key}: {value}" for key, value in more.items() if value]
     if job is not None:
-        shown.insert(0, f"run {job.run_id}")
+        shown.insert(0, run_number(job.run_id))
     state = job.state if job is not None else "no job"
     return f"Done, {state}: {pipeline.short}" + (f" ({', '.join(shown)})" if shown else "")
 
@@ -110,7 +110,7 @@ class Messages:
         what = "stop requested" if job.running_desired is False else "stop request withdrawn"
         if job.running_desired is None:
             what = "unknown whether a stop is requested"
-        self._add(f"{job.state}, {what}: {self._name} (run {job.run_id})")
+        self._add(f"{job.state}, {what}: {self._name} ({run_number(job.run_id)})")
 
     def no_job(self, before: Job) -> None:
         """The pipeline had a job, and has none any more."""
@@ -192,4 +192,4 @@ def outage(error: ArroyoError) -> str:
 
 def _run(job: Job) -> str:
     asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
-    return f"run {job.run_id}{asked}"
+    return f"{run_number(job.run_id)}{asked}"

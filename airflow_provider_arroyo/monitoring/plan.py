@@ -130,6 +130,10 @@ class WaitPlan(JsonValue):
         on, since a stopped pipeline may be resumed.
     :param finishing_is_final: whether the wait fails once ``Finishing``, in which Arroyo takes no checkpoint, has
         lasted for ``stale_grace``; default False.
+    :param resume_is_final: whether the wait fails once the pipeline has been asked to run for ``stale_grace``: the
+        stop that is waited for was withdrawn. Default False.
+    :param restart_requested: whether a restart of one that ran was requested, which Arroyo carries out even where
+        that run fails meanwhile; that counts only once ``Failed`` has lasted for ``stale_grace``. Default False.
     :param baseline: the job before the change whose effect is waited for; None where nothing was changed.
     :param created_at: when this task created the pipeline, seconds since the epoch by the waiter's clock; for
         ``stale_grace`` from then on, a response that knows no such pipeline is an old one. Default None.
@@ -158,6 +162,8 @@ class WaitPlan(JsonValue):
     finished_is_success: bool = False
     stopped_is_final: bool = False
     finishing_is_final: bool = False
+    resume_is_final: bool = False
+    restart_requested: bool = False
     baseline: Baseline | None = None
     created_at: float | None = None
     may_be_missing: bool = False

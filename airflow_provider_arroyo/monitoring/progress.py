@@ -17,7 +17,7 @@ from airflow_provider_arroyo.monitoring.stats import WaitStats
 from airflow_provider_arroyo.monitoring.transitions import Transition
 
 _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since", "unreadable_since"}
-_LASTING = {"responding_since", "held_since", "old_since"}
+_LASTING = {"responding_since", "held_since", "old_since", "desired_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
 _OTHER_TIMES |= {"details_at", "failed_at", "missing_since", "unseen_since"}
 
@@ -34,6 +34,7 @@ class Progress(JsonValue):
     :param job: the job as it was last seen.
     :param state_since: when its state and run were first seen.
     :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
+    :param desired_since: since when the pipeline has been asked to run; None while it is not, or that is not known.
     :param missing_since: since when there has been no such pipeline; None where there is one.
     :param jobless_since: since when the pipeline has had no job, after it had one; else None.
     :param old_since: since when nothing but responses about an earlier run has come; else None.
@@ -67,6 +68,7 @@ class Progress(JsonValue):
     job: Job | None = None
     state_since: float = 0.0
     held_since: float | None = None
+    desired_since: float | None = None
     missing_since: float | None = None
     jobless_since: float | None = None
     old_since: float | None = None

@@ -97,6 +97,11 @@ class WaitResult(JsonValue):
         return self.outcome is not Outcome.WAITING
 
     @property
+    def is_own_failure(self) -> bool:
+        """Whether Arroyo itself responds, and the last poll failed all the same."""
+        return self.error is not None and self.error.is_own_failure
+
+    @property
     def is_outage(self) -> bool:
         """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is no outage."""
         seconds = self.unreachable_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from airflow_provider_arroyo.client.enums import AT_WORK
@@ -24,6 +25,9 @@ _CUT_SHORT_SECONDS = 2.0
 """How long before the deadline a poll may have been sent that failed only because of it."""
 
 _STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
+
+_ENDS = frozenset({JobState.FAILING, JobState.FAILED, JobState.FINISHED})
+"""States in which a pipeline ends though it is asked to run."""
 
 _ENDED = {
     JobState.FAILING: Outcome.FAILED,
@@ -99,7 +103,7 @@ class WaitRules:
         # A last poll that the deadline itself cut short is no outage.
         unknown_since = p.failing_since if p.old_since is None else p.old_since
         is_known = unknown_since is None or p.now - unknown_since < _CUT_SHORT_SECONDS
-        return is_known and p.job.state in AT_WORK and p.job.running_desired is not False
+        return is_known and p.job.state in AT_WORK and p.job.running_desired is True
 
     def settled_at(self) -> float:
         """Return from when on it is sure that a state in which no checkpoint begins brings none."""
@@ -107,18 +111,38 @@ class WaitRules:
 
     def is_stale(self, job: Job, now: float) -> bool:
         """Return whether this may be the state before the change that is waited for."""
-        if self.is_fresh(job):
-            return False
-        if job.state not in _SETTLED:
-            return True
-        return not self.progress.left_baseline and now < self._baseline_counts_at()
+        return not self.is_fresh(job) and now < self._counts_at(job)
 
-    def _baseline_counts_at(self) -> float:
-        """Return when the baseline's own state has lasted for long enough to be the effect."""
-        return (
-            max(self.progress.state_since, self.progress.responding_since)
-            + self.plan.stale_grace.total_seconds()
-        )
+    def _counts_at(self, job: Job) -> float:
+        """Return from when on a state of the run before the request counts as its effect."""
+        # A restart that was requested follows a failure of that run, too.
+        may_restart = self.plan.restart_requested
+        if job.state not in _SETTLED or (may_restart and job.state == JobState.FAILING):
+            return math.inf
+        if self.progress.left_baseline and not (may_restart and job.state == JobState.FAILED):
+            return -math.inf
+        return self._lasted_at(self.progress.state_since)
+
+    def _lasted_at(self, since: float) -> float:
+        """Return when what has been seen since a time has lasted for the grace time."""
+        return max(since, self.progress.responding_since) + self.plan.stale_grace.total_seconds()
+
+    def _withdrawn_at(self, job: Job) -> float | None:
+        """Return from when on the stop that is waited for counts as withdrawn; None while it stands."""
+        since = self.progress.desired_since
+        is_open = self.plan.resume_is_final and job.running_desired and job.state not in _ENDS
+        # One that has stopped first was stopped, whoever resumes it then.
+        has_stopped = job.state == JobState.STOPPED and (self.is_fresh(job) or self.progress.left_baseline)
+        return self._lasted_at(since) if is_open and not has_stopped and since is not None else None
+
+    def _gives_up_at(self, job: Job) -> float | None:
+        """Return from when on ``Finishing`` ends the wait; None where it does not."""
+        if job.state != JobState.FINISHING:
+            return None
+        # From there, no requested run begins: Arroyo ignores restarts and settings.
+        is_ignored = JobState.RUNNING in self.plan.target_states and not self.is_fresh(job)
+        grace = self.plan.stale_grace.total_seconds()
+        return self.progress.state_since + grace if self.plan.finishing_is_final or is_ignored else None
 
     def _stable_at(self, held_since: float) -> float:
         """Return when a wanted state has lasted for long enough, if it goes on."""
@@ -137,12 +161,10 @@ class WaitRules:
             # Nothing leaves that state, so the change has no effect: fine for who wants it stopped or finished, not
             # for who wants a new run, even one that finishes.
             return Outcome.REACHED if plan.target_states >= _STOPPED_OR_FINISHED else Outcome.FINISHED
-        lasted = now - p.state_since
-        if (
-            plan.finishing_is_final
-            and job.state == JobState.FINISHING
-            and lasted >= plan.stale_grace.total_seconds()
-        ):
+        if (withdrawn_at := self._withdrawn_at(job)) is not None:
+            return Outcome.WITHDRAWN if now >= withdrawn_at else None
+        gives_up_at = self._gives_up_at(job)
+        if gives_up_at is not None and now >= gives_up_at:
             return Outcome.NO_CHECKPOINT
         if self.is_stale(job, now):
             return None
@@ -185,15 +207,15 @@ class WaitRules:
             due = min(due, p.old_since + OLD_SECONDS)
         if p.job is None or p.jobless_since is not None:
             return due
+        if (withdrawn_at := self._withdrawn_at(p.job)) is not None:
+            return min(due, withdrawn_at)
         if p.held_since is not None and not self.lacks_checkpoint:
             due = min(due, self._stable_at(p.held_since))
         elif p.held_since is not None and p.job.state == JobState.FINISHING and p.proof.is_final:
             due = min(due, self.settled_at())
-        if p.job.state == JobState.FINISHING and plan.finishing_is_final:
-            due = min(due, p.state_since + plan.stale_grace.total_seconds())
-        if p.job.state in _SETTLED and self.is_stale(p.job, p.now):
-            due = min(due, self._baseline_counts_at())
-        return due
+        if (gives_up_at := self._gives_up_at(p.job)) is not None:
+            due = min(due, gives_up_at)
+        return min(due, self._counts_at(p.job)) if self.is_stale(p.job, p.now) else due
 
     def details_due(self) -> float | None:
         """Return when what is needed besides the job's state is to be read; None while nothing needs it."""

@@ -81,7 +81,7 @@ class PipelineWait(WaitMemory):
         self._responded(now)
         p.missing_since = None
         if job is None:
-            p.held_since = p.old_since = None
+            p.held_since = p.old_since = p.desired_since = None
             if p.job is not None and p.jobless_since is None:
                 self._messages.no_job(p.job)
                 p.jobless_since = p.logged_at = now

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, StopMode
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
@@ -144,15 +144,35 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
 
         self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
         began = self.clock()
-        self._client().patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
+        left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
+        deadline, argument = self._deadline(timedelta(seconds=left))
+        self._client(deadline=deadline).patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=frozenset(TERMINAL_STATES),
-            deadline=began + max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds),
+            deadline=deadline,
+            deadline_argument=argument,
+            resume_is_final=True,
             baseline=Baseline.of(job, requested_at=began),
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._finish(self._poll(self._new_wait(plan)), pipeline, {})
+        # It has waited since the first request, and says so where the time is over.
+        result = self._poll(self._new_wait(plan, began - waited_seconds))
+        return self._finish(result, pipeline, {"mode": StopMode.IMMEDIATE.value})
+
+    def _fail_to_stop(
+        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
+    ) -> NoReturn:
+        """End the task with the error of a stop that was waited for in vain."""
+        mode, job, advice = resume_context.get("mode"), result.job, None
+        is_stuck = result.outcome is Outcome.TIMED_OUT and not result.is_outage
+        is_stuck = is_stuck and job is not None and job.state == JobState.FINISHING
+        if is_stuck and mode in (StopMode.IMMEDIATE, StopMode.FORCE):
+            advice = (
+                f"A stop with mode {mode!r} was requested, which Arroyo should obey in that state. Check its "
+                f"controller, or allow more time ({result.deadline_argument})."
+            )
+        self._fail(result, pipeline, advice=advice)
 
     # -- what happens to the pipeline when the task ends -------------------------------------------------------
 
@@ -191,7 +211,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             "Check the triggerer's log. A new try continues with the same pipeline."
         )
 
-    def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:
+    def _fail(self, result: WaitResult, pipeline: PipelineRef, *, advice: str | None = None) -> NoReturn:
         from airflow_provider_arroyo.on_kill import WatchedRun
 
         if result.outcome is Outcome.TIMED_OUT:
@@ -200,7 +220,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             self._stop_on_kill(watched, is_timeout=True)
         try:
             # The poll loop goes on while Airflow ends the process of a task that was killed.
-            super()._fail(replace(result, stopped_by=self._stopped_by), pipeline)
+            super()._fail(replace(result, stopped_by=self._stopped_by), pipeline, advice=advice)
         finally:
             # Only now: until the error is complete, a kill still has to deal with the pipeline.
             self._waiting, self._has_failed = None, True

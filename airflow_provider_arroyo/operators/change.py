@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.change import Change, Changed
 
 
+_KEPT = "It keeps the new settings for its next start; ArroyoRestartPipelineOperator starts it."
+
+
 class ArroyoChangeOperator(ArroyoOperator):
     """Changes a pipeline that exists, and waits until it runs again.
 
@@ -71,6 +74,7 @@ class ArroyoChangeOperator(ArroyoOperator):
     def _change(self, context: Context) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
         from airflow_provider_arroyo.pipelines.change import Change
+        from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
@@ -79,7 +83,8 @@ class ArroyoChangeOperator(ArroyoOperator):
         pipeline = self._ref(found)
         self._show_link(context, pipeline)
         began = self.clock()
-        changed = self._request(Change(self._client(deadline=deadline), found, log=self.log))
+        limit = self.clock.to_monotonic(deadline)
+        changed = self._request(Change(self._client(deadline=deadline), found, log=self.log, deadline=limit))
         action = changed.action.value
         self._log_begin(f"Pipeline {action}", pipeline)
         for one in changed.differences:
@@ -89,7 +94,12 @@ class ArroyoChangeOperator(ArroyoOperator):
             "changes": [{"argument": one.argument, "difference": str(one)} for one in changed.differences],
         }
         if not changed.must_run:
-            return self._changed(pipeline, self._client().get_job(pipeline.pipeline_id), more)
+            job = self._client().get_job(pipeline.pipeline_id)
+            if job is not None and job.state == JobState.FINISHED:
+                raise _finished(pipeline)
+            return self._changed(pipeline, job, more)
+        before = changed.before
+        ran_before = before is not None and before.state == JobState.RUNNING
         plan = WaitPlan(
             pipeline=pipeline,
             target_states=frozenset({JobState.RUNNING.value}),
@@ -100,7 +110,8 @@ class ArroyoChangeOperator(ArroyoOperator):
             max_restarts=self.max_restarts,
             finished_is_success=True,
             stopped_is_final=True,
-            baseline=Baseline.of(changed.before, requested_at=began) if changed.before else None,
+            restart_requested=changed.action is Action.RESTARTED and ran_before,
+            baseline=Baseline.of(before, requested_at=began) if before else None,
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(
@@ -111,18 +122,22 @@ class ArroyoChangeOperator(ArroyoOperator):
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
         job = result.job
-        if result.outcome is Outcome.STOPPED and result.is_unchanged:
+        action = resume_context.get("action")
+        if result.outcome is Outcome.STOPPED and result.is_unchanged and action == "restarted":
             raise ArroyoError(
                 f"Arroyo accepted the request and did nothing: {pipeline.inline} is still Stopped. This server "
                 "restarts without state only what runs: resume it first, or delete it and submit it again."
             )
         if result.outcome is not Outcome.REACHED or job is None:
-            self._fail(result, pipeline)
+            advice = None
+            # A new try of an update finds it as wanted, and starts nothing.
+            if action == "updated" and result.outcome is Outcome.STOPPED:
+                advice = _KEPT
+            elif action == "updated" and result.outcome is Outcome.FAILED and result.awaits_run:
+                advice = f"Fix the cause. {_KEPT}"
+            self._fail(result, pipeline, advice=advice)
         if job.state == JobState.FINISHED and not _is_new_run(job, resume_context.get("baseline")):
-            raise ArroyoError(
-                f"{pipeline.label} finished before the change took effect, and nothing leaves Finished. "
-                "Submit it again to run it once more."
-            )
+            raise _finished(pipeline)
         self._check_applied(pipeline)
         more = {key: value for key, value in resume_context.items() if key != "baseline"}
         return self._changed(pipeline, job, more)
@@ -133,6 +148,14 @@ class ArroyoChangeOperator(ArroyoOperator):
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.info("The requested change continues without this task: %s", watched.pipeline.label)
+
+
+def _finished(pipeline: PipelineRef) -> ArroyoError:
+    return ArroyoError(
+        f"{pipeline.label} has finished, and nothing leaves Finished: the change has no effect. "
+        "Submit it again to run it once more.",
+        is_fatal=True,
+    )
 
 
 def _is_new_run(job: Job, baseline: Any) -> bool:

@@ -49,7 +49,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         Templated.
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``. In a retry, a
         missing ``pipeline_id`` is always a success, since an earlier try deleted it.
-    :param timeout: how long the stop may take, deferred or not, default 2 minutes; a timedelta or seconds.
+    :param timeout: how long the stop may take, deferred or not, default 2 minutes; a timedelta or seconds. If the
+        pipeline comes to be ``Finishing`` meanwhile, the immediate stop gets at least 10 seconds, also past that.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
@@ -60,8 +61,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` as last seen, and
         ``missing`` (whether there was nothing to delete).
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoTaskError: if the pipeline runs and ``stop_first`` is False, does not stop in time, or does not
-        exist.
+    :raises ArroyoTaskError: if the pipeline runs and ``stop_first`` is False, does not stop in time, is asked to run
+        again meanwhile, or does not exist.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
@@ -139,10 +140,11 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
             deadline=deadline,
             deadline_argument=argument,
             finishing_is_final=mode in (StopMode.CHECKPOINT, StopMode.GRACEFUL),
+            resume_is_final=True,
             baseline=Baseline.of(job, requested_at=began),
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(context, plan, {})
+        return self._wait(context, plan, {"mode": mode.value})
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -154,7 +156,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         if result.outcome is Outcome.NO_CHECKPOINT and result.job is not None:
             return self._stop_immediately(pipeline, result.job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED:
-            self._fail(result, pipeline)
+            self._fail_to_stop(result, pipeline, resume_context)
         return self._delete(pipeline, result.job)
 
     def _delete(self, pipeline: PipelineRef, job: Job | None) -> dict[str, Any]:

@@ -20,7 +20,8 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
     """Begin a new run of a pipeline, by a restart or a resume, and wait until it runs.
 
     A running or failed pipeline is restarted, a stopped one is resumed. If it is between two runs or about to stop,
-    the task first waits for that to end. A finished pipeline fails the task, since Arroyo ignores a restart of it.
+    the task first waits for that to end. A finished or ``Finishing`` pipeline fails the task, since Arroyo ignores a
+    restart of it. If a pipeline fails before the restart takes effect, the task waits for the new run all the same.
     Each try of the task begins another run.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
@@ -50,7 +51,8 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         (``restarted`` or ``resumed``) and ``changes`` (an empty list).
     :raises ValueError: if an argument is invalid, before any request.
     :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for ``ignore_state``.
-    :raises ArroyoTaskError: if the pipeline does not run again in time, or Arroyo stays unreachable.
+    :raises ArroyoTaskError: if the pipeline is ``Finishing``, is stopped externally or does not run again in time, or
+        Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")

@@ -63,7 +63,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     :param if_finishing: what to do if the pipeline is ``Finishing``: one of its sources has ended, the others are
         still running, and Arroyo takes no checkpoint and obeys only an immediate stop. ``"fail"`` (default): fail at
         once if ``mode`` is ``"checkpoint"``. ``"immediate"``: stop it immediately instead of with ``"checkpoint"`` or
-        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``.
+        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``. If it comes
+        to be ``Finishing`` while the task waits, the immediate stop gets at least 10 seconds, also past ``timeout``.
     :param accept_failed: whether the task succeeds, with a warning, if the pipeline ends ``Failed``; default False.
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``.
     :param timeout: how long the wait may take, deferred or not, default 2 minutes; a timedelta or seconds.
@@ -78,8 +79,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         (``{"epoch", "finish_time_micros"}`` of the proven final checkpoint, or None) and ``missing`` (whether there
         was no such pipeline).
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoTaskError: if the pipeline failed, did not stop in time, took no provable checkpoint although one is
-        required, or does not exist.
+    :raises ArroyoTaskError: if the pipeline failed, did not stop in time, was asked to run again meanwhile, took no
+        provable checkpoint although one is required, or does not exist.
     """
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
@@ -176,10 +177,13 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
                 mode is StopMode.CHECKPOINT
                 or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate")
             ),
+            resume_is_final=True,
             baseline=Baseline.of(job, requested_at=began) if job else None,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(context, plan, {"request": request.to_dict() if request else None})
+        return self._wait(
+            context, plan, {"request": request.to_dict() if request else None, "mode": mode.value}
+        )
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.info("The requested stop continues without this task: %s", watched.pipeline.label)
@@ -267,7 +271,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         if result.outcome is Outcome.NO_CHECKPOINT and job is not None and self.if_finishing == "immediate":
             return self._stop_immediately(pipeline, job, result.waited_seconds)
         if result.outcome is not Outcome.REACHED or job is None:
-            self._fail(result, pipeline)
+            self._fail_to_stop(result, pipeline, resume_context)
         if job.state == JobState.FAILED:
             return self._ended_failed(result, pipeline)
         if job.state == JobState.FINISHED or request is None:
@@ -285,10 +289,14 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             text = (
                 f"{pipeline.label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "
                 "go back to an earlier one. Check the log of Arroyo's controller."
+                if job.run_id
+                else f"{pipeline.label} was stopped before its first run, so it has no checkpoint."
             )
             if self.require_checkpoint:
                 raise ArroyoError(text)
             self.log.warning("%s", text)
+        if job.running_desired:
+            self.log.warning("Stopped, and asked to run again since: %s", pipeline.short)
         proven = None
         if checkpoint is not None:
             proven = {"epoch": checkpoint.epoch, "finish_time_micros": checkpoint.finish_time_micros}
@@ -298,7 +306,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         from airflow_provider_arroyo.monitoring.explain import explain
 
         failure = replace(
-            result, outcome=Outcome.FAILED, target_states=(JobState.STOPPED.value,), is_unchanged=False
+            result, outcome=Outcome.FAILED, goal=JobState.STOPPED.value, target_states=(), is_unchanged=False
         )
         if not self.accept_failed:
             self._fail(failure, pipeline)

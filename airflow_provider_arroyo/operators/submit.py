@@ -33,7 +33,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_tags,
     check_until_checkpoint,
 )
-from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.kill_submit import SubmittingOperator
 from airflow_provider_arroyo.operators.query import QueryField, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.text import shorten
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
-    from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
@@ -52,7 +51,7 @@ WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
 
 
-class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
+class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs or has finished.
 
     One task of one DAG run creates one pipeline, however often it is tried: each try first looks for the pipeline
@@ -127,7 +126,6 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         "env_vars": "json",
     }
     ui_color = "#d8e9ff"
-    _submission: Submission | None = None
 
     def __init__(
         self,
@@ -319,64 +317,16 @@ class ArroyoSubmitPipelineOperator(QueryField, ArroyoOperator):
         left = max(0.0, late["until"] - self.clock())
         submission.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
 
-    # -- a kill before the wait has begun --------------------------------------------------------------------
-
-    def on_kill(self) -> None:
-        """Deal with the pipeline when Airflow kills the task, also while it is being created."""
-        from airflow_provider_arroyo.on_kill import WatchedRun
-
-        submission = self._submission
-        if submission is None or self._waiting is not None or self._has_failed:
-            super().on_kill()
-            return
-        exists, self._has_failed = submission.pipeline, True
-        pipeline = self._expected() if exists is None else self._ref(exists)
-        self._stop_on_kill(WatchedRun(pipeline=pipeline), is_timeout=self._is_timed_out)
-
-    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        submission = self._submission
-        is_seen = watched.job is not None
-        if is_seen or submission is None or not (submission.is_pending or submission.has_created):
-            self._submission = None
-            super()._stop_on_kill(watched, is_timeout=is_timeout)
-        else:
-            # It ends before its first poll: its label tells what it created.
-            self._stop_submission(is_timeout=is_timeout)
-
-    def _stop_submission(self, *, is_timeout: bool) -> None:
-        from airflow_provider_arroyo.operators.kill_submit import stop_submission
-
-        submission, self._submission, self._has_failed = self._submission, None, True
-        if submission is None:
-            return
-        try:
-            client = self._new_client()
-        except ValueError as err:
-            self.log.error("No stop can be requested, so its pipeline keeps running: %s", err)
-            return
-        with client:
-            stop_submission(
-                client,
-                submission,
-                self._expected(),
-                self.stop_on_kill,
-                ti=self._ti,
-                is_timeout=is_timeout,
-                log=self.log,
-            )
-
-    def _expected(self) -> PipelineRef:
-        """Return what is known of the pipeline before it is there."""
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef
-
-        return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))
-
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
-        if result.outcome is not Outcome.REACHED:
+        ignores = result.outcome is Outcome.NO_CHECKPOINT and result.awaits_run
+        if ignores and not self.until_checkpoint:
+            # Without the change it would have been a success.
+            self.log.warning("Finishing, ignores other settings and is used as it is: %s", pipeline.short)
+        elif result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
         self._remove_late(pipeline, resume_context.get("late"))
         return self._submitted(pipeline, result.job, resume_context.get("action"))

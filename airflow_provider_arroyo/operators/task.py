@@ -297,11 +297,14 @@ class ArroyoTask(ConnectedTask):
         self.log.info("%s", done(pipeline, job, **more))
         return result_values(pipeline, job, **more)
 
-    def _fail(self, result: WaitResult, pipeline: PipelineRef) -> NoReturn:
-        """End the task with the error of a wait that did not reach its goal."""
+    def _fail(self, result: WaitResult, pipeline: PipelineRef, *, advice: str | None = None) -> NoReturn:
+        """End the task with the error of a wait that did not reach its goal.
+
+        :param advice: what to do next, where the task knows better than the wait; default None.
+        """
         from airflow_provider_arroyo.monitoring.explain import explain
 
-        error = explain(result, pipeline, *self._examined(result, pipeline))
+        error = explain(result, pipeline, *self._examined(result, pipeline), advice=advice)
         if result.outcome is Outcome.TIMED_OUT:
             raise TaskEnd(self._timeout_error(result, error))
         raise error

@@ -59,8 +59,8 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         (``updated`` or ``unchanged``) and ``changes`` (a list of ``{"argument", "difference"}``).
     :raises ValueError: if an argument is invalid, or there is nothing to change, before any request.
     :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for a setting.
-    :raises ArroyoTaskError: if the pipeline does not run again in time, or Arroyo accepts a change and does not make
-        it.
+    :raises ArroyoTaskError: if the pipeline is ``Finishing``, fails, is stopped externally or does not run again in
+        time, or Arroyo accepts a change and does not make it.
     """
 
     template_fields: Sequence[str] = (

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
 from airflow_provider_arroyo.pipelines.compare import Difference, compare_settings
-from airflow_provider_arroyo.pipelines.existing import Action, Existing
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_going_down
+from airflow_provider_arroyo.text import duration, run_number, shorten
+
+_AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
+_REQUEST_SECONDS = 1.0
+"""How much of the time is left for the request itself at least."""
 
 _ONLY_0_16 = ("env_vars", "scheduler_config")
 
@@ -42,7 +46,8 @@ class Change:
 
     :param client: sends the requests.
     :param pipeline: which.
-    :param log: gets a line for what is dropped, and for a stop on the way.
+    :param log: gets a line for what is dropped, and for what is waited for first.
+    :param deadline: until when the pipeline may take to run or to end, by ``monotonic``.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     """
 
@@ -52,6 +57,7 @@ class Change:
         pipeline: Pipeline,
         *,
         log: Any,
+        deadline: float,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -59,6 +65,8 @@ class Change:
         self._pipeline = pipeline
         self._name = shorten(pipeline.name, 80)
         self._log = log
+        self._deadline = deadline
+        self._monotonic = monotonic
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
 
     def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
@@ -105,7 +113,13 @@ class Change:
         )
 
     def _settled(self) -> Job:
-        job = self._existing.settle(self._pipeline.id)
+        """Return the job once it is at work or at its end, rather than between two runs or on its way down.
+
+        A change that is requested between two runs may take effect with the next one, or restart that.
+        """
+        job = self._client.get_job(self._pipeline.id)
+        if job is not None and not _is_settled(job):
+            job = self._settle(job)
         if job is None:
             raise ArroyoError(
                 f"Pipeline {self._name!r} ({self._pipeline.id}) has no job: its creation was interrupted halfway. "
@@ -124,6 +138,25 @@ class Change:
                 "until it has finished, or stop it with mode='immediate', then submit it again."
             )
         return job
+
+    def _settle(self, job: Job | None) -> Job | None:
+        state, began = job.state if job else "", self._monotonic()
+        self._log.info("%s, waiting until it runs or has ended: %s", state, self._name)
+
+        def is_settled() -> bool:
+            nonlocal job
+            job = self._client.get_job(self._pipeline.id)
+            return job is None or _is_settled(job)
+
+        # What follows needs time, too.
+        if self._existing.retry_until(is_settled, self._deadline - _REQUEST_SECONDS - began) or job is None:
+            return job
+        raise ArroyoError(
+            f"Pipeline {self._name!r} ({self._pipeline.id}) neither ran nor ended within "
+            f"{duration(self._monotonic() - began)}; it is {job.state} ({run_number(job.run_id)}). Nothing was "
+            "changed, since Arroyo changes only what runs or has ended. Allow more time (timeout), check Arroyo's "
+            "controller and workers, or stop the pipeline first, with mode='force' where nothing else helps."
+        )
 
     def _restart_without_state(self, job: Job) -> Changed:
         if job.is_from_0_15:
@@ -149,6 +182,10 @@ class Change:
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
         return Changed(action=Action.RESTARTED, before=job)
+
+
+def _is_settled(job: Job) -> bool:
+    return job.state in _AT_WORK_OR_ENDED and not is_going_down(job)
 
 
 def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ class DeploySteps:
             deadline=progress.deadline,
             baseline=Baseline.of(job, requested_at=began),
             finishing_is_final=mode is StopMode.CHECKPOINT,
+            resume_is_final=True,
             outage_tolerance=self._options.outage_tolerance,
         )
         return Waiting(progress=replace(progress, stop=stop), wait=wait)

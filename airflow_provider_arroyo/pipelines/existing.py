@@ -20,10 +20,13 @@ SETTLE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 _MAX_POLL_SECONDS = 2.0
 _ENDED = TERMINAL_STATES | {JobState.FAILING}
-_AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _STOP_SECONDS = 120.0
 """How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
 _TRIES = 5
+_LEAST_SECONDS = 5.0
+"""How long the second step of a stop may take at least, however long the first one took."""
+_WITHDRAWN_SECONDS = 5.0
+"""How long a pipeline must have been asked to run before a stop that was requested counts as withdrawn."""
 
 
 class Action(StrEnum):
@@ -135,12 +138,15 @@ class Existing:
             self._client.patch_pipeline(pipeline_id, stop=mode)
             if mode is StopMode.CHECKPOINT:
                 job = self._wait_until(
-                    lambda now: is_down(now) or now.state == JobState.FINISHING, pipeline_id, began=began
+                    lambda now: is_down(now) or now.state == JobState.FINISHING,
+                    pipeline_id,
+                    is_stop=True,
+                    began=began,
                 )
                 if job is None or is_down(job):
                     return
                 self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
-            self._wait_until(is_down, pipeline_id, began=began)
+            self._wait_until(is_down, pipeline_id, is_stop=True, began=began)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
@@ -160,7 +166,7 @@ class Existing:
                             "was not touched; the next try of this task decides anew."
                         )
                     self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
-                    self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id)
+                    self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id, is_stop=True)
                 try:
                     self._client.delete_pipeline(pipeline_id)
                     break
@@ -181,43 +187,41 @@ class Existing:
             found, elapsed = find(), self._monotonic() - began
             if found or elapsed >= seconds:
                 return found
-            self._sleep(min(_MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
+            self._sleep(min(seconds - elapsed, _MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
     def _wait_until(
         self,
         condition: Callable[[Job], bool],
         pipeline_id: str,
-        what: str = "has not stopped",
         *,
+        is_stop: bool = False,
         began: float | None = None,
     ) -> Job | None:
         job: Job | None = None
         elapsed = 0.0 if began is None else self._monotonic() - began
+        desired_since: float | None = None
 
         def holds() -> bool:
-            nonlocal job
-            job = self._client.get_job(pipeline_id)
-            return job is None or condition(job)
+            nonlocal job, desired_since
+            job, now = self._client.get_job(pipeline_id), self._monotonic()
+            if job is None or condition(job):
+                return True
+            if not is_stop or not job.running_desired or job.state == JobState.FAILING:
+                desired_since = None
+            elif desired_since is None:
+                desired_since = now
+            elif now - desired_since >= _WITHDRAWN_SECONDS:
+                raise ArroyoError(
+                    f"Pipeline {pipeline_id!r} was asked to run again while its stop was waited for; it is "
+                    f"{job.state}. Find out who withdrew the stop, then try again."
+                )
+            return False
 
-        if self.retry_until(holds, _STOP_SECONDS - elapsed):
+        if self.retry_until(holds, max(_LEAST_SECONDS, _STOP_SECONDS - elapsed)):
             return job
         raise ArroyoError(
-            f"Pipeline {pipeline_id!r} {what} within {_STOP_SECONDS:.0f} s; it is "
+            f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
             f"{job.state if job else 'without a job'}. Check Arroyo's controller."
-        )
-
-    def settle(self, pipeline_id: str) -> Job | None:
-        """Return the job once it is at work or at its end, rather than between two runs or on its way down.
-
-        A change that is requested between two runs may take effect with the next one, or restart that.
-
-        :param pipeline_id: which.
-        :raises ArroyoError: if it does not come to that.
-        """
-        return self._wait_until(
-            lambda now: now.state in _AT_WORK_OR_ENDED and not is_going_down(now),
-            pipeline_id,
-            "has neither run nor stopped",
         )
 
     def restart(

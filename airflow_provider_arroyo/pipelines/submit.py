@@ -135,7 +135,8 @@ class Submission:
         that was sent takes effect all the same."""
         self.has_created = False
         """Whether :meth:`run` ended with a pipeline that a request of this try created."""
-        self._found: Pipeline | None = None
+        self.adopted: Pipeline | None = None
+        """The pipeline of an earlier try, from when it was found on; None where one is to be created."""
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
         self._creator = PipelineCreator(
@@ -153,7 +154,7 @@ class Submission:
     @property
     def pipeline(self) -> Pipeline | None:
         """What is known to exist, though :meth:`run` failed after it was created or found; None where nothing is."""
-        return self._creator.created or self._found
+        return self._creator.created or self.adopted
 
     def run(self) -> Submitted:
         """Find the pipeline or create it, and make sure that it is asked to run.
@@ -282,7 +283,7 @@ class Submission:
     # -- a pipeline that exists already ----------------------------------------------------------------------
 
     def _take(self, pipeline: Pipeline) -> Submitted:
-        self._found = pipeline
+        self.adopted = pipeline
         job = self._client.get_job(pipeline.id)
         state = job.state if job else "without a job"
         if self._on_existing is OnExisting.FAIL:
@@ -349,7 +350,7 @@ class Submission:
             pipeline.id,
         )
         self._existing.remove(pipeline.id, may_stop=may_stop)
-        self._found = None
+        self.adopted = None
         created, is_new = self._creator.create()
         if is_new:
             return self._created(created, Action.REPLACED)

@@ -34,7 +34,9 @@ class ArroyoPipelineSensor(ArroyoSensor):
         retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
         if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
     :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``. Default None waits for a
-        name, which is looked up every 2 seconds, and fails for an id.
+        name, which is looked up every 2 seconds, and fails for an id. If a pipeline is deleted after the sensor has
+        seen it, the sensor fails. Airflow before 3.3 remembers nothing between the polls of ``mode="reschedule"``, so
+        there, a sensor that waits for a missing pipeline goes on waiting until ``timeout``.
     :param target_states: states, as Arroyo spells them or as :class:`.JobState`, any of which ends the wait; default
         ``["Running"]``. Templated.
     :param stable_for: how long the pipeline must be ``Running`` in one run, default 0; a timedelta or seconds.

@@ -305,5 +305,13 @@ def test_a_state_that_is_no_name_makes_a_job_unreadable(state: str) -> None:
         Job.from_api({"id": "job_1", "state": state, "run_id": 1})
 
 
+@pytest.mark.parametrize(
+    "fields, wish", [({}, None), ({"running_desired": None}, None), ({"running_desired": False}, False)]
+)
+def test_a_job_that_does_not_say_whether_it_is_to_run(fields: dict[str, Any], wish: bool | None) -> None:
+    job = Job.from_api({"id": "job_1", "state": "Running", "run_id": 1, **fields})
+    assert job.running_desired is wish
+
+
 def test_a_state_of_a_newer_server_is_kept() -> None:
     assert Job.from_api({"id": "job_1", "state": "Hibernating", "run_id": 1}).state == "Hibernating"

@@ -35,6 +35,7 @@ class Goal:
     until_checkpoint: bool = False
     max_restarts: int | None = None
     finishing_is_final: bool = False
+    resume_is_final: bool = False
     timeout_ms: int = TIMEOUT
 
     def plan(self, timeline: Timeline, start: float) -> WaitPlan:
@@ -54,6 +55,7 @@ class Goal:
             until_checkpoint=self.until_checkpoint,
             max_restarts=self.max_restarts,
             finishing_is_final=self.finishing_is_final,
+            resume_is_final=self.resume_is_final,
             baseline=baseline,
         )
 
@@ -82,7 +84,7 @@ def runs_again(stable_ms: int = 0) -> Goal:
     )
 
 
-STOP = Goal("stop", frozenset(TERMINAL_STATES), follows_change=True)
+STOP = Goal("stop", frozenset(TERMINAL_STATES), follows_change=True, resume_is_final=True)
 RUNS_AGAIN_EVENTUALLY = replace(runs_again(), name="change, then Running", stopped_is_final=False)
 
 CREATE = "POST /pipelines"

@@ -157,6 +157,15 @@ def test_the_checkpoint_of_a_restart_after_the_request_is_not_the_stops(kind: st
     assert checkpoint_of_stop([taken(6, kind)], request, replace(stopped, run_id=3)) == taken(6, kind)
 
 
+@pytest.mark.parametrize("kind", ["stopping", None])
+def test_the_first_run_after_the_request_is_no_restart(kind: str | None) -> None:
+    """It was created a moment ago, and runs before it is stopped."""
+    request = StopRequest.after([], REQUESTED, accepted=[], job=replace(RUNNING, state="Created", run_id=0))
+    stopped = replace(RUNNING, state="Stopped", run_id=1)
+    assert checkpoint_of_stop([taken(1, kind)], request, stopped) == taken(1, kind)
+    assert checkpoint_of_stop([taken(1, kind)], request, replace(stopped, run_id=2)) is None
+
+
 def test_a_stop_that_is_requested_in_the_middle_of_something() -> None:
     stopped = replace(RUNNING, state="Stopped", run_id=4)
     # The restart's checkpoint is there already, and its run comes before the stop.

@@ -183,3 +183,18 @@ def test_no_secret_is_shown() -> None:
         Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), errors=errors, refusals=(f"bad option {url}",))
     )
     assert "hunter2" not in str(found) + found.line + repr(found.details)
+
+
+@pytest.mark.parametrize(
+    "job, kind, summary",
+    [
+        (Job("job_1", "Failed", 0), Kind.FAILED, "Failed before its first run."),
+        (Job("job_1", "Failed", 2), Kind.FAILED, "Failed in run 2."),
+        (Job("job_1", "Created", 0), Kind.STARTING, "Created, no run yet."),
+        (Job("job_1", "Scheduling", 1, None), Kind.STARTING, "Scheduling, run 1."),
+        (Job("job_1", "Scheduling", 1, False), Kind.STOPPING, "Scheduling, and asked to stop."),
+    ],
+)
+def test_a_job_that_never_ran_or_does_not_say_what_is_wanted(job: Job, kind: Kind, summary: str) -> None:
+    found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,)))
+    assert (found.kind, found.summary) == (kind, summary)

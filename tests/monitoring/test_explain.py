@@ -12,6 +12,7 @@ from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoPipelineEr
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.text import run_number
 from tests.monitoring.support import FOREIGN, ORDERS, REFUSED, T0, UNNAMED, api_error, job
 
 SINCE = "2026-11-25 02:00:00 UTC"
@@ -96,12 +97,45 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             CONSOLE,
         ],
     ),
-    "stopped as before": (
+    "stopped again before it ran": (
         ended(STOPPED, job=job("Stopped", 1, desired=False), is_unchanged=True),
         [
-            f"{NAME} is still Stopped; Running was wanted, and the request had no effect.",
-            "Resume it instead: Arroyo does not restart a stopped pipeline.",
+            f"{NAME} was resumed, and stopped again externally before it ran; Running was wanted.",
+            "Find out who stopped it. A new try of this task resumes it.",
             CONSOLE,
+        ],
+    ),
+    "a stop that was withdrawn": (
+        ended(Outcome.WITHDRAWN, "Stopped", job=job("Running", 2)),
+        [
+            f"{NAME} was asked to run again while its stop was waited for; last seen Running (run 2).",
+            "Find out who withdrew the stop. A new try of this task requests it again.",
+            CONSOLE,
+        ],
+    ),
+    "a change that Finishing ignores": (
+        ended(Outcome.NO_CHECKPOINT, job=job("Finishing", 1), awaits_run=True),
+        [
+            f"{NAME} is Finishing; a new run was wanted: one of its sources has ended, and from then on Arroyo "
+            "ignores restarts and new settings.",
+            "Wait until it has finished, or stop it with mode='immediate'; then submit it again.",
+            CONSOLE,
+        ],
+    ),
+    "failed before its first run": (
+        ended(Outcome.FAILED, job=job("Failed", 0, reason="no workers", domain="user")),
+        [
+            f"{NAME} is Failed before its first run; Running was wanted.",
+            "Arroyo's reason (domain: user): no workers",
+            "Fix the cause.",
+            CONSOLE,
+        ],
+    ),
+    "deleted before its first run": (
+        ended(Outcome.DELETED, job=job("Created", 0)),
+        [
+            f"{NAME} was deleted externally; last seen Created (no run yet).",
+            "A new try of the task that submits it creates it again.",
         ],
     ),
     "deleted": (
@@ -282,6 +316,21 @@ def test_a_timeout_leads_with_the_cause(name: str) -> None:
     )
 
 
+def test_what_went_wrong_before_a_stop_is_no_cause() -> None:
+    stopped = job("Stopped", 4, desired=False)
+    result = ended(TIMED_OUT, "Finished", job=stopped, restarts=3, waited_seconds=9.0)
+    lines = str(explain(result, ORDERS, KAFKA)).splitlines()
+    assert lines[0].startswith(f"{NAME} did not become Finished within 9.0 s")
+    assert "No resume was requested. Resume it." in lines
+
+
+def test_a_single_restart_without_an_error_is_no_cause() -> None:
+    result = ended(TIMED_OUT, "Finished", job=job("Running", 2), restarts=1, waited_seconds=9.0)
+    lines = str(explain(result, ORDERS)).splitlines()
+    assert lines[0].startswith(f"{NAME} did not become Finished within 9.0 s")
+    assert lines[1] == "It restarted once in 9.0 s."
+
+
 def test_the_same_error_again_and_again_is_listed_once() -> None:
     lines = str(explain(ended(TIMED_OUT, job=job("Running", 3), restarts=2), ORDERS, KAFKA)).splitlines()
     assert lines[3:6] == [
@@ -350,6 +399,15 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
         ended(TIMED_OUT, job=job("Stopped")),
         "A resume was requested; check Arroyo's controller.",
     ),
+    "a change that Finishing ignores": (
+        ended(TIMED_OUT, job=job("Finishing"), awaits_run=True),
+        "In that state, Arroyo ignores restarts and new settings. Wait until it has finished, or stop it with "
+        "mode='immediate'; then submit it again.",
+    ),
+    "whether the stop of a guarded one was requested": (
+        ended(TIMED_OUT, *STOP, job=replace(job(), running_desired=None)),
+        "Arroyo's responses do not say whether a stop was requested. Check any gateway in between.",
+    ),
     "Airflow's own limit": (
         ended(TIMED_OUT, job=job("Scheduling"), deadline_argument="execution_timeout"),
         "Check Arroyo's controller and workers, or allow more time (execution_timeout).",
@@ -365,7 +423,7 @@ def test_a_timeout_says_what_state_lasted_for_how_long_and_what_to_check(name: s
     error = explain(replace(result, waited_seconds=605.0, state_seconds=600.0), ORDERS)
     assert str(error).splitlines() == [
         f"{NAME} did not become {wanted} within 10 min 5 s ({result.deadline_argument}): "
-        f"it has been {result.job.state} for 10 min (run {result.job.run_id}).",
+        f"it has been {result.job.state} for 10 min ({run_number(result.job.run_id)}).",
         advice,
         CONSOLE,
     ]

@@ -262,7 +262,7 @@ def test_a_heartbeat_during_failures_speaks_of_an_outage_only_once_that_was_anno
     sensor.observe_error(REFUSED, T0 + 299)
     sensor.observe_error(REFUSED, T0 + 300)
     assert logged(sensor)[2:] == [
-        "Still Created after 5 min: orders_per_minute (run 0); waiting for Finished, 55 min left"
+        "Still Created after 5 min: orders_per_minute (no run yet); waiting for Finished, 55 min left"
     ]
     fail(sensor, 9, T0 + 301)
     sensor.messages()

@@ -31,7 +31,7 @@ def test_each_change_is_one_line_with_the_state_first() -> None:
     sensor.observe(job("Created", 0, job_id="job_2"), T0 + 191)
     sensor.observe(job("Failed", 1, job_id="job_2", reason="no such\n  file", domain="user"), T0 + 192)
     assert logged(sensor) == [
-        "Created: orders (run 0)",
+        "Created: orders (no run yet)",
         "Created → Scheduling after 0.44 s: orders (run 1)",
         "Scheduling → Running after 0.16 s: orders (run 1)",
         "Running → Running after 2.4 s: orders (run 2)",
@@ -39,7 +39,7 @@ def test_each_change_is_one_line_with_the_state_first() -> None:
         "Running → CheckpointStopping after 0.40 s: orders (run 2, stop requested)",
         "CheckpointStopping → Stopped after 0.10 s: orders (run 2)",
         "Stopped, stop request withdrawn: orders (run 2)",
-        "Stopped → Created after 3 min 8 s: orders (run 0, new job job_2 instead of job_1)",
+        "Stopped → Created after 3 min 8 s: orders (no run yet, new job job_2 instead of job_1)",
         "Created → Failed after 1.0 s: orders (run 1). Reason: no such file",
     ]
     assert logged(sensor) == [], "each is taken once"

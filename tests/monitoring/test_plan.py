@@ -67,6 +67,8 @@ def test_the_written_form_is_plain_and_versioned() -> None:
         "finished_is_success": False,
         "stopped_is_final": False,
         "finishing_is_final": False,
+        "resume_is_final": False,
+        "restart_requested": False,
         "baseline": {"job_id": "job_1", "run_id": 3, "state": "Failed", "requested_at": T0},
         "created_at": None,
         "may_be_missing": False,

@@ -35,6 +35,7 @@ from tests.monitoring.wait_histories import (
     forward_steps,
     histories,
     is_fresh,
+    is_withdrawn,
     json_values,
     last_recovery,
     plans,
@@ -60,6 +61,7 @@ def test_success_is_never_unwanted_unstable_or_stale(plan: WaitPlan, events: lis
     assert done.ended.job == job
     assert is_wanted(job.state, plan.target_states) or (job.state == "Finished" and plan.finished_is_success)
     assert job.state not in ("Running", "Finishing") or job.running_desired
+    assert job.state == "Stopped" or not is_withdrawn(plan, job)
     if job.state not in TERMINAL:
         assert_it_lasted(done, plan.stable_for.total_seconds())
     if not is_fresh(plan, job):
@@ -95,6 +97,13 @@ def test_each_outcome_but_success_has_its_cause(plan: WaitPlan, events: list[Eve
         if result.outcome is Outcome.STOPPED:
             assert plan.stopped_is_final
             assert not last.job.running_desired
+    if result.outcome is Outcome.WITHDRAWN:
+        assert last.job is not None
+        assert is_withdrawn(plan, last.job)
+        wishes = [event.job.running_desired for event in done.events if event.job is not None]
+        asked = next((index for index, wish in enumerate(reversed(wishes)) if not wish), len(wishes))
+        first = [event for event in done.events if event.job is not None][len(wishes) - asked]
+        assert done.since(done.events.index(first)) >= plan.stale_grace.total_seconds() - ALMOST
     if result.outcome in (Outcome.DELETED, Outcome.MISSING):
         assert isinstance(last.error, ArroyoNotFoundError)
         is_known = plan.baseline is not None or any(event.job for event in done.events)
@@ -119,7 +128,7 @@ def test_success_is_seen_at_once(plan: WaitPlan, events: list[Event]) -> None:
         )
         # Another terminal state than before the change is not stale either.
         is_new = is_fresh(plan, job) or (job.state in TERMINAL and shows_a_change(plan, job))
-        if counts_at_once and is_new:
+        if counts_at_once and is_new and not is_withdrawn(plan, job):
             assert result.outcome is Outcome.REACHED
 
 
@@ -133,6 +142,8 @@ def test_a_state_that_lasted_long_enough_counts_whatever_short_failures_came_bet
     if last.job is None or last.job.state not in plan.target_states or not is_fresh(plan, last.job):
         return
     if not last.job.running_desired or last_recovery(done.events, RESTARTED_SECONDS - ALMOST) is not None:
+        return
+    if is_withdrawn(plan, last.job):
         return
     first = unbroken(done.events, strictly=True, targets=plan.target_states)
     if done.since(first) >= plan.stable_for.total_seconds() + ALMOST:

@@ -148,7 +148,7 @@ def test_each_change_of_a_timeline_is_logged_once(version: str) -> None:
     replay_changes(wait, timeline, 0)
     lines = logged(wait)
     assert len(lines) == len(timeline.rows)
-    assert lines[0] == "Created: orders_per_minute (run 0)"
+    assert lines[0] == "Created: orders_per_minute (no run yet)"
     assert lines.count("Running, stop requested: orders_per_minute (run 1)") == 1
     assert lines.count("Stopped, stop request withdrawn: orders_per_minute (run 1)") == 1
 

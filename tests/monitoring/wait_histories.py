@@ -136,6 +136,8 @@ plans = st.builds(
     stable_for=st.sampled_from([timedelta(seconds=seconds) for seconds in (2, 2, 0.5, 0, 60)]),
     finished_is_success=st.booleans(),
     stopped_is_final=st.booleans(),
+    resume_is_final=st.sampled_from([False, False, True]),
+    restart_requested=st.booleans(),
     baseline=st.none()
     | st.builds(
         lambda job, ago: Baseline.of(job, requested_at=T0 - ago),
@@ -232,7 +234,18 @@ def shows_a_change(plan: WaitPlan, job: Job) -> bool:
     assert plan.baseline is not None
     if (plan.baseline.state, job.state) == ("Failing", "Failed") and not is_fresh(plan, job):
         return False
+    # Which a restart that was requested may yet follow.
+    if plan.restart_requested and job.state in ("Failing", "Failed") and not is_fresh(plan, job):
+        return False
     return job.state != plan.baseline.state
+
+
+def is_withdrawn(plan: WaitPlan, job: Job) -> bool:
+    """Whether this is a pipeline that is asked to run again though its stop is waited for, and has not stopped."""
+    ends = {"Failing", "Failed", "Finished"}
+    if plan.baseline is None or is_fresh(plan, job) or plan.baseline.state != "Stopped":
+        ends.add("Stopped")
+    return plan.resume_is_final and bool(job.running_desired) and job.state not in ends
 
 
 def unbroken(events: Sequence[Event], *, strictly: bool, targets: Collection[str] = ()) -> int:

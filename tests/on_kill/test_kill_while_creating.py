@@ -270,6 +270,42 @@ def test_adopted_pipeline_of_a_task_that_never_saw_it_run(
     assert "before it had created" not in lines.text()
 
 
+def _while_it_is_replaced(bench: Bench, end: Callable[[], None]) -> Any:
+    return patch.object(ArroyoClient, "delete_pipeline", _ending(ArroyoClient.delete_pipeline, end))
+
+
+@pytest.mark.parametrize(
+    "moment, on_existing",
+    [(_in_the_first_poll, "adopt"), (_in_the_first_poll, "replace"), (_while_it_is_replaced, "replace")],
+)
+@pytest.mark.parametrize("is_timeout", [True, False])
+@pytest.mark.parametrize("mode", ["checkpoint", None])
+def test_task_that_ends_while_it_adopts(
+    mode: str | None,
+    is_timeout: bool,
+    moment: Callable[..., Any],
+    on_existing: str,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pipeline of the earlier try is left as it is, and named."""
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
+    submit(wait_for=None)().execute(context(FakeTaskInstance()))
+    (made,) = bench.pipelines()
+    bench.change(made.id, 5, "stop", "Stopped")
+    ti, lines = FakeTaskInstance(try_number=2), Lines()
+    logger = logging.Logger("tests.adopting", logging.INFO)
+    logger.addHandler(lines)
+    make = submit(stop_on_kill=mode, on_existing=on_existing, execution_timeout=timedelta(hours=1))
+
+    pipeline = _end_at(moment, bench, quiet(make(), logger), ti, is_timeout=is_timeout)
+    assert (pipeline.id, bench.job(made.id).state) == (made.id, "Stopped")
+    assert lines.text().count(f"ArroyoStopPipelineOperator(pipeline_id={made.id!r})") == 1
+    not_adopted = f"Pipeline 'orders' ({made.id}) is not stopped: this task ended before it had adopted"
+    assert lines.text().count(not_adopted) == (1 if mode else 0)
+    assert "before it had created" not in lines.text()
+
+
 @pytest.mark.parametrize("moment", [_create_that_takes_effect_later, _before_the_wait, _in_the_first_poll])
 @pytest.mark.parametrize("is_timeout", [True, False])
 def test_task_that_ends_before_its_first_poll(

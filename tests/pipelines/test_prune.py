@@ -156,6 +156,26 @@ def test_a_stop_in_two_steps_has_one_limit() -> None:
         assert 120 <= bench.now() - began < 125
 
 
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("name", ["stop", "remove"])
+def test_a_stop_that_is_withdrawn_is_reported_soon(name: str, version: str) -> None:
+    with open_deploy_bench(version) as bench:
+        made = bench.create_externally(SPEC)
+        bench.change(made.id, "Running")
+        began = bench.now()
+
+        def sleep(seconds: float) -> None:
+            bench.sandbox.advance(seconds)
+            if bench.job(made.id).running_desired is False:
+                bench.change(made.id, "resume")
+                bench.sandbox.faults.show_state(made.id, "Running", seconds=30)
+
+        with pytest.raises(ArroyoError, match="was asked to run again while its stop was waited for"):
+            getattr(Existing(bench.client, sleep=sleep, monotonic=bench.now), name)(made.id)
+        assert 5 <= bench.now() - began < 15
+        assert [one.id for one in bench.pipelines()] == [made.id]
+
+
 def replace_client(bench: DeployBench) -> DeployBench:
     """Make each refusal final."""
     for _ in range(4):

@@ -99,6 +99,16 @@ def test_what_is_no_boolean_is_no_wish_to_run(mode: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "value, outcome", [(None, Outcome.TIMED_OUT), ("true", Outcome.TIMED_OUT), (True, Outcome.REACHED)]
+)
+def test_what_is_no_boolean_is_no_success_of_a_guard(mode: str, value: Any, outcome: Outcome) -> None:
+    fields = {"running_desired": value}
+    result = ended_in(mode, "0.16", fields, "Running", "Stopped", timeout=30.0, timeout_is_success=True)
+    assert result.outcome is outcome
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name, value", [("run_id", "1"), ("run_id", None), ("state", 5)])
 def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: Any) -> None:
     fields: dict[str, Any] = {} if name == "state" else {name: value}

@@ -183,7 +183,7 @@ class Ended:
         return [text.split(": ")[0].split(" → ")[-1] for text in self.changes()]
 
 
-_CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \(run \d")
+_CHANGE = re.compile(r"[A-Z]\w+( → [A-Z]\w+ after [^:]*)?: .* \((run \d|no run)")
 
 
 def recording(lines: list[tuple[str, str]]) -> logging.Logger:

@@ -171,6 +171,21 @@ def test_an_old_server_would_ignore_what_it_does_not_know(sandbox: ArroyoSandbox
     assert changes(sandbox) == []
 
 
+@pytest.mark.parametrize("make", [restart, update])
+@pytest.mark.parametrize("state", ["Scheduling", "Hibernating"])
+def test_one_that_neither_runs_nor_ends_is_left_alone(
+    state: str, make: Any, sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    pipeline_id = arrange.pipeline("Running")
+    sandbox.faults.show_state(pipeline_id, state)
+    sandbox.requests.clear()
+    ended = run_task(make(pipeline_id, timeout=1.5), SYNC)
+    assert type(ended.error) is ArroyoTaskError
+    assert f"it is {state} (run 1). Nothing was changed" in str(ended.error)
+    assert changes(sandbox) == []
+    assert ended.texts("INFO") == [f"{state}, waiting until it runs or has ended: orders"]
+
+
 # -- update ------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,12 @@ def finishing(arrange: Arrange) -> str:
     return arrange.pipeline("Finishing", query=ONE_ENDS)
 
 
+def held_in_finishing(arrange: Arrange) -> str:
+    pipeline_id = finishing(arrange)
+    arrange.sandbox.faults.show_state(pipeline_id, "Finishing")
+    return pipeline_id
+
+
 def restarted_after_a_failure(arrange: Arrange) -> str:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     arrange.client.restart_pipeline(pipeline_id)
@@ -95,6 +101,20 @@ SCENARIOS = {
         "from then on Arroyo obeys only a stop with mode 'immediate'",
         arguments={"mode": "graceful", "timeout": 1},
     ),
+    "finishing, immediate, not obeyed": Scenario(
+        held_in_finishing,
+        ("Finishing",),
+        ["immediate"],
+        "A stop with mode 'immediate' was requested, which Arroyo should obey in that state.",
+        arguments={"mode": "immediate", "timeout": 1},
+    ),
+    "finishing, immediate instead, not obeyed": Scenario(
+        held_in_finishing,
+        ("Finishing",),
+        ["immediate"],
+        "A stop with mode 'immediate' was requested, which Arroyo should obey in that state.",
+        arguments={"if_finishing": "immediate", "timeout": 1},
+    ),
     "restarted after a failure": Scenario(restarted_after_a_failure, ("Stopped", "Failed"), ["checkpoint"]),
     "resumed": Scenario(resumed, ("Stopped",), ["checkpoint"]),
     "restarted, stopped by force": Scenario(
@@ -153,6 +173,28 @@ def test_a_first_run_that_was_stopped_with_its_checkpoint_is_proven_later(arrang
     # Only a server that sends types can prove it for one that it finds stopped.
     is_proven = arrange.sandbox.arroyo_version != "0.15"
     assert again["checkpoint"] == (first.result["checkpoint"] if is_proven else None)
+
+
+def test_one_that_fails_instead_was_to_stop(arrange: Arrange) -> None:
+    pipeline_id = arrange.pipeline("Failed", query=BROKEN)
+    ended = run_task(stop(pipeline_id), SYNC)
+    assert type(ended.error) is ArroyoTaskError
+    assert "; Stopped was wanted." in str(ended.error)
+
+
+def test_one_that_was_created_a_moment_ago_runs_and_takes_its_final_checkpoint(arrange: Arrange) -> None:
+    ended = run_task(stop(arrange.pipeline(), require_checkpoint=True), SYNC)
+    assert ended.error is None, ended.error
+    assert ended.result["checkpoint"]["epoch"] == 1
+
+
+def test_one_that_never_ran_has_no_checkpoint(arrange: Arrange) -> None:
+    arrange.sandbox.faults.late_pickup("*", seconds=4)
+    pipeline_id = arrange.pipeline()
+    ended = run_task(stop(pipeline_id), SYNC)
+    assert (ended.result["state"], ended.result["run_id"]) == ("Stopped", 0)
+    text = f"Pipeline 'orders' ({pipeline_id}) was stopped before its first run, so it has no checkpoint."
+    assert ended.texts("WARNING") == [text]
 
 
 GONE = {"status": 404, "error": "Job not found"}
