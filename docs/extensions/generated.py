@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.monitoring import diagnosis
-from airflow_provider_arroyo.pipelines.folder import SETTINGS
+from airflow_provider_arroyo.pipelines.file_settings import SETTINGS
 from airflow_provider_arroyo.sandbox import fault_types
 
 

@@ -25,8 +25,10 @@ def write(folder: Path, **files: str) -> Path:
 
 def test_one_pipeline_for_each_file(tmp_path: Path) -> None:
     write(tmp_path, b__sql=BLOCK + ENDLESS, a__sql=ENDLESS, readme__md="no SQL", c__sql="\ufeff" + ENDLESS)
-    (tmp_path / "old.d").mkdir()
-    write(tmp_path / "old.d", z__sql=ENDLESS)
+    for unread in (".old", "docs"):
+        (tmp_path / unread).mkdir()
+    write(tmp_path / ".old", z__sql=ENDLESS)
+    write(tmp_path / "docs", readme__md="no SQL", __z__sql="hidden")
     found = pipelines_from_folder(tmp_path, group="shop")
     assert found == [
         {"group": "shop", "pipeline_name": "a", "query": ENDLESS},
@@ -93,8 +95,41 @@ BLOCKS = {
         "line 3: parallelism must be an integer",
     ),
     "wrong type": ("-- arroyo:\n--   pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
-    "a date": ("-- arroyo:\n--   timeout: 2026-01-01", "line 2: timeout must be"),
-    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is not a YAML value"),
+    "a date": (
+        "-- arroyo:\n--   timeout: 2026-01-01",
+        "line 2: '2026-01-01' is ambiguous in YAML; put quotes",
+    ),
+    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is ambiguous in YAML"),
+    "an octal number": (
+        "-- arroyo:\n--   parallelism: 010",
+        "line 2: '010' is ambiguous in YAML; put quotes",
+    ),
+    "minutes and seconds": (
+        "-- arroyo:\n--   timeout: 1:30",
+        "line 2: '1:30' is ambiguous in YAML; put quotes",
+    ),
+    "a flag of YAML 1.1": (
+        "-- arroyo:\n--   keep_old: yes",
+        "line 2: 'yes' is ambiguous in YAML; put quotes around it if it is text, or write true or false",
+    ),
+    "a country": ("-- arroyo:\n--   tags:\n--     team: a\n--     country: no", "line 4: 'no' is ambiguous"),
+    "a version": ("-- arroyo:\n--   scheduler_config: {image: [{tag: 1.10}]}", "line 2: '1.10' is ambiguous"),
+    "one tag twice": (
+        "-- arroyo:\n--   tags:\n--     team: a\n--     'team': b",
+        "line 4: 'team' is in line 3 already",
+    ),
+    "a key twice, deeper": (
+        "-- arroyo: {scheduler_config: {a: [{b: 1, b: 2}]}}",
+        "line 1: 'b' is in line 1 already",
+    ),
+    "not indented any more": (
+        "-- arroyo:\n--   timeout: 1\n-- allow_state_loss: true",
+        "line 3: is below the settings and not read; indent it as they are",
+    ),
+    "after an empty line": (
+        "-- arroyo:\n--   timeout: 1\n\n--   keep_old: true",
+        "line 4: is below the settings",
+    ),
     "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
     "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
     "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' is in line 2 already"),
@@ -104,7 +139,7 @@ BLOCKS = {
     "a tab": ("-- arroyo:\n--   tags: a\n--   \tb: c", "a.sql, line 3: is not YAML"),
     "python": (
         "-- arroyo:\n--   tags: !!python/object/apply:os.system [ls]",
-        "line 2: is not YAML: could not",
+        "line 2: YAML tags such as !!python/object/apply:os.system are not allowed",
     ),
     "an alias": (
         "-- arroyo:\n--   tags: &a {x: y}\n--   env_vars: *a",
@@ -123,10 +158,8 @@ BLOCKS = {
         "-- arroyo:\n--   timeout: 0",
         "line 2: timeout must be a timedelta or a number of seconds, more",
     ),
-    "no timestamp": ("-- arroyo:\n--   timeout: !!timestamp x", "line 2: 'x' is not a YAML value"),
-    "no boolean": ("-- arroyo:\n--   keep_old: !!bool maybe", "line 2: 'maybe' is not a YAML value"),
-    "no integer": ("-- arroyo:\n--   parallelism: !!int ''", "line 2: '' is not a YAML value"),
-    "no boolean for a key": ("-- arroyo:\n--   !!bool x: 1", "line 2: 'x' is not a YAML value"),
+    "a value's tag": ("-- arroyo:\n--   timeout: !!timestamp x", "line 2: YAML tags such as !!timestamp are"),
+    "a key's tag": ("-- arroyo:\n--   !!bool x: 1", "line 2: YAML tags such as !!bool are not allowed"),
     "a reserved tag": (
         "-- arroyo:\n--   tags: {airflow.dag: x}",
         "line 2: tags: names that begin with 'airflow.'",
@@ -198,7 +231,7 @@ FILES = {
     ),
     "a list": (
         {"a__sql": SQL, "pipelines__yaml": "- a"},
-        "pipelines.yaml, line 1: the file must be a YAML mapping",
+        "pipelines.yaml, line 1: must be a YAML mapping",
     ),
     "a number for a key": (
         {"a__sql": SQL, "pipelines__yaml": "1: {}"},
@@ -231,6 +264,21 @@ def test_what_is_hidden_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "._a.sql").write_bytes(b"\0\5\x16\7\xff")
     (tmp_path / ".#a.sql").symlink_to("somebody@host.123")
     assert [one["pipeline_name"] for one in pipelines_from_folder(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("below", ["shop/a.sql", "x/y/A.SQL"])
+def test_a_file_that_was_moved_into_a_subfolder_is_missed(below: str, tmp_path: Path) -> None:
+    """Else its pipeline would be pruned."""
+    write(tmp_path, b__sql=ENDLESS)
+    (tmp_path / below).parent.mkdir(parents=True)
+    (tmp_path / below).write_text(ENDLESS)
+    with pytest.raises(PipelineFileError) as caught:
+        pipelines_from_folder(tmp_path)
+    assert str(caught.value).startswith(
+        f"{tmp_path / below}: is in a subfolder, which is not read; move it into"
+    )
+    (tmp_path / below).rename(tmp_path / "a.sql")
+    assert [one["pipeline_name"] for one in pipelines_from_folder(tmp_path)] == ["a", "b"]
 
 
 def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:

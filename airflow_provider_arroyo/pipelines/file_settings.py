@@ -1,0 +1,147 @@
+"""The settings that a file of SQL may have, each with its check, and where they stand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_checkpoint_interval,
+    check_duration,
+    check_json_object,
+    check_max_restarts,
+    check_parallelism,
+    check_pipeline_name,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.pipelines.plain_yaml import Item, YamlError, read_mapping
+from airflow_provider_arroyo.text import shorten
+
+UDF_LANGUAGES = {".rs": "rust", ".py": "python"}
+
+
+class PipelineFileError(ValueError):
+    """A file in a folder of pipelines is invalid. The message names the file and, if possible, the line."""
+
+    @classmethod
+    def at(cls, path: Path, line: int | None, problem: str) -> PipelineFileError:
+        """Return the error for a place in a file.
+
+        :param line: counted from 1; None where the whole file is meant.
+        """
+        # A name that is not UTF-8 has characters that no log can write.
+        shown = str(path).encode(errors="backslashreplace").decode()
+        return cls(f"{shown}{'' if line is None else f', line {line}'}: {problem}")
+
+
+_Check = Callable[[Any, str], Any]
+
+
+def _choice(*allowed: str) -> _Check:
+    def check(value: Any, argument: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        return str(value)
+
+    return check
+
+
+SETTINGS: Mapping[str, _Check] = {
+    "pipeline_name": check_pipeline_name,
+    "parallelism": check_parallelism,
+    "checkpoint_interval": check_checkpoint_interval,
+    "udfs": lambda value, argument: _check_paths(value, argument),
+    "tags": lambda value, argument: _check_tags(value, argument),
+    "env_vars": check_string_map,
+    "state_url": check_text,
+    "scheduler_config": check_json_object,
+    "strategy": _choice("stop_first", "start_first"),
+    "on_failure": _choice("rollback", "leave"),
+    "keep_old": check_bool,
+    "until_checkpoint": check_bool,
+    "allow_state_loss": check_bool,
+    "stable_for": check_duration,
+    "max_restarts": check_max_restarts,
+    "timeout": partial(check_duration, positive=True),
+    "rollback_timeout": partial(check_duration, positive=True),
+}
+"""The settings that a file may have, by name, each with its check. Durations are seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """The settings of one file, and where they stand."""
+
+    path: Path
+    items: Mapping[str, Item]
+
+    def checked(self) -> dict[str, Any]:
+        """Return their values.
+
+        :raises PipelineFileError: where one is invalid.
+        """
+        for name, item in self.items.items():
+            try:
+                SETTINGS[name](item.value, name)
+            except ValueError as err:
+                raise self.error(name, str(err)) from err
+        return {name: item.value for name, item in self.items.items()}
+
+    def error(self, name: str, problem: str) -> PipelineFileError:
+        """Return the error for one of them."""
+        return PipelineFileError.at(self.path, self.items[name].line, problem)
+
+
+def items_by_name(path: Path, text: str) -> dict[str, Item]:
+    """Return the mapping that a file, or a part of it, is; those in it are mappings of :class:`.Item`, too.
+
+    :raises PipelineFileError: where it is none, or not clear.
+    """
+    try:
+        return read_mapping(text, depth=2)
+    except YamlError as err:
+        raise PipelineFileError.at(path, err.line, str(err)) from err
+
+
+def settings_of(path: Path, item: Item) -> FileSettings:
+    """Return the settings of one file; unknown ones are an error that names the nearest known one."""
+    if not isinstance(item.value, dict | None):
+        raise PipelineFileError.at(path, item.line, "settings must be a mapping, such as parallelism: 2")
+    settings = FileSettings(path, item.value or {})
+    for name in settings.items:
+        if name not in SETTINGS:
+            raise settings.error(name, f"unknown setting {shorten(name, 80)!r}{nearest(name, SETTINGS)}")
+    return settings
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: the known one that was probably meant, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _check_tags(value: Any, argument: str) -> dict[str, str]:
+    # Needed when a folder is read, not when a DAG is parsed.
+    from airflow_provider_arroyo.pipelines.ownership import check_user_tags
+
+    tags = check_string_map(value, argument)
+    check_user_tags(tags)
+    return tags
+
+
+def _check_paths(value: Any, argument: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{argument} must be a list of paths of .rs or .py files, got {value!r}")
+    for item in value:
+        if Path(item).suffix not in UDF_LANGUAGES:
+            raise ValueError(f"{argument} must be paths of .rs or .py files, got {item!r}")
+    return value

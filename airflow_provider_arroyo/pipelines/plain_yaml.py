@@ -1,0 +1,138 @@
+"""YAML that means what it looks like: what its readers may take for something else than was typed is refused.
+
+YAML 1.1 reads ``010`` as 8, ``1:30`` as 90 and ``no`` as false; YAML 1.2 does not. Here a value without quotes is
+``true``, ``false``, ``null``, a number exactly as JSON writes it, or text that neither reads as anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # its stubs are another package
+
+from airflow_provider_arroyo.text import shorten
+
+_MAX_DEPTH = 50
+_CONSTANTS = {
+    "": None,
+    **dict.fromkeys(("null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_NUMBER_IN_YAML_1_2 = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+"
+)
+_BOOL_IN_YAML_1_1 = ("y", "Y", "n", "N")
+"""PyYAML reads these as text, other readers do not."""
+_HOW_TO_WRITE = {
+    "int": "or write it as a plain number, such as 10 or 1.5",
+    "float": "or write it as a plain number, such as 10 or 1.5",
+    "bool": "or write true or false",
+    "null": "or write null",
+}
+
+
+class YamlError(ValueError):
+    """Some text is not YAML, or not clear.
+
+    :param problem: what is wrong, in words that follow a place.
+    :param line: where, counted from 1; None where that is not known.
+    """
+
+    def __init__(self, problem: str, line: int | None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value in a mapping, with the line of its key, counted from 1."""
+
+    value: Any
+    line: int
+
+
+def read_mapping(text: str, *, depth: int = 1) -> dict[str, Item]:
+    """Return the mapping that some YAML is; empty text is an empty one.
+
+    Nothing but plain values is made. Aliases, which can grow a few lines into gigabytes, and tags such as ``!!int``
+    are refused, and so is a key that a mapping has twice, at any depth.
+
+    :param text: the YAML.
+    :param depth: down to which depth the values of mappings are mappings of :class:`Item` as well, default 1.
+    :raises YamlError: where it is not YAML, not a mapping, or can be read in more than one way.
+    """
+    try:
+        _check_events(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        problem = getattr(err, "problem", None) or str(err)
+        raise YamlError(f"is not YAML: {shorten(problem)}", None if mark is None else mark.line + 1) from err
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise YamlError("must be a YAML mapping", _line(node))
+    return _items(node, depth)
+
+
+def _check_events(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise YamlError("YAML aliases are not allowed", line)
+        if getattr(event, "tag", None) is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise YamlError(f"YAML tags such as {shorten(tag, 80)} are not allowed", line)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise YamlError("is nested too deeply", line)
+
+
+def _items(node: yaml.MappingNode, depth: int = 1) -> dict[str, Item]:
+    found: dict[str, Item] = {}
+    for key_node, value_node in node.value:
+        key, line = _value(key_node), _line(key_node)
+        if not isinstance(key, str):
+            raise YamlError(f"keys must be strings, got {key!r}; put quotes around it", line)
+        if key in found:
+            raise YamlError(f"{shorten(key, 80)!r} is in line {found[key].line} already", line)
+        is_deeper = depth > 1 and isinstance(value_node, yaml.MappingNode)
+        found[key] = Item(_items(value_node, depth - 1) if is_deeper else _value(value_node), line)
+    return found
+
+
+def _value(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {key: item.value for key, item in _items(node).items()}
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(one) for one in node.value]
+    return node.value if node.style is not None else _plain(node)
+
+
+def _plain(node: yaml.ScalarNode) -> Any:
+    """Return what a value without quotes is."""
+    text: str = node.value
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _NUMBER.fullmatch(text):
+        number = float(text) if "." in text else int(text)
+        if str(number) == text:
+            return number
+    kind = node.tag.rpartition(":")[2]
+    if _NUMBER_IN_YAML_1_2.fullmatch(text):
+        kind = "float"
+    elif text in _BOOL_IN_YAML_1_1:
+        kind = "bool"
+    if kind == "str":
+        return text
+    advice = ["put quotes around it if it is text", *filter(None, [_HOW_TO_WRITE.get(kind)])]
+    raise YamlError(f"{shorten(text, 80)!r} is ambiguous in YAML; {', '.join(advice)}", _line(node))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
