@@ -25,6 +25,11 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     namespace. It logs which ones before it begins. Each is stopped with a final checkpoint, and deleted together with
     its state.
 
+    It deletes no pipeline whose SQL was deployed again later, under another name or in another group: its file was
+    probably renamed or moved, and the new pipeline does not have its state. The task fails, changes nothing, and
+    names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file. If you do
+    not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
+
     :param group: the group, default ``"default"``. Templated.
     :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder`` for this group; at least
         one, since an empty folder is probably a mistake. Templated.
@@ -36,13 +41,15 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or more than ``max_deletions``
-        would be deleted.
+    :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or if more than
+        ``max_deletions`` would be deleted, or one that was renamed.
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
     template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")
     ui_color = "#f2e0e0"
+    _queries: Mapping[str, str] | None = None
+    """The SQL of what is kept, by name, as far as it is known."""
 
     def __init__(
         self,
@@ -68,6 +75,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render all fields; of what is kept only the names remain, since Airflow shows everyone rendered fields."""
         super().render_template_fields(context, jinja_env)
+        self._queries = queries_of(self.keep)
         if isinstance(self.keep, list | tuple):
             self.keep = [
                 {name: one.get(name) for name in ("group", "pipeline_name")}
@@ -93,6 +101,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
             group=group,
             namespace=self._namespace(),
             keep=keep,
+            queries=self._queries or queries_of(self.keep),
             max_deletions=self.max_deletions,
             dry_run=self.is_dry_run,
             log=self.log,
@@ -132,3 +141,13 @@ def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
             "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
         )
     return frozenset(names)
+
+
+def queries_of(keep: Any) -> dict[str, str]:
+    """Return the SQL of what is to be kept, by name, as far as it is given.
+
+    :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
+    """
+    given = [one for one in keep if isinstance(one, Mapping)] if isinstance(keep, Sequence) else []
+    found = ((one.get("pipeline_name"), one.get("query")) for one in given)
+    return {name: query for name, query in found if isinstance(name, str) and isinstance(query, str)}

@@ -190,6 +190,20 @@ def normalized_query(query: str) -> str:
     return _SQL_PARTS.sub(part, query).rstrip("\n")
 
 
+def sql_words(query: str) -> tuple[str, ...]:
+    """Return SQL as its words, without comments and spacing; quoted text is one word.
+
+    :param query: without an ownership label.
+    """
+    words: list[str] = []
+    end = 0
+    for found in _SQL_PARTS.finditer(query):
+        words += query[end : found.start()].split()
+        words += [found[0]] if found["quoted"] is not None else []
+        end = found.end()
+    return (*words, *query[end:].split())
+
+
 def _comparable(udfs: Iterable[Udf]) -> Counter[tuple[str, str]]:
     return Counter((_without_blank_ends(udf.definition).rstrip("\n"), udf.language or "rust") for udf in udfs)
 

@@ -29,6 +29,7 @@ from airflow_provider_arroyo.pipelines.deploy_steps import (
     interval_seconds,
     required,
 )
+from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.validate import check_query
 from airflow_provider_arroyo.text import duration
@@ -154,6 +155,8 @@ class Deploy(DeploySteps):
         """Find out what would fail, before anything is changed; log what a replace drops, and where it begins."""
         client = self._client_until(deadline)
         self._check_server(plan)
+        if plan.current is None:
+            self._warn_of_same_sql(client)
         if Step.CREATE not in plan.steps:
             return
         if plan.old is not None or self._options.dry_run:
@@ -161,6 +164,16 @@ class Deploy(DeploySteps):
             check_query(client, self._spec.query, self._spec.udfs)
         if plan.old is not None:
             self._check_state(client, plan.old)
+
+    def _warn_of_same_sql(self, client: ArroyoClient) -> None:
+        """Say where the new pipeline does what another one does already, which it may be meant to be."""
+        for one in with_same_sql(client.iter_pipelines(), self._spec.query, self._label):
+            self._log.warning(
+                "%s has the same SQL as the new pipeline, which starts without its state: %s. If it was renamed, "
+                "deploy it under its old name (pipeline_name), in its old group; else both write the same output",
+                one,
+                self._name,
+            )
 
     def _check_server(self, plan: DeployPlan) -> None:
         job = plan.current.job if plan.current else None

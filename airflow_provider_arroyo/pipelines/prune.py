@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import Pipeline
+from airflow_provider_arroyo.client.models import JobState, Pipeline
 from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConnectionError,
@@ -17,7 +17,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.pipelines.existing import Existing
-from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.ownership import Namespace, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.renamed import DeployedPipeline, renamed
 from airflow_provider_arroyo.text import shorten
 
 _SHOWN = 20
@@ -41,6 +42,7 @@ def prune(
     group: str,
     namespace: Namespace,
     keep: Collection[str],
+    queries: Mapping[str, str] | None = None,
     max_deletions: int,
     dry_run: bool = False,
     log: Any,
@@ -55,21 +57,26 @@ def prune(
     :param group: whose pipelines.
     :param namespace: of this Airflow; what others deployed is not touched.
     :param keep: names of the pipelines to keep; at least one.
+    :param queries: the SQL of those by name, as far as it is known: one that is not deployed yet may be one that was
+        renamed.
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
     :param dry_run: whether only to say what would be deleted, default False.
     :param log: gets a line for each pipeline, before and after.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     :raises ValueError: where nothing is to be kept.
-    :raises ArroyoDeployError: where more would be deleted than allowed; where some could not be deleted, with the
-        reasons, once all have been tried.
+    :raises ArroyoDeployError: where more would be deleted than allowed, or one that was only renamed, before anything
+        is changed; where some could not be deleted, with the reasons, once all have been tried.
     :raises ArroyoError: at once, where Arroyo is unreachable or refuses the login; with what was not deleted before.
     """
     if not keep:
         raise ValueError(
             "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
         )
-    owned = [one for one in client.iter_pipelines() if _belongs_to(one, group, namespace, log)]
-    unwanted = [one for one in owned if one.name not in keep]
+    deployed = list(_deployed_in(namespace, client.iter_pipelines(), log))
+    owned = [one for one in deployed if one.deployment.group == group]
+    old = [one for one in owned if one.deployment.name not in keep]
+    others = [one for one in deployed if one.deployment.group != group or one.deployment.name in keep]
+    unwanted = [one.pipeline for one in old]
     names = sorted({one.name for one in unwanted})
     listed = ", ".join(shorten(name, 80) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     if len(names) > max_deletions:
@@ -78,6 +85,7 @@ def prune(
             f"{max_deletions}: {listed}. Nothing was changed. Check keep, or raise max_deletions.",
             is_fatal=True,
         )
+    _check_renamed(client, group, renamed(old, others, queries or {}))
     log.info("No longer wanted in group %s: %s", group, listed or "none")
     failed: list[str] = []
     existing = Existing(client, sleep=sleep, monotonic=monotonic)
@@ -103,19 +111,39 @@ def prune(
             + "\nAnother try continues with what is left. Stop what does not stop by "
             "ArroyoStopPipelineOperator(mode='force')."
         )
-    return Pruned(deleted=tuple(unwanted), kept=tuple(sorted({one.name for one in owned} - set(names))))
+    kept = {one.pipeline.name for one in owned} - set(names)
+    return Pruned(deleted=tuple(unwanted), kept=tuple(sorted(kept)))
 
 
-def _belongs_to(pipeline: Pipeline, group: str, namespace: Namespace, log: Any) -> bool:
-    try:
-        label = OwnershipLabel.of(pipeline)
-    except UnreadableLabelError as err:
-        log.warning("Pipeline %s is left alone: %s", pipeline.id, err)
-        return False
-    deployment = label.deployment if label is not None else None
-    # The label is in the SQL on 0.15, and a copy made by hand under another name has it, too.
-    return (
-        deployment is not None
-        and (deployment.group, deployment.namespace) == (group, namespace.name)
-        and deployment.name == pipeline.name
-    )
+def _deployed_in(namespace: Namespace, pipelines: Iterable[Pipeline], log: Any) -> Iterator[DeployedPipeline]:
+    for pipeline in pipelines:
+        try:
+            one = DeployedPipeline.of(pipeline)
+        except UnreadableLabelError as err:
+            log.warning("Pipeline %s is left alone: %s", pipeline.id, err)
+            continue
+        if one is not None and one.deployment.namespace == namespace.name:
+            yield one
+
+
+def _check_renamed(client: ArroyoClient, group: str, found: Iterable[tuple[DeployedPipeline, str]]) -> None:
+    """Check that nothing that is to be deleted was only renamed. What is finished has no state that can be lost.
+
+    :raises ArroyoDeployError: names what was, and how to keep its state.
+    """
+    listed = []
+    for one, newer in found:
+        job = client.get_job(one.pipeline.id)
+        if job is None or job.state != JobState.FINISHED:
+            listed.append(f"  {one}: now {newer}")
+    if listed:
+        raise ArroyoDeployError(
+            f"Group {group!r} no longer contains pipelines whose SQL has a new name, as after a file was renamed or "
+            "moved:\n"
+            + "\n".join(listed[:_SHOWN])
+            + "\nThe new pipeline does not have the state of the old one. "
+            "Nothing was changed. To keep the old one, give the file the setting pipeline_name with the old name, in "
+            "the old group; this task then deletes the new one. If the old one is not needed, delete it with "
+            "ArroyoDeletePipelineOperator.",
+            is_fatal=True,
+        )

@@ -14,8 +14,9 @@ from airflow_provider_arroyo.operators.prune import ArroyoPrunePipelinesOperator
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import Pruned, prune
-from tests.pipelines.deploy_bench import SECOND, SPEC, DeployBench, open_deploy_bench
-from tests.support import ONE_ENDS
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+from tests.pipelines.deploy_bench import OTHER_TASK, SECOND, SPEC, TASK, DeployBench, open_deploy_bench
+from tests.support import BOUNDED, ONE_ENDS
 
 
 def named(name: str) -> Any:
@@ -174,6 +175,96 @@ def test_a_stop_that_is_withdrawn_is_reported_soon(name: str, version: str) -> N
             getattr(Existing(bench.client, sleep=sleep, monotonic=bench.now), name)(made.id)
         assert 5 <= bench.now() - began < 15
         assert [one.id for one in bench.pipelines()] == [made.id]
+
+
+# -- what was renamed ------------------------------------------------------------------------------------------------
+
+IN_OTHER_WORDS = replace(SPEC, query="-- pipelines/new.sql\n" + SPEC.query.replace("\n", "\n\n  "))
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("spec", [SPEC, IN_OTHER_WORDS], ids=["same text", "other spacing"])
+def test_what_was_renamed_is_kept_until_somebody_decides(version: str, spec: PipelineSpec) -> None:
+    with open_deploy_bench(version) as bench:
+        old = bench.deployed()
+        new = bench.deploy(replace(spec, name="new"), task=OTHER_TASK).pipeline
+        assert new is not None
+        said = f"'orders' of group 'default' ({old.id})"
+        assert f"{said} has the same SQL as the new pipeline" in bench.lines.text("WARNING")
+        for is_dry in (True, False):
+            with pytest.raises(ArroyoDeployError) as caught:
+                run(bench, ["new"], dry_run=is_dry)
+            assert caught.value.is_fatal
+            assert f"\n  {said}: now 'new' of group 'default' ({new.pipeline_id})\n" in str(caught.value)
+            assert "Nothing was changed. To keep the old one, give the file the setting" in str(caught.value)
+        assert bench.running() == {old.id, new.pipeline_id}
+        # The file was given the setting pipeline_name: orders.
+        assert bench.deploy(task=OTHER_TASK).progress.action == "unchanged"
+        assert [one.id for one in run(bench, ["orders"]).deleted] == [new.pipeline_id]
+
+
+def test_a_file_that_was_moved_to_another_group() -> None:
+    with open_deploy_bench("0.16") as bench:
+        old = bench.deployed()
+        bench.deployed(spec=replace(SECOND, name="other"))
+        new = bench.deployed(group="shop", task=OTHER_TASK)
+        with pytest.raises(ArroyoDeployError, match=f"now 'orders' of group 'shop' .{new.id}"):
+            run(bench, ["other"])
+        # Another Airflow deploys the same files, and may prune its own.
+        bench.deploy(namespace="b", is_explicit=True, task=OTHER_TASK)
+        assert run(bench, ["x"], group="shop", namespace=Namespace(name="b")).deleted == ()
+        assert old.id in bench.running()
+        # Somebody deleted the old one.
+        bench.change(old.id, "stop", "Stopped")
+        bench.client.delete_pipeline(old.id)
+        assert run(bench, ["other"]).deleted == ()
+
+
+def test_a_renamed_one_that_is_not_deployed_yet() -> None:
+    """A prune may come before the deploy, or after one that failed."""
+    with open_deploy_bench("0.16") as bench:
+        old = bench.deployed()
+        with pytest.raises(ArroyoDeployError, match=f"{old.id}.: now 'new', which is not deployed yet"):
+            run(bench, ["new"], queries={"new": IN_OTHER_WORDS.query})
+        assert run(bench, ["new"], queries={"new": SECOND.query}).deleted[0].id == old.id
+
+
+def test_copies_that_one_run_deployed_are_several_pipelines() -> None:
+    """A run that is cleared after a file was renamed deploys the new one much later."""
+    with open_deploy_bench("0.16") as bench:
+        for name in ("a", "b", "c"):
+            bench.deploy(named(name))
+        assert "has the same SQL" not in bench.lines.text("WARNING")
+        assert [one.name for one in run(bench, ["b", "c"], queries={"b": SPEC.query}).deleted] == ["a"]
+        bench.sandbox.advance(3700)
+        bench.deploy(named("d"))
+        with pytest.raises(ArroyoDeployError, match=r"'b' of group .* now 'd' of group"):
+            run(bench, ["c", "d"])
+
+
+def test_what_has_finished_has_no_state_to_lose() -> None:
+    with open_deploy_bench("0.16") as bench:
+        for name, task in (("a", TASK), ("b", OTHER_TASK)):
+            bench.deploy(replace(SPEC, name=name, query=BOUNDED), task=task, until_checkpoint=False)
+            bench.change(bench.pipelines()[0].id, "Finished")
+        assert [one.name for one in run(bench, ["b"]).deleted] == ["a"]
+
+
+def test_only_the_current_version_counts() -> None:
+    """What was kept of an earlier version is older than a pipeline that took that over."""
+    with open_deploy_bench("0.16") as bench:
+        bench.deployed()
+        bench.deploy(SECOND, keep_old=True)
+        bench.deployed(spec=named("b"), task=OTHER_TASK)
+        assert [one.name for one in run(bench, ["b"]).deleted] == ["orders", "orders"]
+
+
+def test_the_sql_of_what_is_kept_is_compared_and_not_shown() -> None:
+    keep = [{"pipeline_name": "a", "group": "shop", "query": "SELECT 1"}, {"pipeline_name": "b"}]
+    task = ArroyoPrunePipelinesOperator(task_id="prune", group="shop", keep=keep)
+    task.render_template_fields({})
+    assert task._queries == {"a": "SELECT 1"}
+    assert "SELECT" not in str(task.keep)
 
 
 def replace_client(bench: DeployBench) -> DeployBench:
