@@ -23,12 +23,8 @@ from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
-from airflow_provider_arroyo.pipelines.deploy_steps import (
-    RETIRE_SECONDS,
-    DeploySteps,
-    interval_seconds,
-    required,
-)
+from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, required
+from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, interval_seconds
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.validate import check_query
@@ -57,7 +53,7 @@ class Deploy(DeploySteps):
         deadline = self._clock() + options.timeout.total_seconds()
         plan = self._plan = plan_deploy(
             self._spec,
-            self._find(deadline),
+            self._generations.to_plan(deadline),
             strategy=options.strategy,
             keep_old=options.keep_old,
             is_retry=options.is_retry,
@@ -124,9 +120,9 @@ class Deploy(DeploySteps):
             if isinstance(reached, Waiting):
                 return reached
             progress = reached
-        if progress.late_until is not None:
-            self._remove_late(progress)
         pipeline = required(progress.pipeline)
+        if progress.late_until is not None:
+            self._generations.remove_late(progress, pipeline)
         if self._job is None:
             # The process that saw it run has ended.
             self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
@@ -245,14 +241,14 @@ class Deploy(DeploySteps):
     def _roll_back(self, progress: DeployProgress) -> Waiting | DeployProgress:
         """Remove the new pipeline and bring the old one back, unless another deploy has taken over."""
         old, client = required(progress.old), self._client_until(progress.deadline)
-        existing = self._existing(client)
-        found = self._find(progress.deadline)
+        existing = self._generations.existing(client)
+        found = self._generations.all(client)
         for one in found:
-            if one.number >= progress.generation and self._is_mine(one, progress):
+            if one.number >= progress.generation and self._generations.is_mine(one, progress):
                 existing.remove(one.pipeline.id)
                 self._log.info("Deleted: %s of %s", one, self._name)
             elif one.number >= progress.generation:
-                raise self._lost(str(one))
+                raise self._generations.lost(str(one))
         began = self._clock()
         stored = client.get_pipeline(old.pipeline_id)
         _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)
@@ -266,7 +262,7 @@ class Deploy(DeploySteps):
         old = required(progress.old)
         if result.outcome is not Outcome.REACHED or result.job is None:
             raise explain(result, old, *self._examine(result, old))
-        self._give_way(progress, progress.generation - 1, old)
+        self._generations.give_way(progress, progress.generation - 1, old)
         raise ArroyoDeployError(
             f"{progress.failure}\nRolled back: {old.inline} is {result.job.state} again (run {result.job.run_id}).",
             is_fatal=True,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
@@ -19,10 +18,15 @@ from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.compare import compare
-from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, Step
+from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting
 from airflow_provider_arroyo.pipelines.deployed import Deployed
-from airflow_provider_arroyo.pipelines.existing import Action, Existing, effective_stop_mode, is_down
+from airflow_provider_arroyo.pipelines.existing import Action, effective_stop_mode, is_down
+from airflow_provider_arroyo.pipelines.generations import (
+    DEFAULT_INTERVAL_SECONDS,
+    RETIRE_SECONDS,
+    Generations,
+)
 from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
@@ -30,15 +34,6 @@ from airflow_provider_arroyo.pipelines.submit import Submission, naming
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
-
-DEFAULT_INTERVAL_SECONDS = 10.0
-"""The checkpoint interval of a pipeline that was given none."""
-
-FRESH_INTERVALS, FRESH_SECONDS = 3, 10.0
-"""A running pipeline is well if its last checkpoint finished within so many intervals, and so many seconds more."""
-
-RETIRE_SECONDS = 60.0
-"""How long the last step, which follows the proof, may take beyond the deadline."""
 
 
 class DeploySteps:
@@ -79,7 +74,15 @@ class DeploySteps:
         self._client_until = client_until
         self._spec = spec
         self._label = label
-        self._deployed = deployed
+        self._generations = Generations(
+            client_until,
+            deployed,
+            label,
+            until_checkpoint=options.until_checkpoint,
+            clock=clock,
+            sleep=sleep,
+            monotonic=monotonic,
+        )
         self._options = options
         self._ref = ref
         self._known = known
@@ -148,7 +151,7 @@ class DeploySteps:
         discard, client = required(progress.discard), self._client_until(progress.deadline)
         self._log.warning("Removing a pipeline of an earlier deploy that never came up: %s", discard.label)
         self._has_changed = True
-        self._existing(client).remove(discard.pipeline_id)
+        self._generations.existing(client).remove(discard.pipeline_id)
         return progress.done()
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
@@ -188,7 +191,7 @@ class DeploySteps:
             if not is_same_task or compare(self._spec, created.pipeline).definition:
                 # Without PUT (0.15) both were created, and the younger is deleted by now.
                 overlap = duration(self._monotonic() - began) if created.pipeline.id != pipeline_id else ""
-                raise self._lost(
+                raise self._generations.lost(
                     f"generation {progress.generation} ({created.pipeline.id}, by {theirs and theirs.task})",
                     f" This one's was deleted; both existed for up to {overlap}." if overlap else "",
                 )
@@ -210,7 +213,7 @@ class DeploySteps:
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
         pipeline, plan = required(progress.pipeline), required(self._plan)
-        existing = self._existing(self._client_until(progress.deadline))
+        existing = self._generations.existing(self._client_until(progress.deadline))
         began = self._clock()
         _, before = existing.adopt(
             pipeline.pipeline_id, required(plan.current).job, patch=plan.comparison.patch
@@ -229,21 +232,18 @@ class DeploySteps:
         if result.outcome is Outcome.REACHED:
             self._job = result.job
             if progress.action in (Action.RESUMED, Action.RESTARTED):
-                self._give_way(progress, progress.generation, pipeline)
+                self._generations.give_way(progress, progress.generation, pipeline)
             return progress.done(can_roll_back=False)
         if result.outcome in (Outcome.STOPPED, Outcome.DELETED):
-            client = self._client_until(self._clock() + RETIRE_SECONDS)
-            for one in self._deployed.find(client, self._existing(client)):
-                if one.number > progress.generation:
-                    # It was stopped to be replaced.
-                    raise self._lost(str(one))
+            # It may have been stopped to be replaced.
+            self._generations.check_newest(progress)
         raise explain(result, pipeline, *self._examine(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:
         """Delete older generations, or keep the last one, stopped. Lists them anew: others may have resumed one."""
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
-        existing = self._existing(client)
-        older = [one for one in self._deployed.find(client, existing) if one.number < progress.generation]
+        existing = self._generations.existing(client)
+        older = [one for one in self._generations.all(client) if one.number < progress.generation]
         for at, one in enumerate(older):
             if at == 0 and self._options.keep_old:
                 existing.stop(one.pipeline.id)
@@ -262,11 +262,8 @@ class DeploySteps:
         """
         task = replace(self._label.task, namespace=deployment.namespace)
         self._label = replace(self._label, task=task, deployment=deployment)
-        self._deployed = self._deployed.of(deployment)
+        self._generations = self._generations.of(self._label)
         self._name = shorten(deployment.name, 80)
-
-    def _existing(self, client: ArroyoClient) -> Existing:
-        return Existing(client, sleep=self._sleep, monotonic=self._monotonic)
 
     @property
     def _spec_interval(self) -> float:
@@ -298,85 +295,6 @@ class DeploySteps:
             outage_tolerance=min(options.outage_tolerance, timedelta(seconds=max(left, 1.0))),
         )
 
-    def _is_mine(self, one: Generation, progress: DeployProgress) -> bool:
-        if progress.pipeline is not None and one.pipeline.id == progress.pipeline.pipeline_id:
-            return True
-        # A create that failed may have taken effect all the same, and that of an earlier try come in late.
-        label = OwnershipLabel.of(one.pipeline)
-        if label is None or label.task != self._label.task:
-            return False
-        return label.try_number <= self._label.try_number
-
-    def _give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
-        """Stop what was brought back, if another deploy has created a higher generation meanwhile.
-
-        A create of this deploy that took effect late is removed instead.
-        """
-        # A late create may come in after the deadline.
-        client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
-        existing = self._existing(client)
-
-        def check() -> None:
-            for one in self._deployed.find(client, existing):
-                if one.number <= number:
-                    continue
-                if progress.failure is not None and self._is_mine(one, progress):
-                    existing.remove(one.pipeline.id)
-                else:
-                    existing.stop(pipeline.pipeline_id)
-                    raise self._lost(str(one))
-
-        existing.retry_until(check, self._late_seconds(progress))
-
-    def _remove_late(self, progress: DeployProgress) -> None:
-        """Remove what was created beside the new pipeline: by a create that came in late, or was sent twice.
-
-        :raises ArroyoDeployError: where another one is older, so that this one was removed.
-        """
-        client = self._client_until(self._clock() + RETIRE_SECONDS)
-        existing = self._existing(client)
-
-        def check() -> None:
-            for one in self._deployed.find(client, existing):
-                if (
-                    one.number == progress.generation
-                    and one.pipeline.id != required(progress.pipeline).pipeline_id
-                ):
-                    raise self._lost(str(one))
-
-        existing.retry_until(check, self._late_seconds(progress))
-
-    def _late_seconds(self, progress: DeployProgress) -> float:
-        return 0.0 if progress.late_until is None else max(0.0, progress.late_until - self._clock())
-
-    def _lost(self, what: str, more: str = "") -> ArroyoDeployError:
-        return ArroyoDeployError(
-            f"Another deploy of {self._name!r} has created {what} in the meantime. This deploy does not touch it and "
-            f"changes nothing more.{more} A retry of this task makes a new plan.",
-            is_lost_race=True,
-        )
-
-    def _find(self, deadline: float) -> list[Generation]:
-        """Return the deployment's pipelines; of the highest, whether it finished checkpoints, where that matters."""
-        client = self._client_until(deadline)
-        found = self._deployed.find(client, self._existing(client))
-        current = found[0] if found else None
-        if current is None or current.job is None:
-            return found
-        has_restarted = current.job.state == JobState.RUNNING and current.job.run_id > 1
-        if len(found) > 1 or (has_restarted and self._options.until_checkpoint):
-            response = client.send(endpoints.list_checkpoints(current.pipeline.id, current.job.id))
-            finished = [
-                one.finish_time_micros for one in response.value if one.finish_time_micros is not None
-            ]
-            is_fresh = None
-            if has_restarted and response.server_date is not None:
-                # One that restarts again and again is Running in between; its checkpoints never finish.
-                age = response.server_date.timestamp() - max(finished, default=0) / 1e6
-                is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
-            found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
-        return found
-
 
 def required(value: T | None) -> T:
     """Return a value that a step's place in the plan guarantees to be there."""
@@ -386,9 +304,3 @@ def required(value: T | None) -> T:
             "task; it continues from what it finds."
         )
     return value
-
-
-def interval_seconds(pipeline: Pipeline) -> float:
-    """Return the checkpoint interval of a pipeline, in seconds."""
-    micros = pipeline.checkpoint_interval_micros
-    return DEFAULT_INTERVAL_SECONDS if micros is None else micros / 1e6
