@@ -19,7 +19,7 @@ from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitP
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting
+from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting, shown
 from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.existing import Action, effective_stop_mode, is_down
 from airflow_provider_arroyo.pipelines.generations import (
@@ -31,6 +31,7 @@ from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLab
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
 from airflow_provider_arroyo.pipelines.submit import Submission, naming
+from airflow_provider_arroyo.pipelines.validate import check_query
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
@@ -162,6 +163,8 @@ class DeploySteps:
                 f"This task began to deploy pipeline {self._name!r}, and is for {shorten(self._spec.name, 80)!r} "
                 f"now: its DAG was changed while it was deferred. Nothing was created. Deploy {self._name!r} anew."
             )
+        if self._plan is None and progress.old is not None:
+            progress = self._check_again(progress, progress.old)
         pipeline_id = deployment.pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
             self._log.warning(
@@ -209,6 +212,33 @@ class DeploySteps:
         return progress.done(
             pipeline=pipeline, created_at=now, late_until=None if late is None else now + late
         )
+
+    def _check_again(self, progress: DeployProgress, old: PipelineRef) -> DeployProgress:
+        """Check what is to be created in a process that did not plan it: the SQL may have been changed meanwhile.
+
+        :returns: the progress, with what is really changed.
+        :raises ArroyoQueryError: when Arroyo refuses the SQL.
+        :raises ArroyoDeployError: when it is that of the old pipeline again, whose state is still there.
+        """
+        client = self._client_until(progress.deadline)
+        check_query(client, self._spec.query, self._spec.udfs)
+        try:
+            pipeline, job = client.get_pipeline(old.pipeline_id), client.get_job(old.pipeline_id)
+        except ArroyoNotFoundError:
+            return progress
+        found = compare(self._spec, pipeline, job)
+        if not found.definition:
+            raise ArroyoDeployError(
+                f"The SQL of {self._name!r} was changed back while this task was deferred, so its old pipeline is "
+                "what is wanted. Nothing was created."
+            )
+        changes = shown(found.definition + found.settings + found.labels)
+        if progress.discard is not None or changes == progress.changes:
+            return progress
+        self._log.warning("The arguments were changed while this task was deferred: %s", self._name)
+        for one in changes:
+            self._log.info("Changes %s", one["difference"])
+        return replace(progress, changes=changes)
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as it is wanted, in as few requests as possible."""

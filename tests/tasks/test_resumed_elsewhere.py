@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,6 +88,36 @@ def test_deploy_that_only_moved_to_another_group(sandbox: ArroyoSandbox) -> None
         assert ended.error is None
     assert list(running(sandbox)) == [ended.result["pipeline_id"]]
     assert ended.result["generation"] == 2
+
+
+def test_deploy_whose_sql_was_changed_again_meanwhile(sandbox: ArroyoSandbox) -> None:
+    """What was validated before anything was stopped is not what is to be created."""
+    old = run_task(deploy(), SYNC).result["pipeline_id"]
+
+    def resumed_with(query: str) -> Ended:
+        sandbox.requests.clear()
+        return run_task(halves(deploy(SECOND), deploy(query)), DEFERRED)
+
+    refused = resumed_with("SELECT 1 FROM nowhere")
+    assert isinstance(refused.error, ArroyoFatalTaskError)
+    assert re.search("able '?nowhere'? not found", str(refused.error))
+    assert f"Rolled back: pipeline 'orders' ({old})" in str(refused.error)
+    creates = [one for one in sandbox.requests if one.method == "PUT" or one.path.endswith("/pipelines")]
+    assert not [one for one in creates if one.method != "GET"]
+
+    back = resumed_with(ENDLESS)
+    assert "was changed back while this task was deferred" in str(back.error)
+    assert list(running(sandbox)) == [old]
+    assert run_task(deploy(), SYNC).result["action"] == "unchanged"
+
+    third = resumed_with(THIRD)
+    assert "The arguments were changed while this task was deferred: orders" in third.texts("WARNING")
+    assert "event_rate = '30'" in third.result["changes"][0]["difference"]
+    assert list(running(sandbox)) == [third.result["pipeline_id"]]
+
+    same = run_task(deploy(SECOND), DEFERRED)
+    assert same.result["action"] == "replaced"
+    assert not [text for text in same.texts() if text.startswith("The arguments were changed")]
 
 
 # -- another server ------------------------------------------------------------------------------------------------
