@@ -71,7 +71,7 @@ class Deploy(DeploySteps):
             deployment=self._label.deployment,
             pipeline=pipeline,
             old=self._ref(plan.old.pipeline) if plan.old else None,
-            discard=self._ref(plan.current.pipeline) if plan.current and Step.DISCARD in plan.steps else None,
+            discard=self._ref(plan.discard.pipeline) if plan.discard else None,
             can_roll_back=plan.can_roll_back,
             changes=shown(plan.changes),
             not_applied=shown(plan.not_applied),

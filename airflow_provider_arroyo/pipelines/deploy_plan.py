@@ -6,7 +6,7 @@ Every step can be the last one that a try gets to: the next try plans anew, from
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from airflow_provider_arroyo.client.models import Job, JobState, Pipeline
@@ -82,6 +82,7 @@ class DeployPlan:
     :param current: the pipeline that is compared with what is wanted; None where there is none.
     :param old: the one that a replace takes the place of.
     :param can_roll_back: whether that one is gone back to if something fails.
+    :param discard: one that never came up, and is removed first.
     :param comparison: in what the current one is not what is wanted.
     """
 
@@ -91,12 +92,13 @@ class DeployPlan:
     current: Generation | None = None
     old: Generation | None = None
     can_roll_back: bool = False
+    discard: Generation | None = None
     comparison: Comparison = field(default_factory=Comparison)
 
     @property
     def changes(self) -> tuple[Difference, ...]:
         """What this deploy changes."""
-        if self.action is Action.REPLACED:
+        if Step.CREATE in self.steps:
             return self.comparison.definition + self.comparison.settings + self.comparison.labels
         return self.comparison.settings if Step.CHANGE in self.steps else ()
 
@@ -144,6 +146,12 @@ def plan_deploy(
     comparison = compare(spec, current.pipeline, current.job)
     is_unfinished = bool(retired) and not current.has_checkpoint
     old = retired[0] if is_unfinished else current
+    if comparison.definition and is_unfinished and not compare(spec, old.pipeline).definition:
+        # The change that an earlier deploy began was taken back: the old one still has its state.
+        proven = replace(old, has_checkpoint=True)
+        found = plan_deploy(spec, [proven, *retired[1:]], keep_old=keep_old, is_retry=is_retry)
+        action = Action.REPLACED if found.action is Action.UNCHANGED else found.action
+        return replace(found, action=action, steps=(Step.DISCARD, *found.steps), discard=current)
     if comparison.definition:
         return DeployPlan(
             action=Action.REPLACED,
@@ -151,6 +159,7 @@ def plan_deploy(
             generation=current.number + 1,
             current=current,
             old=old,
+            discard=current if is_unfinished else None,
             can_roll_back=True,
             comparison=comparison,
         )

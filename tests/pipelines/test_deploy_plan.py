@@ -184,7 +184,32 @@ def test_a_third_version_after_a_second_that_never_came_up() -> None:
     plan = plan_deploy(OTHER_SQL, found)
     assert plan.steps == (V, D, N, P, R)
     assert plan.generation == 3
-    assert plan.old is found[1]
+    assert (plan.old, plan.discard) == (found[1], found[0])
+
+
+BACK: list[tuple[str, tuple[int, ...], str, tuple[Step, ...]]] = [
+    # state of the old one, older ones, action, steps
+    ("Stopped", (), "resumed", (D, C, P)),
+    ("Running", (), "replaced", (D,)),
+    ("Failed", (), "restarted", (D, C, P)),
+    ("Stopped", (1,), "replaced", (D, C, P, R)),
+]
+
+
+@pytest.mark.parametrize("row", BACK, ids=lambda row: f"{row[0]} {row[1]}")
+def test_a_change_that_is_taken_back_before_it_came_up(
+    row: tuple[str, tuple[int, ...], str, tuple[Step, ...]],
+) -> None:
+    """The old one is resumed with its state; nothing with the same SQL is created."""
+    state, older, action, steps = row
+    found = [
+        generation(3, query="SELECT 2", has_checkpoint=False),
+        generation(2, state, wanted=state != "Stopped"),
+        *(generation(number, "Stopped", wanted=False, query="SELECT 3") for number in older),
+    ]
+    plan = plan_deploy(SPEC, found)
+    assert (plan.action, plan.steps, plan.generation) == (action, steps, 2)
+    assert (plan.current, plan.discard) == (replace(found[1], has_checkpoint=True), found[0])
 
 
 def test_a_retry_proves_what_an_earlier_try_may_have_left() -> None:
