@@ -106,7 +106,7 @@ class WaitMemory:
     @property
     def _was_seen(self) -> bool:
         """Whether there was such a pipeline, also before this wait: what may not be missing was looked up then."""
-        if self._p.job is not None or self.plan.baseline is not None:
+        if self._p.job is not None or self.plan.baseline is not None or self.plan.created_at is not None:
             return True
         return self._is_repeated and not self.plan.may_be_missing
 

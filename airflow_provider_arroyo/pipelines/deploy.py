@@ -25,10 +25,11 @@ from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, required
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, interval_seconds
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
 from airflow_provider_arroyo.pipelines.validate import check_query
-from airflow_provider_arroyo.text import duration
+from airflow_provider_arroyo.text import duration, shorten
 
 _NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
 """How the wait for a new pipeline may end without a rollback. One that was stopped externally is left to who stopped
@@ -151,6 +152,7 @@ class Deploy(DeploySteps):
         """Find out what would fail, before anything is changed; log what a replace drops, and where it begins."""
         client = self._client_until(deadline)
         self._check_server(plan)
+        self._warn_of_other_dag(plan)
         if plan.current is None:
             self._warn_of_same_sql(client)
         if Step.CREATE not in plan.steps:
@@ -160,6 +162,20 @@ class Deploy(DeploySteps):
             check_query(client, self._spec.query, self._spec.udfs)
         if plan.old is not None:
             self._check_state(client, plan.old)
+
+    def _warn_of_other_dag(self, plan: DeployPlan) -> None:
+        """Say where the pipeline that is to be replaced was deployed by another DAG, which may do the same to this."""
+        label = (
+            OwnershipLabel.of(plan.current.pipeline) if plan.current and Step.CREATE in plan.steps else None
+        )
+        if label is not None and label.task.dag_id != self._label.task.dag_id:
+            self._log.warning(
+                "%s was deployed by DAG %r, and this is DAG %r: if both go on to deploy that name, each replaces "
+                "the other's pipeline. Give each another group or pipeline_name",
+                plan.current,
+                shorten(label.task.dag_id, 80),
+                shorten(self._label.task.dag_id, 80),
+            )
 
     def _warn_of_same_sql(self, client: ArroyoClient) -> None:
         """Say where the new pipeline does what another one does already, which it may be meant to be."""

@@ -150,8 +150,8 @@ def plan_deploy(
         # The change that an earlier deploy began was taken back: the old one still has its state.
         proven = replace(old, has_checkpoint=True)
         found = plan_deploy(spec, [proven, *retired[1:]], keep_old=keep_old, is_retry=is_retry)
-        action = Action.REPLACED if found.action is Action.UNCHANGED else found.action
-        return replace(found, action=action, steps=(Step.DISCARD, *found.steps), discard=current)
+        found = replace(found, steps=(Step.DISCARD, *found.steps), discard=current)
+        return replace(found, action=Action.REPLACED) if found.action is Action.UNCHANGED else found
     if comparison.definition:
         return DeployPlan(
             action=Action.REPLACED,
@@ -200,9 +200,13 @@ def _in_place(
 ) -> tuple[Action, tuple[Step, ...]]:
     """Return what makes a pipeline with the wanted SQL run as it is wanted."""
     job = current.job
-    if job is None or job.state == JobState.FINISHED:
-        # Nothing leaves Finished, so no setting has an effect any more.
-        return Action.UNCHANGED, () if job is not None else (Step.PROVE,)
+    if job is None:
+        return Action.UNCHANGED, (Step.PROVE,)
+    if job.state == JobState.FINISHED or (
+        job.state == JobState.FINISHING and comparison.settings and job.running_desired
+    ):
+        # No run follows either, so no setting has an effect any more.
+        return Action.UNCHANGED, ()
     if job.state in (JobState.FAILED, JobState.FAILING):
         return Action.RESTARTED, (Step.CHANGE, Step.PROVE)
     if not job.running_desired or job.state == JobState.STOPPED:

@@ -420,6 +420,36 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(bench: DeployBench, is_re
 
 
 @both_versions
+def test_two_dags_that_deploy_one_name_are_told_so(bench: DeployBench) -> None:
+    bench.deployed()
+    theirs = replace(OTHER_TASK, dag_id="crm")
+    bench.deploy(task=theirs)
+    assert "DAG" not in bench.lines.text("WARNING")
+    bench.deploy(SECOND, task=theirs)
+    assert "was deployed by DAG 'shop', and this is DAG 'crm': if both go on" in bench.lines.text("WARNING")
+
+
+@both_versions
+@pytest.mark.parametrize("when", [Step.STOP_OLD, Step.PROVE])
+def test_a_pipeline_that_is_deleted_by_hand_meanwhile(bench: DeployBench, when: Step) -> None:
+    bench.deployed()
+
+    def delete(step: Waiting) -> None:
+        if step.progress.step is when:
+            bench.client.patch_pipeline(step.wait.pipeline.pipeline_id, stop="immediate")
+            bench.sandbox.advance(5)
+            bench.client.delete_pipeline(step.wait.pipeline.pipeline_id)
+
+    if when is Step.STOP_OLD:
+        assert bench.deploy(SECOND, at_wait=delete).progress.action == "replaced"
+        assert "was deleted externally" in bench.lines.text("WARNING")
+    else:
+        with pytest.raises(ArroyoDeployError, match=r"was deleted externally(?s:.*)Rolled back: "):
+            bench.deploy(SECOND, at_wait=delete)
+    assert len(bench.running()) == 1
+
+
+@both_versions
 def test_a_try_that_airflow_has_lost_and_its_successor_are_one_deploy(bench: DeployBench) -> None:
     client = overtaken(bench, lambda: bench.deploy())
     done = bench.deploy(client=client)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client.details import Checkpoint
 from airflow_provider_arroyo.exceptions import ArroyoDeployError
 from airflow_provider_arroyo.pipelines.ownership import Owner
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from tests.pipelines.deploy_bench import BROKEN, SECOND, DeployBench, open_deploy_bench
+from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
 
 RETRY = Owner(dag_id="shop", task_id="deploy", run_id="retry")
+THIRD = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
 STEP = 7
 """Each of the first few requests, then one of seven: most are polls, and alike."""
 
@@ -39,6 +42,36 @@ def _is_killed(
     except ArroyoDeployError:
         return False
     return False
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("strategy", ["stop_first", "start_first"])
+@pytest.mark.parametrize("then", [SPEC, THIRD], ids=["taken back", "another one"])
+def test_killed_at_a_request_and_then_another_version(
+    version: str, strategy: str, then: PipelineSpec
+) -> None:
+    went_back = kills = 0
+    for at in (*range(3, 16, 2), *range(16, 200, 3 * STEP)):
+        with open_deploy_bench(version) as bench:
+            old = bench.deployed()
+            if not _is_killed(bench, SECOND, at, after_effect=at % 4 == 1, strategy=strategy):
+                break
+            kills += 1
+            there = sorted(bench.pipelines(), key=lambda one: one.created_at_micros)
+            is_proven = any(one.is_finished for one in _checkpoints(bench, there[-1].id))
+            done = bench.deploy(then, task=RETRY, strategy=strategy)
+            assert done.pipeline is not None
+            assert bench.states() == {done.pipeline.pipeline_id: "Running"}, f"killed at {at}"
+            # A change that is taken back in time costs no state.
+            is_back = then is SPEC and (there[-1].id == old.id or not is_proven)
+            assert (done.pipeline.pipeline_id == old.id) == is_back, f"killed at {at}"
+            went_back += is_back and len(there) > 1
+    assert kills > 7
+    assert bool(went_back) == (then is SPEC)
+
+
+def _checkpoints(bench: DeployBench, pipeline_id: str) -> list[Checkpoint]:
+    return list(bench.client.list_checkpoints(pipeline_id, bench.job(pipeline_id).id))
 
 
 CASES = [

@@ -85,6 +85,7 @@ def test_the_same_definition(state: str, wanted: bool, action: str, steps: tuple
         ({"parallelism": 2}, "Stopped", "resumed", (C, P)),
         ({"parallelism": 2}, "Failed", "restarted", (C, P)),
         ({"parallelism": 2}, "Finished", "unchanged", ()),
+        ({"parallelism": 2}, "Finishing", "unchanged", ()),
         ({"checkpoint_interval": timedelta(seconds=5)}, "Running", "updated", (C,)),
         ({"checkpoint_interval": timedelta(seconds=5)}, "Rescaling", "updated", (C, P)),
         ({"checkpoint_interval": None}, "Running", "unchanged", ()),
@@ -98,7 +99,9 @@ def test_changes_that_a_patch_makes(
     found = generation(state=state, wanted=state != "Stopped")
     plan = plan_deploy(replace(SPEC, **change), [found])
     assert (plan.action, plan.steps) == (action, steps)
-    in_plan = {one.argument for one in (plan.not_applied if state == "Finished" else plan.changes)}
+    in_plan = {
+        one.argument for one in (plan.not_applied if state in ("Finished", "Finishing") else plan.changes)
+    }
     assert in_plan == (set(change) if change != {"checkpoint_interval": None} else set())
 
 
