@@ -164,10 +164,9 @@ class Deploy(DeploySteps):
             self._check_state(client, plan.old)
 
     def _warn_of_other_dag(self, plan: DeployPlan) -> None:
-        """Say where the pipeline that is to be replaced was deployed by another DAG, which may do the same to this."""
-        label = (
-            OwnershipLabel.of(plan.current.pipeline) if plan.current and Step.CREATE in plan.steps else None
-        )
+        """Say where another DAG deployed the pipeline that is to be replaced: it may do the same to the new one."""
+        replaced = plan.current.pipeline if plan.current and Step.CREATE in plan.steps else None
+        label = OwnershipLabel.of(replaced) if replaced else None
         if label is not None and label.task.dag_id != self._label.task.dag_id:
             self._log.warning(
                 "%s was deployed by DAG %r, and this is DAG %r: if both go on to deploy that name, each replaces "
