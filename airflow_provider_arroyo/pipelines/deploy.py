@@ -35,6 +35,9 @@ _NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
 """How the wait for a new pipeline may end without a rollback. One that was stopped externally is left to who stopped
 it, and a server that cannot be reached says nothing of the pipeline."""
 
+_SAME_SQL_SECONDS = 10.0
+"""For how long it is tried to find out whether another pipeline has the same SQL."""
+
 
 class Deploy(DeploySteps):
     """One deploy, to be started by any try of its task and resumed by any process.
@@ -178,7 +181,14 @@ class Deploy(DeploySteps):
 
     def _warn_of_same_sql(self, client: ArroyoClient) -> None:
         """Say where the new pipeline does what another one does already, which it may be meant to be."""
-        for one in with_same_sql(client.iter_pipelines(), self._spec.query, self._label):
+        most = min(_SAME_SQL_SECONDS, client.limits.max_elapsed_seconds)
+        try:
+            others = list(client.with_limits(max_elapsed_seconds=most).iter_pipelines())
+        except ArroyoError as err:
+            # One that cannot be read, for example, is no reason not to create this one.
+            self._log.info("Whether another pipeline has the same SQL cannot be found out: %s", err)
+            return
+        for one in with_same_sql(others, self._spec.query, self._label):
             self._log.warning(
                 "%s has the same SQL as the new pipeline, which starts without its state: %s. If it was renamed, "
                 "deploy it under its old name (pipeline_name), in its old group; else both write the same output",
