@@ -30,6 +30,8 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file. If you do
     not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
 
+    It leaves alone what was deployed after this DAG run was due, since the list of what to keep may be older.
+
     :param group: the group, default ``"default"``. Templated.
     :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder`` for this group; at least
         one, since an empty folder is probably a mistake. Templated.
@@ -102,6 +104,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
             namespace=self._namespace(),
             keep=keep,
             queries=self._queries or queries_of(self.keep),
+            as_of=getattr(context.get("dag_run"), "run_after", None),
             max_deletions=self.max_deletions,
             dry_run=self.is_dry_run,
             log=self.log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -43,6 +44,7 @@ def prune(
     namespace: Namespace,
     keep: Collection[str],
     queries: Mapping[str, str] | None = None,
+    as_of: datetime | None = None,
     max_deletions: int,
     dry_run: bool = False,
     log: Any,
@@ -59,6 +61,7 @@ def prune(
     :param keep: names of the pipelines to keep; at least one.
     :param queries: the SQL of those by name, as far as it is known: one that is not deployed yet may be one that was
         renamed.
+    :param as_of: since when the names may be out of date; what was deployed later is left alone. None: never.
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
     :param dry_run: whether only to say what would be deleted, default False.
     :param log: gets a line for each pipeline, before and after.
@@ -74,6 +77,18 @@ def prune(
         )
     deployed = list(_deployed_in(namespace, client.iter_pipelines(), log))
     owned = [one for one in deployed if one.deployment.group == group]
+    later: set[str] = set()
+    if as_of is not None:
+        as_of_micros = as_of.timestamp() * 1e6
+        later = {one.deployment.name for one in owned if one.pipeline.created_at_micros > as_of_micros}
+        later -= set(keep)
+    for name in sorted(later):
+        log.warning(
+            "Left alone: %s was deployed after this DAG run was due (%s), so keep may be older; a later run decides",
+            shorten(name, 80),
+            as_of,
+        )
+    keep = later.union(keep)
     old = [one for one in owned if one.deployment.name not in keep]
     others = [one for one in deployed if one.deployment.group != group or one.deployment.name in keep]
     unwanted = [one.pipeline for one in old]
