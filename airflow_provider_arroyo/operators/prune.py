@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool, check_integer, check_pipeline_name
@@ -97,6 +97,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         with self._rendered_arguments():
             group = check_pipeline_name(as_string(self.group, "group"), "group")
             keep = names_to_keep(self.keep, group)
+        run_after = getattr(context.get("dag_run"), "run_after", None)
         self._step = f"Pruning group {group!r}"
         pruned = prune(
             self._client(),
@@ -104,7 +105,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
             namespace=self._namespace(),
             keep=keep,
             queries=self._queries or queries_of(self.keep),
-            as_of=getattr(context.get("dag_run"), "run_after", None),
+            list_age=None if run_after is None else datetime.now(UTC) - run_after,
             max_deletions=self.max_deletions,
             dry_run=self.is_dry_run,
             log=self.log,

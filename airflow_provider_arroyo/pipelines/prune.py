@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
+from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import JobState, Pipeline
 from airflow_provider_arroyo.exceptions import (
@@ -44,7 +45,7 @@ def prune(
     namespace: Namespace,
     keep: Collection[str],
     queries: Mapping[str, str] | None = None,
-    as_of: datetime | None = None,
+    list_age: timedelta | None = None,
     max_deletions: int,
     dry_run: bool = False,
     log: Any,
@@ -61,7 +62,8 @@ def prune(
     :param keep: names of the pipelines to keep; at least one.
     :param queries: the SQL of those by name, as far as it is known: one that is not deployed yet may be one that was
         renamed.
-    :param as_of: since when the names may be out of date; what was deployed later is left alone. None: never.
+    :param list_age: for how long the names may be out of date; what was deployed since is left alone. None leaves
+        nothing alone.
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
     :param dry_run: whether only to say what would be deleted, default False.
     :param log: gets a line for each pipeline, before and after.
@@ -77,16 +79,10 @@ def prune(
         )
     deployed = list(_deployed_in(namespace, client.iter_pipelines(), log))
     owned = [one for one in deployed if one.deployment.group == group]
-    later: set[str] = set()
-    if as_of is not None:
-        as_of_micros = as_of.timestamp() * 1e6
-        later = {one.deployment.name for one in owned if one.pipeline.created_at_micros > as_of_micros}
-        later -= set(keep)
-    for name in sorted(later):
+    for name in sorted(later := _deployed_later(client, owned, list_age) - set(keep)):
         log.warning(
-            "Left alone: %s was deployed after this DAG run was due (%s), so keep may be older; a later run decides",
+            "Left alone: %s was deployed after this DAG run was due, so keep may be older; a later run decides",
             shorten(name, 80),
-            as_of,
         )
     keep = later.union(keep)
     old = [one for one in owned if one.deployment.name not in keep]
@@ -139,6 +135,18 @@ def _deployed_in(namespace: Namespace, pipelines: Iterable[Pipeline], log: Any) 
             continue
         if one is not None and one.deployment.namespace == namespace.name:
             yield one
+
+
+def _deployed_later(
+    client: ArroyoClient, owned: Iterable[DeployedPipeline], list_age: timedelta | None
+) -> set[str]:
+    """Return the names of what is younger, by the server's clock, than the list of what to keep may be."""
+    date = None if list_age is None else client.send(endpoints.ping()).server_date
+    if date is None or list_age is None:
+        return set()
+    # The date has whole seconds, and so have the dates of pipelines on SQLite.
+    since_micros = (date - list_age + timedelta(seconds=1)).timestamp() * 1e6
+    return {one.deployment.name for one in owned if one.pipeline.created_at_micros > since_micros}
 
 
 def _check_renamed(client: ArroyoClient, group: str, found: Iterable[tuple[DeployedPipeline, str]]) -> None:

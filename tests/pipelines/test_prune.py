@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -265,16 +265,16 @@ def test_what_a_later_run_deployed_is_left_to_it() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "old", "replaced"):
             bench.deploy(named(name))
-        as_of = datetime.fromtimestamp(bench.now(), tz=UTC)
+        bench.sandbox.advance(2)
+        began = bench.now()
         bench.sandbox.advance(2)
         bench.deploy(replace(SECOND, name="new"))
         bench.deploy(replace(SECOND, name="replaced"), keep_old=True)
-        pruned = run(bench, ["a"], as_of=as_of)
+        pruned = run(bench, ["a"], list_age=timedelta(seconds=bench.now() - began))
         assert ([one.name for one in pruned.deleted], pruned.kept) == (["old"], ("a", "new", "replaced"))
         assert len(bench.pipelines()) == 4
         assert "Left alone: new was deployed after this DAG run was due" in bench.lines.text("WARNING")
-        later = datetime.fromtimestamp(bench.now(), tz=UTC)
-        assert {one.name for one in run(bench, ["a"], as_of=later).deleted} == {"new", "replaced"}
+        assert {one.name for one in run(bench, ["a"], list_age=timedelta(0)).deleted} == {"new", "replaced"}
 
 
 def test_the_sql_of_what_is_kept_is_compared_and_not_shown() -> None:
