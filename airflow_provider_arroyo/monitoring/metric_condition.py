@@ -232,11 +232,12 @@ class MetricCondition(Condition):
             if not self._is_beyond(one.value) or (since is not None and since - one.at_micros > HOLE_MICROS):
                 return since
             since = one.at_micros
-        # Arroyo keeps no more; it may have begun before that.
+        # Arroyo keeps no more; it may have begun before that. Values that do not reach back to the last ones are
+        # those of a new run, of which no poll knows yet.
         before, last = known.held_since_micros, known.newest_micros
         if since is None or before is None or last is None:
             return since
-        return before if since - HOLE_MICROS <= last <= found[-1].at_micros else since
+        return before if since <= last <= found[-1].at_micros else since
 
     def _is_beyond(self, value: float | None) -> bool:
         if value is None:

@@ -46,15 +46,16 @@ class SharedMetrics:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._sent: dict[str, tuple[float, Future[Reading]]] = {}
+        self._sent: dict[tuple[str, int], tuple[float, Future[Reading]]] = {}
 
-    def get(self, job_id: str, fetch: Callable[[], Reading]) -> Reading:
-        """Return what was fetched just before, or is about to be; else fetch it."""
+    def get(self, job: Job, fetch: Callable[[], Reading]) -> Reading:
+        """Return what was fetched just before of the same run, or is about to be; else fetch it."""
+        run = job.id, job.run_id
         with self._lock:
             now = self._monotonic()
             self._sent = {one: sent for one, sent in self._sent.items() if now - sent[0] < _SHARED_SECONDS}
-            is_first = job_id not in self._sent
-            _, response = self._sent.setdefault(job_id, (now, Future()))
+            is_first = run not in self._sent
+            _, response = self._sent.setdefault(run, (now, Future()))
         if is_first:
             try:
                 response.set_result(fetch())
@@ -83,7 +84,7 @@ def read(
         def fetch() -> Reading:
             return _fetch(client, endpoints.list_metrics(plan.pipeline.pipeline_id, job.id))
 
-        fetched = fetch() if shared is None else shared.get(job.id, fetch)
+        fetched = fetch() if shared is None else shared.get(job, fetch)
         measured = plan.metric.measured(
             fetched.value, lambda: client.get_pipeline(plan.pipeline.pipeline_id).graph, finding
         )

@@ -7,9 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.condition import Reading
 from airflow_provider_arroyo.polling.details import SharedMetrics
+
+
+def job(job_id: str = "job_1", run_id: int = 1) -> Job:
+    return Job(id=job_id, state="Running", run_id=run_id, running_desired=True)
 
 
 class Server:
@@ -30,16 +35,18 @@ def test_those_that_come_while_it_is_on_its_way_or_just_after_share_it() -> None
     server, now = Server(), [100.0]
     shared = SharedMetrics(lambda: now[0])
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(shared.get, "job_1", server.fetch)
+        first = pool.submit(shared.get, job(), server.fetch)
         assert server.began.wait(60)
-        others = [pool.submit(shared.get, "job_1", server.fetch) for _ in range(3)]
+        others = [pool.submit(shared.get, job(), server.fetch) for _ in range(3)]
         server.released.set()
         assert [one.result(60).value for one in (first, *others)] == [1, 1, 1, 1]
     now[0] += 1.7
-    assert shared.get("job_1", server.fetch).value == 1
-    assert shared.get("job_2", server.fetch).value == 2
+    assert shared.get(job(), server.fetch).value == 1
+    assert shared.get(job("job_2"), server.fetch).value == 2
     now[0] += 0.2
-    assert shared.get("job_1", server.fetch).value == 3
+    assert shared.get(job(), server.fetch).value == 3
+    # The values of the run before are none of this one.
+    assert shared.get(job(run_id=2), server.fetch).value == 4
 
 
 def test_a_failure_is_shared_and_does_not_last() -> None:
@@ -52,6 +59,6 @@ def test_a_failure_is_shared_and_does_not_last() -> None:
 
     for _ in range(2):
         with pytest.raises(ArroyoConnectionError, match="Connection reset"):
-            shared.get("job_1", fail)
+            shared.get(job(), fail)
     now[0] += 2
-    assert shared.get("job_1", lambda: Reading(5)).value == 5
+    assert shared.get(job(), lambda: Reading(5)).value == 5
