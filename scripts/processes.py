@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,19 +17,28 @@ import psutil
 MARK = "ARROYO_PROVIDER_RUN"
 
 
+_held: list[socket.socket] = []
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at the moment, all different.
+    """Return free ports, all different, for servers that this process starts; no other process is given them.
+
+    Each stays bound until this process ends. A server may listen on it nevertheless, as long as it sets
+    ``SO_REUSEADDR``, which most do. Only Linux allows that: elsewhere the ports are let go at once.
 
     :param count: how many.
     """
     sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
+    for one in sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    if sys.platform == "linux":
+        _held.extend(sockets)
+    else:
         for one in sockets:
             one.close()
+    return ports
 
 
 def start(

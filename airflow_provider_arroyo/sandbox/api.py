@@ -16,7 +16,6 @@ from .engine import Engine
 from .http_server import ConnectionGoneError, HttpRequest
 from .job_calls import JobCalls
 from .messages import EMPTY, Call, Output, RefusedError, Response, json_response, listing, page
-from .planning import plan
 from .records import (
     DEFAULT_INTERVAL_MICROS,
     INTERVAL_RANGE_MICROS,
@@ -27,7 +26,7 @@ from .records import (
     new_id,
 )
 from .routes import Route, Routes
-from .sql import Evaluation
+from .sql import Evaluation, evaluate
 
 PREFIX = "/api/v1/"
 _KEPT_NOT_JUDGED = 1000
@@ -109,12 +108,15 @@ class Api:
             return refused.response
 
     def _planned(self, fields: Mapping[str, Any], *, is_preview: bool) -> Evaluation:
-        planned = plan(
-            self.engine,
+        with self.store.lock:
+            tables, udfs = list(self.store.tables.values()), list(self.store.udfs.values())
+        planned = evaluate(
             fields["query"],
-            udfs=fields.get("udfs", ()),
+            arroyo_version=self.version,
+            tables=tables,
+            udfs=[*udfs, *fields.get("udfs", ())],
             parallelism=fields.get("parallelism", 1),
-            is_preview=is_preview and not fields.get("enable_sinks", False),
+            preview=is_preview and not fields.get("enable_sinks", False),
         )
         if planned.panic is not None:
             raise ConnectionGoneError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,19 +137,3 @@ def profile_description(config: Any) -> str:
         if isinstance(config.get(key), str):
             return str(config[key])
     return ""
-
-
-UDF_PROBLEM = {
-    "rust": "UDF must contain a function with with the annotation #[udf]",
-    "python": "UDF must contain a function decorated with @udf",
-}
-_UDF_NAME = {
-    "rust": re.compile(r"#\s*\[[^\]]*\budf\b[^\]]*\]\s*(?:pub\s+)?(?:async\s+)?fn\s+(\w+)"),
-    "python": re.compile(r"@\s*udf\b[^\n]*\n\s*(?:async\s+)?def\s+(\w+)"),
-}
-
-
-def udf_name(definition: str, language: str) -> str | None:
-    """Return the name of the function that a UDF defines; None where it lacks its attribute."""
-    match = _UDF_NAME[language].search(definition)
-    return match[1] if match else None

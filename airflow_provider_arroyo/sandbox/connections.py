@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
+
+from airflow_provider_arroyo.sql.errors import RefusedError as InvalidSqlError
 
 from . import bodies, catalog
 from .bodies import TYPE
@@ -11,6 +14,7 @@ from .engine import Engine
 from .messages import EMPTY, Call, RefusedError, Response, json_response, listing, page, render
 from .records import new_id
 from .routes import Route
+from .sql.functions import read as read_udfs
 
 
 class Connections:
@@ -91,16 +95,15 @@ class Connections:
     def _create_udf(self, call: Call) -> Response:
         # At once, where a real server compiles Rust for half a minute.
         fields = call.fields
-        language = fields.get("language", "rust")
-        name = catalog.udf_name(fields["definition"], language)
-        if name is None:
-            raise RefusedError(400, f"Invalid UDF: {catalog.UDF_PROBLEM[language]}")
+        name, problem = _read_udf(fields)
+        if problem is not None:
+            raise RefusedError(400, problem)
         now = self._store.dated(self._engine.now)
         udf = {
             "id": new_id(self._engine.rng, "udf"),
             "prefix": fields["prefix"],
             "name": name,
-            "language": language,
+            "language": fields.get("language", "rust"),
             "created_at": now,
             "updated_at": now,
             "definition": fields["definition"],
@@ -110,10 +113,17 @@ class Connections:
         return _add(self._store.udfs, "global_udf", udf)
 
     def _validate_udf(self, call: Call) -> Response:
-        language = call.fields.get("language", "rust")
-        name = catalog.udf_name(call.fields["definition"], language)
-        errors = [] if name is not None else [catalog.UDF_PROBLEM[language]]
+        name, problem = _read_udf(call.fields)
+        errors = [] if problem is None else [problem.removeprefix("invalid UDF: ")]
         return json_response({"udf_name": name, "errors": errors})
+
+
+def _read_udf(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the name of the function that a UDF defines, or what is wrong with it."""
+    try:
+        return next(iter(read_udfs([fields]))), None
+    except InvalidSqlError as error:
+        return None, error.text
 
 
 def _add(records: dict[str, dict[str, Any]], kind: str, record: dict[str, Any]) -> Response:

@@ -8,7 +8,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import fault_types, runs
@@ -115,7 +115,7 @@ class Control:
             case "DELETE", ["requests"]:
                 self._log.clear()
             case "GET", ["faults"]:
-                return {"kinds": fault_types.choices(), "pending": faults.pending()}
+                return {"kinds": _kinds(), "pending": faults.pending()}
             case "POST", ["faults"]:
                 return {"id": self._faults.add(fault_types.parse(_fields(request), from_outside=True))}
             case "DELETE", ["faults"]:
@@ -187,6 +187,19 @@ class Control:
                 "errors": job.errors[: -_SHOWN - 1 : -1],
                 "not_judged": next(not_judged, ()),
             }
+
+
+def _kinds() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what can be injected: by kind, the fields with their defaults and what they take."""
+    found = {}
+    for kind, fault in fault_types.KINDS.items():
+        hints, fields = get_type_hints(fault), dataclasses.fields(fault)
+        found[kind] = {
+            item.name: {"default": item.default, "choices": fault_types.choices(hints[item.name])}
+            for item in fields
+            if item.name != "id"
+        }
+    return found
 
 
 def _summary(job: Job) -> dict[str, Any]:

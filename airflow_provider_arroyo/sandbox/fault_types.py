@@ -6,18 +6,23 @@ One list for Python, the command line and ``/sandbox/faults``, so that they cann
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from .records import Pipeline
 
+_HIGHEST = 1_000_000_000
 StopMode = Literal["checkpoint", "graceful", "immediate", "force"]
 Domain = Literal["user", "external", "internal"]
+
+
+def _number(default: Any, low: float, high: float = _HIGHEST) -> Any:
+    return field(default=default, metadata={"limits": (low, high)})
 
 
 @dataclass(kw_only=True)
@@ -29,7 +34,7 @@ class Fault:
 
     positional: ClassVar[tuple[str, ...]] = ()
     """The fields that the method of ``Faults`` takes by position."""
-    id: int = field(default=0, metadata={"given": True})
+    id: int = 0
 
 
 @dataclass(kw_only=True)
@@ -44,7 +49,7 @@ class RequestFault(Fault):
 
     method: str | None = None
     path: str = "*"
-    times: int | None = 1
+    times: int | None = _number(1, 1)
     skip: int = 0
 
     def matches(self, method: str, path: str) -> bool:
@@ -84,7 +89,7 @@ class Status(ReplacingFault):
     """
 
     positional = ("status",)
-    status: int = 503
+    status: int = _number(503, 200, 599)
     error: str | None = "the leader is not currently available; try again later"
     retry_after: int | None = None
 
@@ -110,7 +115,7 @@ class Latency(RequestFault):
     """Respond later by ``seconds``, in real time, and by ``jitter_seconds`` more at most, drawn at random."""
 
     positional = ("seconds",)
-    times: int | None = None
+    times: int | None = _number(None, 1)
     seconds: float = 1.0
     jitter_seconds: float = 0.0
 
@@ -119,29 +124,26 @@ class Latency(RequestFault):
 class EarlyHints(RequestFault):
     """Send an interim response (103 Early Hints) before the response."""
 
-    times: int | None = None
+    times: int | None = _number(None, 1)
 
 
 @dataclass(kw_only=True)
-class ApiAway(Fault):
-    """Take the API away for so many seconds: open connections are reset, new ones refused. Pipelines run on.
+class Away(Fault):
+    """A part of the server is away.
 
-    :param seconds: on the sandbox's clock; None: until it is brought back (Python only).
+    :param seconds: for how long, on the sandbox's clock; None: until it is brought back (Python only for the API).
     """
 
     positional = ("seconds",)
     seconds: float | None = None
 
 
-@dataclass(kw_only=True)
-class ControllerAway(Fault):
-    """Take the controller away: the API responds, and nothing that is asked for happens.
+class ApiAway(Away):
+    """Take the API away for so many seconds: open connections are reset, new ones refused. Pipelines run on."""
 
-    :param seconds: for how long; None: until it is brought back.
-    """
 
-    positional = ("seconds",)
-    seconds: float | None = None
+class ControllerAway(Away):
+    """Take the controller away for so many seconds: the API responds, and nothing that is asked for happens."""
 
 
 @dataclass(kw_only=True)
@@ -157,7 +159,7 @@ class ClockSkew(Fault):
     """Set the server's clock so many seconds ahead: the ``date`` header and every time in the responses."""
 
     positional = ("seconds",)
-    seconds: float = 0.0
+    seconds: float = _number(0.0, -_HIGHEST)
 
 
 @dataclass(kw_only=True)
@@ -175,7 +177,7 @@ class PipelineFault(Fault):
     """It works from the creation of a pipeline on, not from its first run."""
     pipeline: str = "*"
     after: float = 0.0
-    times: int | None = 1
+    times: int | None = _number(1, 1)
 
     def matches(self, pipeline: Pipeline) -> bool:
         """Return whether it can hit a pipeline."""
@@ -252,9 +254,9 @@ class Traffic(PipelineFault):
 
     at_creation = True
     rate: float | None = None
-    swing: float = 0.0
-    period: float = 60.0
-    backpressure: float | None = None
+    swing: float = _number(0.0, 0, 1)
+    period: float = _number(60.0, 0.001)
+    backpressure: float | None = _number(None, 0, 1)
 
 
 class KillWorker(PipelineFault):
@@ -280,7 +282,6 @@ _KINDS = (
 KINDS: Mapping[str, type[Fault]] = {
     re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind for kind in _KINDS
 }
-_NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 def parse(fields: Mapping[str, Any], *, from_outside: bool = False) -> Fault:
@@ -294,86 +295,57 @@ def parse(fields: Mapping[str, Any], *, from_outside: bool = False) -> Fault:
     kind = values.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
-    known = choices()[kind]
+    known = {item.name: item for item in dataclasses.fields(KINDS[kind]) if item.name != "id"}
     hints = get_type_hints(KINDS[kind])
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"{name}: a fault of kind {kind} takes {', '.join(known) or 'no fields'}")
         values[name] = _read(name, value, hints[name])
-        _check(name, values[name], may_be_negative=kind == "clock_skew")
+        _check(name, values[name], known[name].metadata.get("limits", (0, _HIGHEST)))
     if from_outside and kind == "api_away" and values.get("seconds") is None:
         raise ValueError("seconds: must be given, or nothing could bring the API back")
     return KINDS[kind](**values)
 
 
-@functools.cache
-def choices() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what can be injected: by kind, the fields with their defaults and what they take."""
-    return {
-        kind: {
-            item.name: {"default": item.default, "choices": _choices(get_type_hints(fault)[item.name])}
-            for item in dataclasses.fields(fault)
-            if not item.metadata.get("given")
-        }
-        for kind, fault in KINDS.items()
-    }
-
-
-def _choices(hint: Any) -> list[str] | None:
+def choices(hint: Any) -> list[str] | None:
+    """Return what a field with this annotation takes; None: more than can be listed."""
     if hint is bool:
         return ["false", "true"]
     return list(get_args(hint)) if get_origin(hint) is Literal else None
 
 
-def describe(fault: Fault) -> dict[str, Any]:
-    """Return a fault as a mapping, with its kind."""
-    return {"kind": _NAMES[type(fault)], **dataclasses.asdict(fault)}
-
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
 def _read(name: str, value: Any, hint: Any) -> Any:
-    literals = get_args(hint) if get_origin(hint) is Literal else ()
-    if literals:
-        if value not in literals:
-            raise ValueError(f"{name}: {value!r} is not one of {', '.join(literals)}")
-        return value
-    (wanted,) = [item for item in get_args(hint) or (hint,) if item is not type(None)]
-    if value is None or value in ("none", "null"):
-        if type(None) in get_args(hint):
-            return None
-        raise ValueError(f"{name}: must be {wanted.__name__}, not nothing")
-    if wanted is str and isinstance(value, list | dict):
+    if hint is bool:
+        value = str(value).lower()
+    if (allowed := choices(hint)) is not None:
+        if value not in allowed:
+            raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+        return value == "true" if hint is bool else value
+    (wanted,) = [item for item in get_args(hint) or (hint,) if item is not NoneType]
+    if value in (None, "none", "null") and wanted is not hint:
+        return None
+    if wanted is str and (value is None or isinstance(value, list | dict)):
         raise ValueError(f"{name}: must be text, not {value!r}")
     if wanted is str:
         return str(value)
     try:
-        if wanted is bool:
-            return _BOOLEANS[str(value).lower()]
         number = float(str(value))  # not of a bool, which is a number to Python
         if wanted is int and number != int(number):
             raise ValueError
         return wanted(number)
-    except (KeyError, ValueError, OverflowError) as error:
-        names = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise ValueError(f"{name}: must be {names[wanted]}, not {value!r}") from error
+    except (ValueError, OverflowError) as error:
+        kind = "a whole number" if wanted is int else "a number"
+        raise ValueError(f"{name}: must be {kind}, not {value!r}") from error
 
 
-def _check(name: str, value: Any, *, may_be_negative: bool) -> None:
-    if name == "status" and not 200 <= value <= 599:
-        raise ValueError(f"status: must be 200 to 599, not {value}")
-    if name == "times" and value is not None and value < 1:
-        raise ValueError(f"times: must be 1 or more, or none for every one, not {value}")
-    if isinstance(value, int | float) and not (-1e9 * may_be_negative <= value < 1e9):
-        raise ValueError(f"{name}: must be from 0 to 1,000,000,000, not {value:g}")
-    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+def _check(name: str, value: Any, limits: tuple[float, float]) -> None:
+    if isinstance(value, int | float) and not limits[0] <= value <= limits[1]:
+        raise ValueError(f"{name}: must be from {limits[0]:,} to {limits[1]:,}, not {value:g}")
+    if not isinstance(value, str):
+        return
+    if re.search("[\ud800-\udfff]", value):
         raise ValueError(f"{name}: must be Unicode without lone surrogates, not {value!r}")
     if name == "content_type" and (not value.isprintable() or value != value.strip()):
         raise ValueError(f"content_type: must be one line without spaces around it, not {value!r}")
-    if name in ("swing", "backpressure") and value is not None and value > 1:
-        raise ValueError(f"{name}: must be from 0 to 1, not {value:g}")
-    if name == "period" and value == 0:
-        raise ValueError("period: must be more than 0")
     if name in ("state", "pipeline") and not value:
         raise ValueError(f"{name}: must not be empty")

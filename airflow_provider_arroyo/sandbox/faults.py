@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -123,7 +124,8 @@ class Faults:
     def pending(self) -> list[dict[str, Any]]:
         """Return the faults on requests and on pipelines to come that are not used up."""
         with self._lock:
-            return [types.describe(fault) for fault in self._pending]
+            names = {kind: name for name, kind in types.KINDS.items()}
+            return [{"kind": names[type(fault)], **asdict(fault)} for fault in self._pending]
 
     def remove(self, fault_id: int) -> bool:
         """Remove a fault that is not used up; return whether there was one."""

@@ -5,37 +5,28 @@ A sandbox that starts on kept data is a server that was started again: what was 
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
-import functools
+import hashlib
 import json
 import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from airflow_provider_arroyo.client.models import JobState, StopMode
-
-from . import responses, runs
+from . import runs
 from .engine import Engine
-from .planning import plan
-from .records import INTERVAL_RANGE_MICROS, Job, Pipeline
+from .records import Checkpoint, Job, Pipeline, Wanted
+from .sql import Sink, Source
 
-_FORMAT = 3
+_FORMAT = 4
 _PAUSE_SECONDS = 0.5
 # Of the time, at most this part goes into writing.
 _SHARE = 0.1
-_DATED: Mapping[str, type] = {"id": str, "created_at": int}
-_OTHERS: Mapping[str, Mapping[str, type]] = {
-    "tables": {**_DATED, "name": str},
-    "profiles": {"id": str, "name": str},
-    "udfs": {**_DATED, "name": str, "definition": str},
-}
+_OTHERS = ("tables", "profiles", "udfs")
 # Caches, what refers back, and faults.
 _NOT_KEPT = {"rendered", "job", "pipeline", "state_before_hold"} | {
     *("flap", "never_starts", "kafka_away", "picked_up_at", "traffic"),
@@ -44,6 +35,8 @@ _NOT_KEPT = {"rendered", "job", "pipeline", "state_before_hold"} | {
 
 class Persistence:
     """Writes what changed, from a thread of its own: nobody waits for the disk.
+
+    The file has three lines: what wrote it, what there is, and a checksum of both, by which damage is found.
 
     :param folder: where the file ``sandbox.json`` lies; made where it is missing. No other sandbox may use it.
     :param engine: what it keeps; the records of another version of Arroyo are not read.
@@ -65,7 +58,7 @@ class Persistence:
             self._unlock = weakref.finalize(self, os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.exists():
-                self._load(json.loads(self._file.read_text("utf-8")))
+                self._load(self._file.read_bytes())
                 self._file.with_suffix(".new").touch()  # can it be written?
             else:
                 self._write()
@@ -77,34 +70,31 @@ class Persistence:
         except OSError as error:
             self._unlock()
             raise ValueError(f"data: {folder} cannot be used: {error}") from error
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        except ValueError:
             self._unlock()
-            if str(error).startswith("data: "):
-                raise
-            raise ValueError(
-                f"data: {self._file} is damaged ({error!r}); name another folder, or delete the file"
-            ) from error
+            raise
 
-    def _load(self, kept: Mapping[str, Any]) -> None:
-        store = self._store
-        if {name: kept[name] for name in self._about} != self._about:
+    def _load(self, kept: bytes) -> None:
+        content, newline, checksum = kept.rpartition(b"\n")
+        if hashlib.sha256(content + newline).hexdigest().encode() != checksum:
             raise ValueError(
-                f"data: {self._file} holds what a sandbox of Arroyo {kept['arroyo_version']} kept (format "
-                f"{kept['format']}, this one reads {_FORMAT}); name another folder, or that version"
+                f"data: {self._file} is damaged (its checksum is wrong); name another folder, or delete the file"
             )
-        for value in kept["pipelines"]:
-            store.add(_pipeline(value))
-        for kind, shape in _OTHERS.items():
-            _check_shapes(kept[kind], shape)
-            getattr(store, kind).update({value["id"]: value for value in kept[kind]})
-        if any(len(getattr(store, kind)) != len(kept[kind]) for kind in (*_OTHERS, "pipelines")):
-            raise ValueError("it holds an id twice")
-        for job in store.jobs():
+        about, _, rest = content.partition(b"\n")
+        found = json.loads(about)
+        if found != self._about:
+            raise ValueError(
+                f"data: {self._file} holds what a sandbox of Arroyo {found['arroyo_version']} kept (format "
+                f"{found['format']}, this one reads {_FORMAT}); name another folder, or that version"
+            )
+        held = json.loads(rest)
+        for value in held["pipelines"]:
+            self._store.add(_pipeline(value))
+        for kind in _OTHERS:
+            getattr(self._store, kind).update({value["id"]: value for value in held[kind]})
+        for job in self._store.jobs():
             # What it did while the sandbox was off, it did not do.
-            runs.end(job, min(int(kept["saved_at"]), self._engine.now), self._engine.rng)
-            # All that was read is used once: what cannot be used would break every response later.
-            responses.pipeline(job, self._engine.version)
-        plan(self._engine, "SELECT 1")
+            runs.end(job, min(held["saved_at"], self._engine.now), self._engine.rng)
         self._engine.stop_controller()
         self._engine.start_controller()
 
@@ -142,16 +132,23 @@ class Persistence:
         if state == self._written:
             return
         unfinished = self._file.with_suffix(".new")
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(f'{json.dumps(self._about)[:-1]}, {others[1:-1]}, "pipelines": [')
-            for number, pipeline in enumerate(pipelines):
-                # One by one: a request waits for none but this.
-                with self._store.lock:
-                    text = json.dumps(_kept(pipeline), default=_plain)
-                file.write(f", {text}" if number else text)
-            file.write(f'], "saved_at": {self._engine.now}}}')
+        checksum = hashlib.sha256()
+        with unfinished.open("wb") as file:
+            for text in self._texts(others, pipelines):
+                checksum.update(text.encode())
+                file.write(text.encode())
+            file.write(checksum.hexdigest().encode())
         unfinished.replace(self._file)
         self._written = state
+
+    def _texts(self, others: str, pipelines: list[Pipeline]) -> Iterator[str]:
+        yield f'{json.dumps(self._about)}\n{others[:-1]}, "pipelines": ['
+        for number, pipeline in enumerate(pipelines):
+            # One by one: a request waits for none but this.
+            with self._store.lock:
+                text = json.dumps(_kept(pipeline), default=_plain)
+            yield f", {text}" if number else text
+        yield f'], "saved_at": {self._engine.now}}}\n'
 
 
 def _kept(pipeline: Pipeline) -> dict[str, Any]:
@@ -170,64 +167,13 @@ def _plain(value: Any) -> Any:
 
 
 def _pipeline(value: Mapping[str, Any]) -> Pipeline:
-    kept = dict(value)
-    fields = kept.pop("job")
-    pipeline: Pipeline = _record(Pipeline, kept)
-    if fields is None:
-        return pipeline
-    job: Job = _record(Job, fields, pipeline=pipeline)
-    JobState(job.state)
-    StopMode(job.wanted.stop)
-    low, high = INTERVAL_RANGE_MICROS
-    if any(
-        item and not low <= item <= high for item in (job.wanted.interval_micros, job.seen.interval_micros)
-    ):
-        raise ValueError("a checkpoint interval is out of range")
-    _check_shapes(job.errors, _DATED)
-    _check_shapes(pipeline.graph["nodes"], {"node_id": int, "operator": str, "description": str})
-    _check_shapes(pipeline.graph["edges"], {"src_id": int, "dest_id": int})
-    pipeline.job = job
+    pipeline = Pipeline(**{**value, "job": None})
+    pipeline.sources = tuple(Source(**one) for one in value["sources"])
+    pipeline.sinks = tuple(Sink(**{**one, "columns": tuple(one["columns"])}) for one in value["sinks"])
+    pipeline.tables = frozenset(value["tables"])
+    if (fields := value["job"]) is not None:
+        job = pipeline.job = Job(**fields, pipeline=pipeline)
+        job.wanted, job.seen = Wanted(**fields["wanted"]), Wanted(**fields["seen"])
+        job.checkpoints = [Checkpoint(**one) for one in fields["checkpoints"]]
+        job.failure = fields["failure"] and tuple(fields["failure"])
     return pipeline
-
-
-def _check_shapes(records: list[dict[str, Any]], shape: Mapping[str, type]) -> None:
-    for value in records:
-        for name, kind in shape.items():
-            _read(kind, value[name])
-
-
-def _record(kind: Any, value: Mapping[str, Any], **given: Any) -> Any:
-    hints = _hints(kind)
-    return kind(**{name: _read(hints[name], part) for name, part in value.items()}, **given)
-
-
-_hints = functools.cache(get_type_hints)
-
-
-def _read(hint: Any, value: Any) -> Any:
-    """Return what was read from JSON as what an annotation says.
-
-    :raises TypeError: it is something else.
-    """
-    if type(value) is hint:
-        return value
-    made, parts = _parts(hint)
-    if hint is Any or (value is None and NoneType in parts):
-        return value
-    if NoneType in parts:
-        return _read(parts[0], value)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _record(hint, value)
-    if made in (list, tuple, frozenset) and isinstance(value, list):
-        kinds = parts if made is tuple and ... not in parts else parts[:1] * len(value)
-        return made(_read(kind, part) for kind, part in zip(kinds, value, strict=True))
-    if made is not None and issubclass(made, Mapping) and isinstance(value, dict):
-        return {name: _read(parts[1], part) for name, part in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
-    raise TypeError(f"{value!r:.80} is not {hint}")
-
-
-@functools.cache
-def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    return get_origin(hint), get_args(hint)

@@ -13,8 +13,8 @@ from .engine import Engine
 from .faults import Faults
 from .http_server import HttpRequest
 from .messages import Response, render
-from .planning import plan
 from .records import DEFAULT_INTERVAL_MICROS, Job, Pipeline, Wanted, new_id
+from .sql import evaluate
 
 QUERY = (
     "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');\n"
@@ -29,7 +29,7 @@ def populate(engine: Engine, count: int) -> None:
     :param count: how many; their names are ``pipeline-1``, ``pipeline-2`` …, the newest last.
     """
     store = engine.store
-    planned = plan(engine, QUERY)
+    planned = evaluate(QUERY, arroyo_version=engine.version)
     if planned.graph is None:
         raise RuntimeError(f"the sandbox refuses its own SQL: {planned.refusal}")
     for number in range(1, count + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -76,9 +77,9 @@ def folder_settings() -> str:
 def faults() -> str:
     """Return the faults of the sandbox, what each takes, and its defaults."""
 
-    def takes(kind: str) -> str:
-        fields = fault_types.choices()[kind]
-        return ", ".join(f"`{name}={field['default']!r}`" for name, field in fields.items())
+    def takes(fault: type[fault_types.Fault]) -> str:
+        fields = [field for field in dataclasses.fields(fault) if field.name != "id"]
+        return ", ".join(f"`{field.name}={field.default!r}`" for field in fields)
 
     def meaning(fault: type[fault_types.Fault]) -> str:
         said, _, parameters = (inspect.getdoc(fault) or "").partition("\n:param")
@@ -87,7 +88,7 @@ def faults() -> str:
 
     return table(
         ["fault", "meaning", "takes"],
-        ([f"`{kind}`", meaning(fault), takes(kind)] for kind, fault in fault_types.KINDS.items()),
+        ([f"`{kind}`", meaning(fault), takes(fault)] for kind, fault in fault_types.KINDS.items()),
     )
 
 

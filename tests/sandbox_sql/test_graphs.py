@@ -215,7 +215,7 @@ def test_sinks_are_described(version: str, connector: str, options: str, descrip
 def test_a_file_is_a_source_with_its_path() -> None:
     options = "connector = 'single_file', path = '/in.json', type = 'source', format = 'json'"
     found = ask(f"CREATE TABLE f (a INT) WITH ({options}); SELECT a FROM f")
-    assert [(source.name, source.path) for source in found.sources] == [("f", "/in.json")]
+    assert [(source.name, source.missing_path) for source in found.sources] == [("f", "/in.json")]
 
 
 def test_a_sink_without_columns_takes_what_comes() -> None:

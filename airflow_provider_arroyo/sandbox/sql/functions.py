@@ -1,6 +1,20 @@
-"""The functions that Arroyo has, by name: those of DataFusion with their aliases, and its own."""
+"""Functions: those that Arroyo has, by name, and those of users, read from their source."""
 
 from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_arroyo.sql.errors import RefusedError
+
+_NOISE = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|r(#*)".*?"\1|"(?:\\.|[^"\\])*"', re.DOTALL)
+_ATTRIBUTE = re.compile(r"#\s*\[\s*(?:\w+\s*::\s*)*udf\b")
+_FUNCTION = re.compile(
+    r"(?P<before>\basync\s+)?(?:unsafe\s+)?\bfn\s+(?P<name>\w+)\s*(?:<[^(]*>)?\s*\((?P<arguments>[^)]*)\)"
+)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -35,7 +49,7 @@ _LISTS = _names(
     """
 )
 
-#: Functions of one row.
+#: Functions of one row: those of DataFusion with their aliases, and Arroyo's own.
 SCALARS = _names(
     """
     abs acos acosh arrow_cast arrow_typeof arrays_overlap ascii asin asinh atan atan2 atanh
@@ -58,3 +72,99 @@ SCALARS = _names(
     trim_array trunc tumble union_extract union_tag unnest upper uuid version
     """
 ) | frozenset(f"{kind}_{name}" for kind in ("array", "list") for name in _LISTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Udf:
+    """A user-defined function.
+
+    :param name: its name.
+    :param arguments: the Arrow names of the types of its arguments, where they are integers; else None.
+    :param aggregate: whether it takes lists of values of many rows.
+    :param is_async: whether it runs asynchronously.
+    """
+
+    name: str
+    arguments: tuple[str | None, ...] | None = None
+    aggregate: bool = False
+    is_async: bool = False
+
+
+def read(definitions: Iterable[Mapping[str, Any]]) -> dict[str, Udf]:
+    """Read the signatures of functions.
+
+    :param definitions: ``{"definition": source, "language": "rust" | "python"}`` each; Rust when it
+        does not say.
+    :returns: the functions by name.
+    :raises RefusedError: one of them is not marked as a UDF, or not Python.
+    """
+    found: dict[str, Udf] = {}
+    for item in definitions:
+        source = item.get("definition")
+        source = source if isinstance(source, str) else ""
+        udf = _python(source) if item.get("language") == "python" else _rust(source)
+        found[udf.name] = udf
+    return found
+
+
+def _rust(source: str) -> Udf:
+    code = _NOISE.sub(lambda match: " " if match.group().startswith("/") else '""', source)
+    marked = _ATTRIBUTE.search(code)
+    if marked is None:
+        raise RefusedError("invalid UDF: UDF must contain a function with with the annotation #[udf]")
+    if _ATTRIBUTE.search(code, marked.end()):
+        raise RefusedError("invalid UDF: Only one function in a UDF may be annotated with #[udf]")
+    found = _FUNCTION.search(code, marked.end())
+    if found is None:
+        return Udf("?")
+    written = found["arguments"]
+    aggregate = re.search(r":\s*(?:\w+::)*Vec\s*<(?!\s*u8\s*>)", written) is not None
+    types = [part.partition(":")[2].strip() for part in written.split(",") if part.strip()]
+    arguments = None if aggregate or "<" in written else tuple(map(_integer, types))
+    return Udf(found["name"], arguments, aggregate, bool(found["before"]))
+
+
+def _integer(rust: str) -> str | None:
+    named = re.fullmatch(r"([iu])(8|16|32|64)", rust)
+    return None if named is None else ("Int" if named[1] == "i" else "UInt") + named[2]
+
+
+def _python(source: str) -> Udf:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise RefusedError(f"invalid Python UDF: {error}") from error
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    marked = [node for node in functions if any("udf" in ast.dump(mark) for mark in node.decorator_list)]
+    if not marked:
+        raise RefusedError(
+            "invalid Python UDF: The supplied code does not contain a UDF (UDF functions must be annotated "
+            "with @udf)"
+        )
+    return Udf(marked[0].name)
+
+
+def mismatch(udf: Udf, given: Sequence[str | None]) -> str | None:
+    """Return what is wrong with a call whose arguments are integers, where that is certain.
+
+    :param udf: the function.
+    :param given: the Arrow names of the types of the arguments, where they are known to be integers.
+    :returns: None when the call may be right.
+    """
+    names, into = [name or "" for name in given], [name or "" for name in udf.arguments or ()]
+    if len(names) != len(into) or "" in (*names, *into):
+        return None
+    if all(_fits(name, target) for name, target in zip(names, into, strict=True)):
+        return None
+    return (
+        f"Failed to coerce arguments to satisfy a call to '{udf.name}' function: coercion from "
+        f"[{', '.join(names)}] to the signature Exact([{', '.join(into)}]) failed No function matches the given "
+        f"name and argument types '{udf.name}({', '.join(names)})'. You might need to add explicit type casts.\n"
+        f"\tCandidate functions:\n\t{udf.name}({', '.join(into)})"
+    )
+
+
+def _fits(given: str, wanted: str) -> bool:
+    """Whether an integer type goes into another: a wider one, and unsigned into signed only if wider."""
+    size, room = int(given.strip("UInt")), int(wanted.strip("UInt"))
+    return size <= room if given[0] == wanted[0] else given[0] == "U" and size < room

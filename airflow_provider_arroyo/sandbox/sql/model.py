@@ -16,14 +16,12 @@ class Source:
     :param name: name of the table.
     :param event_rate: rows a second that it makes; None when the connector has no such setting.
     :param message_count: after how many rows it ends; None when it never ends by itself.
-    :param path: the file or folder that it reads; None when it reads none.
-    :param missing_path: the file that it cannot open.
+    :param missing_path: the file of this machine that it reads, where there is none.
     """
 
     name: str
     event_rate: float | None = None
     message_count: int | None = None
-    path: str | None = None
     missing_path: str | None = None
 
     @property

@@ -11,10 +11,10 @@ from sqlglot.errors import ErrorLevel, OptimizeError
 from sqlglot.optimizer.scope import Scope, traverse_scope, walk_in_scope
 
 from airflow_provider_arroyo.sandbox.sql import functions
+from airflow_provider_arroyo.sandbox.sql.functions import Udf, mismatch
 from airflow_provider_arroyo.sandbox.sql.refusals import Column, no_column, no_function, no_table, planning
 from airflow_provider_arroyo.sandbox.sql.shape import call_name
 from airflow_provider_arroyo.sandbox.sql.tables import Table
-from airflow_provider_arroyo.sandbox.sql.udfs import Udf, mismatch
 from airflow_provider_arroyo.sql.dialect import arg, span_of
 
 _SETS = "ROLLUP, CUBE and GROUPING SETS"

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile, pairwise
+from pathlib import Path
 from typing import Any
 
 from sqlglot import Token, exp
 
-from airflow_provider_arroyo.sandbox.sql import tables, udfs
+from airflow_provider_arroyo.sandbox.sql import functions, tables
+from airflow_provider_arroyo.sandbox.sql.connectors import Connection
+from airflow_provider_arroyo.sandbox.sql.functions import Udf
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
 from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
 from airflow_provider_arroyo.sandbox.sql.tables import Table
-from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 from airflow_provider_arroyo.sql import dialect, text
 from airflow_provider_arroyo.sql.dialect import arg, folded, table_name
 from airflow_provider_arroyo.sql.errors import RefusedError
@@ -85,7 +87,7 @@ class _Program:
 
     def evaluate(self, definitions: Sequence[Mapping[str, Any]], parallelism: int) -> Evaluation:
         try:
-            self._udfs = udfs.read(definitions)
+            self._udfs = functions.read(definitions)
         except RefusedError as refusal:
             return self._refused(refusal, udf=True)
         try:
@@ -269,8 +271,8 @@ class _Program:
             if self._version == "0.15":
                 raise planning("cannot read from sink")
             raise planning(f"attempted to read from table '{table.name}', but it is a sink")
-        found = Source(table.name, made.event_rate, made.message_count, made.path)
-        source = Step(made.connector, made.description, key=("source", key), kind="source", record=found)
+        read = _source(table.name, made)
+        source = Step(made.connector, made.description, key=("source", key), kind="source", record=read)
         value = forward("value_{}", name, (source,), key=("table", key))
         watermark = forward("watermark_{}", "watermark", (value,), key=("watermark", key))
         return Flow((watermark,), bare=True, updating=table.updating)
@@ -308,6 +310,14 @@ class _Program:
             raise planning(f"attempted to insert into table '{table.name}', but it is a source")
         if flow.updating and not table.updating:
             self._not_judged[f"updates that are written to the table {table.name}"] = None
+
+
+def _source(name: str, made: Connection) -> Source:
+    path = (made.path or "://").removeprefix("file://")
+    if "://" in path:
+        return Source(name, made.event_rate, made.message_count)
+    # A source that reads a file of this machine ends with it, or fails without it.
+    return Source(name, made.event_rate, made.message_count or 0, None if Path(path).exists() else path)
 
 
 def _check_end(tree: Any) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import functions
+from airflow_provider_arroyo.sandbox.sql.functions import Udf
 from airflow_provider_arroyo.sandbox.sql.graph import Step, forward
 from airflow_provider_arroyo.sandbox.sql.refusals import planning
-from airflow_provider_arroyo.sandbox.sql.udfs import Udf
 from airflow_provider_arroyo.sql.dialect import arg
 
 
