@@ -16,6 +16,7 @@ from .records import Job, Store, new_id
 
 _TICK = lifecycle.TICK_MILLIS * 1000
 _STUCK = lifecycle.STUCK_SCHEDULING_MILLIS * 1000
+_NO_SUCH_FILE = "No such file or directory (os error 2)"
 _TOO_OFTEN = "Job has restarted too many times"
 _WORKING = (JobState.RUNNING, JobState.FINISHING)
 
@@ -57,11 +58,7 @@ class Engine(Agenda):
         by = self.skew_by(skew)
         self._poll_origin += by
         for job in self.store.jobs():
-            runs.catch_up(job, before, self.rng)
-            runs.shift(job, before, by)
-            job.entered += by
-            if job.picked_up_at is not None:
-                job.picked_up_at += by
+            runs.shift(job, before, by, self.rng)
             self.touch(job)
 
     def _draw(self, millis: Millis) -> int:
@@ -152,6 +149,9 @@ class Engine(Agenda):
 
     def _show(self, job: Job, state: str) -> None:
         before, job.state = job.state, state
+        self._changed(job, before)
+
+    def _changed(self, job: Job, before: str) -> None:
         self.touch(job)
         for listener in self.on_change:
             listener(job, before)
@@ -276,10 +276,8 @@ class Engine(Agenda):
             job.restarted = job.restarted and state == JobState.FAILING
         if stays is not None:
             self._plan(job, stays, lambda: self.controller_up and self.happen(job, Cause.TIME))
-        self.touch(job)
         self._plan_poll_if_wanted(job)
-        for listener in self.on_change:
-            listener(job, before)
+        self._changed(job, before)
 
     def _plan(self, job: Job, after: int, act: Callable[[], object]) -> None:
         """Plan an act for when the job has been in its state for so many microseconds more."""
@@ -310,16 +308,14 @@ class Engine(Agenda):
             run = job.run_id
             over = lifecycle.PREVIEW_TTL_SECONDS
             self.later(over, lambda: job.run_id == run and self.happen(job, Cause.TTL_OVER))
-        missing = next((source.missing_path for source in job.pipeline.sources if source.missing_path), None)
+        missing = next(filter(None, (source.missing_path for source in job.pipeline.sources)), None)
         ends = self._ends(job)
         if job.flap is not None:
             self._plan(job, job.flap[0], lambda: self.end_flapping_run(job))
         elif job.kafka_away:
             self._plan(job, self._draw(lifecycle.KAFKA_GIVES_UP_MILLIS), lambda: self._kafka_gives_up(job))
         elif missing is not None:
-            error = (
-                f"error in connector: failed to open file '{missing}': No such file or directory (os error 2)"
-            )
+            error = f"error in connector: failed to open file '{missing}': {_NO_SUCH_FILE}"
             self._plan(job, _TICK + self._draw((2, 6)), lambda: self.fail(job, error=error, domain="user"))
         elif ends:
             first = _next_tick(min(ends)) + self._draw((2, 5))

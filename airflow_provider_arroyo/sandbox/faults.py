@@ -57,7 +57,6 @@ class Faults:
                 raise TypeError(f"{kind} takes {len(names)} arguments by position ({', '.join(names)})")
             return self.inject(kind, **dict(zip(names, values, strict=False)), **fields)
 
-        inject.__doc__ = types.KINDS[kind].__doc__
         return inject
 
     def __dir__(self) -> list[str]:

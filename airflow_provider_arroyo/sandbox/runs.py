@@ -138,8 +138,12 @@ def drop_unfinished(job: Job, now: int) -> bool:
     return True
 
 
-def shift(job: Job, now: int, by: int) -> None:
+def shift(job: Job, now: int, by: int, rng: random.Random) -> None:
     """Move what is under way after the server's clock was set; what is finished keeps its times."""
+    catch_up(job, now, rng)
+    job.entered += by
+    if job.picked_up_at is not None:
+        job.picked_up_at += by
     if (last := under_way(job, now)) is not None and job.checkpoint_until is not None:
         last.start += by
         last.operators_done += by

@@ -21,15 +21,11 @@ from airflow.models.dag import DagModel
 
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import access, airflow_db
+from tests.support import ENDLESS
 
 from .test_api import CONN, Site, site
 
 __all__ = ["site"]
-
-QUERY = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
 
 AUTH = {"Authorization": "Bearer very-secret-key", "Content-Type": "application/json"}
 
@@ -112,7 +108,7 @@ def test_an_id_that_can_be_none_is_refused(site: Site, path: str, pipeline_id: s
 def test_hostile_names_are_only_text(site: Site, name: str, caplog: pytest.LogCaptureFixture) -> None:
     # The sandbox logs the name, and pytest cannot hand half of a surrogate pair from process to process.
     caplog.set_level(logging.WARNING, "airflow_provider_arroyo.sandbox")
-    pipeline_id = create(site, f'{{"name": "{name}", "query": {json.dumps(QUERY)}, "parallelism": 1}}')
+    pipeline_id = create(site, f'{{"name": "{name}", "query": {json.dumps(ENDLESS)}, "parallelism": 1}}')
     site.client.get("/api/pipelines", params={"connection_id": CONN})
     expected = json.loads(f'"{name}"')[:300]
     assert live(site, pipeline_id)["row"]["name"] == expected
@@ -157,7 +153,7 @@ def test_a_definition_that_is_nonsense_is_an_error_in_words(site: Site) -> None:
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_an_error_of_any_request_is_told_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
     option = "'kafka', topic = 't', type = 'sink', format = 'json', 'auth.password' = 'hunter2hunter2'"
-    query = QUERY.replace("'blackhole'", f"{option}, bootstrap_servers = 'b', 'auth.type' = 'sasl'")
+    query = ENDLESS.replace("'blackhole'", f"{option}, bootstrap_servers = 'b', 'auth.type' = 'sasl'")
     pipeline_id = create(site, json.dumps({"name": "p", "query": query, "parallelism": 1}))
     site.ids()
     echo = {"times": None, "error": "login with hunter2hunter2 refused"}
@@ -209,7 +205,7 @@ def test_no_secret_of_the_connection_or_the_sql_reaches_the_browser(site: Site) 
         "'kafka', topic = 't', type = 'sink', format = 'json', bootstrap_servers = 'b', 'auth.type' = 'sasl', "
         "'auth.password' = 'hunter2hunter2'"
     )
-    sql = QUERY.replace("'blackhole'", kafka)
+    sql = ENDLESS.replace("'blackhole'", kafka)
     pipeline_id = create(site, json.dumps({"name": "p", "query": sql, "parallelism": 1}))
     site.sandbox.faults.fail("p", after=0, error="login with hunter2hunter2 refused")
     site.pipelines()
@@ -245,7 +241,7 @@ def test_the_tasks_are_those_of_an_owner_in_this_airflow_that_the_user_may_read(
     )
     task = Owner(dag_id="shop", task_id="submit", run_id="r1", namespace=namespace)
     tags = OwnershipLabel(task=task, try_number=1, package_version="1").to_tags()
-    pipeline_id = create(site, json.dumps({"name": "p", "query": QUERY, "parallelism": 1, "tags": tags}))
+    pipeline_id = create(site, json.dumps({"name": "p", "query": ENDLESS, "parallelism": 1, "tags": tags}))
     response = site.get("pipeline/tasks", connection_id=CONN, pipeline_id=pipeline_id)
     assert response.json() == {"tasks": [], "more": True}
     (about,) = asked

@@ -7,16 +7,12 @@ from typing import Any
 
 import requests
 
-IMPULSE = (
-    "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');\n"
-    "CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');\n"
-    "INSERT INTO sink SELECT counter FROM impulse;"
-)
+from tests.support import ENDLESS
 
 
 def bounded(rate: int, count: int) -> str:
     """A pipeline that ends after so many rows."""
-    return IMPULSE.replace("event_rate = '10'", f"event_rate = '{rate}', message_count = '{count}'")
+    return ENDLESS.replace("event_rate = '10'", f"event_rate = '{rate}', message_count = '{count}'")
 
 
 @dataclass
@@ -34,7 +30,7 @@ class Caller:
         """Send a request below ``/api/v1``."""
         return self.session.request(method, f"{self.url}/api/v1{path}", json=json, timeout=60, **more)
 
-    def create(self, name: str = "x", query: str = IMPULSE, **fields: Any) -> str:
+    def create(self, name: str = "x", query: str = ENDLESS, **fields: Any) -> str:
         """Create a pipeline and return its id."""
         body = {"name": name, "query": query, "parallelism": 1, "checkpoint_interval_micros": 1_000_000}
         answer = self("POST", "/pipelines", body | fields)

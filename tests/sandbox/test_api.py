@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, bodies
-from tests.sandbox.support import IMPULSE, Caller, bounded
+from tests.sandbox.support import Caller, bounded
+from tests.support import ENDLESS
 
 
 def test_half_made_records_hold_their_id_until_deleted(sandbox: ArroyoSandbox, call: Caller) -> None:
-    body = {"name": "x", "query": IMPULSE, "parallelism": 1, "checkpoint_interval_micros": 5}
+    body = {"name": "x", "query": ENDLESS, "parallelism": 1, "checkpoint_interval_micros": 5}
     if sandbox.arroyo_version == "0.15":
         refused = call("PUT", "/pipelines/mine", body)
         assert (refused.status_code, refused.content) == (405, b"")
@@ -43,17 +44,17 @@ def test_half_made_records_hold_their_id_until_deleted(sandbox: ArroyoSandbox, c
 
 
 def test_a_body_over_two_megabytes_is_refused_whole(call: Caller) -> None:
-    body = {"name": "x", "query": f"-- {'x' * 2_097_152}\n{IMPULSE}", "parallelism": 1}
+    body = {"name": "x", "query": f"-- {'x' * 2_097_152}\n{ENDLESS}", "parallelism": 1}
     answer = call("POST", "/pipelines", body)
     assert answer.status_code == 413
     assert answer.json() == {"error": "Failed to buffer the request body: length limit exceeded"}
-    body["query"] = f"-- {'x' * 2_000_000}\n{IMPULSE}"
+    body["query"] = f"-- {'x' * 2_000_000}\n{ENDLESS}"
     assert call("POST", "/pipelines", body).status_code == 200
 
 
 def test_names_and_comments_come_back_unharmed(call: Caller) -> None:
     name = "ü\n<b>&\"'\\ \u2028 " + "n" * 5000
-    query = f"-- ключ: \"a\" 'b' <c>\n{IMPULSE}"
+    query = f"-- ключ: \"a\" 'b' <c>\n{ENDLESS}"
     pipeline_id = call.create(name, query)
     pipeline = call("GET", f"/pipelines/{pipeline_id}").json()
     assert (pipeline["name"], pipeline["query"]) == (name, query)
@@ -251,7 +252,7 @@ def test_udfs_are_kept_and_known_to_queries(call: Caller) -> None:
         "udf_name": "twice",
         "errors": [],
     }
-    query = IMPULSE.replace("BIGINT UNSIGNED", "BIGINT").replace("SELECT counter", "SELECT twice(counter)")
+    query = ENDLESS.replace("BIGINT UNSIGNED", "BIGINT").replace("SELECT counter", "SELECT twice(counter)")
     assert call("POST", "/pipelines/validate_query", {"query": query}).json()["errors"] == []
     assert call("DELETE", f"/udfs/{made['id']}").status_code == 200
     assert call("POST", "/pipelines/validate_query", {"query": query}).json()["errors"] != []
@@ -292,7 +293,7 @@ JSON = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
-    | st.sampled_from(["impulse", "kafka", "checkpoint", "SELECT 1", IMPULSE, "rust", "decimal128"]),
+    | st.sampled_from(["impulse", "kafka", "checkpoint", "SELECT 1", ENDLESS, "rust", "decimal128"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
     max_leaves=12,
 )
@@ -318,7 +319,7 @@ def shared() -> Iterator[Caller]:
         requests.Session() as session,
     ):
         call = Caller(session, sandbox.url)
-        call("PUT", "/pipelines/own", {"name": "x", "query": IMPULSE, "parallelism": 1})
+        call("PUT", "/pipelines/own", {"name": "x", "query": ENDLESS, "parallelism": 1})
         yield call
 
 

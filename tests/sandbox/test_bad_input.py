@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.sandbox.support import IMPULSE, Caller
+from tests.sandbox.support import Caller
+from tests.support import ENDLESS
 
 
 @pytest.fixture
@@ -142,9 +143,9 @@ def test_a_megabyte_of_sql_is_planned_while_the_rest_goes_on(sandbox: ArroyoSand
     many = "".join(
         f"CREATE TABLE s{number} (n BIGINT) WITH (connector = 'blackhole');\n" for number in range(3000)
     )
-    query = f"-- {'x' * (1_000_000 - len(many))}\n{many}{IMPULSE}"
+    query = f"-- {'x' * (1_000_000 - len(many))}\n{many}{ENDLESS}"
     assert call("POST", "/pipelines/validate_query", {"query": query}).json()["errors"] == []
-    nested = IMPULSE.replace("SELECT counter", f"SELECT {'(' * 100_000}counter{')' * 100_000}")
+    nested = ENDLESS.replace("SELECT counter", f"SELECT {'(' * 100_000}counter{')' * 100_000}")
     assert call("POST", "/pipelines", {"name": "x", "query": nested, "parallelism": 1}).status_code in (
         200,
         400,

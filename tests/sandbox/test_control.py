@@ -12,7 +12,8 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealCloc
 from airflow_provider_arroyo.sandbox.clock import Clock
 from airflow_provider_arroyo.sandbox.http_server import HttpRequest
 from airflow_provider_arroyo.sandbox.request_log import RequestLog
-from tests.sandbox.support import IMPULSE, Caller
+from tests.sandbox.support import Caller
+from tests.support import ENDLESS
 
 KEY = {"authorization": "Bearer sekrit"}
 FAULT = {"kind": "status", "times": 1}
@@ -100,8 +101,8 @@ def test_the_page_is_one_file_that_needs_nothing_else(sandbox: ArroyoSandbox, ca
 
 
 def test_what_was_not_judged_is_listed(sandbox: ArroyoSandbox, call: Caller) -> None:
-    query = IMPULSE.replace("SELECT counter", "SELECT counter + 1")
-    call("POST", "/pipelines/validate_query", {"query": IMPULSE})
+    query = ENDLESS.replace("SELECT counter", "SELECT counter + 1")
+    call("POST", "/pipelines/validate_query", {"query": ENDLESS})
     call.create("plus", query)
     call.create("plus", query)
     (found,) = [item for item in sandbox.not_judged if item.name == "plus"]
@@ -149,7 +150,7 @@ def test_the_log_counts_requests_with_their_bodies(sandbox: ArroyoSandbox, call:
     call("GET", "/jobs")
     assert sandbox.requests.count("post", "*/pipelines") == sandbox.requests.count("POST") == 1
     (made,) = sandbox.requests.find("POST")
-    assert (made.json["query"], made.status) == (IMPULSE, 200)
+    assert (made.json["query"], made.status) == (ENDLESS, 200)
     assert requests.delete(f"{sandbox.url}/sandbox/requests", timeout=60).ok
     assert (len(sandbox.requests), sandbox.requests.total) == (0, 0)
 

@@ -8,7 +8,8 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.sandbox.support import IMPULSE, Caller
+from tests.sandbox.support import Caller
+from tests.support import ENDLESS
 
 
 def test_a_status_hits_the_next_matching_requests_only(sandbox: ArroyoSandbox, call: Caller) -> None:
@@ -26,7 +27,7 @@ def test_after_the_effect_only_the_response_is_lost(sandbox: ArroyoSandbox, call
         with pytest.raises(requests.ConnectionError):
             call.create("lost")
     else:
-        body = {"name": "lost", "query": IMPULSE, "parallelism": 1}
+        body = {"name": "lost", "query": ENDLESS, "parallelism": 1}
         assert call("POST", "/pipelines", body).status_code == 503
     assert sandbox.state("lost") == "Created"
 

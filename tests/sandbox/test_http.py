@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
-from tests.sandbox.support import IMPULSE, Caller
+from tests.sandbox.support import Caller
+from tests.support import ENDLESS
 
 PING = b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\n\r\n"
 LAST_PING = b"GET /api/v1/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -97,7 +98,7 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(sandbox: ArroyoSandbox,
 def test_sql_on_which_the_planner_breaks_down_gets_no_response_while_the_rest_goes_on(
     sandbox: ArroyoSandbox, call: Caller
 ) -> None:
-    query = IMPULSE.replace(
+    query = ENDLESS.replace(
         "SELECT counter FROM impulse", "SELECT DISTINCT ON (counter) counter FROM impulse"
     )
     body = {"name": "x", "query": query, "parallelism": 1}

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from scripts.local_airflow import LocalAirflow, LocalAirflowError, wait_until
+from tests.support import ENDLESS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -25,10 +26,6 @@ BASE_PATH = "/air/flow"
 USERS = {"admin": "admin", "jane": "viewer"}
 DAGS = Path(__file__).parent / "dags"
 SHOTS = Path(os.environ.get("ARROYO_UI_SHOTS") or "ui-shots")
-QUERY = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
 
 
 class Site(LocalAirflow):
@@ -227,7 +224,7 @@ def create(sandbox: ArroyoSandbox, name: str, **fields: Any) -> str:
     """Create a pipeline; return its id."""
     import requests
 
-    body = {"name": name, "query": QUERY, "parallelism": 1, **fields}
+    body = {"name": name, "query": ENDLESS, "parallelism": 1, **fields}
     response = requests.post(f"{sandbox.url}/api/v1/pipelines", json=body, timeout=10)
     response.raise_for_status()
     return str(response.json()["id"])

@@ -10,8 +10,9 @@ import pytest
 
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import ENDLESS
 
-from .site import QUERY, Site, Visitor, create, id_of, visiting
+from .site import Site, Visitor, create, id_of, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -159,7 +160,7 @@ def label(run_id: str, generation: int) -> dict[str, str]:
 def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
     admin: Visitor, site: Site, demo: ArroyoSandbox
 ) -> None:
-    changed = QUERY.replace("'10'", "'25'")
+    changed = ENDLESS.replace("'10'", "'25'")
     seen = [
         {"at": f"2026-11-28T10:00:0{second}Z", "state": state, "run_id": 1, "job_id": "job_1"}
         for second, state in ((0, "Created"), (1, "Scheduling"), (4, "Running"))
@@ -225,7 +226,7 @@ def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(
 
 
 def test_hostile_texts_are_text(admin: Visitor, demo: ArroyoSandbox) -> None:
-    query = QUERY.replace("CREATE TABLE impulse", f"-- {HOSTILE}\nCREATE TABLE impulse")
+    query = ENDLESS.replace("CREATE TABLE impulse", f"-- {HOSTILE}\nCREATE TABLE impulse")
     hostile = create(demo, HOSTILE, tags={HOSTILE: HOSTILE, "n" * 300: "v" * 300}, query=query)
     try:
         admin.open_page(hostile)
