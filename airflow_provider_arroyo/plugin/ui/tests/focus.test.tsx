@@ -1,42 +1,29 @@
 import { render } from "preact";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 
-import { App } from "../src/App";
 import { announceShown, navigate, pageUrl, pipelineUrl } from "../src/host";
 import type { PipelineLive } from "../src/types";
+import { listOf, mountEach, root, show } from "./mounted";
 import { definition, live, row } from "./rows";
 
 const SEARCH = new URLSearchParams({ connection: "a" });
 const LIST = "/plugin/arroyo?connection=a";
 
 let live_: PipelineLive;
-let root: HTMLElement;
 
 function answerOf(path: string): unknown {
   if (path.includes("pipeline/live")) return live_;
   if (path.includes("pipeline/definition")) return definition();
   if (path.includes("pipeline/tasks")) return { tasks: [], more: false };
   if (path.includes("connections")) return { connections: ["a", "b"] };
-  const rows = Array.from({ length: 200 }, (_, index) => row({ id: `pl_${index}`, name: `orders-${index}` }));
-  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, jobs: 200 };
+  return listOf(Array.from({ length: 200 }, (_, index) => row({ id: `pl_${index}`, name: `orders-${index}` })));
 }
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
-  live_ = live({ row: row({ id: "pl_7", name: "orders-7" }) });
-  vi.stubGlobal("fetch", (url: string) => Promise.resolve(new Response(JSON.stringify(answerOf(url)))));
-  history.replaceState(null, "", LIST);
-  document.title = "Airflow";
-  root = document.createElement("div");
-  document.body.append(root);
-});
+mountEach(LIST, answerOf);
 
-afterEach(() => {
-  render(null, root);
-  root.remove();
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-  vi.restoreAllMocks();
+beforeEach(() => {
+  live_ = live({ row: row({ id: "pl_7", name: "orders-7" }) });
+  document.title = "Airflow";
 });
 
 /* Only what has a size is in view. */
@@ -57,26 +44,21 @@ function layOutRows(): void {
   );
 }
 
-async function show(): Promise<void> {
-  if (!root.hasChildNodes()) render(<App />, root);
-  await vi.advanceTimersByTimeAsync(3000);
-}
-
 const heading = () => root.querySelector("h1");
 
 test("the focus goes to the heading, which the title names, and back to the row that was left", async () => {
-  await show();
+  await show(3);
   expect(document.title).toBe("Arroyo - Airflow");
   expect(document.activeElement).toBe(document.body);
   navigate(pipelineUrl("pl_7", SEARCH));
-  await show();
+  await show(3);
   expect(document.activeElement).toBe(heading());
   expect(heading()?.textContent).toBe("orders-7");
   expect(document.title).toBe("orders-7 - Arroyo - Airflow");
   layOutRows();
   history.replaceState(null, "", LIST);
   dispatchEvent(new PopStateEvent("popstate"));
-  await show();
+  await show(3);
   expect(document.activeElement?.textContent).toBe("orders-7");
   expect(document.title).toBe("Arroyo - Airflow");
   render(null, root);
@@ -86,22 +68,22 @@ test("the focus goes to the heading, which the title names, and back to the row 
 test("where there is no such row, the focus stays on the list's heading", async () => {
   history.replaceState(null, "", "/plugin/arroyo/pipelines/pl_gone?connection=a");
   live_ = live({ row: null, sentence: "Not there." });
-  await show();
+  await show(3);
   // A page that was loaded takes the focus from nobody.
   expect(document.activeElement).toBe(document.body);
   expect(heading()?.textContent).toBe("pl_gone");
   layOutRows();
   navigate(pageUrl(SEARCH));
-  await show();
+  await show(3);
   expect(document.activeElement).toBe(heading());
   expect(heading()?.textContent).toBe("Arroyo");
 });
 
 test("the heading gets the focus also where the host puts the page elsewhere meanwhile", async () => {
-  await show();
+  await show(3);
   root.remove();
   navigate(pipelineUrl("pl_7", SEARCH));
-  await show();
+  await show(3);
   expect(document.activeElement).toBe(document.body);
   document.body.append(root);
   announceShown();
@@ -110,15 +92,15 @@ test("the heading gets the focus also where the host puts the page elsewhere mea
 });
 
 test("the focus stays where the user has put it meanwhile", async () => {
-  await show();
+  await show(3);
   const elsewhere = document.createElement("button");
   root.after(elsewhere);
   elsewhere.focus();
   navigate(pipelineUrl("pl_7", SEARCH));
-  await show();
+  await show(3);
   layOutRows();
   navigate(pageUrl(SEARCH));
-  await show();
+  await show(3);
   expect(root.querySelector("tr.row")).not.toBeNull();
   expect(document.activeElement).toBe(elsewhere);
   elsewhere.remove();

@@ -1,10 +1,9 @@
-import { render } from "preact";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 
-import { App } from "../src/App";
 import { TaskTab } from "../src/TaskTab";
 import { navigate, pageUrl, pipelineUrl } from "../src/host";
 import type { PipelineDefinition, PipelineLive, PipelineTasks, TaskResponse } from "../src/types";
+import { asked, listOf, mountEach, root, show } from "./mounted";
 import { definition, graphNode, live, row } from "./rows";
 
 const SEARCH = "connection=a&state=Failed&q=orders";
@@ -15,8 +14,6 @@ let live_: PipelineLive | number;
 let definition_: PipelineDefinition | number;
 let tasks_: PipelineTasks | number;
 let task_: TaskResponse;
-let asked: string[];
-let root: HTMLElement;
 
 function answerOf(path: string): unknown {
   if (path.includes("pipeline/live")) return live_;
@@ -24,11 +21,12 @@ function answerOf(path: string): unknown {
   if (path.includes("pipeline/tasks")) return tasks_;
   if (path.includes("api/task?")) return task_;
   if (path.includes("connections")) return { connections: ["a", "b"] };
-  return { ...live(), epoch: "e", version: 1, complete: true, rows: [row()], gone: [], details: {}, totals: {}, jobs: 1 };
+  return listOf([row()]);
 }
 
+mountEach(`/plugin/arroyo/pipelines/pl_1?${SEARCH}`, answerOf);
+
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
   live_ = live();
   definition_ = definition();
   tasks_ = { tasks: [], more: false };
@@ -40,31 +38,7 @@ beforeEach(() => {
     state: "running",
     may_read: true,
   };
-  asked = [];
-  vi.stubGlobal("fetch", (url: string) => {
-    asked.push(url);
-    const found = answerOf(url);
-    const [body, status] = typeof found === "number" ? [{ detail: `refused ${found}` }, found] : [found, 200];
-    return Promise.resolve(new Response(JSON.stringify(body), { status }));
-  });
-  history.replaceState(null, "", `/plugin/arroyo/pipelines/pl_1?${SEARCH}`);
-  root = document.createElement("div");
-  document.body.append(root);
 });
-
-afterEach(() => {
-  render(null, root);
-  root.remove();
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
-
-async function show(seconds = 1, page = <App />): Promise<string> {
-  if (!root.hasChildNodes()) render(page, root);
-  await vi.advanceTimersByTimeAsync(seconds * 1000);
-  await vi.advanceTimersByTimeAsync(50);
-  return root.textContent;
-}
 
 function button(name: string, within: ParentNode = root): HTMLButtonElement {
   const found = [...within.querySelectorAll("button")].find((one) => one.textContent === name);
