@@ -160,7 +160,7 @@ def test_a_pipeline_is_not_stopped_because_its_deferral_broke(
     """A timeout ends the task, for which stop_on_kill was given; an error in the triggerer does not."""
     ti = FakeTaskInstance()
     make = submit(wait_for="Finished", stop_on_kill="checkpoint", deferrable=True)
-    pipeline_id = defer(make(defer_after=2), ti).serialize()[1]["plan"]["pipeline"]["pipeline_id"]
+    pipeline_id = defer(make(defer_after=0), ti).serialize()[1]["plan"]["pipeline"]["pipeline_id"]
     what = "Trigger timeout" if error is TaskDeferralTimeout else "it broke"
     with pytest.raises(ArroyoTaskError) as caught:
         make().resume_execution("__fail__", {"error": what}, context(ti))

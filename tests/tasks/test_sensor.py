@@ -74,14 +74,14 @@ def test_the_interval_is_poke_interval_where_it_was_given(
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-@pytest.mark.parametrize("interval", [0.4, timedelta(seconds=0.4)])
+@pytest.mark.parametrize("interval", [0.3, timedelta(seconds=0.3)])
 def test_a_given_poke_interval_is_honoured(
     mode: str, interval: Any, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
     before = sandbox.requests.count("GET", "*/jobs")
-    run_task(sense(pipeline_id, "Stopped", poke_interval=interval, timeout=1.5), mode)
-    # At 0, 0.4, 0.8 and 1.2 seconds, and at the deadline; the triggerer polls at once, too. Busy machines poll less.
+    run_task(sense(pipeline_id, "Stopped", poke_interval=interval, timeout=1), mode)
+    # At 0, 0.3, 0.6 and 0.9 seconds, and at the deadline; the triggerer polls at once, too. Busy machines poll less.
     assert 2 <= sandbox.requests.count("GET", "*/jobs") - before <= 7
 
 
@@ -89,9 +89,9 @@ def test_a_given_poke_interval_is_honoured(
 def test_a_sensor_that_polls_rarely_ends_in_time(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     began = time.monotonic()
-    ended = run_task(sense(pipeline_id, "Stopped", poll_interval=30, timeout=1.5), mode)
+    ended = run_task(sense(pipeline_id, "Stopped", poll_interval=30, timeout=0.6), mode)
     assert isinstance(ended.error, AirflowSensorTimeout)
-    assert 1.5 <= time.monotonic() - began < 15
+    assert 0.6 <= time.monotonic() - began < 15
 
 
 def test_a_zero_poke_interval_is_refused_where_it_is_the_polls() -> None:
@@ -153,7 +153,7 @@ def test_poke_mode_does_not_poke(
 def test_a_timeout_during_an_outage(mode: str, named: dict[str, Any], sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=None)
     began = time.monotonic()
-    ended = run_task(sense(timeout=2, **named), mode)
+    ended = run_task(sense(timeout=0.7, **named), mode)
     assert isinstance(ended.error, AirflowSensorTimeout), ended.error
     assert "unreachable" in str(ended.error)
     assert time.monotonic() - began < 15
@@ -300,7 +300,7 @@ def test_silent_fail_does_not_concern_a_deferred_wait(sandbox: ArroyoSandbox, ar
 def test_a_sensor_that_begins_in_an_outage_waits_in_the_triggerer(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=None)
     with pytest.raises(TaskDeferred) as caught:
-        sense("pl_1", deferrable=True)().execute(context())
+        sense("pl_1", deferrable=True, defer_after=0.2)().execute(context())
     assert caught.value.timeout is not None
     # Ours comes first, and says what was going on.
     assert timedelta(seconds=60) < caught.value.timeout <= timedelta(seconds=80)
@@ -311,7 +311,9 @@ def test_a_sensor_that_begins_in_an_outage_waits_in_the_triggerer(sandbox: Arroy
 def test_a_triggerer_that_broke(
     error: type[Exception], soft_fail: bool, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    sensor = sense(arrange.pipeline("Running"), "Stopped", deferrable=True, soft_fail=soft_fail)
+    sensor = sense(
+        arrange.pipeline("Running"), "Stopped", deferrable=True, defer_after=0, soft_fail=soft_fail
+    )
     defer(sensor())
     what = "Trigger timeout" if error is TaskDeferralTimeout else "it broke"
     usual = AirflowSensorTimeout if error is TaskDeferralTimeout else TaskDeferralError

@@ -151,7 +151,7 @@ def test_a_bug_keeps_its_traceback(sandbox: ArroyoSandbox, monkeypatch: pytest.M
 def test_a_connection_edited_while_deferred_names_both_servers(
     sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = sense(arrange.pipeline("Running"), "Stopped", deferrable=True)
+    make = sense(arrange.pipeline("Running"), "Stopped", deferrable=True, defer_after=0)
     trigger = defer(make())
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", "arroyo://elsewhere:5115/http")
     (event,) = asyncio.run(fire(trigger))
