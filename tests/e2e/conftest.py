@@ -47,6 +47,12 @@ LIFE_EXAMPLES = (
     "arroyo_wait_for_data",
 )
 DEPLOY_EXAMPLES = ("arroyo_deploy_on_merge", "arroyo_deploy_rollback", "arroyo_scale")
+WATCHER = "arroyo_restart_on_failure"
+BROKEN = """\
+CREATE TABLE input (n BIGINT) WITH
+  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
+CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT n FROM input;"""
 OWN = (
     "e2e_held_open",
     "e2e_submit_defers",
@@ -142,7 +148,17 @@ def airflow(
 
 
 @pytest.fixture(scope="session")
-def runs(airflow: LocalAirflow, arroyo: SandboxServer) -> dict[str, str]:
+def broken(airflow: LocalAirflow, arroyo: SandboxServer) -> str:
+    """Return the id of a pipeline that always fails, which a DAG watches from now on."""
+    body = {"name": "orders_kept_alive", "query": BROKEN, "parallelism": 1}
+    pipeline_id = arroyo.call("POST", "/api/v1/pipelines", body)["id"]
+    # Its watcher begins with the first parse of the DAG's file after that.
+    airflow.unpause(WATCHER)
+    return str(pipeline_id)
+
+
+@pytest.fixture(scope="session")
+def runs(airflow: LocalAirflow, arroyo: SandboxServer, broken: str) -> dict[str, str]:
     """Start a run of every DAG, all at once, and return the run ids by DAG id."""
     arroyo.call("POST", "/sandbox/faults", FAILS_LATER)
     dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *DEPLOY_EXAMPLES, *LIFE_EXAMPLES, *OWN)
