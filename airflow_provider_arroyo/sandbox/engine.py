@@ -113,9 +113,8 @@ class Engine(Agenda):
     def _poll(self, job: Job) -> None:
         if not self.controller_up or job.state_before_hold or job.pipeline.job is not job:
             return
-        if job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now:
-            return
-        if job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK:
+        is_unreached = job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now
+        if is_unreached or (job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK):
             return
         wanted = self._wanted(job)
         for cause in lifecycle.WANTED:

@@ -274,13 +274,13 @@ class Stop(PipelineFault):
     mode: StopMode = "checkpoint"
 
 
-_KINDS = (
-    *(Status, Latency, EarlyHints, Reset, HangUp, Hang, Endless, CutShort, NotJson),
-    *(ApiAway, ControllerAway, ServerRestart, ClockSkew),
-    *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, Traffic, KillWorker, Delete, Stop),
-)
 KINDS: Mapping[str, type[Fault]] = {
-    re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind for kind in _KINDS
+    re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower(): kind
+    for kind in (
+        *(Status, Latency, EarlyHints, Reset, HangUp, Hang, Endless, CutShort, NotJson),
+        *(ApiAway, ControllerAway, ServerRestart, ClockSkew),
+        *(Fail, Flap, KafkaAway, LatePickup, NeverStarts, ShowState, Traffic, KillWorker, Delete, Stop),
+    )
 }
 
 
@@ -341,9 +341,7 @@ def _read(name: str, value: Any, hint: Any) -> Any:
 def _check(name: str, value: Any, limits: tuple[float, float]) -> None:
     if isinstance(value, int | float) and not limits[0] <= value <= limits[1]:
         raise ValueError(f"{name}: must be from {limits[0]:,} to {limits[1]:,}, not {value:g}")
-    if not isinstance(value, str):
-        return
-    if re.search("[\ud800-\udfff]", value):
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
         raise ValueError(f"{name}: must be Unicode without lone surrogates, not {value!r}")
     if name == "content_type" and (not value.isprintable() or value != value.strip()):
         raise ValueError(f"content_type: must be one line without spaces around it, not {value!r}")

@@ -174,9 +174,26 @@ def _generator(connector: str, options: Options) -> Connection:
     if rate is None:
         raise planning("required option 'event_rate' not set")
     if connector == "nexmark":
-        return nexmark(rate, options.number("runtime"))
+        return _nexmark(rate, options.number("runtime"))
     interval = options.number("event_time_interval", whole=True)
-    return impulse(rate, interval, options.number("message_count", whole=True))
+    return _impulse(rate, interval, options.number("message_count", whole=True))
+
+
+def _impulse(event_rate: float, interval: float | None, count: float | None) -> Connection:
+    bounded = "" if count is None else "Bounded"
+    spacing = "" if interval is None else f", {_duration(int(interval))}"
+    shown = f"{bounded}Impulse<{_rate(event_rate)} eps{spacing}>"
+    ends = None if count is None else int(count)
+    return Connection("impulse", "source", shown, event_rate, ends, columns=_IMPULSE)
+
+
+def _nexmark(event_rate: float, runtime: float | None) -> Connection:
+    bounded = "" if runtime is None else "Bounded"
+    count = None
+    if runtime is not None and math.isfinite(event_rate * runtime):
+        count = int(event_rate * runtime)
+    shown = f"{bounded}Nexmark<{_rate(event_rate)} eps>"
+    return Connection("nexmark", "source", shown, event_rate, count, columns=_NEXMARK)
 
 
 def _needed(shape: _Shape, options: Options, profile: bool) -> tuple[str, dict[str, str]]:
@@ -208,51 +225,18 @@ def from_config(
     :param table_type: ``source``, ``sink`` or ``lookup``.
     :param arroyo_version: whose descriptions to use.
     """
-    if connector == "impulse":
-        interval, count = _number(config.get("event_time_interval")), _number(config.get("message_count"))
-        return impulse(_number(config.get("event_rate")) or 0.0, interval, count)
-    if connector == "nexmark":
-        return nexmark(_number(config.get("event_rate")) or 0.0, _number(config.get("runtime")))
-    given = {name: value for name, value in config.items() if isinstance(value, str)}
+    if connector in ("impulse", "nexmark"):
+        given = {name: ("number", str(value)) for name, value in config.items() if value is not None}
+        try:
+            return _generator(connector, Options(given))
+        except RefusedError:
+            return _generator(connector, Options(event_rate=("number", "0")))
+    texts = {name: value for name, value in config.items() if isinstance(value, str)}
     if connector in ("blackhole", "stdout"):
         table_type = "sink"
     known = connector in _SHAPES
-    shown = _description(connector, table_type, given, arroyo_version) if known else connector
-    return Connection(connector, table_type, shown, path=given.get("path"))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        found = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def impulse(event_rate: float, interval: float | None, count: float | None) -> Connection:
-    """Return an impulse source.
-
-    :param event_rate: rows a second.
-    :param interval: nanoseconds from one row's time to the next, where they are not the clock's.
-    :param count: after how many rows it ends.
-    """
-    bounded = "" if count is None else "Bounded"
-    spacing = "" if interval is None else f", {_duration(int(interval))}"
-    shown = f"{bounded}Impulse<{_rate(event_rate)} eps{spacing}>"
-    ends = None if count is None else int(count)
-    return Connection("impulse", "source", shown, event_rate, ends, columns=_IMPULSE)
-
-
-def nexmark(event_rate: float, runtime: float | None) -> Connection:
-    """Return a nexmark source; with a running time it ends by itself."""
-    bounded = "" if runtime is None else "Bounded"
-    count = None
-    if runtime is not None and math.isfinite(event_rate * runtime):
-        count = int(event_rate * runtime)
-    shown = f"{bounded}Nexmark<{_rate(event_rate)} eps>"
-    return Connection("nexmark", "source", shown, event_rate, count, columns=_NEXMARK)
+    shown = _description(connector, table_type, texts, arroyo_version) if known else connector
+    return Connection(connector, table_type, shown, path=texts.get("path"))
 
 
 def _rate(value: float) -> str:
