@@ -78,7 +78,7 @@ class Persistence:
         content, newline, checksum = kept.rpartition(b"\n")
         if hashlib.sha256(content + newline).hexdigest().encode() != checksum:
             raise ValueError(
-                f"data: {self._file} is damaged (its checksum is wrong); name another folder, or delete the file"
+                f"data: {self._file} is damaged (it has no valid checksum); name another folder, or delete the file"
             )
         about, _, rest = content.partition(b"\n")
         found = json.loads(about)
