@@ -17,6 +17,12 @@ CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT counter FROM short;
 INSERT INTO sink SELECT counter FROM long;"""
 
+BROKEN = """\
+CREATE TABLE input (n BIGINT) WITH
+  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
+CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
+INSERT INTO sink SELECT n FROM input;"""
+
 
 class Lines(logging.Handler):
     """Keeps what was logged."""

@@ -23,6 +23,7 @@ from tests.cluster import QUICK_TAKEOVER, running
 from tests.cluster.celery import NoRedisError
 from tests.cluster.postgres import NoPostgresError
 from tests.stats.server import StatsdServer
+from tests.support import BROKEN
 
 ROOT = Path(__file__).parent.parent.parent
 EXECUTOR = os.environ.get("ARROYO_E2E_EXECUTOR")
@@ -48,11 +49,6 @@ LIFE_EXAMPLES = (
 )
 DEPLOY_EXAMPLES = ("arroyo_deploy_on_merge", "arroyo_deploy_rollback", "arroyo_scale")
 WATCHER = "arroyo_restart_on_failure"
-BROKEN = """\
-CREATE TABLE input (n BIGINT) WITH
-  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
-CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT n FROM input;"""
 OWN = (
     "e2e_held_open",
     "e2e_submit_defers",

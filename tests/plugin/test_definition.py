@@ -28,20 +28,17 @@ from airflow_provider_arroyo.plugin.series import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
+from tests.support import ENDLESS
 
 from .support import Looked
 
 SECRET = "hunter2hunter2"
-SQL = """\
-CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');
-CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT counter FROM impulse;"""
 SECRET_SQL = (
     f"CREATE TABLE t (a INT) WITH (connector = 'kafka', 'auth.password' = '{SECRET}');\nSELECT a FROM t"
 )
 
 
-def pipeline(query: str = SQL, **fields: Any) -> Pipeline:
+def pipeline(query: str = ENDLESS, **fields: Any) -> Pipeline:
     return Pipeline(**{"id": "pl_1", "name": "orders", "query": query, **fields})
 
 
@@ -69,9 +66,9 @@ def test_the_label_is_set_apart_from_the_sql_and_from_the_users_tags(version: st
     if version == "0.16":
         one = pipeline(tags={**tags, **label().to_tags()})
     else:
-        one = pipeline(label().to_comment(tags) + SQL)
+        one = pipeline(label().to_comment(tags) + ENDLESS)
     found = shown(one)
-    assert found["sql"] == SQL
+    assert found["sql"] == ENDLESS
     assert found["tags"] == {"team": "data", "api_token": "***"}
     assert {"dag": "shop", "generation": "1", "run": "r1"}.items() <= found["label"].items()
     assert "tags" not in found["label"]
@@ -237,7 +234,7 @@ async def looked() -> AsyncIterator[Looked]:
                 endpoints.put_pipeline(
                     f"af-{number}",
                     name="orders",
-                    query=SQL.replace("'10'", f"'{number}'"),
+                    query=ENDLESS.replace("'10'", f"'{number}'"),
                     tags=label(number).to_tags(),
                     checkpoint_interval=timedelta(seconds=10),
                 ),

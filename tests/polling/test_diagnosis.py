@@ -23,13 +23,8 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.polling.evidence import gather, gather_for_error
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from airflow_provider_arroyo.sandbox.fault_types import KINDS
-from tests.support import ENDLESS
+from tests.support import BROKEN, ENDLESS
 
-MISSING_FILE = """\
-CREATE TABLE input (n BIGINT) WITH
-  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
-CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT n FROM input;"""
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
 
 
@@ -125,7 +120,7 @@ def test_a_broker_that_is_away(patient: Patient) -> None:
 
 
 def test_a_missing_file(patient: Patient) -> None:
-    diagnosis = patient.submit(MISSING_FILE).diagnosed()
+    diagnosis = patient.submit(BROKEN).diagnosed()
     if patient.sandbox.arroyo_version == "0.15":
         # That version tells no cause anywhere.
         check(diagnosis, Kind.FAILED, "restarted too many times")

@@ -13,14 +13,8 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests.support import BROKEN as BROKEN
 from tests.support import ENDLESS
-
-BROKEN = """\
-CREATE TABLE input (n BIGINT) WITH
-  (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');
-CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');
-INSERT INTO sink SELECT n FROM input;"""
-
 
 SPEED = 4
 """Seconds of the sandbox in a real one: the tasks poll in real time, ten times a second."""
