@@ -47,8 +47,9 @@ unexport AIRFLOW_HOME
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 # What the rest of the tests are about knows no Airflow: here the newest one's environment is enough for it.
 MEETS_AIRFLOW = $(addprefix tests/,hooks on_kill packaging plugin stats tasks)
-# Most tests wait for a server that takes its time, so more of them run at once than there are cores.
-UNIT = $(PYTEST) -m "not e2e and not ui and not docs" -n 6
+# Most tests wait for a server that takes its time, so more of them run at once than there are cores. A process that
+# has none left takes some of another's, so that they all end at about the same time.
+UNIT = $(PYTEST) -m "not e2e and not ui and not docs" -n 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 # The targets share environments and the stage.

@@ -9,6 +9,11 @@ from airflow_provider_arroyo.hooks.clients import forget_clients
 from tests import profiles as profiles  # how all property tests draw
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the type checkers, which take longest: at the end, everything else would wait for them."""
+    items.sort(key=lambda item: item.path.parent.name != "typing")
+
+
 @pytest.fixture(autouse=True)
 def _new_clients() -> None:
     """Let no test have a client that an earlier one used: a sandbox may listen on the same port again."""
