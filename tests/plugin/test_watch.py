@@ -122,6 +122,8 @@ async def test_a_server_that_does_not_respond_keeps_no_page_waiting(looked: Look
     # A page waits 1.5 seconds at most; the margin is for a slow machine.
     assert time.monotonic() - began < 10
     looked.watch.close()
+    # Else the thread that waits would be waited for.
+    looked.sandbox.faults.api_away()
 
 
 async def test_there_are_no_more_than_twenty_requests_a_second(many: Looked) -> None:

@@ -46,6 +46,12 @@ def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def _soon_lost(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a response come within three seconds or never: for so long a create is looked for that may be under way."""
+    monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", sandbox.airflow_connection_uri(read_timeout=3))
+
+
+@pytest.fixture
 def client(sandbox: ArroyoSandbox) -> Iterator[ArroyoClient]:
     """Return a client of the sandbox that is not the tasks' own."""
     with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:

@@ -57,6 +57,7 @@ def test_the_servers_own_words_reach_the_error(sandbox: ArroyoSandbox, client: A
     assert " ".join(caught.value.server_message.split()) in str(caught.value)
 
 
+@pytest.mark.usefixtures("_soon_lost")
 @pytest.mark.parametrize("after_effect", [False, True])
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_create_with_a_5xx_response_makes_one_pipeline(
@@ -108,6 +109,7 @@ def test_being_killed_takes_no_longer_than_the_request_for_the_stop(
     assert arrange.state(_only_pipeline(sandbox)) == "Running"
 
 
+@pytest.mark.usefixtures("_soon_lost")
 def test_a_pipeline_of_another_run_is_never_adopted(sandbox: ArroyoSandbox) -> None:
     first = run_task(submit(wait_for=None), SYNC, FakeTaskInstance(run_id="monday"))
     second = run_task(submit(wait_for=None), SYNC, FakeTaskInstance(run_id="tuesday", try_number=2))

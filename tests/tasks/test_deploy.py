@@ -114,6 +114,7 @@ def test_the_link_and_the_name_are_known_before_the_end(sandbox: ArroyoSandbox) 
     assert ended.xcoms["pipeline_name"] == "orders"
 
 
+@pytest.mark.usefixtures("_soon_lost")
 def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     there = deploy().result
     lines = Lines()
