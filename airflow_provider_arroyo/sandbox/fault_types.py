@@ -139,11 +139,11 @@ class Away(Fault):
 
 
 class ApiAway(Away):
-    """Take the API away for so many seconds: open connections are reset, new ones refused. Pipelines run on."""
+    """Take the API away for ``seconds``, or until ``api_back()`` in Python: connections are reset, new ones refused."""
 
 
 class ControllerAway(Away):
-    """Take the controller away for so many seconds: the API responds, and nothing that is asked for happens."""
+    """Take the controller away for ``seconds``, or until ``controller_back()``: nothing that is asked for happens."""
 
 
 @dataclass(kw_only=True)
