@@ -139,7 +139,7 @@ class Away(Fault):
 
 
 class ApiAway(Away):
-    """Take the API away for ``seconds``, or until ``api_back()`` in Python: connections are reset, new ones refused."""
+    """Take the API away for ``seconds``, or until ``api_back()``: connections are reset, new ones refused."""
 
 
 class ControllerAway(Away):
