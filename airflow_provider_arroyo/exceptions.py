@@ -221,9 +221,11 @@ class ArroyoNoSuchNameError(ArroyoError):
     """There is no pipeline of that name.
 
     :param name: the name.
+    :param elsewhere: which other Airflow has one, and what to do about that; empty if none has.
     """
 
     name: str = ""
+    elsewhere: str = ""
 
     @classmethod
     def of(cls, name: str, other_namespaces: Sequence[str] = ()) -> ArroyoNoSuchNameError:
@@ -231,13 +233,15 @@ class ArroyoNoSuchNameError(ArroyoError):
 
         :param other_namespaces: where there are pipelines of that name all the same.
         """
-        advice = "Check the name, and that arroyo_conn_id leads to the right server."
+        elsewhere = ""
         if other_namespaces:
             listed = ", ".join(f"namespace {name!r}" if name else "no namespace" for name in other_namespaces)
-            advice = f"Another Airflow, in {listed}, has one. If that one is meant, use its pipeline_id."
+            elsewhere = f"Another Airflow, in {listed}, has one. If that one is meant, use its pipeline_id."
             if any(other_namespaces):
-                advice += " If that is this Airflow, set namespace in the connection's extra."
-        return cls(f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. {advice}", name=name)
+                elsewhere += " If that is this Airflow, set namespace in the connection's extra."
+        advice = elsewhere or "Check the name, and that arroyo_conn_id leads to the right server."
+        what = f"There is no pipeline named {shorten(name, 80)!r} on this Arroyo. {advice}"
+        return cls(what, name=name, elsewhere=elsewhere)
 
 
 class ArroyoAmbiguousNameError(ArroyoError):
@@ -260,12 +264,16 @@ class ArroyoAmbiguousNameError(ArroyoError):
     def successor(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
         """Return the error for a pipeline that may be the successor of the one that an earlier try meant.
 
-        :param candidates: that pipeline first, then the older ones.
+        :param candidates: that pipeline first, then the older ones; none where they may be gone.
         """
-        what = (
-            f"Pipeline {candidates[0][0]!r} was created after this DAG run began, there is an older one named "
-            f"{shorten(name, 80)!r} too, and an earlier try of this task may have meant the older one"
+        named, may_have_meant = (
+            f"named {shorten(name, 80)!r}",
+            "and an earlier try of this task may have meant",
         )
+        why = f"{may_have_meant} another one {named}, which is gone now"
+        if len(candidates) > 1:
+            why = f"there is an older one {named} too, {may_have_meant} the older one"
+        what = f"Pipeline {candidates[0][0]!r} was created after this DAG run began, {why}"
         return cls._listing(what, name, candidates)
 
     @classmethod

@@ -328,9 +328,10 @@ def namespace_of(settings: ClientSettings) -> Namespace:
     """
     from airflow_provider_arroyo.pipelines.ownership import Namespace
 
+    derived = host_to_name_by(conf.get("api", "base_url", fallback=None))
     if settings.namespace:
-        return Namespace(name=settings.namespace, is_explicit=True)
-    return Namespace(name=host_to_name_by(conf.get("api", "base_url", fallback=None)))
+        return Namespace(name=settings.namespace, is_explicit=True, derived=derived)
+    return Namespace(name=derived, derived=derived)
 
 
 def _mask(secrets: Iterable[str]) -> None:

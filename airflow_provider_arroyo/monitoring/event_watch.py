@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -50,7 +50,7 @@ class _WatchMessages(Messages):
         self._name = pipeline.short
         self._add(f"Watching for {self._watched_for}: {self._name}, id {pipeline.pipeline_id}")
 
-    def missing(self, now: float, missing_seconds: float | None = None) -> None:
+    def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
         self._add(f"No such pipeline: {self._name}; {self._goal(now)}")
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
@@ -110,9 +110,8 @@ class EventWatch(PipelineWait):
 
     def lose(self) -> None:
         """Take note that the name may mean another pipeline, which is to be looked for."""
-        self._forget()
         self._over = None
-        self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
+        self.look_again()
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Take a poll that succeeded, see :meth:`.PipelineWait.observe`."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_arroyo.client.enums import AT_WORK
-from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.models import Job, JobState
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
@@ -72,6 +72,13 @@ class WaitMemory:
         return self._rules.awaits_run
 
     @property
+    def may_be_replaced(self) -> bool:
+        """Whether the pipeline's name may mean another one by now: it is stopped, and was so when the wait began."""
+        job = self._p.job
+        is_stopped = job is not None and job.state == JobState.STOPPED and not job.running_desired
+        return is_stopped and all(one.state == JobState.STOPPED for one in self._p.transitions)
+
+    @property
     def unreachable_since(self) -> float | None:
         """While polls fail, since when Arroyo has not responded; else None."""
         return self._p.outage_since
@@ -88,6 +95,11 @@ class WaitMemory:
         self._messages.found(self.plan)
         self._rules = self._rules_of(self.plan, self._p)
         self._p.missing_since = None
+
+    def look_again(self) -> None:
+        """Take note that the name may mean another pipeline, which is to be looked for."""
+        self._p.job = self._p.jobless_since = self._p.held_since = None
+        self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
 
     def messages(self) -> list[Message]:
         """Return what is to be logged since the last call: each change once, a rare heartbeat, outages."""
@@ -178,10 +190,14 @@ class WaitMemory:
     def _hold(self, job: Job, now: float) -> None:
         """Keep since when a wanted state has been seen in one unbroken run."""
         p = self._p
-        is_going_down = job.state in AT_WORK and not job.running_desired
+        is_leaving = job.state in AT_WORK and not job.running_desired
+        if job.state == JobState.STOPPED and job.running_desired and len(p.transitions) <= 1:
+            # It was asked to run before this wait began, and still shows the old state. What stops during the wait
+            # counts, however soon it is resumed.
+            is_leaving = self.plan.baseline is None
         if (
             is_wanted(job.state, self.plan.target_states)
-            and not is_going_down
+            and not is_leaving
             and not self._rules.is_stale(job, now)
         ):
             if p.held_since is None:

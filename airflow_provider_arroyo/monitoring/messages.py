@@ -76,11 +76,14 @@ class Messages:
     def _add(self, text: str, level: int = logging.INFO) -> None:
         self._pending.append(Message(level, text))
 
-    def missing(self, now: float, missing_seconds: float | None = None) -> None:
-        """There is no such pipeline yet; or still none."""
+    def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
+        """There is no such pipeline yet; or still none. Another Airflow may have one, which is never meant."""
         after = "yet" if missing_seconds is None else f"after {duration(missing_seconds)}"
         level = self._first_level if missing_seconds is None else logging.INFO
-        self._add(f"No such pipeline {after}: {self._name}; {self._goal(now)}", level)
+        if elsewhere and not self._is_repeated:
+            level = logging.WARNING
+        more = f". {elsewhere}" if elsewhere else ""
+        self._add(f"No such pipeline {after}: {self._name}; {self._goal(now)}{more}", level)
 
     def found(self, plan: WaitPlan) -> None:
         """The pipeline that was waited for by its name is known now."""

@@ -36,6 +36,7 @@ class Progress(JsonValue):
     :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
     :param desired_since: since when the pipeline has been asked to run; None while it is not, or that is not known.
     :param missing_since: since when there has been no such pipeline; None where there is one.
+    :param elsewhere: while there is none, which other Airflow has one of that name; empty if none has.
     :param jobless_since: since when the pipeline has had no job, after it had one; else None.
     :param old_since: since when nothing but responses about an earlier run has come; else None.
     :param run_since: when its run was first seen.
@@ -70,6 +71,7 @@ class Progress(JsonValue):
     held_since: float | None = None
     desired_since: float | None = None
     missing_since: float | None = None
+    elsewhere: str = ""
     jobless_since: float | None = None
     old_since: float | None = None
     run_since: float = 0.0

@@ -35,6 +35,7 @@ def report(
         restart_window=plan.restart_window,
         restarts_in_window=rules.restarts_that_count(now),
         is_missing=p.missing_since is not None,
+        elsewhere=p.elsewhere,
         jobless_seconds=None if p.jobless_since is None else now - p.jobless_since,
         lacks_checkpoint=rules.lacks_checkpoint,
         open_epoch=p.proof.open_epoch,

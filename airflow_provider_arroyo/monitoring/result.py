@@ -38,6 +38,7 @@ class WaitResult(JsonValue):
     :param restart_window: the time in which ``max_restarts`` counts them, default None: the whole wait.
     :param restarts_in_window: how many of them count.
     :param is_missing: whether there is no such pipeline yet, and that is waited for.
+    :param elsewhere: which other Airflow has one of that name then; empty if none has.
     :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
     :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
     :param open_epoch: the checkpoint that began in its run and has not finished, where one was seen.
@@ -70,6 +71,7 @@ class WaitResult(JsonValue):
     restart_window: timedelta | None = None
     restarts_in_window: int = 0
     is_missing: bool = False
+    elsewhere: str = ""
     jobless_seconds: float | None = None
     lacks_checkpoint: bool = False
     open_epoch: int | None = None

@@ -56,10 +56,12 @@ class WaitRules:
     # -- the job -------------------------------------------------------------------------------------------------
 
     def is_old(self, job: Job) -> bool:
-        """Return whether this is what a job was before it was seen in a later run."""
+        """Return whether this is what a job was before it was seen in a later run, or the job before it."""
         baseline, seen = self.plan.baseline, self.progress.job
         if seen is not None and job.id == seen.id:
             return job.run_id < seen.run_id
+        if seen is not None and 0 < job.created_at_micros < seen.created_at_micros:
+            return True
         return baseline is not None and job.id == baseline.job_id and job.run_id < baseline.run_id
 
     @property

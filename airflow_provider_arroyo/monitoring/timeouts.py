@@ -36,7 +36,7 @@ def timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
         argument = "id" if pipeline.pipeline_id else "name"
         return (
             f"There is no {pipeline.described} after {waited}; {wanted} was wanted.",
-            f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
+            result.elsewhere or f"Check the {argument}, and that arroyo_conn_id leads to the right server.",
         )
     if job is None:
         return (f"{label} still has no job after {waited}.", "Check Arroyo's controller.")
@@ -87,6 +87,8 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
             "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its sources "
             f"and sinks, or allow more time than its checkpoint interval ({argument})."
         )
+    if job.state == JobState.STOPPED and job.running_desired:
+        return "A resume was requested; check Arroyo's controller."
     if job.state in wanted or (is_running and runs_wanted):
         return (
             f"It has not stayed in that state for stable_for in one run. Allow more time ({argument}), or find out "
@@ -101,8 +103,6 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
         return f"A stop was requested; check Arroyo's controller, or allow more time ({argument})."
     if is_running:
         return f"It is still running. Allow more time ({argument}), or check that its sources are bounded."
-    if job.state == JobState.STOPPED and job.running_desired:
-        return "A resume was requested; check Arroyo's controller."
     if job.state == JobState.STOPPED:
         return "No resume was requested. Resume it."
     return f"Check Arroyo's controller and workers, or allow more time ({argument})."

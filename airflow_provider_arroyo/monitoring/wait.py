@@ -98,9 +98,10 @@ class PipelineWait(WaitMemory):
             return self._result(outcome, now)
         return self._pending(now)
 
-    def observe_missing(self, now: float) -> WaitResult:
+    def observe_missing(self, now: float, elsewhere: str = "") -> WaitResult:
         """Take a look-up that succeeded, and showed that there is no such pipeline.
 
+        :param elsewhere: which other Airflow has one of that name, and what to do about that; default none has.
         :returns: how the wait stands: over, unless the pipeline may not exist yet.
         """
         if self._over is not None:
@@ -109,9 +110,10 @@ class PipelineWait(WaitMemory):
         self._responded(now)
         if not self.plan.may_be_missing:
             return self._result(Outcome.DELETED if self._was_seen else Outcome.MISSING, now)
-        if p.missing_since is None:
-            p.missing_since = p.logged_at = now
-            self._messages.missing(now)
+        if p.missing_since is None or (elsewhere and not p.elsewhere):
+            p.missing_since, p.logged_at = p.missing_since or now, now
+            self._messages.missing(now, elsewhere=elsewhere)
+        p.elsewhere = elsewhere
         return self._pending(now)
 
     def observe_details(

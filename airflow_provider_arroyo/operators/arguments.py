@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -17,9 +18,14 @@ from airflow_provider_arroyo.client.checks import (
     check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.text import duration, is_template
+from airflow_provider_arroyo.text import duration, is_template, shorten
 
 T = TypeVar("T")
+
+_NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", "[none]", "[null]"})
+"""What templates make of nothing: of None, in JSON, of a missing number, of what no upstream task returned."""
+
+_SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 
@@ -174,9 +180,7 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
         None if pipeline_name is None else as_string(pipeline_name, "pipeline_name"),
     )
     check_one_of_id_and_name(*given)
-    if given[0] is not None:
-        check_id(given[0], "pipeline_id")
-    else:
+    if given[1] is not None:
         check_text(given[1], "pipeline_name")
     return given
 
@@ -192,16 +196,35 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     argument, value = (
         ("pipeline_id", pipeline_id) if pipeline_id is not None else ("pipeline_name", pipeline_name)
     )
-    check_rendered(value, argument)
+    (check_rendered if argument == "pipeline_name" else check_rendered_id)(value, argument)
 
 
 def check_rendered(value: Any, argument: str) -> Any:
     """Return a string that is not what a template renders to where an upstream task returned nothing.
 
-    :raises ValueError: on nothing but white space, on ``"None"``, or on another type.
+    :raises ValueError: on nothing but white space, on ``"None"``, ``"null"``, ``"[]"`` and the like, or on another
+        type.
     """
     if is_final(value) and not isinstance(value, str):
         raise ValueError(f"{argument} must be a string, got {type(value).__name__}")
-    if isinstance(value, str) and value.strip() in ("", "None"):
+    if isinstance(value, str) and value.strip().lower() in _NOTHING:
         raise ValueError(f"{argument} must not be empty, got {value!r}; did the upstream task return one?")
+    return value
+
+
+def check_rendered_id(value: Any, argument: str = "pipeline_id") -> Any:
+    """Return a pipeline's id that is not what a template makes of nothing, or of several values.
+
+    :raises ValueError: as :func:`check_rendered` does; on white space around it, as at the end of a Variable; and on
+        a list or mapping as text, which is what an upstream task's XComs become where several were pulled.
+    """
+    check_rendered(value, argument)
+    if isinstance(value, str) and is_final(value):
+        if check_id(value, argument) != value.strip():
+            raise ValueError(f"{argument} must have no white space around it, got {shorten(value, 80)!r}")
+        if _SEVERAL.fullmatch(value):
+            raise ValueError(
+                f"{argument} must be one id, got {shorten(value, 80)!r}, which looks like a list or a mapping; pull "
+                "one value, such as xcom_pull(task_ids='submit', key='pipeline_id')"
+            )
     return value

@@ -84,7 +84,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         """
         client = self._client()
         if pipeline_id is None and (pipeline_id := self._noted_id(context, str(name))) is None:
-            return self._keep(self._resolve_name(context, str(name), client))
+            return self._keep(self._resolve_name(context, str(name), client, is_changed=True))
         try:
             return self._keep(client.get_pipeline(pipeline_id))
         except ArroyoNotFoundError:

@@ -122,42 +122,48 @@ class ConnectedTask:
             )
         return namespace
 
-    def _resolve_name(self, context: Context, name: str, client: ArroyoClient) -> Pipeline:
+    def _resolve_name(
+        self, context: Context, name: str, client: ArroyoClient, *, is_changed: bool = False
+    ) -> Pipeline:
         """Return the pipeline that a name means, the same in every try of the task, as far as that can be known.
 
         Airflow 3.3 and later keep a note of it between tries, and between the pokes of a rescheduled sensor.
+
+        :param is_changed: whether the task changes the pipeline, so that it must not be a successor; default False.
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
-        store, rule = context.get("task_state_store"), self._name_rule(context, name)
+        store, rule = context.get("task_state_store"), self._name_rule(context, name, is_changed=is_changed)
         found = resolve_name(client, name, **rule)
-        # With none alive, the one that is meant may be still to come.
-        if store is not None and found.is_alive and rule["noted_id"] != found.pipeline.id:
-            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": found.pipeline.id})
+        if store is not None and (is_changed or found.is_alive) and rule["noted_id"] != found.pipeline.id:
+            # With none alive, the one that is meant may be still to come.
+            meant_id = found.pipeline.id if found.is_alive else None
+            store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": meant_id})
         return found.pipeline
 
     def _resolve_ref(self, context: Context, name: str, client: ArroyoClient) -> PipelineRef:
         return self._ref(self._resolve_name(context, name, client))
 
-    def _name_rule(self, context: Context, name: str) -> dict[str, Any]:
+    def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
         """Return what else decides which pipeline a name means, see :func:`.resolve_name`; JSON values."""
-        run_began = getattr(context.get("dag_run"), "start_date", None)
-        is_retry = context["ti"].try_number > 1
+        ti, run = context["ti"], context.get("dag_run")
+        # A clear gives a run that had ended a new start; when it was due is then the only date from before.
+        is_new_start = is_changed and bool(getattr(run, "clear_number", None))
+        began = getattr(run, "run_after" if is_new_start else "start_date", None)
+        # An earlier try noted that it met one, or Airflow keeps no notes.
+        may_have_met = context.get("task_state_store") is None or bool(_note(context, name))
         return {
             "namespace": self.hook.namespace.name,
             "noted_id": self._noted_id(context, name),
             # A server on SQLite stores whole seconds.
-            "began_micros": int(run_began.timestamp()) * 1_000_000 if is_retry and run_began else None,
+            "began_micros": int(began.timestamp()) * 1_000_000 if ti.try_number > 1 and began else None,
+            "own_run": (ti.dag_id, ti.run_id) if is_changed and may_have_met else None,
         }
 
     @staticmethod
     def _noted_id(context: Context, name: str) -> str | None:
         """Return the id of the pipeline that a name meant before, where Airflow keeps a note of it."""
-        store: Any = context.get("task_state_store")
-        noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
-        if not isinstance(noted, Mapping) or noted.get("name") != name:
-            return None
-        return noted.get("pipeline_id")
+        return _note(context, name).get("pipeline_id")
 
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -195,3 +201,10 @@ class ConnectedTask:
             if isinstance(err, ArroyoError):
                 raise
             raise TaskEnd(ArroyoArgumentError(str(err))) from err
+
+
+def _note(context: Context, name: str) -> Mapping[str, Any]:
+    """Return what an earlier try noted of a name; empty where it noted nothing, or Airflow keeps no notes."""
+    store: Any = context.get("task_state_store")
+    noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
+    return noted if isinstance(noted, Mapping) and noted.get("name") == name else {}

@@ -46,14 +46,17 @@ def deferral_hold_seconds() -> float:
     """
     value = str(conf.get("arroyo", "deferral_hold", fallback="auto")).strip()
     if value.lower() == "auto":
-        return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + HOLD_MARGIN_SECONDS
+        interval = str(conf.get("workers", "min_heartbeat_interval", fallback="5"))
+        what = "[workers] min_heartbeat_interval: must be seconds"
+        return _seconds(interval, f"{what} where [arroyo] deferral_hold is 'auto',") + HOLD_MARGIN_SECONDS
+    return _seconds(value, "[arroyo] deferral_hold: must be 'auto' or seconds")
+
+
+def _seconds(value: str, what: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= MAX_HOLD_SECONDS:
-        raise ValueError(
-            "Airflow's configuration, [arroyo] deferral_hold: must be 'auto' or seconds from 0 to "
-            f"{MAX_HOLD_SECONDS:.0f}, got {value!r}"
-        )
+        raise ValueError(f"Airflow's configuration, {what} from 0 to {MAX_HOLD_SECONDS:.0f}, got {value!r}")
     return seconds

@@ -26,6 +26,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_choice,
     check_early,
     check_proof_in_time,
+    check_rendered,
     check_tags,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
@@ -191,6 +192,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
             **kwargs,
         )
         check_early(check_pipeline_name, pipeline_name, "pipeline_name")
+        check_early(check_rendered, pipeline_name, "pipeline_name")
         check_early(check_text, query, "query")
         check_early(check_parallelism, parallelism, "parallelism")
         check_early(check_tags, tags or {}, "tags")
@@ -272,7 +274,9 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
         return PipelineSpec(
-            name=check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")),
+            name=check_rendered(
+                check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")), "pipeline_name"
+            ),
             query=rendered_query(self.query),
             parallelism=check_parallelism(self.parallelism),
             checkpoint_interval=self.checkpoint_interval,

@@ -52,7 +52,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
         the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them. A
         retry means the same pipeline as the first try. Airflow before 3.3 cannot remember it, so there a retry fails
-        if a pipeline of that name was created since the DAG run began, next to an older one. Templated.
+        if a pipeline of that name was created since the DAG run began, unless the run itself created it. Templated.
     :param mode: ``"checkpoint"`` (default: take a final checkpoint, from which it can be resumed), ``"graceful"``,
         ``"immediate"`` or ``"force"``. Templated.
     :param wait_for_completion: whether to wait until it has stopped, default True.

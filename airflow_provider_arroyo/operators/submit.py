@@ -29,6 +29,7 @@ from airflow_provider_arroyo.operators.arguments import (
     check_choice,
     check_early,
     check_rendered,
+    check_rendered_id,
     check_stop_mode,
     check_tags,
     check_until_checkpoint,
@@ -165,7 +166,7 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         check_early(check_text, pipeline_name, "pipeline_name")
         check_early(check_rendered, pipeline_name, "pipeline_name")
         if pipeline_id is not None:
-            check_early(check_rendered, pipeline_id, "pipeline_id")
+            check_early(check_rendered_id, pipeline_id, "pipeline_id")
         check_early(check_text, query, "query")
         check_early(check_parallelism, parallelism, "parallelism")
         check_early(check_tags, tags or {}, "tags")
@@ -254,7 +255,7 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
     def _users_id(self) -> str | None:
         if self.pipeline_id is None and not self._has_users_id:
             return None
-        return self._rendered(self.pipeline_id, "pipeline_id")
+        return str(check_rendered_id(self._rendered(self.pipeline_id, "pipeline_id")))
 
     @staticmethod
     def _rendered(value: Any, argument: str) -> str:
@@ -304,7 +305,7 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
             OwnershipLabel(task=owner, try_number=ti.try_number, package_version=__version__),
             pipeline_id=users_id or owner.pipeline_id,
             is_users_id=users_id is not None,
-            is_namespace_explicit=namespace.is_explicit,
+            namespace=namespace,
             on_existing=OnExisting(self.on_existing),
             log=self.log,
         )

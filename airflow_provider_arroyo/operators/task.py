@@ -164,7 +164,7 @@ class ArroyoTask(ConnectedTask):
         stop_when: Callable[[WaitResult], bool] | None = None,
     ) -> WaitResult:
         """Wait in the worker."""
-        from airflow_provider_arroyo.polling.find import find_until
+        from airflow_provider_arroyo.polling.find import find_until, poll_named_until
         from airflow_provider_arroyo.polling.poll import poll_until
 
         result: WaitResult | None = None
@@ -176,12 +176,13 @@ class ArroyoTask(ConnectedTask):
             "stop_when": stop_when,
         }
         try:
-            if not wait.plan.pipeline.pipeline_id:
+            if wait.plan.pipeline.pipeline_id:
+                result = poll_until(self._shared_client(), wait, **options)
+            while result is None:
                 result = find_until(self._shared_client(), wait, self._resolve, **options)
                 if result is None:
                     self._show_link({"ti": self._ti}, wait.plan.pipeline)
-            if result is None:
-                result = poll_until(self._shared_client(), wait, **options)
+                    result = poll_named_until(self._shared_client(), wait, self._resolve, **options)
         except AirflowTaskTimeout:
             # Airflow's own alarm for execution_timeout: reported in the same words as in the triggerer.
             result = wait.expire(self.clock(), "execution_timeout")

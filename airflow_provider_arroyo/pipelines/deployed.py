@@ -15,7 +15,7 @@ from airflow_provider_arroyo.exceptions import ArroyoNotFoundError, ArroyoOwners
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import Generation
 from airflow_provider_arroyo.pipelines.existing import Existing
-from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, which_namespace_to_set
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, from_before, which_namespace_to_set
 from airflow_provider_arroyo.pipelines.ownership import (
     Deployment,
     Namespace,
@@ -117,13 +117,8 @@ class Deployed:
             if isinstance(owner, Deployment) and owner.group != self._deployment.group:
                 continue
             if isinstance(owner, Deployment) and self._namespace.is_explicit:
-                if not owner.namespace:
-                    self._log.warning(
-                        "Pipeline %s (id %s) belongs to the same deployment in no namespace; it is left alone. If it "
-                        "is this Airflow's own, from before its namespace was set, stop it: two do the same work now",
-                        shorten(one.pipeline.name, 80),
-                        one.pipeline.id,
-                    )
+                if self._namespace.was_before(owner.namespace):
+                    self._log.warning("%s", from_before(one.pipeline, "deployment", owner.namespace))
                 continue
             try:
                 job = client.get_job(one.pipeline.id)

@@ -39,6 +39,8 @@ def resolve_name(
     namespace: str | None = None,
     noted_id: str | None = None,
     began_micros: int | None = None,
+    own_run: tuple[str, str] | None = None,
+    polled_micros: int | None = None,
 ) -> Named:
     """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
 
@@ -49,6 +51,11 @@ def resolve_name(
     :param began_micros: from a task's second try on, when its DAG run began, microseconds since the epoch by this
         machine's clock, which the server's may be ahead of. What was created since then, beside an older pipeline of
         that name, may be the successor of the one that was meant.
+    :param own_run: dag id and run id of a task that changes what it means, and whose earlier try may have made the
+        older one go: what was created since the run began, and not by the run itself, may be the successor then also
+        where no older one is left. Default None, one that only looks.
+    :param polled_micros: when the same wait looked first, by this machine's clock; the one that was alive then is
+        meant. Default None, it looks now for the first time.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
     """
@@ -67,6 +74,11 @@ def resolve_name(
             return one
     if not found:
         raise ArroyoNoSuchNameError.of(name, sorted(elsewhere))
+    ahead = client.server_ahead_seconds
+    if polled_micros is not None:
+        then = [one for one in found if _was_alive(one, polled_micros + int(ahead * 1e6))]
+        if len(then) == 1:
+            return then[0]
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
         raise ArroyoAmbiguousNameError.of(name, _described(alive))
@@ -74,18 +86,36 @@ def resolve_name(
     meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
     if began_micros is not None:
         # Whole seconds, as a server on SQLite stores them.
-        began_micros = int(began_micros / 1e6 + client.server_ahead_seconds) * 1_000_000
+        began_micros = int(began_micros / 1e6 + ahead) * 1_000_000
     older = [one for one in found if one.pipeline.created_at_micros < meant.pipeline.created_at_micros]
-    if began_micros is not None and meant.pipeline.created_at_micros >= began_micros and older:
+    is_newer = began_micros is not None and meant.pipeline.created_at_micros >= began_micros
+    may_follow_another = older or (own_run is not None and _run_of(meant.pipeline) != own_run)
+    if is_newer and may_follow_another:
         raise ArroyoAmbiguousNameError.successor(name, _described([meant, *older]))
     return meant
 
 
+def _was_alive(one: Named, at_micros: int) -> bool:
+    """Return whether a pipeline was there at a time, by the server's clock, and has run since, or ended later."""
+    ended = one.job.finish_time_micros if one.job is not None else None
+    return one.pipeline.created_at_micros <= at_micros and (one.is_alive or (ended or 0) > at_micros)
+
+
 def _namespace_of(pipeline: Pipeline) -> str | None:
     """Return the namespace on the pipeline's label; None where it has none that can be read."""
+    label = _label_of(pipeline)
+    return None if label is None else label.task.namespace
+
+
+def _run_of(pipeline: Pipeline) -> tuple[str, str] | None:
+    """Return dag id and run id of the task that created a pipeline; None where no label says so."""
+    label = _label_of(pipeline)
+    return None if label is None else (label.task.dag_id, label.task.run_id)
+
+
+def _label_of(pipeline: Pipeline) -> OwnershipLabel | None:
     with suppress(UnreadableLabelError):
-        label = OwnershipLabel.of(pipeline)
-        return None if label is None else label.task.namespace
+        return OwnershipLabel.of(pipeline)
     return None
 
 

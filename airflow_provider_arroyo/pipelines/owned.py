@@ -11,7 +11,12 @@ from airflow_provider_arroyo.client.request import COMPILE_TIMEOUT_SECONDS
 from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.existing import Existing
-from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.pipelines.ownership import (
+    Namespace,
+    Owner,
+    OwnershipLabel,
+    UnreadableLabelError,
+)
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
@@ -46,6 +51,24 @@ def which_namespace_to_set(theirs: str) -> str:
     return (
         "If it is this Airflow's own, from before it had a namespace, stop and delete it; if not, set the "
         "connection's extra namespace to a name of your own."
+    )
+
+
+def _described(name: str) -> str:
+    """Return a namespace as messages name it; an empty one is none."""
+    return f"namespace {name!r}" if name else "no namespace"
+
+
+def from_before(pipeline: Pipeline, what: str, namespace: str) -> str:
+    """Return what is said of a pipeline of the namespace that this Airflow may have had until one was set.
+
+    :param what: what the pipeline belongs to just as well: ``task`` or ``deployment``.
+    :param namespace: the pipeline's.
+    """
+    return (
+        f"Pipeline {shorten(pipeline.name, 80)} (id {pipeline.id}) belongs to the same {what} in "
+        f"{_described(namespace)}; it is left alone. If it is this Airflow's own, from before its namespace "
+        "was set, stop it: two do the same work now"
     )
 
 
@@ -117,31 +140,25 @@ class OwnedPipelines:
             self._client.counts.duplicates_removed += 1
         return found[0]
 
-    def check_other_namespaces(self, *, is_explicit: bool) -> None:
+    def check_other_namespaces(self, namespace: Namespace) -> None:
         """Check that the task, which has no pipeline, has none in another namespace either.
 
         A namespace that is derived from Airflow's address is another one once that address has changed. One that was
-        set may have been set since: a pipeline of the same task in none is warned about.
+        set may have been set since: a pipeline of the same task in the one from before is warned about.
 
-        :param is_explicit: whether this namespace was set.
-        :raises ArroyoOwnershipError: where it was not: names that pipeline, and the namespace to set.
+        :param namespace: of this Airflow.
+        :raises ArroyoOwnershipError: where it was not set: names that pipeline, and the namespace to set.
         """
         task = self._label.task
         for pipeline in self._client.iter_pipelines():
             label = self._read_label(pipeline)
             if label is None or label.deployment is not None or not _is_same_task(label.task, task):
                 continue
-            if is_explicit and not label.task.namespace:
-                self._warn_once(
-                    pipeline.id,
-                    "Pipeline %s (id %s) belongs to the same task, and to no namespace; it is left alone. If it is "
-                    "this Airflow's own, from before its namespace was set, stop it: two do the same work now",
-                    shorten(pipeline.name, 80),
-                    pipeline.id,
-                )
-            if is_explicit:
+            if namespace.was_before(label.task.namespace):
+                self._warn_once(pipeline.id, "%s", from_before(pipeline, "task", label.task.namespace))
+            if namespace.is_explicit:
                 continue
-            here = f"namespace {task.namespace!r}" if task.namespace else "no namespace"
+            here = _described(task.namespace)
             raise ArroyoOwnershipError(
                 f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) belongs to {label.owner}; this is the same "
                 f"task in {here}, which was derived from Airflow's [api] base_url. Nothing was changed or created. "

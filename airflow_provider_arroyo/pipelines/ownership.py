@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Pipeline
@@ -58,10 +58,16 @@ class Namespace:
     :param name: part of every owner and key; empty where there is none.
     :param is_explicit: whether the connection says it. One that is derived from Airflow's address changes with the
         address, so what it does not find may be there under another one.
+    :param derived: the one that is derived from Airflow's address where the connection says none; default empty.
     """
 
     name: str = ""
     is_explicit: bool = False
+    derived: str = field(default="", compare=False)
+
+    def was_before(self, other: str) -> bool:
+        """Return whether this Airflow may have had another namespace until this one was set."""
+        return self.is_explicit and other != self.name and other in ("", self.derived)
 
     def __str__(self) -> str:
         return self.name

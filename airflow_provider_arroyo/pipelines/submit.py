@@ -29,6 +29,7 @@ from airflow_provider_arroyo.pipelines.existing import SETTLE_SECONDS, Action, E
 from airflow_provider_arroyo.pipelines.owned import OwnedPipelines, create_seconds
 from airflow_provider_arroyo.pipelines.ownership import (
     TAG_PREFIX,
+    Namespace,
     OwnershipLabel,
     UnreadableLabelError,
     check_user_tags,
@@ -98,7 +99,7 @@ class Submission:
     :param label: whose it is.
     :param pipeline_id: its id on servers that let the caller choose it.
     :param is_users_id: whether the user chose that id, so that it must not be ignored.
-    :param is_namespace_explicit: whether the owner's namespace was set, so that it cannot have been another one.
+    :param namespace: the owner's; default one that was set.
     :param on_existing: what to do with one that an earlier try created, default adopt.
     :param log: gets a line for whatever is done.
     :param sleep, monotonic: how to wait and to measure, in seconds.
@@ -113,7 +114,7 @@ class Submission:
         *,
         pipeline_id: str,
         is_users_id: bool = False,
-        is_namespace_explicit: bool = True,
+        namespace: Namespace | None = None,
         on_existing: OnExisting = OnExisting.ADOPT,
         log: Any = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -125,7 +126,7 @@ class Submission:
         self._label = label
         self._pipeline_id = pipeline_id
         self._is_users_id = is_users_id
-        self._is_namespace_explicit = is_namespace_explicit
+        self._namespace = namespace or Namespace(name=label.task.namespace, is_explicit=True)
         self._on_existing = on_existing
         self._log = log or logging.getLogger(__name__)
         self._monotonic = monotonic
@@ -181,7 +182,7 @@ class Submission:
             # On any server: the earlier try may have wanted another id, or met a server without PUT.
             if (found := self._owned.find_one()) is not None:
                 return self._take(found)
-            self._owned.check_other_namespaces(is_explicit=self._is_namespace_explicit)
+            self._owned.check_other_namespaces(self._namespace)
         pipeline, is_new = self._creator.create(find_first=self._find_late)
         return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
 

@@ -14,7 +14,11 @@ from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import poll_retry_seconds
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError
+from airflow_provider_arroyo.exceptions import (
+    ArroyoAmbiguousNameError,
+    ArroyoError,
+    ArroyoNoSuchNameError,
+)
 from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
@@ -22,14 +26,14 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.per_loop import PerLoop
-from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, reload_in_outage, single_try
+from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, poll_until, reload_in_outage, single_try
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 
 FIND_SECONDS = 2.0
 """How often a name is looked up, where the list of pipelines takes less than a tenth of that to read."""
 
-LookUp = PipelineRef | ArroyoError | None
-"""The pipeline; None where none has the name; or why that is not known."""
+LookUp = PipelineRef | ArroyoError
+"""The pipeline; :class:`ArroyoNoSuchNameError` where none has the name; or why that is not known."""
 
 
 Resolve = Callable[[ArroyoClient], PipelineRef]
@@ -64,7 +68,7 @@ class _Search:
         wait, now, plan = self._wait, self._clock(), self._wait.plan
         result: WaitResult | None = None
         wait.polled()
-        if isinstance(seen, ArroyoError):
+        if isinstance(seen, ArroyoError) and not isinstance(seen, ArroyoNoSuchNameError):
             self.failures += 1
             pause = poll_retry_seconds(self.failures, self._interval_seconds, seen)
             result = wait.observe_error(seen, now, sent_at=began, retry_in=pause)
@@ -76,10 +80,10 @@ class _Search:
         else:
             self.failures, self.limit = 0, plan.deadline
             self.next_at = max(began + self._interval_seconds, now + 10 * (now - began))
-            if seen is not None:
-                wait.found(seen)
+            if isinstance(seen, ArroyoNoSuchNameError):
+                result = wait.observe_missing(now, seen.elsewhere)
             else:
-                result = wait.observe_missing(now)
+                wait.found(seen)
         log_messages(self._log, wait.messages())
         return result
 
@@ -121,16 +125,14 @@ def find_until(
         wait.plan.outage_tolerance.total_seconds(),
     )
     while True:
-        began, seen = clock(), None
+        began = clock()
+        seen: LookUp
         try:
             reload_in_outage(client, search.failures)
             seen = resolve(single_try(client, tolerance, clock.to_monotonic(search.limit)))
-        except ArroyoNoSuchNameError:
-            result = search.take(None, began)
         except ArroyoError as err:
-            result = search.take(err, began)
-        else:
-            result = search.take(seen, began)
+            seen = err
+        result = search.take(seen, began)
         while result is not None and not result.is_over:
             now = clock()
             if (until is not None and now >= until) or (stop_when is not None and stop_when(result)):
@@ -142,6 +144,55 @@ def find_until(
                 sleep(search.seconds_to(search.next_at, until))
         if result is None or result.is_over:
             return result
+
+
+def poll_named_until(
+    client: ArroyoClient,
+    wait: PipelineWait,
+    resolve: Resolve,
+    *,
+    clock: SteadyClock,
+    until: float | None = None,
+    stop_when: Callable[[WaitResult], bool] | None = None,
+    **options: Any,
+) -> WaitResult | None:
+    """Poll a pipeline that was found by its name, until the wait is over.
+
+    :param client, wait, resolve, clock, until, stop_when: as for :func:`find_until`.
+    :param options: the others of :func:`.poll_until`.
+    :returns: the result; None once the name means another pipeline, which is to be found: this one was stopped when
+        it was found, and stayed so.
+    """
+    looks_at = clock() + FIND_SECONDS
+
+    def is_enough(result: WaitResult) -> bool:
+        return (until is not None and clock() >= until) or (stop_when is not None and stop_when(result))
+
+    def is_due(result: WaitResult) -> bool:
+        return is_enough(result) or (wait.may_be_replaced and clock() >= looks_at)
+
+    while True:
+        result = poll_until(client, wait, clock=clock, until=until, stop_when=is_due, **options)
+        if result.is_over or is_enough(result):
+            return result
+        began = clock()
+        if _means_another(client, wait, resolve, clock.to_monotonic(wait.plan.deadline)):
+            wait.look_again()
+            return None
+        looks_at = max(began + FIND_SECONDS, clock() + 10 * (clock() - began))
+
+
+def _means_another(
+    client: ArroyoClient, wait: PipelineWait, resolve: Resolve, deadline: float | None = None
+) -> bool:
+    """Return whether the name of a wait's pipeline means another one by now, or several; False where nobody knows."""
+    try:
+        found = resolve(single_try(client, 0.0, deadline))
+    except ArroyoAmbiguousNameError:
+        return True  # which the next look-up says
+    except ArroyoError:
+        return False
+    return found.pipeline_id != wait.plan.pipeline.pipeline_id
 
 
 class NameFinder:
@@ -189,28 +240,57 @@ class NameFinder:
             if found is None or found.is_over:
                 return found
 
-    async def means_another(self, wait: PipelineWait, resolve: Resolve) -> bool:
-        """Return whether the name of a wait's pipeline means another one by now; False where that is not known.
+    async def follow(
+        self,
+        wait: PipelineWait,
+        resolve: Resolve,
+        polling: Awaitable[WaitResult],
+        *,
+        every_seconds: float,
+        is_endless: bool = False,
+    ) -> WaitResult | None:
+        """Wait for the result of polling; None once the name means another pipeline, see :func:`poll_named_until`.
 
         :param wait, resolve: as for :func:`find_until`.
+        :param polling: polls until the wait is over; cancelled where this returns None.
+        :param every_seconds: how often the name is looked up while the pipeline may be replaced.
+        :param is_endless: whether one that was seen to run may be replaced later, too.
         """
-        pipeline, tolerance = wait.plan.pipeline, wait.plan.outage_tolerance.total_seconds()
+        task = asyncio.ensure_future(polling)
+        looking: asyncio.Future[bool] | None = None
         try:
-            client, ids = await self._ids_of(str(pipeline.name), tolerance)
-            if ids <= {pipeline.pipeline_id}:
-                return False
-            found = await self._run(partial(resolve, single_try(client, tolerance)))
+            while not (await asyncio.wait({task}, timeout=every_seconds))[0]:
+                if wait.may_be_replaced:
+                    looking = asyncio.ensure_future(self._means_another(wait, resolve))
+                    await asyncio.wait({task, looking}, return_when=asyncio.FIRST_COMPLETED)
+                    if not task.done() and looking.result():
+                        return None
+                elif wait.job is not None and not is_endless:
+                    break
+            return await task
+        finally:
+            started: list[asyncio.Future[Any]] = [task] if looking is None else [task, looking]
+            for one in started:
+                one.cancel()
+            await asyncio.gather(*started, return_exceptions=True)
+
+    async def _means_another(self, wait: PipelineWait, resolve: Resolve) -> bool:
+        pipeline = wait.plan.pipeline
+        try:
+            client, ids = await self._ids_of(str(pipeline.name), 0.0)
         except ArroyoError:
             return False
-        return found.pipeline_id != pipeline.pipeline_id
+        if ids <= {pipeline.pipeline_id}:
+            return False
+        return bool(await self._run(partial(_means_another, client, wait, resolve)))
 
     async def _look_up(self, wait: PipelineWait, resolve: Resolve, failures: int) -> LookUp:
-        tolerance = wait.plan.outage_tolerance.total_seconds()
+        name, tolerance = str(wait.plan.pipeline.name), wait.plan.outage_tolerance.total_seconds()
         try:
-            client, ids = await self._ids_of(str(wait.plan.pipeline.name), tolerance, failures)
-            return await self._run(partial(resolve, single_try(client, tolerance))) if ids else None
-        except ArroyoNoSuchNameError:
-            return None
+            client, ids = await self._ids_of(name, tolerance, failures)
+            if not ids:
+                return ArroyoNoSuchNameError.of(name)
+            return await self._run(partial(resolve, single_try(client, tolerance)))
         except ArroyoError as err:
             return err
 

@@ -79,6 +79,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     ui_color = "#e2f5df"
     operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
     _began: float | None = None
+    _first_poke: float | None = None
+    """In a later poke, when the first one was; seconds since the epoch."""
 
     def __init__(
         self,
@@ -176,13 +178,14 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         wait = self._begin(context)
         result = self._poll(wait, until=self._defers_at(wait))
         if not result.is_over:
-            pipeline = wait.plan.pipeline
+            pipeline, is_named = wait.plan.pipeline, self.pipeline_name is not None
+            may_mean_another = is_named and (not pipeline.pipeline_id or wait.may_be_replaced)
             self._defer_wait(
                 wait,
                 {},
                 end_from_trigger=self.end_from_trigger,
                 push_result=bool(self.do_xcom_push),
-                name_rule=None if pipeline.pipeline_id else self._name_rule(context, str(pipeline.name)),
+                name_rule=self._name_rule(context, str(pipeline.name)) if may_mean_another else None,
             )
         return self._finish(result, wait.plan.pipeline)
 
@@ -235,6 +238,13 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(result, wait.plan.pipeline))
 
+    def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
+        rule = super()._name_rule(context, name, is_changed=is_changed)
+        if self._first_poke is not None and context.get("task_state_store") is None:
+            # Nothing else tells which one the first poke met.
+            rule["polled_micros"] = int(self._first_poke * 1e6)
+        return rule
+
     # -- one wait --------------------------------------------------------------------------------------------
 
     def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
@@ -252,6 +262,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             if is_later_poke := first is not None:
                 # A poke that another one follows has had a response.
                 began, self._has_waited = first.timestamp(), True
+                self._first_poke = began
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._noted_id(context, str(name))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.client.enums import JobState
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -116,4 +118,6 @@ def may_reschedule(result: WaitResult) -> bool:
 
     job = result.job
     is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
+    if job is not None and job.state == JobState.STOPPED:
+        is_holding = False  # it was asked to resume, and is about to leave that state
     return result.unreachable_seconds is None and not result.is_unsettled and not is_holding

@@ -203,7 +203,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-        from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
+        from airflow_provider_arroyo.polling.find import FIND_SECONDS, name_finder, resolve_ref
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         key, progress, keeping = (self.arroyo_conn_id, self.server), self.progress, None
@@ -213,24 +213,25 @@ class ArroyoPipelineTrigger(BaseTrigger):
         wait = self._wait = self._begin(plan, clock(), progress)
         if ti is not None and window is not None:
             keeping = asyncio.ensure_future(keep_progress(ti, wait, window.total_seconds(), self.log))
+        options: dict[str, Any] = {"interval_seconds": self.poll_interval, "clock": clock, "log": self.log}
         try:
-            if not plan.pipeline.pipeline_id:
-                name, rule = str(plan.pipeline.name), self.name_rule or {}
-                async with name_finder(key, self._connect) as finder:
-                    result = await finder.find(
-                        wait,
-                        partial(resolve_ref, name=name, rule=rule),
-                        clock=clock,
-                        interval_seconds=self.poll_interval,
-                        log=self.log,
-                    )
-                if result is not None:
-                    return result
-                await self._show_found(wait.plan.pipeline)
-            async with shared_poller(key, self._connect) as poller:
-                return await poller.watch(
-                    wait, interval_seconds=self.poll_interval, clock=clock, log=self.log
-                )
+            if plan.pipeline.pipeline_id and self.name_rule is None:
+                async with shared_poller(key, self._connect) as poller:
+                    return await poller.watch(wait, **options)
+            resolve = partial(resolve_ref, name=str(plan.pipeline.name), rule=self.name_rule or {})
+            async with name_finder(key, self._connect) as finder:
+                while True:
+                    if not wait.plan.pipeline.pipeline_id:
+                        result = await finder.find(wait, resolve, **options)
+                        if result is not None:
+                            return result
+                        await self._show_found(wait.plan.pipeline)
+                    async with shared_poller(key, self._connect) as poller:
+                        polling = poller.watch(wait, **options)
+                        result = await finder.follow(wait, resolve, polling, every_seconds=FIND_SECONDS)
+                    if result is not None:
+                        return result
+                    wait.look_again()
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return WaitResult(outcome=Outcome.ERROR, error=err)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.events import EventMemory
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
-    from airflow_provider_arroyo.polling.find import NameFinder
 
 EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
 
@@ -196,19 +195,11 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 if result is not None:
                     return result
             async with shared_poller(key, self._connect) as poller:
-                polling = asyncio.ensure_future(poller.watch(watch, **options))
-                following = asyncio.ensure_future(_follow(finder, watch, resolve))
-                try:
-                    await asyncio.wait({polling, following}, return_when=asyncio.FIRST_COMPLETED)
-                    if polling.done():
-                        result = polling.result()
-                    else:
-                        following.result()
-                        result = WaitResult(outcome=Outcome.DELETED)
-                finally:
-                    for task in (polling, following):
-                        task.cancel()
-                    await asyncio.gather(polling, following, return_exceptions=True)
+                polling = poller.watch(watch, **options)
+                result = await finder.follow(
+                    watch, resolve, polling, every_seconds=_FOLLOW_SECONDS, is_endless=True
+                )
+                result = result or WaitResult(outcome=Outcome.DELETED)
         if result.outcome is Outcome.DELETED:
             watch.lose()
         return result
@@ -277,14 +268,6 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
         return await ArroyoHook(arroyo_conn_id=self.arroyo_conn_id).get_async_client()
-
-
-async def _follow(finder: NameFinder, watch: EventWatch, resolve: Any) -> None:
-    """Return once the name of a pipeline that does not run means another one."""
-    while True:
-        await asyncio.sleep(_FOLLOW_SECONDS)
-        if watch.may_be_replaced and await finder.means_another(watch, resolve):
-            return
 
 
 def _import_polling() -> None:

@@ -67,6 +67,21 @@ def test_of_airflows_address(
 
 
 @pytest.mark.parametrize(
+    "base_url, given, before",
+    [
+        ("https://airflow.example.com", "prod", {"": True, "airflow.example.com": True, "staging": False}),
+        ("https://airflow.example.com", None, {"": False, "other.example.com": False}),
+        ("http://localhost:8080", "prod", {"": True, "prod": False}),
+    ],
+)
+def test_the_ones_from_before_it_was_set(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, given: str | None, before: dict[str, bool]
+) -> None:
+    namespace = _namespace(monkeypatch, base_url, namespace=given)
+    assert {name: namespace.was_before(name) for name in before} == before
+
+
+@pytest.mark.parametrize(
     "given, what",
     [
         ("n" * 101, "must be at most 100 printable characters"),

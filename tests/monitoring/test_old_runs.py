@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,17 @@ def test_only_the_poll_that_is_due_is_needed() -> None:
     wait.observe(job("Failed", 3), T0 + 1)
     assert wait.next_due() == T0 + 61
     assert _observed(wait, (61, job("Failed", 3))) == "failed at 61"
+
+
+def test_job_before_the_one_that_replaced_it_is_not_believed() -> None:
+    """A restart without state can replace the job; a replica that lags behind still shows the old one."""
+    old, new = (
+        replace(job("Running", 3, job_id=f"job_{at}"), created_at_micros=at) for at in (1_000_000, 2_000_000)
+    )
+    wait = PipelineWait(plan("Running", stable_for=5), now=T0)
+    seen = [(0, new), (1, replace(old, state="Failed")), (2, new), (3, replace(old, state="Stopped"))]
+    assert _observed(wait, *seen, (4, new)) == "waiting"
+    assert _observed(wait, (5, new)) == "reached at 5"
 
 
 @pytest.mark.parametrize("late", [10.0, 59.0])

@@ -181,6 +181,17 @@ def test_a_wait_for_the_failure_waits_for_it() -> None:
     assert wait("Failing").observe(job("Failed"), T0).outcome is FAILED
 
 
+def test_a_wait_for_stopped_does_not_begin_with_one_that_was_asked_to_resume() -> None:
+    """For half a second the old state still shows. What stops during the wait counts, however soon it is resumed."""
+    stopped = wait("Stopped")
+    seen = [("Stopped", 1), ("Stopped", 1), ("Scheduling", 2), ("Running", 2), ("Stopped", 2)]
+    outcomes = [stopped.observe(job(*one), T0 + at).outcome for at, one in enumerate(seen)]
+    assert outcomes == [WAITING] * 4 + [REACHED]
+    withdrawn = wait("Stopped")
+    assert withdrawn.observe(job("Stopped", 1), T0).outcome is WAITING
+    assert withdrawn.observe(job("Stopped", 1, desired=False), T0 + 1).outcome is REACHED
+
+
 def test_a_stopped_pipeline_ends_only_the_wait_of_the_task_that_started_it() -> None:
     assert wait("Running").observe(job("Stopped", desired=False), T0).outcome is WAITING
     submit = wait("Running", stopped_is_final=True)

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoApiError
-from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
+from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, Submitted
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
@@ -89,6 +89,7 @@ class Bench:
         client: ArroyoClient | None = None,
         sleep: Callable[[float], None] | None = None,
         is_namespace_explicit: bool = True,
+        derived_namespace: str = "",
     ) -> Submitted:
         """Submit, and look again before the success, as a task does."""
         label = replace(LABEL, task=owner, try_number=try_number)
@@ -98,7 +99,9 @@ class Bench:
             label,
             pipeline_id=pipeline_id or owner.pipeline_id,
             is_users_id=pipeline_id is not None,
-            is_namespace_explicit=is_namespace_explicit,
+            namespace=Namespace(
+                name=owner.namespace, is_explicit=is_namespace_explicit, derived=derived_namespace
+            ),
             on_existing=OnExisting(on_existing),
             log=self.log,
             sleep=sleep or self.sandbox.advance,

@@ -72,6 +72,7 @@ class DeployBench(Bench):
         try_number: int = 1,
         namespace: str = "",
         is_explicit: bool = False,
+        derived: str = "",
         group: str = "default",
         adopt_unowned: bool = False,
         at_wait: Callable[[Waiting], object] | None = None,
@@ -104,7 +105,7 @@ class DeployBench(Bench):
                 deployment=deployment,
                 generation=1,
             )
-            where = Namespace(name=namespace, is_explicit=is_explicit)
+            where = Namespace(name=namespace, is_explicit=is_explicit, derived=derived)
             return Deploy(
                 lambda deadline: client.with_limits(max_elapsed_seconds=10.0, deadline=deadline),
                 spec,

@@ -327,6 +327,16 @@ def test_a_deployment_from_before_there_was_a_namespace(bench: DeployBench) -> N
     assert len(bench.states()) == 2
 
 
+def test_a_deployment_from_before_the_namespace_was_set(bench: DeployBench) -> None:
+    old = bench.deployed(namespace="airflow.example.com")
+    bench.deploy(namespace="production", is_explicit=True, derived="airflow.example.com")
+    before = (
+        f"(id {old.id}) belongs to the same deployment in namespace 'airflow.example.com'; it is left alone"
+    )
+    assert before in bench.lines.text("WARNING")
+    assert len(bench.states()) == 2
+
+
 @both_versions
 def test_a_stop_that_finishing_ignored_is_withdrawn(bench: DeployBench) -> None:
     spec = replace(SPEC, query=ONE_ENDS)

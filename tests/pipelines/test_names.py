@@ -136,6 +136,42 @@ def test_one_from_before_the_run_beside_others(bench: Bench) -> None:
     assert resolve_name(bench.client, SPEC.name, began_micros=began).pipeline.id == new
 
 
+@pytest.mark.parametrize(
+    "own_run, is_meant",
+    [(None, True), ((OWNER.dag_id, OWNER.run_id), True), ((OWNER.dag_id, "another"), False)],
+)
+def test_what_a_change_may_mean_where_no_older_one_is_left(
+    bench: Bench, own_run: tuple[str, str] | None, is_meant: bool
+) -> None:
+    """Who only looks may be wrong; who changes something asks, unless the very run created it."""
+    began = int(bench.now()) * 1_000_000
+    submitted = bench.submit().pipeline.id
+    if is_meant:
+        found = resolve_name(bench.client, SPEC.name, began_micros=began, own_run=own_run)
+        assert found.pipeline.id == submitted
+    else:
+        with pytest.raises(ArroyoAmbiguousNameError, match="may have meant another one named") as caught:
+            resolve_name(bench.client, SPEC.name, began_micros=began, own_run=own_run)
+        assert [one[0] for one in caught.value.candidates] == [submitted]
+
+
+# -- from a rescheduled sensor's second poke on ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("polled", ["before", "while it ran", "after"])
+def test_what_the_first_poke_met_is_meant(bench: Bench, polled: str) -> None:
+    times = {"before": bench.now() - 5}
+    first = bench.create_externally(pipeline_id="first").id
+    bench.sandbox.advance(10)
+    times["while it ran"] = bench.now()
+    bench.change(first, 5, "stop", 5)
+    times["after"] = bench.now()
+    bench.sandbox.advance(5)
+    second = bench.create_externally(pipeline_id="second").id
+    found = resolve_name(bench.client, SPEC.name, polled_micros=int(times[polled] * 1e6))
+    assert found.pipeline.id == (first if polled == "while it ran" else second)
+
+
 # -- several Airflows ----------------------------------------------------------------------------------------------
 
 

@@ -219,11 +219,23 @@ def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
     assert len(bench.running()) == 2
 
 
-def test_retry_after_the_namespace_was_set_warns_of_the_pipeline_from_before(bench: Bench) -> None:
-    old = bench.submit().pipeline
-    new = bench.submit(owner=PRODUCTION, try_number=2).pipeline
+@pytest.mark.parametrize(
+    "before, derived, is_warned_of",
+    [
+        ("", "", True),
+        ("staging.example", "staging.example", True),
+        ("staging.example", "other.example", False),
+    ],
+)
+def test_retry_after_the_namespace_was_set_warns_of_the_pipeline_from_before(
+    bench: Bench, before: str, derived: str, is_warned_of: bool
+) -> None:
+    old = bench.submit(owner=replace(OWNER, namespace=before)).pipeline
+    new = bench.submit(owner=PRODUCTION, try_number=2, derived_namespace=derived).pipeline
     assert bench.running() == {old.id, new.id}
-    assert f"(id {old.id}) belongs to the same task, and to no namespace" in bench.lines.text("WARNING")
+    in_it = f"namespace {before!r}" if before else "no namespace"
+    warning = f"(id {old.id}) belongs to the same task in {in_it}; it is left alone"
+    assert (warning in bench.lines.text("WARNING")) is is_warned_of
 
 
 def test_one_that_is_started_just_when_it_is_to_be_replaced(bench: Bench) -> None:

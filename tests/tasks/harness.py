@@ -125,6 +125,8 @@ class FakeTaskInstance:
     xcoms: dict[str, Any] = field(default_factory=dict)
     first_reschedule_date: datetime | None = None
     run_start_date: datetime | None = None
+    run_after: datetime | None = None
+    clear_number: int = 0
     state_store: StateStore | None = None
     """What Airflow 3.3 and later keep between the tries of a task; None before."""
 
@@ -149,7 +151,10 @@ def context(ti: FakeTaskInstance | None = None) -> Any:
     """Return what Airflow hands to a task, as far as our tasks look into it."""
     ti = ti or FakeTaskInstance()
     store = {} if ti.state_store is None else {"task_state_store": ti.state_store}
-    return {"ti": ti, "dag_run": SimpleNamespace(start_date=ti.run_start_date), **store}
+    dag_run = SimpleNamespace(
+        start_date=ti.run_start_date, run_after=ti.run_after, clear_number=ti.clear_number
+    )
+    return {"ti": ti, "dag_run": dag_run, **store}
 
 
 @dataclass

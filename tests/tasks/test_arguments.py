@@ -325,7 +325,15 @@ def test_every_way_to_stop_has_a_mode() -> None:
 
 @pytest.mark.parametrize(
     "pipeline_id, pipeline_name",
-    [("pl_1", None), (None, "orders"), ("{{ x }}", None), (None, "{{ x }}"), (None, " n "), (Later(), None)],
+    [
+        ("pl_1", None),
+        (None, "orders"),
+        ("{{ x }}", None),
+        (None, "{{ x }}"),
+        (None, " n "),
+        (None, "[prod]"),
+        (Later(), None),
+    ],
 )
 def test_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     check_one_of_id_and_name(pipeline_id, pipeline_name)
@@ -340,6 +348,10 @@ def test_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
         ("", None, "pipeline_id must not be empty, got ''; did the upstream task return one"),
         (" \n", None, "pipeline_id must not be empty"),
         ("None", None, "pipeline_id must not be empty, got 'None'"),
+        ("..", None, "pipeline_id must not be '..'"),
+        ("pl_1\n", None, "pipeline_id must have no white space around it, got 'pl_1"),
+        ("['pl_1']", None, "pipeline_id must be one id, got .* looks like a list or a mapping"),
+        (None, "null", "pipeline_name must not be empty"),
         (None, "", "pipeline_name must not be empty"),
         (None, " None ", "pipeline_name must not be empty"),
         (5, None, "pipeline_id must be a string, got int"),

@@ -13,7 +13,7 @@ from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFata
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
-from .harness import DEFERRED, SYNC, Make, run_task, sense, stop, submit
+from .harness import DEFERRED, SYNC, Make, deploy, run_task, sense, stop, submit
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,19 @@ def test_an_invalid_argument_of_stop_and_sensor(make: Make, says: str) -> None:
         (submit(pipeline_id="{{ x }}"), {"pipeline_id": ""}, "pipeline_id must be a non-empty string"),
         (stop("{{ x }}"), {"pipeline_id": "\ud800"}, "pipeline_id must have no character U+D800"),
         (sense("{{ x }}"), {"pipeline_id": ".."}, "pipeline_id must not be '..'"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": ".."}, "pipeline_id must not be '..'"),
+        (stop("{{ x }}", if_missing="succeed"), {"pipeline_id": "null"}, "pipeline_id must not be empty"),
+        (stop("{{ x }}", if_missing="succeed"), {"pipeline_id": "pl_1\n"}, "no white space around it"),
+        (stop("{{ x }}", if_missing="succeed"), {"pipeline_id": "[]"}, "pipeline_id must not be empty"),
+        (
+            stop("{{ x }}", if_missing="succeed"),
+            {"pipeline_id": "['pl_1']"},
+            "looks like a list or a mapping",
+        ),
+        (sense("{{ x }}"), {"pipeline_id": "{'pipeline_id': 'pl_1'}"}, "looks like a list or a mapping"),
+        (submit(pipeline_id="{{ x }}"), {"pipeline_id": "('pl_1',)"}, "looks like a list or a mapping"),
+        (submit(pipeline_name="{{ x }}"), {"pipeline_name": "nan"}, "pipeline_name must not be empty"),
+        (deploy(pipeline_name="{{ x }}"), {"pipeline_name": "None"}, "pipeline_name must not be empty"),
         (submit(parallelism="{{ x }}"), {"parallelism": "0"}, "an integer, 1 or more, got '0'"),
         (
             sense("pl_1", "{{ x }}", until_checkpoint=True),

@@ -77,6 +77,16 @@ def test_a_bad_setting_is_refused_when_the_dag_is_parsed(
     assert make(deferrable=False).deferrable is False
 
 
+@pytest.mark.parametrize("value", ["-4", "nan", "inf", "5 s"])
+def test_a_bad_heartbeat_interval_is_refused_as_early(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SETTING)
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", value)
+    with pytest.raises(ValueError, match=r"\[workers\] min_heartbeat_interval: must be seconds .*, got"):
+        sense("pl_1")(deferrable=True)
+    monkeypatch.setenv(SETTING, "8")
+    assert sense("pl_1")(deferrable=True).deferrable is True
+
+
 # -- the hold --------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 
 from airflow_provider_arroyo.operators.arroyo import ArroyoDeletePipelineOperator, ArroyoStopPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import BOUNDED
+from tests.support import BOUNDED, ENDLESS
 from tests.tasks.conftest import Arrange
 from tests.tasks.harness import (
+    DEFERRED,
+    DEFERRED_LATE,
+    RESCHEDULE,
     SENSOR_MODES,
     SYNC,
     FakeTaskInstance,
@@ -20,6 +24,7 @@ from tests.tasks.harness import (
     run_task,
     sense,
     stop,
+    submit,
 )
 
 
@@ -46,6 +51,61 @@ def test_second_try_of_a_stop_never_stops_the_successor(sandbox: ArroyoSandbox, 
     assert "name the one you mean by pipeline_id" in str(ended.error)
     assert sandbox.requests.count("PATCH") == 0
     assert arrange.state(new) == "Running"
+
+
+def test_cleared_stop_of_a_run_that_had_ended_never_stops_the_successor(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """The clear gives the run a new start date, later than the successor."""
+    due = datetime.now(UTC) - timedelta(minutes=1)
+    old, new = _old_and_new(arrange)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    cleared = FakeTaskInstance(try_number=2, run_start_date=later, run_after=due, clear_number=1)
+    ended = run_task(stop(None, pipeline_name="orders"), SYNC, cleared)
+    assert old in str(ended.error)
+    assert "name the one you mean by pipeline_id" in str(ended.error)
+    assert arrange.state(new) == "Running"
+
+
+@pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
+def test_second_try_of_a_delete_whose_first_deleted_what_was_stopped(
+    sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
+) -> None:
+    def make(**mode: Any) -> Any:
+        return ArroyoDeletePipelineOperator(task_id="a_task", pipeline_name="orders", **mode)
+
+    old = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(old, stop="immediate")
+    arrange.until(old, "Stopped")
+    assert run_task(make, SYNC, FakeTaskInstance(state_store=store)).error is None
+    sandbox.advance(2)
+    new = arrange.pipeline("Running")
+    ended = run_task(make, SYNC, _second_try(store))
+    assert "may have meant another one named 'orders', which is gone now" in str(ended.error)
+    assert arrange.state(new) == "Running"
+
+
+def test_second_try_of_a_stop_knows_what_its_own_run_submitted(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    """Nothing of it is in doubt, also where Airflow keeps no note between the tries."""
+    submitted = run_task(submit(), SYNC, FakeTaskInstance(task_id="submit"))
+    ended = run_task(stop(None, pipeline_name="orders"), SYNC, _second_try())
+    assert ended.error is None, ended.error
+    assert ended.result["pipeline_id"] == submitted.result["pipeline_id"]
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
+def test_sensor_whose_name_is_only_anothers(
+    sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_task(submit(), SYNC)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://staging.example.com")
+    ended = run_task(sense(None, pipeline_name="orders", timeout=0.7), mode)
+    says = "Another Airflow, in namespace 'airflow.example.com', has one. If that one is meant, use its pipeline_id"
+    assert says in str(ended.error)
+    assert [says in text for text in ended.texts("WARNING")] == [True]
 
 
 def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
@@ -104,6 +164,40 @@ def test_namesake_of_yesterday_that_has_finished(sandbox: ArroyoSandbox, arrange
     assert (ended.result["pipeline_id"], ended.result["state"]) == (today, "Finished")
 
 
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED, DEFERRED_LATE, RESCHEDULE])
+def test_namesake_of_yesterday_that_is_stopped_gives_way_to_the_one_of_today(
+    sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.2)
+    old = arrange.pipeline("Running")
+    arrange.client.patch_pipeline(old, stop="immediate")
+    arrange.until(old, "Stopped")
+    sandbox.advance(2)
+    arrange.after_polls(lambda: arrange.client.create_pipeline(name="orders", query=ENDLESS), polls=3)
+    ended = run_task(sense(None, "Running", pipeline_name="orders"), mode)
+    assert ended.error is None, ended.error
+    assert ended.result["pipeline_id"] == ended.xcoms["pipeline_id"] != old
+    assert ended.states()[0] == "Stopped"
+
+
+@pytest.mark.arroyo_versions("0.16")
+@pytest.mark.parametrize("mode", [SYNC, DEFERRED])
+def test_one_that_stops_during_the_wait_stays_the_one_that_is_meant(
+    sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.1)
+    meant = arrange.pipeline("Running")
+
+    def replace() -> None:
+        arrange.client.patch_pipeline(meant, stop="immediate")
+        arrange.until(meant, "Stopped")
+        arrange.client.create_pipeline(name="orders", query=ENDLESS)
+
+    arrange.after_polls(replace)
+    ended = run_task(sense(None, "Running", pipeline_name="orders", stable_for=1.5, timeout=1.5), mode)
+    assert f"({meant}) did not become Running within 1.5 s" in str(ended.error)
+
+
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
 def test_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
     sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
@@ -118,3 +212,23 @@ def test_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
     arrange.until(today, "Stopped")
     done = operator.poke(context(ti))
     assert done.xcom_value["pipeline_id"] == today
+
+
+def test_rescheduled_sensor_before_3_3_stays_with_what_its_first_poke_met(
+    sandbox: ArroyoSandbox, arrange: Arrange
+) -> None:
+    first = arrange.pipeline("Running")
+    ti = FakeTaskInstance()
+    make = sense(None, "Stopped", pipeline_name="orders")
+    assert make(mode="reschedule", poke_interval=60).poke(context(ti)) is False
+    # As if that had been half a minute ago by the server's clock, which the sandbox lets pass at once.
+    sandbox.advance(30)
+    ahead = sandbox.clock.now_micros() / 1e6 - time.time()
+    sandbox.advance(30)
+    arrange.client.patch_pipeline(first, stop="immediate")
+    arrange.until(first, "Stopped")
+    arrange.pipeline("Running")
+    ahead_now = sandbox.clock.now_micros() / 1e6 - time.time()
+    ti.first_reschedule_date = datetime.now(UTC) - timedelta(seconds=ahead_now - ahead)
+    done = make(mode="reschedule", poke_interval=60).poke(context(ti))
+    assert done.xcom_value["pipeline_id"] == first
