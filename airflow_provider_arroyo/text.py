@@ -26,6 +26,11 @@ def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     return shown if len(line) <= limit else f"{shown}… ({len(text)} characters)"
 
 
+def pipeline_label(name: str, pipeline_id: str) -> str:
+    """Return a pipeline's name and id as a sentence begins with them: ``Pipeline 'orders' (pl_1)``."""
+    return f"Pipeline {shorten(name, 80)!r} ({pipeline_id})"
+
+
 def is_template(text: str) -> bool:
     """Return whether a text has what Jinja renders: an expression, a statement or a comment."""
     return any(brace in text for brace in ("{{", "{%", "{#"))

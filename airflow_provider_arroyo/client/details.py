@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from airflow_provider_arroyo.client.models import PipelineGraph
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
+from airflow_provider_arroyo.text import shorten
 
 T = TypeVar("T")
 
@@ -42,6 +43,16 @@ class JobError(ApiModel):
     operator_id: str = ""
     task_index: int | None = None
     error_domain: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The error as it is listed: the operator where Arroyo names one, the message, the details."""
+        parts = self.operator_id, shorten(self.message), shorten(self.details)
+        return ": ".join(part for part in parts if part)
+
+    def repeats(self, reason: str) -> bool:
+        """Return whether it says no more than the reason of the job's failure, as Arroyo's last errors often do."""
+        return not self.operator_id and reason in (self.message, self.details)
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:

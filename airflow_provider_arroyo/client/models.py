@@ -14,6 +14,7 @@ from airflow_provider_arroyo.client.checks import check_id, check_text
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState, StopMode
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.client.wire import ApiModel, from_api, wire
+from airflow_provider_arroyo.text import pipeline_label, shorten
 
 __all__ = [
     "TERMINAL_STATES",
@@ -44,6 +45,12 @@ class FailureReason(ApiModel):
 
     error: str = ""
     domain: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The reason as errors show it: ``Arroyo's reason (domain: user): no such file``."""
+        domain = f" (domain: {self.domain})" if self.domain else ""
+        return f"Arroyo's reason{domain}: {shorten(self.error, 1000)}"
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
@@ -176,3 +183,8 @@ class Pipeline(ApiModel):
     udfs: tuple[Udf, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     state_url: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name and id as a sentence begins with them: ``Pipeline 'orders' (pl_1)``."""
+        return pipeline_label(self.name, self.id)

@@ -147,11 +147,6 @@ class Diagnosis:
         """Whether a person should act."""
         return self.kind not in _AS_IT_SHOULD_BE
 
-    @property
-    def line(self) -> str:
-        """All of it that an error about something else has room for."""
-        return f"Diagnosis ({self.kind.value}): {self.summary} {self.advice}"
-
     def __str__(self) -> str:
         return "\n".join([self.summary, *(f"  {line}" for line in self.details), self.advice])
 
@@ -324,13 +319,14 @@ def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
     lines = []
     if not e.jobs:
         return _refused(e)
-    if failure := e.jobs[-1].failure:
-        domain = f" (domain: {failure.domain})" if failure.domain else ""
-        lines.append(f"Arroyo's reason{domain}: {shorten(failure.error, 1000)}")
-    for error in e.errors[:3]:
-        where = f"{error.operator_id}: " if error.operator_id else ""
-        what = ": ".join(part for part in (error.message, error.details) if part)
-        lines.append(f"Error: {where}{shorten(what, 300)}")
+    failure = e.jobs[-1].failure
+    if failure is not None:
+        lines.append(failure.line)
+    lines += [
+        f"Error: {error.line}"
+        for error in e.errors[:3]
+        if failure is None or not error.repeats(failure.error)
+    ]
     if kind is Kind.SQL_REFUSED:
         lines += _refused(e)
     if not lines and kind is Kind.FAILED:

@@ -65,7 +65,9 @@ def explain(
         said -= {Kind.NO_CHECKPOINT}  # that is what was waited for
     named = diagnosis if diagnosis is not None and diagnosis.kind in said else None
     if named is not None:
-        lines.append(named.line)
+        # The state of what has failed was the first thing that was said.
+        summary = "" if result.outcome is Outcome.FAILED else f"{named.summary} "
+        lines.append(f"Diagnosis ({named.kind.value}): {summary}{named.advice}")
     # Of a failure there is nothing else to say than to fix this very cause.
     if advice is not None or named is None or result.outcome is not Outcome.FAILED:
         lines.append(advice or usual_advice)
@@ -89,7 +91,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     """Return what keeps a pipeline from working, where that is known; it follows the pipeline's name."""
     if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.is_outage:
         return None
-    why = f": {_shown(errors[0])}" if errors else ""
+    why = f": {errors[0].line}" if errors else ""
     if result.job is None or result.jobless_seconds is not None or result.job.is_terminal:
         return None
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
@@ -107,12 +109,6 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     return None
 
 
-def _shown(error: JobError) -> str:
-    operator = f"{error.operator_id}: " if error.operator_id else ""
-    message, details = shorten(error.message), shorten(error.details)
-    return f"{operator}{message}" + (f": {details}" if details else "")
-
-
 def _is_foreign(error: ArroyoError | None) -> bool:
     return error is not None and error.disposition is Disposition.OUTAGE
 
@@ -123,8 +119,8 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
         lines.append(f"It {result.seen}.")
     reason = result.job.failure if result.job else None
     if reason and reason.error:
-        domain = f" (domain: {reason.domain})" if reason.domain else ""
-        lines.append(f"Arroyo's reason{domain}: {shorten(reason.error, 1000)}")
+        lines.append(reason.line)
+        errors = [error for error in errors if not error.repeats(reason.error)]
     if result.restarts:
         lines.append(f"It restarted {_times(result.restarts)} in {duration(result.waited_seconds)}.")
     if result.outcome is Outcome.FLAPPING and result.restart_window is not None:
@@ -132,7 +128,7 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
         # No more of them are counted than end the wait.
         lines[-1] = f"It restarted {_times(result.restarts_in_window)} within {window} (restart_window)."
     # A pipeline that tries again and again writes the same error each time.
-    shown = Counter(map(_shown, errors))
+    shown = Counter(error.line for error in errors)
     if shown:
         lines.append("The job's last errors, newest first:")
         lines += [f"  {text}" + (f" ({count} times)" if count > 1 else "") for text, count in shown.items()][

@@ -106,7 +106,7 @@ class Messages:
                 instead = f", back from run {before.run_id}"
         why = f". Reason: {shorten(job.failure.error)}" if job.failure else ""
         level, self._first_level = self._first_level, logging.INFO
-        self._add(f"{what}: {self._name} ({_run(job)}{instead}){why}", level)
+        self._add(f"{what}: {self._name} ({run_of(job)}{instead}){why}", level)
 
     def desire_changed(self, job: Job) -> None:
         """A stop was requested, or such a request withdrawn."""
@@ -117,11 +117,11 @@ class Messages:
 
     def no_job(self, before: Job) -> None:
         """The pipeline had a job, and has none any more."""
-        self._add(f"No job any more: {self._name} (was {before.state}, {_run(before)})")
+        self._add(f"No job any more: {self._name} (was {before.state}, {run_of(before)})")
 
     def proven(self, job: Job, epoch: int | None) -> None:
         """A checkpoint of the run that is waited for has finished."""
-        self._add(f"Checkpoint {epoch} finished: {self._name} ({_run(job)})")
+        self._add(f"Checkpoint {epoch} finished: {self._name} ({run_of(job)})")
 
     def seen(self, job: Job, finding: Finding) -> None:
         """What the condition is checked against was read for the first time."""
@@ -181,7 +181,9 @@ class Messages:
                 else f"{job.state} after {duration(seconds)}"
             )
             seen = f"; it {progress.finding.seen}" if progress.finding.seen else ""
-            self._add(f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{_run(job)}); {goal}{seen}")
+            self._add(
+                f"Still {what}: {self._name} ({'was ' if is_jobless else ''}{run_of(job)}); {goal}{seen}"
+            )
 
 
 def _is_own_failure(error: ArroyoError | None) -> bool:
@@ -193,6 +195,7 @@ def outage(error: ArroyoError) -> str:
     return "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
 
 
-def _run(job: Job) -> str:
+def run_of(job: Job) -> str:
+    """Return which run a job is in, and whether it is to stop: ``run 3, stop requested``."""
     asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
     return f"{run_number(job.run_id)}{asked}"

@@ -14,7 +14,7 @@ from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail
 from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import pipeline_label, shorten
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
@@ -52,7 +52,7 @@ class PipelineRef(JsonValue):
             return f"Pipeline {self.pipeline_id}"
         if not self.pipeline_id:
             return f"Pipeline {shorten(self.name, 80)!r}"
-        return f"Pipeline {shorten(self.name, 80)!r} ({self.pipeline_id})"
+        return pipeline_label(self.name, self.pipeline_id)
 
     @property
     def inline(self) -> str:

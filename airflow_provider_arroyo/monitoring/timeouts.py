@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_arroyo.client.enums import AT_WORK
 from airflow_provider_arroyo.client.models import Job, JobState
+from airflow_provider_arroyo.monitoring.messages import run_of
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import duration, run_number, utc_time
@@ -15,8 +16,7 @@ def last_seen(job: Job | None) -> str:
     """Return what a job was seen to be last, in words that end a sentence."""
     if job is None:
         return "its state was never seen"
-    asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
-    return f"last seen {job.state} ({run_number(job.run_id)}{asked})"
+    return f"last seen {job.state} ({run_of(job)})"
 
 
 def timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:

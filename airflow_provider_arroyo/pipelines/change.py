@@ -122,18 +122,18 @@ class Change:
             job = self._settle(job)
         if job is None:
             raise ArroyoError(
-                f"Pipeline {self._name!r} ({self._pipeline.id}) has no job: its creation was interrupted halfway. "
+                f"{self._pipeline.label} has no job: its creation was interrupted halfway. "
                 "Delete it and submit it again."
             )
         if job.state == JobState.FINISHED:
             raise ArroyoError(
-                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finished and can never run again: Arroyo "
+                f"{self._pipeline.label} is Finished and can never run again: Arroyo "
                 "ignores every change of it. Nothing was changed. Submit it again to run it once more.",
                 is_fatal=True,
             )
         if job.state == JobState.FINISHING:
             raise ArroyoError(
-                f"Pipeline {self._name!r} ({self._pipeline.id}) is Finishing: at least one of its sources has ended, "
+                f"{self._pipeline.label} is Finishing: at least one of its sources has ended, "
                 "and it takes no more checkpoints that a new run could continue from. Nothing was changed. Wait "
                 "until it has finished, or stop it with mode='immediate', then submit it again."
             )

@@ -103,7 +103,7 @@ class Deployed:
             return _Labelled(pipeline=pipeline, label=OwnershipLabel.of(pipeline))
         except UnreadableLabelError as err:
             raise ArroyoOwnershipError(
-                f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to {self._deployment}, "
+                f"{pipeline.label} may belong to {self._deployment}, "
                 f"but {err}. Nothing was changed. Use the version of this package that created it, or delete that "
                 "pipeline.",
                 owner=str(err.owner) if err.owner else None,
@@ -139,7 +139,7 @@ class Deployed:
 
     def _in_the_way(self, one: _Labelled, job: Job | None) -> ArroyoOwnershipError:
         state = job.state if job else "without a job"
-        what = f"Pipeline {shorten(one.pipeline.name, 80)!r} ({one.pipeline.id}) is {state}"
+        what = f"{one.pipeline.label} is {state}"
         if one.label is None:
             why = "carries no ownership label"
             advice = (

@@ -160,7 +160,7 @@ class OwnedPipelines:
                 continue
             here = _described(task.namespace)
             raise ArroyoOwnershipError(
-                f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) belongs to {label.owner}; this is the same "
+                f"{pipeline.label} belongs to {label.owner}; this is the same "
                 f"task in {here}, which was derived from Airflow's [api] base_url. Nothing was changed or created. "
                 + which_namespace_to_set(label.task.namespace),
                 owner=str(label.owner),
@@ -175,7 +175,7 @@ class OwnedPipelines:
             has_key = has_key or self._label.key in pipeline.tags.values()
             if has_key or (not is_others and not compare(self._spec, pipeline).definition):
                 raise ArroyoOwnershipError(
-                    f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) may belong to "
+                    f"{pipeline.label} may belong to "
                     f"{self._label.owner}, but {err}. Nothing was changed or created. {USE_ITS_VERSION}",
                     owner=str(err.owner) if err.owner else None,
                 ) from err

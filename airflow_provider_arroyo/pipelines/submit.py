@@ -289,7 +289,7 @@ class Submission:
         state = job.state if job else "without a job"
         if self._on_existing is OnExisting.FAIL:
             raise ArroyoOwnershipError(
-                f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}) was created by an earlier try of this "
+                f"{pipeline.label} was created by an earlier try of this "
                 f"task and is {state}. It was not touched, because of on_existing='fail'. Delete it, or use "
                 "on_existing='adopt' or 'replace'.",
                 owner=str(self._label.owner),
@@ -336,7 +336,7 @@ class Submission:
             )
             return self._replace(pipeline, may_stop=False)
         raise ArroyoOwnershipError(
-            f"Pipeline {shorten(pipeline.name, 80)!r} ({pipeline.id}), which an earlier try of this task created, is "
+            f"{pipeline.label}, which an earlier try of this task created, is "
             f"{job.state}; this try wants a different one instead, {shorten(self._spec.name, 80)!r}. Differences, "
             f"from that pipeline to this try:\n{listed}\nIt was not touched, and nothing was created. Use "
             "on_existing='replace' to replace it (its state is lost), or stop it and clear this task, or undo the "

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.details import JobError
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoAuthError, ArroyoPipelineError
+from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
@@ -52,6 +54,24 @@ def test_a_failure_names_the_pipeline_the_reason_and_the_errors_of_operators() -
     assert (error.outcome, error.pipeline_id, error.pipeline_name) == ("failed", "pl_1", "orders_per_minute")
     assert (error.job_id, error.state, error.run_id) == ("job_1", "Failing", 1)
     assert (error.reason, error.domain) == ("error in connector: failed to open file", "user")
+
+
+def test_the_state_and_the_reason_of_a_failure_are_said_once() -> None:
+    reason = "error in connector: No such file or directory"
+    failed = job("Failed", 1, reason=reason, domain="user")
+    # As a real 0.16 reports it: what failed the job is also the last of its errors, of no operator.
+    errors = [error_of_job("task failed", details=reason), error_of_job("worker left", "sink_1")]
+    found = diagnose(Evidence(pipeline=Pipeline("pl_1", "x", ""), now=1e9, jobs=(failed,), errors=(*errors,)))
+    assert str(explain(ended(Outcome.FAILED, job=failed), ORDERS, errors, found)).splitlines() == [
+        f"{NAME} is Failed in run 1; Running was wanted.",
+        f"Arroyo's reason (domain: user): {reason}",
+        "The job's last errors, newest first:",
+        "  sink_1: worker left",
+        f"Diagnosis (file_missing): {found.advice}",
+        CONSOLE,
+    ]
+    assert "last errors" not in str(explain(ended(Outcome.FAILED, job=failed), ORDERS, errors[:1]))
+    assert str(found).count(reason) == 1
 
 
 @pytest.mark.parametrize(
