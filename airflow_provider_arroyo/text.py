@@ -12,8 +12,18 @@ SHOWN_CHARACTERS = 300
 REPLACED = "\ufffd"
 """Stands for a character that cannot be shown or stored."""
 
-# Those that move a terminal's cursor, change its colors, or turn the direction of what follows.
-_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Those that move a terminal's cursor, change its colors, turn the direction of what follows, or are never seen.
+_CONTROLS = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return a text that looks like what it is: characters that control how it looks are replaced.
+
+    Line ends and tabs stay. What Arroyo says, or SQL, must not read as something else.
+    """
+    return _CONTROLS.sub(lambda one: one[0] if one[0] in "\t\n" else REPLACED, text.replace("\r\n", "\n"))
 
 
 def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
@@ -22,7 +32,7 @@ def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     Characters that control a terminal are replaced: the name of a pipeline must not change how a log looks.
     """
     line = " ".join(text.split())
-    shown = _CONTROLS.sub(REPLACED, line[:limit])
+    shown = visible(line[:limit])
     return shown if len(line) <= limit else f"{shown}… ({len(text)} characters)"
 
 

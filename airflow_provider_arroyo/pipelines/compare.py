@@ -18,7 +18,7 @@ from airflow_provider_arroyo.client.sql_diffs import redacted_diff
 from airflow_provider_arroyo.client.sql_secrets import redact_echo
 from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import shorten, visible
 
 _SQL_PARTS = re.compile(
     r"""
@@ -67,7 +67,7 @@ class Difference:
     def _lines(self) -> Iterator[str]:
         found = normalized_query(without_label(self.found))
         lines = redacted_diff(found, normalized_query(self.wanted), context_lines=1)
-        for line in lines[:_SHOWN_LINES]:
+        for line in map(visible, lines[:_SHOWN_LINES]):
             yield line if len(line) <= _SHOWN_COLUMNS else f"{line[:_SHOWN_COLUMNS]}…"
         if len(lines) > _SHOWN_LINES:
             yield f"… and {len(lines) - _SHOWN_LINES} more lines"

@@ -7,7 +7,6 @@ about. No route takes an address or a path to fetch.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -23,14 +22,12 @@ from starlette.staticfiles import StaticFiles
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.plugin import access, airflow_db
-from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described, request_for
+from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, request_for
+from airflow_provider_arroyo.plugin.audit import Acted, Audit
 from airflow_provider_arroyo.plugin.inspector import MAX_SHOWN
 from airflow_provider_arroyo.plugin.live import absent, live, nothing
 from airflow_provider_arroyo.plugin.service import Service
-from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.plugin.watch import Watch
-
-log = logging.getLogger(__name__)
 
 _MAX_ID = 1000
 ConnectionId = Annotated[str, Query(min_length=1, max_length=250)]
@@ -84,7 +81,7 @@ def make_app() -> FastAPI:
 
 
 def _router(service: Service) -> APIRouter:
-    router = APIRouter(default_response_class=_Json)
+    router, audit = APIRouter(default_response_class=_Json), Audit(service.watch)
 
     @router.get("/connections")
     def connections(user: GetUserDep) -> dict[str, Any]:
@@ -209,16 +206,26 @@ def _router(service: Service) -> APIRouter:
                 403, f"This needs the right to edit the DAG {owner['dag']!r}, which you do not have."
             )
         failure: ArroyoError | None = None
+        facts, before, at = row.facts, row.job, time.time()
         try:
             await watch.send(request, await watch.connected())
         except ArroyoError as error:
             failure = error
         watch.expect_change()
-        response = "accepted" if failure is None else row.facts.shown(str(failure))
-        await run_in_threadpool(_audit, action, options, connection_id, row, user.get_name(), response)
+        acted = Acted(
+            action=action,
+            options=options,
+            connection_id=connection_id,
+            user_name=user.get_name(),
+            facts=facts,
+            before=before,
+            at=at,
+            failure=failure,
+        )
+        await audit.record(acted)
         if failure is not None:
-            raise HTTPException(_status_of(failure), response)
-        return {"arroyo_response": response}
+            raise HTTPException(_status_of(failure), acted.response)
+        return {"arroyo_response": acted.response}
 
     return router
 
@@ -245,27 +252,6 @@ def _state_of(watch: Watch) -> dict[str, Any]:
         "error": watch.error,
         "console": (settings.console_url or settings.base_url) if settings else None,
     }
-
-
-def _audit(
-    action: Action, options: ActionOptions, connection_id: str, row: Row, user_name: str, response: str
-) -> None:
-    # Arroyo responds before anything happens; what came of it is not known here.
-    extra = {
-        "connection_id": connection_id,
-        "pipeline_id": row.pipeline_id,
-        "pipeline_name": row.facts.name,
-        **described(action, options),
-        "state_before": row.job.state if row.job else None,
-        "arroyo_response": response,
-    }
-    try:
-        airflow_db.write_audit_log(
-            f"arroyo.{action}", user_name=user_name, owner=row.facts.owner, extra=extra
-        )
-    except Exception:
-        # It was done, and the page must say so.
-        log.exception("The audit log could not be written: %s by %s: %s", action, user_name, extra)
 
 
 def _status_of(error: ArroyoError) -> int:

@@ -23,6 +23,7 @@ from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_
 from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
 from airflow_provider_arroyo.plugin.series import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.text import visible
 
 MAX_SQL = 200_000
 """Characters of SQL that are shown, and of each UDF."""
@@ -84,18 +85,21 @@ def definition(
         missing.append(f"UDFs: {len(pipeline.udfs) - _MAX_UDFS} more are not shown.")
     label = label_fields(pipeline)
     return {
-        "name": pipeline.name[:MAX_NAME],
+        "name": facts.name,
         "created": facts.created,
         "parallelism": facts.parallelism,
         "interval": facts.interval_seconds,
         "owner": facts.owner,
         "tags": {
-            name[:MAX_NAME]: MASK if is_secret_name(name) else facts.shown(value, _MAX_TEXT)
+            visible(name[:MAX_NAME]): MASK if is_secret_name(name) else facts.shown(value, _MAX_TEXT)
             for name, value in tags[:_MAX_TAGS]
         },
         "label": None
         if label is None
-        else {name[:MAX_NAME]: facts.shown(value, _MAX_TEXT) for name, value in [*label.items()][:_MAX_TAGS]},
+        else {
+            visible(name[:MAX_NAME]): facts.shown(value, _MAX_TEXT)
+            for name, value in [*label.items()][:_MAX_TAGS]
+        },
         "sql": _cut(sql, redact_sql),
         "sql_truncated": len(sql) > MAX_SQL,
         "udfs": [_udf(udf, facts) for udf in pipeline.udfs[:_MAX_UDFS]],

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.sql_secrets import redact_values, secret_values
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
+from airflow_provider_arroyo.text import visible
 
 MAX_NAME = 300
 MAX_REASON = 2000
@@ -64,14 +65,17 @@ class Facts:
         return self.owner["deployment"]["generation"] if self.owner and self.owner["deployment"] else 0
 
     def shown(self, text: str, limit: int = MAX_REASON) -> str:
-        """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short."""
+        """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short.
+
+        Nor with characters that would change how the page reads.
+        """
         if self.secrets is None:
             return NOT_SHOWN[:limit] if text else ""
         # A secret that the cut parts is not known as one: what may be a part of it is left out again.
         margin = max(map(len, self.secrets), default=0) + _MARGIN
         read = text[: 10 * limit + margin]
         shown = redact_values(read, self.secrets)
-        return (shown if len(read) == len(text) else shown[:-margin])[:limit]
+        return visible((shown if len(read) == len(text) else shown[:-margin])[:limit])
 
     def updated(self, pipeline: Pipeline) -> Facts:
         """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again
@@ -80,12 +84,17 @@ class Facts:
         :param pipeline: as the server describes it now; where it is another one by the same id, its own facts.
         """
         created = seconds(pipeline.created_at_micros)
-        is_other = not created or (created, pipeline.name[:MAX_NAME]) != (self.created, self.name)
+        is_other = not created or (created, shown_name(pipeline)) != (self.created, self.name)
         if is_other or self.secrets is None:
             return facts_of(pipeline)
         return replace(
             self, parallelism=pipeline.graph.parallelism, interval_seconds=_interval_seconds(pipeline)
         )
+
+
+def shown_name(pipeline: Pipeline) -> str:
+    """Return a pipeline's name as it may be shown."""
+    return visible(pipeline.name[:MAX_NAME])
 
 
 def is_storable(text: str) -> bool:
@@ -106,7 +115,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
     secrets = secret_values(pipeline.query) if len(pipeline.query) <= MAX_READ_SQL else None
     return Facts(
         pipeline_id=pipeline.id,
-        name=pipeline.name[:MAX_NAME],
+        name=shown_name(pipeline),
         created=seconds(pipeline.created_at_micros),
         owner=owner_of(pipeline),
         parallelism=pipeline.graph.parallelism,

@@ -113,6 +113,7 @@ def test_what_no_database_stores_is_replaced(said: str, stored: str) -> None:
         ("a\r\n2026-11-28 ERROR b", "a 2026-11-28 ERROR b"),
         ("a\x07\x08\x7f\x9bb", "a\ufffd\ufffd\ufffd\ufffdb"),
         ("abc\u202edcba", "abc\ufffddcba"),
+        ("a\u200bb\ufeffc\u2060d", "a\ufffdb\ufffdc\ufffdd"),
         ("größe 😀 e\u0301", "größe 😀 e\u0301"),
         ("\x1b" * 400, "\ufffd" * 300 + "… (400 characters)"),
     ],

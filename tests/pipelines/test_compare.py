@@ -166,6 +166,11 @@ def test_secrets_are_not_shown() -> None:
     assert "s3cr3t" not in shown + repr(comparison)
 
 
+def test_a_difference_that_nobody_would_see_is_seen() -> None:
+    wanted = replace(SPEC, query=PIPELINE.query + "-- \u202e} \u2066if is_admin\u2069")
+    assert "-- \ufffd} \ufffdif is_admin\ufffd" in str(compare(wanted, PIPELINE).definition[0])
+
+
 def test_long_differences_are_cut() -> None:
     wanted = replace(SPEC, query="\n".join(f"{number}{'x' * 500}" for number in range(100)))
     shown = str(compare(wanted, PIPELINE).definition[0])

@@ -199,16 +199,17 @@ def test_the_list_comes_whole_and_then_as_changes(site: Site) -> None:
         ("rescale", {"parallelism": 3}, "PATCH", {"parallelism": 3}),
     ],
 )
-def test_an_action_is_one_request_and_one_row_of_the_audit_log(
+def test_an_action_is_one_request_and_at_once_a_row_of_the_audit_log(
     site: Site, action: str, options: dict[str, Any], method: str, body: dict[str, Any]
 ) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     assert site.act(action, pipeline_id, **options).status_code == 200
     sent = [request.json for request in site.sandbox.requests if request.method == method]
     assert sent == [body]
-    (row,) = site.audit
+    row = site.audit[0]  # the next one says how it ended
     assert (row["event"], row["user_name"]) == (f"arroyo.{action}", "jane")
     assert row["extra"]["arroyo_response"] == "accepted"
+    assert row["extra"]["outcome"] == "requested"
     assert row["extra"]["pipeline_name"] == "pipeline-1"
 
 
@@ -219,6 +220,7 @@ def test_a_refusal_is_told_in_arroyos_words_and_logged(site: Site) -> None:
     (row,) = site.audit
     assert row["extra"]["arroyo_response"] == response.json()["detail"]
     assert row["extra"]["arroyo_response"] != "accepted"
+    assert row["extra"]["outcome"] == "not_done"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_failing_audit_log_does_not_hide_that_it_was_done(
 
     monkeypatch.setattr(airflow_db, "write_audit_log", broken)
     assert site.act("stop", site.ids()["pipeline-1"]).status_code == 200
-    assert "could not be written: stop by jane" in caplog.text
+    assert "could not be written: arroyo.stop by jane" in caplog.text
 
 
 def test_there_are_no_open_pages_of_documentation(site: Site) -> None:

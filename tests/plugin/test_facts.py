@@ -63,6 +63,16 @@ def test_what_the_server_says_is_shown_without_the_secrets_of_the_sql() -> None:
     assert facts_of(pipeline("SELECT 1")).secrets == frozenset()
 
 
+def test_nothing_that_the_server_says_changes_how_the_page_reads() -> None:
+    found = facts_of(pipeline("SELECT 1", name="orders\u202etxt.\u2066"))
+    assert found.name == "orders\ufffdtxt.\ufffd"
+    assert (
+        found.shown("\u202eno\x1b[2J\nroute\tto \u200bhost\r\n")
+        == "\ufffdno\ufffd[2J\nroute\tto \ufffdhost\n"
+    )
+    assert found.updated(pipeline("SELECT 1", name="orders\u202etxt.\u2066")) == found
+
+
 def test_the_secrets_of_long_sql_are_known_too() -> None:
     found = facts_of(pipeline(SECRET_SQL + " " * 500_000))
     assert found.shown("cannot log in with 'hunter2222'") == "cannot log in with '***'"

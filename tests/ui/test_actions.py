@@ -64,6 +64,8 @@ def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walk
         rows = [(row["owner"], json.loads(row["extra"])) for row in site.audit(f"arroyo.{action}")]
         mine = [(owner, extra["arroyo_response"]) for owner, extra in rows if extra["pipeline_name"] == NAME]
         assert mine == [("admin", "accepted")] * count
+    ends = [json.loads(row["extra"]) for row in site.audit("arroyo.stop.ended")]
+    assert [end["outcome"] for end in ends if end["pipeline_name"] == NAME][:1] == ["reached"]
 
 
 def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoSandbox, walked: str) -> None:

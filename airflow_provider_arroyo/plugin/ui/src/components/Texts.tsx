@@ -4,6 +4,7 @@ import { memo } from "preact/compat";
 import { useMemo } from "preact/hooks";
 
 import { onNavigate, pipelineUrl } from "../host";
+import { countUnseen, marked } from "../marks";
 import { chunksOf, diffKind, MAX_COLOURED, piecesOf } from "../sql";
 import type { PipelineDefinition } from "../types";
 import { Notice } from "./Notice";
@@ -78,28 +79,45 @@ const Source = memo(function Source({ text, isSql = false, name }: { text: strin
       return piecesOf(text).map(({ kind, text: piece }, index) =>
         kind ? (
           <span key={index} class={kind}>
-            {piece}
+            {withMarks(piece)}
           </span>
         ) : (
-          piece
+          withMarks(piece)
         ),
       );
     }
     const chunks = chunksOf(text);
     return chunks.length === 1
-      ? text
+      ? withMarks(text)
       : chunks.map((chunk, index) => (
           <span key={index} class="chunk">
-            {chunk}
+            {withMarks(chunk)}
           </span>
         ));
   }, [text, isSql]);
   return (
-    <pre class="source" tabIndex={0} role="region" aria-label={name}>
-      {parts}
-    </pre>
+    <>
+      <Unseen text={text} />
+      <pre class="source" tabIndex={0} role="region" aria-label={name}>
+        {parts}
+      </pre>
+    </>
   );
 });
+
+function withMarks(text: string) {
+  return marked(text).map((piece) => (typeof piece === "string" ? piece : <span class="unseen">{piece.code}</span>));
+}
+
+function Unseen({ text }: { text: string }) {
+  const count = countUnseen(text);
+  return count > 0 ? (
+    <p class="warn">
+      {count === 1 ? "1 character here is" : `${count} characters here are`} invisible or can change the order of the
+      text. Each is shown as its code.
+    </p>
+  ) : null;
+}
 
 const MAX_DIFF_LINES = 2000;
 
@@ -107,10 +125,11 @@ const Diff = memo(function Diff({ text }: { text: string }) {
   const lines = text.split("\n");
   return (
     <>
+      <Unseen text={text} />
       <pre class="source diff" tabIndex={0} role="region" aria-label="Unified diff">
         {lines.slice(0, MAX_DIFF_LINES).map((line, index) => (
           <span key={index} class={diffKind(line)}>
-            {line || " "}
+            {line ? withMarks(line) : " "}
           </span>
         ))}
       </pre>

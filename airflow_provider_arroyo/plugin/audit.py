@@ -1,0 +1,205 @@
+"""Who did what to which pipeline from a page, and how it ended, as rows of Airflow's audit log.
+
+Arroyo responds before anything happens. So an action gets a first row with Arroyo's response, and a second one once
+its effect shows. A :class:`.PipelineWait` decides that, as it does for tasks; it is told what the pages' watch sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.client.retry import may_have_taken_effect
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.plugin import airflow_db
+from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described
+from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.plugin.watch import LIST_SECONDS, Watch
+
+log = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = 120.0
+"""How long the effect of an action is waited for."""
+
+MAX_FOLLOWED = 100
+"""How many actions are followed at once; of more, only what was requested is written down."""
+
+ENDED = "ended"
+"""The end of the event's name in the second row: ``arroyo.stop.ended``."""
+
+_DOWN = frozenset({JobState.STOPPED, JobState.FINISHED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """An action of a user, and Arroyo's response to it.
+
+    :param facts: the pipeline's, when the action was requested.
+    :param before: its job then.
+    :param at: when the action was requested, seconds since the epoch.
+    :param failure: why the request failed; None where Arroyo accepted it.
+    """
+
+    action: Action
+    options: ActionOptions
+    connection_id: str
+    user_name: str
+    facts: Facts
+    before: Job | None
+    at: float
+    failure: ArroyoError | None
+
+    @property
+    def response(self) -> str:
+        """Arroyo's response as it may be shown."""
+        return "accepted" if self.failure is None else self.facts.shown(str(self.failure))
+
+    @property
+    def outcome(self) -> str:
+        """What the response tells: ``requested``, ``not_done``, ``unknown``; ``reached`` where nothing is to come."""
+        if self.failure is not None:
+            return "unknown" if may_have_taken_effect(self.failure) else "not_done"
+        # Arroyo deletes at once; and what does not run has its new parallelism from its next start on.
+        is_done = self.action == "delete" or (self.action == "rescale" and not self._runs)
+        return Outcome.REACHED.value if is_done else "requested"
+
+    @property
+    def _runs(self) -> bool:
+        return self.before is not None and not self.before.is_terminal
+
+    def wait(self) -> PipelineWait | None:
+        """Return the wait for its effect; None where none is to come."""
+        if self.outcome not in ("requested", "unknown") or self.before is None or self.action == "delete":
+            return None
+        plan = WaitPlan(
+            pipeline=PipelineRef(pipeline_id=self.facts.pipeline_id, name=self.facts.name or None),
+            target_states=_DOWN if self.action == "stop" else frozenset({JobState.RUNNING}),
+            deadline=self.at + FOLLOW_SECONDS,
+            finished_is_success=True,
+            baseline=Baseline.of(self.before, requested_at=self.at),
+        )
+        return PipelineWait(plan, now=self.at, has_responded=True)
+
+    def requested(self) -> dict[str, Any]:
+        """Return the first row's values."""
+        job = self.before
+        return {
+            **self._what(),
+            "state_before": job.state if job else None,
+            "run_before": job.run_id if job else None,
+            "arroyo_response": self.response,
+            "outcome": self.outcome,
+        }
+
+    def ended(self, result: WaitResult, row: Row | None) -> dict[str, Any]:
+        """Return the second row's values.
+
+        :param row: the pipeline as it was seen last; None where it is gone.
+        """
+        job = result.job
+        return {
+            **self._what(),
+            "outcome": result.outcome.value,
+            "state_after": job.state if job else None,
+            "run_after": job.run_id if job else None,
+            "failure_reason": row.failure["text"] if row and row.failure else None,
+            "seconds": round(result.waited_seconds, 1),
+        }
+
+    def _what(self) -> dict[str, Any]:
+        return {
+            "connection_id": self.connection_id,
+            "pipeline_id": self.facts.pipeline_id,
+            "pipeline_name": self.facts.name,
+            **described(self.action, self.options),
+        }
+
+
+class Audit:
+    """Writes the rows.
+
+    :param watch_of: returns the watch of a connection.
+    """
+
+    def __init__(self, watch_of: Callable[[str], Watch]) -> None:
+        self._watch_of = watch_of
+        self._followed: set[asyncio.Task[None]] = set()
+
+    async def record(self, acted: Acted) -> None:
+        """Write what was requested; where its effect is still to come, follow it in the background."""
+        await _write(acted, f"arroyo.{acted.action}", acted.requested())
+        wait = acted.wait()
+        if wait is None or len(self._followed) >= MAX_FOLLOWED:
+            return
+        task = asyncio.get_running_loop().create_task(self._follow(acted, wait), name="arroyo-audit")
+        self._followed.add(task)
+        task.add_done_callback(self._followed.discard)
+
+    async def _follow(self, acted: Acted, wait: PipelineWait) -> None:
+        def watch_of() -> Watch:
+            return self._watch_of(acted.connection_id)
+
+        try:
+            result = await follow(watch_of, wait)
+            row = watch_of().snapshot.rows.get(acted.facts.pipeline_id)
+            await _write(acted, f"arroyo.{acted.action}.{ENDED}", acted.ended(result, row))
+        except Exception:
+            log.exception("What came of an action is not known: %s by %s", acted.action, acted.user_name)
+
+
+async def follow(
+    watch_of: Callable[[], Watch],
+    wait: PipelineWait,
+    *,
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> WaitResult:
+    """Tell a wait what the pages' watch sees, until the wait is over.
+
+    :param watch_of: returns the watch; it may be another one later, since those that nobody uses are forgotten.
+    :param wait: decides.
+    :param now: seconds since the epoch.
+    :param sleep: waits for so many seconds.
+    """
+    pipeline_id, epoch, seen_at = wait.plan.pipeline.pipeline_id, watch_of().snapshot.epoch, None
+    while not (result := wait.tick(now())).is_over:
+        await sleep(LIST_SECONDS)
+        watch = watch_of()
+        await watch.refresh()
+        # What was seen before the last fetch failed says nothing of now.
+        if watch.error is not None or watch.seen_at in (None, seen_at):
+            continue
+        seen_at = watch.seen_at
+        row = watch.snapshot.rows.get(pipeline_id)
+        if row is not None:
+            wait.observe(row.job, now())
+        elif watch.snapshot.epoch == epoch:
+            wait.observe_missing(now())
+    return result
+
+
+async def _write(acted: Acted, event: str, extra: dict[str, Any]) -> None:
+    try:
+        await run_in_threadpool(
+            airflow_db.write_audit_log,
+            event,
+            user_name=acted.user_name,
+            owner=acted.facts.owner,
+            extra=extra,
+        )
+    except Exception:
+        # It was done, and the page must say so.
+        log.exception("The audit log could not be written: %s by %s: %s", event, acted.user_name, extra)

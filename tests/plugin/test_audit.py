@@ -1,0 +1,162 @@
+"""How an action from a page ended, as the audit log's second row has it: on the sandbox, whose time the tests set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import Job
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError, ArroyoError, Disposition
+from airflow_provider_arroyo.plugin import airflow_db, audit
+from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, request_for
+from airflow_provider_arroyo.plugin.audit import FOLLOW_SECONDS, Acted, Audit, follow
+from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox.clock import ManualClock
+
+from .support import Looked, facts, job
+
+NAME = "pipeline-1"
+
+
+@pytest.fixture(params=["0.16", "0.15"])
+def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
+    clock = ManualClock()
+    with ArroyoSandbox(arroyo_version=request.param, pipelines=1, seed=1, clock=clock) as sandbox:
+        clock.advance(30)
+        yield Looked(sandbox)
+
+
+def acted(
+    action: Action, before: Job | None, failure: ArroyoError | None = None, at: float = 0.0, **more: Any
+) -> Acted:
+    return Acted(
+        action=action,
+        options=ActionOptions(**more),
+        connection_id="arroyo_tested",
+        user_name="jane",
+        facts=facts(1),
+        before=before,
+        at=at,
+        failure=failure,
+    )
+
+
+async def act(looked: Looked, action: Action, **more: Any) -> Acted:
+    """Do what the route does."""
+    while not (looked.names() and looked.row(NAME).job):  # 0.15 tells jobs one by one
+        await looked.refresh()
+    row = looked.row(NAME)
+    found = Acted(
+        action=action,
+        options=ActionOptions(**more),
+        connection_id="arroyo_tested",
+        user_name="jane",
+        facts=row.facts,
+        before=row.job,
+        at=looked.now,
+        failure=None,
+    )
+    request = request_for(action, row.pipeline_id, found.options)
+    await looked.watch.send(request, await looked.watch.connected())
+    return found
+
+
+async def ended(looked: Looked, what: Acted, meanwhile: Callable[[], Any] = lambda: None) -> dict[str, Any]:
+    """Follow an action to its end, and return the second row."""
+    wait = what.wait()
+    assert wait is not None
+
+    async def sleep(seconds: float) -> None:
+        looked.now += seconds
+        looked.sandbox.advance(seconds)
+        meanwhile()
+        await looked.settle()
+
+    result = await follow(lambda: looked.watch, wait, now=lambda: looked.now, sleep=sleep)
+    return what.ended(result, looked.watch.snapshot.rows.get(what.facts.pipeline_id))
+
+
+@pytest.mark.parametrize(
+    "action, more, state",
+    [("stop", {}, "Stopped"), ("restart", {}, "Running"), ("rescale", {"parallelism": 2}, "Running")],
+)
+async def test_the_second_row_says_what_it_came_to(
+    looked: Looked, action: Action, more: dict[str, Any], state: str
+) -> None:
+    what = await act(looked, action, **more)
+    row = await ended(looked, what)
+    assert (row["outcome"], row["state_after"]) == ("reached", state)
+    assert what.before is not None
+    assert (row["run_after"] > what.before.run_id) is (state == "Running")
+    assert (row["pipeline_name"], row["failure_reason"]) == (NAME, None)
+    assert 0 < row["seconds"] < FOLLOW_SECONDS
+
+
+async def test_one_that_fails_instead_says_why(looked: Looked) -> None:
+    what = await act(looked, "stop")
+    looked.sandbox.faults.fail(NAME, error="broker is away", after=0)
+    row = await ended(looked, what)
+    assert (row["outcome"], row["failure_reason"]) == ("failed", "broker is away")
+
+
+async def test_one_that_is_deleted_meanwhile(looked: Looked) -> None:
+    what = await act(looked, "stop")
+    row = await ended(looked, what, lambda: looked.sandbox.faults.delete(what.facts.pipeline_id, after=0))
+    assert row["outcome"] in ("deleted", "reached")  # whichever the watch saw first
+    assert NAME not in looked.names()
+
+
+async def test_an_effect_that_does_not_come_is_not_claimed(looked: Looked) -> None:
+    what = await act(looked, "restart")
+    looked.sandbox.faults.status(503, path="*/jobs", times=None)
+    row = await ended(looked, what)
+    assert (row["outcome"], row["state_after"]) == ("timed_out", None)
+    assert row["seconds"] >= FOLLOW_SECONDS
+
+
+NEVER_SENT = ArroyoConnectionError("refused", disposition=Disposition.RETRY)
+LOST = ArroyoConnectionError("cut short")
+REFUSED = ArroyoApiError("no", status=409)
+
+
+@pytest.mark.parametrize(
+    "action, state, failure, outcome, is_followed",
+    [
+        ("stop", "Running", None, "requested", True),
+        ("stop", "Running", NEVER_SENT, "not_done", False),
+        ("stop", "Running", REFUSED, "not_done", False),
+        ("restart", "Running", LOST, "unknown", True),
+        ("rescale", "Running", None, "requested", True),
+        ("rescale", "Stopped", None, "reached", False),
+        ("delete", "Stopped", None, "reached", False),
+        ("delete", "Stopped", LOST, "unknown", False),
+    ],
+)
+def test_the_first_row_says_what_the_response_tells(
+    action: Action, state: str, failure: ArroyoError | None, outcome: str, is_followed: bool
+) -> None:
+    what = acted(action, job(1, state, 3), failure, parallelism=2)
+    row = what.requested()
+    assert (row["outcome"], row["state_before"], row["run_before"]) == (outcome, state, 3)
+    assert (what.wait() is not None) is is_followed
+
+
+async def test_both_rows_are_of_the_user_and_no_more_are_followed_than_the_limit(
+    looked: Looked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        airflow_db, "write_audit_log", lambda event, **what: rows.append((event, what["user_name"]))
+    )
+    monkeypatch.setattr(audit, "MAX_FOLLOWED", 1)
+    monkeypatch.setattr(audit, "LIST_SECONDS", 0.0)
+    await looked.refresh()
+    book = Audit(lambda _connection_id: looked.watch)
+    old = acted("stop", job(1), at=0.0)  # long ago
+    await book.record(old)
+    await book.record(old)
+    await asyncio.wait_for(asyncio.gather(*book._followed), timeout=30)
+    assert rows == [("arroyo.stop", "jane"), ("arroyo.stop", "jane"), ("arroyo.stop.ended", "jane")]
