@@ -52,7 +52,7 @@ class JobError(ApiModel):
 
     def repeats(self, reason: str) -> bool:
         """Return whether it says no more than the reason of the job's failure, as Arroyo's last errors often do."""
-        return not self.operator_id and reason in (self.message, self.details)
+        return reason != "" and not self.operator_id and reason in (self.message, self.details)
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:

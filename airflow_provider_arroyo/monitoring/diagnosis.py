@@ -320,13 +320,10 @@ def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
     if not e.jobs:
         return _refused(e)
     failure = e.jobs[-1].failure
-    if failure is not None:
+    reason = failure.error if failure else ""
+    if failure and reason:
         lines.append(failure.line)
-    lines += [
-        f"Error: {error.line}"
-        for error in e.errors[:3]
-        if failure is None or not error.repeats(failure.error)
-    ]
+    lines += [f"Error: {error.line}" for error in e.errors[:3] if not error.repeats(reason)]
     if kind is Kind.SQL_REFUSED:
         lines += _refused(e)
     if not lines and kind is Kind.FAILED:

@@ -142,7 +142,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         """Stop a pipeline that came to be ``Finishing`` after a stop was requested; return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
 
-        self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
+        self._log_immediate_stop(pipeline)
         began = self.clock()
         left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
         deadline, argument = self._deadline(timedelta(seconds=left))
@@ -173,6 +173,9 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
                 f"controller, or allow more time ({result.deadline_argument})."
             )
         self._fail(result, pipeline, advice=advice)
+
+    def _log_immediate_stop(self, pipeline: PipelineRef) -> None:
+        self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
 
     # -- what happens to the pipeline when the task ends -------------------------------------------------------
 

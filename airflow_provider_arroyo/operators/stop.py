@@ -202,9 +202,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
             return mode
         if self.if_finishing == "immediate":
-            self.log.warning(
-                "Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short
-            )
+            self._log_immediate_stop(pipeline)
             return StopMode.IMMEDIATE
         from airflow_provider_arroyo.monitoring.result import WaitResult
 
