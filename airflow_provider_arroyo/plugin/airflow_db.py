@@ -22,6 +22,7 @@ from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID
 from airflow_provider_arroyo.links import RESULT_XCOM_KEY
 from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 from airflow_provider_arroyo.plugin.facts import is_storable
+from airflow_provider_arroyo.text import visible
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -71,10 +72,11 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
     result = values.get(RESULT_XCOM_KEY)
     result = result if isinstance(result, Mapping) else {}
     connection = fields.get("arroyo_conn_id") if isinstance(fields, Mapping) else None
+    name = _text(values.get("pipeline_name")) or _text(result.get("pipeline_name"))
     return {
         "connection_id": connection if isinstance(connection, str) and connection else DEFAULT_CONN_ID,
         "pipeline_id": _text(values.get(_ID_KEY)) or _text(result.get("pipeline_id")),
-        "pipeline_name": _text(values.get("pipeline_name")) or _text(result.get("pipeline_name")),
+        "pipeline_name": None if name is None else visible(name),
         "transitions": _transitions(values.get(TRANSITIONS_XCOM_KEY)),
         "state": state,
     }
