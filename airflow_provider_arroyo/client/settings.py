@@ -41,7 +41,7 @@ class ClientSettings:
     :param ca_cert: path of a file with the authorities to trust instead of the machine's own.
     :param client_cert, client_key: paths of the certificate, and its key, for a server that asks for one;
         ``client_key`` may be None when the certificate's file holds the key too.
-    :param headers: sent with every request, for gateways that need their own. Values of those whose names speak of
+    :param headers: sent with every request, for gateways that need their own. Values of those whose names contain
         auth, token, key, secret, cookie, password or signature are masked in whatever is shown.
     :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
