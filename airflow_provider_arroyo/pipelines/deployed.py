@@ -23,7 +23,6 @@ from airflow_provider_arroyo.pipelines.ownership import (
     UnreadableLabelError,
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-from airflow_provider_arroyo.text import shorten
 
 UNOWNED = 0
 """The number of a pipeline without a label that a deployment took over."""
