@@ -106,7 +106,8 @@ def test_each_outcome_but_success_has_its_cause(plan: WaitPlan, events: list[Eve
         assert done.since(done.events.index(first)) >= plan.stale_grace.total_seconds() - ALMOST
     if result.outcome in (Outcome.DELETED, Outcome.MISSING):
         assert isinstance(last.error, ArroyoNotFoundError)
-        is_known = plan.baseline is not None or any(event.job for event in done.events)
+        is_known = plan.baseline is not None or plan.created_at is not None
+        is_known = is_known or any(event.job for event in done.events)
         assert result.outcome is (Outcome.DELETED if is_known else Outcome.MISSING)
     if result.outcome is Outcome.ERROR:
         assert last.error is not None

@@ -119,7 +119,7 @@ def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: A
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("seconds, outcome", [(2.0, Outcome.REACHED), (20.0, Outcome.MISSING)])
+@pytest.mark.parametrize("seconds, outcome", [(2.0, Outcome.REACHED), (20.0, Outcome.DELETED)])
 def test_a_pipeline_that_was_just_created_may_be_unknown_for_a_moment(
     mode: str, seconds: float, outcome: Outcome
 ) -> None:
