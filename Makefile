@@ -44,6 +44,8 @@ NEWEST_READY := $(call ready,$(NEWEST))
 # What is imported must be the installed wheel and Airflow must not read the developer's own settings.
 unexport PYTHONPATH
 unexport AIRFLOW_HOME
+# The tests are compiled once, not by each process.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
 # What the rest of the tests are about knows no Airflow: here the newest one's environment is enough for it.
 MEETS_AIRFLOW = $(addprefix tests/,hooks on_kill packaging plugin stats tasks)

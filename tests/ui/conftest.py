@@ -10,10 +10,10 @@ import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
-from .site import Site, Visitor, visiting
+from .site import Site, Visitor, logged_in, window
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,7 +56,14 @@ def site(
         yield found
 
 
+@pytest.fixture(scope="session")
+def admins(browser: Browser, site: Site) -> Iterator[BrowserContext]:
+    """Return where all windows of the admin open."""
+    with logged_in(browser, site) as context:
+        yield context
+
+
 @pytest.fixture
-def admin(browser: Browser, site: Site) -> Iterator[Visitor]:
-    with visiting(browser, site) as visitor:
+def admin(admins: BrowserContext, site: Site) -> Iterator[Visitor]:
+    with window(admins, site) as visitor:
         yield visitor

@@ -18,7 +18,7 @@ from scripts.local_airflow import LocalAirflow, LocalAirflowError, wait_until
 from tests.support import ENDLESS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 BASE_PATH = "/air/flow"
 """The whole site is under a base path: whatever works there works at the root."""
@@ -194,22 +194,41 @@ class Visitor:
 
 
 @contextmanager
-def visiting(
-    browser: Browser, site: Site, *, user: str = "admin", width: int = 1440, dark: bool = False
-) -> Iterator[Visitor]:
-    """Log a user in and open a window."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
-    )
+def logged_in(browser: Browser, site: Site, user: str = "admin") -> Iterator[BrowserContext]:
+    """Log a user in: what one of the user's windows has loaded, the next one need not load again."""
+    context = browser.new_context()
     context.add_cookies([{"name": "_token", "value": site.token(user), "url": site.url}])
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+@contextmanager
+def window(
+    context: BrowserContext, site: Site, *, width: int = 1440, dark: bool = False
+) -> Iterator[Visitor]:
+    """Open a window of a user who is logged in."""
     page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="dark" if dark else "light")
     page.set_default_timeout(30_000)
     visitor = Visitor(page, site)
     try:
         yield visitor
         assert visitor.alarms == []
     finally:
-        context.close()
+        # The next window shows nothing of what was chosen in this one.
+        if page.url.startswith(site.url):
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        page.close()
+
+
+@contextmanager
+def visiting(browser: Browser, site: Site, *, user: str = "admin") -> Iterator[Visitor]:
+    """Log a user in who has never been there, and open a window."""
+    with logged_in(browser, site, user) as context, window(context, site) as visitor:
+        yield visitor
 
 
 def id_of(sandbox: ArroyoSandbox, name: str) -> str:

@@ -8,10 +8,10 @@ import pytest
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
-from .site import Site, Visitor, create, visiting
+from .site import Site, Visitor, create, visiting, window
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -95,9 +95,9 @@ def test_why_a_pipeline_failed_can_be_read_in_full(admin: Visitor) -> None:
     "width, dark", [(400, False), (400, True), (1024, False), (1440, False), (1440, True), (2560, True)]
 )
 def test_axe_finds_no_serious_fault_in_any_width_and_colour(
-    browser: Browser, site: Site, width: int, dark: bool
+    admins: BrowserContext, site: Site, width: int, dark: bool
 ) -> None:
-    with visiting(browser, site, width=width, dark=dark) as visitor:
+    with window(admins, site, width=width, dark=dark) as visitor:
         visitor.open_list()
         expect(visitor.row("refunds_backfill")).to_be_visible()
         # In a column of its own, or below the rates where that has no room.

@@ -12,10 +12,10 @@ from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, Owner
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS
 
-from .site import Site, Visitor, create, id_of, visiting
+from .site import Site, Visitor, create, id_of, visiting, window
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -293,9 +293,9 @@ def test_a_user_without_rights_gets_a_friendly_word_and_no_data(
     "width, dark", [(400, True), (1024, False), (1440, False), (1440, True), (2560, False)]
 )
 def test_axe_finds_no_serious_fault_in_any_width_and_colour(
-    browser: Browser, site: Site, demo: ArroyoSandbox, width: int, dark: bool
+    admins: BrowserContext, site: Site, demo: ArroyoSandbox, width: int, dark: bool
 ) -> None:
-    with visiting(browser, site, width=width, dark=dark) as visitor:
+    with window(admins, site, width=width, dark=dark) as visitor:
         visitor.open_page(id_of(demo, SLOW))
         drawn(visitor)
         assert visitor.faults() == []
