@@ -179,7 +179,8 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process that this Airflow started; safe to call twice."""
-        processes.stop_marked(self._mark)
+        # A task that still waits would not end by itself, and nothing here is needed any more.
+        processes.stop_marked(self._mark, grace_seconds=5)
 
     def processes_left(self) -> list[str]:
         """Return what still runs of this Airflow, one line a process."""

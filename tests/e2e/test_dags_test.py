@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +22,7 @@ from tests.e2e.conftest import ROOT
 pytestmark = pytest.mark.e2e
 
 LIMIT_SECONDS = 300
+DAG_IDS = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill", "arroyo_wait_for_data")
 
 
 class CommandLine:
@@ -27,9 +32,11 @@ class CommandLine:
     """
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "AIRFLOW_HOME": str(home),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
@@ -37,6 +44,11 @@ class CommandLine:
             "AIRFLOW__ARROYO__DEFERRAL_HOLD": "0",
         }
         self.lineage = home / "lineage"
+
+    def copied(self, home: Path) -> CommandLine:
+        """Return another one, whose database begins as this one's is now."""
+        shutil.copytree(self.home, home)
+        return CommandLine(home)
 
     def run(self, *arguments: str, lineage_of: str = "") -> str:
         """Run a command, and return what it printed; a test fails where it fails.
@@ -73,18 +85,44 @@ def airflow_command(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFact
     return command
 
 
-@pytest.mark.parametrize(
-    "dag_id", ["arroyo_submit_watch_stop", "arroyo_bounded_backfill", "arroyo_wait_for_data"]
-)
-def test_an_example_dag_runs_inline(dag_id: str, airflow_command: CommandLine) -> None:
-    printed = airflow_command.run("dags", "test", dag_id, lineage_of=dag_id)
+@dataclass
+class Inline:
+    """A run of a DAG by the command line.
+
+    :param command: runs it.
+    :param printed: what that prints, once it has ended.
+    """
+
+    command: CommandLine
+    printed: Future[str]
+
+
+@pytest.fixture(scope="module")
+def inline(
+    airflow_command: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Inline]]:
+    """Run the DAGs at the same time, since they wait most of it; SQLite wants a database for each."""
+    folder = tmp_path_factory.mktemp("inline")
+    with ThreadPoolExecutor(len(DAG_IDS)) as pool:
+        found = {}
+        for dag_id in DAG_IDS:
+            command = airflow_command.copied(folder / dag_id)
+            found[dag_id] = Inline(
+                command, pool.submit(command.run, "dags", "test", dag_id, lineage_of=dag_id)
+            )
+        yield found
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_an_example_dag_runs_inline(dag_id: str, inline: dict[str, Inline]) -> None:
+    command, printed = inline[dag_id].command, inline[dag_id].printed.result()
     if dag_id == "arroyo_submit_watch_stop":  # the other one is over before it would be deferred
         assert "running trigger in line" in printed
     assert "There is no Airflow connection" not in printed
     # That of the other one runs on, so that its run has no end.
     ends = dag_id != "arroyo_wait_for_data"
     if ends and find_spec("airflow.providers.openlineage") is not None:
-        check_lineage(dag_id, airflow_command.lineage / dag_id)
+        check_lineage(dag_id, command.lineage / dag_id)
 
 
 def test_a_pipeline_is_diagnosed_by_a_connection_of_the_database(airflow_command: CommandLine) -> None:
