@@ -42,6 +42,8 @@ class CommandLine:
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
             # No scheduler is there that an early event could confuse.
             "AIRFLOW__ARROYO__DEFERRAL_HOLD": "0",
+            # Airflow drops an event that takes longer, 10 seconds by default, which a busy machine may need.
+            "AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": "120",
         }
         self.lineage = home / "lineage"
 

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from scripts.local_airflow import wait_until
 from tests.support import ENDLESS
 
 from .site import Site, Visitor, create, id_of, visiting, window
@@ -82,8 +83,14 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
 def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: Visitor) -> None:
     page = admin.page
     admin.open_list("&sort=name", connection="arroyo_many")
-    page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
     row = admin.row("pipeline-512").locator("a.name")
+
+    def is_scrolled_to() -> bool:
+        page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
+        return row.count() > 0
+
+    # The names come in after the rows, which are ordered by them then.
+    wait_until(is_scrolled_to, what="the row in the middle", timeout_seconds=30)
     row.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="pipeline-512")).to_be_focused()
