@@ -87,7 +87,7 @@ def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: 
 
     def is_scrolled_to() -> bool:
         page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
-        return row.count() > 0
+        return bool(row.count())
 
     # The names come in after the rows, which are ordered by them then.
     wait_until(is_scrolled_to, what="the row in the middle", timeout_seconds=30)
