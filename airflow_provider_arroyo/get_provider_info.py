@@ -128,7 +128,8 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         },
         "headers": {
             "label": "Extra headers",
-            "description": 'JSON object, sent with every request: {"X-Tenant": "blue"}',
+            "description": 'JSON object, sent with every request: {"X-Tenant": "blue"}. Host and headers that frame '
+            "a request cannot be set",
             # A gateway's header is often a token, so the form hides it as it hides a password.
             "schema": {"type": ["string", "null"], "format": "password"},
         },

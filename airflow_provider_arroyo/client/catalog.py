@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_text
@@ -26,7 +26,7 @@ class UdfValidation(ApiModel):
     """The result of validating a UDF."""
 
     errors: tuple[str, ...]
-    udf_name: str | None = None
+    udf_name: str | None = wire(is_strict=True, may_be_null=True, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class GlobalUdf(ApiModel):
     name: str
     definition: str
     prefix: str = ""
-    language: str = ""
+    language: str = wire(is_strict=True, default="")
     created_at_micros: int = wire("created_at", default=0)
     updated_at_micros: int = wire("updated_at", default=0)
     description: str | None = None
@@ -51,7 +51,7 @@ class ConnectionProfile(ApiModel):
     id: str
     name: str
     connector: str
-    config: Mapping[str, Any] = wire(is_secret=True, default_factory=dict)
+    config: Mapping[str, Any] = wire(is_secret=True, is_strict=True, may_be_null=True, default_factory=dict)
     description: str = ""
 
 
@@ -68,11 +68,11 @@ class ConnectionTable(ApiModel):
     name: str
     connector: str
     table_type: str
-    config: Mapping[str, Any] = wire(is_secret=True, default_factory=dict)
-    schema: Mapping[str, Any] = field(default_factory=dict)
-    consumers: int = 0
+    config: Mapping[str, Any] = wire(is_secret=True, is_strict=True, may_be_null=True, default_factory=dict)
+    schema: Mapping[str, Any] = wire(is_strict=True, may_be_null=True, default_factory=dict)
+    consumers: int = wire(is_strict=True, default=0)
     created_at_micros: int = wire("created_at", default=0)
-    connection_profile: ConnectionProfile | None = None
+    connection_profile: ConnectionProfile | None = wire(is_strict=True, may_be_null=True, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Connector(ApiModel):
 
     id: str
     name: str
-    source: bool = False
-    sink: bool = False
+    source: bool = wire(is_strict=True, default=False)
+    sink: bool = wire(is_strict=True, default=False)
     description: str = ""
 
 
@@ -182,7 +182,7 @@ def create_connection_table(
     return Request(
         method="POST",
         path="/connection_tables",
-        read=one(ConnectionTable.from_api),
+        read=one(ConnectionTable.from_api, name=name),
         body=without_none(
             name=check_text(name, "name"),
             connector=check_text(connector, "connector"),
@@ -221,7 +221,7 @@ def create_connection_profile(
     return Request(
         method="POST",
         path="/connection_profiles",
-        read=one(ConnectionProfile.from_api),
+        read=one(ConnectionProfile.from_api, name=name),
         body=without_none(
             name=check_text(name, "name"), connector=check_text(connector, "connector"), config=config
         ),

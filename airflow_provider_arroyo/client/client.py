@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,16 +19,10 @@ from airflow_provider_arroyo.client.catalog import ConnectionTable
 from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
 from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
+from airflow_provider_arroyo.client.link import Link
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, OutputParser
-from airflow_provider_arroyo.client.request import (
-    HttpResponse,
-    Request,
-    Response,
-    http_date,
-    seconds_ahead,
-    without_none,
-)
+from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, iter_batches
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, without_none
 from airflow_provider_arroyo.client.responses import interpret
 from airflow_provider_arroyo.client.retry import Clock, Limits, Tries
 from airflow_provider_arroyo.client.settings import ClientSettings
@@ -39,13 +32,10 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoAuthError,
     ArroyoConflictError,
     ArroyoError,
-    ArroyoForeignResponseError,
     ArroyoNotFoundError,
     ArroyoQueryError,
-    ArroyoSettingsError,
     Disposition,
 )
-from airflow_provider_arroyo.text import shorten
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,19 +55,6 @@ def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient,
         return client.send(make(*args, **kwargs)).value
 
     return method
-
-
-class _Link:
-    """What the copies of a client share: the connection, and what is known of the other end."""
-
-    def __init__(self, transport: Transport, reload: Callable[[], ClientSettings] | None) -> None:
-        self.transport = transport
-        self.reload = reload
-        self.lock = threading.Lock()
-        self.has_responded = False
-        self.dated: tuple[str | None, float] = None, 0.0
-        """The ``date`` of the last response, and when it was read."""
-        self.counts = Counts()
 
 
 class ArroyoClient:
@@ -113,10 +90,10 @@ class ArroyoClient:
         self._log = log or logging.getLogger(__name__)
         self._sleep = sleep
         self._clock = clock
-        self._link = _Link(Transport(settings, session=session, clock=clock), reload)
+        self._link = Link(Transport(settings, session=session, clock=clock), reload, clock)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.settings.base_url!r})"
+        return f"{type(self).__name__}({self.settings.shown_url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -142,9 +119,7 @@ class ArroyoClient:
     @property
     def server_ahead_seconds(self) -> float:
         """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
-        text, read_at = self._link.dated
-        date = http_date(text)
-        return 0.0 if date is None else seconds_ahead(date, read_at)
+        return self._link.server_ahead_seconds
 
     @property
     def counts(self) -> Counts:
@@ -187,20 +162,7 @@ class ArroyoClient:
 
         :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
         """
-        link = self._link
-        if link.reload is None:
-            return
-        with link.lock:
-            old = link.transport
-            settings = link.reload()
-            if settings.base_url != old.settings.base_url:
-                raise ArroyoSettingsError(
-                    f"The Airflow connection led to {old.settings.base_url} and now leads to {settings.base_url}, "
-                    "which is another server. Clear the task to start anew there."
-                )
-            if settings != old.settings:
-                link.transport = Transport(settings, clock=self._clock)
-                old.close()
+        self._link.reload()
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -269,7 +231,7 @@ class ArroyoClient:
                 and may_be_hang_up(err)
                 and breaks_on_sql(request, partial(self._probe, tries))
             ):
-                raise broken_on_sql(request, self.settings.base_url) from err
+                raise broken_on_sql(request, self.settings.shown_url) from err
             raise
 
     def _probe(self, tries: Tries, request: Request[Any]) -> None:
@@ -281,12 +243,16 @@ class ArroyoClient:
         except _ARROYOS_OWN:
             self._note_response(response, tries)
             raise
-        self._note_response(response, tries)
+        if response.body or request.path.endswith("/output"):
+            self._note_response(response, tries)
+        else:
+            # As to a DELETE: what is empty may be anyone's.
+            tries.log_success()
         return value
 
     def _note_response(self, response: HttpResponse, tries: Tries) -> None:
-        self._link.dated = response.headers.get("date"), time.time()
-        self._link.has_responded = tries.has_responded = True
+        self._link.note_response(response)
+        tries.has_responded = True
         tries.log_success()
 
     def iter_pipelines(self, *, name: str | None = None, page_size: int | None = None) -> Iterator[Pipeline]:
@@ -329,11 +295,10 @@ class ArroyoClient:
         request = endpoints.output(pipeline_id, job_id)
         tries = Tries(request, self.limits, clock=self._clock, log=self._log)
         response, stream = self._repeat(request, tries, self._open_stream)
-        parser = OutputParser()
-        for chunk in self._link.transport.read_stream(
+        chunks = self._link.transport.read_stream(
             stream, request, tries.deadline_seconds_left, STREAM_IDLE_SECONDS
-        ):
-            yield from self._batches(parser, chunk, request, response)
+        )
+        yield from iter_batches(chunks, request, response, self.settings)
 
     def _open_stream(self, request: Request[Any], tries: Tries) -> tuple[HttpResponse, OpenStream]:
         response, stream = self._link.transport.open_stream(request, tries.seconds_left, STREAM_IDLE_SECONDS)
@@ -343,19 +308,6 @@ class ArroyoClient:
             stream.response.close()
             raise
         return response, stream
-
-    def _batches(
-        self, parser: OutputParser, chunk: bytes, request: Request[Any], response: HttpResponse
-    ) -> Iterator[OutputBatch]:
-        try:
-            yield from parser.feed(chunk)
-        except (KeyError, TypeError, ValueError, AttributeError) as err:
-            raise ArroyoForeignResponseError(
-                f"{request.method} {response.url} sent an event that is not Arroyo's: "
-                f"{shorten(self.settings.redact(repr(chunk)))}",
-                status=200,
-                **request.where,
-            ) from err
 
     ping = _method(endpoints.ping)
     validate_query = _method(endpoints.validate_query)

@@ -13,10 +13,10 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_arroyo.client.request import Request
-from airflow_provider_arroyo.client.responses import MAX_BODY_BYTES, too_large
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.tls import error_reason, explain_tls, plain_to_tls
 from airflow_provider_arroyo.exceptions import (
+    ArroyoApiError,
     ArroyoConnectionError,
     ArroyoError,
     ArroyoForeignResponseError,
@@ -34,6 +34,9 @@ LIBRARY_ERRORS = (
     LookupError,
 )
 """What a request can fail with: also what requests does not wrap, and what parsers raise on broken headers."""
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""The largest request that Arroyo accepts."""
 
 _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 """How the first bytes of TLS, an alert or a handshake, appear in an error's text."""
@@ -146,7 +149,7 @@ def explain(
     if failure is not Failure.PROXY and (tls := _tls_message(chain, failure, settings)):
         return ArroyoTlsError(tls, **request.where)
     message = failure.value.format(
-        url=settings.base_url,
+        url=settings.shown_url,
         request=request,
         detail=_detail(chain[-1], settings),
         connect_timeout=settings.connect_timeout_seconds,
@@ -183,10 +186,25 @@ def _tls_message(chain: list[BaseException], failure: Failure, settings: ClientS
             return message
     text = " ".join(map(str, chain))
     if failure is Failure.NOT_HTTP and any(record in text for record in _TLS_RECORDS):
-        return plain_to_tls(settings.base_url)
+        return plain_to_tls(settings.shown_url)
     return None
 
 
 def _detail(error: BaseException, settings: ClientSettings) -> str:
     words = getattr(error, "strerror", None) or error_reason(error) or str(error).strip()
     return shorten(settings.redact(words or type(error).__name__), 120)
+
+
+def too_large(request: Request[Any], settings: ClientSettings, **data: Any) -> ArroyoApiError:
+    """Return the error for a request that is larger than the server accepts."""
+    size = len(request.content() or b"")
+    limit = "which accepts 2 MB (2,097,152 bytes) at most"
+    if size <= MAX_BODY_BYTES:
+        limit += "; this is less, so a proxy in between has a lower limit"
+    said = data.get("server_message")
+    return ArroyoApiError(
+        f"{request} is too large for Arroyo at {settings.shown_url}, {limit}: its body has {size:,} bytes. "
+        f"Make the SQL or the UDFs smaller.{f' (It said: {shorten(said)})' if said else ''}",
+        is_fatal=True,
+        **data,
+    )

@@ -86,8 +86,8 @@ class Checkpoint(ApiModel):
 
     epoch: int
     start_time_micros: int = wire("start_time")
-    finish_time_micros: int | None = wire("finish_time", zero_is_none=True, default=None)
-    checkpoint_type: str | None = None
+    finish_time_micros: int | None = wire("finish_time", zero_is_none=True, is_strict=True, default=None)
+    checkpoint_type: str | None = wire(is_strict=True, default=None)
     backend: str = ""
     events: tuple[Span, ...] = ()
 
@@ -102,7 +102,7 @@ class SubtaskCheckpoint(ApiModel):
     """What one subtask wrote into a checkpoint."""
 
     index: int
-    size_bytes: int = wire("bytes", default=0)
+    size_bytes: int = wire("bytes", is_required=True, default=0)
     event_spans: tuple[Span, ...] = ()
 
 
@@ -111,7 +111,7 @@ class OperatorCheckpoint(ApiModel):
     """What one operator wrote into a checkpoint."""
 
     operator_id: str
-    size_bytes: int = wire("bytes", default=0)
+    size_bytes: int = wire("bytes", is_required=True, default=0)
     started_metadata_write_micros: int | None = wire(
         "started_metadata_write", zero_is_none=True, default=None
     )
@@ -121,7 +121,7 @@ class OperatorCheckpoint(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class Metric(ApiModel):
-    """One measured value."""
+    """One measured value; NaN where Arroyo could not compute it."""
 
     time_micros: int = wire("time")
     value: float = wire("value")
@@ -132,7 +132,7 @@ class SubtaskMetrics(ApiModel):
     """The values of one subtask, oldest first, about one every two seconds."""
 
     index: int
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[Metric, ...] = wire(is_strict=True, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class MetricGroup(ApiModel):
     """One metric of a node, such as ``messages_sent``."""
 
     name: str
-    subtasks: tuple[SubtaskMetrics, ...] = ()
+    subtasks: tuple[SubtaskMetrics, ...] = wire(is_strict=True, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class OperatorMetrics(ApiModel):
     """The metrics of one node of the graph. Neither nodes nor metrics come in a stable order."""
 
     node_id: int
-    metric_groups: tuple[MetricGroup, ...] = ()
+    metric_groups: tuple[MetricGroup, ...] = wire(is_strict=True, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,14 @@ class QueryValidation(ApiModel):
     # Without a default: what cannot be read must not pass for a query without errors.
     errors: tuple[SqlDiagnostic, ...]
     graph: PipelineGraph | None = None
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read a validation. Arroyo always has a graph in it, if only null; other services send errors, too."""
+        validation = from_api(cls, data)
+        if "graph" not in data:
+            raise KeyError("graph")
+        return validation
 
     @property
     def is_valid(self) -> bool:

@@ -24,7 +24,7 @@ from airflow_provider_arroyo.client.details import (
 )
 from airflow_provider_arroyo.client.models import Job, Pipeline, StopMode, Udf
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, batches_in
-from airflow_provider_arroyo.client.reading import list_in, many, named_page, object_of, one, page, pong
+from airflow_provider_arroyo.client.reading import id_alone, many, named_page, newest_job, one, page, pong
 from airflow_provider_arroyo.client.request import (
     COMPILE_TIMEOUT_SECONDS,
     HttpResponse,
@@ -35,7 +35,6 @@ from airflow_provider_arroyo.client.request import (
     paging,
     without_none,
 )
-from airflow_provider_arroyo.text import shorten
 
 T = TypeVar("T")
 
@@ -103,7 +102,7 @@ def create_pipeline(
     return Request(
         method="POST",
         path="/pipelines",
-        read=one(Pipeline.from_api),
+        read=one(Pipeline.from_api, name=name, query=query),
         body=without_none(
             name=check_text(name, "name"),
             query=check_text(query, "query"),
@@ -135,7 +134,7 @@ def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
         create_pipeline(**pipeline),
         method="PUT",
         path=_pipeline_path(pipeline_id),
-        read=_pipeline(pipeline_id),
+        read=one(Pipeline.from_api, id=pipeline_id),
         is_idempotent=True,
         about=f"pipeline {pipeline_id!r}",
     )
@@ -152,7 +151,7 @@ def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = 
     return Request(
         method="POST",
         path="/pipelines/preview",
-        read=one(Pipeline.from_api),
+        read=one(Pipeline.from_api, query=query),
         body=without_none(
             query=check_text(query, "query"), udfs=functions, enable_sinks=True if enable_sinks else None
         ),
@@ -176,13 +175,13 @@ def list_pipelines(
     read = page(Pipeline.from_api)
     if name is not None:
         check_text(name, "name")  # those of other names are left without one
-        read = named_page(Pipeline.from_api, lambda data: Pipeline(id=data["id"], name="", query=""), name)
+        read = named_page(Pipeline.from_api, id_alone, name)
     return get("/pipelines", read, params=paging(limit, starting_after))
 
 
 def get_pipeline(pipeline_id: str) -> Request[Pipeline]:
     """Get one pipeline."""
-    return _get_of_pipeline(pipeline_id, "", _pipeline(pipeline_id))
+    return _get_of_pipeline(pipeline_id, "", one(Pipeline.from_api, id=pipeline_id))
 
 
 def patch_pipeline(
@@ -209,7 +208,7 @@ def patch_pipeline(
     return Request(
         method="PATCH",
         path=_pipeline_path(pipeline_id),
-        read=_pipeline(pipeline_id),
+        read=one(Pipeline.from_api, id=pipeline_id),
         body=without_none(
             stop=None if stop is None else str(StopMode(stop)),
             parallelism=None if parallelism is None else check_parallelism(parallelism),
@@ -234,7 +233,7 @@ def restart_pipeline(
     return Request(
         method="POST",
         path=f"{_pipeline_path(pipeline_id)}/restart",
-        read=_pipeline(pipeline_id),
+        read=one(Pipeline.from_api, id=pipeline_id),
         # Arroyo refuses a restart without a body, so an empty object is sent at least.
         body=without_none(force=True if force else None, ignore_state=True if ignore_state else None),
         is_idempotent=False,
@@ -253,7 +252,7 @@ def delete_pipeline(pipeline_id: str) -> Request[None]:
 
 def get_job(pipeline_id: str) -> Request[Job | None]:
     """Get the newest job of a pipeline; None where it has none yet. In practice there is one."""
-    return _get_of_pipeline(pipeline_id, "/jobs", _newest_job(pipeline_id))
+    return _get_of_pipeline(pipeline_id, "/jobs", newest_job(pipeline_id))
 
 
 def list_jobs() -> Request[tuple[Job, ...]]:
@@ -334,35 +333,6 @@ def _get_of_job(
         about=f"job {job_id!r} of pipeline {pipeline_id!r}, or its {what}",
         gone=(*PIPELINE_GONE, "Job not found"),
     )
-
-
-def _pipeline(pipeline_id: str) -> Callable[[HttpResponse], Pipeline]:
-    """Return a reader of that very pipeline: a response meant for another request must not pass for it."""
-
-    def read(response: HttpResponse) -> Pipeline:
-        pipeline = Pipeline.from_api(object_of(response))
-        _check_id(pipeline.id, pipeline_id)
-        return pipeline
-
-    return read
-
-
-def _newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
-    def read(response: HttpResponse) -> Job | None:
-        jobs = list_in(object_of(response, is_lenient=True))
-        if not jobs:
-            return None
-        job = Job.from_api(jobs[0])
-        # 0.15 sends no pipeline's id.
-        _check_id(job.pipeline_id or pipeline_id, pipeline_id)
-        return job
-
-    return read
-
-
-def _check_id(received: str, requested: str) -> None:
-    if received != requested:
-        raise ValueError(f"it is about pipeline {shorten(received, 40)!r}")
 
 
 def _udfs(udfs: Iterable[Udf]) -> list[dict[str, str]] | None:

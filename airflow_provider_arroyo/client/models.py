@@ -1,7 +1,8 @@
 """Jobs and pipelines as Arroyo's API describes them, for servers 0.15 and 0.16 alike.
 
-Every model is frozen and read by ``from_api``. Unknown fields are ignored; only fields without a default can make a
-response unreadable. Times are microseconds since the epoch, as on the wire.
+Every model is frozen and read by ``from_api``. Unknown fields are ignored. Only what identifies something, or decides
+what is done with it, can make a response unreadable: fields without a default, and those that are strict or required.
+Times are microseconds since the epoch, as on the wire.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Job(ApiModel):
     :param run_id: grows with each scheduling; 0 before the first.
     :param running_desired: False once a stop was requested, whatever the state says; None where the response lacks
         it or it cannot be read, which proves neither.
+    :param created_at_micros: 0 where it cannot be read.
     :param pipeline_id: None on 0.15, which does not send it.
     """
 
@@ -82,7 +84,7 @@ class Job(ApiModel):
     run_id: int
     running_desired: bool | None = True
     created_at_micros: int = wire("created_at", default=0)
-    pipeline_id: str | None = None
+    pipeline_id: str | None = wire(is_strict=True, default=None)
     start_time_micros: int | None = wire("start_time", default=None)
     finish_time_micros: int | None = wire("finish_time", default=None)
     tasks: int | None = None
@@ -124,7 +126,7 @@ class PipelineNode(ApiModel):
     node_id: int
     operator: str = ""
     description: str = ""
-    parallelism: int = 0
+    parallelism: int = wire(is_required=True, default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,10 @@ class PipelineEdge(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class PipelineGraph(ApiModel):
-    """The graph that Arroyo planned from the SQL."""
+    """The graph that Arroyo planned from the SQL; without nodes where it cannot be read as a whole."""
 
-    nodes: tuple[PipelineNode, ...] = ()
-    edges: tuple[PipelineEdge, ...] = ()
+    nodes: tuple[PipelineNode, ...] = wire(is_required=True, default=())
+    edges: tuple[PipelineEdge, ...] = wire(is_required=True, default=())
 
     @property
     def parallelism(self) -> int | None:
@@ -173,18 +175,25 @@ class Pipeline(ApiModel):
     name: str
     query: str
     checkpoint_interval_micros: int | None = None
-    stop: str = StopMode.NONE
-    created_at_micros: int = wire("created_at", default=0)
+    stop: str = wire(is_strict=True, default=StopMode.NONE)
+    created_at_micros: int = wire("created_at", is_required=True, default=0)
     action: str | None = None
     action_text: str = ""
-    action_in_progress: bool = False
-    preview: bool = False
+    action_in_progress: bool = wire(is_strict=True, default=False)
+    preview: bool = wire(is_strict=True, default=False)
     graph: PipelineGraph = field(default_factory=PipelineGraph)
-    udfs: tuple[Udf, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-    state_url: str | None = None
+    udfs: tuple[Udf, ...] = wire(is_required=True, default=())
+    tags: Mapping[str, str] = wire(is_strict=True, default_factory=dict)
+    state_url: str | None = wire(is_strict=True, may_be_null=True, default=None)
 
     @property
     def label(self) -> str:
         """Its name and id as a sentence begins with them: ``Pipeline 'orders' (pl_1)``."""
         return pipeline_label(self.name, self.id)
+
+    @classmethod
+    def from_api(cls, data: Mapping[str, Any]) -> Self:
+        """Read a pipeline."""
+        pipeline = from_api(cls, data)
+        check_id(pipeline.id, "id")
+        return pipeline

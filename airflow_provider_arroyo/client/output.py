@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from airflow_provider_arroyo.client.details import OutputBatch
-from airflow_provider_arroyo.client.request import HttpResponse
+from airflow_provider_arroyo.client.request import HttpResponse, Request
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
+from airflow_provider_arroyo.text import shorten
 
 STREAM_IDLE_SECONDS = 90.0
 """How long a stream may be silent: a preview ends by itself after a minute."""
@@ -39,6 +43,29 @@ class OutputParser:
             elif self._data:
                 event, self._data = b"\n".join(self._data), []
                 yield OutputBatch.from_api(json.loads(event))
+
+
+def iter_batches(
+    chunks: Iterable[bytes], request: Request[Any], response: HttpResponse, settings: ClientSettings
+) -> Iterator[OutputBatch]:
+    """Yield the batches of a stream as they come.
+
+    :param chunks: what arrives.
+    :param request, response: how the stream was opened, for messages.
+    :param settings: nothing secret of them is repeated.
+    :raises ArroyoForeignResponseError: on an event that is not one of Arroyo's.
+    """
+    parser = OutputParser()
+    for chunk in chunks:
+        try:
+            yield from parser.feed(chunk)
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
+            raise ArroyoForeignResponseError(
+                f"{request.method} {settings.redact(response.url)} sent an event that is not Arroyo's: "
+                f"{shorten(settings.redact(repr(chunk)))}",
+                status=200,
+                **request.where,
+            ) from err
 
 
 def batches_in(response: HttpResponse) -> tuple[OutputBatch, ...]:

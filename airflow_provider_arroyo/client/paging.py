@@ -12,6 +12,9 @@ from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 _GROWTH = 10
 
+_MAX_PAGES = 1000
+"""How many pages a list may have. Arroyo fills each, so that a list of so many never ends."""
+
 
 class HasId(Protocol):
     """What Arroyo lists."""
@@ -36,11 +39,11 @@ def iter_pages(
     :param send: sends a request.
     :param first: requests the first page; has a limit.
     :raises ArroyoForeignResponseError: where a page that must follow does not come, as from a cache that ignores the
-        query string: whoever looks for something would take it for missing.
+        query string, or where pages never end: whoever looks for something would take it for missing.
     """
     seen: set[str] = set()
     params = first.params
-    while True:
+    for _ in range(_MAX_PAGES):
         page = send(replace(first, params=params)).value
         new = [item for item in page.data if item.id not in seen]
         seen.update(item.id for item in new)
@@ -53,9 +56,13 @@ def iter_pages(
         elif page.data and (new or params.get("starting_after") == first.params.get("starting_after")):
             params = {**params, "starting_after": page.data[-1].id}
         else:
-            raise ArroyoForeignResponseError(
-                f"{first} does not list all that there is: a further page was announced, and what came has nothing "
-                "new. Check any gateway or cache in between.",
-                status=200,
-                **first.where,
-            )
+            raise _incomplete(first, "a further page was announced, and what came has nothing new")
+    raise _incomplete(first, f"after {_MAX_PAGES:,} pages, further ones are announced")
+
+
+def _incomplete(first: Request[Page[Item]], why: str) -> ArroyoForeignResponseError:
+    return ArroyoForeignResponseError(
+        f"{first} does not list all that there is: {why}. Check any gateway or cache in between.",
+        status=200,
+        **first.where,
+    )

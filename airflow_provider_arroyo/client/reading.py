@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_arroyo.client.checks import check_id
 from airflow_provider_arroyo.client.details import Page
+from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.wire import json_type
 
 if TYPE_CHECKING:
@@ -20,11 +22,23 @@ _OBJECT_START = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _LIST_START = re.compile(r'"data"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
-_LIST_END = re.compile(r"[ \t\r\n]*\][ \t\r\n]*(,.*)?\}[ \t\r\n]*", re.DOTALL)
+_LIST_END = re.compile(r"[ \t\r\n]*\]")
+_PAGE_START = re.compile(r'\s*\{\s*"data"\s*:\s*\[')
 _LAST_PAGE = re.compile(r'\]\s*,\s*"hasMore"\s*:\s*false\s*\}\s*\Z')
 _TAIL = 200
 
 FromApi = Callable[[Mapping[str, Any]], T]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Of a field that stands there twice, other parsers take another one: neither is sure."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a field stands in an object twice")
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 class NotJsonError(ValueError):
@@ -57,13 +71,13 @@ def json_of(response: HttpResponse, *, is_lenient: bool = False) -> Any:
     :raises NotJsonError: where it is not JSON.
     """
     try:
-        return json.loads(_text(response.body) if is_lenient else response.body)
+        return _DECODER.decode(_text(response.body, "replace" if is_lenient else "strict"))
     except (ValueError, RecursionError) as err:
         raise NotJsonError.of(err) from err
 
 
-def _text(body: bytes) -> str:
-    return body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
+def _text(body: bytes, errors: str = "replace") -> str:
+    return body.decode(json.detect_encoding(body), errors).removeprefix("\ufeff")
 
 
 def object_of(response: HttpResponse, *, is_lenient: bool = False) -> Mapping[str, Any]:
@@ -98,13 +112,15 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
     :raises NotJsonError: where the body is not JSON.
     :raises KeyError, TypeError: where it is JSON of another shape; says which.
     """
-    decode = json.JSONDecoder().raw_decode
+    decode = _DECODER.raw_decode
     try:
         text = _text(body)
         at = _after(_OBJECT_START, text, 0)
         while (start := _LIST_START.match(text, at)) is None:
             # Another key comes before the list.
-            _, at = decode(text, at)
+            key, at = decode(text, at)
+            if key == "data":
+                raise ValueError("the body is not a list")
             _, at = decode(text, _after(_COLON, text, at))
             at = _after(_COMMA, text, at)
         at = start.end()
@@ -116,8 +132,11 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
                 yield item
             separator = _COMMA.match(text, at)
             at = at if separator is None else separator.end()
-        if _LIST_END.fullmatch(text, at) is None:
+        end = _LIST_END.match(text, at)
+        if end is None:
             raise json.JSONDecodeError("the list does not end as it should", text, at)
+        # What follows the list, read as the rest of an object that had it.
+        _DECODER.decode('{"data": 0' + text[end.end() :])
     except (ValueError, RecursionError) as err:
         _check_shape(body)
         raise NotJsonError.of(err) from err
@@ -129,7 +148,7 @@ def _check_shape(body: bytes) -> None:
     :raises KeyError, TypeError: where it is; says what it is, and what was expected.
     """
     with suppress(ValueError, RecursionError):
-        value = json.loads(body)
+        value = _DECODER.decode(_text(body))
         if not isinstance(value, dict):
             raise TypeError(f"the response is {json_type(value)}, not an object")
         list_in(value)
@@ -146,9 +165,21 @@ def _after(part: re.Pattern[str], text: str, at: int) -> int:
     return found.end()
 
 
-def one(from_api: FromApi[T]) -> Callable[[HttpResponse], T]:
-    """Return a reader of a single object."""
-    return lambda response: from_api(object_of(response))
+def one(from_api: FromApi[T], **sent: str) -> Callable[[HttpResponse], T]:
+    """Return a reader of a single object.
+
+    :param sent: attributes that Arroyo returns as they were sent. A response meant for another request, as a gateway
+        may mix them up, must not pass for this one's.
+    """
+
+    def read(response: HttpResponse) -> T:
+        value = from_api(object_of(response))
+        for name, wanted in sent.items():
+            if getattr(value, name) != wanted:
+                raise ValueError(f"it has another {name} than the one that was sent")
+        return value
+
+    return read
 
 
 def many(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpResponse], tuple[T, ...]]:
@@ -189,26 +220,27 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
     :param name: the exact name.
     """
     whole = page(lambda item: (from_api if item.get("name") == name else other)(item))
-    begins = re.compile(
-        # An item of a list; an object after a colon, such as tags, is none.
-        r'[\[,]\s*(?P<item>\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*"name"\s*:\s*'
-        + re.escape(json.dumps(name, ensure_ascii=False))
-        + ")"
-    )
+    named = r'"name"\s*:\s*' + re.escape(json.dumps(name, ensure_ascii=False))
+    # An item of a list; an object after a colon, such as tags, is none.
+    begins = re.compile(r'[\[,]\s*(?P<item>\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*' + named + ")")
 
     def read(response: HttpResponse) -> Page[T]:
-        text = response.text
-        if not _LAST_PAGE.search(text, max(0, len(text) - _TAIL)):
+        try:
+            text = response.body.decode()
+        except UnicodeDecodeError:
             return whole(response)
-        decode = json.JSONDecoder().raw_decode
+        if not _PAGE_START.match(text) or not _LAST_PAGE.search(text, max(0, len(text) - _TAIL)):
+            return whole(response)
+        decode = _DECODER.raw_decode
         try:
             # No string holds such a place: its quotes would be escaped.
             found = [decode(text, match.start("item"))[0] for match in begins.finditer(text)]
         except (ValueError, RecursionError):
             return whole(response)
-        # What another object inside an item looks like is no item.
-        items = [item for item in found if "query" in item]
-        return Page(tuple(map(from_api, items))) if items else whole(response)
+        # What another object inside an item looks like is no item; one that begins otherwise may be.
+        items = {item["id"]: item for item in found if "query" in item}
+        is_all = items and len(items) == len(re.findall(named, text))
+        return Page(tuple(map(from_api, items.values()))) if is_all else whole(response)
 
     return read
 
@@ -229,3 +261,29 @@ def pong(response: HttpResponse) -> None:
     """
     if json_of(response) != "Pong":
         raise ValueError("the response to a ping is not Arroyo's 'Pong'")
+
+
+def id_alone(data: Mapping[str, Any]) -> Pipeline:
+    """Read a pipeline of another name than the one that is looked for: its id tells pages apart.
+
+    :raises KeyError, TypeError, ValueError: where it has no id, or no name.
+    """
+    if not isinstance(data["name"], str):
+        raise TypeError(f"field 'name': it is {json_type(data['name'])}, not a string")
+    return Pipeline(id=check_id(data["id"], "id"), name="", query="")
+
+
+def newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
+    """Return a reader of the jobs of a pipeline, which come newest first; None where it has none."""
+
+    def read(response: HttpResponse) -> Job | None:
+        jobs = list_in(object_of(response, is_lenient=True))
+        if not jobs:
+            return None
+        job = Job.from_api(jobs[0])
+        # 0.15 sends no pipeline's id.
+        if job.pipeline_id not in (None, pipeline_id):
+            raise ValueError("it is about another pipeline than the one that was sent")
+        return job
+
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -73,6 +74,18 @@ class HttpResponse:
     def server_date(self) -> datetime | None:
         """When it was sent, by the server's own clock."""
         return http_date(self.headers.get("date"))
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the server asks to wait; None where it does not."""
+        value = self.headers.get("retry-after", "").strip()
+        if re.fullmatch("[0-9]{1,9}", value):
+            return float(value)
+        until = http_date(value)
+        if until is None:
+            return None
+        # Against the server's own clock, which need not agree with ours.
+        return max(0.0, (until - (self.server_date or datetime.now(UTC))).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

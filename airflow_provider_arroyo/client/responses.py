@@ -7,16 +7,19 @@ whatever else a gateway says is an outage.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.client.reading import NotJsonError, json_of
-from airflow_provider_arroyo.client.request import HttpResponse, Request, Response, http_date
+from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import MIN_SECRET_LENGTH, ClientSettings
 from airflow_provider_arroyo.client.sql_secrets import MASK, redact_echo
+from airflow_provider_arroyo.client.staleness import what_a_cache_says
+from airflow_provider_arroyo.client.tls import explain_plain_refusal
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -36,9 +39,6 @@ T = TypeVar("T")
 _MAX_READ = 1_000_000
 """Characters of a response that are read for a message. It shows far fewer."""
 
-MAX_BODY_BYTES = 2 * 1024 * 1024
-"""The largest request that Arroyo accepts."""
-
 _ID_TAKEN = "A record already exists with that name or id"
 _NAME_TAKEN = re.compile(r"\w+ with that name already exists")
 _CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
@@ -55,23 +55,17 @@ _NOT_ABOUT_SQL = (
 _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
 """The statuses of Arroyo's own refusals in words."""
 
-MAX_AGE_SECONDS = 2
-"""How old a response may be, where a cache says so in the header ``age``. Arroyo sends none."""
-
 _UNAVAILABLE = (408, 502, 503, 504)
+
+_CHECK_THE_WAY = (
+    "Check that the connection's host, port and base_path lead to Arroyo, and past any login page"
+)
 
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
 """What a gateway says where it knows no more than the status. Arroyo's words always say more."""
 
 _METHODS_OF_PIPELINE = {"PATCH", "GET", "HEAD", "DELETE"}
 """What Arroyo 0.15 allows at the path of a pipeline, and says so in response to a PUT."""
-
-_WANTS_TLS = (
-    "plain http request was sent to https port",
-    "client sent an http request to an https server",
-    "speaking plain http to an ssl-enabled server port",
-)
-_WANTS_CERTIFICATE = ("no required ssl certificate was sent", "the ssl certificate error")
 
 
 def interpret(request: Request[T], response: HttpResponse, settings: ClientSettings) -> Response[T]:
@@ -83,8 +77,9 @@ def interpret(request: Request[T], response: HttpResponse, settings: ClientSetti
     :raises ArroyoError: names the request, the server's words, and what to do next.
     """
     reader = _Interpreter(request, response, settings)
-    if response.status == HTTPStatus.OK:
+    if response.status == HTTPStatus.OK or reader.own_words is not None:
         reader.check_age()
+    if response.status == HTTPStatus.OK:
         return Response(reader.value(), response.server_date)
     raise reader.refusal()
 
@@ -104,7 +99,7 @@ class _Interpreter:
     # Evaluated for refusals only: a successful response can be a list of megabytes, ten times a second.
 
     @cached_property
-    def _own_words(self) -> str | None:
+    def own_words(self) -> str | None:
         """The text of Arroyo's ``{"error": text}``; None where the response is anything else."""
         if self._response.status not in _REFUSALS or self._response.content_type != "application/json":
             return None
@@ -121,7 +116,7 @@ class _Interpreter:
     @cached_property
     def _words(self) -> str:
         """The server's words as messages may show them; decisions are made by the words as they came."""
-        return self._redacted(self._response.text.strip() if self._own_words is None else self._own_words)
+        return self._redacted(self._response.text.strip() if self.own_words is None else self.own_words)
 
     def _redacted(self, text: str) -> str:
         """Return a text of the server's without what the settings or the request keep secret."""
@@ -140,10 +135,9 @@ class _Interpreter:
 
         :raises ArroyoForeignResponseError: where a cache sent it: what runs now is not known by it.
         """
-        age = self._response.headers.get("age", "").strip()
-        if age.isdecimal() and (len(age) > 9 or int(age) > MAX_AGE_SECONDS):
+        if age := what_a_cache_says(self._response):
             raise ArroyoForeignResponseError(
-                f"{self._requested} got a response from a cache, {shorten(age, 20)} s old: it says nothing of now. "
+                f"{self._requested} got a response from a cache, {age}: it says nothing of now. "
                 "Let the gateway cache nothing of Arroyo's API.",
                 **self._data,
             )
@@ -187,15 +181,14 @@ class _Interpreter:
             what = "receives too many requests (429). Send fewer."
             # A gateway's word, which does not prove that Arroyo never got the request.
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
-        if status in _UNAVAILABLE and self._own_words is not None:
+        if status in _UNAVAILABLE and self.own_words is not None:
             what = f"is not available at the moment ({status})."
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
         if self._has_no_put():
             return self._api_error("has no PUT (405): it is Arroyo 0.15, which assigns ids itself.")
-        if self._own_words is None:
-            if to := self._response.headers.get("location"):
-                to = shorten(self._redacted(to))
-                return self._foreign(f"a redirect to {to}, which is not followed", is_redirect=True)
+        if self.own_words is None:
+            if 300 <= status < 400 and (to := self._response.headers.get("location")):
+                return self._redirect(to)
             if status in _UNAVAILABLE:
                 return ArroyoForeignResponseError(
                     f"{self._requested} got status {status}: a gateway says that Arroyo is not available."
@@ -203,7 +196,7 @@ class _Interpreter:
                     **self._data,
                 )
             return self._foreign("something that is not Arroyo's")
-        return self._own_refusal(status, self._own_words)
+        return self._own_refusal(status, self.own_words)
 
     def _has_no_put(self) -> bool:
         """Return whether this is Arroyo 0.15, which assigns ids itself, and not a gateway that forbids PUT."""
@@ -240,8 +233,7 @@ class _Interpreter:
                 f"failed internally ({status}). Check the server's log.",
                 disposition=Disposition.PERMANENT if changes else Disposition.RETRY_IF_IDEMPOTENT,
             )
-        is_plain_get = self._request.method == "GET" and self._request.gone and not self._request.params
-        if is_plain_get and not self._request.path.endswith("/output"):
+        if self._request.method == "GET" and not self._request.path.endswith("/output"):
             # Arroyo has nothing else to refuse there.
             return self._foreign("a refusal in words that are not Arroyo's")
         return self._api_error("refuses the request. Fix what it names.", is_fatal=status == 422)
@@ -259,18 +251,14 @@ class _Interpreter:
     def _gone(self) -> ArroyoError:
         about = self._request.about or "what was requested"
         return ArroyoNotFoundError(
-            f"Arroyo at {self._settings.base_url} does not have {about}: "
+            f"Arroyo at {self._settings.shown_url} does not have {about}: "
             f"it was deleted, or belongs to another server. Check the id and the connection.{self._said}",
             **self._data,
         )
 
     def _tls_refusal(self) -> ArroyoTlsError | None:
-        words = " ".join(self._response.text.lower().split())
-        if any(part in words for part in _WANTS_TLS):
-            what = "The port expects TLS, and plain HTTP was sent. Set the scheme to https"
-        elif any(part in words for part in _WANTS_CERTIFICATE):
-            what = "The server wants a client certificate that it trusts. Check client_cert and client_key"
-        else:
+        what = explain_plain_refusal(self._response.text)
+        if what is None:
             return None
         return ArroyoTlsError(
             f"{what} ({self._where} said: {self._shown}).",
@@ -295,11 +283,23 @@ class _Interpreter:
                 what = f"does not accept {sent} (401). Check {key}"
         return ArroyoAuthError(f"{self._where} {what}.{self._said}", **self._data)
 
-    def _foreign(self, what: str, *, is_redirect: bool = False) -> ArroyoForeignResponseError:
+    def _redirect(self, to: str) -> ArroyoForeignResponseError:
+        host = urlsplit(self._settings.base_url).hostname or ""
+        is_to_tls = re.match(rf"https://{re.escape(host)}(?![^:/?#])", to, re.IGNORECASE)
+        if self._settings.base_url.startswith("http:") and is_to_tls:
+            advice = "Set the scheme to https, and its port"
+        else:
+            advice = _CHECK_THE_WAY
         return ArroyoForeignResponseError(
-            f"{self._requested} got status {self._response.status} and "
-            f"{'HTML' if self._is_html and not is_redirect else what}. Check that the connection's host, port and "
-            f"base_path lead to Arroyo, and past any login page. The response began: {self._shown}",
+            f"{self._requested} got status {self._response.status} and a redirect to "
+            f"{shorten(self._redacted(to))}, which is not followed. {advice}.",
+            **self._data,
+        )
+
+    def _foreign(self, what: str) -> ArroyoForeignResponseError:
+        return ArroyoForeignResponseError(
+            f"{self._requested} got status {self._response.status} and {'HTML' if self._is_html else what}. "
+            f"{_CHECK_THE_WAY}. The response began: {self._shown}",
             **self._data,
         )
 
@@ -312,11 +312,11 @@ class _Interpreter:
 
     @property
     def _where(self) -> str:
-        return f"Arroyo at {self._settings.base_url}"
+        return f"Arroyo at {self._settings.shown_url}"
 
     @property
     def _requested(self) -> str:
-        return f"{self._request.method} {self._response.url}"
+        return f"{self._request.method} {self._settings.redact(self._response.url)}"
 
     @property
     def _asks(self) -> str:
@@ -340,32 +340,5 @@ class _Interpreter:
             "status": self._response.status,
             **self._request.where,
             "server_message": shorten(self._words, 2000) if self._is_html else self._words,
-            "retry_after_seconds": retry_after_seconds(self._response),
+            "retry_after_seconds": self._response.retry_after_seconds,
         }
-
-
-def too_large(request: Request[Any], settings: ClientSettings, **data: Any) -> ArroyoApiError:
-    """Return the error for a request that is larger than the server accepts."""
-    size = len(request.content() or b"")
-    limit = "which accepts 2 MB (2,097,152 bytes) at most"
-    if size <= MAX_BODY_BYTES:
-        limit += "; this is less, so a proxy in between has a lower limit"
-    said = data.get("server_message")
-    return ArroyoApiError(
-        f"{request} is too large for Arroyo at {settings.base_url}, {limit}: its body has {size:,} bytes. "
-        f"Make the SQL or the UDFs smaller.{f' (It said: {shorten(said)})' if said else ''}",
-        is_fatal=True,
-        **data,
-    )
-
-
-def retry_after_seconds(response: HttpResponse) -> float | None:
-    """Return how long the server asks to wait; None where it does not."""
-    value = response.headers.get("retry-after", "").strip()
-    if re.fullmatch("[0-9]{1,9}", value):
-        return float(value)
-    until = http_date(value)
-    if until is None:
-        return None
-    # Against the server's own clock, which need not agree with ours.
-    return max(0.0, (until - (response.server_date or datetime.now(UTC))).total_seconds())

@@ -27,10 +27,26 @@ MIN_SECRET_LENGTH = 8
 _MIN_KEY_LENGTH = 4
 """An API key or a password that is shorter protects nothing, and to mask it would garble every text."""
 
+_FILES = ("ca_cert", "client_cert", "client_key")
+
+_MAX_SHOWN_PATH = 255
+"""What is longer may be the contents of a file in place of its path."""
+
 _SECRET_HEADER = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
 
+_REFUSED_HEADERS = {
+    r"accept(-encoding)?|cache-control|connection|content-.+|expect|keep-alive|proxy-connection|te|trailer"
+    r"|transfer-encoding|upgrade": "it says how messages are framed and encoded, which the client does itself",
+    r"if-.+|range": "what comes back would not be the whole response",
+    r"x-(http-)?method(-override)?": "it makes a request another one",
+    r"proxy-authorization": "write the login into the address of the proxy, in proxies",
+    # Else two servers would have one address, and a wait would take the one for the other.
+    r"host": "set that name as host, and the address of what serves it in proxies",
+}
+"""Headers that would break requests, or change what they mean, and why each is refused."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ClientSettings:
     """How to reach one Arroyo API.
 
@@ -41,27 +57,29 @@ class ClientSettings:
     :param ca_cert: path of a file with the authorities to trust instead of the machine's own.
     :param client_cert, client_key: paths of the certificate, and its key, for a server that asks for one;
         ``client_key`` may be None when the certificate's file holds the key too.
-    :param headers: sent with every request, for gateways that need their own. Values of those whose names contain
-        auth, token, key, secret, cookie, password or signature are masked in whatever is shown.
+    :param headers: sent with every request, for gateways that need their own. Those that frame a request, or change
+        what it means, are refused, ``Host`` among them. Values of those whose names contain auth, token, key,
+        secret, cookie, password or signature are masked in whatever is shown.
     :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
         empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
     :param connect_timeout_seconds: how long a connection may take, default 5.
     :param read_timeout_seconds: how long a response may take, default 30.
-    :param console_url: where people open the console; None is ``base_url``.
+    :param console_url: where people open the console; None is ``base_url``, with ``***`` for what looks like a secret
+        in its path.
     :param namespace: what distinguishes the caller's pipelines from those of other callers of the same Arroyo; never
         sent by itself, only within ownership labels. Empty where none was set.
     """
 
     base_url: str = f"http://localhost:{DEFAULT_PORT}"
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = None
     verify: bool = True
     ca_cert: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
     secret_headers: tuple[str, ...] = ()
-    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
     console_url: str | None = None
@@ -71,35 +89,50 @@ class ClientSettings:
         if "@" in self.base_url or "?" in self.base_url or "#" in self.base_url:
             raise ValueError("base_url must not hold credentials, a query or a fragment")
         if not _is_http_address(self.base_url):
-            raise ValueError(f"base_url must be http(s)://host[:port][/path], got {self.base_url!r}")
+            raise ValueError(
+                f"base_url must be http(s)://host[:port][/path], got {shown_address(self.base_url)}"
+            )
         if self.base_url.endswith("/"):
             raise ValueError("base_url must not end with a slash")
         for name in ("connect_timeout_seconds", "read_timeout_seconds"):
             check_number(getattr(self, name), name, more_than=0, most=MAX_TIMEOUT_SECONDS)
+        for name in _FILES:
+            path = getattr(self, name) or ""
+            if not path.isprintable() or "-----BEGIN" in path:
+                # It may be the key itself, so it is not shown.
+                raise ValueError(f"{name} must be the path of a file, not what is in it")
         if self.client_key and not self.client_cert:
             raise ValueError("client_key needs client_cert")
         if self.api_key is not None:
             _check_header_value("api_key", self.api_key)
         for name, value in self.headers.items():
-            if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-                raise ValueError(f"headers: {name!r} is not the name of a header")
+            _check_header_name(name)
             _check_header_value(f"headers[{name!r}]", value)
-        for name in self.secret_headers:
+        if len({name.lower() for name in self.headers}) < len(self.headers):
+            raise ValueError("headers: a name stands there twice, in upper and lower case")
+        for number, name in enumerate(self.secret_headers, start=1):
             if name.lower() not in {one.lower() for one in self.headers}:
-                raise ValueError(f"secret_headers: {name!r} is not among the headers")
+                # It may be the secret itself, so it is not shown.
+                raise ValueError(
+                    f"secret_headers must be names of headers, and number {number} is none of them: "
+                    f"{', '.join(self.headers) or 'there are none'}"
+                )
         for scheme, address in self.proxies.items():
             if scheme not in ("http", "https"):
-                raise ValueError(f"proxies must be for 'http' or 'https', got {scheme!r}")
+                raise ValueError(f"proxies must be for 'http' or 'https', got {shown_address(scheme)}")
             if not _is_http_address(address):
                 # The address may hold a password, so it is not shown.
                 raise ValueError(f"proxies[{scheme!r}] must be http(s)://host:port")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.shown_url!r})"
 
     def check_files(self) -> None:
         """Check that the files of certificates and keys can be read.
 
         :raises ArroyoSettingsError: names the setting and the path.
         """
-        for name in ("ca_cert", "client_cert", "client_key"):
+        for name in _FILES:
             path = getattr(self, name)
             if path is None:
                 continue
@@ -107,7 +140,8 @@ class ClientSettings:
                 with Path(path).open("rb"):
                     pass
             except OSError as err:
-                raise ArroyoSettingsError(f"{name}: cannot read {path!r}: {err.strerror or err}") from err
+                shown = repr(path) if len(path) <= _MAX_SHOWN_PATH else f"a path of {len(path)} characters"
+                raise ArroyoSettingsError(f"{name}: cannot read {shown}: {err.strerror or err}") from err
 
     @property
     def request_headers(self) -> dict[str, str]:
@@ -129,8 +163,12 @@ class ClientSettings:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What nothing that is shown may hold: the key, values of headers and parts of them, passwords of proxies."""
-        found = {self.api_key or ""}
+        """What nothing that is shown may hold: the key, values of headers and parts of them, passwords of proxies.
+
+        Of the address, what looks like a secret in its path.
+        """
+        parts = zip(*(path.split("/") for path in self._path_and_shown), strict=True)
+        found = {self.api_key or "", *(part for part, shown in parts if part != shown)}
         for address in self.proxies.values():
             password = urlsplit(address).password or ""
             found |= {password, unquote(password)}
@@ -141,6 +179,9 @@ class ClientSettings:
 
     def redact(self, text: str) -> str:
         """Return ``text`` with every secret of these settings replaced by ``***``, also where it was encoded."""
+        path, shown = self._path_and_shown
+        if path != shown:
+            text = text.replace(path, shown)
         forms = {form for secret in self.secrets for form in _encoded(secret)}
         # The longest first: one secret may be part of another.
         for form in sorted(forms, key=len, reverse=True):
@@ -153,14 +194,42 @@ class ClientSettings:
         return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
     @property
+    def shown_url(self) -> str:
+        """The address as it may be shown and stored: what looks like a secret in its path is ``***``."""
+        path, shown = self._path_and_shown
+        return self.base_url.removesuffix(path) + shown
+
+    @property
+    def _path_and_shown(self) -> tuple[str, str]:
+        from airflow_provider_arroyo.client.sql_secrets import redact_path
+
+        path = urlsplit(self.base_url).path
+        return path, redact_path(path)
+
+    @property
     def api_url(self) -> str:
         """The address that the paths of requests are appended to."""
         return self.base_url + API_PREFIX
 
     def pipeline_console_url(self, pipeline_id: str) -> str:
-        """Return the console's page of a pipeline."""
-        base = (self.console_url or self.base_url).rstrip("/")
+        """Return the console's page of a pipeline. Everyone who sees a task sees it, so that it shows no secret."""
+        base = (self.console_url or self.shown_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
+
+
+def shown_address(address: str) -> str:
+    """Return what was given as an address as messages may show it, quoted: its scheme, host and port.
+
+    Whatever else there is may be a secret in the wrong place: a login, a token in the path or the query, a password
+    where the port belongs.
+
+    :param address: any text.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]{0,9})?://", address)
+    rest = address[scheme.end() :] if scheme else address
+    place = re.match(r"(\[[\da-fA-F:.]*\]?|[\w.-]*)(:\d*)?", "" if "@" in rest else rest)
+    shown = (scheme[0] if scheme else "") + (place[0] if place else "")
+    return repr(shown if shown == address else f"{shown}…")
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -195,6 +264,21 @@ def _is_http_address(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _check_header_name(name: str) -> None:
+    """Check that a header may be sent with every request.
+
+    :raises ValueError: says why not.
+    """
+    if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
+        # The value may stand there, too.
+        begins = re.match(r"[\w.-]{0,30}", name, re.ASCII)
+        raise ValueError(f"headers: {begins and begins[0]!r}… is not the name of a header")
+    for pattern, why in _REFUSED_HEADERS.items():
+        # Some gateways take an underscore for a hyphen.
+        if re.fullmatch(pattern, name.lower().replace("_", "-")):
+            raise ValueError(f"headers: {name!r} must not be set: {why}")
 
 
 def _check_header_value(name: str, value: str) -> None:

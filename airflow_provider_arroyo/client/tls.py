@@ -33,6 +33,12 @@ _CERTIFICATE_REFUSED = (
     "ALERT_DECRYPT_ERROR",
     "ALERT_HANDSHAKE_FAILURE",
 )
+_WANTS_TLS = (
+    "plain http request was sent to https port",
+    "client sent an http request to an https server",
+    "speaking plain http to an ssl-enabled server port",
+)
+_WANTS_CERTIFICATE = ("no required ssl certificate was sent", "the ssl certificate error")
 _VERSIONS = ("ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
 
 
@@ -47,7 +53,7 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
     settings.check_files()
     context = _trusting(settings)
     if not settings.verify:
-        log.warning("The certificate of %s is not checked, since verify is off", settings.base_url)
+        log.warning("The certificate of %s is not checked, since verify is off", settings.shown_url)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.client_cert is not None:
@@ -96,7 +102,7 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
     :param error: found by us, or an alert of the server's.
     :param settings: how it was tried.
     """
-    base_url = settings.base_url
+    base_url = settings.shown_url
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, settings)
     reason = error_reason(error)
@@ -120,7 +126,7 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
 
 
 def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSettings) -> str:
-    base_url, words = settings.base_url, error.verify_message
+    base_url, words = settings.shown_url, error.verify_message
     if error.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
         return (
             f"The certificate of {base_url} is for another name: {words} "
@@ -138,6 +144,19 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSe
         f"The certificate of {base_url} is not signed by any of {trusted}: {words}. "
         "Set ca_cert to the file with the authority that signed it."
     )
+
+
+def explain_plain_refusal(text: str) -> str | None:
+    """Return what is wrong with TLS by what a server said over HTTP with status 400; None where it says nothing.
+
+    :param text: the body of its response.
+    """
+    words = " ".join(text.lower().split())
+    if any(part in words for part in _WANTS_TLS):
+        return "The port expects TLS, and plain HTTP was sent. Set the scheme to https"
+    if any(part in words for part in _WANTS_CERTIFICATE):
+        return "The server wants a client certificate that it trusts. Check client_cert and client_key"
+    return None
 
 
 def plain_port(base_url: str) -> str:

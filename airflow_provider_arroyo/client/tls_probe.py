@@ -54,7 +54,7 @@ def find_tls_problem(
         return None
     timeout = timeout_seconds / _WAITS
     if context is None:
-        return Finding(plain_to_tls(settings.base_url)) if _speaks_tls(settings, timeout) else None
+        return Finding(plain_to_tls(settings.shown_url)) if _speaks_tls(settings, timeout) else None
     try:
         # Once may be a server that is just shutting down, which does not shake hands again; a proxy without its
         # backend does.
@@ -69,7 +69,7 @@ def find_tls_problem(
         pass
     else:
         return None
-    return Finding(plain_port(settings.base_url)) if _speaks_plain_http(settings, timeout) else None
+    return Finding(plain_port(settings.shown_url)) if _speaks_plain_http(settings, timeout) else None
 
 
 def _closes_after_handshake(settings: ClientSettings, context: ssl.SSLContext, timeout: float) -> bool:

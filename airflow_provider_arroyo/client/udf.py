@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.checks import check_text
-from airflow_provider_arroyo.client.wire import ApiModel
+from airflow_provider_arroyo.client.wire import ApiModel, wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Udf(ApiModel):
     """
 
     definition: str
-    language: str | None = None
+    language: str | None = wire(is_strict=True, may_be_null=True, default=None)
 
     def to_api(self) -> dict[str, str]:
         """Return the JSON object for a request."""

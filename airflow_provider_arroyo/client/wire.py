@@ -6,6 +6,7 @@ response unreadable; what this package wrote is read strictly (:func:`from_json`
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
@@ -19,31 +20,50 @@ from airflow_provider_arroyo.exceptions import ArroyoError, error_from_dict
 T = TypeVar("T")
 Read = Callable[[Any], Any]
 
+_LAST_MICROS = 253_402_300_799_999_999
+"""The last microsecond of the year 9999, in microseconds since the epoch."""
+
 
 def wire(
     name: str = "",
     *,
     zero_is_none: bool = False,
+    may_be_null: bool = False,
     is_secret: bool = False,
+    is_strict: bool = False,
+    is_required: bool = False,
     **options: Any,
 ) -> Any:
     """Return a dataclass field with another name in JSON.
 
     :param name: its name in JSON; default the attribute's.
-    :param zero_is_none: whether 0 means that there is no value yet.
+    :param zero_is_none: whether 0 and null mean that there is no value yet.
+    :param may_be_null: whether null means so, where the field is strict.
     :param is_secret: whether it may hold secrets, so that it is neither shown nor written.
+    :param is_strict: whether something is decided by it, so that Arroyo's JSON cannot be read where it is null or of
+        another type. It may be missing, as what an older server does not have.
+    :param is_required: whether it may not be missing from Arroyo's JSON either, though it has a default.
     :param options: as for ``dataclasses.field``.
     """
-    metadata = {"name": name, "zero_is_none": zero_is_none, "is_secret": is_secret}
+    metadata = {
+        "name": name,
+        "zero_is_none": zero_is_none,
+        "may_be_null": may_be_null or zero_is_none,
+        "is_secret": is_secret,
+        "is_strict": is_strict or is_required,
+        "is_required": is_required,
+    }
     return field(metadata=metadata, repr=not is_secret, **options)
 
 
 def from_api(cls: type[T], data: Any) -> T:
     """Return the value that JSON of Arroyo's describes.
 
-    Unknown fields are ignored. A field with a default gets that where it is missing or of another type.
+    Unknown fields are ignored. A field with a default gets that where it is missing or of another type, unless it is
+    strict or required. Integers are from 0 to 64 bits, as Arroyo counts; a time is one that a calendar has.
 
-    :raises KeyError, TypeError, ValueError: where a field without a default is missing or of another type.
+    :raises KeyError, TypeError, ValueError: where a field without a default, or a required one, is missing or of
+        another type, or a strict one is of another type.
     """
     return _read(cls, data, is_lenient=True)
 
@@ -130,7 +150,9 @@ class _Field(NamedTuple):
     name: str
     read: Read
     is_required: bool
+    is_strict: bool
     zero_is_none: bool
+    may_be_null: bool
     is_secret: bool
 
 
@@ -144,13 +166,16 @@ def _read(cls: type[T], data: Any, *, is_lenient: bool) -> T:
                 raise KeyError(one.name)
             continue
         value = data[one.name]
-        if one.zero_is_none and value == 0:
+        if value is None and one.may_be_null:
+            continue
+        if one.zero_is_none and value == 0 and value is not False:
             continue
         try:
             values[one.attribute] = one.read(value)
         except (KeyError, TypeError, ValueError, OverflowError) as err:
-            if one.is_required or not is_lenient:
-                raise TypeError(f"field {one.name!r}: {err}") from err
+            if one.is_strict:
+                what = f"field {err} is missing" if isinstance(err, KeyError) else err
+                raise TypeError(f"field {one.name!r}: {what}") from err
     return cls(**values)
 
 
@@ -159,33 +184,63 @@ def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
     hints = get_type_hints(cls)
     found = []
     for one in fields(cls):
-        default_name = f"{one.name}_seconds" if hints[one.name] is timedelta else one.name
+        hint, given = hints[one.name], one.metadata
+        has_no_default = one.default is MISSING and one.default_factory is MISSING
         found.append(
             _Field(
                 one.name,
-                one.metadata.get("name") or default_name,
-                _reader(hints[one.name], is_lenient),
-                one.default is MISSING and one.default_factory is MISSING,
-                one.metadata.get("zero_is_none", False),
-                one.metadata.get("is_secret", False),
+                given.get("name") or (f"{one.name}_seconds" if hint is timedelta else one.name),
+                _reader_of_arroyo(one.name, hint, is_strict=given.get("is_strict", False))
+                if is_lenient
+                else _reader(hint, is_lenient=False),
+                has_no_default or (is_lenient and given.get("is_required", False)),
+                has_no_default or not is_lenient or given.get("is_strict", False),
+                given.get("zero_is_none", False),
+                given.get("may_be_null", False),
+                given.get("is_secret", False),
             )
         )
     return tuple(found)
 
 
-def _reader(hint: Any, is_lenient: bool) -> Read:
+def _reader_of_arroyo(attribute: str, hint: Any, *, is_strict: bool) -> Read:
+    """Return what reads a field of Arroyo's JSON."""
+    read = _reader(_without_none(hint) if is_strict else hint, is_lenient=True)
+    if not attribute.endswith("_micros"):
+        return read
+
+    def read_time(value: Any) -> Any:
+        micros = read(value)
+        if isinstance(micros, int) and micros > _LAST_MICROS:
+            raise ValueError("it is a time that no calendar has")
+        return micros
+
+    return read_time
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(arg for arg in get_args(hint) if arg is not type(None))
+    return hint
+
+
+def _reader(hint: Any, *, is_lenient: bool) -> Read:
     """Return what reads a value of a type."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: value
     if origin in (Union, types.UnionType):
-        inner = _reader(next(arg for arg in args if arg is not type(None)), is_lenient)
+        inner = _reader(_without_none(hint), is_lenient=is_lenient)
         return lambda value: None if value is None else inner(value)
     if origin in (tuple, frozenset):
-        item = _reader(args[0], is_lenient)
+        item = _reader(args[0], is_lenient=is_lenient)
         return lambda value: origin(item(one) for one in _typed(value, list | tuple, "a list"))
     if origin is not None:
-        return lambda value: dict(_typed(value, Mapping, "an object"))
+        item = _reader(args[1], is_lenient=is_lenient)
+        return lambda value: {key: item(one) for key, one in _typed(value, Mapping, "an object").items()}
+    if hint is float and is_lenient:
+        # JSON has no NaN: Rust writes null.
+        return lambda value: math.nan if value is None else float(_typed(value, int | float, "a number"))
     if hint is float:
         return lambda value: float(_typed(value, int | float, "a number"))
     if hint is int:
@@ -204,7 +259,10 @@ def _reader(hint: Any, is_lenient: bool) -> Read:
 
 def _integer_of_arroyo(value: Any) -> int:
     number: int = _typed(value, int, "an integer")
-    if not -(2**63) <= number < 2**64:
+    if number < 0:
+        # It has no such number anywhere.
+        raise ValueError("it is less than 0")
+    if number >= 2**64:
         # Of hundreds of digits, it would be no time that can be computed with.
         raise ValueError("it is an integer of more than 64 bits")
     return number

@@ -163,10 +163,10 @@ class ArroyoHook(ConnectionForm, BaseHook):
         :param server: the address that it led to; empty for any.
         :raises ArroyoSettingsError: where it leads to another server.
         """
-        if server and settings.base_url != server:
+        if server and settings.shown_url != server:
             raise ArroyoSettingsError(
                 f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began, and now leads to "
-                f"{settings.base_url}, which is another server. Clear the task to start anew there."
+                f"{settings.shown_url}, which is another server. Clear the task to start anew there."
             )
 
     @contextmanager
@@ -198,7 +198,7 @@ class ArroyoHook(ConnectionForm, BaseHook):
             return False, str(err)
         count = "1 pipeline" if pipelines == 1 else f"{pipelines} pipelines"
         return True, (
-            f"Arroyo{version} responds at {self.settings.base_url} within {duration(took)} and accepts the "
+            f"Arroyo{version} responds at {self.settings.shown_url} within {duration(took)} and accepts the "
             f"connection. It has {count}."
         )
 

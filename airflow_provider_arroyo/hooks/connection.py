@@ -16,6 +16,7 @@ from airflow_provider_arroyo.client.settings import (
     DEFAULT_PORT,
     MAX_TIMEOUT_SECONDS,
     ClientSettings,
+    shown_address,
 )
 from airflow_provider_arroyo.exceptions import ArroyoNoConnectionError, ArroyoSettingsError
 from airflow_provider_arroyo.get_provider_info import get_provider_info
@@ -195,7 +196,7 @@ def _console_url(fields: _Fields) -> str | None:
         return None
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {_shown(url)}")
+        raise fields.wrong("console_url", f"must be http(s)://host[:port][/path], got {shown_address(url)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise fields.wrong(
             "console_url",
@@ -208,7 +209,7 @@ def _check_proxies(fields: _Fields) -> None:
     for scheme, address in fields.text_map("proxies").items():
         if _split(address) is None:
             # The address may hold a password, so it is not shown.
-            raise fields.wrong("proxies", f"[{scheme!r}] must be http(s)://host:port")
+            raise fields.wrong("proxies", f"[{shown_address(scheme)}] must be http(s)://host:port")
 
 
 def _split(url: str) -> SplitResult | None:
@@ -223,28 +224,23 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-def _shown(address: str) -> str:
-    """Return an address as messages may show it: without credentials."""
-    return repr(address) if "@" not in address else f"'…@{address.rpartition('@')[2]}'"
-
-
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     scheme = (connection.schema or "").strip().lower() or None
     if scheme is None and connection.conn_type == "https":
         # As Airflow reads https://host: without this the key would be sent in plain text.
         scheme = "https"
     if scheme not in (None, "http", "https"):
-        raise fields.wrong("schema", f"must be 'http' or 'https', got {connection.schema!r}")
+        raise fields.wrong("schema", f"must be 'http' or 'https', got {shown_address(scheme)}")
     given_port = _port(connection.port, fields)
     address = (connection.host or "").strip() or "localhost"
     has_scheme = "://" in address
     parts = _split(address if has_scheme else f"//{_bracketed(address)}")
     if parts is None or (has_scheme and parts.scheme not in ("http", "https")) or not parts.hostname:
-        raise fields.wrong("host", f"{_HOST_FORMS}, got {_shown(address)}")
+        raise fields.wrong("host", f"{_HOST_FORMS}, got {shown_address(address)}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise fields.wrong("host", "must not hold credentials, a query or a fragment")
     if parts.path and not has_scheme:
-        raise fields.wrong("host", f"{_HOST_FORMS}, got {_shown(address)}")
+        raise fields.wrong("host", f"{_HOST_FORMS}, got {shown_address(address)}")
     if parts.port == 0:
         raise fields.wrong("host", "must have a port from 1 to 65535, got 0")
     if has_scheme and scheme and scheme != parts.scheme:
@@ -275,7 +271,8 @@ def _port(value: Any, fields: _Fields) -> int | None:
     with suppress(OverflowError, TypeError, ValueError):
         port = int(value)
     if not 0 < port < 65536:
-        raise fields.wrong("port", f"must be from 1 to 65535, got {value!r}")
+        shown = shown_address(value) if isinstance(value, str) else repr(value)
+        raise fields.wrong("port", f"must be from 1 to 65535, got {shown}")
     return port
 
 
@@ -285,10 +282,13 @@ def _base_path(path_of_host: str, fields: _Fields) -> str:
     if text is None:
         return path
     if _split(text) is None or any(sign in text for sign in ("?", "#", "://", "\\")):
-        raise fields.wrong("base_path", f"must be a path such as /arroyo, got {_shown(text)}")
+        # It may hold a token, so it is not shown.
+        raise fields.wrong(
+            "base_path", r"must be a path such as /arroyo, without white space, ?, #, \ and ://"
+        )
     base_path = _without_api("/" + text.strip("/"))
     if path and path != base_path:
-        raise fields.wrong("base_path", f"is {text!r}, but host ends with {path!r}")
+        raise fields.wrong("base_path", "is another path than the one that host ends with; set one of them")
     return base_path
 
 

@@ -79,6 +79,6 @@ class OpenLineageMixin:
             result=self._returned if isinstance(self._returned, dict) else {},
             error=task._raised,
             group=group if isinstance(group, str) else None,
-            server=hook.settings.base_url if is_known else None,
+            server=hook.settings.shown_url if is_known else None,
             client=task._new_client if has_responded else None,
         )

@@ -250,7 +250,7 @@ def _state_of(watch: Watch) -> dict[str, Any]:
         "now": time.time(),
         "seen_at": watch.seen_at,
         "error": watch.error,
-        "console": (settings.console_url or settings.base_url) if settings else None,
+        "console": (settings.console_url or settings.shown_url) if settings else None,
     }
 
 

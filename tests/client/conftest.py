@@ -16,8 +16,14 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from tests.client.server import Server
 
-PIPELINE = {"id": "pl_1", "name": "orders", "query": "SELECT 1", "stop": "none", "graph": {}}
-"""A pipeline as short as Arroyo may send it."""
+PIPELINE = {
+    "id": "pl_1",
+    "name": "orders",
+    "query": "SELECT 1",
+    "created_at": 1_795_573_005_000_000,
+    "udfs": [],
+}
+"""A pipeline as short as it can be read."""
 
 SPEC: dict[str, Any] = {"name": "orders", "query": "SELECT 1"}
 """What ``create_pipeline`` and ``put_pipeline`` need."""

@@ -97,7 +97,12 @@ PATCH = api.patch_pipeline
                 ("...", "..."),
             )
         ),
-        (api.validate_query(""), "POST /pipelines/validate_query", {"query": ""}, {"errors": []}),
+        (
+            api.validate_query(""),
+            "POST /pipelines/validate_query",
+            {"query": ""},
+            {"errors": [], "graph": None},
+        ),
         (api.list_pipelines(), "GET /pipelines", None, LIST),
         (
             api.list_pipelines(limit=5, starting_after="a/b c&d=é"),

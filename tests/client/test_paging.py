@@ -162,6 +162,19 @@ def test_page_that_was_announced_and_does_not_come(
     assert len(server.requests) <= 3
 
 
+def test_pages_that_never_end(client: ArroyoClient) -> None:
+    """Each has something new, as of a server that makes ids up."""
+    requests: list[Request[Page[Pipeline]]] = []
+
+    def send(request: Request[Page[Pipeline]]) -> Response[Page[Pipeline]]:
+        requests.append(request)
+        return Response(Page((Pipeline(id=f"pl_{len(requests)}", name="n", query="q"),), True))
+
+    with pytest.raises(ArroyoForeignResponseError, match="after 1,000 pages, further ones are announced"):
+        list(iter_pages(send, endpoints.list_pipelines(limit=100)))
+    assert len(requests) == 1000
+
+
 @pytest.mark.parametrize(
     "body",
     [{"data": []}, {"data": [], "hasMore": None}, {"data": [], "hasMore": 0}, {"data": [], "has_more": 1}],

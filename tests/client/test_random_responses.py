@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from random import Random
@@ -11,6 +12,7 @@ import pytest
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
+from tests.client.conftest import PIPELINE
 from tests.client.random_responses import random_response
 from tests.client.server import Reply, Server
 
@@ -25,7 +27,7 @@ def job(name: str) -> bytes:
 
 
 def pipeline(name: str) -> bytes:
-    return b'{"id": "pl_%b", "name": "orders", "query": "SELECT 1", "stop": "none"}' % name.encode()
+    return json.dumps({**PIPELINE, "id": f"pl_{name}"}).encode()
 
 
 def nothing(name: str) -> bytes:

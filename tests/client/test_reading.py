@@ -140,6 +140,8 @@ def pipelines(draw: st.DrawFn) -> list[dict[str, Any]]:
             "id": f"pl_{number}",
             "name": draw(NAMES),
             "query": draw(TEXTS),
+            "created_at": number,
+            "udfs": [],
             "tags": draw(st.dictionaries(st.sampled_from(["id", "name", "query"]), TEXTS)),
         }
         for number in range(draw(st.integers(0, 6)))

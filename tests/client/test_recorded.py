@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -32,8 +33,8 @@ VERSIONS = ("0.15.0", "0.16-dev")
 REQUESTS: tuple[tuple[str, str, Callable[..., Request[Any]]], ...] = (
     ("GET", r"/ping", endpoints.ping),
     ("POST", r"/pipelines/validate_query", lambda: endpoints.validate_query("SELECT 1")),
-    ("POST", r"/pipelines/preview", lambda: endpoints.preview_query("SELECT 1")),
-    ("POST", r"/pipelines", lambda: endpoints.create_pipeline(**SPEC)),
+    ("POST", r"/pipelines/preview", lambda **sent: endpoints.preview_query(sent["query"])),
+    ("POST", r"/pipelines", lambda **sent: endpoints.create_pipeline(**sent)),
     ("GET", r"/pipelines", endpoints.list_pipelines),
     ("PUT", r"/pipelines/([^/]+)", lambda one: endpoints.put_pipeline(one, **SPEC)),
     ("GET", r"/pipelines/([^/]+)", endpoints.get_pipeline),
@@ -58,14 +59,14 @@ REQUESTS: tuple[tuple[str, str, Callable[..., Request[Any]]], ...] = (
     (
         "POST",
         r"/connection_tables",
-        lambda: catalog.create_connection_table(name="t", connector="impulse", config={}),
+        lambda **sent: catalog.create_connection_table(name=sent["name"], connector="impulse", config={}),
     ),
     ("DELETE", r"/connection_tables/([^/]+)", catalog.delete_connection_table),
     ("GET", r"/connection_profiles", catalog.list_connection_profiles),
     (
         "POST",
         r"/connection_profiles",
-        lambda: catalog.create_connection_profile(name="p", connector="kafka", config={}),
+        lambda **sent: catalog.create_connection_profile(name=sent["name"], connector="kafka", config={}),
     ),
     ("DELETE", r"/connection_profiles/([^/]+)", catalog.delete_connection_profile),
 )
@@ -90,7 +91,11 @@ def request_for(sent: dict[str, Any]) -> Request[Any] | None:
     path = urlsplit(sent["path"]).path.removeprefix("/api/v1")
     for method, pattern, make in REQUESTS:
         if method == sent["method"] and (found := re.fullmatch(pattern, path)):
-            return make(*(unquote(part) for part in found.groups()))
+            # Arroyo repeats name and SQL as they were sent, which the client checks.
+            body = sent["body"] if isinstance(sent["body"], dict) else {}
+            texts = {name: body[name] for name in SPEC if body.get(name) and isinstance(body[name], str)}
+            given = {**SPEC, **texts} if inspect.signature(make).parameters.keys() == {"sent"} else {}
+            return make(*(unquote(part) for part in found.groups()), **given)
     raise AssertionError(f"no request of ours is like {sent['method']} {sent['path']}")
 
 
@@ -168,8 +173,8 @@ def check_refusal(client: ArroyoClient, request: Request[Any], response: dict[st
     assert isinstance(error, ArroyoNotFoundError) == is_gone, where
     is_taken = words.startswith("A record already exists") or words.endswith("already exists")
     assert isinstance(error, ArroyoConflictError) == is_taken, where
-    # limit=x, which the client cannot send, is refused in plain text.
-    is_foreign = words.startswith("Failed to deserialize query string")
+    # Of what the client sends to read, Arroyo refuses nothing; limit=x and limit=0 are never sent.
+    is_foreign = words.startswith(("Failed to deserialize query string", "Limit must be greater than 0"))
     assert (error.disposition is Disposition.OUTAGE) == is_foreign, where
 
 

@@ -24,7 +24,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoSettingsError,
 )
 from tests.client.conftest import ONCE, PIPELINE, SPEC, Connect
-from tests.client.server import Reply, Server, reply
+from tests.client.server import CLOSE, TLS_ALERT, Reply, Server, reply
 
 LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
 DATE = "Wed, 25 Nov 2026 03:55:27 GMT"
@@ -193,6 +193,40 @@ def test_secrets_do_not_change_what_a_response_means(connect: Connect, server: S
     client = connect(server.url(), headers={"X-Secret": "pipeline"})
     error = refusal(client, api.restart_pipeline("pl_1"), ArroyoNotFoundError)
     assert error.server_message == "No jobs for ***"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        *(reply(None, status) for status in (204, 401, 403, 404, 407, 413, 429, 500, 502, 504)),
+        reply(None, 302, headers={"location": "/t/T0kenOfALot1234567/login"}),
+        reply({"error": "Pipeline not found"}, 404),
+        reply({"error": "Something went wrong"}, 500),
+        reply("no route for /t/T0kenOfALot1234567/arroyo/api/v1/pipelines", 404, content_type="text/plain"),
+        reply(LOGIN_PAGE, content_type="text/html"),
+        *(CLOSE, Reply(TLS_ALERT, "close"), Reply(b"SSH-2.0-x\r\n", "close")),
+    ],
+    ids=lambda response: ascii(response.data[:40]),
+)
+def test_token_in_the_path_of_the_address_is_not_shown(
+    response: Reply, connect: Connect, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(f"{server.url()}/t/T0kenOfALot1234567/arroyo")
+    server.play(response)
+    for request in (
+        api.get_pipeline("pl_1"),
+        CREATE,
+        api.delete_pipeline("pl_1"),
+        api.output("pl_1", "job_1"),
+    ):
+        with pytest.raises(ArroyoError) as caught:
+            client.with_limits(max_elapsed_seconds=3).send(request)
+        assert "T0ken" not in f"{caught.value} {caught.value!r} {caught.value.to_dict()} {client!r}"
+    assert server.requests[0].target == "/t/T0kenOfALot1234567/arroyo/api/v1/pipelines/pl_1"
+    # As the libraries log for debugging, the values are masked by Airflow, which is told of them.
+    assert "T0kenOfALot1234567" in client.settings.secrets
+    own = [record for record in caplog.records if record.name.startswith("airflow_provider_arroyo")]
+    assert "T0ken" not in " ".join(record.getMessage() for record in own)
 
 
 # -- settings loaded again -----------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_lost_response_behind_a_proxy_may_have_taken_effect(
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("request_", [api.list_pipelines(), STOP, CREATE], ids=str)
+@pytest.mark.parametrize("request_", [VALIDATE, STOP, CREATE], ids=str)
 def test_permanent_failures_are_not_repeated(
     request_: Request[Any], client: ArroyoClient, server: Server
 ) -> None:

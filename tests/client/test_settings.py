@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.settings import ClientSettings, shown_address
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ from airflow_provider_arroyo.client.settings import ClientSettings
         ({"base_url": "http://localhost:99999"}, "base_url"),
         ({"base_url": "http://localhost:port"}, "base_url"),
         ({"base_url": "http://[::1"}, "base_url"),
+        ({"base_url": "ftp://localhost/pa55word"}, "base_url"),
+        ({"base_url": "http://localhost:99999/pa55word"}, "base_url"),
         ({"api_key": ""}, "api_key"),
         ({"api_key": "pa55word\n"}, "api_key"),
         ({"api_key": " pa55word"}, "api_key"),
@@ -29,18 +32,128 @@ from airflow_provider_arroyo.client.settings import ClientSettings
         ({"headers": {"X Y": "pa55word"}}, "headers"),
         ({"headers": {"X-Y": "pa55word\n"}}, "X-Y"),
         ({"proxies": {"ftp": "http://x:pa55word@localhost"}}, "ftp"),
+        ({"proxies": {"http://x:pa55word@localhost": ""}}, "got 'http://…'"),
         ({"proxies": {"http": "socks5://x:pa55word@localhost"}}, "proxies"),
         ({"proxies": {"http": "localhost:3128"}}, "proxies"),
         ({"proxies": {"http": "http://x:pa55word@localhost:99999"}}, "proxies"),
         ({"connect_timeout_seconds": 0}, "connect_timeout_seconds"),
         ({"read_timeout_seconds": -1}, "read_timeout_seconds"),
         ({"client_key": "/tmp/key.pem"}, "client_key"),
-        ({"headers": {"X-Gate": "x"}, "secret_headers": ("X-Gaet",)}, "secret_headers: 'X-Gaet'"),
+        (
+            {"headers": {"X-Gate": "x"}, "secret_headers": ("X-Gate", "X-Gaet")},
+            "number 2 is none of them: X-Gate",
+        ),
+        ({"headers": {"X-Gate": "x"}, "secret_headers": ("pa55word",)}, "secret_headers must be names"),
+        ({"headers": {"Authorization: Bearer pa55word": "x"}}, "headers: 'Authorization'…"),
+        (
+            {"client_cert": "/c.pem", "client_key": "-----BEGIN PRIVATE KEY-----pa55word"},
+            "client_key must be the path",
+        ),
+        ({"client_cert": "-----BEGIN CERTIFICATE-----\npa55word"}, "client_cert must be the path"),
+        ({"ca_cert": "pa55\nword"}, "ca_cert must be the path"),
     ],
 )
 def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named) as caught:
         ClientSettings(**given)
+    assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        *((name, "which the client does itself") for name in (
+            "Transfer-Encoding", "Content-Length", "content-length", "Connection", "Keep-Alive", "TE", "Trailer",
+            "Upgrade", "Expect", "Proxy-Connection", "Content-Type", "Content-Encoding", "Accept", "ACCEPT-ENCODING",
+            "Cache-Control", "Content-MD5", "Transfer_Encoding",
+        )),
+        *((name, "not be the whole response") for name in ("Range", "If-None-Match", "If-Modified-Since")),
+        *((name, "another one") for name in ("X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method")),
+        ("Proxy-Authorization", "the address of the proxy, in proxies"),
+        ("Host", "set that name as host"),
+    ],
+)  # fmt: skip
+def test_header_that_would_break_requests(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"headers: '{name}' must not be set: .*{why}") as caught:
+        ClientSettings(headers={"X-Ok": "1", name: "pa55word"})
+    assert "pa55" not in str(caught.value)
+
+
+def test_headers_of_gateways_may_be_set() -> None:
+    headers = {
+        "Authorization": "Basic eA==",
+        "Cookie": "sid=1",
+        "X-Forwarded-Host": "arroyo.example",
+        "Forwarded": "proto=https",
+        "CF-Access-Client-Id": "x",
+        "User-Agent": "curl/8",
+        "Accept-Language": "en",
+        "traceparent": "00-1-1-01",
+        "Origin": "https://airflow.example",
+    }
+    assert ClientSettings(headers=headers).request_headers == headers
+
+
+def test_header_twice() -> None:
+    with pytest.raises(ValueError, match="headers: a name stands there twice"):
+        ClientSettings(headers={"X-Org": "a", "x-org": "b"})
+
+
+# -- secrets in the address ----------------------------------------------------------------------------------------
+
+TOKEN = "T0kenOfALot1234567"
+GATE = f"https://gate.example/t/{TOKEN}/arroyo"
+
+
+@pytest.mark.parametrize(
+    "base_url, shown",
+    [
+        ("http://arroyo:5115", "http://arroyo:5115"),
+        ("https://gate.example/arroyo/production", "https://gate.example/arroyo/production"),
+        (GATE, "https://gate.example/t/***/arroyo"),
+        ("https://gate.example/token/abc/arroyo", "https://gate.example/token/***/arroyo"),
+        (
+            "https://gate.example/0b5cf7c8-3d3b-4a4e-9d55-0a0b5cf7c83d",
+            "https://gate.example/***",
+        ),
+    ],
+)
+def test_secret_in_the_path_of_the_address(base_url: str, shown: str) -> None:
+    settings = ClientSettings(base_url=base_url)
+    assert settings.shown_url == shown
+    assert settings.api_url == f"{base_url}/api/v1"
+    assert repr(settings) == f"ClientSettings(base_url={shown!r})"
+    assert settings.pipeline_console_url("pl_1") == f"{shown}/pipelines/pl_1"
+    assert settings.redact(f"GET {base_url}/api/v1/jobs") == f"GET {shown}/api/v1/jobs"
+    assert bool(settings.secrets) is (shown != base_url)
+
+
+@pytest.mark.parametrize(
+    "address, shown",
+    [
+        ("ftp://arroyo.example", "ftp://arroyo.example"),
+        ("arroyo.example:99999", "arroyo.example:99999"),
+        ("http://[::1", "http://[::1"),
+        ("http://arroyo.example:pa55word", "http://arroyo.example:…"),
+        ("http://arroyo.example/pa55word", "http://arroyo.example…"),
+        ("http://arroyo.example?token=pa55word", "http://arroyo.example…"),
+        ("arroyo.example;token=pa55word", "arroyo.example…"),
+        ("http://user:pa55word@arroyo.example", "http://…"),
+        ("pa55word@arroyo.example", "…"),
+        ("http://arroyo.example/?a=b@pa55word", "http://…"),
+        ("arroyo.example pa55word", "arroyo.example…"),
+    ],
+)
+def test_what_is_shown_of_an_address_that_is_wrong(address: str, shown: str) -> None:
+    assert shown_address(address) == repr(shown)
+
+
+def test_contents_in_place_of_a_path_are_not_shown() -> None:
+    settings = ClientSettings(client_cert="pa55word/" * 40)
+    with pytest.raises(
+        ArroyoSettingsError, match="client_cert: cannot read a path of 360 characters"
+    ) as caught:
+        settings.check_files()
     assert "pa55" not in str(caught.value)
 
 

@@ -10,10 +10,10 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.proxies import proxy_for
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.client.transport import proxy_for
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
-from tests.client.conftest import Connect
+from tests.client.conftest import PIPELINE, Connect
 from tests.client.server import Server, reply
 
 LOGIN = "Basic c29tZW9uZTpwYTU1d29yZA=="
@@ -55,7 +55,7 @@ def test_given_session_stays_open(connect: Connect, server: Server) -> None:
 
 def test_large_sql_passes_unchanged(client: ArroyoClient, server: Server) -> None:
     query = "SELECT 'Zoë''s \"quoted\" <b>größe</b>\\n\t\n 漢字 🦆' -- " + "é" * 500_000
-    server.play(reply({"id": "pl_1", "name": "a\nb", "query": query, "stop": "none", "graph": {}}))
+    server.play(reply({**PIPELINE, "name": "a\nb", "query": query}))
     assert client.create_pipeline(name="a\nb", query=query).query == query
     assert server.requests[0].json == {"name": "a\nb", "query": query, "parallelism": 1}
     assert len(server.requests[0].body) < 1_100_000
@@ -70,6 +70,8 @@ def test_proxy(by: str, connect: Connect, server: Server, monkeypatch: pytest.Mo
     connect("http://arroyo.invalid:5115/base", proxies=proxies, api_key="k").ping()
     request = server.requests[0]
     assert request.target == "http://arroyo.invalid:5115/base/api/v1/ping"
+    # As a server behind an ingress without a DNS entry is reached.
+    assert request.headers["host"] == "arroyo.invalid:5115"
     assert request.headers["proxy-authorization"] == LOGIN
     assert request.headers["authorization"] == "Bearer k"
 

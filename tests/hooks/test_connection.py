@@ -120,6 +120,37 @@ def test_credentials_in_the_host_are_refused_and_not_shown(host: str) -> None:
     assert SECRET[:6] not in text
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"host": f"arroyo.example/{SECRET}"}, {"host": f"ftp://arroyo.example/{SECRET}"}),
+        *({"host": f"arroyo.example?token={SECRET}"}, {"host": f"http://arroyo.example:99999/{SECRET}"}),
+        *({"host": f"http://arroyo.example:{SECRET}"}, {"host": f"arroyo.example:x?token={SECRET}"}),
+        *({"host": f"http://arroyo.example/?a=b@{SECRET}"}, {"host": f"http://arroyo.example/#{SECRET}"}),
+        *(
+            {"schema": f"https://user:{SECRET}@arroyo.example"},
+            {"schema": f"https://arroyo.example/{SECRET}"},
+        ),
+        *({"port": f"5115/{SECRET}"}, {"port": f"user:{SECRET}@5115"}),
+        *({"base_path": f"/arroyo?token={SECRET}"}, {"base_path": f"https://arroyo.example/{SECRET}"}),
+        *(
+            {"base_path": f"user:{SECRET}@arroyo"},
+            {"base_path": f"/{SECRET} x"},
+        ),
+        {"host": f"http://arroyo.example/{SECRET}", "base_path": f"/other/{SECRET}"},
+        *({"console_url": f"https://arroyo.example:x/{SECRET}"}, {"console_url": f"user:{SECRET}@arroyo"}),
+        *({"console_url": f"ftp://arroyo.example/{SECRET}"}, {"console_url": f"https://h/?token={SECRET}"}),
+    ],
+    ids=str,
+)
+def test_a_secret_in_the_wrong_field_is_not_shown(fields: dict[str, Any]) -> None:
+    extra = {name: value for name, value in fields.items() if name in EXTRAS}
+    text = refuse(extra, **{name: value for name, value in fields.items() if name not in EXTRAS})
+    assert "field '" in text
+    assert SECRET not in text
+    assert SECRET[:6] not in text
+
+
 @pytest.mark.parametrize("port", [0, -1, 65536, "x", "5115.0", [1]])
 def test_invalid_port(port: Any) -> None:
     assert f"field 'port': must be from 1 to 65535, got {port!r}" in refuse(port=port)
@@ -135,7 +166,7 @@ def test_fields_that_contradict_each_other() -> None:
         host="https://arroyo.example", schema="http"
     )
     assert "field 'port': is 5115, but host has 80" in refuse(host="http://arroyo.example:80", port=5115)
-    assert "field 'base_path': is '/b', but host ends with '/a'" in refuse(
+    assert "field 'base_path': is another path than the one that host ends with" in refuse(
         {"base_path": "/b"}, host="http://arroyo.example/a"
     )
 
@@ -222,6 +253,13 @@ def test_invalid_mappings(name: str, value: Any) -> None:
     assert SECRET not in text
 
 
+@pytest.mark.parametrize("name", ["Host", "Transfer-Encoding", "content-length", "Connection", "Range"])
+def test_headers_that_would_break_requests(name: str) -> None:
+    text = refuse({"headers": {name: SECRET}})
+    assert f"field 'headers': {name!r} must not be set: " in text
+    assert SECRET not in text
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Ü": "s3cr3t"}],
@@ -240,6 +278,7 @@ def test_proxies() -> None:
 @pytest.mark.parametrize(
     "proxies",
     [
+        {f"http://user:{SECRET}@[proxy": f"http://user:{SECRET}@[proxy"},
         *({"ftp": f"http://user:{SECRET}@proxy"}, {"http": f"user:{SECRET}@proxy:3128"}),
         *({"http": f"socks5://user:{SECRET}@proxy"}, {"http": f"http://user:{SECRET}@[proxy"}),
         *({"http": f"http://user:{SECRET}@proxy:port"}, {"http": "http://"}, {"http": ""}),

@@ -19,7 +19,7 @@ def ahead(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Return by how many seconds the server's clock is ahead of this machine's; 0 unless a test says otherwise."""
     seconds: float = getattr(request, "param", 0.0)
     here = SimpleNamespace(time=lambda: bench.now() - seconds)
-    monkeypatch.setattr("airflow_provider_arroyo.client.client.time", here)
+    monkeypatch.setattr("airflow_provider_arroyo.client.link.time", here)
     return seconds
 
 

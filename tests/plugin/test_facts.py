@@ -15,7 +15,8 @@ SECRET_SQL = "CREATE TABLE t (a TEXT) WITH (connector = 'kafka', 'auth.password'
 
 
 def pipeline(query: str = "", **fields: object) -> Pipeline:
-    return Pipeline.from_api({"id": "pl_1", "name": "orders", "query": query, **fields})
+    given = {"id": "pl_1", "name": "orders", "query": query, "created_at": 0, "udfs": [], **fields}
+    return Pipeline.from_api(given)
 
 
 def label(deployment: Deployment | None = None) -> OwnershipLabel:

@@ -1,0 +1,65 @@
+"""What a client and its copies share: the connection, and what is known of the other end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from airflow_provider_arroyo.client.counts import Counts
+from airflow_provider_arroyo.client.request import HttpResponse, http_date, seconds_ahead
+from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.transport import Transport
+from airflow_provider_arroyo.exceptions import ArroyoSettingsError
+
+
+class Link:
+    """Threads may share it.
+
+    :param transport: sends the requests.
+    :param load: loads the settings again, in case a key was rotated; None keeps them.
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, transport: Transport, load: Callable[[], ClientSettings] | None, clock: Callable[[], float]
+    ) -> None:
+        self.transport = transport
+        self.has_responded = False
+        """Whether Arroyo itself has responded."""
+        self.counts = Counts()
+        self._load = load
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._dated: tuple[str | None, float] = None, 0.0
+
+    @property
+    def server_ahead_seconds(self) -> float:
+        """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
+        text, read_at = self._dated
+        date = http_date(text)
+        return 0.0 if date is None else seconds_ahead(date, read_at)
+
+    def note_response(self, response: HttpResponse) -> None:
+        """Take note that Arroyo itself has responded."""
+        self._dated = response.headers.get("date"), time.time()
+        self.has_responded = True
+
+    def reload(self) -> None:
+        """Load the settings again, and use them from now on where they have changed.
+
+        :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
+        """
+        if self._load is None:
+            return
+        with self._lock:
+            old = self.transport
+            settings = self._load()
+            if settings.shown_url != old.settings.shown_url:
+                raise ArroyoSettingsError(
+                    f"The Airflow connection led to {old.settings.shown_url} and now leads to {settings.shown_url}, "
+                    "which is another server. Clear the task to start anew there."
+                )
+            if settings != old.settings:
+                self.transport = Transport(settings, clock=self._clock)
+                old.close()
