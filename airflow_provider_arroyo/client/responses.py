@@ -275,6 +275,8 @@ class _Interpreter:
             case 403, _:
                 reason = f"{sent} do not allow it" if header else "no credentials were sent"
                 what = f"forbids this (403): {reason}. Check the API key and any gateway in between"
+                if self._request.has_sql:
+                    what += ", whose firewall may take SQL for an attack"
             case _, "":
                 what = (
                     f"wants credentials (401) and none were sent. Set {key}, sent in the header Authorization"

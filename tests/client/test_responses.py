@@ -187,6 +187,13 @@ def test_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
     assert "header X-Gate-Token do not" in message
 
 
+def test_firewall_that_forbids_sql(client: ArroyoClient, server: Server) -> None:
+    server.play(reply("<html>Request blocked</html>", 403, content_type="text/html"))
+    about_sql = str(refusal(client, api.validate_query("SELECT 1"), ArroyoAuthError))
+    assert "any gateway in between, whose firewall may take SQL for an attack" in about_sql
+    assert "firewall" not in str(refusal(client, api.ping(), ArroyoAuthError))
+
+
 def test_secrets_do_not_change_what_a_response_means(connect: Connect, server: Server) -> None:
     """A header of a gateway may have any value, also one that is a word of Arroyo's."""
     server.play(reply({"error": "No jobs for pipeline"}, 400))
