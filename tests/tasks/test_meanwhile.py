@@ -23,7 +23,8 @@ from .harness import DEFERRED, SYNC, FakeTaskInstance, Make, run_task, stop, sub
 
 MODES = pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 
-COUNT = "event_rate = '10', message_count = '500'"
+COUNT = "event_rate = '10', message_count = '9000'"
+"""They last for minutes, however slow the machine is, until the sandbox's time is advanced."""
 BOUNDED = ENDLESS.replace("event_rate = '10'", COUNT)
 ONE_IS_BOUNDED = (
     ENDLESS
@@ -90,7 +91,7 @@ def at_request(monkeypatch: pytest.MonkeyPatch, *, before: Any = None, after: An
 
 def _ends(*states: str) -> Act:
     def act(arrange: Arrange, pipeline_id: str) -> None:
-        arrange.sandbox.advance(100)
+        arrange.sandbox.advance(1000)
         arrange.until(pipeline_id, *states)
 
     return act
