@@ -26,7 +26,6 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.plugin import airflow_db
 from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, described
 from airflow_provider_arroyo.plugin.facts import Facts
-from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.plugin.watch import LIST_SECONDS, Watch
 
 log = logging.getLogger(__name__)
@@ -104,18 +103,15 @@ class Acted:
             "outcome": self.outcome,
         }
 
-    def ended(self, result: WaitResult, row: Row | None) -> dict[str, Any]:
-        """Return the second row's values.
-
-        :param row: the pipeline as it was seen last; None where it is gone.
-        """
+    def ended(self, result: WaitResult) -> dict[str, Any]:
+        """Return the second row's values."""
         job = result.job
         return {
             **self._what(),
             "outcome": result.outcome.value,
             "state_after": job.state if job else None,
             "run_after": job.run_id if job else None,
-            "failure_reason": row.failure["text"] if row and row.failure else None,
+            "failure_reason": self.facts.shown(job.failure.error) if job and job.failure else None,
             "seconds": round(result.waited_seconds, 1),
         }
 
@@ -154,8 +150,7 @@ class Audit:
 
         try:
             result = await follow(watch_of, wait)
-            row = watch_of().snapshot.rows.get(acted.facts.pipeline_id)
-            await _write(acted, f"arroyo.{acted.action}.{ENDED}", acted.ended(result, row))
+            await _write(acted, f"arroyo.{acted.action}.{ENDED}", acted.ended(result))
         except Exception:
             log.exception("What came of an action is not known: %s by %s", acted.action, acted.user_name)
 
@@ -174,20 +169,26 @@ async def follow(
     :param now: seconds since the epoch.
     :param sleep: waits for so many seconds.
     """
-    pipeline_id, epoch, seen_at = wait.plan.pipeline.pipeline_id, watch_of().snapshot.epoch, None
-    while not (result := wait.tick(now())).is_over:
-        await sleep(LIST_SECONDS)
-        watch = watch_of()
-        await watch.refresh()
-        # What was seen before the last fetch failed says nothing of now.
-        if watch.error is not None or watch.seen_at in (None, seen_at):
-            continue
-        seen_at = watch.seen_at
-        row = watch.snapshot.rows.get(pipeline_id)
+    watch = watch_of()
+    epoch = watch.snapshot.epoch
+
+    def take() -> None:
+        row = watch.snapshot.rows.get(wait.plan.pipeline.pipeline_id)
         if row is not None:
             wait.observe(row.job, now())
         elif watch.snapshot.epoch == epoch:
             wait.observe_missing(now())
+
+    try:
+        while not (result := wait.tick(now())).is_over:
+            # Also what is fetched for pages in between, so that no state is missed that a person saw.
+            watch.listeners.add(take)
+            await sleep(LIST_SECONDS)
+            watch = watch_of()
+            watch.listeners.add(take)
+            await watch.refresh()
+    finally:
+        watch.listeners.discard(take)
     return result
 
 

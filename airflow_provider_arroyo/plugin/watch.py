@@ -89,6 +89,8 @@ class Watch:
         """When the list was last fetched, seconds since the epoch."""
         self.error: str | None = None
         """Why the last fetch failed; None where it succeeded."""
+        self.listeners: set[Callable[[], None]] = set()
+        """Called after each fetch of the list that succeeded."""
 
     @property
     def idle_seconds(self) -> float:
@@ -202,6 +204,8 @@ class Watch:
             self._failures, self.error = 0, None
             self.seen_at = self._wall_clock()
             self._inspector.listed()
+            for listener in tuple(self.listeners):
+                listener()
         finally:
             pause = min(LIST_SECONDS * 2.0 ** min(self._failures, 5), _MAX_BACKOFF_SECONDS)
             self._due_at = max(began + pause, self._clock() + 0.5)

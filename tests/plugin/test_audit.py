@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -64,7 +64,7 @@ async def act(looked: Looked, action: Action, **more: Any) -> Acted:
     return found
 
 
-async def ended(looked: Looked, what: Acted, meanwhile: Callable[[], Any] = lambda: None) -> dict[str, Any]:
+async def ended(looked: Looked, what: Acted) -> dict[str, Any]:
     """Follow an action to its end, and return the second row."""
     wait = what.wait()
     assert wait is not None
@@ -72,11 +72,11 @@ async def ended(looked: Looked, what: Acted, meanwhile: Callable[[], Any] = lamb
     async def sleep(seconds: float) -> None:
         looked.now += seconds
         looked.sandbox.advance(seconds)
-        meanwhile()
         await looked.settle()
 
     result = await follow(lambda: looked.watch, wait, now=lambda: looked.now, sleep=sleep)
-    return what.ended(result, looked.watch.snapshot.rows.get(what.facts.pipeline_id))
+    assert not looked.watch.listeners
+    return what.ended(result)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,26 @@ async def test_one_that_fails_instead_says_why(looked: Looked) -> None:
 
 async def test_one_that_is_deleted_meanwhile(looked: Looked) -> None:
     what = await act(looked, "stop")
-    row = await ended(looked, what, lambda: looked.sandbox.faults.delete(what.facts.pipeline_id, after=0))
-    assert row["outcome"] in ("deleted", "reached")  # whichever the watch saw first
+    looked.sandbox.faults.delete(what.facts.pipeline_id, after=0)
+    row = await ended(looked, what)
+    assert row["outcome"] == "deleted"
     assert NAME not in looked.names()
+
+
+async def test_a_state_that_a_page_saw_is_not_missed(looked: Looked) -> None:
+    what = await act(looked, "stop")
+
+    async def sleep(seconds: float) -> None:
+        # A page sees it stopped, and its user deletes it at once.
+        looked.sandbox.advance(5)
+        await looked.refresh()
+        looked.sandbox.faults.delete(what.facts.pipeline_id, after=0)
+        looked.now += seconds
+
+    wait = what.wait()
+    assert wait is not None
+    result = await follow(lambda: looked.watch, wait, now=lambda: looked.now, sleep=sleep)
+    assert (what.ended(result)["outcome"], what.ended(result)["state_after"]) == ("reached", "Stopped")
 
 
 async def test_an_effect_that_does_not_come_is_not_claimed(looked: Looked) -> None:
