@@ -233,12 +233,14 @@ def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(
 
 
 def test_hostile_texts_are_text(admin: Visitor, demo: ArroyoSandbox) -> None:
-    query = ENDLESS.replace("CREATE TABLE impulse", f"-- {HOSTILE}\nCREATE TABLE impulse")
+    turned = "-- \u202e} \u2066if is_admin\u2069 \u2066 begin"
+    query = ENDLESS.replace("CREATE TABLE impulse", f"-- {HOSTILE}\n{turned}\nCREATE TABLE impulse")
     hostile = create(demo, HOSTILE, tags={HOSTILE: HOSTILE, "n" * 300: "v" * 300}, query=query)
     try:
         admin.open_page(hostile)
         expect(admin.page.get_by_role("heading", name=HOSTILE)).to_be_visible()
         expect(admin.section("SQL")).to_contain_text(HOSTILE)
+        expect(admin.section("SQL")).to_contain_text("-- U+202E} U+2066if is_adminU+2069 U+2066 begin")
         expect(admin.page.locator(".facts")).to_contain_text(f"{HOSTILE}={HOSTILE}")
         assert sideways(admin) <= 0
         admin.shot("page-hostile", whole=True)
