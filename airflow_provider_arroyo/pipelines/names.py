@@ -53,9 +53,9 @@ def resolve_name(
         that name, may be the successor of the one that was meant.
     :param own_run: dag id and run id of a task that changes what it means, and whose earlier try may have made the
         older one go: what was created since the run began, and not by the run itself, may be the successor then also
-        where no older one is left. Default None, one that only looks.
-    :param polled_micros: when the same wait looked first, by this machine's clock; the one that was alive then is
-        meant. Default None, it looks now for the first time.
+        where no older one is left. Default None, a task that changes nothing.
+    :param polled_micros: when the same wait first looked the name up, by this machine's clock; the pipeline that was
+        alive then is meant. Default None, this is the first time.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
     """
