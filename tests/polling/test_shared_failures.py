@@ -367,7 +367,7 @@ async def test_a_key_that_is_refused_for_good_ends_every_wait_at_once(count: int
 async def test_a_key_that_was_rotated_is_loaded_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeArroyo()
     monkeypatch.setattr(
-        "airflow_provider_arroyo.client.client.Transport",
+        "airflow_provider_arroyo.client.link.Transport",
         lambda settings, *, session=None, clock: FakeTransport(server, settings),
     )
     loaded: list[float] = []
