@@ -102,6 +102,13 @@ def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
         raise _refused(400, words, text[:at]) from error
     except (ValueError, RecursionError) as error:
         raise _refused(400, "expected value", text[:1]) from error
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        # serde_json's words for half of a surrogate pair.
+        found_at = re.search(r"(?i)\\ud[89a-f][0-9a-f]{2}", text)
+        before = text[: found_at.end()] if found_at else text
+        raise _refused(400, "lone leading surrogate in hex escape", before) from error
     if found := _misfit(value, shape):
         path, words = found
         named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

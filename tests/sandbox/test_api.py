@@ -192,6 +192,7 @@ def test_the_date_header_is_the_sandboxs_clock() -> None:
         (b'{"name" "x"}', "application/json", 400, "expected `:` at line 1 column 9"),
         (b'{"name": "x', "application/json", 400, "EOF while parsing a string at line 1 column 11"),
         (b'{"name": NaN}', "application/json", 400, "expected value"),
+        (b'{"name": "half \\ud800 pair"}', "application/json", 400, "lone leading surrogate in hex escape"),
         (b"[" * 100_000, "application/json", 400, "at line 1"),
         (
             b'{"name": "x", "query": "", "parallelism": 1, "udfs": [{}]}',
