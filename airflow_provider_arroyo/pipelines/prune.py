@@ -16,6 +16,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoDeployError,
     ArroyoError,
+    ArroyoNotFoundError,
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.pipelines.existing import Existing
@@ -156,7 +157,10 @@ def _check_renamed(client: ArroyoClient, group: str, found: Iterable[tuple[Deplo
     """
     listed = []
     for one, newer in found:
-        job = client.get_job(one.pipeline.id)
+        try:
+            job = client.get_job(one.pipeline.id)
+        except ArroyoNotFoundError:
+            continue  # deleted since it was listed
         if job is None or job.state != JobState.FINISHED:
             listed.append(f"  {one}: now {newer}")
     if listed:
@@ -166,7 +170,7 @@ def _check_renamed(client: ArroyoClient, group: str, found: Iterable[tuple[Deplo
             + "\n".join(listed[:_SHOWN])
             + "\nThe new pipeline does not have the state of the old one. "
             "Nothing was changed. To keep the old one, give the file the setting pipeline_name with the old name, in "
-            "the old group; this task then deletes the new one. If the old one is not needed, delete it with "
+            "the old group; the next DAG run then deletes the new one. If the old one is not needed, delete it with "
             "ArroyoDeletePipelineOperator.",
             is_fatal=True,
         )

@@ -169,7 +169,9 @@ def poll_named_until(
         return (until is not None and clock() >= until) or (stop_when is not None and stop_when(result))
 
     def is_due(result: WaitResult) -> bool:
-        return is_enough(result) or (wait.may_be_replaced and clock() >= looks_at)
+        # In an outage, the look-up would fail, too, and the next polls would begin anew with their retries.
+        may_look = wait.may_be_replaced and wait.unreachable_since is None
+        return is_enough(result) or (may_look and clock() >= looks_at)
 
     while True:
         result = poll_until(client, wait, clock=clock, until=until, stop_when=is_due, **options)

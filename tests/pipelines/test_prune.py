@@ -230,6 +230,20 @@ def test_a_renamed_one_that_is_not_deployed_yet() -> None:
         assert run(bench, ["new"], queries={"new": SECOND.query}).deleted[0].id == old.id
 
 
+def test_a_renamed_one_that_is_deleted_meanwhile_stops_no_prune() -> None:
+    with open_deploy_bench("0.16") as bench:
+        old = bench.deployed()
+        bench.change(old.id, "stop", "Stopped")
+
+        class Deletes(dict[str, str]):
+            def items(self) -> Any:
+                bench.client.delete_pipeline(old.id)
+                return super().items()
+
+        run(bench, ["new"], queries=Deletes(new=SPEC.query))
+        assert bench.pipelines() == []
+
+
 def test_copies_that_one_run_deployed_are_several_pipelines() -> None:
     """A run that is cleared after a file was renamed deploys the new one much later."""
     with open_deploy_bench("0.16") as bench:

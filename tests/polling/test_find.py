@@ -18,7 +18,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.find import find_until, name_finder, resolve_ref
+from airflow_provider_arroyo.polling.find import find_until, name_finder, poll_named_until, resolve_ref
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
 
@@ -162,6 +162,43 @@ def test_an_outage_while_it_looks_is_tolerated_as_in_any_wait(
     assert result is not None
     assert result.outcome is Outcome.UNREACHABLE
     assert not result.is_missing
+
+
+def _advance_until(sandbox: ArroyoSandbox, pipeline_id: str, state: str) -> None:
+    for _ in range(100):
+        if sandbox.state(pipeline_id) == state:
+            return
+        sandbox.advance(1)
+    raise AssertionError(f"never {state}")
+
+
+def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(sandbox: ArroyoSandbox) -> None:
+    """Looking for another pipeline of that name does not begin the retries of a poll anew."""
+    reloads: list[float] = []
+    clock = FakeClock()
+
+    def reload() -> ClientSettings:
+        reloads.append(clock.slept)
+        return ClientSettings(base_url=sandbox.url)
+
+    with ArroyoClient(ClientSettings(base_url=sandbox.url), reload=reload) as client:
+        made = client.create_pipeline(name="orders", query=ENDLESS)
+        _advance_until(sandbox, made.id, "Running")
+        client.patch_pipeline(made.id, stop="immediate")
+        _advance_until(sandbox, made.id, "Stopped")
+        wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
+        options: dict[str, Any] = {"clock": clock, "interval_seconds": 0.1, "log": logger(Lines())}
+        assert find_until(client, wait, resolve(), **options) is None
+
+        def sleep(seconds: float) -> None:
+            if not clock.slept:
+                sandbox.faults.status(503, times=None)
+            clock.sleep(max(seconds, 0.001))
+
+        result = poll_named_until(client, wait, resolve(), sleep=sleep, **options)
+    assert result is not None
+    assert result.outcome is Outcome.UNREACHABLE
+    assert reloads
 
 
 async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
