@@ -263,6 +263,8 @@ class NameFinder:
         try:
             while not (await asyncio.wait({task}, timeout=every_seconds))[0]:
                 if wait.may_be_replaced:
+                    if wait.unreachable_since is not None and not is_endless:
+                        continue  # the look-up would fail, too, and be sent anew for each who waits
                     looking = asyncio.ensure_future(self._means_another(wait, resolve))
                     await asyncio.wait({task, looking}, return_when=asyncio.FIRST_COMPLETED)
                     if not task.done() and looking.result():

@@ -13,9 +13,10 @@ import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoConnectionError
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-from airflow_provider_arroyo.monitoring.result import Outcome
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.find import find_until, name_finder, poll_named_until, resolve_ref
@@ -164,12 +165,21 @@ def test_an_outage_while_it_looks_is_tolerated_as_in_any_wait(
     assert not result.is_missing
 
 
-def _advance_until(sandbox: ArroyoSandbox, pipeline_id: str, state: str) -> None:
-    for _ in range(100):
-        if sandbox.state(pipeline_id) == state:
-            return
-        sandbox.advance(1)
-    raise AssertionError(f"never {state}")
+def _stopped(client: ArroyoClient, sandbox: ArroyoSandbox) -> str:
+    """Return the id of a pipeline that was stopped."""
+
+    def advance_until(state: str) -> None:
+        for _ in range(100):
+            if sandbox.state(made.id) == state:
+                return
+            sandbox.advance(1)
+        raise AssertionError(f"never {state}")
+
+    made = client.create_pipeline(name="orders", query=ENDLESS)
+    advance_until("Running")
+    client.patch_pipeline(made.id, stop="immediate")
+    advance_until("Stopped")
+    return made.id
 
 
 def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(sandbox: ArroyoSandbox) -> None:
@@ -182,10 +192,7 @@ def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(san
         return ClientSettings(base_url=sandbox.url)
 
     with ArroyoClient(ClientSettings(base_url=sandbox.url), reload=reload) as client:
-        made = client.create_pipeline(name="orders", query=ENDLESS)
-        _advance_until(sandbox, made.id, "Running")
-        client.patch_pipeline(made.id, stop="immediate")
-        _advance_until(sandbox, made.id, "Stopped")
+        _stopped(client, sandbox)
         wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
         options: dict[str, Any] = {"clock": clock, "interval_seconds": 0.1, "log": logger(Lines())}
         assert find_until(client, wait, resolve(), **options) is None
@@ -199,6 +206,27 @@ def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(san
     assert result is not None
     assert result.outcome is Outcome.UNREACHABLE
     assert reloads
+
+
+async def test_in_an_outage_no_other_pipeline_is_looked_for(
+    client: ArroyoClient, sandbox: ArroyoSandbox
+) -> None:
+    stopped, clock = _stopped(client, sandbox), SteadyClock()
+    connected: list[str] = []
+    wait = waiting(clock)
+    wait.found(PipelineRef(pipeline_id=stopped, name="orders"))
+    wait.observe(client.get_job(stopped), clock())
+    wait.observe_error(ArroyoConnectionError("No response."), clock())
+    assert wait.may_be_replaced
+
+    async def connect() -> ArroyoClient:
+        connected.append(sandbox.url)
+        return ArroyoClient(ClientSettings(base_url=sandbox.url))
+
+    over = WaitResult(outcome=Outcome.UNREACHABLE)
+    async with name_finder("an outage", connect) as finder:
+        assert await finder.follow(wait, resolve(), asyncio.sleep(0.3, over), every_seconds=0.05) is over
+    assert connected == []
 
 
 async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
