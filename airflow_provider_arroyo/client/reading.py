@@ -31,10 +31,10 @@ FromApi = Callable[[Mapping[str, Any]], T]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object. Of a field that stands there twice, other parsers take another one: neither is sure."""
+    """Return a JSON object. Parsers differ in which of two fields with one name they take, so neither is sure."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError("a field stands in an object twice")
+        raise ValueError("an object has a field twice")
     return value
 
 

@@ -137,7 +137,7 @@ class _Interpreter:
         """
         if age := what_a_cache_says(self._response):
             raise ArroyoForeignResponseError(
-                f"{self._requested} got a response from a cache, {age}: it says nothing of now. "
+                f"{self._requested} got a response from a cache, {age}: the present state is not known. "
                 "Let the gateway cache nothing of Arroyo's API.",
                 **self._data,
             )

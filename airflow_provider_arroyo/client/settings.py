@@ -41,7 +41,7 @@ _REFUSED_HEADERS = {
     r"x-(http-)?method(-override)?": "it makes a request another one",
     r"proxy-authorization": "write the login into the address of the proxy, in proxies",
     # Else two servers would have one address, and a wait would take the one for the other.
-    r"host": "set that name as host, and the address of what serves it in proxies",
+    r"host": "set that name as host, and for http the address of what serves it in proxies",
 }
 """Headers that would break requests, or change what they mean, and why each is refused."""
 
@@ -109,7 +109,7 @@ class ClientSettings:
             _check_header_name(name)
             _check_header_value(f"headers[{name!r}]", value)
         if len({name.lower() for name in self.headers}) < len(self.headers):
-            raise ValueError("headers: a name stands there twice, in upper and lower case")
+            raise ValueError("headers: a name is there twice, and upper and lower case make no difference")
         for number, name in enumerate(self.secret_headers, start=1):
             if name.lower() not in {one.lower() for one in self.headers}:
                 # It may be the secret itself, so it is not shown.

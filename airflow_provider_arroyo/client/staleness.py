@@ -29,7 +29,7 @@ def what_a_cache_says(response: HttpResponse) -> str | None:
     :param response: whose headers count.
     """
     ages = [one.strip() for one in response.headers.get("age", "").split(",")]
-    # Where several caches are in a row, each may tell its own.
+    # Each of several caches may add its own.
     if known := [int(one[:10]) for one in ages if one.isdecimal()]:
         return f"{max(known)} s old" if max(known) > MAX_AGE_SECONDS else None
     for name in _CACHES_SAY:

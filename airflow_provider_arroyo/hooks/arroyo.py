@@ -21,7 +21,7 @@ from airflow_provider_arroyo.hooks.connection import (
     settings_error,
     settings_from,
 )
-from airflow_provider_arroyo.hooks.form import ConnectionForm
+from airflow_provider_arroyo.hooks.form import connection_form_widgets, ui_field_behaviour
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ DEFAULT_CONN_ID = "arroyo_default"
 _TEST_SECONDS = 15.0
 
 
-class ArroyoHook(ConnectionForm, BaseHook):
+class ArroyoHook(BaseHook):
     """Sends requests to an Arroyo server, through an Airflow connection of type ``arroyo``.
 
     The connection is looked up once, at first use. All hooks of a process share their HTTP sessions.
@@ -54,6 +54,18 @@ class ArroyoHook(ConnectionForm, BaseHook):
     def __init__(self, arroyo_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.arroyo_conn_id = arroyo_conn_id
+
+    # Airflow before 3.2 looks for these two in the hook's own class, not in those that it inherits from.
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how Airflow shows the connection's own fields."""
+        return ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's further fields; none where what they are made of is not installed."""
+        return connection_form_widgets()
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -329,9 +341,8 @@ def namespace_of(settings: ClientSettings) -> Namespace:
     from airflow_provider_arroyo.pipelines.ownership import Namespace
 
     derived = host_to_name_by(conf.get("api", "base_url", fallback=None))
-    if settings.namespace:
-        return Namespace(name=settings.namespace, is_explicit=True, derived=derived)
-    return Namespace(name=derived, derived=derived)
+    given = settings.namespace
+    return Namespace(name=given or derived, is_explicit=bool(given), derived=derived)
 
 
 def _mask(secrets: Iterable[str]) -> None:

@@ -5,41 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 
-class ConnectionForm:
-    """Mixed into the hook, which Airflow asks for the form."""
+def ui_field_behaviour() -> dict[str, Any]:
+    """Return how Airflow shows the connection's own fields."""
+    from airflow_provider_arroyo.get_provider_info import get_provider_info
 
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how Airflow shows the connection's own fields."""
-        from airflow_provider_arroyo.get_provider_info import get_provider_info
+    behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+    return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
-        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's further fields; none where what they are made of is not installed."""
-        try:
-            # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, or puts its own
-            # stand-ins in their place when it requests the form.
-            from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
-            from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
-        except ImportError:
-            # The connection's own fields keep their labels; the others can be written as JSON into Extra.
-            return {}
+def connection_form_widgets() -> dict[str, Any]:
+    """Return the form's further fields; none where what they are made of is not installed."""
+    try:
+        # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, or puts its own
+        # stand-ins in their place when it requests the form.
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
+        from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
+    except ImportError:
+        # The connection's own fields keep their labels; the others can be written as JSON into Extra.
+        return {}
 
-        from airflow_provider_arroyo.get_provider_info import get_provider_info
+    from airflow_provider_arroyo.get_provider_info import get_provider_info
 
-        widgets: dict[str, Any] = {}
-        for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
-            label, schema = lazy_gettext(field["label"]), field["schema"]
-            default, kind = schema.get("default"), StringField
-            if "boolean" in schema["type"]:
-                kind = BooleanField
-            elif schema.get("format") == "password":
-                kind = PasswordField
-            elif default is not None:
-                # That form has no field for numbers with a fraction.
-                default = str(default)
-            widgets[name] = kind(label, description=field["description"], default=default)
-        return widgets
+    widgets: dict[str, Any] = {}
+    for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
+        label, schema = lazy_gettext(field["label"]), field["schema"]
+        default, kind = schema.get("default"), StringField
+        if "boolean" in schema["type"]:
+            kind = BooleanField
+        elif schema.get("format") == "password":
+            kind = PasswordField
+        elif default is not None:
+            # That form has no field for numbers with a fraction.
+            default = str(default)
+        widgets[name] = kind(label, description=field["description"], default=default)
+    return widgets

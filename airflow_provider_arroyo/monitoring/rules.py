@@ -133,7 +133,7 @@ class WaitRules:
         """Return from when on the stop that is waited for counts as withdrawn; None while it stands."""
         since = self.progress.desired_since
         is_open = self.plan.resume_is_final and job.running_desired and job.state not in _ENDS
-        # One that has stopped first was stopped, whoever resumes it then.
+        # Once it has stopped, the stop succeeded, even if it is resumed externally later.
         has_stopped = job.state == JobState.STOPPED and (self.is_fresh(job) or self.progress.left_baseline)
         return self._lasted_at(since) if is_open and not has_stopped and since is not None else None
 

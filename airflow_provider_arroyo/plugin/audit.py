@@ -1,7 +1,7 @@
 """Who did what to which pipeline from a page, and how it ended, as rows of Airflow's audit log.
 
 Arroyo responds before anything happens. So an action gets a first row with Arroyo's response, and a second one once
-its effect shows. A :class:`.PipelineWait` decides that, as it does for tasks; it is told what the pages' watch sees.
+its effect shows. A :class:`.PipelineWait` decides that, as it does for tasks; it observes what the pages' watch sees.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Acted:
 
     @property
     def outcome(self) -> str:
-        """What the response tells: ``requested``, ``not_done``, ``unknown``; ``reached`` where nothing is to come."""
+        """What the response shows: ``requested``, ``not_done``, ``unknown``; ``reached`` where nothing is to come."""
         if self.failure is not None:
             return "unknown" if may_have_taken_effect(self.failure) else "not_done"
         # Arroyo deletes at once; and what does not run has its new parallelism from its next start on.
@@ -152,7 +152,7 @@ class Audit:
             result = await follow(watch_of, wait)
             await _write(acted, f"arroyo.{acted.action}.{ENDED}", acted.ended(result))
         except Exception:
-            log.exception("What came of an action is not known: %s by %s", acted.action, acted.user_name)
+            log.exception("The outcome of an action is not known: %s by %s", acted.action, acted.user_name)
 
 
 async def follow(
@@ -162,7 +162,7 @@ async def follow(
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> WaitResult:
-    """Tell a wait what the pages' watch sees, until the wait is over.
+    """Let a wait observe what the pages' watch sees, until the wait is over.
 
     :param watch_of: returns the watch; it may be another one later, since those that nobody uses are forgotten.
     :param wait: decides.

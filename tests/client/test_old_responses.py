@@ -18,7 +18,7 @@ JOB = {"id": "job_1", "state": "Running", "run_id": 1}
 @pytest.mark.parametrize("age", ["3", "3600", "9" * 40])
 def test_response_of_a_cache(age: str, client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [JOB]}, headers={"age": age}))
-    with pytest.raises(ArroyoForeignResponseError, match="s old: it says nothing of now"):
+    with pytest.raises(ArroyoForeignResponseError, match="s old: the present state is not known"):
         client.with_limits(max_elapsed_seconds=0.0).list_jobs()
     assert server.requests[0].headers["cache-control"] == "no-cache"
 

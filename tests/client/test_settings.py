@@ -95,7 +95,7 @@ def test_headers_of_gateways_may_be_set() -> None:
 
 
 def test_header_twice() -> None:
-    with pytest.raises(ValueError, match="headers: a name stands there twice"):
+    with pytest.raises(ValueError, match="headers: a name is there twice"):
         ClientSettings(headers={"X-Org": "a", "x-org": "b"})
 
 
