@@ -88,6 +88,9 @@ class Acted:
             target_states=_DOWN if self.action == "stop" else frozenset({JobState.RUNNING}),
             deadline=self.at + FOLLOW_SECONDS,
             finished_is_success=True,
+            # Where the response was lost, there may have been no stop to withdraw.
+            resume_is_final=self.action == "stop" and self.failure is None,
+            restart_requested=self.action == "restart" and self.before.state == JobState.RUNNING,
             baseline=Baseline.of(self.before, requested_at=self.at),
         )
         return PipelineWait(plan, now=self.at, has_responded=True)

@@ -161,6 +161,24 @@ def test_the_first_row_says_what_the_response_tells(
     assert (what.wait() is not None) is is_followed
 
 
+@pytest.mark.parametrize(
+    "action, failure, seen, outcome",
+    [
+        ("restart", None, [job(1, "Failing"), job(1, "Running", 2)], "reached"),
+        ("restart", None, [job(1, "Finishing"), job(1, "Finishing")], "no_checkpoint"),
+        ("stop", None, [job(1), job(1)], "withdrawn"),
+        ("stop", LOST, [job(1), job(1)], "waiting"),
+    ],
+)
+def test_what_others_do_meanwhile(
+    action: Action, failure: ArroyoError | None, seen: list[Job], outcome: str
+) -> None:
+    wait = acted(action, job(1), failure).wait()
+    assert wait is not None
+    outcomes = [wait.observe(one, 6.0 * at).outcome for at, one in enumerate(seen, start=1)]
+    assert outcomes == ["waiting", outcome]
+
+
 async def test_both_rows_are_of_the_user_and_no_more_are_followed_than_the_limit(
     looked: Looked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
