@@ -55,7 +55,7 @@ class Link:
         with self._lock:
             old = self.transport
             settings = self._load()
-            if settings.shown_url != old.settings.shown_url:
+            if settings.base_url != old.settings.base_url:
                 raise ArroyoSettingsError(
                     f"The Airflow connection led to {old.settings.shown_url} and now leads to {settings.shown_url}, "
                     "which is another server. Clear the task to start anew there."

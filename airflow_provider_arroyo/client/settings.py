@@ -201,10 +201,10 @@ class ClientSettings:
 
     @property
     def _path_and_shown(self) -> tuple[str, str]:
-        from airflow_provider_arroyo.client.sql_secrets import redact_path
-
         path = urlsplit(self.base_url).path
-        return path, redact_path(path)
+        parts = path.split("/")
+        shown = ("***" if _is_secret(*pair) else pair[1] for pair in zip(["", *parts], parts, strict=False))
+        return path, "/".join(shown)
 
     @property
     def api_url(self) -> str:
@@ -215,6 +215,18 @@ class ClientSettings:
         """Return the console's page of a pipeline. Everyone who sees a task sees it, so that it shows no secret."""
         base = (self.console_url or self.shown_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
+
+
+def _is_secret(before: str, part: str) -> bool:
+    """Return whether a part of the path of the server's address is masked.
+
+    Words and the ids of tenants are not: a mask in their place would break every link to Arroyo's console.
+    """
+    from airflow_provider_arroyo.client.sql_secrets import is_secret_part, is_uuid, names_secret
+
+    if names_secret(before):
+        return len(part) >= MIN_SECRET_LENGTH
+    return re.search(r"\d", part) is not None and is_secret_part(part) and not is_uuid(part)
 
 
 def shown_address(address: str) -> str:

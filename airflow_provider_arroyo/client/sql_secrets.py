@@ -112,13 +112,23 @@ def is_secret_name(name: str) -> bool:
     return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
 
 
+def is_uuid(part: str) -> bool:
+    """Return whether a part of the path of an address is a UUID."""
+    return _UUID.fullmatch(part) is not None
+
+
+def names_secret(part: str) -> bool:
+    """Return whether a part of the path of an address says that the one after it is a secret, such as ``token``."""
+    return _BEFORE_SECRET.fullmatch(part) is not None
+
+
 def is_secret_part(part: str) -> bool:
     """Return whether a part of the path of an address looks like a secret, as in those of Slack's webhooks.
 
     :param part: without the slashes around it.
     """
     # A UUID often is the secret of a webhook.
-    return bool(_UUID.fullmatch(part)) or any(map(_is_random, re.split(r"[^a-zA-Z\d]", part)))
+    return is_uuid(part) or any(map(_is_random, re.split(r"[^a-zA-Z\d]", part)))
 
 
 def _is_random(run: str) -> bool:
@@ -329,7 +339,7 @@ def _in_path(text: str, start: int, end: int) -> Iterator[SqlSecret]:
     """Yield the parts of a path that look like secrets, or are named as such by the part before."""
     before = ""
     for part in _PART.finditer(text, start, end):
-        if is_secret_part(part[0]) or _BEFORE_SECRET.fullmatch(before):
+        if is_secret_part(part[0]) or names_secret(before):
             yield SqlSecret(*part.span(), "")
         before = part[0]
 

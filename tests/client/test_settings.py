@@ -111,10 +111,15 @@ GATE = f"https://gate.example/t/{TOKEN}/arroyo"
         ("http://arroyo:5115", "http://arroyo:5115"),
         ("https://gate.example/arroyo/production", "https://gate.example/arroyo/production"),
         (GATE, "https://gate.example/t/***/arroyo"),
-        ("https://gate.example/token/abc/arroyo", "https://gate.example/token/***/arroyo"),
-        (
-            "https://gate.example/0b5cf7c8-3d3b-4a4e-9d55-0a0b5cf7c83d",
-            "https://gate.example/***",
+        ("https://gate.example/token/abcdefgh/arroyo", "https://gate.example/token/***/arroyo"),
+        *(
+            (f"https://gate.example/{path}", f"https://gate.example/{path}")
+            for path in (
+                "0b5cf7c8-3d3b-4a4e-9d55-0a0b5cf7c83d",
+                "streamingProductionEU/arroyo",
+                "key/arroyo",
+                "team-42/arroyo",
+            )
         ),
     ],
 )
