@@ -209,8 +209,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         if error is None:
             self._last_error = None
             return
-        if str(error) != self._last_error:
-            self._last_error = str(error)
+        # What follows the first line may change with the states of pipelines, and is the same error.
+        what_is_wrong = str(error).partition("\n")[0]
+        if what_is_wrong != self._last_error:
+            self._last_error = what_is_wrong
             what = watch.plan.pipeline.described
             again = duration(_BROKEN_SECONDS)
             self.log.error("Cannot watch the %s, trying again every %s: %s", what, again, error)
