@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name
+from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.sql_secrets import is_secret_name
 
 _WORD = r"(?P<word>[A-Za-z_]\w*+) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<end>[;\n])"
 _RUST = re.compile(

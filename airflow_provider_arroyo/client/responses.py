@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
+from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.reading import NotJsonError, json_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
 from airflow_provider_arroyo.client.settings import MIN_SECRET_LENGTH, ClientSettings
-from airflow_provider_arroyo.client.sql_secrets import MASK, redact_echo
+from airflow_provider_arroyo.client.sql_secrets import redact_echo
 from airflow_provider_arroyo.client.staleness import what_a_cache_says
 from airflow_provider_arroyo.client.tls import explain_plain_refusal
 from airflow_provider_arroyo.exceptions import (

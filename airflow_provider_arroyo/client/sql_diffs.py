@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from airflow_provider_arroyo.client.sql_secrets import MASK, find_secrets
+from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.sql_secrets import find_secrets
 
 CHANGED = f"{MASK} (changed)"
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from airflow_provider_arroyo.client.path_secrets import MASK, WORD, secret_parts
 from airflow_provider_arroyo.text import REPLACED
-
-MASK = "***"
 
 _SECRET = re.compile(
     r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature|headers\b"
@@ -25,7 +24,6 @@ _HARMLESS = re.compile(
     r"|\bkeys?\.(format|fields?|columns?|prefix|suffix|schema|subject|type|(de)?serializer|encoding)\b"
     r"|\b(monkey|turkey)s?\b"
 )
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _TOKEN = re.compile(
     r"""
@@ -62,13 +60,6 @@ _QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
 # The signatures and keys of Azure's addresses.
 _SECRET_PARAMETERS = ("sig", "code")
 _PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
-_PART = re.compile(r"[^/]+")
-_BEFORE_SECRET = re.compile(
-    r"(access|api|auth)?[-_]?(token|key|secret|password|passwd|pwd|signature|sig)", re.IGNORECASE
-)
-"""The part of a path that names the next one."""
-
-_UUID = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}", re.IGNORECASE)
 _MIN_VALUE_LENGTH = 5
 
 MAX_READABLE = 10_000
@@ -108,36 +99,8 @@ def is_secret_name(name: str) -> bool:
     :param name: ``auth.password``, ``apiKey`` …; the keys of tables and messages, such as ``key.format`` and
         ``primary_key``, are no secrets.
     """
-    words = ".".join(_WORD.findall(name)).lower()
+    words = ".".join(WORD.findall(name)).lower()
     return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
-
-
-def is_uuid(part: str) -> bool:
-    """Return whether a part of the path of an address is a UUID."""
-    return _UUID.fullmatch(part) is not None
-
-
-def names_secret(part: str) -> bool:
-    """Return whether a part of the path of an address says that the one after it is a secret, such as ``token``."""
-    return _BEFORE_SECRET.fullmatch(part) is not None
-
-
-def is_secret_part(part: str) -> bool:
-    """Return whether a part of the path of an address looks like a secret, as in those of Slack's webhooks.
-
-    :param part: without the slashes around it.
-    """
-    # A UUID often is the secret of a webhook.
-    return is_uuid(part) or any(map(_is_random, re.split(r"[^a-zA-Z\d]", part)))
-
-
-def _is_random(run: str) -> bool:
-    """Return whether letters and digits look drawn by lot: words are short and in one case."""
-    if len(run) >= 16:
-        return re.search(r"\d", run) is not None or run != run.lower()
-    pieces = len(_WORD.findall(run))
-    # One in capitals alone is an id, such as that of a workspace.
-    return pieces >= 5 and len(run) <= 2 * pieces and run != run.upper()
 
 
 def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
@@ -222,14 +185,6 @@ def redact_logins(text: str) -> str:
     :param text: any text.
     """
     return _replaced(text, (SqlSecret(*found.span(), "") for found in _LOGIN.finditer(text)))
-
-
-def redact_path(path: str) -> str:
-    """Return the path of an address without what looks like a secret in it.
-
-    :param path: without scheme and host.
-    """
-    return _replaced(path, _in_path(path, 0, len(path)))
 
 
 def _replaced(text: str, secrets: Iterable[SqlSecret]) -> str:
@@ -332,16 +287,7 @@ def _in_addresses(text: str) -> Iterator[SqlSecret]:
         if is_secret_name(found["name"]) or found["name"].lower() in _SECRET_PARAMETERS:
             yield SqlSecret(*found.span("value"), found["name"].lower())
     for found in _PATH.finditer(text):
-        yield from _in_path(text, *found.span("path"))
-
-
-def _in_path(text: str, start: int, end: int) -> Iterator[SqlSecret]:
-    """Yield the parts of a path that look like secrets, or are named as such by the part before."""
-    before = ""
-    for part in _PART.finditer(text, start, end):
-        if is_secret_part(part[0]) or names_secret(before):
-            yield SqlSecret(*part.span(), "")
-        before = part[0]
+        yield from (SqlSecret(*span, "") for span in secret_parts(text, *found.span("path")))
 
 
 def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:

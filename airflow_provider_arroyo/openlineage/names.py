@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, redact_logins, redact_path
+from airflow_provider_arroyo.client.path_secrets import MASK, redact_path
+from airflow_provider_arroyo.client.sql_secrets import is_secret_name, redact_logins
 
 Options = Mapping[str, str]
 

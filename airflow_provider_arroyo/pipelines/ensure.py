@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
-from airflow_provider_arroyo.client.sql_secrets import MASK, is_secret_name, redact_echo
+from airflow_provider_arroyo.client.sql_secrets import is_secret_name, redact_echo
 from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
 from airflow_provider_arroyo.text import shorten
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import islice
 
 from airflow_provider_arroyo.client.details import PLACE, SqlDiagnostic
-from airflow_provider_arroyo.client.sql_secrets import MASK, find_secrets, redact_echo
+from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.sql_secrets import find_secrets, redact_echo
 from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")

@@ -11,9 +11,9 @@ from typing import Any
 
 from airflow_provider_arroyo.client.code_secrets import redact_code
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
+from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.sql_diffs import redacted_unified_diff
 from airflow_provider_arroyo.client.sql_secrets import (
-    MASK,
     is_secret_name,
     redact_sql,
     redact_values,
