@@ -147,18 +147,18 @@ SCENARIOS = {
     "backpressure": Scenario(_slow, pytest.approx(0.9, rel=0.1)),
     "resumed": Scenario(_resumed, pytest.approx(10, rel=0.01)),
     "not beyond": _timeout(
-        lambda a, s: sense(running(a), above=50, timeout=1.2),
+        lambda a, s: sense(running(a), above=50, timeout=3),
         "did not have messages_sent above 50/s at its sources within",
         "It last showed messages_sent ",
         "/s at its sources.",
         "Check its metrics in Arroyo's console, or allow more time (timeout)",
     ),
     "not for long enough": _timeout(
-        lambda a, s: sense(running(a, seconds=5), stable_for=100, timeout=1.2),
+        lambda a, s: sense(running(a, seconds=5), stable_for=100, timeout=3),
         "for 1 min 40 s within",
         "above 5/s for ",
     ),
-    "stopped": _timeout(lambda a, s: _stopped(a, s, timeout=1.2), "Stopped", "No resume was requested"),
+    "stopped": _timeout(lambda a, s: _stopped(a, s, timeout=3), "Stopped", "No resume was requested"),
     "Failed": _fails(
         lambda a, s: sense(a.pipeline("Failed", query=BROKEN)),
         "is Failed",
