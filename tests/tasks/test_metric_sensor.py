@@ -243,17 +243,17 @@ def test_a_reading_that_the_end_cuts_short_is_no_reason(
 def test_each_crossing_is_logged_once(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = running(arrange)
     # Backpressure is not smoothed: it crosses the bound at once.
-    for seconds, share in ((1, 0.9), (6, 0.1), (10, 0.9)):
+    for seconds, share in ((1, 0.9), (6, 0.1), (14, 0.9)):
         threading.Timer(
             seconds / SPEED, sandbox.faults.traffic, [pipeline_id], {"backpressure": share}
         ).start()
     ended = run_task(
-        sense(pipeline_id, metric="backpressure", operator="all", above=0.5, stable_for=8, timeout=60), mode
+        sense(pipeline_id, metric="backpressure", operator="all", above=0.5, stable_for=10, timeout=60), mode
     )
     assert ended.error is None, ended.error
     lines = [text for text in ended.texts() if "backpressure" in text]
     assert [line.split(": ")[0] for line in lines] == [
-        "Waiting for backpressure above 0.5 at all operators for 8.0 s",
+        "Waiting for backpressure above 0.5 at all operators for 10.0 s",
         "Running",
         "Running, above 0.5",
         "Running, no longer above 0.5",
