@@ -26,9 +26,9 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     its state.
 
     It deletes no pipeline whose SQL was deployed again later, under another name or in another group: its file was
-    probably renamed or moved, and the new pipeline does not have its state. The task fails, changes nothing, and
-    names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file. If you do
-    not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
+    probably renamed or moved, and the new pipeline does not have its state. The task deletes the others, then fails
+    and names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file. If you
+    do not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
 
     It leaves alone what was deployed after this DAG run was due, since the list of what to keep may be older.
 
@@ -44,7 +44,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
     :raises ArroyoFatalTaskError: if ``keep`` is empty or a folder of another group, or if more than
-        ``max_deletions`` would be deleted, or one that was renamed.
+        ``max_deletions`` would be deleted; once the others are deleted, if a pipeline was renamed.
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -55,7 +55,8 @@ def prune(
 ) -> Pruned:
     """Stop and delete the pipelines that a group has deployed and that are not to be kept.
 
-    One that cannot be deleted does not keep the others from it. A later try goes on with what is left.
+    One that was only renamed is left alone, and one that cannot be deleted is; neither keeps the others from it. A
+    later try goes on with what is left.
 
     :param client: sends the requests.
     :param group: whose pipelines.
@@ -70,8 +71,8 @@ def prune(
     :param log: gets a line for each pipeline, before and after.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     :raises ValueError: where nothing is to be kept.
-    :raises ArroyoDeployError: where more would be deleted than allowed, or one that was only renamed, before anything
-        is changed; where some could not be deleted, with the reasons, once all have been tried.
+    :raises ArroyoDeployError: where more would be deleted than allowed, before anything is changed; where some were
+        renamed or could not be deleted, with the reasons, once all the others have been.
     :raises ArroyoError: at once, where Arroyo is unreachable or refuses the login; with what was not deleted before.
     """
     if not keep:
@@ -88,16 +89,16 @@ def prune(
     keep = later.union(keep)
     old = [one for one in owned if one.deployment.name not in keep]
     others = [one for one in deployed if one.deployment.group != group or one.deployment.name in keep]
-    unwanted = [one.pipeline for one in old]
-    names = sorted({one.name for one in unwanted})
-    listed = ", ".join(shorten(name, 80) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    names = sorted({one.pipeline.name for one in old})
     if len(names) > max_deletions:
         raise ArroyoDeployError(
             f"Group {group!r} has {len(names)} pipelines that are no longer wanted, and max_deletions allows "
-            f"{max_deletions}: {listed}. Nothing was changed. Check keep, or raise max_deletions.",
+            f"{max_deletions}: {_listed(names)}. Nothing was changed. Check keep, or raise max_deletions.",
             is_fatal=True,
         )
-    _check_renamed(client, group, renamed(old, others, queries or {}))
+    left = dict(_with_state(client, renamed(old, others, queries or {})))
+    unwanted = [one.pipeline for one in old if one.deployment.name not in left]
+    listed = _listed(sorted({one.name for one in unwanted}))
     log.info("No longer wanted in group %s: %s", group, listed or "none")
     failed: list[str] = []
     existing = Existing(client, sleep=sleep, monotonic=monotonic)
@@ -115,15 +116,27 @@ def prune(
             failed.append(f"  {shorten(one.name, 80)} ({one.id}): {err}")
             continue
         log.info("Deleted: %s, id %s", shorten(one.name, 80), one.id)
+    problems = []
     if failed:
-        raise ArroyoDeployError(
+        problems.append(
             f"Of {len(unwanted)} pipelines that are no longer wanted in group {group!r}, {len(failed)} were not "
             "deleted:\n"
             + "\n".join(failed)
             + "\nAnother try continues with what is left. Stop what does not stop by "
             "ArroyoStopPipelineOperator(mode='force')."
         )
-    kept = {one.pipeline.name for one in owned} - set(names)
+    if left:
+        problems.append(
+            f"Group {group!r} no longer contains pipelines whose SQL has a new name, as after a file was renamed or "
+            "moved. They are left alone:\n"
+            + "\n".join([*left.values()][:_SHOWN])
+            + "\nThe new pipeline does not have the state of the old one. To keep the old one, give the file the "
+            "setting pipeline_name with the old name, in the old group; the next DAG run then deletes the new one. "
+            "If the old one is not needed, delete it with ArroyoDeletePipelineOperator."
+        )
+    if problems:
+        raise ArroyoDeployError("\n".join(problems), is_fatal=not failed)
+    kept = {one.pipeline.name for one in owned} - {one.name for one in unwanted}
     return Pruned(deleted=tuple(unwanted), kept=tuple(sorted(kept)))
 
 
@@ -150,27 +163,18 @@ def _deployed_later(
     return {one.deployment.name for one in owned if one.pipeline.created_at_micros > since_micros}
 
 
-def _check_renamed(client: ArroyoClient, group: str, found: Iterable[tuple[DeployedPipeline, str]]) -> None:
-    """Check that nothing that is to be deleted was only renamed. What is finished has no state that can be lost.
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(shorten(name, 80) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
-    :raises ArroyoDeployError: names what was, and how to keep its state.
-    """
-    listed = []
+
+def _with_state(
+    client: ArroyoClient, found: Iterable[tuple[DeployedPipeline, str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the names of those that have a state to lose, each with what an error says of it."""
     for one, newer in found:
         try:
             job = client.get_job(one.pipeline.id)
         except ArroyoNotFoundError:
             continue  # deleted since it was listed
         if job is None or job.state != JobState.FINISHED:
-            listed.append(f"  {one}: now {newer}")
-    if listed:
-        raise ArroyoDeployError(
-            f"Group {group!r} no longer contains pipelines whose SQL has a new name, as after a file was renamed or "
-            "moved:\n"
-            + "\n".join(listed[:_SHOWN])
-            + "\nThe new pipeline does not have the state of the old one. "
-            "Nothing was changed. To keep the old one, give the file the setting pipeline_name with the old name, in "
-            "the old group; the next DAG run then deletes the new one. If the old one is not needed, delete it with "
-            "ArroyoDeletePipelineOperator.",
-            is_fatal=True,
-        )
+            yield one.deployment.name, f"  {one}: now {newer}"

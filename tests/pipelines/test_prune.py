@@ -197,7 +197,7 @@ def test_what_was_renamed_is_kept_until_somebody_decides(version: str, spec: Pip
                 run(bench, ["new"], dry_run=is_dry)
             assert caught.value.is_fatal
             assert f"\n  {said}: now 'new' of group 'default' ({new.pipeline_id})\n" in str(caught.value)
-            assert "Nothing was changed. To keep the old one, give the file the setting" in str(caught.value)
+            assert "To keep the old one, give the file the setting pipeline_name" in str(caught.value)
         assert bench.running() == {old.id, new.pipeline_id}
         # The file was given the setting pipeline_name: orders.
         assert bench.deploy(task=OTHER_TASK).progress.action == "unchanged"
@@ -208,9 +208,12 @@ def test_a_file_that_was_moved_to_another_group() -> None:
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
         bench.deployed(spec=replace(SECOND, name="other"))
+        bench.deployed(spec=replace(SPEC, name="removed", query=SPEC.query.replace("'10'", "'30'")))
         new = bench.deployed(group="shop", task=OTHER_TASK)
         with pytest.raises(ArroyoDeployError, match=f"now 'orders' of group 'shop' .{new.id}"):
             run(bench, ["other"])
+        # One that was renamed does not keep the others.
+        assert {one.name for one in bench.pipelines()} == {"orders", "other"}
         # Another Airflow deploys the same files, and may prune its own.
         bench.deploy(namespace="b", is_explicit=True, task=OTHER_TASK)
         assert run(bench, ["x"], group="shop", namespace=Namespace(name="b")).deleted == ()
