@@ -26,9 +26,9 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     its state.
 
     It deletes no pipeline whose SQL was deployed again later, under another name or in another group: its file was
-    probably renamed or moved, and the new pipeline does not have its state. The task deletes the others, then fails
-    and names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file. If you
-    do not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
+    probably renamed or moved, and the new pipeline does not have its state. It deletes the others, then fails
+    and names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file.
+    If you do not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
 
     It leaves alone what was deployed after this DAG run was due, since the list of what to keep may be older.
 
