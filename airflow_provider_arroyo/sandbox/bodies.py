@@ -132,19 +132,22 @@ def _refused(status: int, words: str, before: str, path: str = "") -> RefusedErr
 
 def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
     """Return Arroyo's words for what Python's JSON reader found, and where it would say that it is."""
-    at, rest = error.pos, error.doc[error.pos :].strip(" \t\r\n")
+    at = error.pos
+    if error.msg.startswith("Illegal trailing comma"):
+        # From Python 3.13 on, which points at the comma instead of what follows it.
+        at = len(error.doc) - len(error.doc[at + 1 :].lstrip(" \t\r\n"))
+    rest = error.doc[at:].strip(" \t\r\n")
     if not rest or "Unterminated" in error.msg:
         kind = {"Unterminated string starting at": "a string", "Expecting value": "a value"}
         return f"EOF while parsing {kind.get(error.msg, 'an object')}", len(error.doc)
+    if rest[0] in "}]" and error.doc[:at].rstrip(" \t\r\n").endswith(","):
+        return "trailing comma", at + 1
     words = {
         "Extra data": "trailing characters",
         "Expecting ',' delimiter": "expected `,` or `}`",
         "Expecting ':' delimiter": "expected `:`",
         "Expecting property name enclosed in double quotes": "key must be a string",
-        "Illegal trailing comma before end of object": "trailing comma",
     }
-    if rest.startswith("}") and "property name" in error.msg:
-        return "trailing comma", at + 1
     return words.get(error.msg, "expected value"), at + 1
 
 

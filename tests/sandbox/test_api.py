@@ -181,6 +181,7 @@ def test_the_date_header_is_the_sandboxs_clock() -> None:
     [
         (b"{}", "text/plain", 415, "Expected request with `Content-Type: application/json`"),
         (b'{"name": "x",}', "application/json", 400, "trailing comma at line 1 column 14"),
+        (b'{"udfs": [1, ]}', "application/json", 400, "trailing comma at line 1 column 14"),
         (b'{"name": "x"\n "query"', "application/json", 400, "expected `,` or `}` at line 2 column 2"),
         (b"[]", "application/json", 422, "invalid type: sequence, expected struct PipelinePost"),
         (b'{"name": "x", "query": "", "parallelism": 1.5}', "application/json", 422, "floating point `1.5`"),
