@@ -140,7 +140,7 @@ SCENARIOS = {
     "of a pipeline that stopped": Scenario(stopped(StopMode.CHECKPOINT, min_epoch=1), "Stopped"),
     "unreadable for a moment": Scenario(answering(503, times=1), "Running"),
     "none in time": Scenario(
-        running(min_epoch=1000, timeout=1),
+        running(min_epoch=1000, timeout=3),
         error=AirflowSensorTimeout,
         says=(
             "did not have a finished checkpoint of epoch 1000 or later within",
