@@ -16,10 +16,14 @@ def ui_field_behaviour() -> dict[str, Any]:
 def connection_form_widgets() -> dict[str, Any]:
     """Return the form's further fields; none where what they are made of is not installed."""
     try:
-        # Not dependencies of ours. Airflow before 3.2 has them with its FAB provider, or puts its own
-        # stand-ins in their place when it requests the form.
-        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as said above
-        from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped]  # as said
+        # Airflow before 3.2 has them with its FAB provider, or puts its own stand-ins in their place when it
+        # requests the form.
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # no dependency of ours
+        from wtforms import (  # type: ignore[import-untyped]  # no dependency of ours
+            BooleanField,
+            PasswordField,
+            StringField,
+        )
     except ImportError:
         # The connection's own fields keep their labels; the others can be written as JSON into Extra.
         return {}

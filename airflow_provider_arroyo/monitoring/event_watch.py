@@ -111,7 +111,7 @@ class EventWatch(PipelineWait):
     def lose(self) -> None:
         """Take note that the name may mean another pipeline, which is to be looked for."""
         self._over = None
-        self.look_again()
+        self.find_again()
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
         """Take a poll that succeeded, see :meth:`.PipelineWait.observe`."""
@@ -160,9 +160,6 @@ class EventWatch(PipelineWait):
         """
         if self._over is not None or not isinstance(error, ArroyoNotFoundError):
             return super().observe_error(error, now, **details)
-        self._forget()
+        self._forget_job()
         result = self.observe_missing(now)
         return self._result(Outcome.DELETED, now) if self._follows_name else result
-
-    def _forget(self) -> None:
-        self._p.job = self._p.jobless_since = self._p.held_since = None

@@ -96,10 +96,13 @@ class WaitMemory:
         self._rules = self._rules_of(self.plan, self._p)
         self._p.missing_since = None
 
-    def look_again(self) -> None:
-        """Take note that the name may mean another pipeline, which is to be looked for."""
-        self._p.job = self._p.jobless_since = self._p.held_since = None
+    def find_again(self) -> None:
+        """Take note that the name may mean another pipeline, which is to be found."""
+        self._forget_job()
         self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
+
+    def _forget_job(self) -> None:
+        self._p.job = self._p.jobless_since = self._p.held_since = None
 
     def messages(self) -> list[Message]:
         """Return what is to be logged since the last call: each change once, a rare heartbeat, outages."""

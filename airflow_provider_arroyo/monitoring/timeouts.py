@@ -9,6 +9,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.text import duration, run_number, utc_time
 
+_STOP_REQUESTED = "A stop was requested, so it is about to stop. Find out who requested it."
 END_FIRST = "Wait until it has finished, or stop it with mode='immediate'; then submit it again."
 
 
@@ -63,7 +64,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
     if result.advice and job.state in AT_WORK and job.running_desired:
         return f"{result.advice}, or allow more time ({argument})."
     if result.advice and job.state in AT_WORK and job.running_desired is False:
-        return "A stop was requested, so it is about to stop. Find out who requested it."
+        return _STOP_REQUESTED
     if job.state == JobState.FINISHING and JobState.STOPPED in wanted and job.running_desired is False:
         return (
             "A stop was requested, and one of its sources has ended: from then on Arroyo obeys only a stop with mode "
@@ -81,7 +82,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
     if is_running and job.running_desired is None:
         return "Arroyo's responses do not say whether a stop was requested. Check any gateway in between."
     if is_running and runs_wanted and not job.running_desired:
-        return "A stop was requested, so it is about to stop. Find out who requested it."
+        return _STOP_REQUESTED
     if is_running and runs_wanted and result.lacks_checkpoint:
         return (
             "until_checkpoint=True waits for a checkpoint that began in its run and has finished. Check its sources "

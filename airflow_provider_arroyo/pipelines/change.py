@@ -139,22 +139,26 @@ class Change:
             )
         return job
 
-    def _settle(self, job: Job | None) -> Job | None:
-        state, began = job.state if job else "", self._monotonic()
-        self._log.info("%s, waiting until it runs or has ended: %s", state, self._name)
+    def _settle(self, job: Job) -> Job | None:
+        began = self._monotonic()
+        self._log.info("%s, waiting until it runs or has ended: %s", job.state, self._name)
+        latest: Job | None = job
 
         def is_settled() -> bool:
-            nonlocal job
-            job = self._client.get_job(self._pipeline.id)
-            return job is None or _is_settled(job)
+            nonlocal latest
+            latest = self._client.get_job(self._pipeline.id)
+            return latest is None or _is_settled(latest)
 
         # What follows needs time, too.
-        if self._existing.retry_until(is_settled, self._deadline - _REQUEST_SECONDS - began) or job is None:
-            return job
+        if (
+            self._existing.retry_until(is_settled, self._deadline - _REQUEST_SECONDS - began)
+            or latest is None
+        ):
+            return latest
         raise ArroyoError(
-            f"Pipeline {self._name!r} ({self._pipeline.id}) neither ran nor ended within "
-            f"{duration(self._monotonic() - began)}; it is {job.state} ({run_number(job.run_id)}). Nothing was "
-            "changed, since Arroyo changes only what runs or has ended. Allow more time (timeout), check Arroyo's "
+            f"{self._pipeline.label} neither ran nor ended within {duration(self._monotonic() - began)}; it is "
+            f"{latest.state} ({run_number(latest.run_id)}). Nothing was changed, "
+            "since Arroyo changes only what runs or has ended. Allow more time (timeout), check Arroyo's "
             "controller and workers, or stop the pipeline first, with mode='force' where nothing else helps."
         )
 

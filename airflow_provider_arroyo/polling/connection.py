@@ -1,4 +1,4 @@
-"""The client of a shared poller: connected for the first poll, and looked up again while polls fail."""
+"""The client that waits of a triggerer share: made for the first request, and looked up again while polls fail."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.pipelines.names import resolve_name
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.connection import Connect, PollerConnection
 from airflow_provider_arroyo.polling.per_loop import PerLoop
 from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, poll_until, reload_in_outage, single_try
 from airflow_provider_arroyo.polling.threads import DaemonThreads
@@ -179,7 +180,7 @@ def poll_named_until(
             return result
         began = clock()
         if _means_another(client, wait, resolve, clock.to_monotonic(wait.plan.deadline)):
-            wait.look_again()
+            wait.find_again()
             return None
         looks_at = max(began + FIND_SECONDS, clock() + 10 * (clock() - began))
 
@@ -203,11 +204,10 @@ class NameFinder:
     :param connect: returns the client; awaited for the first look-up.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[ArroyoClient]]) -> None:
+    def __init__(self, connect: Connect) -> None:
         self.users = 0
-        self._connect = connect
         self._run = DaemonThreads("arroyo-find").run
-        self._client: ArroyoClient | None = None
+        self._connection = PollerConnection(connect, self._run, time.monotonic)
         self._reading = asyncio.Lock()
         self._ids: Mapping[str, frozenset[str]] = {}
         self._read_at = float("-inf")
@@ -303,9 +303,7 @@ class NameFinder:
     ) -> tuple[ArroyoClient, frozenset[str]]:
         """Return the client, and the ids of the pipelines of a name, from a list that is a few seconds old."""
         async with self._reading:
-            if self._client is None:
-                self._client = await self._connect()
-            client = self._client
+            client = await self._connection.client()
             if failures or time.monotonic() >= self._read_at + self._pause_seconds:
                 await self._run(partial(reload_in_outage, client, failures))
                 began = time.monotonic()
@@ -317,9 +315,7 @@ class NameFinder:
 
     async def aclose(self) -> None:
         """Close the client."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._connection.close()
 
 
 def _ids(client: ArroyoClient) -> Mapping[str, frozenset[str]]:
@@ -334,9 +330,7 @@ _FINDERS: PerLoop[NameFinder] = PerLoop()
 
 
 @asynccontextmanager
-async def name_finder(
-    key: Hashable, connect: Callable[[], Awaitable[ArroyoClient]]
-) -> AsyncIterator[NameFinder]:
+async def name_finder(key: Hashable, connect: Connect) -> AsyncIterator[NameFinder]:
     """Join those who look for names on a connection, and leave them; the last one out closes the client.
 
     :param key: names the connection and the address that it led to.

@@ -231,7 +231,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
                         result = await finder.follow(wait, resolve, polling, every_seconds=FIND_SECONDS)
                     if result is not None:
                         return result
-                    wait.look_again()
+                    wait.find_again()
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return WaitResult(outcome=Outcome.ERROR, error=err)
