@@ -17,7 +17,8 @@ from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition
 from airflow_provider_arroyo.text import pipeline_label, shorten
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.models import Job
+    from airflow_provider_arroyo.client.models import Job, Pipeline
+    from airflow_provider_arroyo.client.settings import ClientSettings
 
 PLAN_VERSION = 1
 """Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""
@@ -44,6 +45,15 @@ class PipelineRef(JsonValue):
     pipeline_id: str
     name: str | None = None
     console_url: str | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, settings: ClientSettings) -> Self:
+        """Return which pipeline is meant by one that was found.
+
+        :param settings: of the client that found it.
+        """
+        url = settings.pipeline_console_url(pipeline.id)
+        return cls(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
 
     @property
     def label(self) -> str:

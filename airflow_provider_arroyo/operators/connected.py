@@ -168,8 +168,7 @@ class ConnectedTask:
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
-        url = self.hook.console_url(pipeline.id)
-        return PipelineRef(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)
+        return PipelineRef.of(pipeline, self.hook.settings)
 
     def _look_up(
         self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False

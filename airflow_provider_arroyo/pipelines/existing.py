@@ -12,6 +12,10 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, StopMode
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError, Disposition
+from airflow_provider_arroyo.monitoring.explain import explain
+from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
 T = TypeVar("T")
 
@@ -25,8 +29,6 @@ _STOP_SECONDS = 120.0
 _TRIES = 5
 _LEAST_SECONDS = 5.0
 """How long the second step of a stop may take at least, however long the first one took."""
-_WITHDRAWN_SECONDS = 5.0
-"""How long a pipeline must have been asked to run before a stop that was requested counts as withdrawn."""
 
 
 class Action(StrEnum):
@@ -119,8 +121,17 @@ class Existing:
         """
         if job is None or not is_going_down(job):
             return job
-        # A server that is restarted meanwhile runs it anew, so that it never stops.
-        return self._wait_until(lambda now: not is_going_down(now), pipeline_id)
+        latest: Job | None = job
+
+        def has_settled() -> bool:
+            nonlocal latest
+            latest = self._client.get_job(pipeline_id)
+            # A server that is restarted meanwhile runs it anew, so that it never stops.
+            return latest is None or not is_going_down(latest)
+
+        if self.retry_until(has_settled, _STOP_SECONDS):
+            return latest
+        raise _not_stopped(pipeline_id, latest)
 
     def stop(self, pipeline_id: str) -> None:
         """Stop a pipeline with a checkpoint, without proof of it; nothing is done where it is down or gone.
@@ -129,24 +140,14 @@ class Existing:
 
         :raises ArroyoError: if it does not stop.
         """
-        began = self._monotonic()
+        ends_at = self._monotonic() + _STOP_SECONDS
         with suppress(ArroyoNotFoundError):
             job = self._client.get_job(pipeline_id)
             if job is None or is_down(job):
                 return
-            mode = effective_stop_mode(job)
-            self._client.patch_pipeline(pipeline_id, stop=mode)
-            if mode is StopMode.CHECKPOINT:
-                job = self._wait_until(
-                    lambda now: is_down(now) or now.state == JobState.FINISHING,
-                    pipeline_id,
-                    is_stop=True,
-                    began=began,
-                )
-                if job is None or is_down(job):
-                    return
-                self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
-            self._wait_until(is_down, pipeline_id, is_stop=True, began=began)
+            result = self._stop_and_wait(pipeline_id, job, effective_stop_mode(job), ends_at)
+            if result.outcome is Outcome.NO_CHECKPOINT:
+                self._stop_and_wait(pipeline_id, result.job or job, StopMode.IMMEDIATE, ends_at)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
         """Stop and delete a pipeline; nothing is done where it is gone.
@@ -165,8 +166,9 @@ class Existing:
                             f"Pipeline {pipeline_id!r} was started externally just when it was to be replaced. It "
                             "was not touched; the next try of this task decides anew."
                         )
-                    self._client.patch_pipeline(pipeline_id, stop=StopMode.IMMEDIATE)
-                    self._wait_until(lambda now: now.state in TERMINAL_STATES, pipeline_id, is_stop=True)
+                    self._stop_and_wait(
+                        pipeline_id, job, StopMode.IMMEDIATE, self._monotonic() + _STOP_SECONDS
+                    )
                 try:
                     self._client.delete_pipeline(pipeline_id)
                     break
@@ -189,40 +191,40 @@ class Existing:
                 return found
             self._sleep(min(seconds - elapsed, _MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
-    def _wait_until(
-        self,
-        condition: Callable[[Job], bool],
-        pipeline_id: str,
-        *,
-        is_stop: bool = False,
-        began: float | None = None,
-    ) -> Job | None:
-        job: Job | None = None
-        elapsed = 0.0 if began is None else self._monotonic() - began
-        desired_since: float | None = None
+    def _stop_and_wait(self, pipeline_id: str, job: Job, mode: StopMode, ends_at: float) -> WaitResult:
+        """Request a stop, and wait for it by the rules of every wait; return how that ended.
 
-        def holds() -> bool:
-            nonlocal job, desired_since
-            job, now = self._client.get_job(pipeline_id), self._monotonic()
-            if job is None or condition(job):
-                return True
-            if not is_stop or not job.running_desired or job.state == JobState.FAILING:
-                desired_since = None
-            elif desired_since is None:
-                desired_since = now
-            elif now - desired_since >= _WITHDRAWN_SECONDS:
-                raise ArroyoError(
-                    f"Pipeline {pipeline_id!r} was asked to run again while its stop was waited for; it is "
-                    f"{job.state}. Find out who withdrew the stop, then try again."
-                )
-            return False
-
-        if self.retry_until(holds, max(_LEAST_SECONDS, _STOP_SECONDS - elapsed)):
-            return job
-        raise ArroyoError(
-            f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
-            f"{job.state if job else 'without a job'}. Check Arroyo's controller."
+        :param job: as it was before.
+        :param mode: how to stop; ``Finishing`` ends the wait for one with a checkpoint, too.
+        :param ends_at: until when it may take, by ``monotonic``.
+        :raises ArroyoError: if it does not stop, or the stop is withdrawn.
+        """
+        began = self._monotonic()
+        self._client.patch_pipeline(pipeline_id, stop=mode)
+        pipeline = PipelineRef(pipeline_id=pipeline_id)
+        plan = WaitPlan(
+            pipeline=pipeline,
+            target_states=TERMINAL_STATES,
+            deadline=max(ends_at, began + _LEAST_SECONDS),
+            resume_is_final=True,
+            finishing_is_final=mode is StopMode.CHECKPOINT,
+            baseline=Baseline.of(job, requested_at=began),
         )
+        wait = PipelineWait(plan, now=began)
+
+        def ended() -> WaitResult | None:
+            latest = self._client.get_job(pipeline_id)
+            if latest is None:
+                return WaitResult(outcome=Outcome.REACHED)
+            result = wait.observe(latest, self._monotonic())
+            return result if result.is_over else None
+
+        result = self.retry_until(ended, plan.deadline - self._monotonic()) or wait.tick(plan.deadline)
+        if result.outcome is Outcome.TIMED_OUT:
+            raise _not_stopped(pipeline_id, result.job)
+        if result.outcome is Outcome.WITHDRAWN:
+            raise explain(result, pipeline)
+        return result
 
     def restart(
         self, pipeline_id: str, before: Job, *, force: bool = False, ignore_state: bool = False
@@ -252,6 +254,13 @@ class Existing:
                     raise
             else:
                 return
+
+
+def _not_stopped(pipeline_id: str, job: Job | None) -> ArroyoError:
+    return ArroyoError(
+        f"Pipeline {pipeline_id!r} has not stopped within {_STOP_SECONDS:.0f} s; it is "
+        f"{job.state if job else 'without a job'}. Check Arroyo's controller."
+    )
 
 
 def is_down(job: Job) -> bool:

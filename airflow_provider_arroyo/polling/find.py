@@ -48,9 +48,7 @@ def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> 
     :raises ArroyoNoSuchNameError: where there is none.
     :raises ArroyoError: where it cannot be known, or several could be meant.
     """
-    found = resolve_name(client, name, **rule).pipeline
-    console_url = client.settings.pipeline_console_url(found.id)
-    return PipelineRef(pipeline_id=found.id, name=found.name, console_url=console_url)
+    return PipelineRef.of(resolve_name(client, name, **rule).pipeline, client.settings)
 
 
 class _Search:
