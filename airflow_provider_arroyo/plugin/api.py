@@ -21,7 +21,8 @@ from starlette.staticfiles import StaticFiles
 
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
-from airflow_provider_arroyo.plugin import access, airflow_db
+from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError
+from airflow_provider_arroyo.plugin import access, airflow_db, outcomes
 from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, request_for
 from airflow_provider_arroyo.plugin.audit import Acted, Audit
 from airflow_provider_arroyo.plugin.inspector import MAX_SHOWN
@@ -225,7 +226,16 @@ def _router(service: Service) -> APIRouter:
         await audit.record(acted)
         if failure is not None:
             raise HTTPException(_status_of(failure), acted.response)
-        return {"arroyo_response": acted.response}
+        return {"arroyo_response": acted.response, **outcomes.begun(acted, watch.server)}
+
+    @router.post("/outcome")
+    async def outcome(connection_id: Readable, one: Annotated[outcomes.Followed, Body()]) -> dict[str, Any]:
+        watch = service.watch(connection_id)
+        await watch.refresh()
+        try:
+            return outcomes.followed(one, watch, time.time())
+        except UnreadablePlanError as error:
+            raise HTTPException(422, str(error)) from error
 
     return router
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -71,9 +71,15 @@ class Acted:
         """What the response shows: ``requested``, ``not_done``, ``unknown``; ``reached`` where nothing is to come."""
         if self.failure is not None:
             return "unknown" if may_have_taken_effect(self.failure) else "not_done"
-        # Arroyo deletes at once; and what does not run has its new parallelism from its next start on.
-        is_done = self.action == "delete" or (self.action == "rescale" and not self._runs)
-        return Outcome.REACHED.value if is_done else "requested"
+        return Outcome.REACHED.value if self._is_done else "requested"
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether nothing is to come of what Arroyo has accepted."""
+        if self.action == "rescale":
+            # What does not run has its new parallelism from its next start on, and the present one restarts nothing.
+            return not self._runs or self.options.parallelism == self.facts.parallelism
+        return self.action == "delete"
 
     @property
     def _runs(self) -> bool:
@@ -83,6 +89,8 @@ class Acted:
         """Return the wait for its effect; None where none is to come."""
         if self.outcome not in ("requested", "unknown") or self.before is None or self.action == "delete":
             return None
+        # A resume of what has not stopped yet withdraws the stop: no new run need follow.
+        is_withdrawal = self.action == "resume" and self._runs
         plan = WaitPlan(
             pipeline=PipelineRef(pipeline_id=self.facts.pipeline_id, name=self.facts.name or None),
             target_states=_DOWN if self.action == "stop" else frozenset({JobState.RUNNING}),
@@ -91,7 +99,7 @@ class Acted:
             # Where the response was lost, there may have been no stop to withdraw.
             resume_is_final=self.action == "stop" and self.failure is None,
             restart_requested=self.action == "restart" and self.before.state == JobState.RUNNING,
-            baseline=Baseline.of(self.before, requested_at=self.at),
+            baseline=None if is_withdrawal else Baseline.of(self.before, requested_at=self.at),
         )
         return PipelineWait(plan, now=self.at, has_responded=True)
 
@@ -173,26 +181,40 @@ async def follow(
     :param sleep: waits for so many seconds.
     """
     watch = watch_of()
-    epoch = watch.snapshot.epoch
+    server = watch.server
 
     def take() -> None:
-        row = watch.snapshot.rows.get(wait.plan.pipeline.pipeline_id)
-        if row is not None:
-            wait.observe(row.job, now())
-        elif watch.snapshot.epoch == epoch:
-            wait.observe_missing(now())
+        observe_list(wait, watch, server, now())
 
     try:
         while not (result := wait.tick(now())).is_over:
             # Also what is fetched for pages in between, so that no state is missed that a person saw.
             watch.listeners.add(take)
             await sleep(LIST_SECONDS)
-            watch = watch_of()
-            watch.listeners.add(take)
+            if (present := watch_of()) is not watch:
+                watch.listeners.discard(take)
+                watch = present
+                watch.listeners.add(take)
             await watch.refresh()
     finally:
         watch.listeners.discard(take)
     return result
+
+
+def observe_list(
+    wait: PipelineWait, watch: Watch, server: str, now: float, *, with_reason: bool = True
+) -> None:
+    """Let a wait observe what the list shows that was just fetched.
+
+    :param server: the address of the Arroyo that the wait is about: another one does not know the pipeline.
+    :param now: seconds since the epoch.
+    :param with_reason: whether Arroyo's reason of a failure is kept, which may repeat secrets; default True.
+    """
+    row = watch.snapshot.rows.get(wait.plan.pipeline.pipeline_id)
+    if row is not None:
+        wait.observe(row.job if with_reason or not row.job else replace(row.job, failure=None), now)
+    elif watch.server == server:
+        wait.observe_missing(now)
 
 
 async def _write(acted: Acted, event: str, extra: dict[str, Any]) -> None:

@@ -103,6 +103,11 @@ class Watch:
         return self._client
 
     @property
+    def server(self) -> str:
+        """The server's address, without secrets; empty before the first fetch."""
+        return self._client.settings.shown_url if self._client else ""
+
+    @property
     def server_time(self) -> float:
         """The time by the server's own clock, as far as its responses tell, seconds since the epoch."""
         return self._wall_clock() + self._server_ahead

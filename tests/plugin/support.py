@@ -10,6 +10,9 @@ from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.plugin.actions import Action, ActionOptions
+from airflow_provider_arroyo.plugin.audit import Acted
 from airflow_provider_arroyo.plugin.facts import Facts
 from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -22,6 +25,22 @@ def job(number: int, state: str = "Running", run: int = 1, **fields: Any) -> Job
 
 def facts(number: int, **fields: Any) -> Facts:
     return Facts(**{"pipeline_id": f"pl_{number}", "name": f"orders-{number}", **fields})
+
+
+def acted(
+    action: Action, before: Job | None, failure: ArroyoError | None = None, at: float = 0.0, **more: Any
+) -> Acted:
+    """Return what a user did to the first pipeline."""
+    return Acted(
+        action=action,
+        options=ActionOptions(**more),
+        connection_id="arroyo_tested",
+        user_name="jane",
+        facts=facts(1),
+        before=before,
+        at=at,
+        failure=failure,
+    )
 
 
 class Looked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,9 @@ class Site:
         query = {"connection_id": CONN, "pipeline_id": pipeline_id}
         return self.client.post(f"/api/actions/{action}", params=query, headers=headers, json=options)
 
+    def outcome(self, follow: Any) -> Any:
+        return self.client.post("/api/outcome", params={"connection_id": CONN}, json=follow)
+
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
@@ -89,6 +93,7 @@ ROUTES = (
     ("GET", "orphans"),
     ("GET", "task"),
     ("POST", "actions/stop"),
+    ("POST", "outcome"),
 )
 READING = ("pipelines", "pipeline/live", "pipeline/definition", "pipeline/tasks", "orphans")
 QUERY = {
@@ -122,6 +127,7 @@ def test_reading_wants_the_right_to_read_the_connection(site: Site, path: str, r
     response = site.get(path, connection_id=CONN, pipeline_id="pl_1")
     assert response.status_code == 403
     assert CONN in response.json()["detail"]
+    assert site.outcome(None).status_code == 403
     assert len(site.sandbox.requests) == 0
 
 
@@ -211,6 +217,19 @@ def test_an_action_is_one_request_and_at_once_a_row_of_the_audit_log(
     assert row["extra"]["arroyo_response"] == "accepted"
     assert row["extra"]["outcome"] == "requested"
     assert row["extra"]["pipeline_name"] == "pipeline-1"
+
+
+def test_a_page_asks_what_an_action_came_to(site: Site) -> None:
+    said = site.act("restart", site.ids()["pipeline-1"]).json()
+    unknown = {**said["follow"], "plan": {**said["follow"]["plan"], "version": 99}}
+    for wrong in (unknown, {**said["follow"], "action": "explode"}, {}):
+        assert site.outcome(wrong).status_code == 422
+    deadline = time.monotonic() + 60
+    while said["outcome"] is None and time.monotonic() < deadline:
+        response = site.outcome(said["follow"])
+        assert response.status_code == 200, response.text
+        said = response.json()
+    assert said["outcome"] == {"ok": True, "text": "It is running again."}
 
 
 def test_a_refusal_is_told_in_arroyos_words_and_logged(site: Site) -> None:

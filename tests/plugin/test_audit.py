@@ -16,7 +16,7 @@ from airflow_provider_arroyo.plugin.audit import FOLLOW_SECONDS, Acted, Audit, f
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 
-from .support import Looked, facts, job
+from .support import Looked, acted, job
 
 NAME = "pipeline-1"
 
@@ -27,21 +27,6 @@ def looked(request: pytest.FixtureRequest) -> Iterator[Looked]:
     with ArroyoSandbox(arroyo_version=request.param, pipelines=1, seed=1, clock=clock) as sandbox:
         clock.advance(30)
         yield Looked(sandbox)
-
-
-def acted(
-    action: Action, before: Job | None, failure: ArroyoError | None = None, at: float = 0.0, **more: Any
-) -> Acted:
-    return Acted(
-        action=action,
-        options=ActionOptions(**more),
-        connection_id="arroyo_tested",
-        user_name="jane",
-        facts=facts(1),
-        before=before,
-        at=at,
-        failure=failure,
-    )
 
 
 async def act(looked: Looked, action: Action, **more: Any) -> Acted:
@@ -148,6 +133,7 @@ REFUSED = ArroyoApiError("no", status=409)
         ("restart", "Running", LOST, "unknown", True),
         ("rescale", "Running", None, "requested", True),
         ("rescale", "Stopped", None, "reached", False),
+        ("resume", "Stopped", None, "requested", True),
         ("delete", "Stopped", None, "reached", False),
         ("delete", "Stopped", LOST, "unknown", False),
     ],
@@ -177,6 +163,40 @@ def test_what_others_do_meanwhile(
     assert wait is not None
     outcomes = [wait.observe(one, 6.0 * at).outcome for at, one in enumerate(seen, start=1)]
     assert outcomes == ["waiting", outcome]
+
+
+async def test_a_resume_may_only_withdraw_a_stop(looked: Looked) -> None:
+    while not (looked.names() and looked.row(NAME).job):
+        await looked.refresh()
+    looked.sandbox.faults.show_state(looked.row(NAME).pipeline_id, "Running", seconds=60)
+    await act(looked, "stop")
+    await looked.refresh()
+    what = await act(looked, "resume")
+    assert what.before is not None
+    assert (what.before.state, what.before.running_desired) == ("Running", False)
+    row = await ended(looked, what)
+    assert (row["outcome"], row["run_after"]) == ("reached", what.before.run_id)
+
+
+async def test_the_parallelism_that_it_has_already_changes_nothing(looked: Looked) -> None:
+    what = await act(looked, "rescale", parallelism=1)
+    assert what.facts.parallelism == 1
+    assert (what.outcome, what.wait()) == ("reached", None)
+
+
+async def test_a_watch_that_was_forgotten_meanwhile_has_no_listener_left(looked: Looked) -> None:
+    what = await act(looked, "stop")
+    wait, watches = what.wait(), [looked.watch, Looked(looked.sandbox).watch]
+    assert wait is not None
+    used = iter([watches[0], *[watches[1]] * 1000])
+
+    async def sleep(seconds: float) -> None:
+        looked.now += seconds
+        looked.sandbox.advance(seconds)
+        assert sum(len(one.listeners) for one in watches) == 1
+
+    await follow(lambda: next(used), wait, now=lambda: looked.now, sleep=sleep)
+    assert [len(one.listeners) for one in watches] == [0, 0]
 
 
 async def test_both_rows_are_of_the_user_and_no_more_are_followed_than_the_limit(

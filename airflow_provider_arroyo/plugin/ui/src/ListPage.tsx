@@ -13,6 +13,7 @@ import { Toolbar } from "./components/Toolbar";
 import { Totals } from "./components/Totals";
 import { pipelineOf } from "./host";
 import { useAddressView, useFeed, useFocus, useNow, useOrphans, useTitle } from "./hooks";
+import { useActions } from "./progress";
 import type { Row, Status } from "./types";
 import { filterRows, formatView, parseView } from "./view";
 import type { View } from "./view";
@@ -111,6 +112,9 @@ function Pipelines(props: {
 }) {
   const { connection, view, onChange } = props;
   const { state, feed } = useFeed(connection);
+  const { pending, begin } = useActions(connection, () => {
+    feed.soon();
+  });
   const orphans = useOrphans(connection, view.orphans, state.rows.size);
   const now = useNow() + state.skew;
   const [chosen, setChosen] = useState<Chosen | null>(null);
@@ -127,6 +131,7 @@ function Pipelines(props: {
         connection={connection}
         rows={rows}
         state={state}
+        pending={pending}
         now={now}
         view={view}
         missing={orphans.missing}
@@ -151,8 +156,8 @@ function Pipelines(props: {
         <ActionDialog
           connection={connection}
           chosen={chosen}
-          onDone={(pending) => {
-            feed.begin(pending);
+          onDone={(action) => {
+            begin(action);
             setChosen(null);
           }}
           onClose={() => {

@@ -22,6 +22,7 @@ import { useDefinition, useLive } from "./live";
 import { formatPageView, listSearch, parsePageView } from "./pageView";
 import type { PageView } from "./pageView";
 import { usePolled } from "./polled";
+import { useActions } from "./progress";
 import { isTerminal } from "./states";
 import type { ActionName, Row } from "./types";
 
@@ -63,7 +64,8 @@ export function PipelinePage({ pipeline, isArrival }: Props) {
 function Found(props: Props & { view: PageView; onChange: (part: Partial<PageView>) => void }) {
   const { pipeline, view, isArrival, onChange } = props;
   const { connection } = view;
-  const { state, problem, begin } = useLive(connection, pipeline);
+  const { state, problem, soon } = useLive(connection, pipeline);
+  const { pending, begin } = useActions(connection, soon);
   const { live, row, goneAt } = state;
   const { value: definition, problem: definitionProblem } = useDefinition(connection, pipeline, row);
   const tasks = usePolled(pipeline, TASKS_MS, live ? (signal) => fetchPipelineTasks(connection, pipeline, signal) : null);
@@ -89,7 +91,7 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
         name={row?.name ?? ""}
         row={isGone ? null : row}
         now={now}
-        pending={state.pending}
+        pending={pending.get(pipeline) ?? null}
         isFocused={isArrival && (live !== null || problem !== "")}
         onAct={live?.may_act ? setChosen : undefined}
       />
@@ -146,8 +148,8 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
         <ActionDialog
           connection={connection}
           chosen={{ row, action: chosen }}
-          onDone={(pending) => {
-            begin(pending);
+          onDone={(action) => {
+            begin(action);
             setChosen(null);
           }}
           onClose={() => {

@@ -1,6 +1,7 @@
 /* The requests to our routes in Airflow's API server. */
 
 import type {
+  Acted,
   ActionName,
   ActionOptions,
   Orphan,
@@ -103,16 +104,16 @@ export function fetchTask(
   return call(address("task", query), {}, signal);
 }
 
-export async function act(
-  connection: string,
-  pipeline: string,
-  action: ActionName,
-  options: ActionOptions,
-): Promise<void> {
+export function act(connection: string, pipeline: string, action: ActionName, options: ActionOptions): Promise<Acted> {
   const query = { connection_id: connection, pipeline_id: pipeline };
-  await call(address(`actions/${action}`, query), {
-    method: "POST",
-    headers: { "Content-Type": "application/json", [ACTION_HEADER]: "1" },
-    body: JSON.stringify(options),
-  });
+  return call(address(`actions/${action}`, query), post(options, { [ACTION_HEADER]: "1" }));
+}
+
+/** Ask what came of an action. */
+export function fetchOutcome(connection: string, follow: unknown, signal: AbortSignal): Promise<Acted> {
+  return call(address("outcome", { connection_id: connection }), post(follow), signal);
+}
+
+function post(body: unknown, headers: Record<string, string> = {}): RequestInit {
+  return { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body) };
 }

@@ -1,8 +1,6 @@
 /* What is known of one Arroyo: asks for changes every two seconds while the page is visible, and tells who listens. */
 
 import { ApiError, fetchPipelines } from "./api";
-import type { PendingAction } from "./progress";
-import { settledAction } from "./progress";
 import type { Details, PipelinesResponse, Row, Status } from "./types";
 
 export const REFRESH_MS = 2000;
@@ -19,7 +17,6 @@ export interface FeedState {
   problem: ApiError | null;
   /** The server's clock less the browser's, in seconds. */
   skew: number;
-  pending: ReadonlyMap<string, PendingAction>;
 }
 
 export const EMPTY: FeedState = {
@@ -31,7 +28,6 @@ export const EMPTY: FeedState = {
   status: null,
   problem: null,
   skew: 0,
-  pending: new Map(),
 };
 
 /** Return the state after a response; maps that did not change stay the same objects. */
@@ -62,23 +58,7 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     status: { now, seen_at, error, console: consoleUrl, may_act },
     problem: null,
     skew: now - browserNow,
-    pending: settled(state.pending, rows, browserNow),
   };
-}
-
-/** Return the actions under way after a response: each with what it came to, where that shows. */
-function settled(
-  pending: ReadonlyMap<string, PendingAction>,
-  rows: ReadonlyMap<string, Row>,
-  now: number,
-): ReadonlyMap<string, PendingAction> {
-  if (pending.size === 0) return pending;
-  const next = new Map<string, PendingAction>();
-  for (const [id, action] of pending) {
-    const after = settledAction(action, rows.get(id), now);
-    if (after) next.set(id, after);
-  }
-  return next;
 }
 
 /** Asks for the pipelines of one connection for as long as it is started. */
@@ -113,9 +93,8 @@ export class Feed {
     if (isNew && this.abort === undefined) this.schedule(150);
   }
 
-  /** Note an action that was just requested. */
-  begin(action: PendingAction): void {
-    this.set({ ...this.state, pending: new Map(this.state.pending).set(action.pipeline, action) });
+  /** Ask again soon. */
+  soon(): void {
     this.schedule(300);
   }
 

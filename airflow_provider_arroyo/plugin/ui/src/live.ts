@@ -1,12 +1,10 @@
-/* What the page of a pipeline knows: the last answer, what was known before it, and the actions under way. */
+/* What the page of a pipeline knows: the last answer, and what was known before it. */
 
 import { useEffect, useState } from "preact/hooks";
 
 import { fetchDefinition, fetchLive } from "./api";
 import { usePolled } from "./polled";
 import type { Polled } from "./polled";
-import type { PendingAction } from "./progress";
-import { settledAction } from "./progress";
 import type { Rates } from "./rates";
 import { mergedRates, NO_RATES } from "./rates";
 import type { PipelineDefinition, PipelineLive, Row } from "./types";
@@ -20,7 +18,6 @@ export interface LiveState {
   rates: Rates;
   /** The server's clock less the browser's, in seconds. */
   skew: number;
-  pending: PendingAction | null;
 }
 
 export const NOTHING_YET: LiveState = {
@@ -29,14 +26,12 @@ export const NOTHING_YET: LiveState = {
   goneAt: null,
   rates: NO_RATES,
   skew: 0,
-  pending: null,
 };
 
 /** Return the state after an answer. */
 export function withAnswer(state: LiveState, live: PipelineLive, browserNow: number): LiveState {
   // While Arroyo is away nothing tells that a pipeline is gone.
   const isGone = live.row === null && live.error === null && live.seen_at !== null;
-  const rowNow = isGone ? null : (live.row ?? state.row);
   const known = state.live;
   const keeps = live.row === null && known !== null;
   return {
@@ -47,7 +42,6 @@ export function withAnswer(state: LiveState, live: PipelineLive, browserNow: num
     goneAt: isGone ? (state.goneAt ?? live.seen_at) : null,
     rates: mergedRates(state.rates, live.rates),
     skew: live.now - browserNow,
-    pending: state.pending && settledAction(state.pending, rowNow ?? undefined, browserNow),
   };
 }
 
@@ -57,7 +51,7 @@ function statusOf({ now, seen_at, error, console: consoleUrl, may_act }: Pipelin
 
 const LIVE_MS = 2000;
 
-/** Follow a pipeline while the component lives; `begin` notes an action that was just requested. */
+/** Follow a pipeline while the component lives; `soon` asks again soon. */
 export function useLive(connection: string, pipeline: string | null) {
   const [state, setState] = useState(NOTHING_YET);
   const { value, problem, soon } = usePolled(
@@ -68,11 +62,7 @@ export function useLive(connection: string, pipeline: string | null) {
   useEffect(() => {
     if (value) setState((last) => withAnswer(last, value, Date.now() / 1000));
   }, [value]);
-  const begin = (pending: PendingAction) => {
-    setState((last) => ({ ...last, pending }));
-    soon();
-  };
-  return { state, problem, begin };
+  return { state, problem, soon };
 }
 
 /** Return what of a row makes another definition necessary. */

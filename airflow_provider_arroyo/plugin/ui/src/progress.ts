@@ -1,60 +1,68 @@
-/* An action from its request until the state says what it came to. */
+/* An action from its request until the server says what it came to. */
 
-import { isTerminal } from "./states";
-import type { ActionName, Row } from "./types";
+import { useEffect, useState } from "preact/hooks";
 
-export const PATIENCE_SECONDS = 120;
-const OUTCOME_SECONDS = 6;
+import { ApiError, fetchOutcome } from "./api";
+import type { ActionName, Acted, Row } from "./types";
 
-export interface PendingAction {
+const ASK_MS = 2000;
+/** For how many rounds an outcome stays. */
+const OUTCOME_ROUNDS = 3;
+
+export interface PendingAction extends Acted {
   pipeline: string;
-  name: string;
   action: ActionName;
-  /** The row as it was when the action was requested. */
-  before: Row;
-  /** The browser's clock, in seconds. */
-  at: number;
-  outcome: Outcome | null;
-  settledAt: number | null;
+  /** For how many rounds it stays once there is an outcome. */
+  rounds: number;
 }
 
-export interface Outcome {
-  ok: boolean;
-  text: string;
+export type Pending = ReadonlyMap<string, PendingAction>;
+
+/** Return an action with Arroyo's response, or what came of it. */
+export function withResponse(pipeline: string, action: ActionName, acted: Acted): PendingAction {
+  return { ...acted, pipeline, action, rounds: OUTCOME_ROUNDS };
 }
 
-/** Return what an action came to; null while that does not show yet. */
-export function outcomeOf(pending: PendingAction, row: Row | undefined, now: number): Outcome | null {
-  const { action, before } = pending;
-  if (row === undefined) {
-    return action === "delete" ? { ok: true, text: "Deleted." } : { ok: false, text: "It has been deleted." };
+/** Return an action a round later; null once its outcome was there long enough to be read. */
+async function later(connection: string, one: PendingAction, signal: AbortSignal): Promise<PendingAction | null> {
+  if (one.outcome !== null) return one.rounds > 1 ? { ...one, rounds: one.rounds - 1 } : null;
+  try {
+    return withResponse(one.pipeline, one.action, await fetchOutcome(connection, one.follow, signal));
+  } catch (error) {
+    // While the API server does not respond, nothing tells what came of it.
+    if (!(error instanceof ApiError) || error.status < 400 || error.status >= 500) return one;
+    return withResponse(one.pipeline, one.action, { outcome: { ok: false, text: error.message }, follow: null });
   }
-  const isNewRun = row.run > before.run || row.job !== before.job;
-  if (action === "stop" && isTerminal(row.state)) {
-    return { ok: row.state !== "Failed", text: `It is now ${row.state ?? ""}.` };
-  }
-  if (action === "resume" || action === "restart" || action === "rescale") {
-    if (row.state === "Failed" && (isNewRun || before.state !== "Failed")) {
-      return { ok: false, text: "It failed instead of running." };
-    }
-    if (isNewRun && row.state === "Running") return { ok: true, text: "It is running again." };
-    if (action === "rescale" && row.parallelism !== before.parallelism && isTerminal(row.state)) {
-      return { ok: true, text: "The new parallelism takes effect when it is started again." };
-    }
-    if (isNewRun && row.state === "Finished") return { ok: true, text: "It has finished." };
-  }
-  if (now - pending.at > PATIENCE_SECONDS) {
-    return { ok: false, text: `No effect seen after ${PATIENCE_SECONDS} s. Check Arroyo's console.` };
-  }
-  return null;
 }
 
-/** Return an action after a response, with what it came to; null once that was there long enough to be read. */
-export function settledAction(action: PendingAction, row: Row | undefined, now: number): PendingAction | null {
-  const outcome = action.outcome ?? outcomeOf(action, row, now);
-  if (outcome === null) return action;
-  if (action.settledAt === null) return { ...action, outcome, settledAt: now };
-  return now - action.settledAt < OUTCOME_SECONDS ? action : null;
+/** Follow the actions on a connection's pipelines while the component lives.
+ *
+ * @param soon called where a pipeline is about to change, or has just changed.
+ * @returns those that are under way or have just ended, by pipeline, and a function that begins to follow one.
+ */
+export function useActions(connection: string, soon: () => void) {
+  const [pending, setPending] = useState<Pending>(new Map());
+  useEffect(() => {
+    if (pending.size === 0) return undefined;
+    const abort = new AbortController();
+    const ask = async () => {
+      const all = await Promise.all([...pending.values()].map((one) => later(connection, one, abort.signal)));
+      if (abort.signal.aborted) return;
+      const left = all.filter((one) => one !== null);
+      if (left.some((one) => one.outcome !== null && pending.get(one.pipeline)?.outcome === null)) soon();
+      setPending(new Map(left.map((one) => [one.pipeline, one])));
+    };
+    const timer = setTimeout(() => void ask(), ASK_MS);
+    return () => {
+      clearTimeout(timer);
+      abort.abort();
+    };
+  }, [connection, pending]);
+  const begin = (one: PendingAction) => {
+    setPending((last) => new Map(last).set(one.pipeline, one));
+    soon();
+  };
+  return { pending, begin };
 }
 
 const DOING: Record<ActionName, string> = {

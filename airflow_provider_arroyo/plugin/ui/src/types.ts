@@ -175,6 +175,12 @@ export interface ActionOptions {
   force?: boolean;
 }
 
+/** What came of an action, or where nothing has yet, what to ask about it: as the server gave it, which alone reads it. */
+export interface Acted {
+  outcome: { ok: boolean; text: string } | null;
+  follow: unknown;
+}
+
 export interface Orphan {
   id: string;
   missing: "dag" | "run" | "task";

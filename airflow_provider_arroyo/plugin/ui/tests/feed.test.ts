@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 
 import { EMPTY, merged } from "../src/feed";
-import type { PendingAction } from "../src/progress";
 import type { Details, PipelinesResponse } from "../src/types";
 import { row } from "./rows";
 
@@ -50,23 +49,4 @@ test("without a change the rows stay the same object, so that nothing is drawn a
 
 test("the clock of the browser need not be right", () => {
   expect(merged(EMPTY, response({ now: 1000 }), 400).skew).toBe(600);
-});
-
-test("an action is under way until its outcome shows, and the outcome stays for a moment", () => {
-  const stop: PendingAction = {
-    pipeline: "a",
-    name: "orders",
-    action: "stop",
-    before: row({ id: "a" }),
-    at: 990,
-    outcome: null,
-    settledAt: null,
-  };
-  const asked = { ...two, pending: new Map([["a", stop]]) };
-  const busy = merged(asked, response({ rows: [row({ id: "a", state: "CheckpointStopping" })] }), 991);
-  expect(busy.pending.get("a")?.outcome).toBeNull();
-  const done = merged(busy, response({ rows: [row({ id: "a", state: "Stopped" })] }), 992);
-  expect(done.pending.get("a")?.outcome).toEqual({ ok: true, text: "It is now Stopped." });
-  expect(merged(done, response({}), 993).pending.has("a")).toBe(true);
-  expect(merged(done, response({}), 1000).pending.has("a")).toBe(false);
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import { NOTHING_YET, withAnswer } from "../src/live";
 import { formatPageView, listSearch, parsePageView } from "../src/pageView";
-import { live, row } from "./rows";
+import { live } from "./rows";
 
 const running = withAnswer(NOTHING_YET, live({ errors: [] }), 990);
 
@@ -24,18 +24,6 @@ describe("what a page knows", () => {
     [{}, 999],
   ])("without a row and with %o it is gone since %s", (part, goneAt) => {
     expect(withAnswer(running, live({ row: null, ...part }), 992).goneAt).toBe(goneAt);
-  });
-
-  test("an action is over when it shows, also when the pipeline is gone", () => {
-    const pending = { pipeline: "pl_1", name: "orders", at: 990, outcome: null, settledAt: null };
-    const stopping = { ...running, pending: { ...pending, action: "stop" as const, before: row() } };
-    expect(withAnswer(stopping, live({}), 991).pending?.outcome).toBeNull();
-    const stopped = withAnswer(stopping, live({ row: row({ state: "Stopped" }) }), 991);
-    expect(stopped.pending?.outcome?.ok).toBe(true);
-    // While Arroyo is away nothing tells what came of it.
-    expect(withAnswer(stopping, live({ row: null, error: "away" }), 991).pending?.outcome).toBeNull();
-    const deleting = { ...running, pending: { ...pending, action: "delete" as const, before: row() } };
-    expect(withAnswer(deleting, live({ row: null }), 991).pending?.outcome?.ok).toBe(true);
   });
 });
 

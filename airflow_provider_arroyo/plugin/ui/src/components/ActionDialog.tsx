@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 
 import { act, ApiError } from "../api";
+import { withResponse } from "../progress";
 import type { PendingAction } from "../progress";
 import { isTerminal } from "../states";
 import type { ActionName, ActionOptions, Row, StopMode } from "../types";
@@ -94,9 +95,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
     setIsSending(true);
     setProblem("");
     try {
-      await act(connection, row.id, action, options);
-      const at = Date.now() / 1000;
-      onDone({ pipeline: row.id, name: row.name, action, before: row, at, outcome: null, settledAt: null });
+      onDone(withResponse(row.id, action, await act(connection, row.id, action, options)));
     } catch (error) {
       setProblem(error instanceof ApiError ? error.message : "This page failed; reload it.");
       setIsSending(false);

@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { FeedState } from "../feed";
 import { isFocusFree, useSize } from "../hooks";
+import type { Pending } from "../progress";
 import type { ActionName, Orphan, Row } from "../types";
 import { formatView } from "../view";
 import type { View } from "../view";
@@ -21,6 +22,7 @@ interface Props {
   connection: string;
   rows: Row[];
   state: FeedState;
+  pending: Pending;
   now: number;
   view: View;
   missing: ReadonlyMap<string, Orphan["missing"]>;
@@ -129,7 +131,7 @@ export function PipelineTable(props: Props) {
                 index={item.index + 2}
                 row={row}
                 details={state.details.get(row.id)}
-                pending={state.pending.get(row.id)}
+                pending={props.pending.get(row.id)}
                 missing={missing.get(row.id)}
                 now={now}
                 began={state.began}

@@ -1,0 +1,94 @@
+import { beforeEach, describe, expect, test } from "vitest";
+
+import { possibleActions } from "../src/progress";
+import type { Acted } from "../src/types";
+import { asked, listOf, mountEach, root, show } from "./mounted";
+import { definition, live, row } from "./rows";
+
+const UNDER_WAY: Acted = { outcome: null, follow: { seen: 1 } };
+
+/* What the routes respond with: a value, or a status. */
+let acted: Acted;
+let came: Acted | number;
+
+function answerOf(path: string): unknown {
+  if (path.includes("api/actions/")) return acted;
+  if (path.includes("api/outcome")) return came;
+  if (path.includes("pipeline/live")) return live();
+  if (path.includes("pipeline/definition")) return definition();
+  if (path.includes("pipeline/tasks")) return { tasks: [], more: false };
+  return listOf([row()]);
+}
+
+mountEach("/plugin/arroyo/pipelines/pl_1?connection=a", answerOf);
+
+beforeEach(() => {
+  acted = came = UNDER_WAY;
+});
+
+async function press(...names: string[]): Promise<void> {
+  for (const name of names) {
+    const found = [...document.querySelectorAll("button")].find((one) => one.textContent === name);
+    if (!found) throw new Error(`no button ${name} in ${root.textContent}`);
+    found.click();
+    await show(0);
+  }
+}
+
+const outcomesAsked = () => asked.filter((one) => one.includes("api/outcome")).length;
+
+/** Stop the pipeline on its page. */
+async function stop(): Promise<void> {
+  await show();
+  await press("Stop…", "Stop pipeline");
+}
+
+describe("an action", () => {
+  test("is under way until the server says what came of it, which stays for a moment", async () => {
+    await stop();
+    expect(root.querySelector(".progress")?.textContent).toBe("Stopping…");
+    const lives = asked.filter((one) => one.includes("pipeline/live")).length;
+    await show(5);
+    expect(outcomesAsked()).toBe(2);
+    expect(asked.filter((one) => one.includes("pipeline/live")).length).toBeGreaterThan(lives);
+    came = { outcome: { ok: true, text: "It is now Stopped." }, follow: null };
+    await show(2);
+    expect(root.querySelector(".progress.ok")?.textContent).toBe("It is now Stopped.");
+    const count = outcomesAsked();
+    await show(10);
+    expect(root.querySelector(".progress")).toBeNull();
+    expect(outcomesAsked()).toBe(count);
+  });
+
+  test("may be over at once", async () => {
+    acted = { outcome: { ok: true, text: "It has this parallelism already." }, follow: null };
+    await stop();
+    expect(root.querySelector(".progress.ok")?.textContent).toBe("It has this parallelism already.");
+    await show(10);
+    expect(outcomesAsked()).toBe(0);
+  });
+
+  test("is asked about again where the API server fails, and no more where that refuses", async () => {
+    await stop();
+    came = 502;
+    await show(5);
+    expect(root.querySelector(".progress")?.textContent).toBe("Stopping…");
+    came = 422;
+    await show(3);
+    expect(root.querySelector(".progress.bad")?.textContent).toBe("refused 422");
+    const count = outcomesAsked();
+    await show(4);
+    expect(outcomesAsked()).toBe(count);
+  });
+});
+
+test.each([
+  ["Running", ["stop", "restart", "rescale"]],
+  ["Stopped", ["resume", "rescale", "delete"]],
+  ["Failed", ["restart", "rescale", "delete"]],
+  ["Finished", ["delete"]],
+  [null, []],
+  ["SomethingNew", ["stop", "restart", "rescale"]],
+])("%s allows %o", (state, actions) => {
+  expect(possibleActions(row({ state }))).toEqual(actions);
+});

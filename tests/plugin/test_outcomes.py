@@ -1,0 +1,134 @@
+"""What an action came to, as the page shows it: decided by the audit log's wait, which travels with the page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_arroyo.client.models import FailureReason, Job
+from airflow_provider_arroyo.plugin.actions import Action
+from airflow_provider_arroyo.plugin.outcomes import Followed, begun, followed
+from airflow_provider_arroyo.plugin.watch import Watch
+
+from .support import acted, facts, job
+
+T0 = 1000.0
+SERVER = "http://arroyo.example"
+
+
+class Page:
+    """A page that follows an action, each time by another API server."""
+
+    def __init__(self, action: Action, before: Job | None, server: str = "", **more: Any) -> None:
+        self.now = T0
+        self.said = begun(acted(action, before, at=T0, **more), server)
+
+    def ask(self, seen: Job | None, *, seconds: float = 2.0, is_fetched: bool = True) -> None:
+        """Ask again, while the list shows a job, or no such pipeline."""
+        self.now += seconds
+        watch = Watch(lambda: pytest.fail("nothing is fetched"), lambda _: pytest.fail("as above"))
+        if seen is not None:
+            watch.snapshot.take_pipelines([facts(1)])
+            watch.snapshot.take_jobs([seen], self.now)
+        watch.seen_at = self.now if is_fetched else T0
+        one = Followed.model_validate_json(json.dumps(self.said["follow"]))
+        self.said = followed(one, watch, self.now)
+
+    @property
+    def text(self) -> str | None:
+        """What is said in the end, with "ok" before it where it is a success."""
+        outcome = self.said["outcome"]
+        assert (outcome is None) is (self.said["follow"] is not None)
+        return outcome and f"{'ok: ' if outcome['ok'] else ''}{outcome['text']}"
+
+
+AGAIN = "ok: It is running again."
+FAILED = "It failed instead of running."
+
+
+def asked(state: str, run: int = 1) -> Job:
+    return job(1, state, run, running_desired=False)
+
+
+@pytest.mark.parametrize(
+    "action, before, seen, text",
+    [
+        # The old state still shows: nothing is known.
+        ("stop", job(1), [asked("Running")], None),
+        ("stop", job(1), [asked("Stopping")], None),
+        ("stop", job(1), [asked("CheckpointStopping"), asked("Stopped")], "ok: It is now Stopped."),
+        ("stop", job(1), [job(1, "Finished")], "ok: It is now Finished."),
+        ("stop", job(1), [job(1, "Failed")], "It failed instead."),
+        ("stop", job(1), [None], "It has been deleted."),
+        ("stop", job(1), [job(1)] * 4, "It was asked to run again before it stopped."),
+        ("restart", job(1), [job(1)], None),
+        ("restart", job(1), [job(1, "Scheduling", 2)], None),
+        ("restart", job(1), [job(1, run=2)], AGAIN),
+        ("restart", job(1), [job(1, "Failing"), job(1, "Failed")], None),
+        ("restart", job(1, "Failed"), [job(1, "Failed")], None),
+        ("restart", job(1, "Failed"), [job(1, "Failed", 2)], FAILED),
+        ("restart", job(1), [job(1, "Finishing")] * 4, "It is Finishing, where Arroyo ignores this."),
+        # A restart without state replaces the job.
+        ("restart", job(1), [Job("job_2", "Running", 1, pipeline_id="pl_1")], AGAIN),
+        ("resume", asked("Stopped"), [job(1, "Stopped")], None),
+        ("resume", asked("Stopped"), [job(1, run=2)], AGAIN),
+        ("resume", asked("Stopped"), [job(1, "Finished", 2)], "ok: It has finished."),
+        ("resume", asked("Running"), [asked("Running")], None),
+        ("resume", asked("Running"), [asked("Running"), job(1)], "ok: Its stop was withdrawn."),
+        (
+            "resume",
+            asked("CheckpointStopping"),
+            [job(1, "Stopped"), job(1, run=2)],
+            "ok: Its stop was withdrawn.",
+        ),
+        ("rescale", job(1), [job(1, "Rescaling"), job(1, run=2)], AGAIN),
+        ("rescale", job(1, "Finished"), [], "ok: The new parallelism takes effect when it is started again."),
+        ("delete", job(1, "Stopped"), [], "ok: Deleted."),
+        ("stop", None, [], "ok: Requested. It has no job yet."),
+    ],
+)
+def test_what_is_said(action: Action, before: Job | None, seen: list[Job | None], text: str | None) -> None:
+    page = Page(action, before, parallelism=4)
+    for one in seen:
+        page.ask(one)
+    assert page.text == text
+
+
+def test_the_parallelism_that_it_has_already_changes_nothing() -> None:
+    what = acted("rescale", job(1), parallelism=4)
+    object.__setattr__(what, "facts", facts(1, parallelism=4))
+    assert begun(what, "")["outcome"] == {"ok": True, "text": "It has this parallelism already."}
+
+
+def test_nobody_waits_for_ever() -> None:
+    page = Page("restart", job(1))
+    page.ask(job(1), seconds=119)
+    assert page.text is None
+    page.ask(job(1), seconds=2)
+    assert page.text == "No effect seen after 120 s. Check Arroyo's console."
+
+
+def test_what_was_not_fetched_since_proves_nothing() -> None:
+    page = Page("stop", job(1))
+    for _ in range(10):
+        page.ask(job(1), is_fetched=False)
+    page.ask(None, is_fetched=False)
+    assert page.text is None
+    page.ask(asked("Stopped"))
+    assert page.text == "ok: It is now Stopped."
+
+
+def test_another_arroyo_does_not_tell_that_it_was_deleted() -> None:
+    page = Page("stop", job(1), server=SERVER)
+    page.ask(None)
+    assert page.text is None
+
+
+def test_the_page_gets_no_reason_that_may_repeat_a_secret() -> None:
+    page = Page("restart", job(1, failure=FailureReason("password 'hunter2'", "user")))
+    page.ask(job(1, "Recovering", failure=FailureReason("password 'hunter2'", "user")))
+    assert page.text is None
+    assert "Recovering" in json.dumps(page.said)
+    assert "hunter2" not in json.dumps(page.said)
