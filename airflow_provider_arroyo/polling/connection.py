@@ -1,10 +1,13 @@
-"""The client that waits of a triggerer share: made for the first request, and looked up again while polls fail."""
+"""What the waits of an event loop on one connection share, from the first that comes to the last one out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import POLL_RETRIES
@@ -18,7 +21,7 @@ _RELOAD_SECONDS = 10.0
 
 
 class PollerConnection:
-    """Connects once, however many ask at the same time.
+    """The client: connected once, however many ask at the same time, and looked up again while polls fail.
 
     :param connect: returns the client.
     :param run: runs a blocking function in a thread.
@@ -68,3 +71,46 @@ class PollerConnection:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+class Shareable(Protocol):
+    """What counts its users, and is closed when there are none."""
+
+    users: int
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+T = TypeVar("T", bound=Shareable)
+
+
+class PerLoop(Generic[T]):
+    """Keeps one of a kind for each event loop and connection, for as long as somebody uses it.
+
+    :param make: makes one that connects like this.
+    """
+
+    def __init__(self, make: Callable[[Connect], T]) -> None:
+        self._make = make
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, T]] = WeakKeyDictionary()
+
+    @asynccontextmanager
+    async def join(self, key: Hashable, connect: Connect) -> AsyncIterator[T]:
+        """Join those who use it, and leave them; the last one out closes its client.
+
+        :param key: names the connection and the address that it led to.
+        :param connect: returns the client; that of the first who comes is used.
+        """
+        kept = self._loops.setdefault(asyncio.get_running_loop(), {})
+        if key not in kept:
+            kept[key] = self._make(connect)
+        one = kept[key]
+        one.users += 1
+        try:
+            yield one
+        finally:
+            one.users -= 1
+            if not one.users:
+                del kept[key]
+                await one.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.retry import POLL_RETRIES, poll_retry_seconds
@@ -15,6 +15,8 @@ from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.details import observe_now
+
+T = TypeVar("T")
 
 FIRST_POLL_SECONDS = 2.0
 """What the first poll may take even when its wait's time is over: a wait always polls once."""
@@ -52,6 +54,80 @@ def reload_in_outage(client: ArroyoClient, failures: int) -> None:
             client.reload()
 
 
+class Polls:
+    """The polls of one wait: when the next one is due, and until when it may take.
+
+    :param wait: decides.
+    :param clock: the clock of the wait's deadline.
+    :param interval_seconds: from the beginning of one poll to that of the next; polls do not overlap.
+    :param log: gets the messages of the wait.
+    :param rest: how many times as long as a poll took the server rests from it at least, default 0.
+    """
+
+    def __init__(
+        self, wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any, *, rest: float = 0.0
+    ) -> None:
+        self.wait = wait
+        self.clock = clock
+        self._interval_seconds = interval_seconds
+        self._log = log
+        self._rest = rest
+        self.failures = 0
+        """Tries that failed in a row."""
+        self.next_at = clock()
+        self.limit = max(wait.plan.deadline, clock() + FIRST_POLL_SECONDS)
+        """When a poll must have ended."""
+        if wait.unreachable_since is not None:
+            ends_at = max(wait.unreachable_since + self.tolerance_seconds, clock() + _LAST_POLL_SECONDS)
+            self.limit = min(self.limit, ends_at)
+
+    @property
+    def tolerance_seconds(self) -> float:
+        """How long an outage may last."""
+        return self.wait.plan.outage_tolerance.total_seconds()
+
+    def take(self, poll: Callable[[], T], began: float) -> T | WaitResult:
+        """Return what a poll returns, or how the wait stands after it failed.
+
+        :param poll: sends it, or returns what it showed, and tells the wait.
+        :param began: when it was sent.
+        """
+        wait, clock = self.wait, self.clock
+        wait.polled()
+        result: T | WaitResult
+        try:
+            result = poll()
+            now = clock()
+            self.failures, self.limit = 0, wait.plan.deadline
+            self.next_at = max(began + self._interval_seconds, now + self._rest * (now - began))
+        except ArroyoError as err:
+            self.failures += 1
+            pause = poll_retry_seconds(self.failures, self._interval_seconds, err)
+            result = wait.observe_error(err, clock(), sent_at=began, retry_in=pause)
+            self.next_at = clock() + pause
+            if result.unreachable_since is not None:
+                self.limit = min(wait.plan.deadline, result.unreachable_since + self.tolerance_seconds)
+        self.log()
+        return result
+
+    def tick(self) -> WaitResult:
+        """Let time pass without a poll; return how the wait stands."""
+        result = self.wait.tick(self.clock())
+        self.log()
+        return result
+
+    def log(self) -> None:
+        """Log what the wait has to say."""
+        log_messages(self._log, self.wait.messages())
+
+    def seconds_to(self, *ends: float | None) -> float:
+        """Return for how many seconds nothing is due until one of these times, or something is due to the wait."""
+        now = self.clock()
+        due = (self.wait.next_due(), self.wait.plan.deadline, *ends)
+        # What was due before now only a poll can tell.
+        return min((end - now for end in due if end is not None and end > now), default=0.05)
+
+
 def poll_until(
     client: ArroyoClient,
     wait: PipelineWait,
@@ -66,52 +142,59 @@ def poll_until(
     """Poll at once, then at the interval, until the wait is over.
 
     :param client: sends the polls.
-    :param wait: decides.
-    :param clock: the clock of the wait's deadline.
-    :param interval_seconds: from the beginning of one poll to that of the next; polls do not overlap.
-    :param log: gets the messages of the wait.
+    :param wait, clock, interval_seconds, log: as for :class:`Polls`.
     :param until: return at this moment of the clock, though the wait is not over.
     :param stop_when: return as soon as this is true of a result, though the wait is not over.
     :param sleep: how to sleep, in seconds.
     :returns: the result; ``WAITING`` only where ``until`` or ``stop_when`` ended it.
     """
-    plan, failures = wait.plan, 0
-    tolerance = plan.outage_tolerance.total_seconds()
-    limit = max(plan.deadline, clock() + FIRST_POLL_SECONDS)
-    if wait.unreachable_since is not None:
-        limit = min(limit, max(wait.unreachable_since + tolerance, clock() + _LAST_POLL_SECONDS))
+
+    def observe(poll: ArroyoClient) -> WaitResult:
+        return wait.observe(poll.get_job(wait.plan.pipeline.pipeline_id), clock())
+
+    polls = Polls(wait, clock, interval_seconds, log)
+    return poll_by(observe, client, polls, until=until, stop_when=stop_when, sleep=sleep)
+
+
+def poll_by(
+    observe: Callable[[ArroyoClient], T],
+    client: ArroyoClient,
+    polls: Polls,
+    *,
+    until: float | None,
+    stop_when: Callable[[WaitResult], bool] | None,
+    sleep: Callable[[float], None],
+) -> T | WaitResult:
+    """Poll at once, then again and again, until the wait is over.
+
+    :param observe: sends a poll and tells the wait; what is no :class:`.WaitResult` ends the polls.
+    :param polls: of the wait.
+    :param client, until, stop_when, sleep: as for :func:`poll_until`.
+    """
+    wait, clock = polls.wait, polls.clock
+
+    def send() -> T:
+        reload_in_outage(client, polls.failures)
+        return observe(single_try(client, polls.tolerance_seconds, clock.to_monotonic(polls.limit)))
+
     while True:
-        began = clock()
-        try:
-            reload_in_outage(client, failures)
-            poll = single_try(client, tolerance, clock.to_monotonic(limit))
-            wait.polled()
-            result = wait.observe(poll.get_job(plan.pipeline.pipeline_id), clock())
-            failures, limit, next_at = 0, plan.deadline, began + interval_seconds
-        except ArroyoError as err:
-            failures += 1
-            pause = poll_retry_seconds(failures, interval_seconds, err)
-            result = wait.observe_error(err, clock(), sent_at=began, retry_in=pause)
-            next_at = clock() + pause
-            if result.unreachable_since is not None:
-                limit = min(plan.deadline, result.unreachable_since + tolerance)
-        log_messages(log, wait.messages())
+        result = polls.take(send, clock())
+        if not isinstance(result, WaitResult):
+            return result
         while not result.is_over:
-            reader = single_try(client, tolerance if plan.condition else 0.0, clock.to_monotonic(limit))
+            read_seconds = polls.tolerance_seconds if wait.plan.condition else 0.0
+            reader = single_try(client, read_seconds, clock.to_monotonic(polls.limit))
             if (found := observe_now(reader, wait, clock)) is not None:
                 result = found
-                log_messages(log, wait.messages())
+                polls.log()
                 continue
-            now, due = clock(), wait.next_due()
+            now = clock()
             if (until is not None and now >= until) or (stop_when is not None and stop_when(result)):
                 return result
-            if due <= now:
-                result, due = wait.tick(now), wait.next_due()
-                log_messages(log, wait.messages())
-            if result.is_over or now >= next_at:
+            if wait.next_due() <= now:
+                result = polls.tick()
+            if result.is_over or now >= polls.next_at:
                 break
-            # What is still due only a poll can tell.
-            ends = [next_at, due if due > now else plan.deadline, until, wait.details_due()]
-            sleep(max(0.0, min(end for end in ends if end is not None) - now))
+            sleep(polls.seconds_to(polls.next_at, until, wait.details_due()))
         if result.is_over:
             return result

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from airflow_provider_arroyo.monitoring.messages import log_messages
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.connection import Connect, PollerConnection
+from airflow_provider_arroyo.polling.connection import Connect, PerLoop, PollerConnection
 from airflow_provider_arroyo.polling.details import DetailReader
 from airflow_provider_arroyo.polling.joblist import (
     MAX_SINGLE_POLLS,
@@ -34,7 +34,6 @@ from airflow_provider_arroyo.polling.joblist import (
     prefers_list,
 )
 from airflow_provider_arroyo.polling.pauses import in_batches, sleep_or_wake
-from airflow_provider_arroyo.polling.per_loop import PerLoop
 from airflow_provider_arroyo.polling.poll import FIRST_POLL_SECONDS, LEAST_POLL_SECONDS, single_try
 from airflow_provider_arroyo.polling.single_polls import SLOW_SECONDS, SinglePolls
 from airflow_provider_arroyo.polling.threads import DaemonThreads, Run
@@ -338,17 +337,5 @@ def _no_response(seconds: float) -> ArroyoConnectionError:
     return ArroyoConnectionError(f"No poll got a response within {duration(seconds)}.")
 
 
-_POLLERS: PerLoop[SharedPoller] = PerLoop()
-
-
-@asynccontextmanager
-async def shared_poller(key: Hashable, connect: Connect) -> AsyncIterator[SharedPoller]:
-    """Join the poller of a connection on this event loop, and leave it.
-
-    The first who comes makes it, with its own ``connect``; the last one out closes its client.
-
-    :param key: names the connection and the address that it led to.
-    :param connect: returns the client.
-    """
-    async with _POLLERS.join(key, lambda: SharedPoller(connect)) as poller:
-        yield poller
+shared_poller = PerLoop(SharedPoller).join
+"""Joins the poller of a connection on this event loop, and leaves it, see :meth:`.PerLoop.join`."""

@@ -203,7 +203,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
     async def _poll(self, plan: WaitPlan, clock: SteadyClock) -> WaitResult:
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-        from airflow_provider_arroyo.polling.find import FIND_SECONDS, name_finder, resolve_ref
+        from airflow_provider_arroyo.polling.find import FIND_SECONDS, resolve_ref
+        from airflow_provider_arroyo.polling.names import poll_named
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         key, progress, keeping = (self.arroyo_conn_id, self.server), self.progress, None
@@ -219,19 +220,10 @@ class ArroyoPipelineTrigger(BaseTrigger):
                 async with shared_poller(key, self._connect) as poller:
                     return await poller.watch(wait, **options)
             resolve = partial(resolve_ref, name=str(plan.pipeline.name), rule=self.name_rule or {})
-            async with name_finder(key, self._connect) as finder:
-                while True:
-                    if not wait.plan.pipeline.pipeline_id:
-                        result = await finder.find(wait, resolve, **options)
-                        if result is not None:
-                            return result
-                        await self._show_found(wait.plan.pipeline)
-                    async with shared_poller(key, self._connect) as poller:
-                        polling = poller.watch(wait, **options)
-                        result = await finder.follow(wait, resolve, polling, every_seconds=FIND_SECONDS)
-                    if result is not None:
-                        return result
-                    wait.find_again()
+            options |= {"every_seconds": FIND_SECONDS, "on_found": self._show_found}
+            while (result := await poll_named(key, self._connect, wait, resolve, **options)) is None:
+                wait.find_again()
+            return result
         except ArroyoError as err:
             # The connection leads nowhere; the worker raises it.
             return WaitResult(outcome=Outcome.ERROR, error=err)
@@ -293,6 +285,5 @@ def _import_polling() -> None:
     import airflow_provider_arroyo.links
     import airflow_provider_arroyo.monitoring.event
     import airflow_provider_arroyo.monitoring.hold
-    import airflow_provider_arroyo.polling.find
-    import airflow_provider_arroyo.polling.shared
+    import airflow_provider_arroyo.polling.names
     import airflow_provider_arroyo.triggers.on_kill  # noqa: F401  # imported for its effect

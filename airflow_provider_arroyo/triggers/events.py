@@ -174,7 +174,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
         """Poll until there is something to report or to remember, or the pipeline has to be looked for."""
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
-        from airflow_provider_arroyo.polling.find import name_finder, resolve_ref
+        from airflow_provider_arroyo.polling.find import resolve_ref
+        from airflow_provider_arroyo.polling.names import poll_named
         from airflow_provider_arroyo.polling.shared import shared_poller
 
         key = (self.arroyo_conn_id, "")
@@ -189,20 +190,11 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             rule = {"namespace": namespace_of(client.settings).name}
             return resolve_ref(client, name=str(self.pipeline_name), rule=rule)
 
-        async with name_finder(key, self._connect) as finder:
-            if not watch.plan.pipeline.pipeline_id:
-                result = await finder.find(watch, resolve, **options)
-                if result is not None:
-                    return result
-            async with shared_poller(key, self._connect) as poller:
-                polling = poller.watch(watch, **options)
-                result = await finder.follow(
-                    watch, resolve, polling, every_seconds=_FOLLOW_SECONDS, is_endless=True
-                )
-                result = result or WaitResult(outcome=Outcome.DELETED)
-        if result.outcome is Outcome.DELETED:
+        options |= {"every_seconds": _FOLLOW_SECONDS, "is_endless": True}
+        result = await poll_named(key, self._connect, watch, resolve, **options)
+        if result is None or result.outcome is Outcome.DELETED:
             watch.lose()
-        return result
+        return result or WaitResult(outcome=Outcome.DELETED)
 
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
         """Pause after what another poll does not fix; log it once."""
@@ -276,5 +268,4 @@ def _import_polling() -> None:
     """Import what a watch needs, so that no import is left for the event loop."""
     import airflow_provider_arroyo.hooks.arroyo
     import airflow_provider_arroyo.monitoring.event_watch
-    import airflow_provider_arroyo.polling.find
-    import airflow_provider_arroyo.polling.shared  # noqa: F401  # imported for its effect
+    import airflow_provider_arroyo.polling.names  # noqa: F401  # imported for its effect

@@ -19,7 +19,8 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
-from airflow_provider_arroyo.polling.find import find_until, name_finder, poll_named_until, resolve_ref
+from airflow_provider_arroyo.polling.find import find_until, poll_named_until, resolve_ref
+from airflow_provider_arroyo.polling.names import name_finder
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
 
