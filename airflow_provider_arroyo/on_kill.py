@@ -132,7 +132,7 @@ def noted_wait(ti: Any) -> WatchedRun | None:
     """Return what this task instance noted about its wait; None where it noted nothing."""
     try:
         return WatchedRun.from_dict(_read_note(ti))
-    except (KeyError, TypeError, ValueError):
+    except ValueError:
         return None
 
 

@@ -71,9 +71,12 @@ def from_api(cls: type[T], data: Any) -> T:
 def from_json(cls: type[T], data: Any) -> T:
     """Return the value that :func:`to_json` wrote, in this version or an older one; unknown fields are ignored.
 
-    :raises KeyError, TypeError, ValueError: where a field is of another type, or one without a default is missing.
+    :raises ValueError: where a field is of another type, or one without a default is missing.
     """
-    return _read(cls, data, is_lenient=False)
+    try:
+        return _read(cls, data, is_lenient=False)
+    except (KeyError, OverflowError, TypeError) as err:
+        raise ValueError(f"field {err} is missing" if isinstance(err, KeyError) else str(err)) from err
 
 
 def to_json(value: Any) -> Any:
@@ -129,7 +132,7 @@ class JsonValue:
     def from_dict(cls, data: Any) -> Self:
         """Read what :meth:`to_dict` wrote, in this version or an older one; unknown fields are ignored.
 
-        :raises KeyError, TypeError, ValueError: on anything else.
+        :raises ValueError: on anything else.
         """
         return from_json(cls, data)
 

@@ -48,9 +48,9 @@ class WaitEvent(JsonValue):
                 raise ValueError(f"it has version {event.version}, this package reads up to {EVENT_VERSION}")
             if not event.result.is_over:
                 raise ValueError("its wait is not over")
-        except (KeyError, OverflowError, TypeError, ValueError) as err:
+        except ValueError as err:
             raise UnreadableEventError(
-                f"The trigger's event cannot be read: {err!r}. Triggerer and worker must run the same version "
+                f"The trigger's event cannot be read: {err}. Triggerer and worker must run the same version "
                 "of airflow-provider-arroyo; a new try waits again. The pipeline was not touched."
             ) from err
         return event

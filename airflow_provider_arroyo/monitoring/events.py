@@ -63,7 +63,7 @@ class EventMemory(JsonValue):
     def from_dict(cls, data: Any) -> Self:
         """Read what ``to_dict`` wrote.
 
-        :raises KeyError, TypeError, ValueError: on anything else.
+        :raises ValueError: on anything else.
         """
         memory = from_json(cls, data)
         if not all(map(math.isfinite, (memory.kept_at or 0.0, *memory.restarted_at))):

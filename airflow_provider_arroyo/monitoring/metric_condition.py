@@ -94,7 +94,7 @@ class _Memory(JsonValue):
         """Return what a finding remembers; None where that is nothing, or from another version."""
         try:
             return cls.from_dict(finding.memory)
-        except (KeyError, TypeError, ValueError):
+        except ValueError:
             return None
 
 

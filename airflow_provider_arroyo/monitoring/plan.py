@@ -224,9 +224,9 @@ class WaitPlan(JsonValue):
             plan = from_json(cls, data)
             if plan.version > PLAN_VERSION:
                 raise ValueError(f"it has version {plan.version}, this package reads up to {PLAN_VERSION}")
-        except (KeyError, OverflowError, TypeError, ValueError) as err:
+        except ValueError as err:
             raise UnreadablePlanError(
-                f"The arguments of this wait cannot be read: {err!r}. Another version of "
+                f"The arguments of this wait cannot be read: {err}. Another version of "
                 "airflow-provider-arroyo wrote them; a new try starts the wait again."
             ) from err
         return plan

@@ -140,7 +140,7 @@ class Progress(JsonValue):
         """
         try:
             p = from_json(cls, data)
-        except (KeyError, OverflowError, TypeError, ValueError):
+        except ValueError:
             return cls.begin(plan, now)
         times = p._times()
         if not all(map(math.isfinite, (p.now, *times.values(), *p.restarted_at))):

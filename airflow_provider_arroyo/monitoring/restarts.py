@@ -70,7 +70,7 @@ class RestartMemory(JsonValue):
         """Return what ``to_dict`` wrote; None where that is not what it is."""
         try:
             memory = from_json(cls, data)
-        except (KeyError, OverflowError, TypeError, ValueError):
+        except ValueError:
             return None
         return memory if all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))) else None
 

@@ -118,8 +118,8 @@ class WaitResult(JsonValue):
         """
         try:
             result = from_json(cls, data)
-        except (KeyError, OverflowError, TypeError, ValueError) as err:
-            raise ValueError(f"this is not the result of a wait: {err!r}") from err
+        except ValueError as err:
+            raise ValueError(f"this is not the result of a wait: {err}") from err
         if result.outcome is Outcome.REACHED and result.job is None:
             raise ValueError("this is not the result of a wait: a wanted state was reached without a job")
         return result

@@ -365,9 +365,9 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
         try:
             progress = DeployProgress.from_dict(resume_context.get("progress"))
-        except (KeyError, TypeError, ValueError) as err:
+        except ValueError as err:
             raise ArroyoError(
-                f"How far the deploy of {pipeline.inline} got cannot be read: {err!r}. Another version of "
+                f"How far the deploy of {pipeline.inline} got cannot be read: {err}. Another version of "
                 "airflow-provider-arroyo wrote it. Clear this task; it continues from what it finds."
             ) from err
         self._seen = self._seen_with(result)

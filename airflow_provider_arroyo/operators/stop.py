@@ -276,7 +276,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             return self._result(pipeline, job, checkpoint=None, missing=False)
         stop = None
         # A request that another version wrote and this one cannot read proves nothing.
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(ValueError):
             stop = StopRequest.from_dict(request)
         checkpoints = self._checkpoints(pipeline, job) or ()
         proof = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)

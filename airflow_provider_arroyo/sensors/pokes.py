@@ -51,7 +51,7 @@ class PokeMemory:
             return None
         try:
             return from_json(Job, seen.get("job"))
-        except (KeyError, OverflowError, TypeError, ValueError):
+        except ValueError:
             return None
 
     def restarts(self) -> RestartMemory | None:

@@ -194,7 +194,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         try:
             hold = Hold.from_dict(self.hold)
-        except (KeyError, OverflowError, TypeError, ValueError):
+        except ValueError:
             return  # none, or of another version
         left = hold.left(started_at=started_at, now=clock())
         if left > 0:

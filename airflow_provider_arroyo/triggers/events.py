@@ -232,7 +232,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             return EventMemory()
         try:
             return EventMemory.from_dict(kept)
-        except (KeyError, OverflowError, TypeError, ValueError):
+        except ValueError:
             return EventMemory()  # nothing yet, or written by another version
 
     async def _keep(self, store: Any, watch: EventWatch, clock: SteadyClock) -> None:
