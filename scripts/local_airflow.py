@@ -17,8 +17,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
@@ -35,7 +34,7 @@ class LocalAirflowError(RuntimeError):
     """Airflow did not do what was requested; the message says what, and which log to read."""
 
 
-class LocalAirflow:
+class LocalAirflow(processes.Running):
     """``airflow standalone`` (SQLite, LocalExecutor) in a scratch folder.
 
     :param home: folder for ``AIRFLOW_HOME``; made when missing.
@@ -80,22 +79,6 @@ class LocalAirflow:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **env,
         }
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def password(self) -> str:

@@ -10,8 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from scripts import processes
@@ -74,7 +73,7 @@ class ArroyoServer:
             raise LocalArroyoError(f"No Arroyo responds at {self.url}: {error}") from error
 
 
-class SandboxServer(ArroyoServer):
+class SandboxServer(processes.Running, ArroyoServer):
     """The sandbox in its own process, on a free port.
 
     :param log: file for its output.
@@ -88,18 +87,6 @@ class SandboxServer(ArroyoServer):
         self._process: subprocess.Popen[bytes] | None = None
         (self._port,) = processes.free_ports(1)
         super().__init__(f"http://127.0.0.1:{self._port}")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start it and wait until it responds.
@@ -120,11 +107,7 @@ class SandboxServer(ArroyoServer):
             mark=self._mark,
             cwd=self._log.parent,
         )
-        try:
-            wait_until(self._responds, what="a response of the sandbox", timeout_seconds=30)
-        except BaseException:
-            self.stop()
-            raise
+        wait_until(self._responds, what="a response of the sandbox", timeout_seconds=30)
 
     def stop(self) -> None:
         """End it; safe to call twice."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -39,6 +40,29 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.close()
     return ports
+
+
+class Running:
+    """What is started when it is entered, and ended when it is left or does not start."""
+
+    def start(self) -> None:
+        """Start it."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End it; safe to call twice."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
 
 def start(

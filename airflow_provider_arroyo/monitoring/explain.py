@@ -149,11 +149,6 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     verb = "have" if result.advice else "become"
     in_sentence, argument = pipeline.inline, "id" if pipeline.pipeline_id else "name"
     match result.outcome:
-        case Outcome.FINISHED if result.advice:
-            return (
-                f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again.",
-                "Its sources are bounded. Submit it again.",
-            )
         case Outcome.STOPPED if result.advice:
             return (
                 f"{label} is Stopped; {wanted} was wanted, and nobody has requested a resume.",
@@ -175,9 +170,10 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 "Fix the cause.",
             )
         case Outcome.FINISHED:
+            again = "Submit it again." if result.advice else "Wait for Finished instead, or submit it again."
             return (
                 f"{label} is Finished; {wanted} was wanted, and a finished pipeline never runs again.",
-                "Its sources are bounded. Wait for Finished instead, or submit it again.",
+                f"Its sources are bounded. {again}",
             )
         case Outcome.STOPPED if result.is_unchanged:
             return (

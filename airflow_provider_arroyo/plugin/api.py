@@ -99,9 +99,8 @@ def _router(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh(shown)
-        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
         changes = watch.snapshot.changes_since(epoch, version, shown=shown, new=new)
-        return {**_state_of(watch), "may_act": may_act, **changes}
+        return {**await _status(watch, connection_id, user), **changes}
 
     @router.get("/pipeline/live")
     async def live_pipeline(
@@ -109,15 +108,13 @@ def _router(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh(opened=pipeline_id)
-        may_act = await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user)
         row = watch.snapshot.rows.get(pipeline_id)
         if row is None:
             what = {**nothing(), "sentence": absent(pipeline_id, known=_known(watch))}
         else:
             what = live(row, now=time.time(), server_time=watch.server_time)
         return {
-            **_state_of(watch),
-            "may_act": may_act,
+            **await _status(watch, connection_id, user),
             "began": watch.snapshot.began,
             "row": row.to_json() if row else None,
             "details": row.details if row else None,
@@ -254,13 +251,15 @@ def _known(watch: Watch) -> int | None:
     return None if watch.seen_at is None else len(watch.snapshot.rows)
 
 
-def _state_of(watch: Watch) -> dict[str, Any]:
+async def _status(watch: Watch, connection_id: str, user: Any) -> dict[str, Any]:
+    """Return how fresh the data is, and whether the user may act."""
     settings = watch.client.settings if watch.client else None
     return {
         "now": time.time(),
         "seen_at": watch.seen_at,
         "error": watch.error,
         "console": (settings.console_url or settings.shown_url) if settings else None,
+        "may_act": await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user),
     }
 
 

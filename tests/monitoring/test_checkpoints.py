@@ -60,7 +60,7 @@ def test_a_request_is_read_as_it_was_written(epoch: int, requested_at: int | Non
     ids=repr,
 )
 def test_a_request_that_cannot_be_read_is_refused(data: Any) -> None:
-    with pytest.raises(ValueError, match="is missing|not an? "):
+    with pytest.raises(ValueError, match=r"is missing|not an? "):
         StopRequest.from_dict(data)
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import requests
@@ -178,12 +178,14 @@ class Bench:
         assert running == {pipeline.id}
         return pipeline
 
+    @classmethod
+    @contextmanager
+    def open(cls, version: str, *, seconds_per_request: float = 0.05, **options: Any) -> Iterator[Self]:
+        """Return a bench with a server of its own."""
+        clock = ManualClock(seconds_per_request=seconds_per_request)
+        options = {"clock": clock, "seed": 5, "allowed_restarts": 1, **options}
+        with ArroyoSandbox(arroyo_version=version, **options) as sandbox, ExitStack() as resources:
+            yield cls(sandbox, resources)
 
-@contextmanager
-def open_bench(version: str, **options: Any) -> Iterator[Bench]:
-    clock = ManualClock(seconds_per_request=0.05)
-    with (
-        ArroyoSandbox(arroyo_version=version, clock=clock, seed=5, allowed_restarts=1, **options) as sandbox,
-        ExitStack() as resources,
-    ):
-        yield Bench(sandbox, resources)
+
+open_bench = Bench.open

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -25,7 +24,6 @@ from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace, O
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.polling.evidence import gather_for_error
 from airflow_provider_arroyo.polling.poll import poll_until
-from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.pipelines.bench import Bench
 from tests.support import ENDLESS
 
@@ -200,11 +198,4 @@ def _comes_up(state: str, job: Any) -> bool:
     return state == JobState.STOPPED and bool(job.running_desired)
 
 
-@contextmanager
-def open_deploy_bench(version: str, **options: Any) -> Iterator[DeployBench]:
-    clock = ManualClock(seconds_per_request=0.02)
-    with (
-        ArroyoSandbox(arroyo_version=version, clock=clock, seed=5, allowed_restarts=1, **options) as sandbox,
-        ExitStack() as resources,
-    ):
-        yield DeployBench(sandbox, resources)
+open_deploy_bench = partial(DeployBench.open, seconds_per_request=0.02)

@@ -156,10 +156,7 @@ function Pipelines(props: {
         <ActionDialog
           connection={connection}
           chosen={chosen}
-          onDone={(action) => {
-            begin(action);
-            setChosen(null);
-          }}
+          onDone={begin}
           onClose={() => {
             setChosen(null);
           }}

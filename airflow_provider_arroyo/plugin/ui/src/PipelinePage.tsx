@@ -148,10 +148,7 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
         <ActionDialog
           connection={connection}
           chosen={{ row, action: chosen }}
-          onDone={(action) => {
-            begin(action);
-            setChosen(null);
-          }}
+          onDone={begin}
           onClose={() => {
             setChosen(null);
           }}

@@ -96,6 +96,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
     setProblem("");
     try {
       onDone(withResponse(row.id, action, await act(connection, row.id, action, options)));
+      onClose();
     } catch (error) {
       setProblem(error instanceof ApiError ? error.message : "This page failed; reload it.");
       setIsSending(false);
