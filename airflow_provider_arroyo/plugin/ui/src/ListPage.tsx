@@ -1,6 +1,6 @@
 /* The page "Arroyo": the pipelines of one connection. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 import { fetchConnections } from "./api";
 import { ActionDialog } from "./components/ActionDialog";
@@ -11,8 +11,10 @@ import { PipelineTable } from "./components/PipelineTable";
 import { ReasonDialog } from "./components/ReasonDialog";
 import { Toolbar } from "./components/Toolbar";
 import { Totals } from "./components/Totals";
+import { useFeed } from "./feed";
 import { pipelineOf } from "./host";
-import { useAddressView, useFeed, useFocus, useNow, useOrphans, useTitle } from "./hooks";
+import { useAddressView, useFocus, useNow, useOrphans, useTitle } from "./hooks";
+import { usePolled } from "./polled";
 import { useActions } from "./progress";
 import type { Row, Status } from "./types";
 import { filterRows, formatView, parseView } from "./view";
@@ -25,19 +27,7 @@ interface Props {
 
 export function ListPage({ left }: Props) {
   const [view, change] = useAddressView((pathname) => pipelineOf(pathname) === null, parseView, formatView);
-  const [connections, setConnections] = useState<string[] | null>(null);
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    const abort = new AbortController();
-    fetchConnections(abort.signal)
-      .then(setConnections)
-      .catch((error: unknown) => {
-        if (!abort.signal.aborted) setProblem(error instanceof Error ? error.message : String(error));
-      });
-    return () => {
-      abort.abort();
-    };
-  }, []);
+  const { value: connections, problem } = usePolled("", null, fetchConnections);
   const heading = useFocus(left !== null);
   useTitle("Arroyo");
   const connection = view.connection || (connections?.length === 1 ? (connections[0] ?? "") : "");
@@ -111,11 +101,9 @@ function Pipelines(props: {
   onChange: (part: Partial<View>) => void;
 }) {
   const { connection, view, onChange } = props;
-  const { state, feed } = useFeed(connection);
-  const { pending, begin } = useActions(connection, () => {
-    feed.soon();
-  });
-  const orphans = useOrphans(connection, view.orphans, state.rows.size);
+  const { state, problem, soon, show } = useFeed(connection);
+  const { pending, begin } = useActions(connection, soon);
+  const orphans = useOrphans(connection, view.orphans && state.rows.size > 0);
   const now = useNow() + state.skew;
   const [chosen, setChosen] = useState<Chosen | null>(null);
   const [explained, setExplained] = useState<Row | null>(null);
@@ -124,7 +112,7 @@ function Pipelines(props: {
   const mayAct = state.status?.may_act ?? false;
   return (
     <>
-      <Freshness status={state.status} problem={state.problem?.message ?? ""} began={state.began} now={now} />
+      <Freshness status={state.status} problem={problem} began={state.began} now={now} />
       <Totals totals={state.totals} view={view} onChange={onChange} />
       <Toolbar rows={all} shown={rows.length} view={view} orphans={orphans} onChange={onChange} />
       <PipelineTable
@@ -140,9 +128,7 @@ function Pipelines(props: {
         onSort={(sort, descending) => {
           onChange({ sort, descending });
         }}
-        onShow={(ids) => {
-          feed.show(ids);
-        }}
+        onShow={show}
         onAct={
           mayAct
             ? (row, action) => {

@@ -1,9 +1,12 @@
-/* What is known of one Arroyo: asks for changes every two seconds while the page is visible, and tells who listens. */
+/* What is known of one Arroyo: the changes are asked for every two seconds while the page is visible. */
 
-import { ApiError, fetchPipelines } from "./api";
+import { useEffect, useRef } from "preact/hooks";
+
+import { fetchPipelines } from "./api";
+import { usePolled } from "./polled";
 import type { Details, PipelinesResponse, Row, Status } from "./types";
 
-export const REFRESH_MS = 2000;
+const REFRESH_MS = 2000;
 
 export interface FeedState {
   rows: ReadonlyMap<string, Row>;
@@ -13,8 +16,6 @@ export interface FeedState {
   /** When this API server began to watch; null before the first response. */
   began: number | null;
   status: Status | null;
-  /** Why the last request failed; null where it succeeded. */
-  problem: ApiError | null;
   /** The server's clock less the browser's, in seconds. */
   skew: number;
 }
@@ -26,7 +27,6 @@ export const EMPTY: FeedState = {
   jobs: 0,
   began: null,
   status: null,
-  problem: null,
   skew: 0,
 };
 
@@ -56,79 +56,37 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     jobs: response.jobs,
     began: response.began,
     status: { now, seen_at, error, console: consoleUrl, may_act },
-    problem: null,
     skew: now - browserNow,
   };
 }
 
-/** Asks for the pipelines of one connection for as long as it is started. */
-export class Feed {
-  state = EMPTY;
-  private shown: string[] = [];
-  private known = { epoch: "", version: 0 };
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private abort: AbortController | undefined;
-
-  constructor(
-    readonly connection: string,
-    private readonly onChange: (state: FeedState) => void,
-  ) {}
-
-  start(): void {
-    document.addEventListener("visibilitychange", this.wake);
-    void this.poll();
-  }
-
-  stop(): void {
-    document.removeEventListener("visibilitychange", this.wake);
-    clearTimeout(this.timer);
-    this.abort?.abort();
-    this.abort = undefined;
-  }
-
-  /** Say which pipelines are in view: only they get details. */
-  show(ids: string[]): void {
-    const isNew = ids.some((id) => !this.state.details.has(id) && !this.shown.includes(id));
-    this.shown = ids;
-    if (isNew && this.abort === undefined) this.schedule(150);
-  }
-
-  /** Ask again soon. */
-  soon(): void {
-    this.schedule(300);
-  }
-
-  private readonly wake = (): void => {
-    if (document.visibilityState === "visible") this.schedule(0);
-  };
-
-  private schedule(ms: number): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.poll(), ms);
-  }
-
-  private set(state: FeedState): void {
-    this.state = state;
-    this.onChange(state);
-  }
-
-  private async poll(): Promise<void> {
-    if (document.visibilityState === "hidden" || this.abort !== undefined) return;
-    const abort = (this.abort = new AbortController());
-    const lacking = this.shown.filter((id) => !this.state.details.has(id));
-    try {
-      const shown = { all: this.shown, new: lacking };
-      const response = await fetchPipelines(this.connection, this.known, shown, abort.signal);
-      this.known = { epoch: response.epoch, version: response.version };
-      this.set(merged(this.state, response, Date.now() / 1000));
-    } catch (error) {
-      if (abort.signal.aborted) return;
-      const problem = error instanceof ApiError ? error : new ApiError("This page failed; reload it.", 0);
-      this.set({ ...this.state, problem });
-    } finally {
-      if (this.abort === abort) this.abort = undefined;
-    }
+/** Follow the pipelines of a connection while the component lives.
+ *
+ * @returns what is known, why the last request failed, a function that asks again soon, and one that says which
+ *   pipelines are in view: only they get details.
+ */
+export function useFeed(connection: string) {
+  const last = useRef(EMPTY);
+  const known = useRef({ epoch: "", version: 0 });
+  const shown = useRef<string[]>([]);
+  const lacking = () => shown.current.filter((id) => !last.current.details.has(id));
+  const { value, problem, soon } = usePolled(connection, REFRESH_MS, async (signal) => {
+    const response = await fetchPipelines(connection, known.current, { all: shown.current, new: lacking() }, signal);
+    known.current = { epoch: response.epoch, version: response.version };
+    return (last.current = merged(last.current, response, Date.now() / 1000));
+  });
+  useEffect(() => {
+    if (!value || lacking().length === 0) return undefined;
     // Details that are still to come are fetched sooner.
-    this.schedule(lacking.length && !this.state.problem ? REFRESH_MS / 2 : REFRESH_MS);
-  }
+    const timer = setTimeout(soon, REFRESH_MS / 3);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [value]);
+  const show = (ids: string[]) => {
+    const isNew = ids.some((id) => !last.current.details.has(id) && !shown.current.includes(id));
+    shown.current = ids;
+    if (isNew) soon();
+  };
+  return { state: value ?? EMPTY, problem, soon, show };
 }

@@ -3,9 +3,8 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { fetchOrphans } from "./api";
-import { EMPTY, Feed } from "./feed";
-import type { FeedState } from "./feed";
 import { onAddressChange, replaceSearch } from "./host";
+import { usePolled } from "./polled";
 import type { Orphan } from "./types";
 
 /** Keep what a page shows in the query of the address, and follow the address where it is the page's own.
@@ -68,19 +67,6 @@ export function useFocus(isWanted: boolean) {
   return heading;
 }
 
-/** Follow the pipelines of a connection while the component lives. */
-export function useFeed(connection: string): { state: FeedState; feed: Feed } {
-  const [state, setState] = useState(EMPTY);
-  const feed = useMemo(() => new Feed(connection, setState), [connection]);
-  useEffect(() => {
-    feed.start();
-    return () => {
-      feed.stop();
-    };
-  }, [feed]);
-  return { state, feed };
-}
-
 /** Return the browser's time in seconds, once a second while the page is visible. */
 export function useNow(): number {
   const [now, setNow] = useState(() => Date.now() / 1000);
@@ -101,37 +87,17 @@ export interface Orphans {
   problem: string;
 }
 
-const NO_ORPHANS: Orphans = { ids: new Set(), missing: new Map(), problem: "" };
 const ORPHANS_MS = 10_000;
 
 /** Return the pipelines whose owner is gone from Airflow, while they are wanted. */
-export function useOrphans(connection: string, wanted: boolean, pipelines: number): Orphans {
-  const [orphans, setOrphans] = useState(NO_ORPHANS);
-  useEffect(() => {
-    if (!wanted || pipelines === 0) {
-      setOrphans(NO_ORPHANS);
-      return undefined;
-    }
-    const abort = new AbortController();
-    const ask = () => {
-      fetchOrphans(connection, abort.signal)
-        .then((found) => {
-          const missing = new Map(found.map((one) => [one.id, one.missing]));
-          setOrphans({ ids: new Set(missing.keys()), missing, problem: "" });
-        })
-        .catch((error: unknown) => {
-          const problem = error instanceof Error ? error.message : String(error);
-          if (!abort.signal.aborted) setOrphans({ ...NO_ORPHANS, problem });
-        });
-    };
-    ask();
-    const timer = setInterval(ask, ORPHANS_MS);
-    return () => {
-      clearInterval(timer);
-      abort.abort();
-    };
-  }, [connection, wanted, pipelines]);
-  return orphans;
+export function useOrphans(connection: string, isWanted: boolean): Orphans {
+  const ask = isWanted ? (signal: AbortSignal) => fetchOrphans(connection, signal) : null;
+  const { value, problem } = usePolled(connection, ORPHANS_MS, ask);
+  const found = useMemo(() => {
+    const missing = new Map((isWanted && value ? value : []).map((one) => [one.id, one.missing]));
+    return { ids: new Set(missing.keys()), missing };
+  }, [isWanted, value]);
+  return { ...found, problem: isWanted ? problem : "" };
 }
 
 /** Follow the size of an element. */
