@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.monitoring.outcome import Outcome
@@ -39,7 +39,7 @@ class Followed(BaseModel):
 
     action: Action
     server: str
-    now: float
+    now: float = Field(allow_inf_nan=False)
     plan: dict[str, Any]
     progress: dict[str, Any]
 

@@ -16,27 +16,26 @@ LIMIT_SECONDS = 30.0
 """How long it may take. The first request to Airflow takes a triggerer five seconds of work."""
 
 
-async def push_xcoms(ti: Any, values: Mapping[str, Any], *, limit_seconds: float = LIMIT_SECONDS) -> None:
+async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
     """Store XComs of a deferred task, as its worker would.
 
     :param ti: the task instance, as the triggerer knows it.
     :param values: what to store, by key: JSON values.
-    :param limit_seconds: how long it may take in all, default 30.
-    :raises TimeoutError: if it takes longer.
+    :raises TimeoutError: if it takes longer than 30 seconds.
     :raises Exception: what Airflow raises where it stores nothing.
     """
-    await within_seconds(_push(ti, values), limit_seconds)
+    await within_seconds(_push(ti, values), LIMIT_SECONDS)
 
 
-async def pull_xcom(ti: Any, key: str, *, limit_seconds: float = LIMIT_SECONDS) -> Any:
+async def pull_xcom(ti: Any, key: str) -> Any:
     """Return an XCom of a deferred task; None where it has none of that key.
 
-    :param ti, limit_seconds: as for :func:`push_xcoms`.
+    :param ti: as for :func:`push_xcoms`.
     :param key: which.
-    :raises TimeoutError: if it takes longer.
+    :raises TimeoutError: if it takes longer than 30 seconds.
     :raises Exception: what Airflow raises.
     """
-    return await within_seconds(_pull(ti, key), limit_seconds)
+    return await within_seconds(_pull(ti, key), LIMIT_SECONDS)
 
 
 async def task_state(ti: Any) -> str | None:
