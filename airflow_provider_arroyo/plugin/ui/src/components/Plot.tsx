@@ -19,11 +19,24 @@ interface Props {
 
 export function Plot({ height, label, data, options }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
-  const plot = useRef<uPlot | null>(null);
   const { width } = useSize(place);
   const isReady = width > 0;
+  const plot = usePlot(isReady ? place : null, data, (color) => ({ ...options(color), width, height }));
   useEffect(() => {
-    if (!place || !isReady) return undefined;
+    if (isReady) plot.current?.setSize({ width, height });
+  }, [width, height, isReady]);
+  return <div class="plot" ref={setPlace} role="img" aria-label={label} />;
+}
+
+/** Keep a plot in a place, with the newest data and Airflow's colours.
+ *
+ * @param place where; null while there is no room.
+ * @param options called once.
+ */
+export function usePlot(place: HTMLElement | null, data: uPlot.AlignedData, options: (color: Color) => uPlot.Options) {
+  const plot = useRef<uPlot | null>(null);
+  useEffect(() => {
+    if (!place) return undefined;
     const known = new Map<string, string>();
     // A canvas knows no variables.
     const color: Color = (variable) => () => {
@@ -31,7 +44,7 @@ export function Plot({ height, label, data, options }: Props) {
       known.set(variable, found);
       return found;
     };
-    const made = new uPlot({ ...options(color), width, height }, data, place);
+    const made = new uPlot(options(color), data, place);
     plot.current = made;
     const stop = onThemeChange(() => {
       known.clear();
@@ -42,14 +55,11 @@ export function Plot({ height, label, data, options }: Props) {
       made.destroy();
       plot.current = null;
     };
-  }, [place, isReady]);
-  useEffect(() => {
-    if (isReady) plot.current?.setSize({ width, height });
-  }, [width, height, isReady]);
+  }, [place]);
   useEffect(() => {
     plot.current?.setData(data);
   }, [data]);
-  return <div class="plot" ref={setPlace} role="img" aria-label={label} />;
+  return plot;
 }
 
 function computed(place: HTMLElement, variable: string): string {
