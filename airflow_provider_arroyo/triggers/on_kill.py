@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.on_kill import (
@@ -15,7 +14,7 @@ from airflow_provider_arroyo.on_kill import (
     reason_not_ended,
     request_stop,
 )
-from airflow_provider_arroyo.triggers.supervisor import kept, pull_xcom, task_state, within_seconds
+from airflow_provider_arroyo.triggers.supervisor import pull_xcom, task_state, uncancelled, within_seconds
 
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -29,6 +28,7 @@ STOP_SECONDS = 5.0
 and on a busy machine several times as long."""
 
 
+@uncancelled
 async def stop_on_kill_async(
     connect: Callable[[], Awaitable[ArroyoClient]],
     watched: WatchedRun,
@@ -47,22 +47,6 @@ async def stop_on_kill_async(
     :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
     :returns: whether a stop was requested.
     """
-    work = kept(_stop_on_kill_async(connect, watched, mode, ti, log, limit_seconds))
-    while not work.done():
-        # Where it is cancelled so often that the caller gives up, the work goes on all the same.
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({work})
-    return work.result()
-
-
-async def _stop_on_kill_async(
-    connect: Callable[[], Awaitable[ArroyoClient]],
-    watched: WatchedRun,
-    mode: StopMode | None,
-    ti: Any,
-    log: Any,
-    limit_seconds: float,
-) -> bool:
     deadline = time.monotonic() + limit_seconds
     ask_seconds = max(limit_seconds / 2, limit_seconds - STOP_SECONDS)
     try:

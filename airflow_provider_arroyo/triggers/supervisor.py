@@ -7,9 +7,12 @@ that are used here are the same from 3.0.6 to 3.3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 LIMIT_SECONDS = 30.0
@@ -85,6 +88,21 @@ def kept(work: Awaitable[T]) -> asyncio.Future[T]:
     # Retrieved, so that asyncio does not report an error that came too late.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
+
+
+def uncancelled(work: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap a coroutine function: it finishes, and returns its result, also where it is cancelled meanwhile."""
+
+    @wraps(work)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        task = kept(work(*args, **kwargs))
+        while not task.done():
+            # Where it is cancelled so often that the caller gives up, the work goes on all the same.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        return task.result()
+
+    return wrapper
 
 
 async def _pull(ti: Any, key: str) -> Any:
