@@ -48,9 +48,10 @@ class PipelineRef(JsonValue):
 
     @classmethod
     def of(cls, pipeline: Pipeline, settings: ClientSettings) -> Self:
-        """Return which pipeline is meant by one that was found.
+        """Return the reference to a pipeline that was found.
 
-        :param settings: of the client that found it.
+        :param pipeline: the pipeline.
+        :param settings: settings of the client that found it.
         """
         url = settings.pipeline_console_url(pipeline.id)
         return cls(pipeline_id=pipeline.id, name=pipeline.name, console_url=url)

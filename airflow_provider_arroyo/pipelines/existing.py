@@ -192,11 +192,12 @@ class Existing:
             self._sleep(min(seconds - elapsed, _MAX_POLL_SECONDS, max(_POLL_SECONDS, elapsed / 4)))
 
     def _stop_and_wait(self, pipeline_id: str, job: Job, mode: StopMode, ends_at: float) -> WaitResult:
-        """Request a stop, and wait for it by the rules of every wait; return how that ended.
+        """Request a stop, and wait for it by the rules of every wait; return the result.
 
-        :param job: as it was before.
-        :param mode: how to stop; ``Finishing`` ends the wait for one with a checkpoint, too.
-        :param ends_at: until when it may take, by ``monotonic``.
+        :param pipeline_id: id of the pipeline.
+        :param job: its job before the stop.
+        :param mode: how to stop; a wait for a stop with a checkpoint also ends in ``Finishing``.
+        :param ends_at: when it must have stopped, by ``monotonic``.
         :raises ArroyoError: if it does not stop, or the stop is withdrawn.
         """
         began = self._monotonic()

@@ -223,14 +223,14 @@ def _router(service: Service) -> APIRouter:
         await audit.record(acted)
         if failure is not None:
             raise HTTPException(_status_of(failure), acted.response)
-        return {"arroyo_response": acted.response, **outcomes.begun(acted, watch.server)}
+        return {"arroyo_response": acted.response, **outcomes.first_response(acted, watch.server)}
 
     @router.post("/outcome")
     async def outcome(connection_id: Readable, one: Annotated[outcomes.Followed, Body()]) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh()
         try:
-            return outcomes.followed(one, watch, time.time())
+            return outcomes.next_response(one, watch, time.time())
         except UnreadablePlanError as error:
             raise HTTPException(422, str(error)) from error
 

@@ -75,9 +75,9 @@ class Acted:
 
     @property
     def _is_done(self) -> bool:
-        """Whether nothing is to come of what Arroyo has accepted."""
+        """Whether an accepted request has no further effect."""
         if self.action == "rescale":
-            # What does not run has its new parallelism from its next start on, and the present one restarts nothing.
+            # A pipeline that does not run uses it from its next start; its current parallelism restarts nothing.
             return not self._runs or self.options.parallelism == self.facts.parallelism
         return self.action == "delete"
 
@@ -89,7 +89,7 @@ class Acted:
         """Return the wait for its effect; None where none is to come."""
         if self.outcome not in ("requested", "unknown") or self.before is None or self.action == "delete":
             return None
-        # A resume of what has not stopped yet withdraws the stop: no new run need follow.
+        # A resume before the pipeline has stopped withdraws the stop, and may begin no new run.
         is_withdrawal = self.action == "resume" and self._runs
         plan = WaitPlan(
             pipeline=PipelineRef(pipeline_id=self.facts.pipeline_id, name=self.facts.name or None),
@@ -204,11 +204,13 @@ async def follow(
 def observe_list(
     wait: PipelineWait, watch: Watch, server: str, now: float, *, with_reason: bool = True
 ) -> None:
-    """Let a wait observe what the list shows that was just fetched.
+    """Let a wait observe the list that was just fetched.
 
-    :param server: the address of the Arroyo that the wait is about: another one does not know the pipeline.
+    :param wait: the wait.
+    :param watch: the watch with the list.
+    :param server: the address of the Arroyo that has the pipeline; the list of another one proves nothing.
     :param now: seconds since the epoch.
-    :param with_reason: whether Arroyo's reason of a failure is kept, which may repeat secrets; default True.
+    :param with_reason: whether to keep Arroyo's reason of a failure, which may repeat secrets; default True.
     """
     row = watch.snapshot.rows.get(wait.plan.pipeline.pipeline_id)
     if row is not None:

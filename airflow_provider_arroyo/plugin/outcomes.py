@@ -1,6 +1,6 @@
-"""What an action from a page came to, as the page shows it. The same wait decides that as for the audit log.
+"""The outcome of an action, as the page shows it. The same wait decides it as for the audit log.
 
-No process keeps it for the page, whose next request may meet another one: the page brings it along.
+The page keeps the wait between two requests, since each of them may reach another process of the API server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_provider_arroyo.plugin.actions import Action
 from airflow_provider_arroyo.plugin.audit import FOLLOW_SECONDS, Acted, observe_list
 from airflow_provider_arroyo.plugin.watch import Watch
 
-_SAID = {
+_TEXTS = {
     Outcome.DELETED: "It has been deleted.",
     Outcome.MISSING: "It has been deleted.",
     Outcome.FINISHED: "It has finished, and nothing restarts it.",
@@ -28,11 +28,12 @@ _SAID = {
 
 
 class Followed(BaseModel):
-    """An action whose effect is still to come.
+    """An action whose effect has not shown yet.
 
-    :param server: the address of the Arroyo that it was requested from.
-    :param now: when the wait was last given a time, seconds since the epoch.
-    :param plan, progress: of the wait.
+    :param action: the action.
+    :param server: the address of the Arroyo that was asked for it.
+    :param now: the last time that its wait was given, seconds since the epoch.
+    :param plan, progress: the wait.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,43 +45,43 @@ class Followed(BaseModel):
     progress: dict[str, Any]
 
 
-def begun(acted: Acted, server: str) -> dict[str, Any]:
-    """Return what a page gets after its request: the ``outcome``, or what to ``follow``; the other one is None.
+def first_response(acted: Acted, server: str) -> dict[str, Any]:
+    """Return the ``outcome`` of an action that was just requested, or what to ``follow``; the other one is None.
 
     :param server: the address of the Arroyo.
     """
     wait = acted.wait()
     if wait is None:
-        return {"outcome": {"ok": True, "text": _done(acted)}, "follow": None}
-    return _stands(acted.action, server, wait, wait.tick(acted.at), acted.at)
+        return {"outcome": {"ok": True, "text": _text_at_once(acted)}, "follow": None}
+    return _response(acted.action, server, wait, wait.tick(acted.at), acted.at)
 
 
-def followed(one: Followed, watch: Watch, now: float) -> dict[str, Any]:
-    """Return the same at a later time.
+def next_response(one: Followed, watch: Watch, now: float) -> dict[str, Any]:
+    """Return the same for a later request.
 
-    :param watch: of the connection, just refreshed.
+    :param watch: the watch of the connection, just refreshed.
     :param now: seconds since the epoch.
-    :raises UnreadablePlanError: where another version of this package wrote it.
+    :raises UnreadablePlanError: if another version of this package wrote the plan.
     """
     wait = PipelineWait(WaitPlan.from_dict(one.plan), now=one.now, progress=one.progress)
     if watch.seen_at is not None and watch.seen_at > one.now:
-        # The row shows Arroyo's reason without secrets.
+        # The row shows the reason of a failure, without secrets.
         observe_list(wait, watch, one.server, now, with_reason=False)
-    return _stands(one.action, one.server, wait, wait.tick(now), now)
+    return _response(one.action, one.server, wait, wait.tick(now), now)
 
 
-def _stands(
+def _response(
     action: Action, server: str, wait: PipelineWait, result: WaitResult, now: float
 ) -> dict[str, Any]:
     if result.is_over:
         is_withdrawal = wait.plan.baseline is None
-        return {"outcome": _said(action, result, is_withdrawal=is_withdrawal), "follow": None}
+        return {"outcome": _outcome(action, result, is_withdrawal=is_withdrawal), "follow": None}
     one = Followed(action=action, server=server, now=now, plan=wait.plan.to_dict(), progress=wait.progress())
     return {"outcome": None, "follow": one.model_dump()}
 
 
-def _done(acted: Acted) -> str:
-    """Return what there is to say of an action of which nothing more is to come."""
+def _text_at_once(acted: Acted) -> str:
+    """Return the text for an action that has no further effect."""
     if acted.action == "delete":
         return "Deleted."
     if acted.action != "rescale":
@@ -90,12 +91,12 @@ def _done(acted: Acted) -> str:
     return "The new parallelism takes effect when it is started again."
 
 
-def _said(action: Action, result: WaitResult, *, is_withdrawal: bool) -> dict[str, Any]:
+def _outcome(action: Action, result: WaitResult, *, is_withdrawal: bool) -> dict[str, Any]:
     state = result.job.state if result.job else None
     if result.outcome is not Outcome.REACHED:
         failed = "It failed instead." if action == "stop" else "It failed instead of running."
         unseen = f"No effect seen after {FOLLOW_SECONDS:.0f} s. Check Arroyo's console."
-        text = failed if result.outcome is Outcome.FAILED else _SAID.get(result.outcome, unseen)
+        text = failed if result.outcome is Outcome.FAILED else _TEXTS.get(result.outcome, unseen)
     elif action == "stop":
         text = f"It is now {state}."
     elif state == JobState.FINISHED:

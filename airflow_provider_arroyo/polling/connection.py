@@ -1,4 +1,4 @@
-"""What the waits of an event loop on one connection share, from the first that comes to the last one out."""
+"""What the waits of an event loop on one connection share, from the first wait to the last."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ T = TypeVar("T", bound=Shareable)
 
 
 class PerLoop(Generic[T]):
-    """Keeps one of a kind for each event loop and connection, for as long as somebody uses it.
+    """Keeps one object for each event loop and connection, as long as it is in use.
 
-    :param make: makes one that connects like this.
+    :param make: makes one, given how to connect.
     """
 
     def __init__(self, make: Callable[[Connect], T]) -> None:
@@ -97,10 +97,10 @@ class PerLoop(Generic[T]):
 
     @asynccontextmanager
     async def join(self, key: Hashable, connect: Connect) -> AsyncIterator[T]:
-        """Join those who use it, and leave them; the last one out closes its client.
+        """Use the object of a connection; the last user closes its client.
 
-        :param key: names the connection and the address that it led to.
-        :param connect: returns the client; that of the first who comes is used.
+        :param key: the connection and its address.
+        :param connect: returns the client; only the first user's is called.
         """
         kept = self._loops.setdefault(asyncio.get_running_loop(), {})
         if key not in kept:

@@ -1,4 +1,4 @@
-"""Looking for a pipeline by its name, until there is one: in a worker, and what a triggerer does alike.
+"""Looking for a pipeline by its name until there is one: in a worker, and the parts that a triggerer shares.
 
 The wait decides, as for any poll. Lists of pipelines are large, so they are read less often than a job is polled.
 """
@@ -40,17 +40,19 @@ def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> 
 
 
 def look_up_polls(wait: PipelineWait, clock: SteadyClock, interval_seconds: float, log: Any) -> Polls:
-    """Return the polls of a wait whose pipeline is looked up: rarer ones, since the list of pipelines is large."""
+    """Return the polls of a wait that looks for its pipeline; they are rare, since the list of pipelines is large."""
     return Polls(wait, clock, max(interval_seconds, FIND_SECONDS), log, rest=10.0)
 
 
 def observe_look_up(
     wait: PipelineWait, clock: SteadyClock, look_up: Callable[[], PipelineRef]
 ) -> WaitResult | None:
-    """Tell a wait what a look-up shows; return how it stands, None where its pipeline was found.
+    """Let a wait observe a look-up of its pipeline; return its result, None once the pipeline is found.
 
+    :param wait: the wait.
+    :param clock: the clock of the wait.
     :param look_up: returns the pipeline.
-    :raises ArroyoError: where it is not known whether there is one.
+    :raises ArroyoError: if it is unknown whether there is one.
     """
     try:
         wait.found(look_up())

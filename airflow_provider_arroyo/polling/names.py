@@ -1,4 +1,4 @@
-"""Waiting for a pipeline by its name in a triggerer, where all that look on a connection share the list of names."""
+"""Waits for a pipeline by its name in a triggerer; all of them on a connection share one list of names."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _ids(client: ArroyoClient) -> Mapping[str, frozenset[str]]:
 
 
 name_finder = PerLoop(NameFinder).join
-"""Joins those who look for names on a connection, and leaves them, see :meth:`.PerLoop.join`."""
+"""Joins the name finder of a connection, and leaves it; see :meth:`.PerLoop.join`."""
 
 
 async def poll_named(
@@ -167,13 +167,13 @@ async def poll_named(
     on_found: Callable[[PipelineRef], Awaitable[None]] | None = None,
     **options: Any,
 ) -> WaitResult | None:
-    """Look for the pipeline of a wait where it is not known yet, then poll it until the wait is over.
+    """Look for the pipeline of a wait if it is unknown, then poll it until the wait is over.
 
     :param key, connect: as for :meth:`.PerLoop.join`.
     :param wait, resolve, every_seconds, is_endless: as for :meth:`NameFinder.follow`.
-    :param on_found: awaited with what was found.
+    :param on_found: awaited with the pipeline that was found.
     :param options: the others of :meth:`.SharedPoller.watch`.
-    :returns: the result; None once the name means another pipeline, which is to be found.
+    :returns: the result; None once the name means another pipeline.
     :raises Exception: what ``connect`` raised.
     """
     async with name_finder(key, connect) as finder:

@@ -55,13 +55,13 @@ def reload_in_outage(client: ArroyoClient, failures: int) -> None:
 
 
 class Polls:
-    """The polls of one wait: when the next one is due, and until when it may take.
+    """The polls of one wait: when the next one is due, and when it must end.
 
     :param wait: decides.
     :param clock: the clock of the wait's deadline.
     :param interval_seconds: from the beginning of one poll to that of the next; polls do not overlap.
     :param log: gets the messages of the wait.
-    :param rest: how many times as long as a poll took the server rests from it at least, default 0.
+    :param rest: minimum pause after a poll, as a multiple of its duration; default 0.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Polls:
         return self.wait.plan.outage_tolerance.total_seconds()
 
     def take(self, poll: Callable[[], T], began: float) -> T | WaitResult:
-        """Return what a poll returns, or how the wait stands after it failed.
+        """Return the result of a poll, or that of the wait if the poll failed.
 
-        :param poll: sends it, or returns what it showed, and tells the wait.
+        :param poll: sends the poll, or takes its response, and lets the wait observe it.
         :param began: when it was sent.
         """
         wait, clock = self.wait, self.clock
@@ -111,20 +111,20 @@ class Polls:
         return result
 
     def tick(self) -> WaitResult:
-        """Let time pass without a poll; return how the wait stands."""
+        """Let time pass without a poll; return the result of the wait."""
         result = self.wait.tick(self.clock())
         self.log()
         return result
 
     def log(self) -> None:
-        """Log what the wait has to say."""
+        """Log the messages of the wait."""
         log_messages(self._log, self.wait.messages())
 
     def seconds_to(self, *ends: float | None) -> float:
-        """Return for how many seconds nothing is due until one of these times, or something is due to the wait."""
+        """Return how many seconds are left until one of these times, or until the wait needs a tick."""
         now = self.clock()
         due = (self.wait.next_due(), self.wait.plan.deadline, *ends)
-        # What was due before now only a poll can tell.
+        # What was due before now needs a poll.
         return min((end - now for end in due if end is not None and end > now), default=0.05)
 
 
@@ -165,10 +165,10 @@ def poll_by(
     stop_when: Callable[[WaitResult], bool] | None,
     sleep: Callable[[float], None],
 ) -> T | WaitResult:
-    """Poll at once, then again and again, until the wait is over.
+    """Poll at once, then repeatedly, until the wait is over.
 
-    :param observe: sends a poll and tells the wait; what is no :class:`.WaitResult` ends the polls.
-    :param polls: of the wait.
+    :param observe: sends a poll and lets the wait observe it; a value that is no :class:`.WaitResult` ends the loop.
+    :param polls: the polls of the wait.
     :param client, until, stop_when, sleep: as for :func:`poll_until`.
     """
     wait, clock = polls.wait, polls.clock

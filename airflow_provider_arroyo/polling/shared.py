@@ -338,4 +338,4 @@ def _no_response(seconds: float) -> ArroyoConnectionError:
 
 
 shared_poller = PerLoop(SharedPoller).join
-"""Joins the poller of a connection on this event loop, and leaves it, see :meth:`.PerLoop.join`."""
+"""Joins the poller of a connection on this event loop, and leaves it; see :meth:`.PerLoop.join`."""

@@ -91,13 +91,13 @@ def kept(work: Awaitable[T]) -> asyncio.Future[T]:
 
 
 def uncancelled(work: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Wrap a coroutine function: it finishes, and returns its result, also where it is cancelled meanwhile."""
+    """Wrap a coroutine function so that it finishes, and returns its result, even if it is cancelled meanwhile."""
 
     @wraps(work)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         task = kept(work(*args, **kwargs))
         while not task.done():
-            # Where it is cancelled so often that the caller gives up, the work goes on all the same.
+            # If it is cancelled so often that the caller gives up, the work still continues.
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
         return task.result()

@@ -1,4 +1,4 @@
-"""What an action came to, as the page shows it: decided by the audit log's wait, which travels with the page."""
+"""The outcome of an action as the page shows it: the audit log's wait decides it, and the page keeps that wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_arroyo.client.models import FailureReason, Job
 from airflow_provider_arroyo.plugin.actions import Action
-from airflow_provider_arroyo.plugin.outcomes import Followed, begun, followed
+from airflow_provider_arroyo.plugin.outcomes import Followed, first_response, next_response
 from airflow_provider_arroyo.plugin.watch import Watch
 
 from .support import acted, facts, job
@@ -23,7 +23,7 @@ class Page:
 
     def __init__(self, action: Action, before: Job | None, server: str = "", **more: Any) -> None:
         self.now = T0
-        self.said = begun(acted(action, before, at=T0, **more), server)
+        self.said = first_response(acted(action, before, at=T0, **more), server)
 
     def ask(self, seen: Job | None, *, seconds: float = 2.0, is_fetched: bool = True) -> None:
         """Ask again, while the list shows a job, or no such pipeline."""
@@ -34,7 +34,7 @@ class Page:
             watch.snapshot.take_jobs([seen], self.now)
         watch.seen_at = self.now if is_fetched else T0
         one = Followed.model_validate_json(json.dumps(self.said["follow"]))
-        self.said = followed(one, watch, self.now)
+        self.said = next_response(one, watch, self.now)
 
     @property
     def text(self) -> str | None:
@@ -99,7 +99,7 @@ def test_what_is_said(action: Action, before: Job | None, seen: list[Job | None]
 def test_the_parallelism_that_it_has_already_changes_nothing() -> None:
     what = acted("rescale", job(1), parallelism=4)
     object.__setattr__(what, "facts", facts(1, parallelism=4))
-    assert begun(what, "")["outcome"] == {"ok": True, "text": "It has this parallelism already."}
+    assert first_response(what, "")["outcome"] == {"ok": True, "text": "It has this parallelism already."}
 
 
 def test_nobody_waits_for_ever() -> None:

@@ -109,7 +109,7 @@ export function act(connection: string, pipeline: string, action: ActionName, op
   return call(address(`actions/${action}`, query), post(options, { [ACTION_HEADER]: "1" }));
 }
 
-/** Ask what came of an action. */
+/** Ask for the outcome of an action. */
 export function fetchOutcome(connection: string, follow: unknown, signal: AbortSignal): Promise<Acted> {
   return call(address("outcome", { connection_id: connection }), post(follow), signal);
 }

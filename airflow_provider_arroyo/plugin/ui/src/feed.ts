@@ -62,7 +62,7 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
 
 /** Follow the pipelines of a connection while the component lives.
  *
- * @returns what is known, why the last request failed, a function that asks again soon, and one that says which
+ * @returns what is known, why the last request failed, a function that asks again soon, and one that sets which
  *   pipelines are in view: only they get details.
  */
 export function useFeed(connection: string) {

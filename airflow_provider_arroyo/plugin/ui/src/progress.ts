@@ -1,4 +1,4 @@
-/* An action from its request until the server says what it came to. */
+/* An action from its request until the server reports its outcome. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -6,30 +6,30 @@ import { ApiError, fetchOutcome } from "./api";
 import type { ActionName, Acted, Row } from "./types";
 
 const ASK_MS = 2000;
-/** For how many rounds an outcome stays. */
+/** For how many rounds an outcome is shown. */
 const OUTCOME_ROUNDS = 3;
 
 export interface PendingAction extends Acted {
   pipeline: string;
   action: ActionName;
-  /** For how many rounds it stays once there is an outcome. */
+  /** For how many more rounds its outcome is shown. */
   rounds: number;
 }
 
 export type Pending = ReadonlyMap<string, PendingAction>;
 
-/** Return an action with Arroyo's response, or what came of it. */
+/** Return an action with the last response about it. */
 export function withResponse(pipeline: string, action: ActionName, acted: Acted): PendingAction {
   return { ...acted, pipeline, action, rounds: OUTCOME_ROUNDS };
 }
 
-/** Return an action a round later; null once its outcome was there long enough to be read. */
+/** Return an action a round later; null once its outcome has been shown long enough. */
 async function later(connection: string, one: PendingAction, signal: AbortSignal): Promise<PendingAction | null> {
   if (one.outcome !== null) return one.rounds > 1 ? { ...one, rounds: one.rounds - 1 } : null;
   try {
     return withResponse(one.pipeline, one.action, await fetchOutcome(connection, one.follow, signal));
   } catch (error) {
-    // While the API server does not respond, nothing tells what came of it.
+    // While the API server does not respond, the outcome is unknown.
     if (!(error instanceof ApiError) || error.status < 400 || error.status >= 500) return one;
     return withResponse(one.pipeline, one.action, { outcome: { ok: false, text: error.message }, follow: null });
   }
@@ -37,8 +37,8 @@ async function later(connection: string, one: PendingAction, signal: AbortSignal
 
 /** Follow the actions on a connection's pipelines while the component lives.
  *
- * @param soon called where a pipeline is about to change, or has just changed.
- * @returns those that are under way or have just ended, by pipeline, and a function that begins to follow one.
+ * @param soon called when a pipeline is about to change, or has just changed.
+ * @returns the actions in progress and those that have just ended, by pipeline, and a function that adds one.
  */
 export function useActions(connection: string, soon: () => void) {
   const [pending, setPending] = useState<Pending>(new Map());

@@ -175,7 +175,7 @@ export interface ActionOptions {
   force?: boolean;
 }
 
-/** What came of an action, or where nothing has yet, what to ask about it: as the server gave it, which alone reads it. */
+/** The outcome of an action, or what to send back to learn it, which only the server reads; the other one is null. */
 export interface Acted {
   outcome: { ok: boolean; text: string } | null;
   follow: unknown;

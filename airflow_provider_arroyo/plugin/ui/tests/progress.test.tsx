@@ -44,7 +44,7 @@ async function stop(): Promise<void> {
 }
 
 describe("an action", () => {
-  test("is under way until the server says what came of it, which stays for a moment", async () => {
+  test("is in progress until the server reports its outcome, which is shown for a moment", async () => {
     await stop();
     expect(root.querySelector(".progress")?.textContent).toBe("Stopping…");
     const lives = asked.filter((one) => one.includes("pipeline/live")).length;
@@ -68,7 +68,7 @@ describe("an action", () => {
     expect(outcomesAsked()).toBe(0);
   });
 
-  test("is asked about again where the API server fails, and no more where that refuses", async () => {
+  test("is asked about again if the API server fails, but not if it refuses", async () => {
     await stop();
     came = 502;
     await show(5);

@@ -30,7 +30,7 @@ export function Plot({ height, label, data, options }: Props) {
 
 /** Keep a plot in a place, with the newest data and Airflow's colours.
  *
- * @param place where; null while there is no room.
+ * @param place the element; null while there is no room.
  * @param options called once.
  */
 export function usePlot(place: HTMLElement | null, data: uPlot.AlignedData, options: (color: Color) => uPlot.Options) {
