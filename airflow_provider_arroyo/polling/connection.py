@@ -61,7 +61,8 @@ class PollerConnection:
         :param failures: tries that failed in a row.
         :raises ArroyoSettingsError: where it leads to another server now, or cannot be used.
         """
-        if failures % (POLL_RETRIES + 1) or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
+        is_missed = failures > 0 and failures % (POLL_RETRIES + 1) == 0
+        if not is_missed or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
             return
         self._reloaded_at = self._monotonic()
         await self._run(partial(reload_in_outage, await self.client(), failures))

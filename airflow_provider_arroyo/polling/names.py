@@ -22,7 +22,7 @@ from airflow_provider_arroyo.polling.find import (
     means_another,
     observe_look_up,
 )
-from airflow_provider_arroyo.polling.poll import reload_in_outage, single_try
+from airflow_provider_arroyo.polling.poll import single_try
 from airflow_provider_arroyo.polling.shared import shared_poller
 from airflow_provider_arroyo.polling.threads import DaemonThreads
 
@@ -131,7 +131,7 @@ class NameFinder:
         async with self._reading:
             client = await self._connection.client()
             if failures or time.monotonic() >= self._read_at + self._pause_seconds:
-                await self._run(partial(reload_in_outage, client, failures))
+                await self._connection.reload(failures)
                 began = time.monotonic()
                 self._ids = await self._run(partial(_ids, single_try(client, tolerance_seconds)))
                 self._read_at = time.monotonic()
