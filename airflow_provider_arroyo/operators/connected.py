@@ -150,11 +150,12 @@ class ConnectedTask:
         # A clear gives a run that had ended a new start; when it was due is then the only date from before.
         is_new_start = is_changed and bool(getattr(run, "clear_number", None))
         began = getattr(run, "run_after" if is_new_start else "start_date", None)
+        noted = _note(context, name)
         # An earlier try noted that it met one, or Airflow keeps no notes.
-        may_have_met = context.get("task_state_store") is None or bool(_note(context, name))
+        may_have_met = context.get("task_state_store") is None or bool(noted)
         return {
             "namespace": self.hook.namespace.name,
-            "noted_id": self._noted_id(context, name),
+            "noted_id": noted.get("pipeline_id"),
             # A server on SQLite stores whole seconds.
             "began_micros": int(began.timestamp()) * 1_000_000 if ti.try_number > 1 and began else None,
             "own_run": (ti.dag_id, ti.run_id) if is_changed and may_have_met else None,

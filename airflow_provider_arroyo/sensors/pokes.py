@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.enums import JobState
@@ -34,19 +35,19 @@ class PokeMemory:
     @property
     def pipeline_id(self) -> str | None:
         """The pipeline that an earlier poke saw."""
-        return self._seen().get("pipeline_id")
+        return self._seen.get("pipeline_id")
 
     @property
     def pipeline_name(self) -> str | None:
         """Its name, as that poke knew it."""
-        return self._seen().get("pipeline_name")
+        return self._seen.get("pipeline_name")
 
     def job(self, plan: WaitPlan) -> Job | None:
         """Return the job as an earlier poke saw it, of the pipeline that a wait is for."""
         from airflow_provider_arroyo.client.models import Job
         from airflow_provider_arroyo.client.wire import from_json
 
-        seen = self._seen()
+        seen = self._seen
         if seen.get("pipeline_id") != plan.pipeline.pipeline_id:
             return None
         try:
@@ -58,11 +59,11 @@ class PokeMemory:
         """Return what earlier pokes saw of restarts."""
         from airflow_provider_arroyo.monitoring.restarts import RestartMemory
 
-        return RestartMemory.read(self._seen().get("restarts"))
+        return RestartMemory.read(self._seen.get("restarts"))
 
     def of_condition(self, plan: WaitPlan) -> Mapping[str, Any] | None:
         """Return what the condition of a wait remembers of what earlier pokes saw of its pipeline."""
-        seen = self._seen()
+        seen = self._seen
         is_same = _counts(plan) and seen.get("pipeline_id") == plan.pipeline.pipeline_id
         kept = seen.get("condition") if is_same else None
         return kept if isinstance(kept, Mapping) else None
@@ -74,7 +75,7 @@ class PokeMemory:
         job, pipeline = result.job, wait.plan.pipeline
         if self._store is None or job is None:
             return
-        state, kept = f"{job.state}, run {job.run_id}", self._seen()
+        state, kept = f"{job.state}, run {job.run_id}", self._seen
         before, desired_before = kept.get("state"), (kept.get("job") or {}).get("running_desired")
         memory = None if wait.plan.max_restarts is None else wait.restart_memory()
         counted = dict(wait.finding.memory) if _counts(wait.plan) else None
@@ -99,7 +100,9 @@ class PokeMemory:
         if before not in (None, state) and len(result.transitions) <= 1:
             log.info("%s → %s: %s", before, state, pipeline.short)
 
+    @cached_property
     def _seen(self) -> Mapping[str, Any]:
+        # Each question to the store is a request to Airflow's API server.
         seen: Any = None
         with suppress(Exception):  # whatever Airflow's API raises
             seen = self._store.get(_SEEN_KEY) if self._store is not None else None
