@@ -47,7 +47,6 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     for (const id of gone) next.delete(id);
     details = next;
   }
-  const { now, seen_at, error, console: consoleUrl, may_act } = response;
   return {
     ...state,
     rows,
@@ -55,9 +54,14 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     totals: response.totals,
     jobs: response.jobs,
     began: response.began,
-    status: { now, seen_at, error, console: consoleUrl, may_act },
-    skew: now - browserNow,
+    status: statusOf(response),
+    skew: response.now - browserNow,
   };
+}
+
+/** Return how fresh a response is, without the rest of it. */
+export function statusOf({ now, seen_at, error, console: consoleUrl, may_act }: Status): Status {
+  return { now, seen_at, error, console: consoleUrl, may_act };
 }
 
 /** Follow the pipelines of a connection while the component lives.

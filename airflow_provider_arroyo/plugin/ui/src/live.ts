@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { fetchDefinition, fetchLive } from "./api";
+import { statusOf } from "./feed";
 import { usePolled } from "./polled";
 import type { Polled } from "./polled";
 import type { Rates } from "./rates";
@@ -43,10 +44,6 @@ export function withAnswer(state: LiveState, live: PipelineLive, browserNow: num
     rates: mergedRates(state.rates, live.rates),
     skew: live.now - browserNow,
   };
-}
-
-function statusOf({ now, seen_at, error, console: consoleUrl, may_act }: PipelineLive) {
-  return { now, seen_at, error, console: consoleUrl, may_act };
 }
 
 const LIVE_MS = 2000;
