@@ -77,18 +77,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults = [_fault(text) for text in options.pop("faults")]
         from . import ArroyoSandbox
 
-        with ArroyoSandbox(**options) as sandbox:
-            for fault in faults:
-                sandbox.faults.add(fault)
-            version = sandbox.arroyo_version
-            print(f"Arroyo sandbox (as Arroyo {version}; no data flows) at {sandbox.url}", flush=True)
-            print(f"Page: {sandbox.page_url}", flush=True)
-            print(f"Airflow connection: {sandbox.airflow_connection_uri()}", flush=True)
-            ended.wait()
+        sandbox = ArroyoSandbox(**options)
     except (ImportError, ValueError) as error:
         parser.error(str(error))
+    try:
+        sandbox.start()
     except OSError as error:
-        parser.error(f"cannot listen on {options['host']}:{options['port']}: {error.strerror or error}")
+        where = f"{options['host']}:{options['port']}"
+        parser.error(f"cannot listen on {where}: {error.strerror or error}; name another --host or --port")
+    try:
+        for fault in faults:
+            sandbox.faults.add(fault)
+        version = sandbox.arroyo_version
+        print(f"Arroyo sandbox (as Arroyo {version}; no data flows) at {sandbox.url}", flush=True)
+        print(f"Page: {sandbox.page_url}", flush=True)
+        print(f"Airflow connection: {sandbox.airflow_connection_uri()}", flush=True)
+        ended.wait()
+    finally:
+        try:
+            sandbox.close()
+        except OSError as error:
+            parser.error(f"data: the last changes could not be kept: {error}")
     return 0
 
 

@@ -126,7 +126,8 @@ class Api:
         with self.store.lock:
             if found.what and found not in self.not_judged:
                 self.not_judged.append(found)
-                _log.info("Not judged in the SQL of %s: %s", found.name or "no name", ", ".join(found.what))
+                name = found.name or "a validation or preview"
+                _log.info("Not judged in the SQL of %s: %s", name, ", ".join(found.what))
         return planned
 
     # -- pipelines ----------------------------------------------------------------------------------------

@@ -84,31 +84,8 @@ class Engine(Agenda):
 
     def _plan_poll_if_wanted(self, job: Job) -> None:
         # Something may have been asked for while no row of the former state obeyed it.
-        if any((job.state, cause) in self._table for cause in self._wanted(job)):
+        if any((job.state, cause) in self._table for cause in lifecycle.wanted(job)):
             self._plan_poll(job)
-
-    def _wanted(self, job: Job) -> set[Cause]:
-        wanted, seen, causes = job.wanted, job.seen, set[Cause]()
-        restarts = wanted.restarts != seen.restarts
-        if wanted.stop != "none":
-            if job.state == JobState.CREATED and job.picked_up_at is not None:
-                causes.add(Cause.STOP_UNREACHED)
-            elif job.state == JobState.RUNNING and job.kafka_away:
-                causes.add(Cause.STOP_BLOCKED)
-            elif job.state == JobState.FAILED and restarts:
-                return {Cause.RESTART_AND_STOP}
-            causes.add(lifecycle.STOPS[wanted.stop])
-        elif not (job.pipeline.preview and job.state == JobState.STOPPED):
-            causes.add(Cause.START)
-        if restarts and wanted.ignore_state:
-            causes.add(Cause.RESTART_NO_STATE)
-        elif restarts:
-            causes.add(Cause.RESTART_FORCE if wanted.restart_force else Cause.RESTART)
-        if (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config):
-            causes.add(Cause.ENV_CHANGED)
-        if wanted.parallelism != seen.parallelism:
-            causes.add(Cause.RESTART if job.restarted else Cause.RESCALE)
-        return causes
 
     def _poll(self, job: Job) -> None:
         if not self.controller_up or job.state_before_hold or job.pipeline.job is not job:
@@ -116,9 +93,8 @@ class Engine(Agenda):
         is_unreached = job.state == JobState.CREATED and (job.picked_up_at or 0) > self.now
         if is_unreached or (job.state == JobState.SCHEDULING and self.now - job.entered < _STUCK):
             return
-        wanted = self._wanted(job)
-        for cause in lifecycle.WANTED:
-            if cause in wanted and (row := self._table.get((job.state, cause))):
+        for cause in lifecycle.wanted(job):
+            if row := self._table.get((job.state, cause)):
                 self._make(job, row)
                 return
         if job.state == JobState.RUNNING and job.wanted.interval_micros != job.seen.interval_micros:

@@ -12,12 +12,15 @@ that was asked for during a restart waits until the job runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from airflow_provider_arroyo.client.models import JobState as S
+
+if TYPE_CHECKING:
+    from .records import Job
 
 Version: TypeAlias = Literal["0.15", "0.16"]
 Variant: TypeAlias = Literal[Version, "0.16-worker"]
@@ -31,7 +34,7 @@ class Cause(Enum):
     """What moves a job."""
 
     TIME = "it stayed as long as the row before said"
-    # What the controller may find wanted at a poll, in the order in which it decides.
+    # What the controller may find wanted at a poll.
     STOP_UNREACHED = "a stop, asked for before the controller picked the job up"
     STOP_BLOCKED = "a stop, while a source blocks"
     STOP_CHECKPOINT = "stop: checkpoint"
@@ -59,8 +62,6 @@ class Cause(Enum):
 
 
 STOPS = {mode: Cause[f"STOP_{mode.upper()}"] for mode in ("checkpoint", "graceful", "immediate", "force")}
-_CAUSES = list(Cause)
-WANTED = _CAUSES[_CAUSES.index(Cause.STOP_UNREACHED) : _CAUSES.index(Cause.SOURCE_ENDED)]
 RESTARTS = frozenset({Cause.RESTART, Cause.RESTART_FORCE, Cause.RESTART_NO_STATE})
 
 POLL_MILLIS: Millis = (502, 505)
@@ -190,3 +191,29 @@ _ROWS: Mapping[Variant, tuple[Transition, ...]] = {
 def transitions(variant: Variant) -> dict[tuple[str, Cause], Transition]:
     """Return the table of one kind of server, by state and cause; later rows replace earlier ones."""
     return {(row.state.value, row.cause): row for row in _ROWS[variant]}
+
+
+def wanted(job: Job) -> Iterator[Cause]:
+    """Yield what the controller finds wanted of a job at a poll, in the order in which it decides."""
+    wanted, seen = job.wanted, job.seen
+    restarts, rescales = wanted.restarts != seen.restarts, wanted.parallelism != seen.parallelism
+    if wanted.stop != "none":
+        if job.state == S.CREATED and job.picked_up_at is not None:
+            yield Cause.STOP_UNREACHED
+        elif job.state == S.RUNNING and job.kafka_away:
+            yield Cause.STOP_BLOCKED
+        elif job.state == S.FAILED and restarts:
+            yield Cause.RESTART_AND_STOP
+            return
+        yield STOPS[wanted.stop]
+    elif not (job.pipeline.preview and job.state == S.STOPPED):
+        yield Cause.START
+    is_plain = not (wanted.ignore_state or wanted.restart_force)
+    if (restarts and is_plain) or (rescales and job.restarted):
+        yield Cause.RESTART
+    if restarts and not is_plain:
+        yield Cause.RESTART_NO_STATE if wanted.ignore_state else Cause.RESTART_FORCE
+    if (wanted.env_vars, wanted.scheduler_config) != (seen.env_vars, seen.scheduler_config):
+        yield Cause.ENV_CHANGED
+    if rescales and not job.restarted:
+        yield Cause.RESCALE

@@ -8,12 +8,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from .engine import Engine
 from .records import Checkpoint, Job, Pipeline, Wanted
 from .sql import Sink, Source
 
+_log = logging.getLogger(__name__)
 _FORMAT = 4
+# How a file of any format begins.
+_ABOUT = re.compile(rb'\{"format": (\d{1,9}), "arroyo_version": "([\d.]+)"')
 _PAUSE_SECONDS = 0.5
 # Of the time, at most this part goes into writing.
 _SHARE = 0.1
@@ -75,19 +79,27 @@ class Persistence:
             raise
 
     def _load(self, kept: bytes) -> None:
+        about = _ABOUT.match(kept)
+        number = int(about[1]) if about else _FORMAT
         content, newline, checksum = kept.rpartition(b"\n")
-        if hashlib.sha256(content + newline).hexdigest().encode() != checksum:
+        # Formats before the fourth have no checksum.
+        is_whole = number < 4 or hashlib.sha256(content + newline).hexdigest().encode() == checksum
+        if about is None or not is_whole:
             raise ValueError(
                 f"data: {self._file} is damaged (it has no valid checksum); name another folder, or delete the file"
             )
-        about, _, rest = content.partition(b"\n")
-        found = json.loads(about)
-        if found != self._about:
+        if number != _FORMAT:
+            age = "older" if number < _FORMAT else "newer"
             raise ValueError(
-                f"data: {self._file} holds what a sandbox of Arroyo {found['arroyo_version']} kept (format "
-                f"{found['format']}, this one reads {_FORMAT}); name another folder, or that version"
+                f"data: {self._file} has the format {number}, {age} than what this version of the sandbox reads "
+                f"({_FORMAT}), and was left as it is; name another folder, or use the version that wrote it"
             )
-        held = json.loads(rest)
+        if (version := about[2].decode()) != self._engine.version:
+            raise ValueError(
+                f"data: {self._file} holds what a sandbox of Arroyo {version} kept; name another folder, or "
+                f"arroyo_version {version}"
+            )
+        held = json.loads(content.partition(b"\n")[2])
         for value in held["pipelines"]:
             self._store.add(_pipeline(value))
         for kind in _OTHERS:
@@ -104,7 +116,10 @@ class Persistence:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, and unlock the folder."""
+        """Write what is left, and unlock the folder.
+
+        :raises OSError: where it cannot be written.
+        """
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -116,12 +131,17 @@ class Persistence:
             self._unlock()
 
     def _run(self) -> None:
-        pause = _PAUSE_SECONDS
+        pause, is_failing = _PAUSE_SECONDS, False
         while not self._ended.wait(pause):
             began = time.monotonic()
             # A full disk must not end the sandbox; what could not be written is tried again.
-            with suppress(OSError):
+            try:
                 self._write()
+                is_failing = False
+            except OSError as error:
+                if not is_failing:
+                    _log.warning("Changes cannot be kept, and are tried again: %s", error)
+                is_failing = True
             pause = max(_PAUSE_SECONDS, (time.monotonic() - began) / _SHARE)
 
     def _write(self) -> None:

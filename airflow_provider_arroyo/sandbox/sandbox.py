@@ -163,7 +163,10 @@ class ArroyoSandbox:
         return self
 
     def close(self) -> None:
-        """Stop the server and close its connections. Does nothing if it is stopped already."""
+        """Stop the server and close its connections. Does nothing if it is stopped already.
+
+        :raises OSError: if the last changes cannot be kept in ``data``.
+        """
         if self._started:
             self._started = False
             self._http.stop()

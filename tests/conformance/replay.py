@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,6 +205,10 @@ def replay_stream(target: Target) -> Outcome:
 
     reader = threading.Thread(target=read)
     reader.start()
+    if target.sandbox is not None:
+        # A slow machine may take a while to ask.
+        while reader.is_alive() and not target.sandbox.requests.count("GET", "*/output"):
+            time.sleep(0.005)
     deadline = 300
     while reader.is_alive() and deadline:
         # The manual clock must move while the stream is read; a real one moves by itself.

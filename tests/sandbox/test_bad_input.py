@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import subprocess
@@ -135,8 +136,52 @@ def test_a_bad_argument_is_refused_by_its_name(options: dict[str, Any], words: s
 
 
 def test_data_of_another_version_is_not_read(kept: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds what a sandbox of Arroyo 0\.16 kept"):
+    with pytest.raises(
+        ValueError, match=r"holds what a sandbox of Arroyo 0\.16 kept; name .* arroyo_version 0"
+    ):
         ArroyoSandbox(data=kept.parent, arroyo_version="0.15")
+
+
+@pytest.mark.parametrize(
+    "number, age, text",
+    [
+        (2, "older", '{"format": 2, "arroyo_version": "0.16", "pipelines": [], "saved_at": 1}'),
+        (3, "older", '{"format": 3, "arroyo_version": "0.16", "tables": [], "pipelines": []}\n'),
+        (3, "older", '{"format": 3, "arroyo_version": "0.16", "pip'),
+        (5, "newer", '{"format": 5, "arroyo_version": "0.17"}\n{}\n'),
+    ],
+)
+def test_data_of_another_format_is_named_and_left(kept: Path, number: int, age: str, text: str) -> None:
+    kept.write_text(text if age == "older" else text + hashlib.sha256(text.encode()).hexdigest())
+    before = kept.read_bytes()
+    words = rf"data: .*sandbox\.json has the format {number}, {age} than .* left as it is; name another folder, or"
+    with pytest.raises(ValueError, match=words):
+        ArroyoSandbox(data=kept.parent)
+    assert kept.read_bytes() == before
+
+
+def test_what_cannot_be_kept_is_said_once_and_tried_again(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("airflow_provider_arroyo.sandbox.persistence._PAUSE_SECONDS", 0.01)
+    caplog.set_level("WARNING", "airflow_provider_arroyo.sandbox")
+    with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox, requests.Session() as session:
+        tries: list[int] = []
+        monkeypatch.setattr(type(kept), "replace", lambda *_: tries.append(1) or _full())
+        Caller(session, sandbox.url).create("later")
+        deadline = time.monotonic() + 60
+        while len(tries) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        monkeypatch.undo()
+    assert len(tries) >= 3
+    (line,) = caplog.messages
+    assert line == "Changes cannot be kept, and are tried again: [Errno 28] no space left"
+    with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox:
+        assert sandbox.state("later") is not None
+
+
+def _full() -> None:
+    raise OSError(28, "no space left")
 
 
 def test_a_megabyte_of_sql_is_planned_while_the_rest_goes_on(sandbox: ArroyoSandbox, call: Caller) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,8 +22,8 @@ COMMAND = [sys.executable, "-m", "airflow_provider_arroyo.sandbox"]
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[str]:
-    """A sandbox started from the command line; yields its address."""
+def running(*arguments: str, code: int = 0) -> Iterator[str]:
+    """A sandbox started from the command line; yields its address, and checks its exit code."""
     process = subprocess.Popen([*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout else ""
@@ -30,7 +31,7 @@ def running(*arguments: str) -> Iterator[str]:
         assert found, line
         yield found[1]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == code
     finally:
         process.kill()
         process.wait(10)
@@ -65,6 +66,16 @@ def test_data_outlives_the_process(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "holds what a sandbox of Arroyo 0.16 kept" in result.stderr
+
+
+def test_a_data_folder_that_is_gone_at_the_end_is_said_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running("--data", str(tmp_path / "kept"), code=2):
+        shutil.rmtree(tmp_path / "kept")
+    said = capfd.readouterr().err
+    assert "data: the last changes could not be kept: [Errno 2] No such file or directory" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
@@ -112,5 +123,5 @@ def test_a_port_in_use_is_said_so() -> None:
             [*COMMAND, "--port", port], capture_output=True, text=True, check=False, timeout=60
         )
     assert result.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{port}: " in result.stderr
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; name another --host" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -80,20 +80,20 @@ class Arrange:
             self.sandbox.advance(0.03)
         raise AssertionError(f"{pipeline_id} is {state}, not {states}")
 
-    def after_polls(self, act: Callable[..., object], *values: Any, polls: int = 2) -> None:
-        """Do something, from a thread, once jobs were polled that often from now on: however slow the machine."""
-        seen = polls + self._polls()
+    def after_polls(
+        self, act: Callable[..., object], *values: Any, polls: int = 2, path: str = "*/jobs"
+    ) -> None:
+        """Do something, from a thread, after so many GETs of a path from now on: however slow the machine."""
+        count = self.sandbox.requests.count
+        seen = polls + count("GET", path)
 
         def wait() -> None:
             deadline = time.monotonic() + 60
-            while self._polls() < seen and time.monotonic() < deadline:
+            while count("GET", path) < seen and time.monotonic() < deadline:
                 time.sleep(0.005)
             act(*values)
 
         threading.Thread(target=wait, daemon=True).start()
-
-    def _polls(self) -> int:
-        return self.sandbox.requests.count("GET", "*/jobs")
 
     def state(self, pipeline_id: str) -> str:
         """Return the state that the pipeline shows."""

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
-from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock, RealClock
 from airflow_provider_arroyo.sensors.arroyo import ArroyoCheckpointSensor
 from tests.support import BOUNDED, ENDLESS
 
@@ -37,6 +37,7 @@ from .harness import (
 )
 
 SPEED = 30
+CHECKPOINTS = "*/checkpoints"
 KEYS = ["pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"]
 ONE_ENDS = (
     ENDLESS
@@ -49,7 +50,9 @@ SOON: dict[str, Any] = {"poll_interval": 0.2}
 
 @pytest.fixture
 def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
-    with ArroyoSandbox(arroyo_version=request.param, seed=1, speed=SPEED, allowed_restarts=1) as server:
+    stands = request.node.get_closest_marker("time_stands") is not None
+    clock = ManualClock() if stands else RealClock(speed=SPEED)
+    with ArroyoSandbox(arroyo_version=request.param, seed=1, clock=clock, allowed_restarts=1) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
         yield server
 
@@ -84,7 +87,8 @@ def running(**more: Any) -> Callable[[Arrange], Make]:
 
 
 def begun_from_now(arrange: Arrange) -> Make:
-    make = running()(arrange)
+    # The sandbox's time is ahead of the task's: a wait must not end before the moment by the task's.
+    make = running(timeout=3600)(arrange)
     moment = datetime.fromtimestamp(arrange.sandbox.clock.now_micros() / 1e6, UTC)
     return lambda **mode: make(began_after=moment.isoformat(), **mode)
 
@@ -108,7 +112,7 @@ def answering(status: int, times: int | None, **more: Any) -> Callable[[Arrange]
 
     def arranged(arrange: Arrange) -> Make:
         make = running(min_epoch=1, **more)(arrange)
-        arrange.sandbox.faults.status(status, path="*/checkpoints", times=times, method="GET")
+        arrange.sandbox.faults.status(status, path=CHECKPOINTS, times=times, method="GET")
         return make
 
     return arranged
@@ -116,13 +120,13 @@ def answering(status: int, times: int | None, **more: Any) -> Callable[[Arrange]
 
 def deleted_later(arrange: Arrange) -> Make:
     pipeline_id = arrange.pipeline("Running")
-    arrange.sandbox.faults.delete(pipeline_id, after=0.5 * SPEED)
+    arrange.after_polls(arrange.sandbox.faults.delete, pipeline_id)
     return sense_checkpoint(pipeline_id, min_epoch=1000, **SOON)
 
 
 def stopped_later(arrange: Arrange) -> Make:
     pipeline_id = arrange.pipeline("Running")
-    arrange.sandbox.faults.stop(pipeline_id, after=0.5 * SPEED)
+    arrange.after_polls(arrange.sandbox.faults.stop, pipeline_id)
     return sense_checkpoint(pipeline_id, min_epoch=1000, **SOON)
 
 
@@ -215,7 +219,8 @@ def test_types_need_a_server_that_sends_them(mode: str, sandbox: ArroyoSandbox, 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_the_checkpoint_of_a_stop_that_is_requested_while_it_waits(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    arrange.sandbox.faults.stop(pipeline_id, after=0.5 * SPEED)
+    # It counts those that are newer than what it read first.
+    arrange.after_polls(arrange.sandbox.faults.stop, pipeline_id, path=CHECKPOINTS)
     make = sense_checkpoint(pipeline_id, checkpoint_type="stopping", new_checkpoints=1, **SOON)
     done = run_task(make, mode)
     assert done.error is None, done.error
@@ -231,6 +236,7 @@ def test_on_a_server_without_types(mode: str, arrange: Arrange) -> None:
     assert done.result["checkpoint"]["type"] is None
 
 
+@pytest.mark.time_stands
 @pytest.mark.arroyo_versions("0.16")
 def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     """It remembers nothing, so the server's clock tells which checkpoints are new."""
@@ -250,6 +256,7 @@ def test_a_later_poke_counts_from_the_first(sandbox: ArroyoSandbox, arrange: Arr
     assert poke(50).xcom_value["checkpoint"]["epoch"] >= 5
 
 
+@pytest.mark.time_stands
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("kept", [None, {"epoch": "7"}, "x"], ids=["as it was", "damaged", "no mapping"])
 def test_airflow_3_3_remembers_the_count_from_poke_to_poke(kept: Any, arrange: Arrange) -> None:
@@ -288,7 +295,7 @@ def test_checkpoints_are_read_as_often_as_wanted_and_once_a_second_at_most(
 ) -> None:
     make = running(min_epoch=1000, timeout=2.2)(arrange)
     run_task(lambda **more: make(**{**more, "poll_interval": interval}), mode)
-    assert 1 <= arrange.sandbox.requests.count("GET", "*/checkpoints") <= most
+    assert 1 <= arrange.sandbox.requests.count("GET", CHECKPOINTS) <= most
 
 
 # -- what it refuses -----------------------------------------------------------------------------------------------
@@ -348,5 +355,5 @@ def test_a_moment_that_is_still_to_come_can_be_waited_for(
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
     moment = datetime.fromtimestamp(sandbox.clock.now_micros() / 1e6 + 15, UTC)
-    done = run_task(sense_checkpoint(pipeline_id, began_after=moment, timeout=60, **SOON), SYNC)
+    done = run_task(sense_checkpoint(pipeline_id, began_after=moment, timeout=3600, **SOON), SYNC)
     assert done.result["checkpoint"]["start_time_micros"] >= moment.timestamp() * 1e6

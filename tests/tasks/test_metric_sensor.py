@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from .harness import (
 # What is tested here hardly depends on Arroyo's version: both send the same metrics.
 pytestmark = pytest.mark.arroyo_versions("0.16")
 
+METRICS = "*/operator_metric_groups"
 ONE_ENDS = """\
 CREATE TABLE few WITH (connector = 'impulse', event_rate = '10', message_count = '1');
 CREATE TABLE many WITH (connector = 'impulse', event_rate = '10');
@@ -126,7 +126,7 @@ def _unreadable(
     pipeline_id = running(arrange)
     kind, skip = more.pop("kind", "status"), more.pop("skip", 0)
     fields = {"status": 503} if kind == "status" else {}
-    getattr(sandbox.faults, kind)(path="*/operator_metric_groups", times=times, skip=skip, **fields)
+    getattr(sandbox.faults, kind)(path=METRICS, times=times, skip=skip, **fields)
     return sense(pipeline_id, api_outage_tolerance=tolerance, **more)
 
 
@@ -242,18 +242,22 @@ def test_a_reading_that_the_end_cuts_short_is_no_reason(
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_each_crossing_is_logged_once(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = running(arrange)
-    # Backpressure is not smoothed: it crosses the bound at once.
-    for seconds, share in ((1, 0.9), (6, 0.1), (14, 0.9)):
-        threading.Timer(
-            seconds / SPEED, sandbox.faults.traffic, [pipeline_id], {"backpressure": share}
-        ).start()
+
+    def cross(share: float, *shares: float) -> None:
+        # Backpressure is not smoothed: it crosses the bound at once.
+        sandbox.faults.traffic(pipeline_id, backpressure=share)
+        sandbox.advance(5)
+        act, values = (cross, shares) if shares else (sandbox.advance, (60,))
+        arrange.after_polls(act, *values, path=METRICS)
+
+    arrange.after_polls(cross, 0.9, 0.1, 0.9, path=METRICS)
     ended = run_task(
-        sense(pipeline_id, metric="backpressure", operator="all", above=0.5, stable_for=10, timeout=60), mode
+        sense(pipeline_id, metric="backpressure", operator="all", above=0.5, stable_for=60, timeout=60), mode
     )
     assert ended.error is None, ended.error
     lines = [text for text in ended.texts() if "backpressure" in text]
     assert [line.split(": ")[0] for line in lines] == [
-        "Waiting for backpressure above 0.5 at all operators for 10.0 s",
+        "Waiting for backpressure above 0.5 at all operators for 1 min",
         "Running",
         "Running, above 0.5",
         "Running, no longer above 0.5",
@@ -279,9 +283,7 @@ def test_the_metrics_are_read_no_more_often_than_they_are_measured(
     began = time.monotonic()
     ended = run_task(sense(running(arrange, seconds=5), stable_for=12, poll_interval=0.05), SYNC)
     assert ended.error is None, ended.error
-    assert (
-        2 <= sandbox.requests.count("GET", "*/operator_metric_groups") <= (time.monotonic() - began) / 0.5 + 1
-    )
+    assert 2 <= sandbox.requests.count("GET", METRICS) <= (time.monotonic() - began) / 0.5 + 1
     # For its name, and once for its graph.
     pipeline = f"/api/v1/pipelines/{ended.result['pipeline_id']}"
     assert [one.path for one in sandbox.requests if one.method == "GET"].count(pipeline) == 2
@@ -294,7 +296,7 @@ def test_sensors_of_a_triggerer_share_the_metrics_of_a_pipeline(
     monkeypatch.setattr(details, "_SHARED_SECONDS", 0.4)
     makes = [sense(pipeline_id, above=50 + number, timeout=1.5) for number in range(10)]
     triggers = [defer(make(deferrable=True, defer_after=0)) for make in makes]
-    before = sandbox.requests.count("GET", "*/operator_metric_groups")
+    before = sandbox.requests.count("GET", METRICS)
     began = time.monotonic()
 
     async def run_all() -> Sequence[Any]:
@@ -304,7 +306,7 @@ def test_sensors_of_a_triggerer_share_the_metrics_of_a_pipeline(
     events = asyncio.run(run_all())
     assert {event["result"]["outcome"] for (event,) in events} == {"timed_out"}
     assert {event["result"]["seen"][:25] for (event,) in events} == {"last showed messages_sent"}
-    requests = sandbox.requests.count("GET", "*/operator_metric_groups") - before
+    requests = sandbox.requests.count("GET", METRICS) - before
     assert 2 <= requests <= (time.monotonic() - began) / 0.4 + 2
 
 

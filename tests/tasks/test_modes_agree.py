@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = N
             else:
                 client.put_pipeline(id_, name="orders", query=ENDLESS)
 
-    threading.Timer(0.5, create).start()
+    arrange.after_polls(create, path="*")
     if id_ is None:
         return sense(None, pipeline_name="orders")
     return sense(id_, if_missing="wait")

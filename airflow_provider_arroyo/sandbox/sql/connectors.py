@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+from airflow_provider_arroyo.sandbox.sql.model import Source
 from airflow_provider_arroyo.sandbox.sql.options import Options, check_set
 from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sql.errors import RefusedError
@@ -33,6 +35,14 @@ class Connection:
     message_count: int | None = None
     path: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, name: str) -> Source:
+        """Return it as the source of a table with this name."""
+        path = (self.path or "://").removeprefix("file://")
+        if "://" in path:
+            return Source(name, self.event_rate, self.message_count)
+        # A source that reads a file of this machine ends with it, or fails without it.
+        return Source(name, self.event_rate, self.message_count or 0, None if Path(path).exists() else path)
 
 
 @dataclass(frozen=True, slots=True)

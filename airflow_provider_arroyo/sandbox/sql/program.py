@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile, pairwise
-from pathlib import Path
 from typing import Any
 
 from sqlglot import Token, exp
 
 from airflow_provider_arroyo.sandbox.sql import functions, tables
-from airflow_provider_arroyo.sandbox.sql.connectors import Connection
 from airflow_provider_arroyo.sandbox.sql.functions import Udf
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
 from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
-from airflow_provider_arroyo.sandbox.sql.refusals import no_column, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
 from airflow_provider_arroyo.sandbox.sql.tables import Table
 from airflow_provider_arroyo.sql import dialect, text
@@ -204,7 +202,7 @@ class _Program:
         table = self._table(name)
         if table is None:
             raise planning(f"table {name} not found")
-        _check_insert(table, relation, columns)
+        table.check_insert(columns, relation.count)
         types = list(relation.columns.values())
         if None in types or types != [table.columns.get(column) for column in columns or table.columns]:
             self._not_judged[f"types of what is written to the table {name}"] = None
@@ -271,7 +269,7 @@ class _Program:
             if self._version == "0.15":
                 raise planning("cannot read from sink")
             raise planning(f"attempted to read from table '{table.name}', but it is a sink")
-        read = _source(table.name, made)
+        read = made.source(table.name)
         source = Step(made.connector, made.description, key=("source", key), kind="source", record=read)
         value = forward("value_{}", name, (source,), key=("table", key))
         watermark = forward("watermark_{}", "watermark", (value,), key=("watermark", key))
@@ -312,14 +310,6 @@ class _Program:
             self._not_judged[f"updates that are written to the table {table.name}"] = None
 
 
-def _source(name: str, made: Connection) -> Source:
-    path = (made.path or "://").removeprefix("file://")
-    if "://" in path:
-        return Source(name, made.event_rate, made.message_count)
-    # A source that reads a file of this machine ends with it, or fails without it.
-    return Source(name, made.event_rate, made.message_count or 0, None if Path(path).exists() else path)
-
-
 def _check_end(tree: Any) -> None:
     """Refuse what streams do not have, where Arroyo's words are known."""
     if isinstance(tree, exp.Select) and arg(tree, "from") is None:
@@ -330,14 +320,3 @@ def _check_end(tree: Any) -> None:
     whole = isinstance(amount, exp.Literal) and amount.name.isdigit() and int(amount.name[:19]) > 0
     if whole and not (tree.args.get("order") or tree.args.get("offset")):
         raise planning(f"LIMIT is not currently supported (Limit: skip=0, fetch={amount.name})")
-
-
-def _check_insert(table: Table, relation: Relation, columns: Sequence[str]) -> None:
-    """Refuse rows whose columns do not go with those of the table."""
-    if table.is_open or table.inferred:
-        return
-    for column in columns:
-        if column not in table.columns:
-            raise no_column((None, column), [(None, name) for name in table.columns], None)
-    if relation.count is not None and relation.count != len(columns or table.columns):
-        raise planning("Column count doesn't match insert query!")

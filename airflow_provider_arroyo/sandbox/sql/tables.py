@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlglot import exp
 from airflow_provider_arroyo.sandbox.sql import connectors
 from airflow_provider_arroyo.sandbox.sql.connectors import Connection
 from airflow_provider_arroyo.sandbox.sql.options import Options
-from airflow_provider_arroyo.sandbox.sql.refusals import in_table, planning
+from airflow_provider_arroyo.sandbox.sql.refusals import in_table, no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow
 from airflow_provider_arroyo.sql.dialect import Metadata, Option, Watermark, properties, table_name
 from airflow_provider_arroyo.sql.errors import RefusedError
@@ -56,6 +56,21 @@ class Table:
     def kind(self) -> str:
         """What it is to its connector: ``source``, ``sink`` or ``lookup``; empty for other tables."""
         return "" if self.connection is None else self.connection.type
+
+    def check_insert(self, columns: Sequence[str], count: int | None) -> None:
+        """Check that rows go with its columns.
+
+        :param columns: the columns that the INSERT names; empty: all.
+        :param count: how many columns the rows have, where that is known.
+        :raises RefusedError: they do not.
+        """
+        if self.is_open or self.inferred:
+            return
+        for column in columns:
+            if column not in self.columns:
+                raise no_column((None, column), [(None, name) for name in self.columns], None)
+        if count is not None and count != len(columns or self.columns):
+            raise planning("Column count doesn't match insert query!")
 
 
 def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
