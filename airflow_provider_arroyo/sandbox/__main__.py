@@ -83,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sandbox.start()
     except OSError as error:
-        where = f"{options['host']}:{options['port']}"
-        parser.error(f"cannot listen on {where}: {error.strerror or error}; name another --host or --port")
+        parser.error(f"{error.strerror}; name another --host or --port")
     try:
         for fault in faults:
             sandbox.faults.add(fault)

@@ -176,6 +176,11 @@ class Engine(Agenda):
         entry |= {"task_index": 0, "level": "error", "message": message, "details": details}
         job.errors.append(entry | {"error_domain": domain})
 
+    def start(self, job: Job) -> None:
+        """Give a job that waits for workers the workers, if there are any to give."""
+        if job.state == JobState.SCHEDULING and job.wanted.parallelism > 0:
+            self.happen(job, Cause.TIME)
+
     def stop_controller(self) -> None:
         """Take the controller away: the jobs stay as they are, whatever is asked, and make no checkpoints."""
         self.controller_up = False

@@ -38,6 +38,10 @@ class Faults:
         self._lock = engine.store.lock
         self._server = server
         self._ids = itertools.count(1)
+        self._cleared = 0
+        """The faults with this id and lower ones were removed: what they planned is void."""
+        self._controller_away = 0
+        """The fault that took the controller away last."""
         self._pending: list[types.Fault] = []
         self._first_runs: dict[str, list[Callable[[], None]]] = {}
         self._cancel_return: Callable[[], object] = lambda: None
@@ -85,8 +89,9 @@ class Faults:
                     self._add_to_pipelines(fault)
                 case types.ControllerAway() | types.ServerRestart():
                     engine.stop_controller()
+                    self._controller_away = fault.id
                     if fault.seconds is not None:
-                        engine.later(fault.seconds, engine.start_controller)
+                        engine.later(fault.seconds, partial(self._controller_returns, fault.id))
                 case types.ClockSkew():
                     engine.set_skew(micros(fault.seconds))
         if isinstance(fault, types.ApiAway | types.ServerRestart):
@@ -107,6 +112,10 @@ class Faults:
         """Bring the controller back."""
         with self._lock:
             self._engine.advance()
+            self._engine.start_controller()
+
+    def _controller_returns(self, fault_id: int) -> None:
+        if self._controller_away == fault_id:
             self._engine.start_controller()
 
     def release(self, pipeline: str = "*") -> None:
@@ -134,18 +143,24 @@ class Faults:
             return len(self._pending) < before
 
     def clear(self) -> None:
-        """Remove all faults, bring everything back, release everything."""
+        """Remove all faults, those that would hit later too; bring everything back, release everything."""
         with self._lock:
             self._engine.advance()
+            self._cleared = next(self._ids)
             self._pending.clear()
             self._first_runs.clear()
             self._engine.set_skew(0)
             self._engine.start_controller()
             for job in self._store.jobs():
                 self._engine.release(job)
-                job.never_starts = job.kafka_away = False
-                job.flap = None
+                job.kafka_away, job.flap = False, None
                 job.traffic.clear()
+                if job.picked_up_at is not None:
+                    job.picked_up_at = None
+                    self._engine.want(job)
+                if job.never_starts:
+                    job.never_starts = False
+                    self._engine.start(job)
         self.api_back()
 
     # -- requests -----------------------------------------------------------------------------------------
@@ -203,7 +218,7 @@ class Faults:
 
     def _hit(self, job: Job, fault: types.PipelineFault) -> None:
         engine = self._engine
-        if job.pipeline.job is not job:
+        if job.pipeline.job is not job or fault.id <= self._cleared:
             return
         match fault:
             case types.Fail():

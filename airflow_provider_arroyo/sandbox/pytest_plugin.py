@@ -38,14 +38,16 @@ def arroyo_sandbox(
     options = dict(ChainMap(*(dict(marker.kwargs) for marker in markers)))
     connection = options.pop("conn_id", "arroyo_default")
     problem = f"takes its options by name, such as arroyo_version='0.15', not {given[0]!r}" if given else ""
+    if not isinstance(connection, str):
+        problem = f"conn_id must be text, not {connection!r}"
     try:
         from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
-        sandbox = None if problem else ArroyoSandbox(**options)
-    except (ImportError, TypeError, ValueError) as error:
+        sandbox = None if problem else ArroyoSandbox(**options).start()
+    except (ImportError, OSError, TypeError, ValueError) as error:
         sandbox, problem = None, str(error)
     if sandbox is None:
         pytest.fail(f"arroyo_sandbox: {problem}", pytrace=False)
-    with sandbox:
-        monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
-        yield sandbox
+    monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
+    yield sandbox
+    sandbox.close()

@@ -147,16 +147,18 @@ class ArroyoSandbox:
     def start(self) -> Self:
         """Start the server; return when it responds.
 
-        :raises OSError: if it cannot listen on the address.
+        :raises OSError: if it cannot listen on the address; names it.
         """
         if self._started:
             raise RuntimeError("the sandbox is started already")
         try:
             self._http.start(*self._address)
-        except OSError:
+        except OSError as error:
             if self._persistence is not None:
                 self._persistence.close()
-            raise
+            host, port = self._address
+            words = f"cannot listen on {host}:{port}: {error.strerror or error}"
+            raise OSError(error.errno, words) from error
         self._started = True
         if self._persistence is not None:
             self._persistence.start()

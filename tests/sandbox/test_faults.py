@@ -267,6 +267,34 @@ def test_faults_can_be_removed(sandbox: ArroyoSandbox, call: Caller) -> None:
     assert call.job(pipeline_id)["state"] == "Running"
 
 
+def test_what_is_cleared_hits_nothing_later_and_holds_nothing_back(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    running, to_come = call.create("running"), "to come"
+    sandbox.advance(2)
+    sandbox.faults.fail(running, after=60)
+    sandbox.faults.stop(to_come, after=60)
+    sandbox.faults.never_starts("stuck")
+    sandbox.faults.late_pickup("late", seconds=3600)
+    others = [call.create(to_come), call.create("stuck"), call.create("late")]
+    sandbox.advance(5)
+    assert [call.job(one)["state"] for one in others] == ["Running", "Scheduling", "Created"]
+    sandbox.faults.clear()
+    sandbox.advance(120)
+    assert [call.job(one)["state"] for one in (running, *others)] == ["Running"] * 4
+    assert [call.job(one)["run_id"] for one in others] == [1, 1, 1]
+
+
+def test_a_controller_returns_when_the_last_fault_says_so(sandbox: ArroyoSandbox, call: Caller) -> None:
+    sandbox.faults.controller_away(seconds=10)
+    sandbox.faults.controller_away(seconds=100)
+    pipeline_id = call.create()
+    sandbox.advance(99)
+    assert call.job(pipeline_id)["state"] == "Created"
+    sandbox.advance(3)
+    assert call.job(pipeline_id)["state"] == "Running"
+
+
 def test_an_unknown_kind_of_fault_is_an_error_that_lists_the_kinds(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(AttributeError, match=r"no fault of the kind 'flood'; there are status, latency"):
         sandbox.faults.flood()

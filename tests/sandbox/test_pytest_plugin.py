@@ -83,13 +83,23 @@ def test_the_closest_marker_decides_and_bad_options_are_said_in_words(tmp_path: 
         @pytest.mark.arroyo_sandbox(pipelines="3")
         def test_kind(arroyo_sandbox):
             pass
+
+        @pytest.mark.arroyo_sandbox(conn_id=5)
+        def test_connection(arroyo_sandbox):
+            pass
+
+        @pytest.mark.arroyo_sandbox(host="192.0.2.1", port=5115)
+        def test_address(arroyo_sandbox):
+            pass
         """,
     )
-    assert "1 passed, 3 errors" in result.stdout, result.stdout + result.stderr
+    assert "1 passed, 5 errors" in result.stdout, result.stdout + result.stderr
     for words in (
         "arroyo_sandbox: takes its options by name, such as arroyo_version='0.15', not '0.15'",
         "unexpected keyword argument 'foo'",
         "arroyo_sandbox: pipelines must be a whole number, not '3'",
+        "arroyo_sandbox: conn_id must be text, not 5",
+        "cannot listen on 192.0.2.1:5115: ",
     ):
         assert words in result.stdout
     assert "Traceback" not in result.stdout
