@@ -38,12 +38,13 @@ class Faults:
         self._lock = engine.store.lock
         self._server = server
         self._ids = itertools.count(1)
-        self._cleared = 0
-        """The faults with this id and lower ones were removed: what they planned is void."""
         self._controller_away = 0
         """The fault that took the controller away last."""
         self._pending: list[types.Fault] = []
-        self._first_runs: dict[str, list[Callable[[], None]]] = {}
+        self._first_runs: dict[str, list[types.PipelineFault]] = {}
+        """By the job's id, what is to be planned when it first runs."""
+        self._planned: dict[int, tuple[types.PipelineFault, list[Job]]] = {}
+        """By their ids, the faults that will hit, and the jobs that each still will."""
         self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
 
@@ -130,24 +131,27 @@ class Faults:
                     self._engine.release(job)
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the faults on requests and on pipelines to come that are not used up."""
+        """Return the faults that are not used up: on requests and pipelines to come, and those that hit later."""
         with self._lock:
+            self._engine.advance()
             names = {kind: name for name, kind in types.KINDS.items()}
-            return [{"kind": names[type(fault)], **asdict(fault)} for fault in self._pending]
+            waiting = [*self._pending, *(fault for fault, _ in self._planned.values())]
+            return [{"kind": names[type(fault)], **asdict(fault)} for fault in waiting]
 
     def remove(self, fault_id: int) -> bool:
         """Remove a fault that is not used up; return whether there was one."""
         with self._lock:
+            self._engine.advance()
             before = len(self._pending)
             self._pending = [fault for fault in self._pending if fault.id != fault_id]
-            return len(self._pending) < before
+            return self._planned.pop(fault_id, None) is not None or len(self._pending) < before
 
     def clear(self) -> None:
         """Remove all faults, those that would hit later too; bring everything back, release everything."""
         with self._lock:
             self._engine.advance()
-            self._cleared = next(self._ids)
             self._pending.clear()
+            self._planned.clear()
             self._first_runs.clear()
             self._engine.set_skew(0)
             self._engine.start_controller()
@@ -195,9 +199,22 @@ class Faults:
     def _add_to_pipelines(self, fault: types.PipelineFault) -> None:
         there = [job for job in self._store.jobs() if fault.matches(job.pipeline)]
         for job in there:
-            self._engine.later(fault.after, partial(self._hit, job, fault))
+            self._plan(job, fault)
         if not there:
             self._pending.append(fault)
+
+    def _plan(self, job: Job, fault: types.PipelineFault) -> None:
+        self._planned.setdefault(fault.id, (fault, []))[1].append(job)
+        self._engine.later(fault.after, partial(self._hit_later, job, fault))
+
+    def _hit_later(self, job: Job, fault: types.PipelineFault) -> None:
+        """Hit a job, unless the fault was removed meanwhile."""
+        _, jobs = self._planned.get(fault.id, (fault, []))
+        if any(one is job for one in jobs):
+            jobs[:] = [one for one in jobs if one is not job]
+            if not jobs:
+                del self._planned[fault.id]
+            self._hit(job, fault)
 
     def job_created(self, job: Job) -> None:
         """Let the faults that waited for such a pipeline hit it."""
@@ -208,17 +225,16 @@ class Faults:
             if fault.at_creation:
                 self._hit(job, fault)
             else:
-                hit = partial(self._engine.later, fault.after, partial(self._hit, job, fault))
-                self._first_runs.setdefault(job.id, []).append(hit)
+                self._first_runs.setdefault(job.id, []).append(fault)
 
     def _changed(self, job: Job, before: str) -> None:
         if self._first_runs and job.state == JobState.RUNNING:
-            for act in self._first_runs.pop(job.id, ()):
-                act()
+            for fault in self._first_runs.pop(job.id, ()):
+                self._plan(job, fault)
 
     def _hit(self, job: Job, fault: types.PipelineFault) -> None:
         engine = self._engine
-        if job.pipeline.job is not job or fault.id <= self._cleared:
+        if job.pipeline.job is not job:
             return
         match fault:
             case types.Fail():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,6 @@ def arroyo_sandbox(
         sandbox, problem = None, str(error)
     if sandbox is None:
         pytest.fail(f"arroyo_sandbox: {problem}", pytrace=False)
-    monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
-    yield sandbox
-    sandbox.close()
+    with closing(sandbox):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{connection.upper()}", sandbox.airflow_connection_uri())
+        yield sandbox

@@ -25,12 +25,14 @@ def server_context(
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(cert, key)
+        # Without a password OpenSSL would ask for that of an encrypted key, and wait.
+        context.load_cert_chain(cert, key, password="")
         if client_ca is not None:
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"tls_cert, tls_key, tls_client_ca: cannot be read: {error}") from error
+        words = "cannot be read (a key must not be encrypted)"
+        raise ValueError(f"tls_cert, tls_key, tls_client_ca: {words}: {error}") from error
     return context
 
 

@@ -257,6 +257,14 @@ def test_faults_can_be_removed(sandbox: ArroyoSandbox, call: Caller) -> None:
     assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=60).status_code == 200
     assert requests.delete(f"{sandbox.url}/sandbox/faults/{fault}", timeout=60).status_code == 404
     assert call("GET", "/ping").status_code == 200
+    pipeline_id = call.create("later")
+    sandbox.advance(2)
+    fault = sandbox.faults.fail("later", after=60)
+    assert [(item["id"], item["kind"]) for item in sandbox.faults.pending()] == [(fault, "fail")]
+    assert sandbox.faults.remove(fault)
+    assert not sandbox.faults.remove(fault)
+    sandbox.advance(120)
+    assert (call.job(pipeline_id)["state"], sandbox.faults.pending()) == ("Running", [])
     sandbox.faults.latency(5)
     sandbox.faults.fail("orders")
     sandbox.faults.controller_away()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 
@@ -41,6 +42,15 @@ def test_https_with_its_own_authority(files: dict[str, str]) -> None:
         with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
             requests.get(f"{sandbox.url}/api/v1/ping", timeout=60)
         assert sandbox.airflow_connection_uri(ca_cert=files["ca"]).split("?")[0].endswith("/https")
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(files: dict[str, str]) -> None:
+    key = serialization.load_pem_private_key(Path(files["key"]).read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    Path(files["key"]).write_bytes(key.private_bytes(*form))
+    with pytest.raises(ValueError, match="a key must not be encrypted"):
+        ArroyoSandbox(tls_cert=files["cert"], tls_key=files["key"])
 
 
 def test_plain_http_to_a_tls_port_gets_no_http(files: dict[str, str]) -> None:
