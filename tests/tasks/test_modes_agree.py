@@ -89,7 +89,7 @@ def _stopped_before(arrange: Arrange, _: ArroyoSandbox) -> Make:
 def _without_controller(arrange: Arrange, sandbox: ArroyoSandbox) -> Make:
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.controller_away()
-    return stop(pipeline_id, timeout=1)
+    return stop(pipeline_id, timeout=2)
 
 
 def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = None) -> Make:
@@ -127,7 +127,7 @@ SUBMIT = {
     "stopped externally": _fails(_fault("stop", submit(stable_for=3), after=0.3), "was stopped externally"),
     "deleted externally": _fails(_fault("delete", submit(stable_for=3), after=0.3), "was deleted externally"),
     "never starts": _fails(
-        _fault("never_starts", submit(timeout=1.5)), "Scheduling", "(timeout)", "did not become Running"
+        _fault("never_starts", submit(timeout=3)), "Scheduling", "(timeout)", "did not become Running"
     ),
     "unstable": _fails(
         _fault("flap", submit(stable_for=1, timeout=3), runs=60, every=0.2),
@@ -136,7 +136,7 @@ SUBMIT = {
     "unknown state": Scenario(
         lambda a, s: (s.faults.show_state("orders", "Hibernating", seconds=0.5), submit())[1], "Running"
     ),
-    "controller away": _fails(_fault("controller_away", submit(timeout=1)), "Created", "controller"),
+    "controller away": _fails(_fault("controller_away", submit(timeout=3)), "Created", "controller"),
 }
 
 SENSOR = {
@@ -250,7 +250,7 @@ def test_the_log_shows_the_same_states_in_every_mode(kind: str, sandbox: ArroyoS
         if kind in ("fail", "stop"):
             getattr(sandbox.faults, kind)(name, after=2 * SPEED)
         elif kind == "flap":
-            sandbox.faults.flap(name, runs=2, every=0.5 * SPEED)
+            sandbox.faults.flap(name, runs=2, every=1.0 * SPEED)
         make = submit(stable_for=1.5 if kind in ("reached", "flap") else 6, pipeline_name=name)
         ended = run_task(make, mode, FakeTaskInstance(run_id=mode))
         return [state for state in ended.states() if state not in SHORT]
@@ -330,6 +330,6 @@ def test_every_mode_returns_the_same(mode: str, sandbox: ArroyoSandbox) -> None:
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
 def test_execution_timeout_in_every_mode(mode: str, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.never_starts("orders")
-    ended = run_task(submit(execution_timeout=timedelta(seconds=1)), mode)
+    ended = run_task(submit(execution_timeout=timedelta(seconds=3)), mode)
     assert type(ended.error) is AirflowTaskTimeout
     assert "(execution_timeout): it has been Scheduling for" in str(ended.error)

@@ -98,7 +98,7 @@ def test_a_preview_that_ends_returns_what_there_was(sandbox: ArroyoSandbox) -> N
 
 
 def test_the_time_ends_a_preview_and_that_is_no_error(sandbox: ArroyoSandbox) -> None:
-    result = run(preview(max_rows=10_000, timeout=2))
+    result = run(preview(max_rows=10_000, timeout=4))
     assert 0 < len(result["rows"]) < 10_000
     assert stops(sandbox) == [{"stop": "immediate"}]
 

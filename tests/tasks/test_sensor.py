@@ -179,7 +179,7 @@ def test_an_execution_timeout_says_what_was_going_on(
     pipeline_id = arrange.pipeline("Running")
     # A rescheduled task has so long for each stretch of work: here for one that must see a state last.
     target = {"stable_for": 15} if mode == RESCHEDULE else {"target_states": ["Stopped"]}
-    ended = run_task(sense(pipeline_id, execution_timeout=timedelta(seconds=0.7), **target), mode)
+    ended = run_task(sense(pipeline_id, execution_timeout=timedelta(seconds=2), **target), mode)
     assert type(ended.error) is AirflowTaskTimeout
     assert "(execution_timeout)" in str(ended.error)
     assert f"({pipeline_id})" in str(ended.error)

@@ -76,7 +76,7 @@ def test_a_submit(make: Make, last: str, mode: str, sandbox: ArroyoSandbox) -> N
 def test_a_submit_that_never_starts_leaves_its_pipeline_for_teardown(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.never_starts("orders")
     ti = FakeTaskInstance()
-    assert run_task(submit(timeout=0.5), SYNC, ti).error is not None
+    assert run_task(submit(timeout=2), SYNC, ti).error is not None
     check_pipeline(ti.xcoms, sandbox)
     sandbox.faults.clear()
     ended = run_task(stop(ti.xcoms["pipeline_id"]), SYNC)
