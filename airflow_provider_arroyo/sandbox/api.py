@@ -67,16 +67,16 @@ class Api:
         return [
             Route("GET", "ping", lambda call: Response(body=b'"Pong"')),
             *Connections(self.engine).routes(),
-            Route("POST", "pipelines", self._create, pipeline, plans=True),
+            Route("POST", "pipelines", self._create, pipeline),
             Route("GET", "pipelines", self._pipelines),
-            Route("POST", "pipelines/preview", self._preview, bodies.PREVIEW, plans=True),
-            Route("POST", "pipelines/validate_query", self._validate, bodies.VALIDATE, plans=True),
+            Route("POST", "pipelines/preview", self._preview, bodies.PREVIEW),
+            Route("POST", "pipelines/validate_query", self._validate, bodies.VALIDATE),
             Route("PATCH", "pipelines/*", self._patch, bodies.PATCH[self.version]),
             Route("GET", "pipelines/*", self._get),
             Route("DELETE", "pipelines/*", self._delete),
             Route("POST", "pipelines/*/restart", self._restart, bodies.RESTART[self.version]),
             *JobCalls(self.engine).routes(),
-            *([Route("PUT", "pipelines/*", self._create, pipeline, plans=True)] if new else []),
+            *([Route("PUT", "pipelines/*", self._create, pipeline)] if new else []),
         ]
 
     def respond(self, request: HttpRequest) -> Response | Output:
@@ -98,7 +98,7 @@ class Api:
             if route.shape is not None:
                 content_type = request.headers.get("content-type", "")
                 call.fields = bodies.read(request.body, content_type, route.shape)
-            if route.plans:
+            if "query" in call.fields:
                 # Outside the lock: a megabyte of SQL takes seconds, and the jobs go on.
                 call.plan = self._planned(call.fields, is_preview=route.shape is bodies.PREVIEW)
             with self.store.lock:

@@ -21,14 +21,12 @@ class Route:
 
     :param path: ``*`` stands for a part that names something.
     :param shape: what its body must look like; None: it takes none.
-    :param plans: its body has SQL, which is to be planned.
     """
 
     method: str
     path: str
     handler: Handler
     shape: Shape | None = None
-    plans: bool = False
 
 
 class Routes:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_arroyo.sandbox.sql import evaluate
 from tests.sandbox_sql.support import server_table
 
 from .support import KAFKA, ORDERS, ask
@@ -96,8 +95,3 @@ def test_panics_are_told_apart(query: str, panic: str) -> None:
     # What is refused before it is planned does not get so far.
     refused = ask(ORDERS + query + "; SELECT frob FROM orders")
     assert (refused.panic, refused.errors[0]["message"]) == (None, "column 'frob' not found")
-
-
-def test_the_version_must_be_known() -> None:
-    with pytest.raises(ValueError, match=r"arroyo_version must be one of 0.15, 0.16, not '0.14'"):
-        evaluate("SELECT 1", arroyo_version="0.14")

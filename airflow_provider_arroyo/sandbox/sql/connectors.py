@@ -118,8 +118,11 @@ _SHAPES: dict[str, _Shape] = {
 }
 # What some connectors show in the graph besides what they need.
 _SHOWN = ("subject", "namespace", "sink.version")
-_IMPULSE = {"counter": "BIGINT", "subtask_index": "BIGINT"}
-_NEXMARK = {"person": "STRUCT", "auction": "STRUCT", "bid": "STRUCT"}
+# The columns of those that make up their rows.
+_GENERATED = {
+    "impulse": {"counter": "BIGINT", "subtask_index": "BIGINT"},
+    "nexmark": {"person": "STRUCT", "auction": "STRUCT", "bid": "STRUCT"},
+}
 
 # Options that no connector sees, because they are about every connector.
 _COMMON = (
@@ -141,7 +144,7 @@ def create(
     :param not_judged: where to note what is accepted without being checked.
     :raises RefusedError: there is no such connector, or an option is missing or of the wrong kind.
     """
-    if connector not in _SHAPES and connector not in ("impulse", "nexmark"):
+    if connector not in _SHAPES and connector not in _GENERATED:
         raise planning(f"Unknown connector '{connector}'")
     format_name = options.text("format")
     if format_name is not None and format_name not in _FORMATS:
@@ -183,27 +186,19 @@ def _generator(connector: str, options: Options) -> Connection:
     rate = options.number("event_rate")
     if rate is None:
         raise planning("required option 'event_rate' not set")
+    count: int | None = None
+    spacing = ""
     if connector == "nexmark":
-        return _nexmark(rate, options.number("runtime"))
-    interval = options.number("event_time_interval", whole=True)
-    return _impulse(rate, interval, options.number("message_count", whole=True))
-
-
-def _impulse(event_rate: float, interval: float | None, count: float | None) -> Connection:
-    bounded = "" if count is None else "Bounded"
-    spacing = "" if interval is None else f", {_duration(int(interval))}"
-    shown = f"{bounded}Impulse<{_rate(event_rate)} eps{spacing}>"
-    ends = None if count is None else int(count)
-    return Connection("impulse", "source", shown, event_rate, ends, columns=_IMPULSE)
-
-
-def _nexmark(event_rate: float, runtime: float | None) -> Connection:
-    bounded = "" if runtime is None else "Bounded"
-    count = None
-    if runtime is not None and math.isfinite(event_rate * runtime):
-        count = int(event_rate * runtime)
-    shown = f"{bounded}Nexmark<{_rate(event_rate)} eps>"
-    return Connection("nexmark", "source", shown, event_rate, count, columns=_NEXMARK)
+        name, limit = "Nexmark", options.number("runtime")
+        if limit is not None and math.isfinite(rate * limit):
+            count = int(rate * limit)
+    else:
+        name, interval = "Impulse", options.number("event_time_interval", whole=True)
+        spacing = "" if interval is None else f", {_duration(int(interval))}"
+        limit = options.number("message_count", whole=True)
+        count = None if limit is None else int(limit)
+    shown = f"{'' if limit is None else 'Bounded'}{name}<{_rate(rate)} eps{spacing}>"
+    return Connection(connector, "source", shown, rate, count, columns=_GENERATED[connector])
 
 
 def _needed(shape: _Shape, options: Options, profile: bool) -> tuple[str, dict[str, str]]:
@@ -235,7 +230,7 @@ def from_config(
     :param table_type: ``source``, ``sink`` or ``lookup``.
     :param arroyo_version: whose descriptions to use.
     """
-    if connector in ("impulse", "nexmark"):
+    if connector in _GENERATED:
         given = {name: ("number", str(value)) for name, value in config.items() if value is not None}
         try:
             return _generator(connector, Options(given))

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-#: The versions of Arroyo whose words are known.
-ARROYO_VERSIONS = ("0.15", "0.16")
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -12,7 +12,7 @@ from sqlglot import Token, exp
 from airflow_provider_arroyo.sandbox.sql import functions, tables
 from airflow_provider_arroyo.sandbox.sql.functions import Udf
 from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
-from airflow_provider_arroyo.sandbox.sql.model import ARROYO_VERSIONS, Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.model import Evaluation, Sink, Source
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
@@ -57,12 +57,7 @@ def evaluate(
     :param preview: whether it is a preview, whose sinks show their rows instead of writing them.
     :param parallelism: the parallelism of every node in the graph.
     :returns: the graph or the refusal.
-    :raises ValueError: the version is not known.
     """
-    if arroyo_version not in ARROYO_VERSIONS:
-        raise ValueError(
-            f"arroyo_version must be one of {', '.join(ARROYO_VERSIONS)}, not {arroyo_version!r}"
-        )
     return _Program(query, arroyo_version, tables, is_preview=preview).evaluate(udfs, parallelism)
 
 
