@@ -43,13 +43,14 @@ _CONNECTORS: Mapping[str, tuple[str, str]] = {
 }
 """Title and direction of each."""
 
-_WITH_PROFILE = frozenset({"confluent", "fluvio", "kafka", "mqtt", "nats", "rabbitmq", "redis"})
+WITH_PROFILE = frozenset({"confluent", "kafka", "mqtt", "nats", "rabbitmq", "redis"})
+"""Those whose tables need a connection profile."""
 _OWN_SCHEMA = frozenset({"impulse", "nexmark"})
 _REQUIRED = {
     "impulse": ("event_rate",),
     "kafka": ("topic", "type"),
     "confluent": ("topic", "type"),
-    "nexmark": ("eventRate",),
+    "nexmark": ("event_rate",),
     "single_file": ("path", "table_type"),
     **dict.fromkeys(("sse", "websocket", "webhook", "polling_http"), ("endpoint",)),
 }
@@ -71,7 +72,7 @@ def connectors() -> list[dict[str, Any]]:
             "custom_schemas": name not in _OWN_SCHEMA,
             "testing": False,
             "hidden": name == "single_file",
-            "connection_config": '{"type": "object"}' if name in _WITH_PROFILE else None,
+            "connection_config": '{"type": "object"}' if name in WITH_PROFILE else None,
         }
         for name, (title, direction) in _CONNECTORS.items()
     ]

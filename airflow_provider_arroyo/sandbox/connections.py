@@ -53,6 +53,7 @@ class Connections:
         connector, config = fields["connector"], fields.get("config")
         if connector not in catalog.NAMES:
             raise RefusedError(500, "Something went wrong")
+        profile = self._profile_of_table(fields.get("connection_profile_id"), connector)
         if problem := catalog.config_problem(connector, config):
             raise RefusedError(400, problem)
         if not fields["name"]:
@@ -61,11 +62,6 @@ class Connections:
             schema = catalog.table_schema(connector, fields.get("schema"))
         except (AttributeError, TypeError) as error:
             raise RefusedError(422, f"{TYPE}schema: {error}") from error
-        profile = None
-        if profile_id := fields.get("connection_profile_id"):
-            profile = self._store.profiles.get(profile_id)
-            if profile is None:
-                raise RefusedError(400, f"Could not find connection profile with id '{profile_id}'")
         table = {
             "id": new_id(self._engine.rng, "ct"),
             "name": fields["name"],
@@ -78,6 +74,21 @@ class Connections:
             "consumers": 0,
         }
         return _add(self._store.tables, "connection_table", table)
+
+    def _profile_of_table(self, profile_id: str | None, connector: str) -> Mapping[str, Any] | None:
+        if profile_id is None:
+            if connector in catalog.WITH_PROFILE:
+                but = "but `connectionProfileId` was not specified"
+                raise RefusedError(400, f"this connector requires a connection profile, {but}")
+            return None
+        profile = self._store.profiles.get(profile_id)
+        if profile is None:
+            raise RefusedError(400, f"No connection profile with id '{profile_id}'")
+        if profile["connector"] != connector:
+            found = f"found {profile['connector']}, expected {connector}"
+            different = "Stored connection has a different connector than requested"
+            raise RefusedError(400, f"{different} ({found})")
+        return profile
 
     def _create_profile(self, call: Call) -> Response:
         name, connector, config = (call.fields.get(key) for key in ("name", "connector", "config"))

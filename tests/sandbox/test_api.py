@@ -246,6 +246,28 @@ def test_connection_tables_count_their_consumers(call: Caller) -> None:
     assert gone["errors"]
 
 
+def test_connection_tables_need_what_arroyo_needs(call: Caller) -> None:
+    def create(connector: str, config: dict[str, object], **more: object) -> tuple[int, str]:
+        body = {"name": f"t-{connector}", "connector": connector, "config": config, **more}
+        answer = call("POST", "/connection_tables", body)
+        return answer.status_code, answer.json().get("error", "")
+
+    profile = {"name": "p", "connector": "kafka", "config": {"bootstrapServers": "b:9092"}}
+    profile_id = call("POST", "/connection_profiles", profile).json()["id"]
+    topic = {"topic": "t", "type": {"offset": "latest"}}
+    refusals = {
+        "this connector requires a connection profile, but `connectionProfileId` was not specified": {},
+        "No connection profile with id 'cp_x'": {"connection_profile_id": "cp_x"},
+    }
+    for words, more in refusals.items():
+        assert create("kafka", topic, **more) == (400, words)
+    words = "Stored connection has a different connector than requested (found kafka, expected mqtt)"
+    assert create("mqtt", {}, connection_profile_id=profile_id) == (400, words)
+    assert create("kafka", topic, connection_profile_id=profile_id)[0] == 200
+    assert create("nexmark", {"event_rate": 10})[0] == 200
+    assert "missing field `event_rate`" in create("nexmark", {"runtime": 10})[1]
+
+
 def test_udfs_are_kept_and_known_to_queries(call: Caller) -> None:
     definition = "use arroyo_udf_plugin::udf;\n#[udf]\nfn twice(x: i64) -> i64 { x * 2 }"
     made = call("POST", "/udfs", {"prefix": "/udfs", "definition": definition, "language": "rust"}).json()

@@ -216,7 +216,9 @@ def test_connection_tables_and_profiles(sandbox: ArroyoSandbox, client: ArroyoCl
 def test_a_server_that_hangs_delays_a_task_for_seconds_at_most(
     sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
 ) -> None:
-    client.create_connection_table(**TABLE, schema={"format": {"json": {}}, "fields": FIELDS})
+    profile = client.create_connection_profile(name="shared", connector="kafka", config={})
+    schema = {"format": {"json": {}}, "fields": FIELDS}
+    client.create_connection_table(**TABLE, connection_profile_id=profile.id, schema=schema)
     operator, ti = submit("SELECT name FROM customers"), TaskInstance()
     operator.execute(context(ti))
     sandbox.faults.hang(path="*/connection_tables", times=None)
