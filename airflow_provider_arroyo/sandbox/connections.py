@@ -73,7 +73,7 @@ class Connections:
             "schema": schema,
             "consumers": 0,
         }
-        return _add(self._store.tables, "connection_table", table)
+        return _add(self._store.tables, "connection_table with that name already exists", table)
 
     def _profile_of_table(self, profile_id: str | None, connector: str) -> Mapping[str, Any] | None:
         if profile_id is None:
@@ -93,7 +93,7 @@ class Connections:
     def _create_profile(self, call: Call) -> Response:
         name, connector, config = (call.fields.get(key) for key in ("name", "connector", "config"))
         if connector not in catalog.NAMES:
-            raise RefusedError(400, f"Unknown connector '{connector}'")
+            raise RefusedError(400, "Unknown connector type")
         profile = {
             "id": new_id(self._engine.rng, "cp"),
             "name": name,
@@ -101,7 +101,9 @@ class Connections:
             "config": config,
             "description": catalog.profile_description(config),
         }
-        return _add(self._store.profiles, "connection_profile", profile)
+        # Arroyo's tables on SQLite do not ask for that.
+        is_taken = "A record already exists with that name or id" if self._store.has_unique_profiles else None
+        return _add(self._store.profiles, is_taken, profile)
 
     def _create_udf(self, call: Call) -> Response:
         # At once, where a real server compiles Rust for half a minute.
@@ -121,7 +123,7 @@ class Connections:
             "description": fields.get("description"),
             "dylib_url": None,
         }
-        return _add(self._store.udfs, "global_udf", udf)
+        return _add(self._store.udfs, "udf with that name already exists", udf)
 
     def _validate_udf(self, call: Call) -> Response:
         name, problem = _read_udf(call.fields)
@@ -137,9 +139,9 @@ def _read_udf(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
         return None, error.text
 
 
-def _add(records: dict[str, dict[str, Any]], kind: str, record: dict[str, Any]) -> Response:
-    if any(item["name"] == record["name"] for item in records.values()):
-        raise RefusedError(400, f"{kind} with that name already exists")
+def _add(records: dict[str, dict[str, Any]], is_taken: str | None, record: dict[str, Any]) -> Response:
+    if is_taken is not None and any(item["name"] == record["name"] for item in records.values()):
+        raise RefusedError(400, is_taken)
     records[record["id"]] = record
     return json_response(record)
 

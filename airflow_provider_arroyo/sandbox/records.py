@@ -149,13 +149,15 @@ class Store:
 
     :param database: Arroyo's database: on ``sqlite`` records are dated to the whole second, on ``postgres``
         to the microsecond. Lists are sorted by that date, the newest first, and the page after a record holds
-        those with an earlier date: on SQLite it can leave out what was created in the same second.
+        those with an earlier date: on SQLite it can leave out what was created in the same second. On SQLite
+        connection profiles may share a name.
     """
 
     def __init__(self, *, database: Database = "sqlite") -> None:
         self.lock = threading.RLock()
         """Held while anything of a sandbox is read or changed."""
         self._unit = 1_000_000 if database == "sqlite" else 1
+        self.has_unique_profiles = database != "sqlite"
         self.pipelines: dict[str, Pipeline] = {}
         self.tables: dict[str, dict[str, Any]] = {}
         self.profiles: dict[str, dict[str, Any]] = {}

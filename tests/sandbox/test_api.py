@@ -268,6 +268,27 @@ def test_connection_tables_need_what_arroyo_needs(call: Caller) -> None:
     assert "missing field `event_rate`" in create("nexmark", {"runtime": 10})[1]
 
 
+def test_names_that_are_taken() -> None:
+    udf = {"prefix": "/", "definition": "#[udf] fn f(x: i64) -> i64 { x }", "language": "rust"}
+    profile = {"name": "p", "connector": "kafka", "config": {}}
+    table = {"name": "t", "connector": "impulse", "config": {"event_rate": 1}}
+    taken = (
+        ("/udfs", udf, "udf with that name already exists"),
+        ("/connection_tables", table, "connection_table with that name already exists"),
+        ("/connection_profiles", profile, "A record already exists with that name or id"),
+    )
+    for database in ("sqlite", "postgres"):
+        with ArroyoSandbox(clock=ManualClock(), database=database) as sandbox, requests.Session() as session:
+            call = Caller(session, sandbox.url)
+            for path, body, words in taken:
+                assert call("POST", path, body).status_code == 200
+                again = call("POST", path, body)
+                if (path, database) == ("/connection_profiles", "sqlite"):
+                    assert again.status_code == 200
+                else:
+                    assert (again.status_code, again.json()["error"]) == (400, words)
+
+
 def test_udfs_are_kept_and_known_to_queries(call: Caller) -> None:
     definition = "use arroyo_udf_plugin::udf;\n#[udf]\nfn twice(x: i64) -> i64 { x * 2 }"
     made = call("POST", "/udfs", {"prefix": "/udfs", "definition": definition, "language": "rust"}).json()
