@@ -54,6 +54,8 @@ _REQUIRED = {
     "single_file": ("path", "table_type"),
     **dict.fromkeys(("sse", "websocket", "webhook", "polling_http"), ("endpoint",)),
 }
+_OF_SINKS = frozenset(("commit_mode", "key_field", "timestamp_field", "retain", "sinkType", "target"))
+_OF_SINKS |= {"records_per_batch", "batch_max_buffer_size", "batch_flush_interval_millis"}
 NAMES = frozenset(_CONNECTORS)
 
 
@@ -90,9 +92,11 @@ def config_problem(connector: str, config: Any) -> str | None:
 
 def table_type(connector: str, config: Mapping[str, Any]) -> str:
     """Return whether a connection table is a source, a sink or a lookup."""
-    kind = config.get("type") or config.get("table_type") or config.get("connector_type")
+    kind = config.get("type") or config.get("table_type") or config.get("connectorType")
     if isinstance(kind, Mapping):
-        kind = next(iter(kind), None) if "type" not in kind else kind["type"]
+        # Kafka's, say, is {"offset": …} of a source and {"commit_mode": …} of a sink.
+        by_key = "lookup" if "lookup" in kind else "sink" if _OF_SINKS & kind.keys() else None
+        kind = kind.get("type", by_key)
     if isinstance(kind, str) and kind.lower() in ("source", "sink", "lookup"):
         return kind.lower()
     return "sink" if _CONNECTORS[connector][1] == "sink" else "source"

@@ -263,7 +263,10 @@ def test_connection_tables_need_what_arroyo_needs(call: Caller) -> None:
         assert create("kafka", topic, **more) == (400, words)
     words = "Stored connection has a different connector than requested (found kafka, expected mqtt)"
     assert create("mqtt", {}, connection_profile_id=profile_id) == (400, words)
-    assert create("kafka", topic, connection_profile_id=profile_id)[0] == 200
+    for name, kind in (("source", topic), ("sink", topic | {"type": {"commit_mode": "at_least_once"}})):
+        assert create("kafka", kind, connection_profile_id=profile_id, name=name)[0] == 200
+    tables = {item["name"]: item["table_type"] for item in call("GET", "/connection_tables").json()["data"]}
+    assert tables == {"source": "source", "sink": "sink"}
     assert create("nexmark", {"event_rate": 10})[0] == 200
     assert "missing field `event_rate`" in create("nexmark", {"runtime": 10})[1]
 
