@@ -84,12 +84,15 @@ class Arrange:
         self, act: Callable[..., object], *values: Any, polls: int = 2, path: str = "*/jobs"
     ) -> None:
         """Do something, from a thread, after so many GETs of a path from now on: however slow the machine."""
-        count = self.sandbox.requests.count
-        seen = polls + count("GET", path)
+
+        def responses() -> int:
+            return sum(one.status is not None for one in self.sandbox.requests.find("GET", path))
+
+        seen = polls + responses()
 
         def wait() -> None:
             deadline = time.monotonic() + 60
-            while count("GET", path) < seen and time.monotonic() < deadline:
+            while responses() < seen and time.monotonic() < deadline:
                 time.sleep(0.005)
             act(*values)
 

@@ -100,7 +100,7 @@ def _created_later(arrange: Arrange, sandbox: ArroyoSandbox, id_: str | None = N
             else:
                 client.put_pipeline(id_, name="orders", query=ENDLESS)
 
-    arrange.after_polls(create, path="*")
+    arrange.after_polls(create, polls=1, path="*")
     if id_ is None:
         return sense(None, pipeline_name="orders")
     return sense(id_, if_missing="wait")
