@@ -18,7 +18,7 @@ from .sql import evaluate
 
 QUERY = (
     "CREATE TABLE impulse WITH (connector = 'impulse', event_rate = '10');\n"
-    "CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');\n"
+    "CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');\n"
     "INSERT INTO sink SELECT counter FROM impulse;"
 )
 

@@ -166,8 +166,13 @@ def test_what_cannot_be_kept_is_said_once_and_tried_again(
     monkeypatch.setattr("airflow_provider_arroyo.sandbox.persistence._PAUSE_SECONDS", 0.01)
     caplog.set_level("WARNING", "airflow_provider_arroyo.sandbox")
     with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox, requests.Session() as session:
-        tries: list[int] = []
-        monkeypatch.setattr(type(kept), "replace", lambda *_: tries.append(1) or _full())
+        tries: list[object] = []
+
+        def full(*files: object) -> None:
+            tries.append(files)
+            raise OSError(28, "no space left")
+
+        monkeypatch.setattr(type(kept), "replace", full)
         Caller(session, sandbox.url).create("later")
         deadline = time.monotonic() + 60
         while len(tries) < 3 and time.monotonic() < deadline:
@@ -178,10 +183,6 @@ def test_what_cannot_be_kept_is_said_once_and_tried_again(
     assert line == "Changes cannot be kept, and are tried again: [Errno 28] no space left"
     with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox:
         assert sandbox.state("later") is not None
-
-
-def _full() -> None:
-    raise OSError(28, "no space left")
 
 
 def test_a_megabyte_of_sql_is_planned_while_the_rest_goes_on(sandbox: ArroyoSandbox, call: Caller) -> None:
