@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -247,7 +247,7 @@ def test_connection_tables_count_their_consumers(call: Caller) -> None:
 
 
 def test_connection_tables_need_what_arroyo_needs(call: Caller) -> None:
-    def create(connector: str, config: dict[str, object], **more: object) -> tuple[int, str]:
+    def create(connector: str, config: Mapping[str, Any], **more: Any) -> tuple[int, str]:
         body = {"name": f"t-{connector}", "connector": connector, "config": config, **more}
         answer = call("POST", "/connection_tables", body)
         return answer.status_code, answer.json().get("error", "")
