@@ -35,7 +35,7 @@ class GlobalUdf(ApiModel):
 
     id: str
     name: str
-    definition: str
+    definition: str = wire(is_secret=True)
     prefix: str = ""
     language: str = wire(is_strict=True, default="")
     created_at_micros: int = wire("created_at", default=0)

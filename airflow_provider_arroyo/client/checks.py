@@ -229,6 +229,8 @@ def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
     """
     if isinstance(names, str):
         names = [names]
+    if not isinstance(names, Iterable):
+        raise ValueError(f"{argument} must be names of states, got {_shown(names)}")
     wanted = frozenset(str(name) for name in names)
     unknown = sorted(wanted - _STATES)
     if unknown or not wanted:

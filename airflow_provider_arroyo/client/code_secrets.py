@@ -6,9 +6,17 @@ Works on text alone. In doubt it masks too much.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
-from airflow_provider_arroyo.client.path_secrets import MASK
-from airflow_provider_arroyo.client.sql_secrets import is_secret_name
+from airflow_provider_arroyo.client.secret_names import is_secret_name
+from airflow_provider_arroyo.client.text_secrets import (
+    Secret,
+    echoed_values,
+    mask,
+    secrets_in_comment,
+    secrets_in_text,
+    without_values,
+)
 
 _WORD = r"(?P<word>[A-Za-z_]\w*+) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<end>[;\n])"
 _RUST = re.compile(
@@ -30,22 +38,38 @@ _PYTHON = re.compile(
 _NAME = re.compile(r"[\w.-]{1,100}")
 
 
-def redact_code(source: str, language: str | None) -> str:
-    """Return source with ``***`` in each string that follows a secret name in the same statement.
+def redact_code(source: str, language: str | None, values: Iterable[str] = ()) -> str:
+    """Return source with ``***`` for its secrets.
 
-    :param source: of a function; broken source, too. What is secret in its comments stays.
+    Those are the strings that follow a secret name in the same statement, and what strings and comments hold as those
+    of SQL do.
+
+    :param source: of a function; broken source, too.
     :param language: ``python``; anything else is read as Rust.
+    :param values: what else is secret, such as the values in the SQL that uses it; default nothing.
     """
+    return without_values(mask(source, _secrets(source, language)), values)
+
+
+def code_secret_values(source: str, language: str | None) -> frozenset[str]:
+    """Return the values that are secret in some source, such as a compiler may echo.
+
+    :param source, language: as :func:`redact_code` takes them.
+    """
+    return echoed_values(source[one.start : one.end] for one in _secrets(source, language))
+
+
+def _secrets(source: str, language: str | None) -> Iterator[Secret]:
+    """Yield where the secrets are; they may overlap."""
     is_python = language == "python"
-    shown: list[str] = []
-    at, depth, is_secret = 0, 0, False
+    depth, is_secret = 0, False
     for found in (_PYTHON if is_python else _RUST).finditer(source):
         kind, text = found.lastgroup or "", found[0]
         if kind in ("hashes", "quotes"):
             kind = "string"
         if kind == "comment":
-            continue
-        if kind == "end" and text == "\n":
+            yield from secrets_in_comment(text, found.start())
+        elif kind == "end" and text == "\n":
             # In Python, a line is a statement, but within brackets and where it obviously goes on.
             before = source[max(0, found.start() - 100) : found.start()].rstrip(" \t\r")[-1:]
             is_secret = is_secret and not (is_python and depth == 0 and before not in ("=", "\\"))
@@ -58,11 +82,11 @@ def redact_code(source: str, language: str | None) -> str:
         elif kind == "string":
             start, inner = _inner(text)
             if is_secret and inner:
-                shown += [source[at : found.start() + start], MASK]
-                at = found.start() + start + len(inner)
+                yield Secret(found.start() + start, found.start() + start + len(inner), "")
             elif _NAME.fullmatch(inner):
                 is_secret = is_secret_name(inner)
-    return "".join([*shown, source[at:]])
+            else:
+                yield from secrets_in_text(text, found.start())
 
 
 def _inner(text: str) -> tuple[int, str]:

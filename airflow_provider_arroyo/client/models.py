@@ -128,6 +128,13 @@ class PipelineNode(ApiModel):
     description: str = ""
     parallelism: int = wire(is_required=True, default=0)
 
+    @property
+    def label(self) -> str:
+        """What it does, as it may be shown: the address that it reads or writes may hold a secret."""
+        from airflow_provider_arroyo.client.text_secrets import redact_values
+
+        return redact_values(self.description or self.operator, ())
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineEdge(ApiModel):
@@ -173,7 +180,7 @@ class Pipeline(ApiModel):
 
     id: str
     name: str
-    query: str
+    query: str = wire(is_secret=True)
     checkpoint_interval_micros: int | None = None
     stop: str = wire(is_strict=True, default=StopMode.NONE)
     created_at_micros: int = wire("created_at", is_required=True, default=0)
@@ -184,7 +191,7 @@ class Pipeline(ApiModel):
     graph: PipelineGraph = field(default_factory=PipelineGraph)
     udfs: tuple[Udf, ...] = wire(is_required=True, default=())
     tags: Mapping[str, str] = wire(is_strict=True, default_factory=dict)
-    state_url: str | None = wire(is_strict=True, may_be_null=True, default=None)
+    state_url: str | None = wire(is_secret=True, is_strict=True, may_be_null=True, default=None)
 
     @property
     def label(self) -> str:

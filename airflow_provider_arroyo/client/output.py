@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_arroyo.client.details import OutputBatch
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from airflow_provider_arroyo.text import shorten
 
@@ -62,7 +63,7 @@ def iter_batches(
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise ArroyoForeignResponseError(
                 f"{request.method} {settings.redact(response.url)} sent an event that is not Arroyo's: "
-                f"{shorten(settings.redact(repr(chunk)))}",
+                f"{shorten(redact_values(settings.redact(repr(chunk)), ()))}",
                 status=200,
                 **request.where,
             ) from err

@@ -12,14 +12,14 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from airflow_provider_arroyo.client.body_secrets import body_secret_values
 from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
-from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.reading import NotJsonError, json_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
-from airflow_provider_arroyo.client.settings import MIN_SECRET_LENGTH, ClientSettings
-from airflow_provider_arroyo.client.sql_secrets import redact_echo
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.staleness import what_a_cache_says
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.client.tls import explain_plain_refusal
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
@@ -122,14 +122,8 @@ class _Interpreter:
     def _redacted(self, text: str) -> str:
         """Return a text of the server's without what the settings or the request keep secret."""
         text = self._settings.redact(text)
-        body = self._request.body or {}
-        query = body.get("query")
         # A response may hold SQL of its own, as half a pipeline does.
-        text = redact_echo(text[:_MAX_READ], query if isinstance(query, str) else "")
-        for value in (body.get("env_vars") or {}).values():
-            if len(value) >= MIN_SECRET_LENGTH:
-                text = text.replace(value, MASK)
-        return text
+        return redact_values(text[:_MAX_READ], body_secret_values(self._request.body or {}))
 
     def check_age(self) -> None:
         """Check that the response is not an old one.

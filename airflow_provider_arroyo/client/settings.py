@@ -158,8 +158,10 @@ class ClientSettings:
         return ", ".join(name for name in self.request_headers if self._is_secret_header(name))
 
     def _is_secret_header(self, name: str) -> bool:
+        from airflow_provider_arroyo.client.secret_names import is_secret_name
+
         further = {one.lower() for one in self.secret_headers}
-        return bool(_SECRET_HEADER.search(name)) or name.lower() in further
+        return bool(_SECRET_HEADER.search(name)) or is_secret_name(name) or name.lower() in further
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -6,24 +6,22 @@ Works on text alone, so that it also masks in SQL that no parser accepts. In dou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from airflow_provider_arroyo.client.path_secrets import MASK, WORD, secret_parts
+from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, names_user
+from airflow_provider_arroyo.client.text_secrets import (
+    Secret,
+    echoed_values,
+    mask,
+    merged,
+    pairs,
+    recognized,
+    redact_values,
+    secrets_in_comment,
+)
 from airflow_provider_arroyo.text import REPLACED
-
-_SECRET = re.compile(
-    r"passw|passphrase|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|authorization|cookie|signature|headers\b"
-)
-_KEY = re.compile(r"keys?\b")
-# HTTP headers are masked whole: which of them hold a secret depends on the server that reads them.
-# Keys of tables and messages: what stands there is a format, or names columns.
-_HARMLESS = re.compile(
-    r"\b(primary|foreign|partition|sort|order|unique|cluster|clustering|routing|shuffle|row)\.keys?\b"
-    r"|\bkeys?\.(format|fields?|columns?|prefix|suffix|schema|subject|type|(de)?serializer|encoding)\b"
-    r"|\b(monkey|turkey)s?\b"
-)
 
 _TOKEN = re.compile(
     r"""
@@ -36,31 +34,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# An option inside a string or a comment, or in SQL whose quotes do not pair.
-_PAIR = re.compile(
-    r"""
-    (?<![\w.-]) (?<!://) (?P<name>[A-Za-z_][\w.-]*+) (?:\\?["'`]){0,2} \s*+ (?:=>|:=|=+|:(?!:|//)) \s*+
-    (?P<value> ''(?!')[^']*+'' | '(?:[^']|'')*+'? | "(?:[^"\\]|\\.|"")*+"? | \\"[^"]*+"? | \\'[^']*+'? | `[^`]*+`?
-      | (?:(?:bearer|basic|token|digest|apikey)\s++)?+ [^\s,;)&'"}\]]++ )
-    """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
-# Up to the last @: an @ or a / in a password is often not escaped. Clients of NATS and others take a login without a
-# scheme; there an address of e-mail and the digest of an image are none.
-_LOGIN = re.compile(
-    r"""
-    (?<=://) (?: [^/\s'"]+ | [^/\s'"\[:@]{0,200}+ : (?!\d{0,5}+(?:[/?\#]|\Z)) [^\s'"@]{1,200}+ ) (?=@)
-    | (?<![^\s'",(=]) (?!(?:mailto|e?mail|owner|author|contact|team|from|to|cc|by|sip|acct|xmpp):)
-      (?: [^/@\s'",():=]{0,200}+ : [^/@\s'",()]{1,200}+ (?=@(?!sha\d+:)[\w.-])
-        | [^/@\s'",()]{1,200}+ (?=@[\w.-]++:\d) )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
-# The signatures and keys of Azure's addresses.
-_SECRET_PARAMETERS = ("sig", "code")
-_PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
-_MIN_VALUE_LENGTH = 5
+# A column of such a name is compared with a password; one named key or token may hold anything.
+_PASSWORD = re.compile(r"passw|passphrase|pwd|(api|access|private|secret)[._-]?key", re.IGNORECASE)
 
 MAX_READABLE = 10_000
 """How many characters of what a server says are read: it may be megabytes, and masking them takes seconds."""
@@ -74,18 +49,6 @@ _EXPRESSIONS_BEGIN = frozenset(["AS", "INSERT", "SELECT", "VALUES", "WHERE"])
 _STATEMENTS_BEGIN = frozenset(["CREATE", "INSERT", "SELECT", "SET"])
 
 
-class SqlSecret(NamedTuple):
-    """A secret in some SQL.
-
-    :param start, end: where its value is, without its quotes.
-    :param name: the option, in lower case; empty for the login in an address, and a part of its path.
-    """
-
-    start: int
-    end: int
-    name: str
-
-
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -93,17 +56,7 @@ class _Token(NamedTuple):
     end: int
 
 
-def is_secret_name(name: str) -> bool:
-    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL.
-
-    :param name: ``auth.password``, ``apiKey`` …; the keys of tables and messages, such as ``key.format`` and
-        ``primary_key``, are no secrets.
-    """
-    words = ".".join(WORD.findall(name)).lower()
-    return bool(_SECRET.search(name.lower()) or _KEY.search(_HARMLESS.sub("", words)))
-
-
-def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
+def find_secrets(sql: str) -> tuple[Secret, ...]:
     """Return the secrets in some SQL, in order. They do not overlap.
 
     :param sql: any text; SQL that is broken, too.
@@ -112,13 +65,15 @@ def find_secrets(sql: str) -> tuple[SqlSecret, ...]:
         _Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
         for found in _TOKEN.finditer(sql)
     ]
-    found = [*_options(tokens), *_in_addresses(sql)]
+    found = [*_options(tokens), *recognized(sql)]
     if _is_broken(tokens):
-        found += _pairs(sql, 0)
+        found += pairs(sql)
     for token in tokens:
-        if token.kind == "comment" or (token.kind == "string" and len(token.text) > 4):
-            found += _pairs(token.text, token.start)
-    return tuple(_merged(found))
+        if token.kind == "comment":
+            found += secrets_in_comment(token.text, token.start)
+        elif token.kind == "string" and len(token.text) > 4:
+            found += pairs(token.text, token.start)
+    return tuple(merged(found))
 
 
 def redact_sql(sql: str) -> str:
@@ -126,7 +81,7 @@ def redact_sql(sql: str) -> str:
 
     :param sql: any text.
     """
-    return _replaced(sql, find_secrets(sql))
+    return mask(sql, find_secrets(sql))
 
 
 def readable(text: str) -> str:
@@ -150,12 +105,12 @@ def _readable(text: str) -> str:
 def secret_values(sql: str) -> frozenset[str]:
     """Return the values that are secret in some SQL, such as may be echoed.
 
-    :param sql: any text. Values of less than 5 characters are left out: they are as likely words of any text.
+    :param sql: any text. Names of users and values of less than 5 characters are left out: they are as likely words
+        of any text.
     """
-    values = {sql[secret.start : secret.end] for secret in find_secrets(sql)}
-    # What follows a value may belong to it, or be what is broken.
-    values |= {part for value in values for part in re.split("['\"]", value)}
-    return frozenset(value for value in values if len(value.strip()) >= _MIN_VALUE_LENGTH)
+    return echoed_values(
+        sql[secret.start : secret.end] for secret in find_secrets(sql) if not names_user(secret.name)
+    )
 
 
 def redact_echo(text: str, sql: str) -> str:
@@ -167,35 +122,7 @@ def redact_echo(text: str, sql: str) -> str:
     return redact_values(text, secret_values(sql))
 
 
-def redact_values(text: str, values: Iterable[str]) -> str:
-    """Return a text without values that are secret, and without any secret of its own.
-
-    :param text: what a server says about some SQL.
-    :param values: of that SQL, as :func:`secret_values` returns them.
-    """
-    # The longest first, since one may be part of another.
-    for value in sorted((one for one in values if one in text), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
-    return _replaced(text, _merged([*_pairs(text, 0), *_in_addresses(text)]))
-
-
-def redact_logins(text: str) -> str:
-    """Return a text without the logins in it, such as the name of a topic that was written as an address.
-
-    :param text: any text.
-    """
-    return _replaced(text, (SqlSecret(*found.span(), "") for found in _LOGIN.finditer(text)))
-
-
-def _replaced(text: str, secrets: Iterable[SqlSecret]) -> str:
-    shown, at = [], 0
-    for secret in secrets:
-        shown += [text[at : secret.start], MASK]
-        at = secret.end
-    return "".join([*shown, text[at:]])
-
-
-def _options(tokens: list[_Token]) -> Iterator[SqlSecret]:
+def _options(tokens: list[_Token]) -> Iterator[Secret]:
     """Yield the secrets among the options of statements: ``WITH (key = value, …)`` and what it may have been."""
     code = [token for token in tokens if token.kind not in ("space", "comment")]
     # In an expression, `key = 'x'` is a comparison. Only the parentheses after WITH hold options there.
@@ -219,16 +146,25 @@ def _options(tokens: list[_Token]) -> Iterator[SqlSecret]:
             continue
         is_option = with_depth > 0 or not is_expression
         follows = before is None or before.text in ("(", ",")
-        if not is_option and not (token.kind == "string" and follows):
+        sign = code[at + 1].text if at + 1 < len(code) and code[at + 1].kind == "separator" else ""
+        is_argument = sign in ("=>", ":=") or (token.kind == "string" and follows)
+        if not is_option and not is_argument:
+            if sign in ("=", "==") and _PASSWORD.search(token.text) and _is_string(code, at + 2):
+                yield from _secret(token.text, code[at + 2 : at + 3])
             continue
         value_at = at + 1
-        if value_at < len(code) and code[value_at].kind == "separator":
+        if sign:
             value_at += 1
-        elif not (with_depth and follows and value_at < len(code) and code[value_at].kind == "string"):
+        elif not (with_depth and follows and _is_string(code, value_at)):
             continue
         skip_to = _value_end(code, value_at)
-        if skip_to > value_at:
-            yield _secret(token.text, code[value_at:skip_to])
+        # In an expression, an argument without a string is a column.
+        if is_option or any(one.kind == "string" for one in code[value_at:skip_to]):
+            yield from _secret(token.text, code[value_at:skip_to])
+
+
+def _is_string(code: list[_Token], at: int) -> bool:
+    return at < len(code) and code[at].kind == "string"
 
 
 def _value_end(code: list[_Token], start: int) -> int:
@@ -242,13 +178,18 @@ def _value_end(code: list[_Token], start: int) -> int:
     return len(code)
 
 
-def _secret(name: str, value: list[_Token]) -> SqlSecret:
+def _secret(name: str, value: list[_Token]) -> Iterator[Secret]:
+    if not value:
+        return
     start, end = value[0].start, value[-1].end
-    quote = value[0].text[0]
-    if len(value) == 1 and quote in "'\"`":
-        start += 1
-        end -= len(value[0].text) > 1 and value[0].text[-1] == quote
-    return SqlSecret(start, end, name.strip("'\"`").lower())
+    if len(value) == 1:
+        text, quote = value[0].text, value[0].text[0]
+        if quote in "'\"`":
+            start += 1
+            end -= len(text) > 1 and text[-1] == quote
+        if is_no_secret(text.strip(quote) if quote in "'\"`" else text):
+            return
+    yield Secret(start, end, name.strip("'\"`").lower())
 
 
 def _is_broken(tokens: list[_Token]) -> bool:
@@ -266,40 +207,3 @@ def _is_broken(tokens: list[_Token]) -> bool:
             ):
                 return True
     return False
-
-
-def _pairs(text: str, offset: int) -> Iterator[SqlSecret]:
-    for found in _PAIR.finditer(text):
-        if is_secret_name(found["name"]):
-            start, end = found.span("value")
-            quote = text[start]
-            if quote in "'\"`":
-                start += 1
-                end -= end > start and text[end - 1] == quote
-            yield SqlSecret(start + offset, end + offset, found["name"].lower())
-
-
-def _in_addresses(text: str) -> Iterator[SqlSecret]:
-    """Yield the logins in addresses, and what is secret in their paths and queries."""
-    for found in _LOGIN.finditer(text):
-        yield SqlSecret(*found.span(), "")
-    for found in _QUERY.finditer(text):
-        if is_secret_name(found["name"]) or found["name"].lower() in _SECRET_PARAMETERS:
-            yield SqlSecret(*found.span("value"), found["name"].lower())
-    for found in _PATH.finditer(text):
-        yield from (SqlSecret(*span, "") for span in secret_parts(text, *found.span("path")))
-
-
-def _merged(secrets: list[SqlSecret]) -> Iterator[SqlSecret]:
-    last: SqlSecret | None = None
-    for secret in sorted(secrets):
-        if secret.end <= secret.start:
-            continue
-        if last is None or secret.start >= last.end:
-            if last is not None:
-                yield last
-            last = secret
-        else:
-            last = last._replace(end=max(last.end, secret.end))
-    if last is not None:
-        yield last

@@ -194,7 +194,9 @@ class Transport:
         except LIBRARY_ERRORS as err:
             failure = failure_of(err)
             error = explain(err, failure, request, self.settings)
-            raise self._probed(error, failure, request, seconds_left) from err
+            # The library's own words name the whole address.
+            is_shown = self.settings.redact(text := repr(err)) == text
+            raise self._probed(error, failure, request, seconds_left) from (err if is_shown else None)
         # What TLS needs is there, so later failures have other causes.
         self._probes_left, self._finding = 0, None
 

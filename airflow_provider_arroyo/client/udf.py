@@ -18,7 +18,7 @@ class Udf(ApiModel):
     :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
     """
 
-    definition: str
+    definition: str = wire(is_secret=True)
     language: str | None = wire(is_strict=True, may_be_null=True, default=None)
 
     def to_api(self) -> dict[str, str]:

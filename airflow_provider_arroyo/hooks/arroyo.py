@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +22,7 @@ from airflow_provider_arroyo.hooks.connection import (
     settings_from,
 )
 from airflow_provider_arroyo.hooks.form import connection_form_widgets, ui_field_behaviour
+from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ArroyoHook(BaseHook):
         except AirflowNotFoundException as err:
             raise no_connection(self.arroyo_conn_id) from err
         settings = self._settings_of(connection)
-        _mask(settings.secrets)
+        hide_values(settings.secrets)
         return settings
 
     def _settings_of(self, connection: Connection) -> ClientSettings:
@@ -122,7 +123,7 @@ class ArroyoHook(BaseHook):
         settings = self._settings_of(connection)
         if secrets := settings.secrets:
             # Masking asks the supervisor synchronously, so it is kept off the loop.
-            await asyncio.to_thread(_mask, secrets)
+            await asyncio.to_thread(hide_values, secrets)
         return settings
 
     @cached_property
@@ -343,12 +344,3 @@ def namespace_of(settings: ClientSettings) -> Namespace:
     derived = host_to_name_by(conf.get("api", "base_url", fallback=None))
     given = settings.namespace
     return Namespace(name=given or derived, is_explicit=bool(given), derived=derived)
-
-
-def _mask(secrets: Iterable[str]) -> None:
-    """Keep secrets out of Airflow's logs."""
-    from airflow.providers.common.compat.sdk import mask_secret
-
-    mask: Callable[[str], None] = mask_secret
-    for secret in secrets:
-        mask(secret)

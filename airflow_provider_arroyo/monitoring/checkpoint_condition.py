@@ -56,7 +56,8 @@ class _Count(NamedTuple):
 class CheckpointCondition(Condition):
     """Which finished checkpoint is waited for: one that meets all of these.
 
-    :param max_age: how long ago it may have finished at most; default None, any time.
+    :param max_age: how long ago it may have finished at most; then none counts once the pipeline has failed. Default
+        None, any time.
     :param began_after_micros: when it must have begun at the earliest, microseconds since the epoch; default None.
     :param min_epoch: its epoch at least, default None.
     :param checkpoint_type: its type (Arroyo 0.16), default None, any.
@@ -108,7 +109,10 @@ class CheckpointCondition(Condition):
         moment = _Moment(now if reading.server_time is None else reading.server_time, now)
         qualified = [one for one in finished if self._qualifies(one, moment)]
         count = self._count(before, job, finished, qualified, moment)
-        found = qualified[-1] if qualified and count.new >= self.new_checkpoints else None
+        # An age is asked for to know whether data flows, and there it does not.
+        has_failed = self.max_age is not None and job.state in (JobState.FAILING, JobState.FAILED)
+        is_enough = qualified and count.new >= self.new_checkpoints and not has_failed
+        found = qualified[-1] if is_enough else None
         return Finding(
             facts=None if found is None else _facts(found),
             seen=self._seen(finished, count, moment),

@@ -283,7 +283,7 @@ def _slowest(e: Evidence) -> str | None:
     worst, node_id = max(pressures, default=(0.0, 0))
     if worst < _BACKPRESSURE:
         return None
-    names = {node.node_id: node.description or node.operator for node in e.pipeline.graph.nodes}
+    names = {node.node_id: node.label for node in e.pipeline.graph.nodes}
     return f"Backpressure at {shorten(names.get(node_id, f'node {node_id}'), 80)}: {worst:.0%}."
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
+from airflow_provider_arroyo.client.checks import (
+    MIN_CHECKPOINT_INTERVAL,
+    check_duration,
+    check_max_restarts,
+)
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES
 from airflow_provider_arroyo.text import duration
 
@@ -46,8 +50,14 @@ class EventRule:
             )
         check_max_restarts(self.max_restarts)
         check_duration(self.restart_window, "restart_window", positive=True)
-        if self.max_checkpoint_age is not None:
-            check_duration(self.max_checkpoint_age, "max_checkpoint_age", positive=True)
+        age = self.max_checkpoint_age
+        if (
+            age is not None
+            and check_duration(age, "max_checkpoint_age", positive=True) < MIN_CHECKPOINT_INTERVAL
+        ):
+            raise ValueError(
+                f"max_checkpoint_age must be 1 second or more, the shortest checkpoint interval, got {age}"
+            )
 
     @property
     def goal(self) -> str:

@@ -125,7 +125,7 @@ def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
 
 
 def _listed(nodes: Iterable[PipelineNode]) -> str:
-    names = [f"{node.node_id} ({shorten(node.description or node.operator, 80)})" for node in nodes]
+    names = [f"{node.node_id} ({shorten(node.label, 80)})" for node in nodes]
     more = len(names) - _SHOWN_OPERATORS
     return ", ".join(names[:_SHOWN_OPERATORS]) + (f" and {more} more" if more > 0 else "")
 

@@ -55,10 +55,14 @@ def as_string(value: Any, argument: str) -> str:
     :raises ValueError: on what ``render_template_as_native_obj`` made of one: ``2024_01_15`` becomes 20240115, and
         nobody can tell how it was written.
     """
+    return _string(value, argument, f" {value!r}")
+
+
+def _string(value: Any, argument: str, shown: str) -> str:
     if isinstance(value, str):
         return check_characters(value, argument)
     raise ValueError(
-        f"{argument} must be a string, got {type(value).__name__} {value!r}. With render_template_as_native_obj, "
+        f"{argument} must be a string, got {type(value).__name__}{shown}. With render_template_as_native_obj, "
         "Airflow turns what looks like a number, a boolean or None into one; quotes in the template keep it a "
         "string: \"'{{ ... }}'\""
     )
@@ -71,7 +75,10 @@ def as_string_map(value: Any, argument: str) -> Any:
     """
     if not isinstance(value, Mapping):
         return value
-    return {as_string(key, argument): as_string(item, f"{argument}[{key!r}]") for key, item in value.items()}
+    # A value may be a secret, so none is shown.
+    return {
+        as_string(key, argument): _string(item, f"{argument}[{key!r}]", "") for key, item in value.items()
+    }
 
 
 def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:

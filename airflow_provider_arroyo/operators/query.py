@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_sql
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
+from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.operators.arguments import as_string
 
 if TYPE_CHECKING:
@@ -112,12 +113,9 @@ def hide_secrets(sql: str) -> None:
 
     :param sql: the SQL.
     """
-    from airflow.providers.common.compat.sdk import mask_secret
-
     from airflow_provider_arroyo.client.sql_secrets import secret_values
 
-    for value in secret_values(sql):
-        mask_secret(value)
+    hide_values(secret_values(sql))
 
 
 def _source(jinja_env: jinja2.Environment, path: str) -> str:

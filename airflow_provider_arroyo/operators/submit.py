@@ -193,6 +193,10 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         self.stable_for = check_duration(stable_for, "stable_for")
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
         self.max_restarts = check_max_restarts(max_restarts)
+        if max_restarts is not None and wait_for is None:
+            raise ValueError(
+                "max_restarts counts the restarts during the wait, and wait_for=None waits for nothing"
+            )
         self.on_existing = on_existing
         self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_arroyo.client.models import Job, Pipeline, Udf
 from airflow_provider_arroyo.client.sql_diffs import redacted_diff
-from airflow_provider_arroyo.client.sql_secrets import redact_echo
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.pipelines.ownership import user_tags_of, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten, visible
@@ -61,7 +61,9 @@ class Difference:
             case "parallelism" | "checkpoint_interval":
                 return f"{self.argument}: {self.found} → {self.wanted}"
             case _:
-                found, wanted = (shorten(redact_echo(str(one), ""), 80) for one in (self.found, self.wanted))
+                found, wanted = (
+                    shorten(redact_values(str(one), ()), 80) for one in (self.found, self.wanted)
+                )
                 return f"{self.argument}: {found!r} → {wanted!r}"
 
     def _lines(self) -> Iterator[str]:

@@ -14,9 +14,11 @@ from typing import Any, Protocol, TypeVar
 
 from airflow_provider_arroyo.client.catalog import ConnectionProfile, ConnectionTable, GlobalUdf
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.code_secrets import code_secret_values
 from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
-from airflow_provider_arroyo.client.sql_secrets import is_secret_name, redact_echo
+from airflow_provider_arroyo.client.secret_names import is_secret_name
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoConflictError, ArroyoError
 from airflow_provider_arroyo.text import shorten
 
@@ -140,7 +142,9 @@ def ensure_udf(
     validation = client.validate_udf(definition, language=language)
     name = validation.udf_name
     if validation.errors or name is None:
-        said = "\n".join(f"  {error}" for error in validation.errors) or "  it has no name"
+        secrets = code_secret_values(definition, language)
+        errors = (redact_values(str(error), secrets) for error in validation.errors)
+        said = "\n".join(f"  {error}" for error in errors) or "  it has no name"
         raise ArroyoError(f"Arroyo refused the UDF. Fix its source:\n{said}", is_fatal=True)
 
     def compare(found: GlobalUdf) -> tuple[str, ...]:
@@ -236,7 +240,7 @@ def _shown(value: Any) -> str:
     """Return a value without the secrets in it; of a mapping or a list, which may hold one, only what it is."""
     if isinstance(value, Mapping | list | tuple):
         return f"{len(value)} entries"
-    return shorten(redact_echo(repr(value), ""), 100)
+    return shorten(redact_values(repr(value), ()), 100)
 
 
 def _plain(source: str) -> str:

@@ -42,7 +42,7 @@ class PipelineSpec:
     tags: Mapping[str, str] = field(default_factory=dict)
     env_vars: Mapping[str, str] = field(default_factory=dict, repr=False)
     scheduler_config: Mapping[str, Any] | None = field(default=None, repr=False)
-    state_url: str | None = None
+    state_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_text(self.name, "pipeline_name")

@@ -12,13 +12,9 @@ from typing import Any
 from airflow_provider_arroyo.client.code_secrets import redact_code
 from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
 from airflow_provider_arroyo.client.path_secrets import MASK
+from airflow_provider_arroyo.client.secret_names import is_secret_name
 from airflow_provider_arroyo.client.sql_diffs import redacted_unified_diff
-from airflow_provider_arroyo.client.sql_secrets import (
-    is_secret_name,
-    redact_sql,
-    redact_values,
-    secret_values,
-)
+from airflow_provider_arroyo.client.sql_secrets import redact_sql, secret_values
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
 from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
 from airflow_provider_arroyo.plugin.series import MAX_NODES
@@ -123,7 +119,7 @@ def _udf(udf: Udf, facts: Facts) -> dict[str, Any]:
         "language": udf.language or "rust",
         "definition": NOT_SHOWN
         if secrets is None
-        else _cut(udf.definition, lambda code: redact_values(redact_code(code, udf.language), secrets)),
+        else _cut(udf.definition, lambda code: redact_code(code, udf.language, secrets)),
     }
 
 
@@ -193,7 +189,7 @@ def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
             udfs = (one.get(name, Udf("")) for one in (before, after))
             # One that is too large to be compared is too large to be read for its secrets, too.
             old_text, new_text = (
-                redact_values(redact_code(udf.definition, udf.language), secrets)
+                redact_code(udf.definition, udf.language, secrets)
                 if len(udf.definition) <= MAX_SQL
                 else " " * (MAX_SQL + 1)
                 for udf in udfs

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_arroyo.client.body_secrets import pipeline_secret_values
 from airflow_provider_arroyo.client.models import Pipeline
-from airflow_provider_arroyo.client.sql_secrets import redact_values, secret_values
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel, UnreadableLabelError
 from airflow_provider_arroyo.text import visible
 
@@ -17,7 +18,7 @@ MAX_SECRETS = 20_000
 """How many characters of secret values are kept, to find them in what the server says."""
 
 MAX_READ_SQL = 2_000_000
-"""How many characters of SQL are read for its secrets. It takes about 60 bytes of memory for each."""
+"""How many characters of SQL and UDFs are read for their secrets. It takes about 60 bytes of memory for each."""
 
 NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. Arroyo's console has it."
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -38,7 +39,8 @@ class Facts:
     :param parallelism: the highest of its nodes.
     :param interval_seconds: from checkpoint to checkpoint.
     :param sources, sinks: node ids of the graph's beginnings and ends.
-    :param secrets: the values in its SQL that are secret; None where they are too many to be kept, or it is too long.
+    :param secrets: the values in its SQL and its UDFs that are secret; None where they are too many to be kept, or
+        these are too long.
     """
 
     pipeline_id: str
@@ -112,7 +114,8 @@ def seconds(micros: int) -> float:
 
 def facts_of(pipeline: Pipeline) -> Facts:
     """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
-    secrets = secret_values(pipeline.query) if len(pipeline.query) <= MAX_READ_SQL else None
+    read = len(pipeline.query) + sum(len(udf.definition) for udf in pipeline.udfs)
+    secrets = pipeline_secret_values(pipeline) if read <= MAX_READ_SQL else None
     return Facts(
         pipeline_id=pipeline.id,
         name=shown_name(pipeline),

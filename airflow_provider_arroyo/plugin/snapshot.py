@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.client.sql_secrets import redact_values
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.plugin.facts import Facts, seconds
 from airflow_provider_arroyo.plugin.readings import Readings
 

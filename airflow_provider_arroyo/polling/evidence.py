@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.body_secrets import pipeline_secret_values
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline
+from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -58,7 +61,7 @@ def gather(
     moment = date.timestamp() if date is not None else now()
     refusals = _refusals(client, pipeline, jobs[-1] if jobs else None)
     if not jobs:
-        return Evidence(pipeline=pipeline, now=moment, refusals=refusals)
+        return _without_echoes(Evidence(pipeline=pipeline, now=moment, refusals=refusals))
     job_id = jobs[-1].id
     where = pipeline_id, job_id
     # Arroyo responds: what it does not tell is not worth a long wait.
@@ -76,7 +79,7 @@ def gather(
             return default
 
     no_errors: tuple[JobError, ...] = ()
-    return Evidence(
+    evidence = Evidence(
         pipeline=pipeline,
         now=moment,
         jobs=tuple(job for job in jobs if job.id == job_id),
@@ -86,6 +89,7 @@ def gather(
         refusals=refusals,
         unread=unread,
     )
+    return _without_echoes(evidence)
 
 
 def gather_for_error(
@@ -136,7 +140,27 @@ def gather_for_error(
         refusals=refusals,
         unread={what: str(err) for what, err in failed.items() if what != "pipeline"},
     )
-    return evidence, next(iter(failed.values()), None)
+    return _without_echoes(evidence), next(iter(failed.values()), None)
+
+
+def _without_echoes(evidence: Evidence) -> Evidence:
+    """Return the evidence without the secrets of the pipeline, which what Arroyo says may echo."""
+    secrets = pipeline_secret_values(evidence.pipeline, evidence.jobs[-1] if evidence.jobs else None)
+
+    def shown(text: str) -> str:
+        return redact_values(text, secrets)
+
+    return replace(
+        evidence,
+        jobs=tuple(
+            replace(job, failure=job.failure and replace(job.failure, error=shown(job.failure.error)))
+            for job in evidence.jobs
+        ),
+        errors=tuple(
+            replace(one, message=shown(one.message), details=shown(one.details)) for one in evidence.errors
+        ),
+        refusals=tuple(map(shown, evidence.refusals)),
+    )
 
 
 def _refusals(client: ArroyoClient, pipeline: Pipeline, job: Job | None) -> tuple[str, ...]:

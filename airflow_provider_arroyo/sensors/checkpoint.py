@@ -31,8 +31,9 @@ class ArroyoCheckpointSensor(ArroyoSensor):
     late.
 
     Give at least one of ``max_age``, ``began_after``, ``min_epoch``, ``checkpoint_type`` and ``new_checkpoints``. An
-    existing checkpoint counts, whatever the pipeline's state, except for ``new_checkpoints``. If there is none and
-    the pipeline can take none any more, the sensor fails at once: in ``Failing``, ``Failed``, ``Finished`` and
+    existing checkpoint counts, whatever the pipeline's state, except for ``new_checkpoints``. With ``max_age``, which
+    tells whether data flows, none counts if the pipeline is ``Failing`` or ``Failed``. If there is none and the
+    pipeline can take none any more, the sensor fails at once: in ``Failing``, ``Failed``, ``Finished`` and
     ``Finishing``, and in ``Stopped`` unless a resume was requested.
 
     The sensor polls the state at once, then every ``poll_interval``, and logs each change once. It reads the

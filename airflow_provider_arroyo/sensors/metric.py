@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_duration, check_text
+from airflow_provider_arroyo.client.checks import check_duration, check_integer, check_text, check_within
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.metrics import (
     KEPT_SECONDS,
@@ -51,7 +51,8 @@ class ArroyoMetricSensor(ArroyoSensor):
     :param below: a number that the metric must be below. Use it with ``stable_for``, since little flows in the first
         seconds of a run. Templated.
     :param stable_for: for how long, default 0: one value is enough; a timedelta or seconds. With
-        ``mode="reschedule"``, at most 4 minutes, since Arroyo keeps no older values.
+        ``mode="reschedule"``, at most 4 minutes, since Arroyo keeps no older values; else at most 4 minutes longer
+        than ``timeout``.
     :param measure: ``"value"`` (default): as Arroyo reports it and its console shows it. Arroyo smooths rates: two
         thirds of a change show after 20 seconds, nine tenths after 45, and a rate never reaches 0. ``"rate"``: the
         rate between the last two values, not smoothed, so that it shows at once if a source falls silent. Not for
@@ -163,6 +164,11 @@ class ArroyoMetricSensor(ArroyoSensor):
                 "nothing from one poll to the next, and Arroyo keeps no older values; use deferrable=True, which "
                 "holds no worker either"
             )
+        # What was measured before the sensor began counts, as far back as Arroyo keeps it.
+        whole = timedelta(seconds=float(self.timeout) + KEPT_SECONDS)
+        check_within(
+            self.stable_for, "stable_for", whole, "timeout and 4 minutes", "the sensor could not succeed"
+        )
         # What is still to be rendered is checked then.
         bound = above if below is None else below
         self._condition(
@@ -188,7 +194,9 @@ class ArroyoMetricSensor(ArroyoSensor):
         is_id = isinstance(operator, int) and not isinstance(operator, bool)
         return MetricCondition(
             metric=MetricName(self.metric),
-            operator=str(operator) if is_id else check_text(operator, "operator"),
+            operator=str(check_integer(operator, "operator", least=0))
+            if is_id
+            else check_text(operator, "operator"),
             **bounds,
             measure=Measure(self.measure),
             aggregation=None if self.aggregation is None else Aggregation(self.aggregation),

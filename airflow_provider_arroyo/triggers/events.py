@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_arroyo.client.checks import (
     check_duration,
+    check_id,
     check_max_restarts,
     check_not_a_template,
     check_restart_window,
@@ -76,9 +77,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         Default None: any number.
     :param restart_window: the time within which ``max_restarts`` counts, at least ``poll_interval``; a timedelta or
         seconds. Default None: 10 minutes. Only with ``max_restarts``.
-    :param max_checkpoint_age: how long a pipeline that should be running may finish no checkpoint; use several times
-        its checkpoint interval. A longer time is an event, reported once until another checkpoint finishes, and
-        noticed within a tenth of that time. A timedelta or seconds; default None: any time.
+    :param max_checkpoint_age: how long a pipeline that should be running may finish no checkpoint, at least 1 second
+        and longer than ``poll_interval``; use several times its checkpoint interval. A longer time is an event,
+        reported once until another checkpoint finishes, and noticed within a tenth of that time. A timedelta or
+        seconds; default None: any time.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``.
     :raises ValueError: if an argument is invalid; names the argument.
@@ -101,15 +103,15 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             given = "neither" if pipeline_id is None else "both"
             raise ValueError(f"exactly one of pipeline_id and pipeline_name must be given, got {given}")
         given_texts = {
-            "pipeline_name": pipeline_name,
-            "pipeline_id": pipeline_id,
             "arroyo_conn_id": arroyo_conn_id,
+            **({"pipeline_name": pipeline_name} if pipeline_id is None else {"pipeline_id": pipeline_id}),
         }
         for argument, value in given_texts.items():
-            if value is not None:
-                check_not_a_template(
-                    check_text(value, argument), argument, "Airflow renders no trigger of an asset"
-                )
+            check_not_a_template(
+                check_text(value, argument), argument, "Airflow renders no trigger of an asset"
+            )
+        if pipeline_id is not None and check_id(pipeline_id, "pipeline_id") != pipeline_id.strip():
+            raise ValueError(f"pipeline_id must have no white space around it, got {pipeline_id!r}")
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         check_max_restarts(max_restarts)
         if max_restarts is not None and restart_window is None:
@@ -127,6 +129,12 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 else check_duration(max_checkpoint_age, "max_checkpoint_age", positive=True)
             ),
         )
+        age = self.rule.max_checkpoint_age
+        if age is not None and age.total_seconds() <= self.poll_interval:
+            raise ValueError(
+                f"max_checkpoint_age must be longer than from poll to poll ({duration(self.poll_interval)}), or a "
+                f"pipeline that is stopped would be reported as one that takes no checkpoints; got {age}"
+            )
         self.arroyo_conn_id = arroyo_conn_id
         self._last_error: str | None = None
 

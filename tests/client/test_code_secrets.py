@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_arroyo.client.code_secrets import redact_code
+from airflow_provider_arroyo.client.code_secrets import code_secret_values, redact_code
 
 SECRET = "sk-live-abcdef123456"
 
@@ -42,9 +42,26 @@ def test_a_string_that_follows_a_secret_name_is_masked(language: str | None, sou
 
 
 @pytest.mark.parametrize(
+    "language, source, shown",
+    [
+        ("rust", '// the password is hunter2\nlet a = "b";', '// the password is ***\nlet a = "b";'),
+        ("rust", '/* key: hunter2 */ let a = "b";', '/* key: *** */ let a = "b";'),
+        ("rust", 'get("https://me:hunter2@host/a b")', 'get("https://***@host/a b")'),
+        ("python", "# token=hunter2\na = 'b'", "# token=***\na = 'b'"),
+        ("python", "connect('host=a password=hunter2')", "connect('host=a password=***')"),
+    ],
+)
+def test_strings_and_comments_are_read_as_those_of_sql_are(language: str, source: str, shown: str) -> None:
+    assert redact_code(source, language) == shown
+    assert code_secret_values(source, language) == {"hunter2"} or "me:hunter2" in source
+
+
+@pytest.mark.parametrize(
     "language, source",
     [
         ("rust", ""),
+        ("rust", "fn f(token: &str, api_key: String) -> Password { token.len() }"),
+        ("python", "def f(token: str = None, *, auth: bool) -> Token: return token"),
         ("rust", 'fn upper<\'a>(name: &\'a str) -> String { name.replace("a", "b") }'),
         ("rust", 'let token = read();\nlog("done");'),
         ("rust", 'fn token() -> &str { log("done"); }'),

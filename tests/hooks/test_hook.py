@@ -29,6 +29,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.hooks import arroyo as hook_module
 from airflow_provider_arroyo.hooks.arroyo import DEFAULT_CONN_ID, ArroyoHook
+from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from tests.client.server import Server, reply
@@ -285,7 +286,7 @@ async def test_nothing_slow_is_done_on_the_event_loop(
 
     look_up = staticmethod(note("look up", ArroyoHook.get_connection))
     monkeypatch.setattr(ArroyoHook, "get_connection", look_up)
-    monkeypatch.setattr(hook_module, "_mask", note("mask", hook_module._mask))
+    monkeypatch.setattr(hook_module, "hide_values", note("mask", hide_values))
     tls = "airflow_provider_arroyo.client.transport.make_ssl_context"
     monkeypatch.setattr(tls, note("tls", make_ssl_context))
     (await ArroyoHook("arroyo_tested").get_async_client()).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,22 @@ def test_without_a_server_time_the_waiters_clock_counts() -> None:
     condition = CheckpointCondition(max_age=timedelta(seconds=60))
     assert found(condition, [taken(1, 5)], server=None) is None
     assert found(condition, [taken(1, -299)], server=None) == 1
+
+
+@pytest.mark.parametrize(
+    "state, wanted, is_enough",
+    [
+        *((state, {"max_age": timedelta(minutes=1)}, False) for state in ("Failing", "Failed")),
+        *((state, {"max_age": timedelta(minutes=1)}, True) for state in ("Running", "Stopped", "Finished")),
+        ("Failed", {"min_epoch": 1}, True),
+    ],
+)
+def test_a_failed_pipeline_is_not_healthy_however_fresh_its_last_checkpoint_is(
+    state: str, wanted: dict[str, Any], is_enough: bool
+) -> None:
+    condition, failed = CheckpointCondition(**wanted), replace(NEW_JOB, state=state)
+    finding = condition.check(Finding(), failed, Reading([taken(1)], T0), T0)
+    assert (finding.facts is not None) is is_enough
 
 
 # -- new ones ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client import checks, endpoints
 from airflow_provider_arroyo.client.catalog import ConnectionTable
-from airflow_provider_arroyo.client.models import Udf
+from airflow_provider_arroyo.client.models import Pipeline, Udf
 from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
@@ -171,11 +171,17 @@ def test_a_byte_order_mark_is_left_out_and_a_nul_is_named_with_its_place() -> No
 def test_what_may_hold_secrets_is_not_shown() -> None:
     query = "CREATE TABLE t (a INT) WITH (password = 's3cr3t')"
     secret = {"token": "s3cr3t"}
-    spec = PipelineSpec(name="orders", query=query, env_vars=secret, scheduler_config=secret)
+    udf = Udf('const KEY: &str = "s3cr3t";')
+    where = "s3://id:s3cr3t@bucket"
+    spec = PipelineSpec(
+        name="orders", query=query, env_vars=secret, scheduler_config=secret, udfs=(udf,), state_url=where
+    )
     request = spec.to_request()
     data = {"id": "a", "name": "n", "connector": "kafka", "table_type": "source", "config": secret}
     table = ConnectionTable.from_api({**data, "connection_profile": data})
     assert table.connection_profile is not None
     assert "orders" in repr(spec)
-    for shown in (spec, endpoints.create_pipeline(**request), endpoints.put_pipeline("pl", **request), table):
+    pipeline = Pipeline(id="pl", name="orders", query=query, udfs=spec.udfs, state_url=where)
+    requests = endpoints.create_pipeline(**request), endpoints.put_pipeline("pl", **request)
+    for shown in (spec, *requests, pipeline, table):
         assert "s3cr3t" not in repr(shown)

@@ -21,6 +21,7 @@ from airflow.models.dag import DagModel
 from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import access, airflow_db
 from airflow_provider_arroyo.text import visible
+from tests import canaries
 from tests.support import ENDLESS
 
 from .test_api import CONN, Site, site
@@ -199,13 +200,11 @@ def test_half_a_pipeline_is_an_error_without_its_secrets(site: Site) -> None:
 
 
 def test_no_secret_of_the_connection_or_the_sql_reaches_the_browser(site: Site) -> None:
-    kafka = (
-        "'kafka', topic = 't', type = 'sink', format = 'json', bootstrap_servers = 'b', 'auth.type' = 'sasl', "
-        "'auth.password' = 'hunter2hunter2'"
-    )
-    sql = ENDLESS.replace("'blackhole'", kafka)
-    pipeline_id = create(site, json.dumps({"name": "p", "query": sql, "parallelism": 1}))
-    site.sandbox.faults.fail("p", after=0, error="login with hunter2hunter2 refused")
+    udf = {"definition": canaries.planted(canaries.UDF)}
+    body = {"name": "p", "query": canaries.SQL, "parallelism": 1, "udfs": [udf]}
+    pipeline_id = create(site, json.dumps(body))
+    first = canaries.leaked(canaries.SQL)[0]
+    site.sandbox.faults.fail("p", after=0, error=f"login with {first} refused: {canaries.SQL}")
     site.pipelines()
     texts = []
     for _ in range(3):
@@ -213,9 +212,10 @@ def test_no_secret_of_the_connection_or_the_sql_reaches_the_browser(site: Site) 
             site.get(path, connection_id=CONN, pipeline_id=pipeline_id).text
             for path in ("pipeline/live", "pipeline/definition")
         ]
-    site.sandbox.faults.status(401, path="*", times=None, error="hunter2hunter2 very-secret-key")
+    site.sandbox.faults.status(401, path="*", times=None, error=f"{first} very-secret-key {canaries.SQL}")
     texts.append(site.get("pipeline/live", connection_id=CONN, pipeline_id=pipeline_id).text)
-    assert not any("hunter2hunter2" in text or "very-secret-key" in text for text in texts)
+    assert not any(canaries.leaked(text) or "very-secret-key" in text for text in texts)
+    assert "login with *** refused" in texts[0]
     assert "auth.password" in texts[1]
 
 

@@ -23,6 +23,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.polling.evidence import gather, gather_for_error
 from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 from airflow_provider_arroyo.sandbox.fault_types import KINDS
+from tests import canaries
 from tests.support import BROKEN, ENDLESS
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
@@ -173,6 +174,21 @@ def test_a_pipeline_that_is_not_there(patient: Patient) -> None:
     patient.id = "pl_nothing"
     with pytest.raises(ArroyoNotFoundError):
         patient.diagnosed()
+
+
+def test_what_arroyo_echoes_of_the_pipeline_is_told_without_its_secrets(patient: Patient) -> None:
+    sql = canaries.TABLES["redis"] + canaries.TABLES["mqtt"] + canaries.TABLES["webhook"]
+    patient.submit(f"{sql}\n{ENDLESS}", seconds=30)
+    patient.sandbox.faults.fail(patient.id, error=f"refused: {' and '.join(canaries.leaked(sql))}")
+    patient.sandbox.advance(30)
+    told = str(patient.diagnosed())
+    assert "refused: *** and ***" in told
+    assert not canaries.leaked(told)
+    job = patient.client.get_job(patient.id)
+    assert job is not None
+    evidence, _ = gather_for_error(patient.client, PipelineRef(pipeline_id=patient.id), job)
+    assert evidence.jobs[-1].failure is not None
+    assert not canaries.leaked(f"{evidence.jobs[-1].failure.error}{evidence.errors}")
 
 
 def test_sql_that_arroyo_refuses_by_now(patient: Patient) -> None:

@@ -130,6 +130,14 @@ def stopped_later(arrange: Arrange) -> Make:
     return sense_checkpoint(pipeline_id, min_epoch=1000, **SOON)
 
 
+def failed_later(arrange: Arrange) -> Make:
+    make = running(max_age=60)(arrange)
+    pipeline_id = make().pipeline_id
+    arrange.sandbox.faults.fail(pipeline_id)
+    arrange.until(pipeline_id, "Failed")
+    return make
+
+
 WITH_MEMORY = (SYNC, DEFERRED, DEFERRED_LATE, FROM_TRIGGER)
 SCENARIOS = {
     "there already": Scenario(running(min_epoch=1), "Running"),
@@ -160,6 +168,9 @@ SCENARIOS = {
     "stopped while it waits": Scenario(stopped_later, says=("is Stopped", "It finished its last checkpoint")),
     "finished": Scenario(ended(BOUNDED, "Finished"), says=("is Finished; a finished checkpoint", "bounded")),
     "failed": Scenario(ended(BROKEN, "Failed"), says=("is Failed", "a finished checkpoint of epoch 9")),
+    "failed with a recent one": Scenario(
+        failed_later, says=("is Failed", "finished within the last 1 min", "It finished its last checkpoint")
+    ),
     "one source has ended": Scenario(
         ended(ONE_ENDS, "Finishing"), says=("is Finishing; a finished", "takes no checkpoints")
     ),

@@ -113,7 +113,16 @@ async def until(condition: Callable[[], bool]) -> None:
         ({"pipeline_name": "a", "max_restarts": 1, "poll_interval": 900}, "restart_window must be as long"),
         ({"pipeline_name": "a", "max_checkpoint_age": 0}, "max_checkpoint_age"),
         ({"pipeline_name": "a", "max_checkpoint_age": "1 h"}, "max_checkpoint_age"),
+        ({"pipeline_name": "a", "max_checkpoint_age": 0.9}, "max_checkpoint_age must be 1 second or more"),
+        (
+            {"pipeline_name": "a", "max_checkpoint_age": 60, "poll_interval": 60},
+            "max_checkpoint_age must be longer than from poll to poll",
+        ),
         ({"pipeline_name": "a", "poll_interval": -1}, "poll_interval"),
+        ({"pipeline_name": "a", "states": 3}, "states must be names of states, got 3"),
+        ({"pipeline_name": "a", "arroyo_conn_id": None}, "arroyo_conn_id must be a non-empty string"),
+        ({"pipeline_id": ".."}, "pipeline_id must not be"),
+        ({"pipeline_id": "pl_1\n"}, "pipeline_id must have no white space around it"),
         ({"pipeline_name": "a", "arroyo_conn_id": ""}, "arroyo_conn_id"),
     ],
 )

@@ -54,7 +54,7 @@ ACCEPTED: dict[str, Accepts] = {
     "timeout": LASTING._replace(good=(5, timedelta(1))),
     "rollback_timeout": POSITIVE,
     "max_age": POSITIVE,
-    "max_checkpoint_age": POSITIVE,
+    "max_checkpoint_age": POSITIVE._replace(good=(1, timedelta(minutes=5))),
     "restart_window": POSITIVE._replace(good=(60, timedelta(1))),
     "checkpoint_interval": INTERVAL._replace(good=(1, timedelta(seconds=30))),
     "max_rows": Accepts("an integer from 1 to 10,000", (1, 10_000), (0, 10_001, -1, 5.0)),
@@ -204,6 +204,9 @@ EXCLUDED = [
         {"max_restarts": 1, "restart_window": 1, "poll_interval": 2},
         "restart_window must be as long as",
     ),
+    (SUBMIT, {"wait_for": None, "max_restarts": 1}, "wait_for=None waits for nothing"),
+    (METRIC, {"stable_for": 301, "timeout": 60}, "at most as long as timeout and 4 minutes (5 min)"),
+    (METRIC, {"operator": -1}, "operator must be an integer, 0 or more, got -1"),
     (METRIC, {"above": 1, "below": 2}, "exactly one of above and below must be given, got both"),
     (
         METRIC,
@@ -224,7 +227,7 @@ ALLOWED = [
     (SUBMIT, {"stable_for": 61, "timeout": 60}),
     (RESTART, {"pipeline_name": "a", "stable_for": 61, "timeout": 60}),
     (SUBMIT, {"checkpoint_interval": 600, "timeout": 600, "until_checkpoint": True}),
-    (METRIC, {"stable_for": 61, "timeout": 60}),  # what was measured before the sensor began counts
+    (METRIC, {"stable_for": 300, "timeout": 60}),  # what was measured before the sensor began counts
 ]
 
 

@@ -37,6 +37,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoUpdatePipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from tests import canaries
 from tests.openlineage import events
 from tests.tasks.conftest import Arrange
 from tests.tasks.harness import FakeTaskInstance, context, defer, fire
@@ -125,6 +126,14 @@ def test_a_submit(sandbox: ArroyoSandbox, file: Path) -> None:
     assert event["run"]["facets"]["parent"]["job"]["name"] == "a_dag.a_task"
     shown = f"{begun}{ended}{file.read_text()}"
     assert not [one for one in SECRETS if one in shown]
+
+
+def test_no_secret_is_reported(sandbox: ArroyoSandbox, file: Path) -> None:
+    operator = submit(canaries.SQL)
+    begun, ended = operator.get_openlineage_facets_on_start(), completed(operator)
+    shown = f"{begun}{ended}{file.read_text()}"
+    assert "'auth.password' = '***'" in shown
+    assert not canaries.leaked(shown)
 
 
 def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> None:

@@ -1,0 +1,87 @@
+"""What gives a secret away: the name of an option, or what the secret itself looks like."""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_arroyo.client.path_secrets import WORD
+
+# HTTP headers are masked whole: which of them hold a secret depends on the server that reads them.
+_SECRET = re.compile(
+    r"passw|passphrase|passcode|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|jaas|authorization|cookie|signature"
+    r"|headers\b"
+)
+_SECRET_WORDS = re.compile(
+    r"\bbearer\b|keys?\b|\b(o?auth(\.2)?|user\.?info|pass|pat|sas|sig|psk|otp|creds?|keytab|hmac|salt)$"
+)
+# Keys of tables and messages: what stands there is a format, or names columns.
+_HARMLESS_KEYS = re.compile(
+    r"\b(primary|foreign|partition|sort|order|unique|cluster|clustering|routing|shuffle|row)\.keys?\b"
+    r"|\bkeys?\.(columns?|converter|encoding|fields?|format|prefix|suffix|schema|subject|type|(de)?serializer)\b"
+    r"|\b(monkey|turkey)s?\b"
+)
+# What is said about a secret, or where it is.
+_ABOUT = re.compile(
+    r"^(max|min|num|number)\."
+    r"|\b(algorithm|changes|class|counts?|enabled|encoding|endpoint|expiration|expiry|file|format|interval|length"
+    r"|lifetime|limit|location|mechanisms?|method|ms|path|policy|protocol|provider|required|resets|seconds|size"
+    r"|timeout|ttl|types?|ur[il]|version)$"
+)
+
+_USER = re.compile(r"user(_?(name|id))?$", re.IGNORECASE)
+
+_SHAPES = re.compile(
+    r"""
+    -----BEGIN\ [A-Z\d ]{0,30}PRIVATE\ KEY[A-Z ]{0,10}-----
+      (?:(?!-----END)[\w\s+/=\\:,-])*+ (?:-----END\ [A-Z\d ]{1,40}-----)?
+    | (?:(?<=(?i:bearer)\ )|(?<=(?i:basic)\ )) (?=[\w.~+/-]*(?:\d|[a-z][A-Z]|=)) [\w.~+/-]{8,}+=*+
+    | \beyJ[\w-]{5,1000}+\.[\w-]{5,}+\.[\w-]*+
+    # Those that begin as the keys and tokens of well-known services do.
+    | \b(?:AKIA|ASIA)[A-Z\d]{16}\b
+    | \b(?:gh[opusr]_|github_pat_|glpat-|hf_|npm_|dapi|AIza|xox[a-z]-|hv[sb]\.|sk-|[rs]k_(?:live|test)_)
+      (?=[\w-]{0,40}\d)[\w-]{16,255}+
+    | \bSG\.[\w-]{16,}+\.[\w-]{16,}+
+    | \bS[ACNOUX][A-Z2-7]{56}\b
+    """,
+    re.VERBOSE,
+)
+"""Private keys, what HTTP's header Authorization holds, JSON web tokens, keys of AWS and others, seeds of NATS."""
+
+_NO_SECRET = re.compile(
+    r"\W{0,2}|basic|bearer|digest|false|none|null|oauth2?|plain|sasl|true|\{\{\s*\w*\s*(\}\})?",
+    re.IGNORECASE,
+)
+"""Values that say that there is none, or of which kind it is; and the name of one of Arroyo's variables."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL.
+
+    :param name: ``auth.password``, ``apiKey`` …; the keys of tables and messages, such as ``key.format`` and
+        ``primary_key``, are no secrets, nor is what is said about one, such as ``token_count``.
+    """
+    words = ".".join(WORD.findall(name)).lower()
+    if _ABOUT.search(words):
+        return False
+    return bool(_SECRET.search(name.lower()) or _SECRET_WORDS.search(_HARMLESS_KEYS.sub("", words)))
+
+
+def names_user(name: str) -> bool:
+    """Return whether an option names who logs in, as ``sasl.username`` does: that is as likely a word of any text."""
+    return _USER.search(name) is not None
+
+
+def is_no_secret(value: str) -> bool:
+    """Return whether a value is no secret whatever its name is: ``none``, ``true``, one of Arroyo's variables.
+
+    :param value: without its quotes.
+    """
+    return _NO_SECRET.fullmatch(value.strip()) is not None
+
+
+def secret_shapes(text: str) -> list[tuple[int, int]]:
+    """Return where a text has what looks like a secret by itself, in order.
+
+    :param text: any text.
+    """
+    return [found.span() for found in _SHAPES.finditer(text)]
