@@ -17,6 +17,10 @@ CREATE TABLE sink (n BIGINT UNSIGNED) WITH (connector = 'blackhole');
 INSERT INTO sink SELECT counter FROM short;
 INSERT INTO sink SELECT counter FROM long;"""
 
+NOT_TERMINAL = "Pipeline's jobs must be in a terminal state"
+NOT_FITTING = "Failed to deserialize the JSON body into the target type"
+"""How two of Arroyo's own refusals begin, with status 400 and 422."""
+
 BROKEN = """\
 CREATE TABLE input (n BIGINT) WITH
   (connector = 'single_file', path = '/nonexistent/input.json', format = 'json', type = 'source');

@@ -140,7 +140,7 @@ def delete_udf(udf_id: str) -> Request[None]:
     return delete(
         f"/udfs/{escaped(udf_id, 'udf_id')}",
         about=f"UDF {udf_id!r}",
-        gone=("Udf not found", "UDF not found"),
+        gone=("UDF not found",),
     )
 
 

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial, wraps
 from types import TracebackType
@@ -18,7 +19,7 @@ from airflow_provider_arroyo.client import catalog, endpoints, paging
 from airflow_provider_arroyo.client.catalog import ConnectionTable
 from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.details import JobError, OutputBatch
-from airflow_provider_arroyo.client.hang_ups import breaks_on_sql, broken_on_sql, may_be_hang_up
+from airflow_provider_arroyo.client.failed_sql import error_of_sql
 from airflow_provider_arroyo.client.link import Link
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.output import STREAM_IDLE_SECONDS, iter_batches
@@ -224,18 +225,24 @@ class ArroyoClient:
 
     def _try(self, request: Request[T], tries: Tries) -> Response[T]:
         try:
-            return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)
+            response = self._send_once(request, tries)
         except ArroyoError as err:
-            if (
-                request.has_sql
-                and may_be_hang_up(err)
-                and breaks_on_sql(request, partial(self._probe, tries))
-            ):
-                raise broken_on_sql(request, self.settings.shown_url) from err
+            if of_sql := error_of_sql(request, err, partial(self._probe, tries), self.settings):
+                raise of_sql from err
             raise
+        if request.proof is not None:
+            tries.note_effect()
+            with suppress(ArroyoNotFoundError):
+                self._send_once(request.proof, tries)
+                raise request.not_proved()
+        return response
 
-    def _probe(self, tries: Tries, request: Request[Any]) -> None:
-        interpret(request, self._link.transport.send(request, tries.seconds_left), self.settings)
+    def _send_once(self, request: Request[T], tries: Tries) -> Response[T]:
+        return self._interpret(request, self._link.transport.send(request, tries.seconds_left), tries)
+
+    def _probe(self, tries: Tries, request: Request[Any]) -> Any:
+        # It ends no outage: what it is about still fails.
+        return interpret(request, self._link.transport.send(request, tries.seconds_left), self.settings).value
 
     def _interpret(self, request: Request[T], response: HttpResponse, tries: Tries) -> Response[T]:
         try:

@@ -113,6 +113,11 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
 )
 """What the library's errors mean. The first that is found among an error's causes counts."""
 
+
+class NotSentError(OSError):
+    """Stands around an error that came before any part of the request was sent."""
+
+
 _BROKE_OFF = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionAbortedError, ConnectionResetError)
 """What only an established connection can do. urllib3 calls it an error of the proxy, where there is one."""
 
@@ -156,7 +161,7 @@ def explain(
     )
     if failure in (Failure.NOT_HTTP, Failure.MALFORMED):
         return ArroyoForeignResponseError(message, **request.where)
-    if failure in _NOT_SENT:
+    if failure in _NOT_SENT or any(isinstance(cause, NotSentError) for cause in chain):
         return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
     if failure is not Failure.READ_TIMEOUT and len(request.content() or b"") > MAX_BODY_BYTES:
         # A server that refuses so large a body may hang up before it reads it, and its response is lost.

@@ -31,6 +31,8 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.has_sent = False
+        """Whether a part of the request may have been sent: not before TLS, or the tunnel of a proxy, is there."""
         self.move(seconds)
 
     def move(self, seconds: float) -> None:
@@ -144,6 +146,9 @@ class _Response(http.client.HTTPResponse):
         lengths = {one.strip() for one in ",".join(self.headers.get_all("content-length", [])).split(",")}
         if len(lengths) > 1 or not all(one.isdecimal() for one in lengths - {""}):
             raise http.client.HTTPException("a content length that is no number")
+        if self.length is None and not self.chunked and (length := "".join(lengths)):
+            # Python does not read one that is there twice in one line.
+            self.length = int(length)
         if "transfer-encoding" in self.headers:
             if not self.chunked:
                 raise http.client.HTTPException("a transfer encoding other than chunked")
@@ -190,9 +195,18 @@ class _Connection:
 
     def send(self, data: Any) -> None:
         deadline = _deadline.get()
-        if deadline is not None and self.sock is not None:
-            self.sock.settimeout(deadline.seconds_left(self.sock.gettimeout()))
+        if deadline is not None:
+            deadline.has_sent = True
+            if self.sock is not None:
+                self.sock.settimeout(deadline.seconds_left(self.sock.gettimeout()))
         super().send(data)  # type: ignore[misc]  # of the connection that this is mixed into
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()  # type: ignore[misc]  # likewise
+        finally:
+            if (deadline := _deadline.get()) is not None:
+                deadline.has_sent = False
 
 
 class _HttpConnection(_Connection, urllib3.connection.HTTPConnection):

@@ -171,11 +171,10 @@ def list_pipelines(
     :param name: whose details are wanted. Of the others, which Arroyo lists as well, only the ids are read, or
         nothing. Default None, all.
     """
-
     read = page(Pipeline.from_api)
     if name is not None:
-        check_text(name, "name")  # those of other names are left without one
-        read = named_page(Pipeline.from_api, id_alone, name)
+        # Those of other names are left without one.
+        read = named_page(Pipeline.from_api, id_alone, check_text(name, "name"))
     return get("/pipelines", read, params=paging(limit, starting_after))
 
 
@@ -243,8 +242,13 @@ def restart_pipeline(
 
 
 def delete_pipeline(pipeline_id: str) -> Request[None]:
-    """Delete a pipeline that is Stopped, Finished or Failed; Arroyo refuses to delete others."""
-    return delete(_pipeline_path(pipeline_id), about=f"pipeline {pipeline_id!r}", gone=PIPELINE_GONE)
+    """Delete a pipeline that is Stopped, Finished or Failed; Arroyo refuses to delete others.
+
+    It is read again after that: a gateway may respond to a DELETE in place of Arroyo.
+    """
+    about = f"pipeline {pipeline_id!r}"
+    # Another task may create one at the same id at any time, so that it is read.
+    return delete(_pipeline_path(pipeline_id), about=about, gone=PIPELINE_GONE, proof=get_job(pipeline_id))
 
 
 # -- jobs ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from airflow_provider_arroyo.client.counts import Counts
 from airflow_provider_arroyo.client.request import HttpResponse, http_date, seconds_ahead
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.transport import Transport
-from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 
 class Link:
@@ -55,11 +54,8 @@ class Link:
         with self._lock:
             old = self.transport
             settings = self._load()
-            if settings.base_url != old.settings.base_url:
-                raise ArroyoSettingsError(
-                    f"The Airflow connection led to {old.settings.shown_url} and now leads to {settings.shown_url}, "
-                    "which is another server. Clear the task to start anew there."
-                )
+            server = old.settings.server
+            settings.check_same_server(server, f"The Airflow connection led to {server}")
             if settings != old.settings:
                 self.transport = Transport(settings, clock=self._clock)
                 old.close()

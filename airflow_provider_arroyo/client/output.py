@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_provider_arroyo.client.details import OutputBatch
+from airflow_provider_arroyo.client.reading import object_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.client.text_secrets import redact_values
@@ -19,6 +19,10 @@ STREAM_IDLE_SECONDS = 90.0
 
 EVENT_STREAM = "text/event-stream"
 
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""The largest event that is read: far larger than a batch of Arroyo's."""
+
+_MAY_END_LINE = re.compile(rb"[\r\n]")
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 # A carriage return at the very end may be the first half of a line end.
 
@@ -27,15 +31,22 @@ class OutputParser:
     """Parses batches from the bytes of a stream, however they are cut."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = [b""]
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> Iterator[OutputBatch]:
         """Yield the batches that ``chunk`` completes.
 
-        :raises ValueError, KeyError, TypeError: where an event is not one of Arroyo's.
+        :raises ValueError, KeyError, TypeError: where an event is not one of Arroyo's, or does not end.
         """
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        may_end_line = _MAY_END_LINE.search(self._rest[-1][-1:] + chunk)
+        self._rest.append(chunk)
+        if sum(map(len, self._rest + self._data)) > MAX_EVENT_BYTES:
+            raise ValueError("an event that does not end")
+        if not may_end_line:
+            return
+        *lines, rest = _LINE_END.split(b"".join(self._rest))
+        self._rest = [rest]
         for line in lines:
             if line:
                 name, _, value = line.partition(b":")
@@ -43,7 +54,7 @@ class OutputParser:
                     self._data.append(value.removeprefix(b" "))
             elif self._data:
                 event, self._data = b"\n".join(self._data), []
-                yield OutputBatch.from_api(json.loads(event))
+                yield OutputBatch.from_api(object_of(HttpResponse(200, {}, event, "")))
 
 
 def iter_batches(

@@ -266,8 +266,9 @@ def pong(response: HttpResponse) -> None:
 def id_alone(data: Mapping[str, Any]) -> Pipeline:
     """Read a pipeline of another name than the one that is looked for: its id tells pages apart.
 
-    :raises KeyError, TypeError, ValueError: where it has no id, or no name.
+    :raises KeyError, TypeError, ValueError: where it has no id, no name or no SQL, and so is something else.
     """
+    data["query"]
     if not isinstance(data["name"], str):
         raise TypeError(f"field 'name': it is {json_type(data['name'])}, not a string")
     return Pipeline(id=check_id(data["id"], "id"), name="", query="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from airflow_provider_arroyo.client.checks import check_id, check_integer
 from airflow_provider_arroyo.client.reading import nothing
+from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 
 _SAME_TIME_SECONDS = 2.0
 
@@ -53,12 +54,14 @@ class HttpResponse:
     :param headers: with names in lower case.
     :param body: decompressed.
     :param url: what was requested.
+    :param took_seconds: from the request to the end of the response.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     url: str = field(repr=False)
+    took_seconds: float = 0.0
 
     @property
     def text(self) -> str:
@@ -113,6 +116,7 @@ class Request(Generic[T_co]):
     :param changes: whether it can change anything on the server.
     :param about: what it is about, for messages: ``pipeline 'pl_1'``.
     :param gone: Arroyo's exact words for "there is no such thing", for the thing that this is about.
+    :param proof: of a DELETE, what Arroyo refuses as gone once that took effect; None needs none.
     :param has_sql: whether a refusal may be about the SQL in it.
     :param min_read_timeout_seconds: how long the server may take at least, for requests that are known to be
         slow; the client's own timeout counts where it is longer.
@@ -127,6 +131,7 @@ class Request(Generic[T_co]):
     changes: bool = True
     about: str = ""
     gone: tuple[str, ...] = ()
+    proof: Request[Any] | None = field(default=None, repr=False)
     has_sql: bool = False
     min_read_timeout_seconds: float = 0.0
 
@@ -142,6 +147,15 @@ class Request(Generic[T_co]):
     def target(self) -> str:
         """The path with its query string, escaped."""
         return f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
+
+    def not_proved(self) -> ArroyoForeignResponseError:
+        """Return the error for a DELETE that did not take effect: Arroyo responds without a word, as anyone may."""
+        return ArroyoForeignResponseError(
+            f"{self} got status 200, and {self.about} is still there: {self.proof} was not refused after it. "
+            "Something in between responds in place of Arroyo. Let the gateway pass DELETE on.",
+            status=200,
+            **self.where,
+        )
 
     def content(self) -> bytes | None:
         """Return the body's bytes.
@@ -174,9 +188,15 @@ def get(
     )
 
 
-def delete(path: str, *, about: str, gone: tuple[str, ...] = ()) -> Request[None]:
-    """Return a request that deletes what ``path`` names; the parameters are those of :class:`Request`."""
-    return Request(method="DELETE", path=path, read=nothing, about=about, gone=gone)
+def delete(
+    path: str, *, about: str, gone: tuple[str, ...] = (), proof: Request[Any] | None = None
+) -> Request[None]:
+    """Return a request that deletes what ``path`` names; the parameters are those of :class:`Request`.
+
+    :param proof: default None: the same request again, since the server never uses an id twice.
+    """
+    request = Request(method="DELETE", path=path, read=nothing, about=about, gone=gone)
+    return replace(request, proof=proof or request)
 
 
 def escaped(value: str, argument: str) -> str:

@@ -17,10 +17,18 @@ from airflow_provider_arroyo.client.connection_errors import too_large
 from airflow_provider_arroyo.client.details import SqlDiagnostic
 from airflow_provider_arroyo.client.reading import NotJsonError, json_of
 from airflow_provider_arroyo.client.request import HttpResponse, Request, Response
-from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.client.staleness import what_a_cache_says
 from airflow_provider_arroyo.client.text_secrets import redact_values
 from airflow_provider_arroyo.client.tls import explain_plain_refusal
+from airflow_provider_arroyo.client.words import (
+    CHECKPOINT_GONE,
+    ID_TAKEN,
+    NAME_TAKEN,
+    is_about_request,
+    is_about_sql,
+    only_names_status,
+)
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoAuthError,
@@ -40,19 +48,6 @@ T = TypeVar("T")
 _MAX_READ = 1_000_000
 """Characters of a response that are read for a message. It shows far fewer."""
 
-_ID_TAKEN = "A record already exists with that name or id"
-_NAME_TAKEN = re.compile(r"\w+ with that name already exists")
-_CHECKPOINT_GONE = re.compile(r"Checkpoint with epoch \d+ for job '.*' not found")
-
-_FIELD_MISSING = re.compile(r"field \w+ must be set")
-"""About the request, not the SQL: there it is "'format' must be set for Kafka connection" and the like."""
-
-_NOT_ABOUT_SQL = (
-    "checkpoint_interval_micros must be between",
-    "failed to parse the request body",
-    "failed to deserialize",
-)
-
 _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
 """The statuses of Arroyo's own refusals in words."""
 
@@ -61,9 +56,6 @@ _UNAVAILABLE = (408, 502, 503, 504)
 _CHECK_THE_WAY = (
     "Check that the connection's host, port and base_path lead to Arroyo, and past any login page"
 )
-
-_PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
-"""What a gateway says where it knows no more than the status. Arroyo's words always say more."""
 
 _METHODS_OF_PIPELINE = {"PATCH", "GET", "HEAD", "DELETE"}
 """What Arroyo 0.15 allows at the path of a pipeline, and says so in response to a PUT."""
@@ -111,8 +103,7 @@ class _Interpreter:
         if not isinstance(value, dict) or set(value) != {"error"} or not isinstance(value["error"], str):
             return None
         words: str = value["error"].strip()
-        phrase = re.sub(r"^\d{3}\W*|\W+$", "", words).lower()
-        return None if phrase in _PHRASES or not phrase else words
+        return None if only_names_status(words) else words
 
     @cached_property
     def _words(self) -> str:
@@ -132,8 +123,9 @@ class _Interpreter:
         """
         if age := what_a_cache_says(self._response):
             raise ArroyoForeignResponseError(
-                f"{self._requested} got a response from a cache, {age}: the present state is not known. "
-                "Let the gateway cache nothing of Arroyo's API.",
+                f"{self._requested} got a response from a cache, {age}: the present state is not known. The request "
+                f"asked for a fresh one (Cache-Control: no-cache). Let the gateway cache nothing below {API_PREFIX}, "
+                "or let the connection lead past it.",
                 **self._data,
             )
 
@@ -204,9 +196,9 @@ class _Interpreter:
         if status in (400, 404) and (words in self._request.gone or self._is_gone_checkpoint(words)):
             return self._gone()
         # A refusal of SQL can hold any words but the whole text about ids.
-        is_name_taken = not self._request.has_sql and _NAME_TAKEN.fullmatch(words)
+        is_name_taken = not self._request.has_sql and NAME_TAKEN.fullmatch(words)
         creates = self._request.changes and not self._request.gone
-        if creates and status in (400, 409) and (words == _ID_TAKEN or is_name_taken):
+        if creates and status in (400, 409) and (words == ID_TAKEN or is_name_taken):
             what = f"already has {self._request.about or 'one'}: the id or name is taken."
             return self._api_error(what, ArroyoConflictError)
         if words == "Route not found":
@@ -215,7 +207,7 @@ class _Interpreter:
             )
         if status == 404:
             return self._foreign("a 404 in words that are not Arroyo's")
-        if status == 400 and self._request.has_sql and self._is_about_sql(words):
+        if status == 400 and self._request.has_sql and is_about_sql(words):
             return ArroyoQueryError(
                 f"Arroyo refused the SQL: {shorten(self._words, 2000)}",
                 diagnostics=diagnostics_of(self._words),
@@ -228,20 +220,21 @@ class _Interpreter:
                 f"failed internally ({status}). Check the server's log.",
                 disposition=Disposition.PERMANENT if changes else Disposition.RETRY_IF_IDEMPOTENT,
             )
-        if self._request.method == "GET" and not self._request.path.endswith("/output"):
-            # Arroyo has nothing else to refuse there.
+        if not self._may_be_arroyos(words):
             return self._foreign("a refusal in words that are not Arroyo's")
         return self._api_error("refuses the request. Fix what it names.", is_fatal=status == 422)
 
     def _is_gone_checkpoint(self, words: str) -> bool:
-        return "/checkpoints/" in self._request.path and _CHECKPOINT_GONE.fullmatch(words) is not None
+        return "/checkpoints/" in self._request.path and CHECKPOINT_GONE.fullmatch(words) is not None
 
-    @staticmethod
-    def _is_about_sql(words: str) -> bool:
-        lower = words.lower()
-        if not lower or _FIELD_MISSING.fullmatch(lower):
-            return False
-        return not any(part in lower for part in _NOT_ABOUT_SQL)
+    def _may_be_arroyos(self, words: str) -> bool:
+        """Return whether a refusal that is about neither SQL nor what exists may be Arroyo's."""
+        if self._request.method == "GET":
+            # Of what is read here, it refuses nothing else.
+            return self._request.path.endswith("/output")
+        # Of what is created for all pipelines, connectors and compilers say what they like.
+        is_shared = self._request.method == "POST" and not self._request.path.startswith("/pipelines")
+        return is_shared or is_about_request(words)
 
     def _gone(self) -> ArroyoError:
         about = self._request.about or "what was requested"
@@ -294,9 +287,10 @@ class _Interpreter:
         )
 
     def _foreign(self, what: str) -> ArroyoForeignResponseError:
+        firewall = ", and that no firewall takes the SQL for an attack" if self._request.has_sql else ""
         return ArroyoForeignResponseError(
             f"{self._requested} got status {self._response.status} and {'HTML' if self._is_html else what}. "
-            f"{_CHECK_THE_WAY}. The response began: {self._shown}",
+            f"{_CHECK_THE_WAY}{firewall}. The response began: {self._shown}",
             **self._data,
         )
 

@@ -149,6 +149,10 @@ class Tries:
             )
         return min(at_most, left)
 
+    def note_effect(self) -> None:
+        """Take note that the server said that it carried the request out."""
+        self._took_effect = True
+
     def is_done_already(self) -> bool:
         """Return whether what a DELETE does not find was deleted by an earlier try whose response was lost."""
         return self._request.method == "DELETE" and self._took_effect

@@ -9,10 +9,12 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from airflow_provider_arroyo.client.checks import check_number
+from airflow_provider_arroyo.client.headers import check_header_name, check_header_value
 from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 
 API_PREFIX = "/api/v1"
@@ -34,17 +36,6 @@ _MAX_SHOWN_PATH = 255
 
 _SECRET_HEADER = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
 
-_REFUSED_HEADERS = {
-    r"accept(-encoding)?|cache-control|connection|content-.+|expect|keep-alive|proxy-connection|te|trailer"
-    r"|transfer-encoding|upgrade": "it says how messages are framed and encoded, which the client does itself",
-    r"if-.+|range": "what comes back would not be the whole response",
-    r"x-(http-)?method(-override)?": "it makes a request another one",
-    r"proxy-authorization": "write the login into the address of the proxy, in proxies",
-    # Else two servers would have one address, and a wait would take the one for the other.
-    r"host": "set that name as host, and for http the address of what serves it in proxies",
-}
-"""Headers that would break requests, or change what they mean, and why each is refused."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ClientSettings:
@@ -58,8 +49,9 @@ class ClientSettings:
     :param client_cert, client_key: paths of the certificate, and its key, for a server that asks for one;
         ``client_key`` may be None when the certificate's file holds the key too.
     :param headers: sent with every request, for gateways that need their own. Those that frame a request, or change
-        what it means, are refused, ``Host`` among them. Values of those whose names contain auth, token, key,
-        secret, cookie, password or signature are masked in whatever is shown.
+        what it means, are refused, ``Host`` among them, unless they say what the client says anyway, such as
+        ``Accept: application/json``. Values of those whose names contain auth, token, key, secret, cookie, password
+        or signature are masked in whatever is shown.
     :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
         empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
@@ -104,10 +96,10 @@ class ClientSettings:
         if self.client_key and not self.client_cert:
             raise ValueError("client_key needs client_cert")
         if self.api_key is not None:
-            _check_header_value("api_key", self.api_key)
+            check_header_value("api_key", self.api_key)
         for name, value in self.headers.items():
-            _check_header_name(name)
-            _check_header_value(f"headers[{name!r}]", value)
+            check_header_name(name, value)
+            check_header_value(f"headers[{name!r}]", value)
         if len({name.lower() for name in self.headers}) < len(self.headers):
             raise ValueError("headers: a name is there twice, and upper and lower case make no difference")
         for number, name in enumerate(self.secret_headers, start=1):
@@ -202,6 +194,32 @@ class ClientSettings:
         return self.base_url.removesuffix(path) + shown
 
     @property
+    def server(self) -> str:
+        """What tells this server from others, and may be stored: the address as it may be shown.
+
+        Where a part of it is masked, a digest follows, too short to find that part by it.
+        """
+        shown = self.shown_url
+        return (
+            shown if shown == self.base_url else f"{shown}#{sha256(self.base_url.encode()).hexdigest()[:4]}"
+        )
+
+    def check_same_server(self, server: str, led: str) -> None:
+        """Check that these settings lead where others led before.
+
+        :param server: their :attr:`server`.
+        :param led: the beginning of the message: that a connection led there.
+        :raises ArroyoSettingsError: where they lead to another server.
+        """
+        if self.server != server:
+            # A secret part may be the name of another tenant, as well as a new token for the same.
+            masked = ", or has another secret in its path" if "***" in self.server else ""
+            raise ArroyoSettingsError(
+                f"{led}, and now leads to {self.server}, which is another server{masked}. "
+                "Clear the task to start anew there."
+            )
+
+    @property
     def _path_and_shown(self) -> tuple[str, str]:
         path = urlsplit(self.base_url).path
         parts = path.split("/")
@@ -278,29 +296,3 @@ def _is_http_address(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def _check_header_name(name: str) -> None:
-    """Check that a header may be sent with every request.
-
-    :raises ValueError: says why not.
-    """
-    if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-        # The value may stand there, too.
-        begins = re.match(r"[\w.-]{0,30}", name, re.ASCII)
-        raise ValueError(f"headers: {begins and begins[0]!r}… is not the name of a header")
-    for pattern, why in _REFUSED_HEADERS.items():
-        # Some gateways take an underscore for a hyphen.
-        if re.fullmatch(pattern, name.lower().replace("_", "-")):
-            raise ValueError(f"headers: {name!r} must not be set: {why}")
-
-
-def _check_header_value(name: str, value: str) -> None:
-    """Check that a value can be sent in a header.
-
-    :raises ValueError: names the setting; never shows the value, which may be a secret.
-    """
-    if not value or value != value.strip():
-        raise ValueError(f"{name} must not be empty, nor begin or end with white space or a line break")
-    if not all(" " <= c <= "~" or c == "\t" for c in value):
-        raise ValueError(f"{name} must hold only printable ASCII characters, on one line")

@@ -8,7 +8,7 @@ from airflow_provider_arroyo.client.request import HttpResponse
 from airflow_provider_arroyo.text import shorten
 
 MAX_AGE_SECONDS = 2
-"""How old a response may be, where a cache says so in the header ``age``. Arroyo sends none."""
+"""How much older than its request a response may be, where a cache says so in ``age``. Arroyo sends none."""
 
 _CACHES_SAY = (
     "cache-status",
@@ -19,6 +19,9 @@ _CACHES_SAY = (
     "x-varnish-cache",
 )
 """Headers in which a cache says whether it had the response, with an age or without one, as nginx."""
+
+_STALE_WARNING = re.compile(r"(?:^|,)\s*11[0-3] ")
+"""What older caches say in the header ``warning``: stale, not validated again, disconnected, kept by a guess."""
 
 _HAD_IT = re.compile(r"(?:^|[\s,;_])(hit|stale|updating)(?![^\s,;])", re.IGNORECASE)
 
@@ -31,8 +34,12 @@ def what_a_cache_says(response: HttpResponse) -> str | None:
     ages = [one.strip() for one in response.headers.get("age", "").split(",")]
     # Each of several caches may add its own.
     if known := [int(one[:10]) for one in ages if one.isdecimal()]:
-        return f"{max(known)} s old" if max(known) > MAX_AGE_SECONDS else None
-    for name in _CACHES_SAY:
-        if _HAD_IT.search(said := response.headers.get(name, "")):
+        # Some count the time that the server took for it.
+        allowed = MAX_AGE_SECONDS + response.took_seconds
+        if max(known) <= allowed:
+            return None
+        return f"{max(known)} s old by its Age, or the clock of the gateway or of Arroyo's machine is wrong"
+    for name, means_old in {**dict.fromkeys(_CACHES_SAY, _HAD_IT), "warning": _STALE_WARNING}.items():
+        if means_old.search(said := response.headers.get(name, "")):
             return f"of unknown age ({name}: {shorten(said, 40)})"
     return None

@@ -19,6 +19,7 @@ import airflow_provider_arroyo
 from airflow_provider_arroyo.client.connection_errors import (
     LIBRARY_ERRORS,
     Failure,
+    NotSentError,
     explain,
     failure_of,
 )
@@ -119,7 +120,7 @@ class Transport:
                         status=response.status_code,
                         **request.where,
                     )
-            return _http_response(response, bytes(body))
+            return _http_response(response, bytes(body), self._clock() - began)
 
     def open_stream(
         self, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
@@ -171,18 +172,23 @@ class Transport:
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         deadline = Deadline(total)
-        with within(deadline):
-            response = self._session.request(
-                request.method,
-                self.settings.api_url + request.target,
-                data=content,
-                headers={**headers, **self.settings.request_headers},
-                timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
-                allow_redirects=False,
-                stream=True,
-                proxies=self._proxies,
-                verify=self.settings.verify,
-            )
+        try:
+            with within(deadline):
+                response = self._session.request(
+                    request.method,
+                    self.settings.api_url + request.target,
+                    data=content,
+                    headers={**headers, **self.settings.request_headers},
+                    timeout=timeout,  # type: ignore[arg-type]  # requests passes it on to urllib3 as it is
+                    allow_redirects=False,
+                    stream=True,
+                    proxies=self._proxies,
+                    verify=self.settings.verify,
+                )
+        except LIBRARY_ERRORS as err:
+            if deadline.has_sent or not self._owns_session:
+                raise
+            raise NotSentError from err
         return OpenStream(response, deadline)
 
     @contextmanager
@@ -288,6 +294,6 @@ def _read(response: requests.Response) -> bytes:
     return chunk
 
 
-def _http_response(response: requests.Response, body: bytes) -> HttpResponse:
+def _http_response(response: requests.Response, body: bytes, took_seconds: float = 0.0) -> HttpResponse:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return HttpResponse(response.status_code, headers, body, response.url)
+    return HttpResponse(response.status_code, headers, body, response.url, took_seconds)

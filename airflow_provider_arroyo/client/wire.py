@@ -242,8 +242,7 @@ def _reader(hint: Any, *, is_lenient: bool) -> Read:
         item = _reader(args[1], is_lenient=is_lenient)
         return lambda value: {key: item(one) for key, one in _typed(value, Mapping, "an object").items()}
     if hint is float and is_lenient:
-        # JSON has no NaN: Rust writes null.
-        return lambda value: math.nan if value is None else float(_typed(value, int | float, "a number"))
+        return _float_of_arroyo
     if hint is float:
         return lambda value: float(_typed(value, int | float, "a number"))
     if hint is int:
@@ -258,6 +257,12 @@ def _reader(hint: Any, *, is_lenient: bool) -> Read:
     if issubclass(hint, Enum):
         return lambda value: hint(value)
     return lambda value: _typed(value, hint, "a string" if hint is str else f"a {hint.__name__}")
+
+
+def _float_of_arroyo(value: Any) -> float:
+    # JSON has neither NaN, for which Rust writes null, nor infinity, which would be more than any threshold.
+    number = math.nan if value is None else float(_typed(value, int | float, "a number"))
+    return number if math.isfinite(number) else math.nan
 
 
 def _integer_of_arroyo(value: Any) -> int:

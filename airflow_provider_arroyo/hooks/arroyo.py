@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoSettingsError
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.connection import (
     extra_of,
     host_to_name_by,
@@ -154,7 +154,7 @@ class ArroyoHook(BaseHook):
 
         The client's methods block, so call them in threads.
 
-        :param server: the address that the connection must lead to; default: any.
+        :param server: the server that the connection must lead to; default: any.
         :raises ArroyoSettingsError: as :attr:`client` does, and where the connection leads to another server.
         """
         from airflow_provider_arroyo.client.client import ArroyoClient
@@ -173,14 +173,12 @@ class ArroyoHook(BaseHook):
         """Check that the connection leads where it led before.
 
         :param settings: where it leads now.
-        :param server: the address that it led to; empty for any.
+        :param server: what its settings called the server that it led to; empty for any.
         :raises ArroyoSettingsError: where it leads to another server.
         """
-        if server and settings.shown_url != server:
-            raise ArroyoSettingsError(
-                f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began, and now leads to "
-                f"{settings.shown_url}, which is another server. Clear the task to start anew there."
-            )
+        if server:
+            led = f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began"
+            settings.check_same_server(server, led)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -194,6 +192,7 @@ class ArroyoHook(BaseHook):
         """Return whether Arroyo responds and accepts the key, and a message. Takes at most 15 seconds."""
         from airflow_provider_arroyo.client.client import ArroyoClient
         from airflow_provider_arroyo.client.retry import Limits
+        from airflow_provider_arroyo.hooks.clients import version_of
 
         began = time.monotonic()
         deadline = began + _TEST_SECONDS
@@ -206,7 +205,7 @@ class ArroyoHook(BaseHook):
                 client.ping()
                 took = time.monotonic() - began
                 pipelines = len(client.list_jobs())
-                version = _version_of(client)
+                version = version_of(client)
         except ArroyoError as err:
             return False, str(err)
         count = "1 pipeline" if pipelines == 1 else f"{pipelines} pipelines"
@@ -314,24 +313,6 @@ class ArroyoHook(BaseHook):
 
         observed = check_duration(observe_seconds, "observe_seconds").total_seconds()
         return diagnose(gather(self.client, pipeline_id, observe_seconds=observed))
-
-
-def _version_of(client: ArroyoClient) -> str:
-    """Return `` 0.15`` or `` 0.16 or later``; empty where it does not tell. No endpoint names the version."""
-    from airflow_provider_arroyo.client import endpoints
-    from airflow_provider_arroyo.client.reading import object_of
-    from airflow_provider_arroyo.client.request import Request
-
-    # What is wrong with SQL is a list of strings on 0.15, and of objects on 0.16.
-    known = endpoints.validate_query("SELECT")
-    request = Request(method=known.method, path=known.path, read=object_of, body=known.body, changes=False)
-    try:
-        errors = client.send(request).value.get("errors")
-    except ArroyoError:
-        return ""
-    if not isinstance(errors, list) or not errors:
-        return ""
-    return " 0.15" if isinstance(errors[0], str) else " 0.16 or later"
 
 
 def namespace_of(settings: ClientSettings) -> Namespace:

@@ -51,6 +51,25 @@ def shared_client(
     return one[1]
 
 
+def version_of(client: ArroyoClient) -> str:
+    """Return `` 0.15`` or `` 0.16 or later``; empty where it does not tell. No endpoint names the version."""
+    from airflow_provider_arroyo.client import endpoints
+    from airflow_provider_arroyo.client.reading import object_of
+    from airflow_provider_arroyo.client.request import Request
+    from airflow_provider_arroyo.exceptions import ArroyoError
+
+    # What is wrong with SQL is a list of strings on 0.15, and of objects on 0.16.
+    known = endpoints.validate_query("SELECT")
+    request = Request(method=known.method, path=known.path, read=object_of, body=known.body, changes=False)
+    try:
+        errors = client.send(request).value.get("errors")
+    except ArroyoError:
+        return ""
+    if not isinstance(errors, list) or not errors:
+        return ""
+    return " 0.15" if isinstance(errors[0], str) else " 0.16 or later"
+
+
 def forget_clients() -> None:
     """Forget all clients, so that the next caller gets a new one."""
     # A forked child must neither use its parent's connections nor meet a lock that another thread held.

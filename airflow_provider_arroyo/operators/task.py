@@ -238,7 +238,7 @@ class ArroyoTask(ConnectedTask):
                 progress=wait.progress(),
                 stop_on_kill=stop_on_kill.value if stop_on_kill else None,
                 resume_context=dict(resume_context),
-                server=self.hook.settings.shown_url,
+                server=self.hook.settings.server,
                 hold=hold.to_dict(),
                 **more,
             ),

@@ -129,6 +129,20 @@ def test_response_of_another_pipeline_is_not_taken(client: ArroyoClient, server:
     assert isinstance(failure(client, endpoints.get_pipeline("pl_1")), ArroyoForeignResponseError)
 
 
+@pytest.mark.parametrize(
+    "request_, body",
+    [(endpoints.get_job("pl_a"), JOB % b"a"), (endpoints.delete_pipeline("pl_a"), b"")],
+    ids=str,
+)
+def test_length_that_a_gateway_writes_twice_in_one_line(
+    request_: Request[Any], body: bytes, client: ArroyoClient, server: Server
+) -> None:
+    """It is one length all the same; without it, what follows the body would be waited for."""
+    twice = b"content-length: %d, %d\r\n\r\n" % (len(body), len(body))
+    server.play(Reply(OK + twice + body, "hang"), reply({"error": "Pipeline not found"}, 404))
+    client.send(request_)
+
+
 # -- broken headers ------------------------------------------------------------------------------------------------
 
 

@@ -108,17 +108,45 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     (CONFLICT, [PROFILE], said(400, "connection_profile with that name already exists")),
     (REFUSED, [PATCH, RESTART, DELETE], said(400, TAKEN)),
     (OUTAGE, [GET, GET_JOB], said(400, TAKEN)),
-    (BAD_SQL, SQL, said(400, "column 'already exists' not found")),
-    (BAD_SQL, SQL, said(400, f"column '{TAKEN}' not found")),
-    (REFUSED, [RESTART], said(409, "the job is busy")),
+    (BAD_SQL, SQL, said(400, "Failed to plan query:\n * column 'already exists' not found")),
+    (BAD_SQL, SQL, said(400, f'Schema error: No field named "{TAKEN}".')),
+    (REFUSED, [RESTART], said(409, "cannot restart job job_1 without state while it is in state Running")),
     (OUTAGE, [RESTART], reply(None, 409)),
     # Other refusals of Arroyo.
     (BAD_SQL, SQL, said(400, "Error during planning: Query is empty")),
-    (BAD_SQL, SQL, said(400, "'format' must be set for Kafka connection")),
-    (BAD_SQL, SQL, said(400, "Required option 'topic' must be set")),
+    *(
+        (BAD_SQL, SQL, said(400, words))
+        for words in (
+            "Error during planning: 'format' must be set for Kafka connection",
+            'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 1, Column: 1")',
+            "This feature is not implemented: RECURSIVE",
+            "Failed to create table orders\ncaused by\nError during planning: Required option 'topic' must be set",
+            "Failed to plan query:\n * Query is empty!",
+            "invalid UDF: UDF must contain a function with with the annotation #[udf]",
+            "invalid Python UDF: no function",
+            "Invalid UDF plus_one: the type is not supported",
+            "Failed to build UDF: error[E0308]: mismatched types",
+        )
+    ),
+    # The registry may be away for a moment.
+    (
+        REFUSED,
+        [CREATE, PUT, PREVIEW],
+        said(400, "Failed to register schemas with the schema registry. Make sure"),
+    ),
     (REFUSED, SQL, said(400, "Field name must be set")),
     (REFUSED, SQL, said(400, "Checkpoint_interval_micros must be between 1 second and 1 day.")),
     (REFUSED, SQL, said(400, "Failed to parse the request body as JSON: EOF while parsing a value")),
+    (
+        REFUSED,
+        [DELETE_TABLE],
+        said(400, "Cannot delete connection_table; it is still being used by pipelines"),
+    ),
+    (
+        REFUSED,
+        [TABLE],
+        said(400, 'Failed to parse config: Error("missing field `event_rate`", line: 0, column: 0)'),
+    ),
     (REFUSED, [DELETE], said(400, "Pipeline's jobs must be in a terminal state")),
     (REFUSED, [PUT], NO_PUT),
     (REFUSED, GET_AND_CHANGES, said(404, "Route not found")),
@@ -130,6 +158,19 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     (UNAVAILABLE, GET_AND_CHANGES, said(502, LEADER_AWAY)),
     *((AUTH, GET_AND_CHANGES, reply(None, status)) for status in (401, 403, 407)),
     *((AUTH, GET_AND_CHANGES, html(status)) for status in (401, 403, 407)),
+    # A gateway that refuses in Arroyo's form.
+    *(
+        (OUTAGE, [*SQL, PATCH, RESTART, DELETE, DELETE_TABLE, GET, LIST], said(status, words))
+        for status, words in (
+            (400, "Request blocked"),
+            (400, "SQL injection detected"),
+            (400, "Security error: rule 942100 matched"),
+            (400, "malformed request: Failed to plan query:"),
+            (400, "invalid_request"),
+            (409, "rate limit conflict"),
+            (422, "Request body failed schema validation"),
+        )
+    ),
     # A gateway.
     (UNAVAILABLE, GET_AND_CHANGES, reply(None, 429)),
     *(
@@ -141,8 +182,9 @@ FAILURES: list[tuple[Expected, list[Request[Any]], Reply]] = [
     (OUTAGE, GET_AND_CHANGES, reply(None, 302)),
     (OUTAGE, GET_AND_CHANGES, text(200, "pleased to meet you")),
     (OUTAGE, [GET, LIST, CREATE, PATCH], reply(None)),
-    (OUTAGE, [GET, LIST, CREATE, PING], reply({"status": "ok"})),
-    (OUTAGE, [GET, LIST, CREATE, PING], reply([1, 2])),
+    (OUTAGE, [GET, LIST, CREATE], reply({"status": "ok"})),
+    (OUTAGE, [GET, LIST, CREATE], reply([1, 2])),
+    (OUTAGE, [PING], reply({"status": "ok"})),
     (OUTAGE, [LIST, GET_JOB], reply({"data": {}})),
     (OUTAGE, [LIST, GET_JOB], reply({"data": ["x"]})),
     (OUTAGE, [LIST, GET_JOB], reply({"data": [{"id": 7}]})),

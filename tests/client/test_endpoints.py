@@ -138,9 +138,10 @@ PATCH = api.patch_pipeline
 def test_what_is_sent(
     request_: Request[Any], line: str, body: Any, response: Any, client: ArroyoClient, server: Server
 ) -> None:
-    server.play(reply(response))
+    server.play(reply(response), *(reply({"error": words}, 404) for words in request_.gone[:1]))
     client.send(request_)
-    (received,) = server.requests
+    received = server.requests[0]
+    assert len(server.requests) == (1 if request_.proof is None else 2)
     assert f"{received.method} {received.target}" == line.replace(" ", " /api/v1", 1)
     if body is None:
         assert received.body == b""

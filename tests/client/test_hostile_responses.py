@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_arroyo.client import catalog
 from airflow_provider_arroyo.client import endpoints as api
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import Request
 from airflow_provider_arroyo.client.retry import Limits
+from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import (
     ArroyoConnectionError,
     ArroyoError,
@@ -85,6 +87,7 @@ HARMLESS: dict[str, Trick] = {
         {"x-cache": "MISS from hit-proxy.example", "cache-status": "e; fwd=stale"},
     ),
     "validated again": lambda body: (body, {"x-cache": "RefreshHit from cloudfront"}),
+    "a harmless warning": lambda body: (body, {"warning": '214 proxy "Transformation applied", 199 - "110"'}),
     "validated": lambda body: (body, {"age": "1", "x-cache": "HIT", "cf-cache-status": "DYNAMIC"}),
 }
 HARMFUL: dict[str, Trick] = {
@@ -117,6 +120,8 @@ HARMFUL: dict[str, Trick] = {
     "of nginx's cache": lambda body: (body, {"x-cache-status": "HIT"}),
     "of Squid's cache": lambda body: (body, {"x-cache": "TCP_HIT from proxy, MISS from edge"}),
     "stale, of Cloudflare's cache": lambda body: (body, {"cf-cache-status": "STALE"}),
+    "stale, with a warning": lambda body: (body, {"warning": '110 - "Response is Stale"'}),
+    "disconnected": lambda body: (body, {"warning": '214 p "Transformation applied", 112 p "Disconnected"'}),
     "of a cache of RFC 9211": lambda body: (body, {"cache-status": 'edge; hit; ttl=5'}),
 }  # fmt: skip
 
@@ -174,6 +179,10 @@ OTHER = {**PIPELINE, "id": "pl_2"}
         (api.list_pipelines(limit=9), {"data": [PIPELINE]}),
         (api.list_pipelines(limit=9), {"data": [JOB], "hasMore": False}),
         (api.list_pipelines(limit=9, name="orders"), {"data": [JOB], "hasMore": False}),
+        (
+            api.list_pipelines(limit=9, name="orders"),
+            {"data": [{"id": "ct_1", "name": "t"}], "hasMore": False},
+        ),
         (api.list_checkpoints("pl_1", "job_1"), JOBS),
         (api.list_checkpoints("pl_1", "job_1"), {"data": [{"node_id": 1, "metric_groups": []}]}),
         (api.list_metrics("pl_1", "job_1"), {"data": [{"epoch": 1, "start_time": 1}]}),
@@ -225,16 +234,69 @@ def test_a_refusal_that_a_cache_kept(
 # -- what a success does not prove ---------------------------------------------------------------------------------
 
 
-def test_an_empty_success_does_not_prove_that_arroyo_has_responded(connect: Connect, server: Server) -> None:
-    server.play(reply(None))
+GONE = reply({"error": "Pipeline not found"}, 404)
+DELETES: list[tuple[Request[Any], str, Reply]] = [
+    (api.delete_pipeline("pl_1"), "GET /api/v1/pipelines/pl_1/jobs", GONE),
+    (catalog.delete_udf("u_1"), "DELETE /api/v1/udfs/u_1", reply({"error": "UDF not found"}, 404)),
+    (
+        catalog.delete_connection_table("ct_1"),
+        "DELETE /api/v1/connection_tables/ct_1",
+        reply({"error": "Connection table not found"}, 404),
+    ),
+    (
+        catalog.delete_connection_profile("cp_1"),
+        "DELETE /api/v1/connection_profiles/cp_1",
+        reply({"error": "Connection profile not found"}, 404),
+    ),
+]
+
+
+@pytest.mark.parametrize("request_, proof, gone", DELETES, ids=str)
+def test_a_delete_is_proved(
+    request_: Request[Any], proof: str, gone: Reply, connect: Connect, server: Server
+) -> None:
+    """Arroyo responds to it without a word, as anyone may; what it deleted, it does not know any more."""
     client = connect(server.url(), limits=ONCE)
+    server.play(reply(None), gone)
+    client.send(request_)
+    assert [f"{one.method} {one.target}" for one in server.requests][1:] == [proof]
+    assert client.has_responded
+
+
+@pytest.mark.parametrize("request_, proof, gone", DELETES, ids=str)
+def test_a_gateway_that_responds_to_a_delete_in_place_of_arroyo(
+    request_: Request[Any], proof: str, gone: Reply, connect: Connect, server: Server
+) -> None:
+    client = connect(server.url(), limits=ONCE)
+    server.play(reply(None), reply(JOBS) if proof.startswith("GET") else reply(None))
+    error = failure(client, request_)
+    assert type(error) is ArroyoForeignResponseError
+    assert "is still there" in str(error)
+    assert (error.disposition, error.is_fatal) == (Disposition.OUTAGE, False)
+    # As soon as it lets one through, it is deleted; an old response to the read does no harm either.
+    server.play(reply(None), reply(JOBS) if proof.startswith("GET") else reply(None), reply(None), gone)
+    client.with_limits(max_elapsed_seconds=20).send(request_)
+
+
+@pytest.mark.parametrize(
+    "lost", [CLOSE, reply(None, 503), reply(None), reply("<html>Sign in</html>")], ids=str
+)
+def test_a_delete_whose_proof_is_lost(lost: Reply, client: ArroyoClient, server: Server) -> None:
+    server.play(reply(None), lost, GONE)
     client.delete_pipeline("pl_1")
-    assert not client.has_responded
+    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
+
+
+def test_a_delete_whose_key_is_changed_before_its_proof(connect: Connect, server: Server) -> None:
+    settings = ClientSettings(base_url=server.url(), api_key="new-key")
+    server.play(reply(None), reply(None, 401), GONE)
+    connect(server.url(), reload=lambda: settings).delete_pipeline("pl_1")
+    assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
 
 
 def test_a_delete_behind_a_gateway_that_says_204(client: ArroyoClient, server: Server) -> None:
     """It may have been deleted; asked again, Arroyo says so in its own words."""
-    server.play(reply(None, 204), reply({"error": "Pipeline not found"}, 404))
+    server.play(reply(None, 204), GONE)
     client.delete_pipeline("pl_1")
     assert [request.method for request in server.requests] == ["DELETE", "DELETE"]
 

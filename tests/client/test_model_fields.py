@@ -365,7 +365,7 @@ def is_same(found: Any, wanted: Any) -> bool:
     if isinstance(found, ApiModel):
         return found == wanted or isinstance(wanted, dict)
     if isinstance(found, float) and math.isnan(found):
-        return wanted is None or math.isnan(wanted)
+        return wanted is None or not math.isfinite(wanted)
     return bool(found == wanted)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.request import HttpResponse
+from airflow_provider_arroyo.client.staleness import what_a_cache_says
 from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from tests.client.server import Server, reply
 
@@ -18,7 +20,9 @@ JOB = {"id": "job_1", "state": "Running", "run_id": 1}
 @pytest.mark.parametrize("age", ["3", "3600", "9" * 40])
 def test_response_of_a_cache(age: str, client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [JOB]}, headers={"age": age}))
-    with pytest.raises(ArroyoForeignResponseError, match="s old: the present state is not known"):
+    with pytest.raises(
+        ArroyoForeignResponseError, match=r"s old by its Age, .*: the present state is not known"
+    ):
         client.with_limits(max_elapsed_seconds=0.0).list_jobs()
     assert server.requests[0].headers["cache-control"] == "no-cache"
 
@@ -27,6 +31,13 @@ def test_response_of_a_cache(age: str, client: ArroyoClient, server: Server) -> 
 def test_response_that_is_fresh(age: str, client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [JOB]}, headers={"age": age}))
     assert len(client.list_jobs()) == 1
+
+
+@pytest.mark.parametrize("took, is_fresh", [(0.1, False), (25.0, False), (29.0, True), (40.0, True)])
+def test_age_that_a_slow_response_has_by_the_time_it_took(took: float, is_fresh: bool) -> None:
+    """As Apache's traffic server counts it: a UDF is compiled for half a minute."""
+    response = HttpResponse(200, {"age": "30"}, b"", "", took)
+    assert (what_a_cache_says(response) is None) is is_fresh
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.output import OutputParser
+from airflow_provider_arroyo.client.output import MAX_EVENT_BYTES, OutputParser
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoConnectionError,
@@ -56,6 +56,15 @@ def test_data_of_several_lines_is_one_event() -> None:
     assert [batch.start_id for batch in OutputParser().feed(data.encode())] == [5]
 
 
+@pytest.mark.parametrize("line", ["data: {}\n", "data: {}"], ids=["many lines", "one line"])
+def test_event_that_does_not_end(line: str) -> None:
+    parser, chunk = OutputParser(), line.format("x" * 1_000_000).encode()
+    for _ in range(MAX_EVENT_BYTES // len(chunk)):
+        assert list(parser.feed(chunk)) == []
+    with pytest.raises(ValueError, match="does not end"):
+        list(parser.feed(chunk))
+
+
 def test_event_that_is_not_finished_is_left_out(client: ArroyoClient, server: Server) -> None:
     server.play(reply(event(1) + event(2)[:-1], content_type=STREAM))
     assert [batch.start_id for batch in client.stream_output("p", "j")] == [1]
@@ -97,6 +106,8 @@ def test_stream_that_breaks_is_not_opened_again(client: ArroyoClient, server: Se
         (reply("data: hello\n\n", content_type=STREAM), "an event that is not Arroyo's"),
         (reply('data: {"start_id": 1}\n\n', content_type=STREAM), "an event that is not Arroyo's"),
         (reply("data: [1]\n\n", content_type=STREAM), "an event that is not Arroyo's"),
+        (reply(f"data: {'[' * 100_000}\n\n", content_type=STREAM), "an event that is not Arroyo's"),
+        (reply("data: " + "x" * MAX_EVENT_BYTES, content_type=STREAM), "an event that is not Arroyo's"),
     ],
 )
 def test_foreign_stream(response: Reply, what: str, connect: Connect, server: Server) -> None:

@@ -14,12 +14,15 @@ from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
 from tests.client.conftest import PIPELINE
 from tests.client.random_responses import random_response
-from tests.client.server import Reply, Server
+from tests.client.server import Reply, Server, reply
 
 RESPONSES = int(os.environ.get("FUZZ_RESPONSES", "1000"))
 SHARDS = 4
 WAIT_SECONDS = 0.03
 """How long a response may take that may never end. Where the machine is slower, it is an error that is fine, too."""
+
+
+GONE = reply({"error": "Pipeline not found"}, 404)
 
 
 def job(name: str) -> bytes:
@@ -62,9 +65,9 @@ def test_random_responses(shard: int, caplog: pytest.LogCaptureFixture) -> None:
     replies: dict[str, Reply] = {}
 
     def answer(target: str) -> Reply:
-        # By name, since a request whose time was over may be read late.
-        name = target.split("/pl_")[1].partition("/")[0]
-        return replies.get(name) or Reply(good(job(name)))
+        # By path, since a request whose time was over may be read late.
+        path = target.split("/pl_")[1]
+        return replies.get(path) or Reply(good(job(path.partition("/")[0])))
 
     with Server(answer=answer) as server, ArroyoClient(ClientSettings(base_url=server.url())) as client:
         once = client.with_limits(max_elapsed_seconds=0, first_try_seconds=WAIT_SECONDS)
@@ -74,7 +77,10 @@ def test_random_responses(shard: int, caplog: pytest.LogCaptureFixture) -> None:
             response = random_response(rng, body, good(job("stale")))
             case = f"shard {shard}, response {number} to {kind}: {response}"
             then = "close" if response.closes else "keep"
-            replies = {f"a{number}": Reply(pieces=response.pieces, then=then)}
+            path = f"a{number}/jobs" if kind == "job" else f"a{number}"
+            replies = {path: Reply(pieces=response.pieces, then=then)}
+            if kind == "delete":
+                replies[f"{path}/jobs"] = GONE
             try:
                 came = ask(once, kind, f"a{number}")
             except ArroyoError as err:

@@ -314,6 +314,15 @@ def test_connection_that_leads_to_another_server(connect: Connect, server: Serve
     assert client.settings.base_url == server.url()
 
 
+def test_connection_with_another_secret_in_its_path(connect: Connect, server: Server) -> None:
+    connection = Connection(base_url=f"{server.url()}/t/T0kenOfALot7654321")
+    client = connect(f"{server.url()}/t/T0kenOfALot1234567", reload=connection)
+    server.play(reply(None, 401))
+    with pytest.raises(ArroyoSettingsError, match="another secret in its path") as caught:
+        client.list_jobs()
+    assert "T0ken" not in str(caught.value)
+
+
 def test_settings_that_stay_the_same_keep_the_connection(connect: Connect, server: Server) -> None:
     client = connect(server.url(), reload=Connection(base_url=server.url()))
     server.play(reply("Pong"))

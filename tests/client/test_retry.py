@@ -80,7 +80,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def test_idempotent_requests_are_repeated(
     request_: Request[Any], step: Reply, client: ArroyoClient, server: Server, clock: Clock
 ) -> None:
-    server.play(step, step, good(request_))
+    server.play(step, step, good(request_), GONE)
     client.send(request_)
     assert len(clock.slept) == 2
 
@@ -118,6 +118,46 @@ def test_requests_that_were_not_sent_are_repeated(
     assert len(clock.slept) >= 10
 
 
+TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(Reply(TUNNEL, then) for then in ("close", "reset", "hang")),
+        *(CLOSE, reply(None, 503), Reply(b"HTTP/1.1 200 O", "hang")),
+    ],
+    ids=["close", "reset", "hang", "no tunnel", "503", "half"],
+)
+@pytest.mark.parametrize("request_", [CREATE, RESTART], ids=str)
+def test_requests_that_did_not_get_through_a_tunnel_are_repeated(
+    request_: Request[Any], step: Reply, connect: Connect, server: Server
+) -> None:
+    """A gateway that restarts takes connections, and then neither TLS nor the request behind it gets anywhere."""
+    server.play(step)
+    proxies = {"https": server.url()}
+    client = connect(
+        "https://arroyo.invalid", proxies=proxies, connect_timeout_seconds=0.1, read_timeout_seconds=0.1
+    )
+    with pytest.raises(ArroyoUnreachableError) as caught:
+        client.with_limits(max_elapsed_seconds=0.5).send(request_)
+    assert "taken effect" not in str(caught.value)
+    assert len(server.requests) > 1
+    assert {one.method for one in server.requests} == {"CONNECT"}
+
+
+@pytest.mark.parametrize("request_", [CREATE, READ], ids=str)
+def test_requests_behind_a_handshake_that_does_not_end_are_repeated(
+    request_: Request[Any], connect: Connect
+) -> None:
+    with Server(to_tls=None, script=[CLOSE]) as server:
+        client = connect(server.url("https"), connect_timeout_seconds=0.1, read_timeout_seconds=0.1)
+        error = failure(client.with_limits(max_elapsed_seconds=0.5), request_)
+        assert isinstance(error, ArroyoUnreachableError)
+        assert "taken effect" not in str(error)
+        assert server.connections > 1
+
+
 @pytest.mark.parametrize("step", [CLOSE, RESET], ids=["close", "reset"])
 def test_lost_response_behind_a_proxy_may_have_taken_effect(
     step: Reply, connect: Connect, server: Server
@@ -135,7 +175,7 @@ def test_lost_response_behind_a_proxy_may_have_taken_effect(
 def test_permanent_failures_are_not_repeated(
     request_: Request[Any], client: ArroyoClient, server: Server
 ) -> None:
-    server.play(reply({"error": "no"}, 422))
+    server.play(reply({"error": "Failed to deserialize the JSON body into the target type: no"}, 422))
     assert isinstance(failure(client, request_), ArroyoApiError)
     assert len(server.requests) == 1
 

@@ -45,6 +45,11 @@ from airflow_provider_arroyo.exceptions import ArroyoSettingsError
         ),
         ({"headers": {"X-Gate": "x"}, "secret_headers": ("pa55word",)}, "secret_headers must be names"),
         ({"headers": {"Authorization: Bearer pa55word": "x"}}, "headers: 'Authorization'…"),
+        ({"headers": {"Accept": "text/html"}}, r"Only 'application/json', '\*/\*' may be"),
+        ({"headers": {"Accept-Encoding": "gzip, deflate, br"}}, "Only 'gzip', 'deflate', 'identity' may be"),
+        ({"headers": {"Connection": "keep-alive, Authorization"}}, "Only 'keep-alive', 'close' may be"),
+        ({"headers": {"Cache-Control": "max-stale=600"}}, "'max-age=0' may be"),
+        ({"headers": {"Content-Type": "text/plain"}}, "'application/json'"),
         (
             {"client_cert": "/c.pem", "client_key": "-----BEGIN PRIVATE KEY-----pa55word"},
             "client_key must be the path",
@@ -81,6 +86,13 @@ def test_header_that_would_break_requests(name: str, why: str) -> None:
 
 def test_headers_of_gateways_may_be_set() -> None:
     headers = {
+        # As they are pasted along: what the client says itself.
+        "Accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+        "Content-Type": "Application/JSON; charset=UTF-8",
+        "Cache-Control": "no-cache, no-store, max-age=0",
+        "Connection": "close",
+        "Pragma": "no-cache",
         "Authorization": "Basic eA==",
         "Cookie": "sid=1",
         "X-Forwarded-Host": "arroyo.example",
@@ -128,6 +140,8 @@ def test_secret_in_the_path_of_the_address(base_url: str, shown: str) -> None:
     assert settings.shown_url == shown
     assert settings.api_url == f"{base_url}/api/v1"
     assert repr(settings) == f"ClientSettings(base_url={shown!r})"
+    assert settings.server.partition("#")[0] == shown
+    assert ("#" in settings.server) is (shown != base_url)
     assert settings.pipeline_console_url("pl_1") == f"{shown}/pipelines/pl_1"
     assert settings.redact(f"GET {base_url}/api/v1/jobs") == f"GET {shown}/api/v1/jobs"
     assert bool(settings.secrets) is (shown != base_url)

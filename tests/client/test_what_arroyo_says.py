@@ -47,10 +47,13 @@ def test_bytes_that_are_no_text_are_replaced(
     assert listed["id"] == "job_1"
 
 
+@pytest.mark.parametrize("wrong", [b"\xe4", rb"\ud800", rb"\udc00\ud800"])
 @pytest.mark.parametrize("field", ["query", "name"])
-def test_bytes_that_are_no_text_in_a_definition(field: str, client: ArroyoClient, server: Server) -> None:
-    """Replaced, they would be a difference, for which a pipeline may be replaced."""
-    server.play(reply(json.dumps({**PIPELINE, field: "b?r"}).encode().replace(b"?", b"\xe4")))
+def test_what_is_no_text_in_a_definition(
+    field: str, wrong: bytes, client: ArroyoClient, server: Server
+) -> None:
+    """Replaced, it would be a difference, for which a pipeline may be replaced."""
+    server.play(reply(json.dumps({**PIPELINE, field: "b?r"}).encode().replace(b"?", wrong)))
     with pytest.raises(ArroyoForeignResponseError):
         client.with_limits(max_elapsed_seconds=0.0).get_pipeline(str(PIPELINE["id"]))
 

@@ -260,6 +260,12 @@ def test_headers_that_would_break_requests(name: str) -> None:
     assert SECRET not in text
 
 
+def test_headers_that_say_what_the_client_says() -> None:
+    """As they are pasted from a command line, or from an HTTP connection."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "Cache-Control": "no-cache"}
+    assert read({"headers": json.dumps(headers)}).headers == headers
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Ü": "s3cr3t"}],

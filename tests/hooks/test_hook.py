@@ -250,6 +250,21 @@ async def test_a_connection_that_leads_to_another_server_now(connect: Connect) -
     )
 
 
+async def test_another_secret_in_the_path_of_the_address(connect: Connect) -> None:
+    """It may be the key of another tenant, to whom no pipeline that is waited for is known."""
+    before, now = (f"https://gate/t/T0kenOfALot123456{digit}/arroyo" for digit in (7, 8))
+    hook = ArroyoHook(connect(as_json(before)))
+    server = hook.settings.server
+    assert server.startswith("https://gate:443/t/***/arroyo#")
+    (await hook.get_async_client(server)).close()
+    connect(as_json(now))
+    with pytest.raises(
+        ArroyoSettingsError, match="another server, or has another secret in its path"
+    ) as caught:
+        await hook.get_async_client(server)
+    assert "T0ken" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert"])
 @pytest.mark.parametrize("content", [None, "no certificate"])
 async def test_files_that_cannot_be_used(
@@ -332,7 +347,7 @@ async def test_a_connection_edited_to_another_server_is_an_error(
     connect(as_json("http://elsewhere:1"))
     with pytest.raises(ArroyoSettingsError) as caught:
         await asyncio.to_thread(client.ping)
-    assert f"led to {sandbox.url} and now leads to http://elsewhere:1, which is another" in str(caught.value)
+    assert f"led to {sandbox.url}, and now leads to http://elsewhere:1, which is another" in str(caught.value)
 
 
 @pytest.mark.parametrize("where", ["worker", "triggerer"])

@@ -17,7 +17,7 @@ from airflow_provider_arroyo.pipelines.ownership import Namespace
 from airflow_provider_arroyo.pipelines.prune import Pruned, prune
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import OTHER_TASK, SECOND, SPEC, TASK, DeployBench, open_deploy_bench
-from tests.support import BOUNDED, ONE_ENDS
+from tests.support import BOUNDED, NOT_FITTING, NOT_TERMINAL, ONE_ENDS
 
 
 def named(name: str) -> Any:
@@ -91,8 +91,8 @@ def test_a_prune_that_was_cut_off_goes_on() -> None:
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
-        bench.sandbox.faults.status(400, times=1, method="DELETE", error="no")
-        with pytest.raises(Exception, match="no"):
+        bench.sandbox.faults.status(400, times=1, method="DELETE", error=NOT_TERMINAL)
+        with pytest.raises(Exception, match=NOT_TERMINAL):
             run(replace_client(bench), ["c"])
         run(bench, ["c"])
         assert [one.name for one in bench.pipelines()] == ["c"]
@@ -133,7 +133,7 @@ def test_what_was_not_deleted_before_arroyo_went_away_is_in_the_error() -> None:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
         (a, b) = [next(one.id for one in bench.pipelines() if one.name == name) for name in ("a", "b")]
-        bench.sandbox.faults.status(422, path=f"*/{b}", method="DELETE", error="no")
+        bench.sandbox.faults.status(422, path=f"*/{b}", method="DELETE", error=NOT_FITTING)
         bench.sandbox.faults.status(403, path=f"*/{a}*", times=None)
         with pytest.raises(ArroyoAuthError) as caught:
             run(bench, ["c"])
@@ -305,7 +305,7 @@ def test_the_sql_of_what_is_kept_is_compared_and_not_shown() -> None:
 def replace_client(bench: DeployBench) -> DeployBench:
     """Make each refusal final."""
     for _ in range(4):
-        bench.sandbox.faults.status(400, times=1, method="DELETE", error="no")
+        bench.sandbox.faults.status(400, times=1, method="DELETE", error=NOT_TERMINAL)
     return bench
 
 

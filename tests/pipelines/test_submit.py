@@ -193,7 +193,7 @@ def test_refused_sql_with_a_span(bench_016: Bench) -> None:
 
 
 def test_place_is_right_below_the_label_where_the_validation_fails_too(bench_015: Bench) -> None:
-    bench_015.sandbox.faults.status(422, path="*/validate_query", error="not today")
+    bench_015.sandbox.faults.status(422, path="*/validate_query", error="Field query must be set")
     with pytest.raises(ArroyoQueryError) as caught:
         bench_015.submit(replace(SPEC, query=SYNTAX_ERROR))
     assert [(one.line, one.column) for one in caught.value.diagnostics] == [(3, 1)]
@@ -203,11 +203,20 @@ def test_place_is_right_below_the_label_where_the_validation_fails_too(bench_015
 
 def test_a_gateways_refusal_is_not_taken_for_one_of_valid_sql(bench: Bench) -> None:
     bench.sandbox.faults.status(400, path="*/pipelines/*", error="upstream refused", times=1)
-    with pytest.raises(ArroyoApiError, match="was not created, though Arroyo accepts its SQL") as caught:
+    with pytest.raises(ArroyoApiError, match="Arroyo responds to a ping") as caught:
         bench.submit()
     assert not isinstance(caught.value, ArroyoQueryError)
     assert not caught.value.is_fatal
     assert "upstream refused" in str(caught.value)
+
+
+def test_refusal_of_valid_sql(bench: Bench) -> None:
+    words = "Failed to build UDF: error[E0308]: mismatched types"
+    bench.sandbox.faults.status(400, path="*/pipelines*", error=words, times=1)
+    with pytest.raises(ArroyoApiError, match="was not created, though Arroyo accepts its SQL") as caught:
+        bench.submit()
+    assert not isinstance(caught.value, ArroyoQueryError)
+    assert words in str(caught.value)
 
 
 def test_refused_udf(bench: Bench) -> None:
@@ -221,8 +230,8 @@ def test_refused_udf(bench: Bench) -> None:
     [
         "Failed to plan query:\n * column 'already exists' not found",
         'Schema error: No field named "already exists". Valid fields are stream.counter.',
-        "view orders: A record already exists with that name or id",
-        "table with that name already exists",
+        "Error during planning: view orders: A record already exists with that name or id",
+        "Failed to plan query:\n * table with that name already exists",
     ],
 )
 def test_refusal_with_the_words_of_a_conflict_is_about_the_sql(bench: Bench, words: str) -> None:

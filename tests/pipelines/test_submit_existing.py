@@ -15,7 +15,7 @@ from airflow_provider_arroyo.exceptions import (
 )
 from airflow_provider_arroyo.pipelines.existing import Action
 from tests.pipelines.bench import OWNER, SPEC, Bench, open_bench
-from tests.support import BOUNDED
+from tests.support import BOUNDED, NOT_TERMINAL
 
 
 @dataclass
@@ -172,8 +172,8 @@ def test_restart_that_never_gets_a_response(bench: Bench) -> None:
 
 def test_refused_delete_is_reported(bench_016: Bench) -> None:
     _arrange(bench_016, "running")
-    bench_016.sandbox.faults.status(400, method="DELETE", error="not now", times=None)
-    with pytest.raises(ArroyoApiError, match="not now"):
+    bench_016.sandbox.faults.status(400, method="DELETE", error=NOT_TERMINAL, times=None)
+    with pytest.raises(ArroyoApiError, match=NOT_TERMINAL):
         bench_016.submit(try_number=2, on_existing="replace")
 
 

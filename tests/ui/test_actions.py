@@ -71,7 +71,9 @@ def test_stop_resume_restart_rescale_and_delete(admin: Visitor, site: Site, walk
 def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoSandbox, walked: str) -> None:
     admin.open_list(f"&q={NAME}")
     expect(admin.state(NAME)).to_have_text("Running")
-    fault = demo.faults.status(409, path=f"*/pipelines/{walked}/restart", error="not just now")
+    fault = demo.faults.status(
+        409, path=f"*/pipelines/{walked}/restart", error="cannot restart job job_1 just now"
+    )
     dialog = admin.choose(NAME, "Restart")
     dialog.get_by_role("button", name="Restart pipeline").click()
     expect(dialog.get_by_role("alert")).to_contain_text("not just now")

@@ -1,4 +1,4 @@
-"""SQL on which Arroyo breaks the connection, told apart from an outage without repeating a create."""
+"""SQL that Arroyo does not refuse in its own words, told apart from an outage without repeating a create."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_sql_is_refused_for_good(
     assert "breaks the connection on this SQL" in str(error)
     assert "log of Arroyo's API" in str(error)
     # The request itself once, then nothing that changes anything.
-    other = "SELECT nope FROM nowhere;"
+    other = "SELECT nope FROM nowhere;".ljust(len(QUERY))
     assert sent(server) == [(request_.method, QUERY), ("POST", other), ("POST", QUERY), ("POST", QUERY)]
     assert [one.target for one in server.requests[1:]] == ["/api/v1/pipelines/validate_query"] * 3
     assert server.requests[2].json.get("udfs") == (request_.body or {}).get("udfs")
@@ -106,6 +106,16 @@ def test_put_goes_on_where_it_was_something_else(client: ArroyoClient, server: S
     assert client.send(PUT).value.id == "pl_1"
 
 
+def test_gateway_that_hangs_up_on_what_is_too_large_for_it(connect: Connect, server: Server) -> None:
+    """Arroyo's planner is not to blame."""
+    large = api.create_pipeline(name="orders", query=f"SELECT 1 -- {'x' * 1_500_000}")
+    server.play(Reply(unread=True, then="reset"))
+    error = failure(connect(server.url()), large)
+    assert not isinstance(error, ArroyoQueryError)
+    assert [len(one.body) > 1_500_000 for one in server.requests] == [False, False]
+    assert int(server.requests[1].headers["content-length"]) > 1_500_000
+
+
 def test_what_has_no_sql_is_not_probed(client: ArroyoClient, server: Server) -> None:
     server.play(CLOSE, reply({**PIPELINE, "id": "pl_1"}))
     client.send(api.patch_pipeline("pl_1", stop="checkpoint"))
@@ -117,6 +127,107 @@ def test_response_of_arroyos_own_is_no_hang_up(connect: Connect, server: Server)
     error = failure(connect(server.url()), CREATE)
     assert not isinstance(error, ArroyoForeignResponseError)
     assert len(server.requests) == 1
+
+
+# -- words that a gateway has replaced -----------------------------------------------------------------------------
+
+HIDDEN = {
+    "a page": reply("<html>400 Bad Request</html>", 400, content_type="text/html"),
+    "Arroyo's form": reply({"error": "the upstream refused"}, 400),
+    "another form": reply({"status": 400, "message": "upstream"}, 400),
+    "nothing": reply(None, 400),
+    "405": reply("<html>405 Not Allowed</html>", 405, content_type="text/html"),
+    "406": reply("<html>406 Not Acceptable</html>", 406, content_type="text/html"),
+    "a page with 200": reply(
+        "<html>Request Rejected. Your support ID is 1817</html>", content_type="text/html"
+    ),
+}
+MAY_PASS = {
+    "404": reply(None, 404),
+    "408": reply(None, 408),
+    "503": reply(None, 503),
+    "302": reply(None, 302),
+}
+WRONG = {"message": "table 'nowhere' not found", "span": {"start": {"line": 3, "column": 7}}}
+
+
+@pytest.mark.parametrize("errors", [["table 'nowhere' not found"], [WRONG]], ids=["0.15", "0.16"])
+@pytest.mark.parametrize("words", HIDDEN)
+def test_refused_sql_behind_a_gateway_that_hides_why(
+    words: str, errors: list[Any], client: ArroyoClient, server: Server
+) -> None:
+    server.play(HIDDEN[words], reply({"graph": None, "errors": errors}))
+    error = failure(client, CREATE)
+    assert type(error) is ArroyoQueryError
+    assert error.is_fatal
+    assert "as a validation of it shows" in str(error)
+    (diagnostic,) = error.diagnostics
+    assert diagnostic.message == "table 'nowhere' not found"
+    assert diagnostic.line == (3 if errors == [WRONG] else None)
+    assert sent(server) == [("POST", QUERY), ("POST", QUERY)]
+    assert server.requests[1].json == {"query": QUERY, "udfs": [UDF.to_api()]}
+
+
+@pytest.mark.parametrize("request_", [CREATE, PUT, VALIDATE], ids=str)
+@pytest.mark.parametrize("words", HIDDEN)
+def test_firewall_that_takes_sql_for_an_attack(
+    words: str, request_: Request[Any], client: ArroyoClient, server: Server
+) -> None:
+    """Arroyo responds, so that no retry helps; but neither was it Arroyo that refused the SQL."""
+    server.play(HIDDEN[words])
+    error = failure(client, request_)
+    assert type(error) is ArroyoForeignResponseError
+    assert (error.disposition, error.is_fatal) == (Disposition.PERMANENT, False)
+    assert "that no firewall takes the SQL for an attack" in str(error)
+    assert "Arroyo responds to a ping" in str(error)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("words", ["a page", "405"])
+def test_gateway_that_refuses_a_change(words: str, client: ArroyoClient, server: Server) -> None:
+    server.play(HIDDEN[words], VALID)
+    error = failure(client, PUT)
+    assert (type(error), error.disposition) == (ArroyoForeignResponseError, Disposition.PERMANENT)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("words", MAY_PASS)
+def test_gateway_that_changes_is_an_outage(words: str, client: ArroyoClient, server: Server) -> None:
+    server.play(MAY_PASS[words], *([VALID] if words == "302" else []), reply({**PIPELINE, "id": "pl_1"}))
+    assert client.send(PUT).value.id == "pl_1"
+
+
+@pytest.mark.parametrize("words", HIDDEN)
+def test_words_in_place_of_one_validation_are_an_outage(
+    words: str, client: ArroyoClient, server: Server
+) -> None:
+    server.play(HIDDEN[words], reply({"graph": None, "errors": ["no"]}))
+    assert [one.message for one in client.validate_query(QUERY).errors] == ["no"]
+
+
+def test_page_in_place_of_one_response_is_an_outage(client: ArroyoClient, server: Server) -> None:
+    server.play(HIDDEN["a page with 200"], VALID, reply({**PIPELINE, "id": "pl_1"}))
+    assert client.send(PUT).value.id == "pl_1"
+
+
+@pytest.mark.parametrize("words", HIDDEN)
+def test_gateway_that_refuses_everything_is_an_outage(
+    words: str, client: ArroyoClient, server: Server
+) -> None:
+    server.ping = HIDDEN[words]
+    server.play(HIDDEN[words])
+    assert isinstance(failure(client, PUT), ArroyoUnreachableError)
+    assert {one.method for one in server.requests} == {"PUT"}
+
+
+def test_secrets_in_what_a_validation_says(connect: Connect, server: Server) -> None:
+    secret = "SELECT * FROM t WITH (password = 'hunter2hunter2')"
+    said = f"s3cret-key cannot read {secret}"
+    server.play(HIDDEN["a page"], reply({"graph": None, "errors": [said]}))
+    error = failure(connect(server.url(), api_key="s3cret-key"), api.preview_query(secret))
+    assert isinstance(error, ArroyoQueryError)
+    assert "hunter2" not in f"{error} {error.diagnostics}"
+    assert "s3cret-key" not in f"{error} {error.diagnostics}"
 
 
 # -- on the sandbox ------------------------------------------------------------------------------------------------

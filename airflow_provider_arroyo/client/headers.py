@@ -1,0 +1,56 @@
+"""Headers that a connection may add to every request, and those that it may not."""
+
+from __future__ import annotations
+
+import re
+
+_REFUSED = {
+    r"accept(-encoding)?|cache-control|connection|content-.+|expect|keep-alive|proxy-connection|te|trailer"
+    r"|transfer-encoding|upgrade": "it says how messages are framed and encoded, which the client does itself",
+    r"if-.+|range": "what comes back would not be the whole response",
+    r"x-(http-)?method(-override)?": "it makes a request another one",
+    r"proxy-authorization": "write the login into the address of the proxy, in proxies",
+    # Else two servers would have one address, and a wait would take the one for the other.
+    r"host": "set that name as host, and for http the address of what serves it in proxies",
+}
+"""Headers that would break requests, or change what they mean, and why each is refused."""
+
+_HARMLESS_VALUES = {
+    "accept": ("application/json", "*/*"),
+    "accept-encoding": ("gzip", "deflate", "identity"),
+    "cache-control": ("no-cache", "no-store", "max-age=0"),
+    "connection": ("keep-alive", "close"),
+    "content-type": ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"),
+}
+"""What some of those may say all the same: what the client says itself, or what is no less safe."""
+
+
+def check_header_name(name: str, value: str) -> None:
+    """Check that a header may be sent with every request.
+
+    :raises ValueError: says why not; never shows the value, which may be a secret.
+    """
+    if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
+        # The value may stand there, too.
+        begins = re.match(r"[\w.-]{0,30}", name, re.ASCII)
+        raise ValueError(f"headers: {begins and begins[0]!r}… is not the name of a header")
+    # Some gateways take an underscore for a hyphen.
+    plain = name.lower().replace("_", "-")
+    allowed = _HARMLESS_VALUES.get(plain, ())
+    if allowed and {one.strip() for one in value.lower().split(",")} <= {*allowed}:
+        return
+    for pattern, why in _REFUSED.items():
+        if re.fullmatch(pattern, plain):
+            but = f". Only {', '.join(map(repr, allowed))} may be" if allowed else ""
+            raise ValueError(f"headers: {name!r} must not be set: {why}{but}")
+
+
+def check_header_value(name: str, value: str) -> None:
+    """Check that a value can be sent in a header.
+
+    :raises ValueError: names the setting; never shows the value, which may be a secret.
+    """
+    if not value or value != value.strip():
+        raise ValueError(f"{name} must not be empty, nor begin or end with white space or a line break")
+    if not all(" " <= c <= "~" or c == "\t" for c in value):
+        raise ValueError(f"{name} must hold only printable ASCII characters, on one line")
