@@ -19,8 +19,10 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
+from airflow_provider_arroyo.polling.connection import PollerConnection
 from airflow_provider_arroyo.polling.find import find_until, poll_named_until, resolve_ref
 from airflow_provider_arroyo.polling.names import name_finder
+from airflow_provider_arroyo.polling.threads import DaemonThreads
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, Lines
 
@@ -228,6 +230,26 @@ async def test_in_an_outage_no_other_pipeline_is_looked_for(
     async with name_finder("an outage", connect) as finder:
         assert await finder.follow(wait, resolve(), asyncio.sleep(0.3, over), every_seconds=0.05) is over
     assert connected == []
+
+
+async def test_a_missed_poll_has_the_connection_looked_up_again_but_not_for_each_who_polls() -> None:
+    class Client:
+        reloads = 0
+
+        def reload(self) -> None:
+            self.reloads += 1
+
+    client, now, seen = Client(), 0.0, []
+
+    async def connect() -> Any:
+        return client
+
+    connection = PollerConnection(connect, DaemonThreads("test").run, lambda: now)
+    for failures, at in ((0, 100), (1, 100), (10, 100), (11, 100), (11, 109), (12, 111), (22, 111)):
+        now = at
+        await connection.reload(failures)
+        seen.append(client.reloads)
+    assert seen == [0, 0, 0, 1, 1, 1, 2]
 
 
 async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:

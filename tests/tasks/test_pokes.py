@@ -77,6 +77,21 @@ def test_a_state_store_that_fails_costs_a_line_and_nothing_else(
     assert [len(pokes.poke()), len(pokes.poke())] == [2, 0]
 
 
+def test_each_poke_asks_airflow_twice_for_what_it_remembers(arrange: Arrange) -> None:
+    class Counting(FakeStateStore):
+        asked = 0
+
+        def get(self, *args: Any) -> Any:
+            self.asked += 1
+            return super().get(*args)
+
+    store = Counting()
+    pokes = Pokes(arrange.pipeline("Running"), store)
+    for number in range(1, 4):
+        pokes.poke()
+        assert store.asked <= 2 * number
+
+
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @pytest.mark.parametrize("fault", ["hangs", "refused", (504, "")])
 @pytest.mark.parametrize("tolerance", [8, 30])
