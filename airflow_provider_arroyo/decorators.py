@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _ReturnsSql(DecoratedOperator):
     """Calls the function, and hands the SQL that it returns to the operator that comes after this class.
 
-    After a deferral the function is called once more: it must return the same SQL.
+    After a deferral the function is not called again: the pipeline exists.
 
     :param pipeline_name: the pipeline's name, default that of the function. Templated.
     """
@@ -52,18 +52,11 @@ class _ReturnsSql(DecoratedOperator):
 
         :returns: the task's result.
         """
+        operator: Any = self
+        operator._check_is_rendered()
         self._call(context)
         # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
         return super(DecoratedOperator, self).execute(context)
-
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Resume when the trigger has fired, with what it saw.
-
-        :returns: the task's result.
-        """
-        self._call(context)
-        resumed: Any = super()
-        return resumed.execute_complete(context, event)
 
     def _call(self, context: Context) -> None:
         """Call the function, and take the SQL that it returns."""

@@ -147,6 +147,22 @@ def check_proof_in_time(task: Any) -> None:
         )
 
 
+def check_rollback_in_time(task: Any) -> None:
+    """Check that Airflow leaves a deploy the time to roll back.
+
+    :param task: has ``timeout``, ``execution_timeout``, ``on_failure`` and ``rollback_timeout``.
+    :raises ValueError: where it does not: says how much it needs.
+    """
+    needed, what = task.timeout, "timeout"
+    if task.on_failure == "rollback":
+        needed, what = needed + task.rollback_timeout, "timeout + rollback_timeout"
+    if task.execution_timeout is not None and task.execution_timeout < needed:
+        raise ValueError(
+            f"execution_timeout must be {what} or more ({duration(needed.total_seconds())}), got "
+            f"{duration(task.execution_timeout.total_seconds())}: it would cut off a rollback"
+        )
+
+
 def check_moment(value: Any, argument: str) -> datetime:
     """Return a moment with a time zone, from a datetime or its text in ISO 8601.
 

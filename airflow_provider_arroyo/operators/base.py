@@ -54,6 +54,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
 
     operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
     stop_on_kill: StopMode | None = None
+    _context: Context
     _waiting: PipelineWait | None = None
     _has_failed = False
     _stopped_by: str | None = None
@@ -101,16 +102,24 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         self._found_query = lambda: found.query
         return found
 
-    def _wait(self, context: Context, plan: WaitPlan, resume_context: Mapping[str, Any]) -> dict[str, Any]:
+    def _wait(
+        self,
+        context: Context,
+        plan: WaitPlan,
+        resume_context: Mapping[str, Any],
+        *,
+        may_defer: bool = True,
+    ) -> dict[str, Any]:
         """Wait, and return the task's result; with ``deferrable``, from ``defer_after`` on in the triggerer."""
-        self._ti = context["ti"]
+        self._context, self._ti = context, context["ti"]
         wait = self._new_wait(plan)
         if self.stop_on_kill is not None:
             self._note(self._watched(wait))
         self._waiting = wait
-        result = self._poll(wait, until=self._defers_at(wait))
+        result = self._poll(wait, until=self._defers_at(wait) if may_defer else None)
         if not result.is_over:
             self._note(self._watched(wait))
+            resume_context = {**resume_context, "arroyo_conn_id": self.arroyo_conn_id}
             self._defer_wait(wait, resume_context, stop_on_kill=self.stop_on_kill)
         value = self._finish(result, plan.pipeline, resume_context)
         self._waiting = None
@@ -124,8 +133,10 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         """
         from airflow_provider_arroyo.on_kill import WatchedRun
 
-        self._ti = context["ti"]
+        self._context, self._ti = context, context["ti"]
         ended = self._resume(event)
+        # That of the wait, whatever the DAG says by now.
+        self.arroyo_conn_id = ended.resume_context.get("arroyo_conn_id", self.arroyo_conn_id)
         self._pipeline = ended.pipeline
         self._prepare_lineage()
         if self.stop_on_kill is not None:

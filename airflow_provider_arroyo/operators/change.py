@@ -73,7 +73,8 @@ class ArroyoChangeOperator(ArroyoOperator):
 
     def _change(self, context: Context) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
-        from airflow_provider_arroyo.pipelines.change import Change
+        from airflow_provider_arroyo.pipelines.change import Change, ChangeNote, ChangeNotes
+        from airflow_provider_arroyo.pipelines.deploy_progress import shown
         from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
@@ -82,23 +83,42 @@ class ArroyoChangeOperator(ArroyoOperator):
         found = self._find(context, pipeline_id, name)
         pipeline = self._ref(found)
         self._show_link(context, pipeline)
-        began = self.clock()
-        limit = self.clock.to_monotonic(deadline)
-        changed = self._request(Change(self._client(deadline=deadline), found, log=self.log, deadline=limit))
-        action = changed.action.value
-        self._log_begin(f"Pipeline {action}", pipeline)
-        for one in changed.differences:
-            self.log.info("Changed %s", one)
-        more = {
-            "action": action,
-            "changes": [{"argument": one.argument, "difference": str(one)} for one in changed.differences],
-        }
+        began, notes = self.clock(), ChangeNotes(context.get("task_state_store"))
+
+        def note_of(changed: Changed) -> ChangeNote:
+            before = changed.before
+            return ChangeNote(
+                pipeline_id=found.id,
+                wanted=changed.wanted,
+                changes=shown(changed.differences),
+                before=Baseline.of(before, requested_at=began) if before else None,
+            )
+
+        changed = self._request(
+            Change(
+                self._client(deadline=deadline),
+                found,
+                log=self.log,
+                deadline=self.clock.to_monotonic(deadline),
+                note=lambda changed: notes.write(note_of(changed)),
+            )
+        )
+        action, note = changed.action, note_of(changed)
+        noted = notes.read(note) if action is Action.UNCHANGED else None
+        if noted is not None:
+            # Whether the run that follows from it has begun is told by the run before it alone.
+            self.log.info("An earlier try of this task requested the change: %s", pipeline.short)
+            action, note = Action.UPDATED, noted
+        self._log_begin(f"Pipeline {action.value}", pipeline)
+        for one in note.changes:
+            self.log.info("Changed %s", one["difference"])
+        more = {"action": action.value, "changes": [dict(one) for one in note.changes]}
         if not changed.must_run:
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and job.state == JobState.FINISHED:
                 raise _finished(pipeline)
-            return self._changed(pipeline, job, more)
-        before = changed.before
+            return self._changed(context, pipeline, job, more)
+        before = note.before
         ran_before = before is not None and before.state == JobState.RUNNING
         plan = WaitPlan(
             pipeline=pipeline,
@@ -110,13 +130,11 @@ class ArroyoChangeOperator(ArroyoOperator):
             max_restarts=self.max_restarts,
             finished_is_success=True,
             stopped_is_final=True,
-            restart_requested=changed.action is Action.RESTARTED and ran_before,
-            baseline=Baseline.of(before, requested_at=began) if before else None,
+            restart_requested=action is Action.RESTARTED and ran_before,
+            baseline=before,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(
-            context, plan, {**more, "baseline": plan.baseline.to_dict() if plan.baseline else None}
-        )
+        return self._wait(context, plan, {**more, "baseline": before.to_dict() if before else None})
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -140,9 +158,14 @@ class ArroyoChangeOperator(ArroyoOperator):
             raise _finished(pipeline)
         self._check_applied(pipeline)
         more = {key: value for key, value in resume_context.items() if key != "baseline"}
-        return self._changed(pipeline, job, more)
+        return self._changed(self._context, pipeline, job, more)
 
-    def _changed(self, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    def _changed(
+        self, context: Context, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from airflow_provider_arroyo.pipelines.change import ChangeNotes
+
+        ChangeNotes(context.get("task_state_store")).forget()
         result = self._result(pipeline, job, action=more.get("action"))
         return {**result, "changes": list(more.get("changes") or [])}
 

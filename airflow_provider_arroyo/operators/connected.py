@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
-    from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner
+    from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
     from airflow_provider_arroyo.polling.clock import SteadyClock
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
@@ -111,6 +111,21 @@ class ConnectedTask:
             run_id=ti.run_id,
             map_index=map_index_of(ti),
             namespace=namespace.name,
+        )
+
+    def _label(self, namespace: Namespace, **deployment: Any) -> OwnershipLabel:
+        """Return the ownership label of what this try creates.
+
+        :param deployment: the label's ``deployment`` and ``generation``, where it is a deploy.
+        """
+        from airflow_provider_arroyo import __version__
+        from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
+
+        return OwnershipLabel(
+            task=self._owner(namespace),
+            try_number=self._ti.try_number,
+            package_version=__version__,
+            **deployment,
         )
 
     def _namespace(self) -> Namespace:

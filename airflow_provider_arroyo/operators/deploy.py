@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import (
     check_bool,
-    check_checkpoint_interval,
     check_duration,
-    check_json_object,
     check_max_restarts,
-    check_parallelism,
     check_pipeline_name,
-    check_string_map,
-    check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.client.udf import as_udfs
-from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
-    as_string_map,
     check_choice,
     check_early,
     check_proof_in_time,
-    check_rendered,
-    check_tags,
+    check_rollback_in_time,
 )
 from airflow_provider_arroyo.operators.base import ArroyoOperator
-from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.spec import SpecFields
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.text import duration, shorten
+from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,14 +33,14 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.deploy import Deploy
     from airflow_provider_arroyo.pipelines.deploy_progress import Done, Waiting
-    from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+    from airflow_provider_arroyo.pipelines.ownership import Deployment, Namespace
 
 STRATEGIES = ("stop_first", "start_first")
 ON_FAILURE = ("rollback", "leave")
 DEFAULT_GROUP = "default"
 
 
-class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
+class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     """Make a pipeline on the server match the arguments, whatever runs there now.
 
     You can run it as often as you like, on each merge or on a schedule. It compares the arguments with what the
@@ -67,7 +58,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
     take effect at the next replace. Trailing white space and the order of UDFs do not count as differences; a changed
     comment does.
 
-    If a try is interrupted, the next one continues from what it finds on the server. If two deploys of one pipeline
+    If a try is interrupted, the next one continues from what it finds. With ``deferrable``, the task stays in its
+    worker while the old pipeline of a replace is stopped and the new one does not exist. If two deploys of one pipeline
     run at once, one wins; the other fails, and changes nothing more.
 
     :param pipeline_name: the pipeline's name, one line of at most 200 characters. Templated.
@@ -140,13 +132,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         "group",
         "arroyo_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "query": "sql",
-        "tags": "json",
-        "env_vars": "json",
-    }
     ui_color = "#d8f4e2"
-    _context: Context
+    _check_name = staticmethod(check_pipeline_name)
     _deploying: Deploy | None = None
     _seen: tuple[Any, ...] = ()
     """The transitions that the waits before this one saw."""
@@ -191,25 +178,18 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
             deferrable=deferrable,
             **kwargs,
         )
-        check_early(check_pipeline_name, pipeline_name, "pipeline_name")
-        check_early(check_rendered, pipeline_name, "pipeline_name")
-        check_early(check_text, query, "query")
-        check_early(check_parallelism, parallelism, "parallelism")
-        check_early(check_tags, tags or {}, "tags")
-        check_early(check_string_map, env_vars or {}, "env_vars")
-        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
+        self._set_spec(
+            pipeline_name=pipeline_name,
+            query=query,
+            parallelism=parallelism,
+            checkpoint_interval=checkpoint_interval,
+            udfs=udfs,
+            tags=tags,
+            env_vars=env_vars,
+            scheduler_config=scheduler_config,
+        )
         check_early(check_pipeline_name, group, "group")
-        as_udfs(udfs)
-        interval = None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
-        self.pipeline_name = pipeline_name
-        self.query = query
-        self.udfs = udfs
-        self.parallelism = parallelism
-        self.checkpoint_interval = interval
-        self.tags = tags
-        self.env_vars = env_vars
         self.state_url = state_url
-        self.scheduler_config = scheduler_config
         self.group = group
         self.strategy = check_choice(strategy, "strategy", STRATEGIES)
         self.on_failure = check_choice(on_failure, "on_failure", ON_FAILURE)
@@ -222,18 +202,8 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         self.adopt_unowned = check_bool(adopt_unowned, "adopt_unowned")
         # Airflow's operators have a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
-        self._check_durations()
-
-    def _check_durations(self) -> None:
         check_proof_in_time(self)
-        needed, what = self.timeout, "timeout"
-        if self.on_failure == "rollback":
-            needed, what = needed + self.rollback_timeout, "timeout + rollback_timeout"
-        if self.execution_timeout is not None and self.execution_timeout < needed:
-            raise ValueError(
-                f"execution_timeout must be {what} or more ({duration(needed.total_seconds())}), got "
-                f"{duration(self.execution_timeout.total_seconds())}: it would cut off a rollback"
-            )
+        check_rollback_in_time(self)
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
@@ -241,8 +211,16 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
         :returns: the task's result.
         """
-        deploy = self._begin(context)
-        return self._go_on(deploy.start())
+        from airflow_provider_arroyo.pipelines.ownership import Deployment
+
+        self._take(context)
+        with self._rendered_arguments():
+            spec = self._spec()
+            group = check_pipeline_name(as_string(self.group, "group"), "group")
+        namespace = self._namespace()
+        deployment = Deployment(group=group, name=spec.name, namespace=namespace.name)
+        self._deploying = self._deploy(deployment, namespace)
+        return self._go_on(self._deploying.start(spec))
 
     @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -250,69 +228,32 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
         :returns: the task's result.
         """
-        self._has_waited = True
-        self._begin(context)
+        self._take(context)
         if isinstance(event, Mapping) and isinstance(event.get("resume_context"), Mapping):
             self._seen = tuple(event["resume_context"].get("seen", ()))
         return super().execute_complete(context, event)
 
-    def _begin(self, context: Context) -> Deploy:
+    def _take(self, context: Context) -> None:
         self._context, self._ti = context, context["ti"]
-        with self._rendered_arguments():
-            spec = self._spec()
-            group = check_pipeline_name(as_string(self.group, "group"), "group")
-        self._step = f"Deploying pipeline {shorten(spec.name, 80)!r}"
         if context["ti"].map_index is not None and context["ti"].map_index >= 0:
             # Airflow shows the number of a mapped task otherwise.
             shown: Any = context
             shown["map_index_template"] = shown.get("map_index_template") or "{{ task.pipeline_name }}"
-        self._deploying = self._deploy(spec, group)
-        return self._deploying
 
-    def _spec(self) -> PipelineSpec:
-        """Return what is wanted, from the rendered arguments."""
-        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-
-        return PipelineSpec(
-            name=check_rendered(
-                check_pipeline_name(as_string(self.pipeline_name, "pipeline_name")), "pipeline_name"
-            ),
-            query=rendered_query(self.query),
-            parallelism=check_parallelism(self.parallelism),
-            checkpoint_interval=self.checkpoint_interval,
-            udfs=as_udfs(self.udfs),
-            tags=check_tags(as_string_map(self.tags or {}, "tags")),
-            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
-            scheduler_config=self.scheduler_config,
-            state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),
-        )
-
-    def _deploy(self, spec: PipelineSpec, group: str) -> Deploy:
-        from airflow_provider_arroyo import __version__
+    def _deploy(self, deployment: Deployment, namespace: Namespace) -> Deploy:
+        from airflow_provider_arroyo.pipelines.change import ChangeNotes
         from airflow_provider_arroyo.pipelines.deploy import Deploy
         from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions
         from airflow_provider_arroyo.pipelines.deployed import Deployed
-        from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLabel
 
-        # Where there is none, the first half of a deferred task has said so.
-        ti, namespace = self._ti, self.hook.namespace if self._has_waited else self._namespace()
-        deployment = Deployment(group=group, name=spec.name, namespace=namespace.name)
-        label = OwnershipLabel(
-            task=self._owner(namespace),
-            try_number=ti.try_number,
-            package_version=__version__,
-            deployment=deployment,
-            generation=1,
-        )
+        self._step = f"Deploying pipeline {shorten(deployment.name, 80)!r}"
         return Deploy(
             lambda deadline: self._client(deadline=deadline),
-            spec,
-            label,
+            self._label(namespace, deployment=deployment, generation=1),
             Deployed(
                 deployment,
                 namespace,
-                spec,
                 adopt_unowned=self.adopt_unowned,
                 settles=not self.is_dry_run,
                 log=self.log,
@@ -328,12 +269,13 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
                 max_restarts=self.max_restarts,
                 allow_state_loss=self.allow_state_loss,
                 dry_run=self.is_dry_run,
-                is_retry=ti.try_number > 1,
+                is_retry=self._ti.try_number > 1,
                 outage_tolerance=self.api_outage_tolerance,
             ),
             ref=self._ref,
             known=lambda pipeline: self._show_link(self._context, pipeline),
             examine=self._examined,
+            notes=ChangeNotes(self._context.get("task_state_store")),
             clock=self.clock,
             log=self.log,
         )
@@ -343,7 +285,7 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
 
         if isinstance(step, Waiting):
             resume_context = {"progress": step.progress.to_dict(), "seen": list(self._seen)}
-            return self._wait(self._context, step.wait, resume_context)
+            return self._wait(self._context, step.wait, resume_context, may_defer=step.may_defer)
         return self._deployed(step)
 
     def _push_transitions(self, result: WaitResult) -> None:
@@ -362,17 +304,13 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
         from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress
+        from airflow_provider_arroyo.pipelines.ownership import Namespace
 
-        try:
-            progress = DeployProgress.from_dict(resume_context.get("progress"))
-        except ValueError as err:
-            raise ArroyoError(
-                f"How far the deploy of {pipeline.inline} got cannot be read: {err}. Another version of "
-                "airflow-provider-arroyo wrote it. Clear this task; it continues from what it finds."
-            ) from err
+        progress = DeployProgress.read(resume_context.get("progress"))
         self._seen = self._seen_with(result)
-        deploy = self._deploying or self._begin(self._context)
-        return self._go_on(deploy.resume(progress, result))
+        if self._deploying is None:
+            self._deploying = self._deploy(progress.deployment, Namespace(name=progress.deployment.namespace))
+        return self._go_on(self._deploying.resume(progress, result))
 
     def _deployed(self, done: Done) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -390,6 +328,20 @@ class ArroyoDeployPipelineOperator(QueryField, ArroyoOperator):
             "finished": job is not None and job.state == JobState.FINISHED,
             "dry_run": self.is_dry_run,
         }
+
+    def on_kill(self) -> None:
+        """Undo nothing when Airflow kills the task, and say what it leaves behind."""
+        stopped = self._deploying.stopped if self._deploying else None
+        if stopped is None or self._has_failed:
+            super().on_kill()
+            return
+        self._has_failed = True
+        self.log.warning(
+            "The deploy was interrupted when it had stopped %s and not yet created the new pipeline. The next try "
+            "creates it; without one, resume the old one with ArroyoRestartPipelineOperator(pipeline_id=%r)",
+            stopped.inline,
+            stopped.pipeline_id,
+        )
 
     def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
         self.log.warning(

@@ -25,7 +25,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     namespace. It logs which ones before it begins. Each is stopped with a final checkpoint, and deleted together with
     its state.
 
-    It deletes no pipeline whose SQL was deployed again later, under another name or in another group: its file was
+    It deletes no pipeline whose SQL was deployed again later, under a new name or in another group: its file was
     probably renamed or moved, and the new pipeline does not have its state. It deletes the others, then fails
     and names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file.
     If you do not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.

@@ -75,14 +75,19 @@ class QueryField:
 
         Airflow calls this on the unmapped operator, too, whose literal path nobody has read yet.
         """
-        # What another task returned is not rendered, so that no data becomes a template.
-        if parent is self and isinstance(self.query, str) and id(self.query) not in seen_oids:
-            query = _source(jinja_env, self.query) if is_path(self.query) else self.query
-            self.query = self.render_query(query, context, jinja_env, seen_oids)
-            template_fields = [field for field in template_fields if field != "query"]
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
-        if parent is self and isinstance(self.query, str):
-            hide_secrets(self.query)
+        fields = list(template_fields)
+        has_query = parent is self and "query" in fields
+        try:
+            # What another task returned is not rendered, so that no data becomes a template.
+            if has_query and isinstance(self.query, str) and id(self.query) not in seen_oids:
+                query = _source(jinja_env, self.query) if is_path(self.query) else self.query
+                self.query = self.render_query(query, context, jinja_env, seen_oids)
+                fields.remove("query")
+            super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
+        finally:
+            # Also of one that cannot be rendered, which Airflow shows as it is.
+            if has_query and isinstance(self.query, str):
+                hide_secrets(self.query)
 
     def render_query(
         self,

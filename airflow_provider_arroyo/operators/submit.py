@@ -6,36 +6,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_arroyo.client.checks import (
-    check_checkpoint_interval,
     check_duration,
-    check_json_object,
     check_max_restarts,
-    check_parallelism,
-    check_string_map,
-    check_text,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     as_string,
-    as_string_map,
     check_choice,
     check_early,
-    check_rendered,
     check_rendered_id,
     check_stop_mode,
-    check_tags,
     check_until_checkpoint,
 )
 from airflow_provider_arroyo.operators.kill_submit import SubmittingOperator
-from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.spec import SpecFields
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.text import shorten
 
@@ -52,7 +43,7 @@ WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
 
 
-class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
+class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs or has finished.
 
     One task of one DAG run creates one pipeline, however often it is tried: each try first looks for the pipeline
@@ -121,11 +112,6 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         "pipeline_id",
         "arroyo_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "query": "sql",
-        "tags": "json",
-        "env_vars": "json",
-    }
     ui_color = "#d8e9ff"
 
     def __init__(
@@ -163,29 +149,21 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
             deferrable=deferrable,
             **kwargs,
         )
-        check_early(check_text, pipeline_name, "pipeline_name")
-        check_early(check_rendered, pipeline_name, "pipeline_name")
+        self._set_spec(
+            pipeline_name=pipeline_name,
+            query=query,
+            parallelism=parallelism,
+            checkpoint_interval=checkpoint_interval,
+            udfs=udfs,
+            tags=tags,
+            env_vars=env_vars,
+            scheduler_config=scheduler_config,
+        )
         if pipeline_id is not None:
             check_early(check_rendered_id, pipeline_id, "pipeline_id")
-        check_early(check_text, query, "query")
-        check_early(check_parallelism, parallelism, "parallelism")
-        check_early(check_tags, tags or {}, "tags")
-        check_early(check_string_map, env_vars or {}, "env_vars")
-        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
-        as_udfs(udfs)
-        if checkpoint_interval is not None:
-            check_checkpoint_interval(checkpoint_interval)
         if wait_for is not None:
             check_choice(wait_for, "wait_for", WAIT_FOR)
         check_choice(on_existing, "on_existing", ON_EXISTING)
-        self.pipeline_name = pipeline_name
-        self.query = query
-        self.parallelism = parallelism
-        self.checkpoint_interval = checkpoint_interval
-        self.udfs = udfs
-        self.tags = tags
-        self.env_vars = env_vars
-        self.scheduler_config = scheduler_config
         self.pipeline_id = pipeline_id
         # A template may render None, which is not the same as none being given.
         self._has_users_id = pipeline_id is not None
@@ -217,7 +195,11 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         late = None
         if submitted.late_seconds is not None:
             until = self.clock() + submitted.late_seconds
-            late = {"created_at_micros": submitted.pipeline.created_at_micros, "until": until}
+            late = {
+                "namespace": self.hook.namespace.name,
+                "created_at_micros": submitted.pipeline.created_at_micros,
+                "until": until,
+            }
         self._show_link(context, pipeline)
         action = submitted.action.value
         self._log_begin(f"Pipeline {action}", pipeline)
@@ -241,29 +223,10 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         )
         return self._wait(context, plan, {"action": action, "late": late})
 
-    def _spec(self) -> PipelineSpec:
-        """Return what is to run, from the rendered arguments."""
-        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-
-        return PipelineSpec(
-            name=self._rendered(self.pipeline_name, "pipeline_name"),
-            query=rendered_query(self.query),
-            parallelism=check_parallelism(self.parallelism),
-            checkpoint_interval=self.checkpoint_interval,  # type: ignore[arg-type]  # it takes seconds, too
-            udfs=as_udfs(self.udfs),
-            tags=check_tags(as_string_map(self.tags or {}, "tags")),
-            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
-            scheduler_config=self.scheduler_config,
-        )
-
     def _users_id(self) -> str | None:
         if self.pipeline_id is None and not self._has_users_id:
             return None
-        return str(check_rendered_id(self._rendered(self.pipeline_id, "pipeline_id")))
-
-    @staticmethod
-    def _rendered(value: Any, argument: str) -> str:
-        return str(check_rendered(check_text(as_string(value, argument), argument), argument))
+        return str(check_rendered_id(as_string(self.pipeline_id, "pipeline_id")))
 
     def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun
@@ -297,17 +260,15 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         return exists
 
     def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
-        from airflow_provider_arroyo import __version__
-        from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
         from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
 
-        ti, namespace = self._ti, self._namespace()
-        owner = self._owner(namespace)
+        namespace = self._namespace()
+        label = self._label(namespace)
         return Submission(
             self._client(),
             spec,
-            OwnershipLabel(task=owner, try_number=ti.try_number, package_version=__version__),
-            pipeline_id=users_id or owner.pipeline_id,
+            label,
+            pipeline_id=users_id or label.task.pipeline_id,
             is_users_id=users_id is not None,
             namespace=namespace,
             on_existing=OnExisting(self.on_existing),
@@ -318,9 +279,14 @@ class ArroyoSubmitPipelineOperator(QueryField, SubmittingOperator):
         """Remove what was created beside the pipeline meanwhile, on a server that does not refuse it."""
         if not isinstance(late, Mapping):
             return
-        submission = self._submission or self._new_submission(self._spec(), self._users_id())
+        from airflow_provider_arroyo.pipelines.existing import Existing
+        from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
+        from airflow_provider_arroyo.pipelines.ownership import Namespace
+
+        client, label = self._client(), self._label(Namespace(name=late["namespace"]))
+        owned = OwnedPipelines(client, label, Existing(client), log=self.log)
         left = max(0.0, late["until"] - self.clock())
-        submission.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
+        owned.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

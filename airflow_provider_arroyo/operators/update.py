@@ -29,7 +29,8 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
     A new parallelism, environment or scheduler config begins a new run, and the task waits for it; a new checkpoint
     interval does not. A stopped or failed pipeline is not started; the settings apply from its next start. If nothing
-    differs, nothing is requested, but a running pipeline must still meet ``stable_for`` and ``until_checkpoint``.
+    differs, nothing is requested, but a running pipeline must still meet ``stable_for`` and ``until_checkpoint``. On
+    Airflow 3.3 and later, a retry knows what its first try requested, and waits for that run.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means

@@ -6,14 +6,19 @@ Here each ends in the right request, or in an error that says why there is none.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.wire import JsonValue
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoUnsupportedError
+from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.pipelines.compare import Difference, compare_settings
 from airflow_provider_arroyo.pipelines.existing import Action, Existing, is_going_down
 from airflow_provider_arroyo.text import duration, run_number, shorten
@@ -21,6 +26,8 @@ from airflow_provider_arroyo.text import duration, run_number, shorten
 _AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _REQUEST_SECONDS = 1.0
 """How much of the time is left for the request itself at least."""
+
+_NOTE_KEY = "arroyo_change"
 
 _ONLY_0_16 = ("env_vars", "scheduler_config")
 
@@ -33,12 +40,61 @@ class Changed:
     :param before: its job before the request, where a new run follows from it; None where none does.
     :param must_run: whether the pipeline is to be running in the end.
     :param differences: the settings that were not as wanted.
+    :param wanted: what all the settings are to be, as a hash; empty for a restart.
     """
 
     action: Action
     before: Job | None = None
     must_run: bool = True
     differences: tuple[Difference, ...] = ()
+    wanted: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeNote(JsonValue):
+    """What a task is about to request, for a later try: once the server has the settings, nothing else tells it.
+
+    :param pipeline_id: of which pipeline.
+    :param wanted: what all the settings are to be, as a hash.
+    :param changes: the settings that are changed, as they may be shown.
+    :param before: its job before the request, where a new run follows from it; None where none does.
+    """
+
+    pipeline_id: str
+    wanted: str
+    changes: tuple[Mapping[str, str], ...]
+    before: Baseline | None = None
+
+
+class ChangeNotes:
+    """Keeps the note of a task's change between its tries, until the task has succeeded.
+
+    :param store: has ``get(key)`` and ``set(key, value)``, as the state store that Airflow 3.3 gives a task; None
+        where there is none, and nothing is kept.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def write(self, note: ChangeNote) -> None:
+        """Keep what is about to be requested."""
+        if self._store is not None:
+            self._store.set(_NOTE_KEY, note.to_dict())
+
+    def read(self, wanted: ChangeNote) -> ChangeNote | None:
+        """Return the note of an earlier try that wanted the same of the same pipeline; None where there is none."""
+        if self._store is None:
+            return None
+        with suppress(KeyError, TypeError, ValueError):
+            note = ChangeNote.from_dict(self._store.get(_NOTE_KEY))
+            if (note.pipeline_id, note.wanted) == (wanted.pipeline_id, wanted.wanted):
+                return note
+        return None
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        if self._store is not None and self._store.get(_NOTE_KEY):
+            self._store.set(_NOTE_KEY, {})
 
 
 class Change:
@@ -48,6 +104,7 @@ class Change:
     :param pipeline: which.
     :param log: gets a line for what is dropped, and for what is waited for first.
     :param deadline: until when the pipeline may take to run or to end, by ``monotonic``.
+    :param note: called with what an update changes right before its request, default nothing.
     :param sleep, monotonic: how to wait and to measure, in seconds.
     """
 
@@ -58,6 +115,7 @@ class Change:
         *,
         log: Any,
         deadline: float,
+        note: Callable[[Changed], None] = lambda changed: None,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +124,7 @@ class Change:
         self._name = shorten(pipeline.name, 80)
         self._log = log
         self._deadline = deadline
+        self._note = note
         self._monotonic = monotonic
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
 
@@ -99,18 +158,21 @@ class Change:
         if given and job.is_from_0_15:
             raise ArroyoUnsupportedError.of(given)
         runs = job.state == JobState.RUNNING
-        differences = compare_settings(self._pipeline, job, **settings)
+        differences, wanted = compare_settings(self._pipeline, job, **settings), settings_hash(settings)
         if not differences:
-            return Changed(action=Action.UNCHANGED, must_run=runs)
-        self._client.patch_pipeline(self._pipeline.id, **{one.argument: one.wanted for one in differences})
-        # A new checkpoint interval restarts nothing; and what is stopped or failed has it from its next start on.
-        is_new_run = runs and any(one.argument != "checkpoint_interval" for one in differences)
-        return Changed(
+            return Changed(action=Action.UNCHANGED, must_run=runs, wanted=wanted)
+        # What is stopped or failed has it from its next start on.
+        is_new_run = runs and begins_new_run(differences)
+        changed = Changed(
             action=Action.UPDATED,
             before=job if is_new_run else None,
             must_run=is_new_run,
             differences=differences,
+            wanted=wanted,
         )
+        self._note(changed)
+        self._client.patch_pipeline(self._pipeline.id, **{one.argument: one.wanted for one in differences})
+        return changed
 
     def _settled(self) -> Job:
         """Return the job once it is at work or at its end, rather than between two runs or on its way down.
@@ -186,6 +248,20 @@ class Change:
             job = self._settled()
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
         return Changed(action=Action.RESTARTED, before=job)
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return a hash that tells whether two tries want the same.
+
+    :param settings: as for :meth:`Change.update`.
+    """
+    text = json.dumps(dict(settings), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def begins_new_run(differences: Iterable[Difference]) -> bool:
+    """Return whether a pipeline that runs begins a new run with these settings: not for a new interval alone."""
+    return any(one.argument != "checkpoint_interval" for one in differences)
 
 
 def _is_settled(job: Job) -> bool:

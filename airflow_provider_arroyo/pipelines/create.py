@@ -212,7 +212,7 @@ class PipelineCreator:
                 # A 500 is Arroyo's own and final: nothing is under way any more, but the pipeline may exist.
                 is_final = err.disposition is Disposition.PERMANENT
                 error, now = err, self._monotonic()
-            seconds = 0.0 if is_final else sent + create_seconds(self._client, self._spec) - now
+            seconds = 0.0 if is_final else sent + create_seconds(self._client, self._spec.udfs) - now
             left = began + allowed - now
             self._log.warning(
                 "The response to the create was lost (%s); checking whether it takes effect, for up to %s",

@@ -7,14 +7,15 @@ in another one. What later steps need crosses as :class:`.DeployProgress`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
-from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.exceptions import (
     ArroyoDeployError,
     ArroyoError,
+    ArroyoNotFoundError,
     ArroyoPipelineError,
     ArroyoUnsupportedError,
 )
@@ -24,10 +25,12 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
 from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, required
+from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, interval_seconds
-from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
 from airflow_provider_arroyo.pipelines.renamed import with_same_sql
 from airflow_provider_arroyo.pipelines.sources import sources_of
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.validate import check_query
 from airflow_provider_arroyo.text import duration, shorten
 
@@ -47,24 +50,27 @@ class Deploy(DeploySteps):
 
     # -- from outside ------------------------------------------------------------------------------------------
 
-    def start(self) -> Waiting | Done:
+    def start(self, spec: PipelineSpec) -> Waiting | Done:
         """List what the server has, plan, log the plan, and carry it out until something has to be waited for.
 
+        :param spec: what is wanted.
+        :raises ValueError: when the user's tags collide with ours.
         :raises ArroyoError: an ``ArroyoOwnershipError``, ``ArroyoQueryError`` or ``ArroyoUnsupportedError`` comes
             before anything was changed; an ``ArroyoDeployError`` says what was.
         """
-        options = self._options
+        check_user_tags(spec.tags)
+        options, self._spec = self._options, spec
         deadline = self._clock() + options.timeout.total_seconds()
         plan = self._plan = plan_deploy(
-            self._spec,
-            self._generations.to_plan(deadline),
+            spec,
+            self._generations.to_plan(spec, deadline),
             strategy=options.strategy,
             keep_old=options.keep_old,
             is_retry=options.is_retry,
         )
         for line in plan.lines(self._name):
             self._log.info("%s", line)
-        self._check(plan, deadline)
+        self._check(spec, plan, deadline)
         current = plan.current if Step.CREATE not in plan.steps else None
         pipeline = self._ref(current.pipeline) if current else None
         progress = DeployProgress(
@@ -72,7 +78,7 @@ class Deploy(DeploySteps):
             steps=tuple(step.value for step in plan.steps if step is not Step.VALIDATE),
             deadline=deadline,
             generation=plan.generation,
-            deployment=self._label.deployment,
+            deployment=required(self._label.deployment),
             pipeline=pipeline,
             old=self._ref(plan.old.pipeline) if plan.old else None,
             discard=self._ref(plan.discard.pipeline) if plan.discard else None,
@@ -82,6 +88,13 @@ class Deploy(DeploySteps):
         )
         if pipeline is not None:
             self._known(pipeline)
+            noted = self._notes.read(self._note(pipeline.pipeline_id, plan))
+            if noted is not None and plan.action is Action.UNCHANGED:
+                # Whether the run that follows from it has begun is told by the run before it alone.
+                self._log.info("An earlier try of this task requested the change: %s", self._name)
+                progress = replace(
+                    progress, action=Action.UPDATED.value, changes=noted.changes, before=noted.before
+                )
         self._job = plan.current.job if plan.current else None
         if options.dry_run:
             self._log.info("Nothing is changed (dry_run): %s", self._name)
@@ -93,15 +106,13 @@ class Deploy(DeploySteps):
         return self._go(progress)
 
     def resume(self, progress: DeployProgress, result: WaitResult) -> Waiting | Done:
-        """Go on after a wait.
+        """Go on after a wait. In a process of its own it needs nothing of what is wanted: the server has it.
 
         :param progress: of the ``Waiting``.
         :param result: how its wait ended.
         :raises ArroyoError: as :meth:`start`.
         """
         self._has_changed = True
-        if progress.deployment is not None:
-            self._continue(progress.deployment)
         after = {
             Step.STOP_OLD: self._after_stop,
             Step.PROVE: self._after_proof,
@@ -130,6 +141,7 @@ class Deploy(DeploySteps):
         if self._job is None:
             # The process that saw it run has ended.
             self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
+        self._notes.forget()
         return Done(progress=progress, pipeline=pipeline, job=self._job)
 
     def _do(self, step: Step, progress: DeployProgress) -> DeployProgress | Waiting:
@@ -151,44 +163,61 @@ class Deploy(DeploySteps):
 
     # -- before anything is changed ----------------------------------------------------------------------------
 
-    def _check(self, plan: DeployPlan, deadline: float) -> None:
+    def _check(self, spec: PipelineSpec, plan: DeployPlan, deadline: float) -> None:
         """Find out what would fail, before anything is changed; log what a replace drops, and where it begins."""
+        try:
+            self._check_changes(spec, plan, deadline)
+        except ArroyoError as err:
+            old, current = plan.old, plan.current
+            if old is None or current is None or old.has_finished or not (old.is_down and current.is_down):
+                raise
+            # An earlier try may have been killed when it had stopped that, and nobody was told.
+            raise err.adding(
+                f"{self._name!r} does not run now: {old}. Deploy again once the cause is fixed, or resume it with "
+                f"ArroyoRestartPipelineOperator(pipeline_id={old.pipeline.id!r})."
+            ) from err.__cause__
+
+    def _check_changes(self, spec: PipelineSpec, plan: DeployPlan, deadline: float) -> None:
         client = self._client_until(deadline)
-        self._check_server(plan)
+        self._check_server(spec, plan)
         self._warn_of_other_dag(plan)
         if plan.current is None:
-            self._warn_of_same_sql(client)
+            self._warn_of_same_sql(client, spec)
         if Step.CREATE not in plan.steps:
             return
         if plan.old is not None or self._options.dry_run:
             # The create itself refuses bad SQL, but by then the old pipeline would be stopped.
-            check_query(client, self._spec.query, self._spec.udfs)
+            check_query(client, spec.query, spec.udfs)
         if plan.old is not None:
-            self._check_state(client, plan.old)
+            self._check_state(client, spec, plan.old)
 
     def _warn_of_other_dag(self, plan: DeployPlan) -> None:
-        """Say where another DAG deployed the pipeline that is to be replaced: it may do the same to the new one."""
-        replaced = plan.current.pipeline if plan.current and Step.CREATE in plan.steps else None
-        label = OwnershipLabel.of(replaced) if replaced else None
+        """Say where another DAG deployed the pipeline that is to be changed: it may change it back."""
+        label = OwnershipLabel.of(plan.current.pipeline) if plan.current and plan.changes else None
         if label is not None and label.task.dag_id != self._label.task.dag_id:
             self._log.warning(
-                "%s was deployed by DAG %r, and this is DAG %r: if both go on to deploy that name, each replaces "
-                "the other's pipeline. Give each another group or pipeline_name",
+                "%s was deployed by DAG %r, and this is DAG %r: if both go on to deploy that name, each undoes "
+                "what the other did. Give each another group or pipeline_name",
                 plan.current,
                 shorten(label.task.dag_id, 80),
                 shorten(self._label.task.dag_id, 80),
             )
 
-    def _warn_of_same_sql(self, client: ArroyoClient) -> None:
-        """Say where the new pipeline does what another one does already, which it may be meant to be."""
+    def _warn_of_same_sql(self, client: ArroyoClient, spec: PipelineSpec) -> None:
+        """Say where the new pipeline does what one that runs does already, which it may be meant to be."""
         most = min(_SAME_SQL_SECONDS, client.limits.max_elapsed_seconds)
+        client = client.with_limits(max_elapsed_seconds=most)
         try:
-            others = list(client.with_limits(max_elapsed_seconds=most).iter_pipelines())
+            others = [
+                one
+                for one in with_same_sql(client.iter_pipelines(), spec.query, self._label)
+                if _runs(client, one.pipeline.id)
+            ]
         except ArroyoError as err:
             # One that cannot be read, for example, is no reason not to create this one.
             self._log.info("Whether another pipeline has the same SQL cannot be found out: %s", err)
             return
-        for one in with_same_sql(others, self._spec.query, self._label):
+        for one in others:
             self._log.warning(
                 "%s has the same SQL as the new pipeline, which starts without its state: %s. If it was renamed, "
                 "deploy it under its old name (pipeline_name), in its old group; else both write the same output",
@@ -196,13 +225,13 @@ class Deploy(DeploySteps):
                 self._name,
             )
 
-    def _check_server(self, plan: DeployPlan) -> None:
+    def _check_server(self, spec: PipelineSpec, plan: DeployPlan) -> None:
         job = plan.current.job if plan.current else None
-        ignored = self._spec.only_on_0_16
+        ignored = spec.only_on_0_16
         if job is not None and job.is_from_0_15 and ignored:
             raise ArroyoUnsupportedError.of(ignored)
 
-    def _check_state(self, client: ArroyoClient, old: Generation) -> None:
+    def _check_state(self, client: ArroyoClient, spec: PipelineSpec, old: Generation) -> None:
         """Say which state a replace drops, and from where the new sources read.
 
         :raises ArroyoDeployError: where that is not allowed.
@@ -213,7 +242,7 @@ class Deploy(DeploySteps):
                 (one for one in response.value if one.is_finished), key=lambda one: one.epoch, default=None
             )
             # A finished pipeline never runs again, so nobody can use its state.
-            if last is not None and old.job.state != JobState.FINISHED:
+            if last is not None and not old.has_finished:
                 age = ""
                 if response.server_date is not None and last.finish_time_micros is not None:
                     age = (
@@ -227,7 +256,7 @@ class Deploy(DeploySteps):
                         is_fatal=True,
                     )
                 self._log.warning("Drops %s: Arroyo cannot carry state from one SQL to another", state)
-        sources = sources_of(self._spec.query)
+        sources = sources_of(spec.query)
         for source in sources:
             self._log.info("Source without state: %s", source)
         if not sources:
@@ -277,6 +306,7 @@ class Deploy(DeploySteps):
         began = self._clock()
         stored = client.get_pipeline(old.pipeline_id)
         _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)
+        self.stopped = None
         progress = replace(
             progress, before=Baseline.of(before, requested_at=began) if before else None, created_at=None
         )
@@ -300,3 +330,10 @@ class Deploy(DeploySteps):
             f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {problem}\n"
             "A new try continues from what it finds."
         )
+
+
+def _runs(client: ArroyoClient, pipeline_id: str) -> bool:
+    with suppress(ArroyoNotFoundError):
+        job = client.get_job(pipeline_id)
+        return job is not None and not is_down(job)
+    return False

@@ -67,6 +67,11 @@ class Generation:
         """Whether nothing of it runs."""
         return self.job is None or is_down(self.job)
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether it can never run again."""
+        return self.job is not None and self.job.state == JobState.FINISHED
+
     def __str__(self) -> str:
         state = self.job.state if self.job else "without a job"
         return f"generation {self.number} ({self.pipeline.id}, {state})"

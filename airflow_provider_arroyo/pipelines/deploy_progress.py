@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.pipelines.compare import Difference
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Step, Strategy
 from airflow_provider_arroyo.pipelines.ownership import Deployment
+
+UNREADABLE = (
+    "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this task; "
+    "it continues from what it finds."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ class DeployProgress(JsonValue):
     :param steps: what is left to do; the first is under way.
     :param deadline: of the deploy, seconds since the epoch; of the rollback, once that is under way.
     :param generation: the number of the wanted pipeline.
-    :param deployment: what is deployed, whatever the task's arguments are by now; None where that was not noted.
+    :param deployment: what is deployed, whatever the task's arguments are by now.
     :param pipeline: the wanted pipeline, once it exists.
     :param old: the pipeline that a replace takes the place of.
     :param discard: a pipeline that never came up and is in the way.
@@ -75,7 +81,7 @@ class DeployProgress(JsonValue):
     steps: tuple[str, ...]
     deadline: float
     generation: int
-    deployment: Deployment | None = None
+    deployment: Deployment
     pipeline: PipelineRef | None = None
     old: PipelineRef | None = None
     discard: PipelineRef | None = None
@@ -88,6 +94,17 @@ class DeployProgress(JsonValue):
     stop: StopRequest | None = None
     checkpoint: Mapping[str, int] | None = None
     failure: str | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> Self:
+        """Return the progress that another process wrote.
+
+        :raises ArroyoError: if it cannot be read.
+        """
+        try:
+            return cls.from_dict(value)
+        except ValueError as err:
+            raise ArroyoError(UNREADABLE) from err
 
     @property
     def step(self) -> Step:
@@ -108,10 +125,13 @@ class Waiting:
 
     :param progress: to be given back with the result of the wait.
     :param wait: what to wait for.
+    :param may_defer: whether another process may go on: not where nothing runs until this one creates the pipeline,
+        from SQL that the other may not have.
     """
 
     progress: DeployProgress
     wait: WaitPlan
+    may_defer: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,22 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
 from airflow_provider_arroyo.monitoring.explain import explain
 from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
+from airflow_provider_arroyo.pipelines.change import ChangeNote, ChangeNotes, begins_new_run, settings_hash
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Step
-from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Waiting, shown
+from airflow_provider_arroyo.pipelines.deploy_progress import (
+    UNREADABLE,
+    DeployOptions,
+    DeployProgress,
+    Waiting,
+    shown,
+)
 from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.existing import Action, effective_stop_mode, is_down
 from airflow_provider_arroyo.pipelines.generations import (
@@ -27,21 +34,21 @@ from airflow_provider_arroyo.pipelines.generations import (
     RETIRE_SECONDS,
     Generations,
 )
-from airflow_provider_arroyo.pipelines.ownership import Deployment, OwnershipLabel, check_user_tags
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.stopping import request_stop
 from airflow_provider_arroyo.pipelines.submit import Submission, naming
-from airflow_provider_arroyo.pipelines.validate import check_query
 from airflow_provider_arroyo.text import duration, shorten
 
 T = TypeVar("T")
+
+_SETTINGS = ("parallelism", "checkpoint_interval", "env_vars", "scheduler_config")
 
 
 class DeploySteps:
     """What each step of a deploy does, and what the steps share.
 
     :param client_until: returns a client whose requests end at a moment, in seconds since the epoch.
-    :param spec: what is wanted.
     :param label: whose it is; the generation is filled in.
     :param deployed: finds the deployment's pipelines.
     :param options: how to deploy.
@@ -49,16 +56,15 @@ class DeploySteps:
     :param known: called with the wanted pipeline as soon as it is known.
     :param examine: returns the errors and the diagnosis of a pipeline for the error of a wait, as far as they can be
         found out.
+    :param notes: keeps what is changed in place for a later try.
     :param clock: seconds since the epoch.
     :param log: gets the plan, and a line for whatever is done.
     :param sleep, monotonic: how to wait and to measure, in seconds.
-    :raises ValueError: when the user's tags collide with ours.
     """
 
     def __init__(
         self,
         client_until: Callable[[float], ArroyoClient],
-        spec: PipelineSpec,
         label: OwnershipLabel,
         deployed: Deployed,
         options: DeployOptions,
@@ -66,14 +72,15 @@ class DeploySteps:
         ref: Callable[[Pipeline], PipelineRef],
         known: Callable[[PipelineRef], None],
         examine: Callable[[WaitResult, PipelineRef], tuple[Sequence[JobError], Diagnosis | None]],
+        notes: ChangeNotes,
         clock: Callable[[], float],
         log: Any,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        check_user_tags(spec.tags)
         self._client_until = client_until
-        self._spec = spec
+        self._spec: PipelineSpec | None = None
+        """What is wanted; only in the process that made the plan."""
         self._label = label
         self._generations = Generations(
             client_until,
@@ -88,15 +95,18 @@ class DeploySteps:
         self._ref = ref
         self._known = known
         self._examine = examine
+        self._notes = notes
         self._clock = clock
         self._log = log
         self._sleep = sleep
         self._monotonic = monotonic
-        self._name = shorten(spec.name, 80)
+        self._name = shorten(label.deployment.name if label.deployment else "", 80)
         self._plan: DeployPlan | None = None
         self._job: Job | None = None
         self._has_changed = False
         """Whether anything was changed, so that a failure leaves something to undo."""
+        self.stopped: PipelineRef | None = None
+        """The old pipeline, while it is stopped and none was created in its place; for a task that is killed."""
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
@@ -109,6 +119,8 @@ class DeploySteps:
             mode = effective_stop_mode(job)
             before = client.list_checkpoints(old.pipeline_id, job.id)
             began, self._has_changed = self._clock(), True
+            may_defer = Step.CREATE.value not in progress.steps
+            self.stopped = None if may_defer else old
             stop = request_stop(client, old.pipeline_id, job, mode, before)
         except ArroyoNotFoundError:
             self._log.warning("%s was deleted externally", old.label)
@@ -123,7 +135,7 @@ class DeploySteps:
             resume_is_final=True,
             outage_tolerance=self._options.outage_tolerance,
         )
-        return Waiting(progress=replace(progress, stop=stop), wait=wait)
+        return Waiting(progress=replace(progress, stop=stop), wait=wait, may_defer=may_defer)
 
     def _after_stop(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         old, job = required(progress.old), result.job
@@ -156,16 +168,8 @@ class DeploySteps:
         return progress.done()
 
     def _create(self, progress: DeployProgress) -> DeployProgress:
-        label = replace(self._label, generation=progress.generation)
-        deployment = required(label.deployment)
-        if self._spec.name != deployment.name:
-            raise ArroyoDeployError(
-                f"This task began to deploy pipeline {self._name!r}, and is for {shorten(self._spec.name, 80)!r} "
-                f"now: its DAG was changed while it was deferred. Nothing was created. Deploy {self._name!r} anew."
-            )
-        if self._plan is None and progress.old is not None:
-            progress = self._check_again(progress, progress.old)
-        pipeline_id = deployment.pipeline_id(progress.generation)
+        spec, label = required(self._spec), replace(self._label, generation=progress.generation)
+        pipeline_id = progress.deployment.pipeline_id(progress.generation)
         if progress.can_roll_back and Step.STOP_OLD.value in progress.steps:
             self._log.warning(
                 "Both pipelines run and write until the new one is proven: %s (start_first)", self._name
@@ -173,7 +177,7 @@ class DeploySteps:
         began, self._has_changed = self._monotonic(), True
         submission = Submission(
             self._client_until(progress.deadline),
-            self._spec,
+            spec,
             label,
             pipeline_id=pipeline_id,
             log=self._log,
@@ -191,14 +195,14 @@ class DeploySteps:
         if created.action is not Action.CREATED:
             theirs = OwnershipLabel.of(created.pipeline)
             is_same_task = theirs is not None and theirs.task == label.task
-            if not is_same_task or compare(self._spec, created.pipeline).definition:
+            if not is_same_task or compare(spec, created.pipeline).definition:
                 # Without PUT (0.15) both were created, and the younger is deleted by now.
                 overlap = duration(self._monotonic() - began) if created.pipeline.id != pipeline_id else ""
                 raise self._generations.lost(
                     f"generation {progress.generation} ({created.pipeline.id}, by {theirs and theirs.task})",
                     f" This one's was deleted; both existed for up to {overlap}." if overlap else "",
                 )
-        pipeline = self._ref(created.pipeline)
+        pipeline, self.stopped = self._ref(created.pipeline), None
         self._log.info(
             "Created generation %s: %s, id %s, %s",
             progress.generation,
@@ -213,44 +217,27 @@ class DeploySteps:
             pipeline=pipeline, created_at=now, late_until=None if late is None else now + late
         )
 
-    def _check_again(self, progress: DeployProgress, old: PipelineRef) -> DeployProgress:
-        """Check what is to be created in a process that did not plan it: the SQL may have been changed meanwhile.
-
-        :returns: the progress, with what is really changed.
-        :raises ArroyoQueryError: when Arroyo refuses the SQL.
-        :raises ArroyoDeployError: when it is that of the old pipeline again, whose state is still there.
-        """
-        client = self._client_until(progress.deadline)
-        check_query(client, self._spec.query, self._spec.udfs)
-        try:
-            pipeline, job = client.get_pipeline(old.pipeline_id), client.get_job(old.pipeline_id)
-        except ArroyoNotFoundError:
-            return progress
-        found = compare(self._spec, pipeline, job)
-        if not found.definition:
-            raise ArroyoDeployError(
-                f"The SQL of {self._name!r} was changed back while this task was deferred, so its old pipeline is "
-                "what is wanted. Nothing was created."
-            )
-        changes = shown(found.definition + found.settings + found.labels)
-        if progress.discard is not None or changes == progress.changes:
-            return progress
-        self._log.warning("The arguments were changed while this task was deferred: %s", self._name)
-        for one in changes:
-            self._log.info("Changes %s", one["difference"])
-        return replace(progress, changes=changes)
-
     def _change(self, progress: DeployProgress) -> DeployProgress:
         """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
         pipeline, plan = required(progress.pipeline), required(self._plan)
         existing = self._generations.existing(self._client_until(progress.deadline))
-        began = self._clock()
-        _, before = existing.adopt(
-            pipeline.pipeline_id, required(plan.current).job, patch=plan.comparison.patch
-        )
+        began, job = self._clock(), required(plan.current).job
+        is_new_run = job is not None and job.state == JobState.RUNNING and begins_new_run(plan.changes)
+        if plan.changes:
+            self._notes.write(self._note(pipeline.pipeline_id, plan, job if is_new_run else None))
+        _, before = existing.adopt(pipeline.pipeline_id, job, patch=plan.comparison.patch)
         self._log.info("Requested (%s): %s, id %s", progress.action, pipeline.short, pipeline.pipeline_id)
         baseline = Baseline.of(before, requested_at=began) if before else None
         return progress.done(before=baseline)
+
+    def _note(self, pipeline_id: str, plan: DeployPlan, before: Job | None = None) -> ChangeNote:
+        spec = required(self._spec)
+        return ChangeNote(
+            pipeline_id=pipeline_id,
+            wanted=settings_hash({name: getattr(spec, name) for name in _SETTINGS}),
+            changes=shown(plan.changes),
+            before=Baseline.of(before, requested_at=self._clock()) if before else None,
+        )
 
     def _prove(self, progress: DeployProgress) -> Waiting:
         return Waiting(
@@ -285,19 +272,9 @@ class DeploySteps:
 
     # -- what the steps share ----------------------------------------------------------------------------------
 
-    def _continue(self, deployment: Deployment) -> None:
-        """Go on with what was begun, though the task may be for another pipeline by now.
-
-        A DAG can change while its task is deferred: a new file in a folder moves the indexes of a mapped task.
-        """
-        task = replace(self._label.task, namespace=deployment.namespace)
-        self._label = replace(self._label, task=task, deployment=deployment)
-        self._generations = self._generations.of(self._label)
-        self._name = shorten(deployment.name, 80)
-
     @property
     def _spec_interval(self) -> float:
-        interval = self._spec.checkpoint_interval
+        interval = required(self._spec).checkpoint_interval
         return interval.total_seconds() if interval else DEFAULT_INTERVAL_SECONDS
 
     def _running(
@@ -329,8 +306,5 @@ class DeploySteps:
 def required(value: T | None) -> T:
     """Return a value that a step's place in the plan guarantees to be there."""
     if value is None:
-        raise ArroyoError(
-            "How far this deploy got cannot be read: another version of airflow-provider-arroyo wrote it. Clear this "
-            "task; it continues from what it finds."
-        )
+        raise ArroyoError(UNREADABLE)
     return value

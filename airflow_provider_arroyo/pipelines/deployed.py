@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, Pipeline
@@ -39,7 +38,6 @@ class Deployed:
 
     :param deployment: whose.
     :param namespace: of this Airflow.
-    :param spec: what is wanted.
     :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
     :param settles: whether what two deploys created at once is settled, default True; else nothing is changed.
     :param log: gets a line for what is settled.
@@ -49,7 +47,6 @@ class Deployed:
         self,
         deployment: Deployment,
         namespace: Namespace,
-        spec: PipelineSpec,
         *,
         adopt_unowned: bool = False,
         settles: bool = True,
@@ -57,23 +54,20 @@ class Deployed:
     ) -> None:
         self._deployment = deployment
         self._namespace = namespace
-        self._spec = spec
         self._adopt_unowned = adopt_unowned
         self._settles = settles
         self._log = log
 
-    def of(self, deployment: Deployment) -> Self:
-        """Return what finds the pipelines of another deployment."""
-        other = copy.copy(self)
-        other._deployment = deployment
-        return other
-
-    def find(self, client: ArroyoClient, existing: Existing) -> list[Generation]:
+    def find(
+        self, client: ArroyoClient, existing: Existing, spec: PipelineSpec | None = None
+    ) -> list[Generation]:
         """Return the deployment's pipelines with their jobs, the highest generation first.
 
         Of two of one generation, which 0.15 lets two deploys create at once, or one whose request comes in late or
         is sent twice, the older is kept and the younger deleted.
 
+        :param spec: what is wanted, before anything is changed: where the deployment has no pipeline, one of that
+            name may be taken over, or stand in the way.
         :raises ArroyoOwnershipError: where a pipeline of that name, not of this deployment, stands in the way. It is
             not touched.
         """
@@ -91,11 +85,11 @@ class Deployed:
         for number in sorted(mine, reverse=True):
             kept, label = mine[number][0]
             if self._settles:
-                OwnedPipelines(client, self._spec, label, existing, log=self._log).settle(mine[number])
+                OwnedPipelines(client, label, existing, log=self._log).settle(mine[number])
             with suppress(ArroyoNotFoundError):
                 # Else it was deleted since it was listed.
                 found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
-        return found or self._among_others(client, others)
+        return found if found or spec is None else self._among_others(client, others, spec)
 
     def _labelled(self, pipeline: Pipeline) -> _Labelled:
         try:
@@ -108,7 +102,9 @@ class Deployed:
                 owner=str(err.owner) if err.owner else None,
             ) from err
 
-    def _among_others(self, client: ArroyoClient, others: Sequence[_Labelled]) -> list[Generation]:
+    def _among_others(
+        self, client: ArroyoClient, others: Sequence[_Labelled], spec: PipelineSpec
+    ) -> list[Generation]:
         """Return the pipeline to be taken over, if any; none where the others do not stand in the way."""
         unowned = []
         for one in others:
@@ -123,14 +119,14 @@ class Deployed:
                 job = client.get_job(one.pipeline.id)
             except ArroyoNotFoundError:
                 continue
-            if owner is None and self._adopt_unowned and not compare(self._spec, one.pipeline).definition:
+            if owner is None and self._adopt_unowned and not compare(spec, one.pipeline).definition:
                 unowned.append(Generation(number=UNOWNED, pipeline=one.pipeline, job=job))
             elif isinstance(owner, Deployment) or job is None or job.state not in TERMINAL_STATES:
                 raise self._in_the_way(one, job)
         alive = [one for one in unowned if one.job is None or one.job.state not in TERMINAL_STATES]
         if len(alive) > 1:
             raise ArroyoOwnershipError(
-                f"{len(alive)} pipelines without an ownership label are named {self._spec.name!r} and run the wanted "
+                f"{len(alive)} pipelines without an ownership label are named {spec.name!r} and run the wanted "
                 f"SQL: {', '.join(one.pipeline.id for one in alive)}. Nothing was changed. Stop and delete all but "
                 "one."
             )

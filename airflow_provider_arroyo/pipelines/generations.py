@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -17,6 +16,7 @@ from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress
 from airflow_provider_arroyo.pipelines.deployed import Deployed
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
+from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.text import shorten
 
 DEFAULT_INTERVAL_SECONDS = 10.0
@@ -59,22 +59,6 @@ class Generations:
         self._sleep = sleep
         self._monotonic = monotonic
 
-    def of(self, label: OwnershipLabel) -> Self:
-        """Return the generations of another deployment.
-
-        :param label: of a deploy of that.
-        """
-        deployed = self._deployed if label.deployment is None else self._deployed.of(label.deployment)
-        return type(self)(
-            self._client_until,
-            deployed,
-            label,
-            until_checkpoint=self._until_checkpoint,
-            clock=self._clock,
-            sleep=self._sleep,
-            monotonic=self._monotonic,
-        )
-
     def existing(self, client: ArroyoClient) -> Existing:
         """Return what acts on pipelines that exist."""
         return Existing(client, sleep=self._sleep, monotonic=self._monotonic)
@@ -83,13 +67,14 @@ class Generations:
         """Return all generations, the highest first."""
         return self._deployed.find(client, self.existing(client))
 
-    def to_plan(self, deadline: float) -> list[Generation]:
+    def to_plan(self, spec: PipelineSpec, deadline: float) -> list[Generation]:
         """Return all generations; of the highest, whether it finished checkpoints, where that matters.
 
+        :param spec: what is wanted.
         :param deadline: for the requests, seconds since the epoch.
         """
         client = self._client_until(deadline)
-        found = self.all(client)
+        found = self._deployed.find(client, self.existing(client), spec)
         current = found[0] if found else None
         if current is None or current.job is None:
             return found

@@ -8,7 +8,8 @@ from typing import Any
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.client.request import COMPILE_TIMEOUT_SECONDS
-from airflow_provider_arroyo.exceptions import ArroyoOwnershipError
+from airflow_provider_arroyo.client.udf import Udf
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
 from airflow_provider_arroyo.pipelines.existing import Existing
 from airflow_provider_arroyo.pipelines.ownership import (
@@ -28,9 +29,9 @@ _SKEW_MICROS = 60_000_000
 Labelled = tuple[Pipeline, OwnershipLabel]
 
 
-def create_seconds(client: ArroyoClient, spec: PipelineSpec) -> float:
+def create_seconds(client: ArroyoClient, udfs: Sequence[Udf]) -> float:
     """Return how long a create may be under way: what the client allows for it. Later, none takes effect."""
-    return max(client.settings.read_timeout_seconds, COMPILE_TIMEOUT_SECONDS if spec.udfs else 0.0)
+    return max(client.settings.read_timeout_seconds, COMPILE_TIMEOUT_SECONDS if udfs else 0.0)
 
 
 def is_same_key(one: OwnershipLabel, other: OwnershipLabel) -> bool:
@@ -76,14 +77,20 @@ class OwnedPipelines:
     """Finds the pipelines of a submit's owner, or of one generation of a deployment.
 
     :param client: sends the requests.
-    :param spec: what is wanted.
     :param label: whose.
     :param existing: removes what is there twice.
+    :param spec: what is wanted, before anything is created; default None.
     :param log: gets a warning for each pipeline that is ignored or removed.
     """
 
     def __init__(
-        self, client: ArroyoClient, spec: PipelineSpec, label: OwnershipLabel, existing: Existing, *, log: Any
+        self,
+        client: ArroyoClient,
+        label: OwnershipLabel,
+        existing: Existing,
+        *,
+        spec: PipelineSpec | None = None,
+        log: Any,
     ) -> None:
         self._client = client
         self._spec = spec
@@ -140,6 +147,25 @@ class OwnedPipelines:
             self._client.counts.duplicates_removed += 1
         return found[0]
 
+    def remove_late(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
+        """Remove what was created beside a pipeline: by a create that came in late, or was sent twice.
+
+        :param pipeline_id, created_at_micros: the pipeline.
+        :param seconds: for how long one may still come in.
+        :raises ArroyoError: where another one is older, so that this one was removed.
+        """
+
+        def remove() -> None:
+            found = self.find(since_micros=created_at_micros)
+            kept = self.settle(found)[0].id if found else pipeline_id
+            if kept != pipeline_id:
+                raise ArroyoError(
+                    f"Pipeline {pipeline_id!r} was created beside {kept!r}, which is older and was kept. "
+                    "The next try of this task adopts it."
+                )
+
+        self._existing.retry_until(remove, seconds)
+
     def check_other_namespaces(self, namespace: Namespace) -> None:
         """Check that the task, which has no pipeline, has none in another namespace either.
 
@@ -173,7 +199,8 @@ class OwnedPipelines:
             is_others = err.owner is not None and err.owner != self._label.owner
             has_key = self._label.key in pipeline.query.partition("\n")[0]
             has_key = has_key or self._label.key in pipeline.tags.values()
-            if has_key or (not is_others and not compare(self._spec, pipeline).definition):
+            is_wanted = self._spec is not None and not compare(self._spec, pipeline).definition
+            if has_key or (is_wanted and not is_others):
                 raise ArroyoOwnershipError(
                     f"{pipeline.label} may belong to "
                     f"{self._label.owner}, but {err}. Nothing was changed or created. {USE_ITS_VERSION}",
@@ -185,7 +212,7 @@ class OwnedPipelines:
     def _is_repeat(self, pipeline: Pipeline, first: Pipeline) -> bool:
         age = abs(pipeline.created_at_micros - first.created_at_micros) / 1e6
         is_same = (pipeline.name, pipeline.query, pipeline.udfs) == (first.name, first.query, first.udfs)
-        return is_same and age <= create_seconds(self._client, self._spec)
+        return is_same and age <= create_seconds(self._client, first.udfs)
 
     def _warn_once(self, pipeline_id: str, message: str, *args: object) -> None:
         if pipeline_id not in self._warned:

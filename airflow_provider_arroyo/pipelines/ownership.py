@@ -43,8 +43,7 @@ _as_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 def _digest(*parts: object) -> str:
-    text = _as_json(parts)
-    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+    return hashlib.sha256(_as_json(parts).encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def _slug(text: str, length: int) -> str:
@@ -247,11 +246,7 @@ class OwnershipLabel:
 
         :raises UnreadableLabelError: where it has one that cannot be read.
         """
-        tags = {
-            name.removeprefix(TAG_PREFIX): value
-            for name, value in pipeline.tags.items()
-            if name.startswith(TAG_PREFIX)
-        }
+        tags = _fields_in_tags(pipeline)
         return cls._read(tags) if tags else cls.in_comment(pipeline.query)
 
     @classmethod
@@ -262,6 +257,11 @@ class OwnershipLabel:
         """
         fields = _fields_in_comment(query)
         return None if fields is None else cls._read(fields)
+
+
+def _fields_in_tags(pipeline: Pipeline) -> dict[str, str]:
+    items = pipeline.tags.items()
+    return {name.removeprefix(TAG_PREFIX): value for name, value in items if name.startswith(TAG_PREFIX)}
 
 
 def _fields_in_comment(query: str) -> dict[str, Any] | None:
@@ -282,11 +282,7 @@ def label_fields(pipeline: Pipeline) -> dict[str, str] | None:
 
     One that is damaged is returned, too: what can be read of it, or its whole text as ``label``.
     """
-    fields: Mapping[str, Any] | None = {
-        name.removeprefix(TAG_PREFIX): value
-        for name, value in pipeline.tags.items()
-        if name.startswith(TAG_PREFIX)
-    }
+    fields: Mapping[str, Any] | None = _fields_in_tags(pipeline)
     if not fields:
         try:
             fields = _fields_in_comment(pipeline.query)

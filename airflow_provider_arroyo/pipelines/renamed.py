@@ -62,31 +62,34 @@ def renamed(
     """Yield the pipelines whose SQL has a newer name, with that name in words.
 
     Of a deployment's pipelines only the highest generation is looked at. What one DAG run deployed under two names
-    was not renamed.
+    was not renamed, and a name that was deployed before it got that SQL is not a new one.
 
     :param unwanted: pipelines of one group that are to be deleted.
     :param others: other deployed pipelines of the same namespace.
     :param wanted: the SQL of the group's pipelines as they should be, by name, as far as it is known; they may not be
         deployed yet.
     """
-    current: dict[str, DeployedPipeline] = {}
-    for one in sorted(unwanted, key=lambda one: one.label.generation):
-        current[one.deployment.name] = one
-    if not current:
+    if not (current := _current(unwanted)):
         return
-    deployed = [(one.words, one) for one in others]
-    groups = {one.deployment.group for one in current.values()}
+    deployed = [(one.words, one) for one in _current(others)]
+    groups = {one.deployment.group for one in current}
     there = {(words, one.deployment.name) for words, one in deployed if one.deployment.group in groups}
     not_there = {
         words: f"{shorten(name, 80)!r}, which is not deployed yet"
         for name, query in wanted.items()
         if ((words := sql_words(query)), name) not in there
     }
-    for one in current.values():
+    for one in current:
         words = one.words
         newer = (str(other) for theirs, other in deployed if theirs == words and _is_later(other, one))
         if (name := next(newer, not_there.get(words))) is not None:
             yield one, name
+
+
+def _current(pipelines: Iterable[DeployedPipeline]) -> list[DeployedPipeline]:
+    """Return the highest generation of each deployment."""
+    by_generation = sorted(pipelines, key=lambda one: one.label.generation)
+    return list({one.deployment: one for one in by_generation}.values())
 
 
 def with_same_sql(
@@ -109,9 +112,10 @@ def with_same_sql(
 
 
 def _is_later(one: DeployedPipeline, other: DeployedPipeline) -> bool:
-    """Return whether a pipeline was created after another one, and not together with it."""
+    """Return whether a pipeline's name was first deployed after another one, and not together with it."""
     later_by = one.pipeline.created_at_micros - other.pipeline.created_at_micros
-    return later_by >= 0 and not (_is_same_run(one.label.task, other.label.task) and later_by <= _RUN_MICROS)
+    is_together = _is_same_run(one.label.task, other.label.task) and later_by <= _RUN_MICROS
+    return one.label.generation == 1 and later_by >= 0 and not is_together
 
 
 def _is_same_run(one: Owner, other: Owner) -> bool:

@@ -139,7 +139,7 @@ class Submission:
         self.adopted: Pipeline | None = None
         """The pipeline of an earlier try, from when it was found on; None where one is to be created."""
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
-        self._owned = OwnedPipelines(client, spec, label, self._existing, log=self._log)
+        self._owned = OwnedPipelines(client, label, self._existing, spec=spec, log=self._log)
         self._creator = PipelineCreator(
             client,
             spec,
@@ -198,25 +198,6 @@ class Submission:
         except ArroyoQueryError as err:
             raise self._refusal(err) from err
 
-    def remove_late(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
-        """Remove what was created beside the pipeline meanwhile: by a create that came in late, or was sent twice.
-
-        :param pipeline_id, created_at_micros: the pipeline.
-        :param seconds: for how long one may still come in.
-        :raises ArroyoError: where another one is older, so that this one was removed.
-        """
-
-        def remove() -> None:
-            found = self._owned.find(since_micros=created_at_micros)
-            kept = self._owned.settle(found)[0].id if found else pipeline_id
-            if kept != pipeline_id:
-                raise ArroyoError(
-                    f"Pipeline {pipeline_id!r} was created beside {kept!r}, which is older and was kept. "
-                    "The next try of this task adopts it."
-                )
-
-        self._existing.retry_until(remove, seconds)
-
     def find_created(self, client: ArroyoClient) -> Pipeline | None:
         """Return the pipeline that a request of this submit created; None while there is none.
 
@@ -248,7 +229,7 @@ class Submission:
         late = 0.0
         if self._is_retry:
             # An earlier try that was killed gave its create up before this one began.
-            allowed = min(create_seconds(self._client, self._spec), _KILLED_CREATE_SECONDS)
+            allowed = min(create_seconds(self._client, self._spec.udfs), _KILLED_CREATE_SECONDS)
             late = max(0.0, self._began + allowed - self._monotonic())
         return Submitted(pipeline=pipeline, action=action, late_seconds=late)
 

@@ -17,6 +17,8 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import API_PREFIX, ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoApiError
+from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.owned import OwnedPipelines
 from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, Submitted
@@ -110,7 +112,11 @@ class Bench:
         submitted = submission.run()
         if submitted.late_seconds is not None:
             made = submitted.pipeline
-            submission.remove_late(made.id, made.created_at_micros, submitted.late_seconds)
+            existing = Existing(
+                client or self.client, sleep=sleep or self.sandbox.advance, monotonic=self.now
+            )
+            owned = OwnedPipelines(client or self.client, label, existing, log=self.log)
+            owned.remove_late(made.id, made.created_at_micros, submitted.late_seconds)
         return submitted
 
     def create_externally(

@@ -16,6 +16,7 @@ from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis, diagnose
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
+from airflow_provider_arroyo.pipelines.change import ChangeNotes
 from airflow_provider_arroyo.pipelines.deploy import Deploy
 from airflow_provider_arroyo.pipelines.deploy_plan import OnFailure, Strategy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployOptions, DeployProgress, Done, Waiting
@@ -74,12 +75,14 @@ class DeployBench(Bench):
         group: str = "default",
         adopt_unowned: bool = False,
         at_wait: Callable[[Waiting], object] | None = None,
+        notes: Any = None,
         **options: Any,
     ) -> Done:
         """Deploy, and return how it ended.
 
         :param is_deferred: whether each wait ends in another process.
         :param at_wait: called when it begins to wait.
+        :param notes: what Airflow 3.3 keeps between the tries of a task.
         """
         given: dict[str, Any] = {
             "timeout": timedelta(minutes=1),
@@ -106,12 +109,10 @@ class DeployBench(Bench):
             where = Namespace(name=namespace, is_explicit=is_explicit, derived=derived)
             return Deploy(
                 lambda deadline: client.with_limits(max_elapsed_seconds=10.0, deadline=deadline),
-                spec,
                 label,
                 Deployed(
                     deployment,
                     where,
-                    spec,
                     adopt_unowned=adopt_unowned,
                     settles=not given.get("dry_run"),
                     log=self.log,
@@ -120,6 +121,7 @@ class DeployBench(Bench):
                 ref=lambda one: PipelineRef(pipeline_id=one.id, name=one.name),
                 known=self.known.append,
                 examine=partial(self._examine, client),
+                notes=ChangeNotes(notes),
                 clock=self.now,
                 log=self.log,
                 sleep=sleep or self.sandbox.advance,
@@ -127,13 +129,13 @@ class DeployBench(Bench):
             )
 
         deploy = make()
-        step = deploy.start()
+        step = deploy.start(spec)
         while isinstance(step, Waiting):
             if at_wait is not None:
                 at_wait(step)
             result = self._wait(step.wait, client)
             progress = step.progress
-            if is_deferred:
+            if is_deferred and step.may_defer:
                 deploy = make()
                 progress = DeployProgress.from_dict(json.loads(json.dumps(progress.to_dict())))
                 result = WaitResult.from_dict(json.loads(json.dumps(result.to_dict())))

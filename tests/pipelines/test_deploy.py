@@ -126,3 +126,48 @@ def _check_end(bench: DeployBench, spec: PipelineSpec, done: Any, before: Pipeli
     assert (only.id != before.id) == is_replaced
     if is_replaced:
         assert {one["argument"] for one in done.progress.changes} >= {"udfs" if spec.udfs else "query"}
+
+
+class Store(dict[str, Any]):
+    """What Airflow keeps between the tries of a task."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+class KilledError(BaseException):
+    """The end of a task's process."""
+
+
+def _kill(_: Any) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+def test_a_retry_waits_for_the_run_that_the_first_try_requested(version: str) -> None:
+    """While Arroyo's controller is away, a pipeline has its new settings, and the old run goes on without them."""
+    with open_deploy_bench(version) as bench:
+        old, notes, wanted = bench.deployed(), Store(), replace(SPEC, parallelism=2)
+        bench.sandbox.faults.controller_away(20)
+        with pytest.raises(KilledError):
+            bench.deploy(wanted, notes=notes, at_wait=_kill)
+        assert bench.job(old.id).run_id == 1
+        done = bench.deploy(wanted, notes=notes, try_number=2)
+        assert (done.progress.action, done.progress.changes[0]["argument"]) == ("updated", "parallelism")
+        assert done.job is not None
+        assert (done.job.run_id, done.job.state) == (2, "Running")
+        # What has succeeded is over.
+        assert bench.deploy(wanted, notes=notes, try_number=3).progress.action == "unchanged"
+
+
+def test_a_note_of_other_settings_is_nothing_to_wait_for() -> None:
+    with open_deploy_bench("0.16") as bench:
+        bench.deployed()
+        notes = Store()
+        client = bench.new_client(
+            before=lambda request: _kill(request) if request.method == "PATCH" else None
+        )
+        with pytest.raises(KilledError):
+            bench.deploy(replace(SPEC, parallelism=2), notes=notes, client=client)
+        assert notes
+        assert bench.deploy(notes=notes, try_number=2).progress.action == "unchanged"

@@ -277,6 +277,36 @@ def test_only_the_current_version_counts() -> None:
         assert [one.name for one in run(bench, ["b"]).deleted] == ["orders", "orders"]
 
 
+def test_a_name_that_was_there_before_is_no_new_one() -> None:
+    """Two groups have a file each; both are edited, and end with the same SQL."""
+    with open_deploy_bench("0.16") as bench:
+        third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+        for group, task in (("a", TASK), ("b", OTHER_TASK)):
+            bench.deployed(spec=SPEC if group == "a" else third, group=group, task=task)
+        bench.deployed(spec=SECOND, group="a", task=replace(TASK, run_id="r3"))
+        bench.deployed(spec=SECOND, group="b", task=replace(TASK, run_id="r4"))
+        bench.deployed(spec=replace(third, name="other"), group="a", task=OTHER_TASK)
+        assert [one.name for one in run(bench, ["other"], group="a").deleted] == ["orders"]
+        # What is kept of an older version is no newer name either.
+        bench.deployed(spec=named("c"), group="c", task=OTHER_TASK)
+        bench.deployed(spec=replace(SECOND, name="c"), group="c", task=OTHER_TASK, keep_old=True)
+        bench.deployed(spec=named("d"), group="a", task=replace(TASK, run_id="r0"))
+        assert [one.name for one in run(bench, ["other"], group="a").deleted] == ["d"]
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("steps", [("stop", "Stopped"), ("fail", 10.0)], ids=["stopped", "failed"])
+def test_what_does_not_run_writes_nothing(version: str, steps: tuple[str | float, ...]) -> None:
+    with open_deploy_bench(version) as bench:
+        old = bench.deployed()
+        bench.change(old.id, *steps)
+        bench.deploy(named("new"), task=OTHER_TASK)
+        assert "has the same SQL" not in bench.lines.text()
+        # Its state is not dropped all the same.
+        with pytest.raises(ArroyoDeployError, match="now 'new' of group"):
+            run(bench, ["new"])
+
+
 def test_what_a_later_run_deployed_is_left_to_it() -> None:
     """Two runs at once, or a prune of yesterday that is cleared: what is to be kept is older than what is there."""
     with open_deploy_bench("0.16") as bench:

@@ -22,7 +22,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import ENDLESS, ONE_ENDS
 
 from .conftest import Arrange
-from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, run_task, stop
+from .harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, StateStore, run_task, stop
 
 BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count = '5'")
 
@@ -368,3 +368,22 @@ def test_a_server_that_wants_it_stopped_first_gets_that_and_the_new_job_is_follo
         assert before is not None
         assert result["job_id"] != before.id
         assert (result["state"], result["run_id"]) == ("Running", 1)
+
+
+@MODES
+def test_a_retried_update_waits_for_the_run_that_its_first_try_requested(mode: str, arrange: Arrange) -> None:
+    """While Arroyo's controller is away, a pipeline has its new settings, and the old run goes on without them."""
+    pipeline_id, store = arrange.pipeline("Running"), StateStore()
+    arrange.sandbox.faults.controller_away(10)
+    ended = run_task(update(pipeline_id, timeout=0.5), SYNC, FakeTaskInstance(state_store=store))
+    assert "did not become Running" in str(ended.error), ended.error
+    before = arrange.client.get_job(pipeline_id)
+    assert before is not None
+    assert before.run_id == 1
+    arrange.sandbox.requests.clear()
+    result = succeeded(run_task(update(pipeline_id), mode, FakeTaskInstance(try_number=2, state_store=store)))
+    assert changes(arrange.sandbox) == []
+    assert (result["action"], result["run_id"]) == ("updated", 2)
+    assert result["changes"] == [{"argument": "parallelism", "difference": "parallelism: 1 → 2"}]
+    again = succeeded(run_task(update(pipeline_id), mode, FakeTaskInstance(try_number=3, state_store=store)))
+    assert (again["action"], again["changes"]) == ("unchanged", [])

@@ -141,9 +141,8 @@ def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox
     sandbox.requests.clear()
     with mock.patch("airflow_provider_arroyo.polling.poll.poll_until", kill), pytest.raises(KilledError):
         quiet(operator, log).execute(context())
-    assert "The deploy was interrupted, and nothing is undone; the next try continues" in lines.text(
-        "WARNING"
-    )
+    said = f"interrupted when it had stopped pipeline 'orders' ({there['pipeline_id']}) and not yet created"
+    assert said in lines.text("WARNING")
     assert [request.json for request in sandbox.requests.find("PATCH")] == [{"stop": "checkpoint"}]
 
     ti = FakeTaskInstance(try_number=2)

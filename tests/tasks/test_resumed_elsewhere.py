@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError, ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import (
     ArroyoDeletePipelineOperator,
     ArroyoStopPipelineOperator,
 )
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS
+from tests.support import BROKEN, ENDLESS
 from tests.tasks.conftest import SPEED, Arrange
-from tests.tasks.harness import DEFERRED, SYNC, Ended, Make, deploy, run_task
+from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, Make, deploy, run_task, submit
+from tests.tasks.test_meanwhile import at_request
 
 SECOND = ENDLESS.replace("'10'", "'20'")
 THIRD = ENDLESS.replace("'10'", "'30'")
@@ -45,79 +50,162 @@ def running(sandbox: ArroyoSandbox) -> dict[str, str]:
     return {one.id: one.name for one in pipelines if sandbox.state(one.id) == "Running"}
 
 
-CHANGES: list[tuple[str, dict[str, Any]]] = [
-    ("stop_first", {"pipeline_name": "payments"}),
-    ("stop_first", {"pipeline_name": "payments", "query": SECOND, "keep_old": True}),
-    ("start_first", {"pipeline_name": "payments", "group": "other"}),
-]
+def rendered(make: Make, folder: Path) -> Make:
+    """Return what makes the task as Airflow runs it: in a DAG of this folder, its fields rendered."""
+
+    def make_rendered(**mode: Any) -> Any:
+        dag = DAG("a_dag", schedule=None, template_searchpath=[str(folder)])
+        operator = make(dag=dag, **mode)
+        dag.resolve_template_files()
+        operator.render_template_fields({"params": {}})
+        return operator
+
+    return make_rendered
 
 
-@pytest.mark.parametrize("strategy, changed", CHANGES)
-def test_deploy_whose_task_is_for_another_pipeline_now(
-    strategy: str, changed: dict[str, Any], sandbox: ArroyoSandbox
-) -> None:
-    """As where a new file in a folder moves the indexes of a mapped task."""
-    for query in (SECOND, THIRD):
-        assert run_task(deploy(query), SYNC).error is None
-    for group in ("default", "other"):
-        assert run_task(deploy(pipeline_name="payments", group=group), SYNC).error is None
-    before = running(sandbox)
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of SQL, next to the DAG."""
+    path = tmp_path / "orders.sql"
+    path.write_text(SECOND)
+    return path
 
-    given = {"strategy": strategy}
-    # Nothing has happened yet when the task defers.
-    sandbox.faults.controller_away(4)
-    ended = run_task(halves(deploy(**given), deploy(**{**given, **changed})), DEFERRED)
+
+# -- a deploy or a submit whose DAG, file or Variable was changed ---------------------------------------------------
+
+GONE: dict[str, Any] = {"query": "gone.sql"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "its file is gone": GONE,
+    "a name in its SQL is gone": {"query": "{{ nope }}"},
+    "it has other SQL": {"query": THIRD},
+    "its SQL is a path": {"query": "{{ 'orders.sql' }}"},
+    "it has no name": {"pipeline_name": "{{ nope }}"},
+    "it is for another pipeline": {"pipeline_name": "payments"},
+    "it moved to another group": {"group": "{{ 'other' }}"},
+    "an argument is wrong": {"parallelism": "{{ 'x' }}"},
+    "it has another connection": {"arroyo_conn_id": "{{ nope }}"},
+}
+REPLACE = {"strategy": "stop_first"}
+SOON: dict[str, Any] = {"until_checkpoint": False, "stable_for": 0}
+"""For a pipeline that is only to be there."""
+
+
+@dataclass
+class Wait:
+    """What a deploy waits for when its task is changed.
+
+    :param given: its arguments.
+    :param error: what it says; None: it succeeds, with a new generation.
+    """
+
+    given: dict[str, Any]
+    error: str | None = None
+    deferrals: int = 1
+
+
+WAITS = {
+    "proof": Wait(REPLACE),
+    "stop after the proof": Wait({"strategy": "start_first"}, deferrals=2),
+    "rollback": Wait({"query": BROKEN}, "Rolled back: pipeline 'orders'", deferrals=2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.arroyo_versions("0.16")
+def test_deploy_that_was_changed_continues(sandbox: ArroyoSandbox, change: str, file: Path) -> None:
+    _continues(sandbox, "proof", change, file)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_deploy_without_its_file_continues(sandbox: ArroyoSandbox, wait: str, file: Path) -> None:
+    _continues(sandbox, wait, "its file is gone", file)
+
+
+def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> None:
+    """Check that a deploy ends what it began: else two versions would be left running, or none."""
+    old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
+    for more in ({"pipeline_name": "payments"}, {"group": "other"}):
+        assert run_task(deploy(THIRD, **more, **SOON), SYNC).error is None
+    others = running(sandbox).keys() - {old}
+
+    expected, given = WAITS[wait], {"query": "orders.sql", **WAITS[wait].given}
+    first, then = deploy(**given), deploy(**{**given, **CHANGES[change]})
+    ended = run_task(rendered(halves(first, then), file.parent), DEFERRED)
 
     after = running(sandbox)
-    assert sorted(after.values()) == ["orders", "payments", "payments"]
-    if strategy == "stop_first":
-        # The new one was still to be created, from SQL that is of another pipeline by now.
+    assert others <= after.keys()
+    assert len(after) == 3
+    assert ended.deferrals == expected.deferrals
+    if expected.error is not None:
         assert isinstance(ended.error, ArroyoFatalTaskError)
-        assert "began to deploy pipeline 'orders', and is for 'payments' now" in str(ended.error)
-        assert "Rolled back: pipeline 'orders'" in str(ended.error)
-        assert after == before
+        assert expected.error in str(ended.error)
+        assert old in after
     else:
-        assert ended.error is None
-        assert (ended.result["pipeline_name"], ended.result["generation"]) == ("orders", 3)
-        assert after.keys() - before.keys() == {ended.result["pipeline_id"]}
+        assert ended.error is None, ended.error
+        assert (ended.result["pipeline_name"], ended.result["generation"]) == ("orders", 2)
+        assert after.keys() - others == {ended.result["pipeline_id"]}
+        assert sandbox.store.pipelines[ended.result["pipeline_id"]].query.endswith(SECOND)
+    if CHANGES[change] is GONE:
+        assert "An argument cannot be rendered any more" in "\n".join(ended.texts("WARNING"))
 
 
-def test_deploy_that_only_moved_to_another_group(sandbox: ArroyoSandbox) -> None:
-    for query in (SECOND, ENDLESS):
-        ended = run_task(halves(deploy(query), deploy(query, group="other")), DEFERRED)
-        assert ended.error is None
+@pytest.mark.usefixtures("sandbox")
+def test_no_other_process_is_needed_between_the_stop_and_the_create(
+    arrange: Arrange, sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the stop takes long: a worker that resumes may come late, and may not have the SQL."""
+    old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
+    sandbox.faults.controller_away(4)
+    at_request(monkeypatch, after=file.unlink)
+    ended = run_task(rendered(deploy("orders.sql"), file.parent), DEFERRED)
+    assert (ended.error, ended.deferrals) == (None, 1)
     assert list(running(sandbox)) == [ended.result["pipeline_id"]]
-    assert ended.result["generation"] == 2
+    assert ended.result["pipeline_id"] != old
 
 
-def test_deploy_whose_sql_was_changed_again_meanwhile(sandbox: ArroyoSandbox) -> None:
-    """What was validated before anything was stopped is not what is to be created."""
-    old = run_task(deploy(), SYNC).result["pipeline_id"]
+@pytest.mark.parametrize(
+    "change", [*(name for name in CHANGES if name != "it moved to another group"), "none"]
+)
+@pytest.mark.arroyo_versions("0.15")
+def test_submit_reports_what_it_created(
+    sandbox: ArroyoSandbox, client: ArroyoClient, change: str, file: Path
+) -> None:
+    """And removes what was created beside it meanwhile, by a request that came in late."""
+    late: list[str] = []
+    first, then = submit("orders.sql"), submit(**{"query": "orders.sql", **CHANGES.get(change, {})})
 
-    def resumed_with(query: str) -> Ended:
-        sandbox.requests.clear()
-        return run_task(halves(deploy(SECOND), deploy(query)), DEFERRED)
+    def resumed(**mode: Any) -> Any:
+        (made,) = client.iter_pipelines()
+        label = OwnershipLabel.of(made)
+        assert label is not None
+        copy = label.for_new_request().to_comment({}) + THIRD
+        late.append(client.create_pipeline(name="orders", query=copy).id)
+        return then(**mode)
 
-    refused = resumed_with("SELECT 1 FROM nowhere")
-    assert isinstance(refused.error, ArroyoFatalTaskError)
-    assert re.search("able '?nowhere'? not found", str(refused.error))
-    assert f"Rolled back: pipeline 'orders' ({old})" in str(refused.error)
-    creates = [one for one in sandbox.requests if one.method == "PUT" or one.path.endswith("/pipelines")]
-    assert not [one for one in creates if one.method != "GET"]
+    ended = run_task(rendered(halves(first, resumed), file.parent), DEFERRED)
+    assert (ended.error, ended.deferrals) == (None, 1)
+    assert (ended.result["action"], ended.result["pipeline_name"]) == ("created", "orders")
+    assert sandbox.store.pipelines.keys() == {ended.result["pipeline_id"]}
+    assert late != [ended.result["pipeline_id"]]
 
-    back = resumed_with(ENDLESS)
-    assert "was changed back while this task was deferred" in str(back.error)
-    assert list(running(sandbox)) == [old]
-    assert run_task(deploy(), SYNC).result["action"] == "unchanged"
 
-    third = resumed_with(THIRD)
-    assert "The arguments were changed while this task was deferred: orders" in third.texts("WARNING")
-    assert "event_rate = '30'" in third.result["changes"][0]["difference"]
-    assert list(running(sandbox)) == [third.result["pipeline_id"]]
+def test_what_cannot_be_rendered_fails_a_task_that_begins(sandbox: ArroyoSandbox, tmp_path: Path) -> None:
+    for make in (submit("gone.sql"), deploy("gone.sql")):
+        ended = run_task(rendered(make, tmp_path), SYNC)
+        assert isinstance(ended.error, ArroyoArgumentError)
+        assert "'gone.sql' was not found in" in str(ended.error)
+    assert sandbox.requests.total == 0
 
-    same = run_task(deploy(SECOND), DEFERRED)
-    assert same.result["action"] == "replaced"
-    assert not [text for text in same.texts() if text.startswith("The arguments were changed")]
+
+def test_a_retry_that_is_refused_says_that_nothing_runs(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    """Its first try was killed between the stop and the create."""
+    old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
+    arrange.client.patch_pipeline(old, stop="checkpoint")
+    arrange.until(old, "Stopped")
+    ended = run_task(deploy("SELECT 1 FROM nowhere"), SYNC, FakeTaskInstance(try_number=2))
+    assert isinstance(ended.error, ArroyoFatalTaskError)
+    assert "'orders' does not run now: generation 1" in str(ended.error)
+    assert f"ArroyoRestartPipelineOperator(pipeline_id={old!r})" in str(ended.error)
 
 
 # -- another server ------------------------------------------------------------------------------------------------

@@ -111,13 +111,15 @@ def test_a_file_that_is_not_there_is_told_and_does_not_break_the_dag(dag: Any, t
     operator = submit("sql/missing.sql")(dag=dag)
     dag.resolve_template_files()
     with pytest.raises(ArroyoArgumentError, match=rf"'sql/missing.sql' was not found in .*{tmp_path}"):
-        operator.render_template_fields(PARAMS)
+        rendered(operator)._spec()
+    other = DAG("other_dag", schedule=None, template_searchpath=[str(tmp_path)])
     (tmp_path / "sql" / "latin.sql").write_bytes("SELECT 'größe'".encode("latin-1"))
-    operator.query = "sql/latin.sql"
     with pytest.raises(ArroyoArgumentError, match="is not UTF-8"):
-        operator.render_template_fields(PARAMS)
+        rendered(submit("sql/latin.sql")(dag=other))._spec()
+    operator = submit("sql/orders.sql")()
+    operator.render_template_fields(PARAMS)
     with pytest.raises(ArroyoArgumentError, match="can only be read in a DAG"):
-        submit("sql/orders.sql")().render_template_fields(PARAMS)
+        operator._spec()
 
 
 # -- paths that nobody reads -----------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ def test_a_path_that_a_template_makes_was_not_read_and_is_told(dag: Any, query: 
 )
 def test_a_name_that_is_not_defined_hints_at_arroyos_variables(dag: Any, query: str, words: str) -> None:
     with pytest.raises(ArroyoArgumentError) as caught:
-        rendered(submit(query)(dag=dag))
+        rendered(submit(query)(dag=dag))._spec()
     assert words in str(caught.value)
     assert "{% raw %}{{ NAME }}{% endraw %}" in str(caught.value)
     assert "literal(...)" in str(caught.value)

@@ -1,0 +1,144 @@
+"""The arguments that say what a pipeline should be, shared by the operators that submit and deploy one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_arroyo.client.checks import (
+    check_checkpoint_interval,
+    check_json_object,
+    check_parallelism,
+    check_string_map,
+    check_text,
+)
+from airflow_provider_arroyo.client.udf import as_udfs
+from airflow_provider_arroyo.operators.arguments import (
+    as_string,
+    as_string_map,
+    check_early,
+    check_rendered,
+    check_tags,
+)
+from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
+
+class SpecFields(QueryField):
+    """Mixed into the operators that create pipelines, before :class:`.ArroyoOperator`.
+
+    A field that cannot be rendered fails ``execute``, not the rendering. Airflow renders a deferred task again before
+    it resumes it, and by then a file or Variable may be gone that is not needed any more: the pipeline exists.
+    """
+
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "tags": "json", "env_vars": "json"}
+    _check_name: ClassVar[Callable[..., str]] = staticmethod(check_text)
+    pipeline_name: str
+    parallelism: int | str
+    checkpoint_interval: timedelta | None
+    udfs: Sequence[Any]
+    tags: Mapping[str, str] | None
+    env_vars: Mapping[str, str] | None
+    scheduler_config: Mapping[str, Any] | None
+    state_url: str | None = None
+    log: Any
+    _render_error: Exception | None = None
+    """Why the first of the fields that cannot be rendered cannot be; None if all were."""
+
+    def _set_spec(
+        self,
+        *,
+        pipeline_name: str,
+        query: str,
+        parallelism: int | str,
+        checkpoint_interval: timedelta | float | None,
+        udfs: Sequence[Any],
+        tags: Mapping[str, str] | None,
+        env_vars: Mapping[str, str] | None,
+        scheduler_config: Mapping[str, Any] | None,
+    ) -> None:
+        """Check the arguments that are final already, and keep all.
+
+        :raises ValueError: names the one that is invalid.
+        """
+        check_early(self._check_name, pipeline_name, "pipeline_name")
+        check_early(check_rendered, pipeline_name, "pipeline_name")
+        check_early(check_text, query, "query")
+        check_early(check_parallelism, parallelism, "parallelism")
+        check_early(check_tags, tags or {}, "tags")
+        check_early(check_string_map, env_vars or {}, "env_vars")
+        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
+        as_udfs(udfs)
+        self.pipeline_name = pipeline_name
+        self.query = query
+        self.parallelism = parallelism
+        self.checkpoint_interval = (
+            None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
+        )
+        self.udfs = udfs
+        self.tags = tags
+        self.env_vars = env_vars
+        self.scheduler_config = scheduler_config
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        for field in template_fields:
+            try:
+                super()._do_render_template_fields(parent, [field], context, jinja_env, seen_oids)
+            except Exception as err:
+                if parent is not self:
+                    raise
+                self._render_error = self._render_error or err
+
+    def _check_is_rendered(self) -> None:
+        """Raise what kept a field from being rendered."""
+        if self._render_error is not None:
+            raise self._render_error
+
+    def _spec(self) -> PipelineSpec:
+        """Return what is wanted, from the rendered arguments.
+
+        :raises ValueError: names the argument that is invalid.
+        """
+        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
+        self._check_is_rendered()
+        name = self._check_name(as_string(self.pipeline_name, "pipeline_name"), "pipeline_name")
+        return PipelineSpec(
+            name=check_rendered(name, "pipeline_name"),
+            query=rendered_query(self.query),
+            parallelism=check_parallelism(self.parallelism),
+            checkpoint_interval=self.checkpoint_interval,
+            udfs=as_udfs(self.udfs),
+            tags=check_tags(as_string_map(self.tags or {}, "tags")),
+            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
+            scheduler_config=self.scheduler_config,
+            state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),
+        )
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume when the trigger has fired, with what it saw.
+
+        :returns: the task's result.
+        """
+        if self._render_error is not None:
+            self.log.warning(
+                "An argument cannot be rendered any more. The task continues with what it began: %s",
+                self._render_error,
+            )
+            # It is not that of the pipeline, which whoever wants its SQL can ask for.
+            self.query = None
+        resumed: dict[str, Any] = super().execute_complete(context, event)  # type: ignore[misc]  # the operator's
+        return resumed

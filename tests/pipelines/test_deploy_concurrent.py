@@ -1,0 +1,126 @@
+"""Two deploys of one pipeline at once: one wins, the other says so, and one pipeline runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.pipelines.deploy_plan import Step
+from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
+from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, without_label
+from tests.pipelines.deploy_bench import OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
+
+both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Any:
+    with open_deploy_bench(request.param) as opened:
+        yield opened
+
+
+def overtaken(bench: DeployBench, winner: Callable[[], object]) -> ArroyoClient:
+    """Return a client before whose create another deploy runs from its beginning to its end."""
+    pending = [winner]
+
+    def before(request: requests.PreparedRequest) -> None:
+        creates = request.method == "PUT" or (
+            request.method == "POST" and str(request.url).endswith("/pipelines")
+        )
+        if creates and pending and (request.method == "POST") == (bench.version == "0.15"):
+            pending.pop()()
+
+    return bench.new_client(before=before)
+
+
+@both_versions
+@pytest.mark.parametrize("is_replace", [False, True], ids=["create", "replace"])
+def test_of_two_at_once_one_wins_and_the_other_says_so(bench: DeployBench, is_replace: bool) -> None:
+    if is_replace:
+        bench.deployed()
+    third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+    client = overtaken(bench, lambda: bench.deploy(third, task=OTHER_TASK))
+    with pytest.raises(
+        ArroyoDeployError, match="Another deploy of 'orders' has created generation"
+    ) as caught:
+        bench.deploy(SECOND, client=client)
+    assert caught.value.is_lost_race
+    assert not caught.value.is_fatal
+    assert "run r2" in str(caught.value)
+    told = re.search(r"This one's was deleted; both existed for up to [\d.]+ s", str(caught.value))
+    # 0.16 refuses the second create.
+    assert bool(told) == (bench.version == "0.15")
+    (only,) = bench.pipelines()
+    assert without_label(only.query) == third.query
+    assert bench.states() == {only.id: "Running"}
+
+
+@both_versions
+def test_a_try_that_airflow_has_lost_and_its_successor_are_one_deploy(bench: DeployBench) -> None:
+    client = overtaken(bench, lambda: bench.deploy())
+    done = bench.deploy(client=client)
+    (only,) = bench.pipelines()
+    assert done.pipeline is not None
+    assert done.pipeline.pipeline_id == only.id
+    assert bench.states() == {only.id: "Running"}
+
+
+class CrashedError(BaseException):
+    """The end of a task's process."""
+
+
+@both_versions
+@pytest.mark.parametrize("crashes", [True, False], ids=["crashes", "ends"])
+def test_a_deploy_that_brought_the_old_version_back_gives_way(bench: DeployBench, crashes: bool) -> None:
+    """While it waits for the old version, which somebody stopped, another deploy replaces that."""
+    old = bench.deployed()
+    bench.change(old.id, "stop", "Stopped")
+
+    def crash(step: Waiting) -> None:
+        if crashes and step.progress.step is Step.PROVE:
+            raise CrashedError
+
+    def overtake(_: Waiting) -> None:
+        with suppress(CrashedError):
+            bench.deploy(SECOND, task=OTHER_TASK, at_wait=crash)
+            return
+        # It stopped the old one, which the first deploy had asked to run; nothing tells which of the two is later.
+        bench.client.patch_pipeline(old.id, stop="none")
+
+    with pytest.raises(
+        ArroyoDeployError, match="Another deploy of 'orders' has created generation 2"
+    ) as caught:
+        bench.deploy(at_wait=overtake)
+    assert caught.value.is_lost_race
+    running = [
+        bench.client.get_pipeline(one).query for one, state in bench.states().items() if state == "Running"
+    ]
+    assert [without_label(query) for query in running] == [SECOND.query]
+
+
+def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
+    """One of the two deploys was killed before it deleted its own."""
+    with open_deploy_bench("0.15") as bench:
+        old = bench.deployed()
+        label = OwnershipLabel.of(old)
+        assert label is not None
+        comment = label.for_new_request().to_comment({})
+        younger = bench.create_externally(SECOND, comment=comment)
+        assert bench.deploy(dry_run=True).progress.action == "unchanged"
+        assert len(bench.pipelines()) == 2
+        assert bench.deploy().progress.action == "unchanged"
+        assert bench.states() == {old.id: "Running"}
+        assert f"{old.id} is kept, {younger.id} is deleted" in bench.lines.text("WARNING")
+        # A copy made by hand has the very same label; it is nobody's, and later than a gateway repeats a request.
+        bench.sandbox.advance(60)
+        copy = bench.create_externally(SPEC, comment=old.query.partition("\n")[0] + "\n")
+        assert bench.deploy().progress.action == "unchanged"
+        assert set(bench.states()) == {old.id, copy.id}
