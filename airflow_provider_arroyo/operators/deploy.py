@@ -59,8 +59,8 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     comment does.
 
     If a try is interrupted, the next one continues from what it finds. With ``deferrable``, the task stays in its
-    worker while the old pipeline of a replace is stopped and the new one does not exist. If two deploys of one pipeline
-    run at once, one wins; the other fails, and changes nothing more.
+    worker while the old pipeline of a replace is stopped and the new one does not exist. If two deploys of one
+    pipeline run at once, one wins; the other fails, and changes nothing more.
 
     :param pipeline_name: the pipeline's name, one line of at most 200 characters. Templated.
     :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its

@@ -54,7 +54,7 @@ def rendered(make: Make, folder: Path) -> Make:
     """Return what makes the task as Airflow runs it: in a DAG of this folder, its fields rendered."""
 
     def make_rendered(**mode: Any) -> Any:
-        dag = DAG("a_dag", schedule=None, template_searchpath=[str(folder)])
+        dag: Any = DAG("a_dag", schedule=None, template_searchpath=[str(folder)])
         operator = make(dag=dag, **mode)
         dag.resolve_template_files()
         operator.render_template_fields({"params": {}})
