@@ -168,14 +168,10 @@ class Deploy(DeploySteps):
         try:
             self._check_changes(spec, plan, deadline)
         except ArroyoError as err:
-            old, current = plan.old, plan.current
-            if old is None or current is None or old.has_finished or not (old.is_down and current.is_down):
+            # An earlier try may have been killed in the middle of it, and nobody was told.
+            if (left := plan.left_behind(self._name)) is None:
                 raise
-            # An earlier try may have been killed when it had stopped that, and nobody was told.
-            raise err.adding(
-                f"{self._name!r} does not run now: {old}. Deploy again once the cause is fixed, or resume it with "
-                f"ArroyoRestartPipelineOperator(pipeline_id={old.pipeline.id!r})."
-            ) from err.__cause__
+            raise err.adding(left) from err.__cause__
 
     def _check_changes(self, spec: PipelineSpec, plan: DeployPlan, deadline: float) -> None:
         client = self._client_until(deadline)
@@ -298,7 +294,7 @@ class Deploy(DeploySteps):
         existing = self._generations.existing(client)
         found = self._generations.all(client)
         for one in found:
-            if one.number >= progress.generation and self._generations.is_mine(one, progress):
+            if one.number >= progress.generation and self._generations.is_mine(one):
                 existing.remove(one.pipeline.id)
                 self._log.info("Deleted: %s of %s", one, self._name)
             elif one.number >= progress.generation:
@@ -315,9 +311,11 @@ class Deploy(DeploySteps):
 
     def _after_rollback(self, progress: DeployProgress, result: WaitResult) -> DeployProgress:
         old = required(progress.old)
+        if result.outcome is not Outcome.UNREACHABLE:
+            # Also if it was stopped or deleted: perhaps to be replaced.
+            self._generations.give_way(progress, progress.generation - 1, old)
         if result.outcome is not Outcome.REACHED or result.job is None:
             raise explain(result, old, *self._examine(result, old))
-        self._generations.give_way(progress, progress.generation - 1, old)
         raise ArroyoDeployError(
             f"{progress.failure}\nRolled back: {old.inline} is {result.job.state} again (run {result.job.run_id}).",
             is_fatal=True,

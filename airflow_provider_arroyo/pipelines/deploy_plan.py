@@ -114,6 +114,26 @@ class DeployPlan:
             return ()
         return self.comparison.labels + (() if Step.CHANGE in self.steps else self.comparison.settings)
 
+    def left_behind(self, name: str) -> str | None:
+        """Return in words what an earlier try left half done, for where this one changes nothing; None for nothing.
+
+        :param name: the pipeline's name.
+        """
+        old, unproven = self.old, self.discard
+        if old is None or old.has_finished:
+            return None
+        if old.is_down:
+            return (
+                f"No version of {name!r} that has proven itself runs now; the last is {old}. Deploy again once the "
+                f"cause is fixed, or bring it back by ArroyoRestartPipelineOperator(pipeline_id={old.pipeline.id!r})."
+            )
+        if unproven is None or unproven.is_down:
+            return None
+        return (
+            f"Two versions of {name!r} run and write now: {old}, and {unproven}, which has not proven itself. The "
+            "next deploy that succeeds removes one of them."
+        )
+
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines that say what will be done, before anything is.
 

@@ -246,14 +246,15 @@ class DeploySteps:
 
     def _after_proof(self, progress: DeployProgress, result: WaitResult) -> DeployProgress | Waiting:
         pipeline = required(progress.pipeline)
-        if result.outcome is Outcome.REACHED:
-            self._job = result.job
-            if progress.action in (Action.RESUMED, Action.RESTARTED):
-                self._generations.give_way(progress, progress.generation, pipeline)
-            return progress.done(can_roll_back=False)
+        began_it = progress.created_at is not None or progress.action in (Action.RESUMED, Action.RESTARTED)
         if result.outcome in (Outcome.STOPPED, Outcome.DELETED):
             # It may have been stopped to be replaced.
             self._generations.check_newest(progress)
+        elif began_it and result.outcome is not Outcome.UNREACHABLE:
+            self._generations.give_way(progress, progress.generation, pipeline)
+        if result.outcome is Outcome.REACHED:
+            self._job = result.job
+            return progress.done(can_roll_back=False)
         raise explain(result, pipeline, *self._examine(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:

@@ -23,6 +23,9 @@ from airflow_provider_arroyo.pipelines.ownership import (
 )
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
+_LISTINGS = 3
+"""How often the pipelines are listed, where one is deleted in the middle of it."""
+
 UNOWNED = 0
 """The number of a pipeline without a label that a deployment took over."""
 
@@ -71,6 +74,19 @@ class Deployed:
         :raises ArroyoOwnershipError: where a pipeline of that name, not of this deployment, stands in the way. It is
             not touched.
         """
+        for _ in range(_LISTINGS):
+            found, others, is_complete = self._list(client, existing)
+            if is_complete:
+                break
+        return found if found or spec is None else self._among_others(client, others, spec)
+
+    def _list(
+        self, client: ArroyoClient, existing: Existing
+    ) -> tuple[list[Generation], list[_Labelled], bool]:
+        """Return the deployment's pipelines, the others of its name, and whether none was deleted meanwhile.
+
+        One that was may have been replaced by another deploy, and its successor is not in the list.
+        """
         mine: dict[int, list[tuple[Pipeline, OwnershipLabel]]] = defaultdict(list)
         others: list[_Labelled] = []
         for pipeline in sorted(
@@ -87,9 +103,8 @@ class Deployed:
             if self._settles:
                 OwnedPipelines(client, label, existing, log=self._log).settle(mine[number])
             with suppress(ArroyoNotFoundError):
-                # Else it was deleted since it was listed.
                 found.append(Generation(number=number, pipeline=kept, job=client.get_job(kept.id)))
-        return found if found or spec is None else self._among_others(client, others, spec)
+        return found, others, len(found) == len(mine)
 
     def _labelled(self, pipeline: Pipeline) -> _Labelled:
         try:

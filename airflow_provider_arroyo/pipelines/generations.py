@@ -92,10 +92,11 @@ class Generations:
             found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
         return found
 
-    def is_mine(self, one: Generation, progress: DeployProgress) -> bool:
-        """Return whether this deploy, or an earlier try of it, created a pipeline."""
-        if progress.pipeline is not None and one.pipeline.id == progress.pipeline.pipeline_id:
-            return True
+    def is_mine(self, one: Generation) -> bool:
+        """Return whether this deploy, or an earlier try of it, created a pipeline.
+
+        Its id does not tell: once this deploy has deleted its own, another one may create the same generation anew.
+        """
         # A create that failed may have taken effect all the same, and that of an earlier try come in late.
         label = OwnershipLabel.of(one.pipeline)
         if label is None or label.task != self._label.task:
@@ -112,12 +113,12 @@ class Generations:
                 raise self.lost(str(one))
 
     def give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
-        """Stop what was brought back, if another deploy has created a higher generation meanwhile.
+        """Stop what was created or brought back, if another deploy has created a higher generation meanwhile.
 
         A create of this deploy that took effect late is removed instead.
 
         :param progress: how far this deploy got.
-        :param number, pipeline: the generation that was brought back.
+        :param number, pipeline: the generation that was created or brought back.
         :raises ArroyoDeployError: where another deploy has.
         """
         # A late create may come in after the deadline.
@@ -128,7 +129,7 @@ class Generations:
             for one in self.all(client):
                 if one.number <= number:
                     continue
-                if progress.failure is not None and self.is_mine(one, progress):
+                if progress.failure is not None and self.is_mine(one):
                     existing.remove(one.pipeline.id)
                 else:
                     existing.stop(pipeline.pipeline_id)

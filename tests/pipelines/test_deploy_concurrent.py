@@ -12,11 +12,12 @@ import pytest
 import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoDeployError
 from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, without_label
-from tests.pipelines.deploy_bench import OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.pipelines.deploy_bench import BROKEN, OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
 
 both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
 
@@ -124,3 +125,59 @@ def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
         copy = bench.create_externally(SPEC, comment=old.query.partition("\n")[0] + "\n")
         assert bench.deploy().progress.action == "unchanged"
         assert set(bench.states()) == {old.id, copy.id}
+
+
+@both_versions
+def test_one_that_two_others_overtook_gives_way(bench: DeployBench) -> None:
+    """Its generation is free again: the first of the two has created it, and the second has deleted it."""
+    bench.deployed()
+    third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
+
+    def overtake() -> None:
+        for number, spec in enumerate((SPEC, third)):
+            bench.deploy(spec, task=replace(OTHER_TASK, run_id=f"r{number}"), keep_old=False)
+
+    fourth = replace(SPEC, query=SPEC.query.replace("'10'", "'40'"))
+    bench.deploy(fourth, task=OTHER_TASK)
+    client = overtaken(bench, overtake)
+    with pytest.raises(ArroyoDeployError, match="has created generation 4") as caught:
+        bench.deploy(SECOND, client=client)
+    assert caught.value.is_lost_race
+    assert [without_label(one.query) for one in running(bench)] == [third.query]
+
+
+@both_versions
+@pytest.mark.parametrize("at", [1, 2])
+def test_one_whose_pipeline_is_replaced_while_it_is_listed(bench: DeployBench, at: int) -> None:
+    """It must not take the name for a new one."""
+    bench.deployed()
+    sent = 0
+
+    def overtake(_: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == at:
+            bench.deploy(SECOND, task=OTHER_TASK)
+
+    done = bench.deploy(client=bench.new_client(before=overtake))
+    assert (done.progress.action, done.progress.generation) == ("replaced", 3)
+    assert [without_label(one.query) for one in running(bench)] == [SPEC.query]
+
+
+@both_versions
+def test_a_rollback_leaves_what_another_deploy_created_meanwhile(bench: DeployBench) -> None:
+    """It has the generation of the pipeline that the rollback has deleted, and on 0.16 its id."""
+    bench.deployed()
+
+    def overtake(step: Waiting) -> None:
+        if step.progress.step is Step.ROLL_BACK:
+            bench.deploy(SECOND, task=OTHER_TASK, keep_old=True)
+
+    with pytest.raises(ArroyoDeployError, match="Another deploy of 'orders' has created generation 2"):
+        bench.deploy(BROKEN, at_wait=overtake)
+    assert [without_label(one.query) for one in running(bench)] == [SECOND.query]
+
+
+def running(bench: DeployBench) -> list[Pipeline]:
+    """Return the pipelines that run, once each had time to reach its state."""
+    return [bench.client.get_pipeline(one) for one in bench.running()]

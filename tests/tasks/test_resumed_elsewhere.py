@@ -204,7 +204,9 @@ def test_a_retry_that_is_refused_says_that_nothing_runs(sandbox: ArroyoSandbox, 
     arrange.until(old, "Stopped")
     ended = run_task(deploy("SELECT 1 FROM nowhere"), SYNC, FakeTaskInstance(try_number=2))
     assert isinstance(ended.error, ArroyoFatalTaskError)
-    assert "'orders' does not run now: generation 1" in str(ended.error)
+    assert "No version of 'orders' that has proven itself runs now; the last is generation 1" in str(
+        ended.error
+    )
     assert f"ArroyoRestartPipelineOperator(pipeline_id={old!r})" in str(ended.error)
 
 
