@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_arroyo.client.client import ArroyoClient
@@ -11,7 +13,7 @@ from airflow_provider_arroyo.client.request import COMPILE_TIMEOUT_SECONDS
 from airflow_provider_arroyo.client.udf import Udf
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoOwnershipError
 from airflow_provider_arroyo.pipelines.compare import compare
-from airflow_provider_arroyo.pipelines.existing import Existing
+from airflow_provider_arroyo.pipelines.existing import Existing, is_down
 from airflow_provider_arroyo.pipelines.ownership import (
     Namespace,
     Owner,
@@ -106,6 +108,7 @@ class OwnedPipelines:
         :raises ArroyoOwnershipError: where a label that may be the owner's cannot be read.
         """
         found: list[Labelled] = []
+        of_other_runs: dict[str, list[Labelled]] = defaultdict(list)
         for pipeline in self._client.iter_pipelines():
             # One without a date may be of any.
             if since_micros is not None and 0 < pipeline.created_at_micros < since_micros - _SKEW_MICROS:
@@ -113,6 +116,10 @@ class OwnedPipelines:
             label = self._read_label(pipeline)
             if label is not None and is_same_key(label, self._label):
                 found.append((pipeline, label))
+            elif label is not None and label.deployment is None and self._is_other_run(label.task):
+                of_other_runs[label.key].append((pipeline, label))
+        for created in of_other_runs.values():
+            self._warn_if_late(created)
         # A server on SQLite lists those of one second in the order in which they were created.
         return sorted(found, key=lambda item: item[0].created_at_micros)
 
@@ -208,6 +215,25 @@ class OwnedPipelines:
                 ) from err
             self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
+
+    def _is_other_run(self, task: Owner) -> bool:
+        own = self._label.task
+        return (task.namespace, task.dag_id, task.task_id) == (own.namespace, own.dag_id, own.task_id)
+
+    def _warn_if_late(self, created: Sequence[Labelled]) -> None:
+        """Say where a create of another run came in when its task had ended, so that two pipelines do its work."""
+        if len({label.request_id for _, label in created}) < 2:
+            return
+        alive: list[Pipeline] = []
+        for pipeline, _ in created:
+            # It may be deleted just now, and is no concern of this task.
+            with suppress(ArroyoError):
+                job = self._client.get_job(pipeline.id)
+                alive += [pipeline] if job is not None and not is_down(job) else []
+        if len(alive) > 1:
+            first, *_, late = (one.id for one in sorted(alive, key=lambda one: one.created_at_micros))
+            text = "Pipelines %s and %s run, and both were created for %s: stop the later one, %s, which came in late"
+            self._warn_once(late, text, first, late, created[0][1].owner, late)
 
     def _is_repeat(self, pipeline: Pipeline, first: Pipeline) -> bool:
         age = abs(pipeline.created_at_micros - first.created_at_micros) / 1e6

@@ -18,7 +18,7 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoUnreachableError,
 )
 from airflow_provider_arroyo.pipelines.existing import Action
-from tests.pipelines.bench import PIPELINE_ID, SPEC, Bench, endpoint, open_bench
+from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench, endpoint, open_bench
 from tests.support import ENDLESS
 
 LOST: dict[str, tuple[str, dict[str, Any]]] = {
@@ -254,6 +254,21 @@ def test_pipeline_that_is_deleted_externally_at_once(bench_015: Bench) -> None:
 
     with pytest.raises(ArroyoError, match="was created, and deleted externally at once"):
         bench_015.submit(client=bench_015.new_client(after=delete))
+
+
+def test_what_came_in_after_its_task_had_ended_is_told_by_the_next_run(bench_015: Bench) -> None:
+    """Nobody else finds it, and another run's pipelines are not touched."""
+    first = bench_015.submit().pipeline
+    comment = replace(LABEL, try_number=2).for_new_request().to_comment({})
+    late = bench_015.create_externally(SPEC, comment=comment)
+    said = f"Pipelines {first.id} and {late.id} run, and both were created for task orders.submit of run"
+    bench_015.submit(owner=replace(OWNER, run_id="r2"))
+    assert said in bench_015.lines.text("WARNING")
+    assert {first.id, late.id} <= bench_015.running()
+    bench_015.lines.lines.clear()
+    bench_015.change(late.id, "stop", "Stopped")
+    bench_015.submit(owner=replace(OWNER, run_id="r3"))
+    assert bench_015.lines.text("WARNING") == ""
 
 
 # -- 0.16: half-created records ------------------------------------------------------------------------------------
