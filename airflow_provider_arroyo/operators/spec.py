@@ -48,6 +48,7 @@ class SpecFields(QueryField):
     scheduler_config: Mapping[str, Any] | None
     state_url: str | None = None
     log: Any
+    _ti: Any
     _render_error: Exception | None = None
     """Why the first of the fields that cannot be rendered cannot be; None if all were."""
 
@@ -112,6 +113,18 @@ class SpecFields(QueryField):
 
         :raises ValueError: names the argument that is invalid.
         """
+        try:
+            return self._checked_spec()
+        except Exception:
+            if self._ti is not None and self._ti.try_number > 1:
+                # This one ends before it looks for anything.
+                self.log.warning(
+                    "An earlier try of this task may have started or stopped pipeline %r: check its state in Arroyo",
+                    self.pipeline_name,
+                )
+            raise
+
+    def _checked_spec(self) -> PipelineSpec:
         from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
         self._check_is_rendered()

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.exceptions import ArroyoDeployError
+from airflow_provider_arroyo.exceptions import ArroyoDeployError, ArroyoQueryError
+from airflow_provider_arroyo.pipelines.deploy_plan import Step
+from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from airflow_provider_arroyo.pipelines.ownership import Owner
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
@@ -103,3 +105,43 @@ def test_killed_at_every_request(version: str, strategy: str, spec: PipelineSpec
     else:
         pytest.fail("the deploy sends requests for ever")
     assert kills > 9
+
+
+LEFT = [
+    (
+        "stop_first",
+        Step.STOP_OLD,
+        "No version of 'orders' that has proven itself runs now; the last is generation 1",
+    ),
+    (
+        "stop_first",
+        Step.PROVE,
+        "No version of 'orders' that has proven itself runs now; the last is generation 1",
+    ),
+    ("start_first", Step.PROVE, "Two versions of 'orders' run and write now: generation 1"),
+]
+
+
+@pytest.mark.parametrize("version", ["0.15", "0.16"])
+@pytest.mark.parametrize("strategy,step,words", LEFT)
+def test_a_retry_that_is_refused_says_what_the_first_try_left(
+    version: str, strategy: str, step: Step, words: str
+) -> None:
+    def kill(waiting: Waiting) -> None:
+        if waiting.progress.step is step:
+            raise KilledError
+
+    with open_deploy_bench(version) as bench:
+        old = bench.deployed()
+        with pytest.raises(KilledError):
+            bench.deploy(SECOND, strategy=strategy, at_wait=kill)
+        bench.sandbox.advance(1)
+        before = bench.changes_sent()
+        with pytest.raises(ArroyoQueryError, match=words) as caught:
+            bench.deploy(replace(SPEC, query="SELECT 1 FROM nowhere"), task=RETRY, strategy=strategy)
+        assert old.id in str(caught.value)
+        assert bench.changes_sent() == before
+        # A good one ends it.
+        done = bench.deploy(SECOND, task=RETRY, strategy=strategy)
+        assert done.pipeline is not None
+        assert bench.states() == {done.pipeline.pipeline_id: "Running"}

@@ -128,7 +128,7 @@ def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> No
         assert run_task(deploy(THIRD, **more, **SOON), SYNC).error is None
     others = running(sandbox).keys() - {old}
 
-    expected, given = WAITS[wait], {"query": "orders.sql", **WAITS[wait].given}
+    expected, given = WAITS[wait], {"query": "orders.sql", "until_checkpoint": False, **WAITS[wait].given}
     first, then = deploy(**given), deploy(**{**given, **CHANGES[change]})
     ended = run_task(rendered(halves(first, then), file.parent), DEFERRED)
 
@@ -191,23 +191,13 @@ def test_submit_reports_what_it_created(
 
 def test_what_cannot_be_rendered_fails_a_task_that_begins(sandbox: ArroyoSandbox, tmp_path: Path) -> None:
     for make in (submit("gone.sql"), deploy("gone.sql")):
-        ended = run_task(rendered(make, tmp_path), SYNC)
-        assert isinstance(ended.error, ArroyoArgumentError)
-        assert "'gone.sql' was not found in" in str(ended.error)
+        for try_number in (1, 2):
+            ended = run_task(rendered(make, tmp_path), SYNC, FakeTaskInstance(try_number=try_number))
+            assert isinstance(ended.error, ArroyoArgumentError)
+            assert "'gone.sql' was not found in" in str(ended.error)
+            said = "An earlier try of this task may have started or stopped pipeline 'orders'"
+            assert (said in "".join(ended.texts("WARNING"))) == (try_number == 2)
     assert sandbox.requests.total == 0
-
-
-def test_a_retry_that_is_refused_says_that_nothing_runs(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    """Its first try was killed between the stop and the create."""
-    old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
-    arrange.client.patch_pipeline(old, stop="checkpoint")
-    arrange.until(old, "Stopped")
-    ended = run_task(deploy("SELECT 1 FROM nowhere"), SYNC, FakeTaskInstance(try_number=2))
-    assert isinstance(ended.error, ArroyoFatalTaskError)
-    assert "No version of 'orders' that has proven itself runs now; the last is generation 1" in str(
-        ended.error
-    )
-    assert f"ArroyoRestartPipelineOperator(pipeline_id={old!r})" in str(ended.error)
 
 
 # -- another server ------------------------------------------------------------------------------------------------
