@@ -271,7 +271,13 @@ class Deploy(DeploySteps):
             raise error if isinstance(error, ArroyoDeployError) else self._both(progress, str(error))
         is_left = isinstance(error, ArroyoPipelineError) and error.outcome in _NOT_ROLLED_BACK
         if not progress.can_roll_back or not self._has_changed or is_lost_race or is_left:
-            raise error
+            if self.stopped is None:
+                raise error
+            raise error.adding(
+                f"{self.stopped.label} was asked to stop, and nothing was created in its place. The next try does "
+                "that; without one, bring it back by "
+                f"ArroyoRestartPipelineOperator(pipeline_id={self.stopped.pipeline_id!r})."
+            ) from error.__cause__
         old = required(progress.old)
         if self._options.on_failure is OnFailure.LEAVE:
             new = progress.pipeline.pipeline_id if progress.pipeline else "not created"
@@ -292,13 +298,15 @@ class Deploy(DeploySteps):
         """Remove the new pipeline and bring the old one back, unless another deploy has taken over."""
         old, client = required(progress.old), self._client_until(progress.deadline)
         existing = self._generations.existing(client)
-        found = self._generations.all(client)
-        for one in found:
+        others: list[Generation] = []
+        for one in self._generations.all(client):
             if one.number >= progress.generation and self._generations.is_mine(one):
                 existing.remove(one.pipeline.id)
                 self._log.info("Deleted: %s of %s", one, self._name)
             elif one.number >= progress.generation:
-                raise self._generations.lost(str(one))
+                others.append(one)
+        if others:
+            raise self._generations.lost(str(others[0]))
         began = self._clock()
         stored = client.get_pipeline(old.pipeline_id)
         _, before = existing.adopt(old.pipeline_id, client.get_job(old.pipeline_id), withdraw_stop=True)

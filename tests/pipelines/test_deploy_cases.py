@@ -420,3 +420,19 @@ def test_a_pipeline_that_is_deleted_by_hand_meanwhile(bench: DeployBench, when: 
         with pytest.raises(ArroyoDeployError, match=r"was deleted externally(?s:.*)Rolled back: "):
             bench.deploy(SECOND, at_wait=delete)
     assert len(bench.running()) == 1
+
+
+@both_versions
+def test_an_outage_while_the_old_one_stops_says_that_it_was_asked_to(bench: DeployBench) -> None:
+    old = bench.deployed()
+
+    def away(_: Waiting) -> None:
+        bench.sandbox.faults.status(503, times=None, path="*/pipelines*")
+
+    with pytest.raises(
+        ArroyoPipelineError, match="was asked to stop, and nothing was created in its"
+    ) as caught:
+        bench.deploy(SECOND, at_wait=away, outage_tolerance=timedelta(seconds=5))
+    assert f"ArroyoRestartPipelineOperator(pipeline_id={old.id!r})" in str(caught.value)
+    bench.sandbox.faults.clear()
+    assert bench.states() == {old.id: "Stopped"}
