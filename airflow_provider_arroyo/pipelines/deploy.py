@@ -24,7 +24,7 @@ from airflow_provider_arroyo.monitoring.plan import Baseline
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.pipelines.deploy_plan import DeployPlan, Generation, OnFailure, Step, plan_deploy
 from airflow_provider_arroyo.pipelines.deploy_progress import DeployProgress, Done, Waiting, shown
-from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, required
+from airflow_provider_arroyo.pipelines.deploy_steps import DeploySteps, request_id_of, required
 from airflow_provider_arroyo.pipelines.existing import Action, is_down
 from airflow_provider_arroyo.pipelines.generations import RETIRE_SECONDS, interval_seconds
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, check_user_tags
@@ -80,6 +80,7 @@ class Deploy(DeploySteps):
             generation=plan.generation,
             deployment=required(self._label.deployment),
             pipeline=pipeline,
+            request_id=request_id_of(current.pipeline) if current else "",
             old=self._ref(plan.old.pipeline) if plan.old else None,
             discard=self._ref(plan.discard.pipeline) if plan.discard else None,
             can_roll_back=plan.can_roll_back,
@@ -300,7 +301,7 @@ class Deploy(DeploySteps):
         existing = self._generations.existing(client)
         others: list[Generation] = []
         for one in self._generations.all(client):
-            if one.number >= progress.generation and self._generations.is_mine(one):
+            if one.number >= progress.generation and self._generations.is_mine(one, progress):
                 existing.remove(one.pipeline.id)
                 self._log.info("Deleted: %s of %s", one, self._name)
             elif one.number >= progress.generation:

@@ -64,6 +64,7 @@ class DeployProgress(JsonValue):
     :param generation: the number of the wanted pipeline.
     :param deployment: what is deployed, whatever the task's arguments are by now.
     :param pipeline: the wanted pipeline, once it exists.
+    :param request_id: of the request that created it, which tells it from a later one of its generation and id.
     :param old: the pipeline that a replace takes the place of.
     :param discard: a pipeline that never came up and is in the way.
     :param can_roll_back: whether the old pipeline is gone back to if something fails now.
@@ -83,6 +84,7 @@ class DeployProgress(JsonValue):
     generation: int
     deployment: Deployment
     pipeline: PipelineRef | None = None
+    request_id: str = ""
     old: PipelineRef | None = None
     discard: PipelineRef | None = None
     can_roll_back: bool = False

@@ -214,7 +214,10 @@ class DeploySteps:
         late = created.late_seconds
         now = self._clock()
         return progress.done(
-            pipeline=pipeline, created_at=now, late_until=None if late is None else now + late
+            pipeline=pipeline,
+            request_id=request_id_of(created.pipeline),
+            created_at=now,
+            late_until=None if late is None else now + late,
         )
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
@@ -302,6 +305,12 @@ class DeploySteps:
             created_at=progress.created_at,
             outage_tolerance=min(options.outage_tolerance, timedelta(seconds=max(left, 1.0))),
         )
+
+
+def request_id_of(pipeline: Pipeline) -> str:
+    """Return the id of the request that created a pipeline; empty for one without a label."""
+    label = OwnershipLabel.of(pipeline)
+    return label.request_id if label else ""
 
 
 def required(value: T | None) -> T:

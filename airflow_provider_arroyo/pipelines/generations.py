@@ -92,14 +92,18 @@ class Generations:
             found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
         return found
 
-    def is_mine(self, one: Generation) -> bool:
-        """Return whether this deploy, or an earlier try of it, created a pipeline.
+    def is_mine(self, one: Generation, progress: DeployProgress) -> bool:
+        """Return whether a pipeline is the one that is deployed, or this deploy or an earlier try of it created it.
 
         Its id does not tell: once this deploy has deleted its own, another one may create the same generation anew.
         """
-        # A create that failed may have taken effect all the same, and that of an earlier try come in late.
         label = OwnershipLabel.of(one.pipeline)
-        if label is None or label.task != self._label.task:
+        if label is None:
+            return False
+        if label.request_id and label.request_id == progress.request_id:
+            return True
+        # A create that failed may have taken effect all the same, and that of an earlier try come in late.
+        if label.task != self._label.task:
             return False
         return label.try_number <= self._label.try_number
 
@@ -129,7 +133,7 @@ class Generations:
             for one in self.all(client):
                 if one.number <= number:
                     continue
-                if progress.failure is not None and self.is_mine(one):
+                if progress.failure is not None and self.is_mine(one, progress):
                     existing.remove(one.pipeline.id)
                 else:
                     existing.stop(pipeline.pipeline_id)

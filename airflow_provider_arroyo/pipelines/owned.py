@@ -206,14 +206,16 @@ class OwnedPipelines:
             is_others = err.owner is not None and err.owner != self._label.owner
             has_key = self._label.key in pipeline.query.partition("\n")[0]
             has_key = has_key or self._label.key in pipeline.tags.values()
-            is_wanted = self._spec is not None and not compare(self._spec, pipeline).definition
-            if has_key or (is_wanted and not is_others):
+            is_same = self._spec is not None and not compare(self._spec, pipeline).definition
+            if has_key or (is_same and not is_others):
                 raise ArroyoOwnershipError(
                     f"{pipeline.label} may belong to "
                     f"{self._label.owner}, but {err}. Nothing was changed or created. {USE_ITS_VERSION}",
                     owner=str(err.owner) if err.owner else None,
                 ) from err
-            self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
+            if self._spec is not None:
+                # Else that was said before the create.
+                self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
 
     def _is_other_run(self, task: Owner) -> bool:

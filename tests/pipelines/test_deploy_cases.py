@@ -109,8 +109,8 @@ def test_what_is_said_before_a_replace(bench: DeployBench) -> None:
         "CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');\nINSERT INTO sink SELECT n FROM a;"
     )
     with pytest.raises(ArroyoDeployError):
-        # The broker is away.
-        bench.deploy(replace(SPEC, query=kafka), timeout=timedelta(seconds=3))
+        away = when_created(bench.sandbox.faults.kafka_away)
+        bench.deploy(replace(SPEC, query=kafka), timeout=timedelta(seconds=3), at_wait=away)
     log = bench.lines.text()
     dropped = r"Drops the state of generation 1 of orders \(checkpoint \d+, [\d.]+ s old\): Arroyo cannot carry state"
     assert re.search(dropped, bench.lines.text("WARNING"))
