@@ -108,8 +108,8 @@ def test_what_is_said_before_a_replace(bench: DeployBench) -> None:
         "bootstrap_servers = 'localhost:9092', 'source.offset' = 'earliest', 'auth.password' = 'hunter2');\n"
         "CREATE TABLE sink (n BIGINT) WITH (connector = 'blackhole');\nINSERT INTO sink SELECT n FROM a;"
     )
+    away = when_created(bench.sandbox.faults.kafka_away)
     with pytest.raises(ArroyoDeployError):
-        away = when_created(bench.sandbox.faults.kafka_away)
         bench.deploy(replace(SPEC, query=kafka), timeout=timedelta(seconds=3), at_wait=away)
     log = bench.lines.text()
     dropped = r"Drops the state of generation 1 of orders \(checkpoint \d+, [\d.]+ s old\): Arroyo cannot carry state"
