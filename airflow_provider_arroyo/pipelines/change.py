@@ -85,7 +85,7 @@ class ChangeNotes:
         """Return the note of an earlier try that wanted the same of the same pipeline; None where there is none."""
         if self._store is None:
             return None
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(ValueError):
             note = ChangeNote.from_dict(self._store.get(_NOTE_KEY))
             if (note.pipeline_id, note.wanted) == (wanted.pipeline_id, wanted.wanted):
                 return note
