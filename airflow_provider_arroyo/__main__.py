@@ -11,8 +11,8 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    :param arguments: instead of those of the process.
-    :returns: 0 if the pipeline is as it should be, 1 if something is wrong with it, 2 if that cannot be told.
+    :param arguments: command-line arguments; default those of the process.
+    :returns: 0 if the pipeline is healthy, 1 if something is wrong with it, 2 if that cannot be determined.
     """
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_arroyo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -45,7 +45,7 @@ def _diagnose(conn_id: str, name: str, observe_seconds: float) -> int:
             try:
                 pipeline_id = hook.get_pipeline(name).id
             except (ArroyoNotFoundError, ValueError):
-                print(f"{no_name}\nNo pipeline has this id, either.", file=sys.stderr)
+                print(f"{no_name}\nNo pipeline has this id either.", file=sys.stderr)
                 return 2
         diagnosis = hook.diagnose(pipeline_id, observe_seconds=observe_seconds)
     except (ArroyoError, ValueError) as err:
@@ -58,6 +58,6 @@ def _diagnose(conn_id: str, name: str, observe_seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    # As Airflow's own commands say that they may read the connections in its database.
+    # Airflow's own commands declare in the same way that they may read connections from its database.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     sys.exit(main())

@@ -1,7 +1,7 @@
 """Pipelines as Airflow's assets: ``arroyo://host/pipelines/name``.
 
-An asset names a pipeline by its server and its name, which stay the same when a deploy replaces it. Airflow imports
-this module as soon as a DAG has any asset, so it looks nothing up, and imports its checks only for its own.
+An asset identifies a pipeline by server and name, which stay the same when a deploy replaces it. Airflow imports
+this module as soon as a DAG has any asset, so it does no look-ups, and imports its checks only when needed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def pipeline_asset(
     :param host: the server, as in the connection: ``arroyo.example.com`` or ``arroyo.example.com:8000``.
     :param pipeline_name: the pipeline's exact name.
     :param group: Airflow's group of the asset; default Airflow's own.
-    :param watchers: each an ``AssetWatcher`` with an :class:`.ArroyoPipelineEventTrigger`.
-    :param extra: the asset's ``extra`` in Airflow; put no secrets there.
+    :param watchers: each an ``AssetWatcher`` with an :class:`.ArroyoPipelineEventTrigger`; default none.
+    :param extra: the asset's ``extra`` in Airflow, default none; put no secrets there.
     :returns: the asset, whose name is its URI.
     :raises ValueError: if an argument is invalid; names the argument.
     """
     from airflow_provider_arroyo.client.checks import check_not_a_template, check_pipeline_name, check_text
 
-    why = "Airflow renders no asset"
+    why = "Airflow does not render assets"
     check_not_a_template(check_text(host, "host"), "host", why)
     check_not_a_template(check_pipeline_name(pipeline_name), "pipeline_name", why)
     path = _FOLDER + quote(pipeline_name, safe="")
@@ -55,18 +55,18 @@ def pipeline_asset(
 
 
 def normalize_uri(uri: SplitResult) -> SplitResult:
-    """Return the one spelling of a pipeline's URI; Airflow calls this for every asset with the scheme ``arroyo``.
+    """Return the normalized URI of a pipeline; Airflow calls this for every asset with the scheme ``arroyo``.
 
     The host is in lower case, the default port 5115 is left out, and the name is percent-encoded.
 
-    :param uri: as it was written.
-    :raises ValueError: where it is not ``arroyo://host/pipelines/name``, or holds a login.
+    :param uri: the URI as written.
+    :raises ValueError: if it is not ``arroyo://host/pipelines/name``, or contains a login.
     """
     from airflow_provider_arroyo.client.settings import DEFAULT_PORT
 
     form = "write arroyo://host/pipelines/name"
     if "@" in uri.netloc:
-        raise ValueError(f"an asset's URI must not hold a login; {form}")
+        raise ValueError(f"an asset's URI must not contain a login; {form}")
     try:
         host, port = uri.hostname, uri.port
     except ValueError as err:

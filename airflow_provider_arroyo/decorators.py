@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class _ReturnsSql(DecoratedOperator):
-    """Calls the function, and hands the SQL that it returns to the operator that comes after this class.
+    """Calls the function, and passes the SQL that it returns to the operator that follows this class in the bases.
 
     After a deferral the function is not called again: the pipeline exists.
 
-    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    :param python_callable: the function.
+    :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
     custom_operator_name = "@task.arroyo_sql"
@@ -55,11 +56,11 @@ class _ReturnsSql(DecoratedOperator):
         operator: Any = self
         operator._check_is_rendered()
         self._call(context)
-        # Not DecoratedOperator's own, which on Airflow 3.0 pushes the result by a method that operators lack there.
+        # Not DecoratedOperator's own: on Airflow 3.0, it pushes the result by a method that operators lack.
         return super(DecoratedOperator, self).execute(context)
 
     def _call(self, context: Context) -> None:
-        """Call the function, and take the SQL that it returns."""
+        """Call the function, and set ``query`` to the SQL that it returns."""
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         query = self.python_callable(*self.op_args, **arguments)
@@ -76,11 +77,11 @@ class _ReturnsSql(DecoratedOperator):
 
 
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
-    """The task of ``@task.arroyo_sql``: submits what the function returns.
+    """The task of ``@task.arroyo_sql``: submits the SQL that the function returns.
 
     :param python_callable: the function.
-    :param op_args, op_kwargs: what it is called with.
-    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    :param op_args, op_kwargs: its arguments.
+    :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
     template_fields: Sequence[str] = (
@@ -94,11 +95,11 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
 
 
 class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
-    """The task of ``@task.arroyo_sql(deploy=True)``: deploys what the function returns.
+    """The task of ``@task.arroyo_sql(deploy=True)``: deploys the SQL that the function returns.
 
     :param python_callable: the function.
-    :param op_args, op_kwargs: what it is called with.
-    :param pipeline_name: the pipeline's name, default that of the function. Templated.
+    :param op_args, op_kwargs: its arguments.
+    :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
     template_fields: Sequence[str] = (
@@ -116,7 +117,7 @@ def arroyo_sql_task(
 ) -> TaskDecorator:
     """Turn a function that returns SQL into a task that runs it as a pipeline. The SQL is rendered as a template.
 
-    :param python_callable: the function, which takes the same arguments as any TaskFlow function.
+    :param python_callable: the function, which may take arguments like any TaskFlow function.
     :param deploy: whether to deploy the SQL (one pipeline for all DAG runs) instead of submitting it (one for each
         run), default False.
     :param kwargs: any other argument of :class:`.ArroyoSubmitPipelineOperator`, or with ``deploy`` of

@@ -1,6 +1,6 @@
-"""The errors of this package: a small tree that carries data and says what to do next.
+"""The errors of this package. They carry data and say what to do next.
 
-Nothing here knows Airflow. ``hooks/errors.py`` turns these into what a task raises.
+Nothing here depends on Airflow. ``hooks/errors.py`` turns these into the errors of a task.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Disposition(StrEnum):
     """The server did not act on the request; repeating it is safe and may succeed."""
 
     RETRY_IF_IDEMPOTENT = "retry_if_idempotent"
-    """The server may have acted on the request; repeat it only if twice does what once does."""
+    """The server may have acted on the request; repeat it only if a second request has no further effect."""
 
     OUTAGE = "outage"
     """Something other than Arroyo responded: a gateway's own page, a redirect, other JSON."""
@@ -48,7 +48,7 @@ class ArroyoError(Exception):
 
     @property
     def is_own_failure(self) -> bool:
-        """Whether Arroyo itself responded, and said that it failed: it can be reached."""
+        """Whether Arroyo itself responded and reported its own failure, so that it is reachable."""
         return False
 
     def __init__(self, message: str, **attributes: Any) -> None:
@@ -60,7 +60,7 @@ class ArroyoError(Exception):
             setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls the class with the message alone, which subclasses may not accept.
+        # Exception's own way passes only the message, which subclasses may not accept.
         return _restored, (type(self), self.message, self.__dict__)
 
     def adding(self, line: str) -> Self:
@@ -71,7 +71,7 @@ class ArroyoError(Exception):
         return error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the error as JSON values, to cross from the triggerer to the worker. Holds no secret."""
+        """Return the error as JSON values, for the way from the triggerer to the worker. Contains no secret."""
         plain = {
             name: value
             for name, value in self.__dict__.items()
@@ -147,7 +147,7 @@ class ArroyoApiError(ArroyoError):
 
     @property
     def is_own_failure(self) -> bool:
-        """Whether Arroyo itself responded, and said that it failed (500) or gets too many requests (429)."""
+        """Whether Arroyo itself responded and reported its own failure (500) or too many requests (429)."""
         return self.status in (429, 500) and self.disposition is not Disposition.OUTAGE
 
 
@@ -172,7 +172,7 @@ class ArroyoForeignResponseError(ArroyoApiError):
 
 
 class ArroyoQueryError(ArroyoApiError):
-    """Arroyo refused the SQL, or closes the connection on it each time; then the status is 0.
+    """Arroyo refused the SQL, or closes the connection each time it gets it; then the status is 0.
 
     :param diagnostics: Arroyo's messages, with line and column if it gave them.
     """
@@ -231,7 +231,8 @@ class ArroyoNoSuchNameError(ArroyoError):
     def of(cls, name: str, other_namespaces: Sequence[str] = ()) -> ArroyoNoSuchNameError:
         """Return the error for a name.
 
-        :param other_namespaces: where there are pipelines of that name all the same.
+        :param name: the name.
+        :param other_namespaces: namespaces that do have a pipeline of that name.
         """
         elsewhere = ""
         if other_namespaces:
@@ -264,7 +265,8 @@ class ArroyoAmbiguousNameError(ArroyoError):
     def successor(cls, name: str, candidates: Sequence[tuple[str, str, int]]) -> ArroyoAmbiguousNameError:
         """Return the error for a pipeline that may be the successor of the one that an earlier try meant.
 
-        :param candidates: that pipeline first, then the older ones; none where they may be gone.
+        :param name: the name.
+        :param candidates: that pipeline first, then the older ones; none if they may be gone.
         """
         named, may_have_meant = (
             f"named {shorten(name, 80)!r}",
@@ -315,9 +317,9 @@ class ArroyoPipelineError(ArroyoError):
 
 
 def error_from_dict(data: Mapping[str, Any]) -> ArroyoError:
-    """Return the error that ``to_dict`` described; an unknown kind becomes a plain one.
+    """Return the error from ``to_dict``; an unknown class becomes an :class:`ArroyoError`.
 
-    :raises ValueError: where its disposition is unknown.
+    :raises ValueError: if its disposition is unknown.
     """
     found = globals().get(str(data.get("type")))
     cls = found if isinstance(found, type) and issubclass(found, ArroyoError) else ArroyoError

@@ -1,6 +1,6 @@
-"""What Airflow reads about this package: its hook, its connection form, its modules, its links, its assets.
+"""What Airflow reads about this package: hook, connection form, modules, links and assets.
 
-Airflow imports this module and validates its result in every one of its processes, so it imports nothing of this
+Airflow imports this module and validates its result in each of its processes, so it imports nothing from this
 package and computes nothing.
 """
 
@@ -51,7 +51,7 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "Settings of the provider for Arroyo.",
                 "options": {
                     "deferral_hold": {
-                        "description": "The least number of seconds from a task's deferral to its resumption. "
+                        "description": "Minimum number of seconds from a task's deferral to its resumption. "
                         "Airflow's scheduler may fail a task that resumes while the worker process from before the "
                         "deferral is still running (apache/airflow#72716). ``auto`` is ``[workers] "
                         "min_heartbeat_interval`` plus 3 seconds; ``0`` turns the hold off. Later events "
@@ -130,7 +130,7 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             "label": "Extra headers",
             "description": 'JSON object, sent with every request: {"X-Tenant": "blue"}. Host and headers that frame '
             "a request cannot be set",
-            # A gateway's header is often a token, so the form hides it as it hides a password.
+            # A gateway's header is often a token, so the form hides it like a password.
             "schema": {"type": ["string", "null"], "format": "password"},
         },
         "secret_headers": {

@@ -18,7 +18,7 @@ _BUNDLE = Path(__file__).parent / "plugin" / "static" / "main.js"
 
 
 RESULT_XCOM_KEY = "return_value"
-"""Under which Airflow keeps a task's result."""
+"""The XCom key of a task's result."""
 
 
 class ArroyoPipelineLink(BaseOperatorLink):
@@ -27,9 +27,9 @@ class ArroyoPipelineLink(BaseOperatorLink):
     name = "Arroyo console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page that the task last set; empty where it knows no pipeline yet.
+        """Return the address that the task last set; empty if it knows no pipeline yet.
 
-        Airflow calls this in the worker after each stretch of work, and stores the result under the very key that is
+        Airflow calls this in the worker after each stretch of work, and stores the result under the same key that is
         read here, so a link is never lost when a task resumes.
         """
         value = XCom.get_value(ti_key=ti_key, key=self.xcom_key)
@@ -42,9 +42,9 @@ class ArroyoPageLink(BaseOperatorLink):
     name = "Pipeline"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the page; empty where the task knows no pipeline, or this Airflow does not show it."""
+        """Return the page; empty if the task knows no pipeline, or this Airflow cannot show the page."""
         pipeline_id = XCom.get_value(ti_key=ti_key, key="pipeline_id")
-        # Airflow 3.0 has no pages of plugins, and an installation from sources has none that are built.
+        # Airflow 3.0 has no plugin pages, and an installation from sources has not built them.
         if (
             not (pipeline_id and isinstance(pipeline_id, str))
             or not hasattr(AirflowPlugin, "react_apps")
@@ -57,9 +57,9 @@ class ArroyoPageLink(BaseOperatorLink):
 
 
 def pipeline_xcoms(pipeline: PipelineRef) -> dict[str, Any]:
-    """Return what shows which pipeline a task deals with, by key: its id, its name, and the page of the link.
+    """Return the XComs that identify a task's pipeline: its id, its name, and the address of the link.
 
-    They are stored as soon as they are known rather than when the task ends, which may be a failure.
+    They are stored as soon as they are known, not only when the task ends, because it may fail.
     """
     xcoms = {"pipeline_id": pipeline.pipeline_id, "pipeline_name": pipeline.name}
     if pipeline.console_url:

@@ -1,10 +1,10 @@
-"""What happens to a pipeline when its task is killed: it runs on, unless ``stop_on_kill`` asks for a stop.
+"""What happens to a pipeline if its task is killed: it keeps running, unless ``stop_on_kill`` requests a stop.
 
-A stop is requested only if the task instance really ended, and only of the very run that the task watched. Airflow
-also kills what it merely moves: a worker that shuts down, a triggerer whose triggers another one took over; and after
-a clear, the old try can be killed when the new one has adopted the pipeline already.
+A stop is requested only if the task instance really ended, and only for the run that the task watched. Airflow
+also kills work that it only moves: when a worker shuts down, or when another triggerer takes over. After a clear,
+the old try can be killed when the new one has already adopted the pipeline.
 
-One pure decision (:func:`reason_not_to_stop`, :func:`reason_not_ended`), and two shells around it: in a worker
+One pure decision (:func:`reason_not_to_stop`, :func:`reason_not_ended`), and two callers: in a worker
 (:func:`stop_on_kill`), and in a triggerer (``triggers/on_kill.py``).
 """
 
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_XCOM_KEY = "arroyo_wait"
-"""Where a task notes which run it watches, in which try, and whether that wait is over. Airflow tells a killed
-trigger nothing of this; after a clear, the state of the task is that of a later try, which may have succeeded; and
-of two triggerers that both run a wait, one is killed when the other's event has made the task succeed."""
+"""The key under which a task stores the run it watches, the try, and whether that wait is over. Airflow tells a
+killed trigger none of this. After a clear, the task's state is that of a later try, which may have succeeded. If two
+triggerers run the same wait, one is killed when the other's event has made the task succeed.
+"""
 
 ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
-"""States of a task instance that no new try follows by itself. One that was cleared has none of them."""
+"""States of a task instance that end its try without another one. A cleared task instance has none of them."""
 
 WORKER_SECONDS = 4.0
-"""How long it may take in a worker, which Airflow kills for good after 5 seconds."""
+"""How long it may take in a worker, in seconds; Airflow kills the worker's process after 5 seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ class WatchedRun(JsonValue):
     """The run that a task watches.
 
     :param pipeline: the pipeline.
-    :param job: its job as it was last seen; None if it never was.
-    :param awaits_run: whether the task requested a run that was still to begin then; default False.
+    :param job: its job as last seen; None if none was seen.
+    :param awaits_run: whether the task had requested a run that had not begun yet; default False.
     """
 
     pipeline: PipelineRef
@@ -56,7 +57,7 @@ class WatchedRun(JsonValue):
 
     @classmethod
     def of(cls, wait: PipelineWait) -> Self:
-        """Return the run that a wait watches; the one before the change where it has seen none."""
+        """Return the run that a wait watches; before it has seen one, the run before the change."""
         before, job = wait.plan.baseline, wait.job
         if job is None and before is not None:
             job = Job(id=before.job_id, state=before.state, run_id=before.run_id)
@@ -64,7 +65,7 @@ class WatchedRun(JsonValue):
 
     @property
     def advice(self) -> str:
-        """How to stop the pipeline, which runs on."""
+        """How to stop the pipeline, which keeps running."""
         return (
             f"{self.pipeline.label} keeps running; stop it with "
             f"ArroyoStopPipelineOperator(pipeline_id={self.pipeline.pipeline_id!r}) or in Arroyo's console"
@@ -77,9 +78,9 @@ class WatchedRun(JsonValue):
 def reason_not_to_stop(job: Job | None, watched: Job | None, *, awaits_run: bool = False) -> str | None:
     """Return why a pipeline must not be stopped; None if it may be.
 
-    :param job: its job as it is now; None where it has none.
-    :param watched: its job as the task last saw it; None if it never did.
-    :param awaits_run: whether the task requested a run that was still to begin then.
+    :param job: its current job; None if it has none.
+    :param watched: its job as the task last saw it; None if it saw none.
+    :param awaits_run: whether the task had requested a run that had not begun yet.
     """
     # The old state still shows for a moment after a restart or a resume.
     is_stopped = job is not None and job.state == JobState.STOPPED and job.running_desired is False
@@ -88,23 +89,23 @@ def reason_not_to_stop(job: Job | None, watched: Job | None, *, awaits_run: bool
     if job.state in TERMINAL_STATES and not awaits_run:
         return "it no longer runs"
     if job.running_desired is False:
-        return "a stop was requested already"
+        return "a stop was already requested"
     if watched is None:
         return "this task never saw it run"
-    # Run 0 is a job that was not scheduled yet, and run 1 the same one a moment later.
+    # Run 0 is a job that was not scheduled yet; run 1 is the same job a moment later.
     may_have_begun = watched.run_id == 0 or awaits_run
     has_begun_since = may_have_begun and (job.id, job.run_id) == (watched.id, watched.run_id + 1)
     if (job.id, job.run_id) != (watched.id, watched.run_id) and not has_begun_since:
-        now = f"it is at run {job.run_id} of {job.id} now"
-        return f"{now}, and this task watched run {watched.run_id} of {watched.id}"
+        now = f"it is now at run {job.run_id} of {job.id}"
+        return f"{now}, but this task watched run {watched.run_id} of {watched.id}"
     return None
 
 
 def reason_not_ended(state: str | None, noted: Mapping[str, Any], try_number: int) -> str | None:
-    """Return why a killed try is no reason for a stop; None if its task ended with this try.
+    """Return why a killed try is no reason for a stop; None if the task ended with this try.
 
     :param state: the state of the task instance in Airflow.
-    :param noted: what the task instance last noted about its wait.
+    :param noted: the last note of the task instance about its wait.
     :param try_number: the try that was killed.
     """
     if state not in ENDED_STATES:
@@ -114,13 +115,15 @@ def reason_not_ended(state: str | None, noted: Mapping[str, Any], try_number: in
     return "its task had ended by itself" if noted.get("is_over") else None
 
 
-# -- the note of what a task watches -------------------------------------------------------------------------------
+# -- the note about the watched run --------------------------------------------------------------------------------
 
 
 def note_wait(ti: Any, watched: WatchedRun, *, is_over: bool = False) -> None:
-    """Store what a try of a task watches, for :func:`noted_wait`.
+    """Store which run a try of a task watches, for :func:`noted_wait`.
 
-    :param is_over: whether the wait has ended by itself: from then on a kill comes too late.
+    :param ti: the task instance.
+    :param watched: the run that it watches.
+    :param is_over: whether the wait has ended by itself, so that a later kill stops nothing; default False.
     """
     ti.xcom_push(
         key=WAIT_XCOM_KEY,
@@ -129,7 +132,7 @@ def note_wait(ti: Any, watched: WatchedRun, *, is_over: bool = False) -> None:
 
 
 def noted_wait(ti: Any) -> WatchedRun | None:
-    """Return what this task instance noted about its wait; None where it noted nothing."""
+    """Return the note of this task instance about its wait; None if there is none."""
     try:
         return WatchedRun.from_dict(_read_note(ti))
     except ValueError:
@@ -137,7 +140,7 @@ def noted_wait(ti: Any) -> WatchedRun | None:
 
 
 def _read_note(ti: Any) -> Mapping[str, Any]:
-    # Without an index, Airflow returns what all the mapped instances noted.
+    # Without an index, Airflow returns the notes of all mapped instances.
     value = ti.xcom_pull(task_ids=ti.task_id, key=WAIT_XCOM_KEY, map_indexes=map_index_of(ti))
     return value if isinstance(value, Mapping) else {}
 
@@ -155,17 +158,17 @@ def stop_on_kill(
     log: Any,
     limit_seconds: float = WORKER_SECONDS,
 ) -> bool:
-    """Stop the pipeline of a task that ends in the worker, if that is wanted and due; log what was done.
+    """Stop the pipeline of a task that ends in the worker, if wanted and allowed; log what was done.
 
     Never waits for the stop to finish, and never raises.
 
     :param client: sends the requests.
-    :param watched: what the task watched.
+    :param watched: the run that the task watched.
     :param mode: how to stop; None leaves the pipeline running.
-    :param ti: the task instance, to ask Airflow for its state.
-    :param is_timeout: whether the task ends because its time is over, so that Airflow need not be asked.
+    :param ti: the task instance, whose state is read from Airflow.
+    :param is_timeout: whether the task ends because of a timeout, so that its state need not be read.
     :param log: gets one line.
-    :param limit_seconds: how long it may take in all.
+    :param limit_seconds: how long it may take in total.
     :returns: whether a stop was requested.
     """
     if mode is None:
@@ -178,9 +181,12 @@ def stop_on_kill(
 
 
 def has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
-    """Return whether the task instance ended with this try, as Airflow says; log why not.
+    """Return whether, according to Airflow, the task instance ended with this try; if not, log why.
 
-    :param advice: how to stop the pipeline all the same.
+    :param ti: the task instance.
+    :param limit_seconds: how long Airflow may take to respond.
+    :param advice: how to stop the pipeline by hand.
+    :param log: gets a warning if it has not ended.
     """
     try:
         state, note = _in_time(lambda: _ask_airflow(ti), limit_seconds)
@@ -196,9 +202,13 @@ def has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
 def request_stop(
     client: ArroyoClient, watched: WatchedRun, mode: StopMode, deadline: float, log: Any
 ) -> bool:
-    """Request the stop of the run that was watched, unless it is another one by now; log what was done.
+    """Request a stop of the watched run, unless another run has begun; log what was done.
 
+    :param client: sends the requests.
+    :param watched: the run that the task watched.
+    :param mode: how to stop.
     :param deadline: on ``time.monotonic``.
+    :param log: gets one line.
     :returns: whether a stop was requested.
     """
     pipeline_id = watched.pipeline.pipeline_id
@@ -220,10 +230,10 @@ def request_stop(
 
 
 def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
-    """Return the state of a task instance, then what it noted about its wait.
+    """Return the state of a task instance, then its note about the wait.
 
-    In this order: Airflow deletes the note when the next try begins, before that can end; and the end of a wait is
-    noted before its task ends.
+    The order matters: Airflow deletes the note when the next try begins, before that try can end; and the end of a
+    wait is noted before its task ends.
     """
     state = state_in(ti.get_task_states(**question_about(ti)), ti)
     return state, _read_note(ti)
@@ -232,8 +242,8 @@ def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
 def _in_time(ask: Callable[[], T], seconds: float) -> T:
     """Return what ``ask`` returns.
 
-    It runs in a thread of its own: the signal that led here may have interrupted the main thread in the middle of a
-    request to the supervisor.
+    It runs in its own thread: the signal that led here may have interrupted the main thread during a request to the
+    supervisor.
 
     :raises TimeoutError: if it takes longer.
     """
@@ -252,11 +262,11 @@ def _in_time(ask: Callable[[], T], seconds: float) -> T:
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return an error that ``except Exception`` catches: some of Airflow's, such as a deadlock's, it does not."""
+    """Return an error that ``except Exception`` catches; some of Airflow's are not, such as that of a deadlock."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-# -- what worker and triggerer ask Airflow ---------------------------------------------------------------------------
+# -- what worker and triggerer read from Airflow -------------------------------------------------------------------
 
 
 def state_in(states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
@@ -267,11 +277,11 @@ def state_in(states: Mapping[str, Mapping[str, Any]], ti: Any) -> str | None:
 
 
 def map_index_of(ti: Any) -> int:
-    """Return the map index; -1 also where Airflow has None for a task that is not mapped."""
+    """Return the map index; -1 also if Airflow has None for a task that is not mapped."""
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
 def question_about(ti: Any) -> dict[str, Any]:
-    """Return the question for the state of a task instance."""
+    """Return the request for the state of a task instance."""
     index = {} if map_index_of(ti) < 0 else {"map_index": ti.map_index}
     return {"dag_id": ti.dag_id, "task_ids": [ti.task_id], "run_ids": [ti.run_id], **index}

@@ -1,4 +1,4 @@
-"""How durations, times and long texts are written for people, the same in logs and errors."""
+"""How durations, times and long texts are formatted for people, the same in logs and errors."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import re
 from datetime import UTC, datetime
 
 SHOWN_CHARACTERS = 300
-"""How much of a server's response an error message repeats."""
+"""How many characters of a server's response an error message repeats."""
 
 
 REPLACED = "\ufffd"
 """Stands for a character that cannot be shown or stored."""
 
-# Those that move a terminal's cursor, change its colors, turn the direction of what follows, or are never seen.
+# Characters that move a terminal's cursor, change its colors, change the text direction, or are invisible.
 _CONTROLS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
 
 def visible(text: str) -> str:
-    """Return a text that looks like what it is: characters that control how it looks are replaced.
+    """Return a text with its control and invisible characters replaced, so that it looks like what it is.
 
-    Line ends and tabs stay. What Arroyo says, or SQL, must not read as something else.
+    Line ends and tabs stay. A message of Arroyo, or SQL, must not read as something else.
     """
     return _CONTROLS.sub(lambda one: one[0] if one[0] in "\t\n" else REPLACED, text.replace("\r\n", "\n"))
 
 
 def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Return ``text`` on one line, cut to ``limit`` characters with a mark where it was cut.
+    """Return ``text`` on one line, cut to ``limit`` characters, with a mark where it was cut.
 
-    Characters that control a terminal are replaced: the name of a pipeline must not change how a log looks.
+    Terminal control characters are replaced: a pipeline's name must not change how a log looks.
     """
     line = " ".join(text.split())
     shown = visible(line[:limit])
@@ -37,12 +37,12 @@ def shorten(text: str, limit: int = SHOWN_CHARACTERS) -> str:
 
 
 def pipeline_label(name: str, pipeline_id: str) -> str:
-    """Return a pipeline's name and id as a sentence begins with them: ``Pipeline 'orders' (pl_1)``."""
+    """Return a pipeline's name and id to begin a sentence with: ``Pipeline 'orders' (pl_1)``."""
     return f"Pipeline {shorten(name, 80)!r} ({pipeline_id})"
 
 
 def is_template(text: str) -> bool:
-    """Return whether a text has what Jinja renders: an expression, a statement or a comment."""
+    """Return whether a text contains Jinja syntax: an expression, a statement or a comment."""
     return any(brace in text for brace in ("{{", "{%", "{#"))
 
 
@@ -76,7 +76,7 @@ def utc_iso(epoch_seconds: float) -> str:
 
 
 def utc_time(epoch_seconds: float) -> str:
-    """Return a time as ``2026-11-25 03:04:05 UTC``; one that no calendar has as seconds since 1970."""
+    """Return a time as ``2026-11-25 03:04:05 UTC``; if it is outside the calendar, as seconds since 1970."""
     try:
         return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OSError, OverflowError, ValueError):

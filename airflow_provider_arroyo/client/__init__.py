@@ -1,1 +1,1 @@
-"""Talks HTTP to Arroyo: settings, requests, models, and one client. Knows no Airflow."""
+"""Talks HTTP to Arroyo: settings, requests, models and the client. Does not depend on Airflow."""

@@ -1,4 +1,4 @@
-"""Functions, connectors, connection tables and profiles that every pipeline of a server may use: models, requests."""
+"""Models and requests for what all pipelines of a server share: UDFs, connectors, connection tables, profiles."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GlobalUdf(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionProfile(ApiModel):
-    """Connection details that connection tables share."""
+    """Connection settings that connection tables share."""
 
     id: str
     name: str
@@ -59,9 +59,15 @@ class ConnectionProfile(ApiModel):
 class ConnectionTable(ApiModel):
     """A source or sink that any pipeline may use.
 
+    :param id: its id.
+    :param name: its name in SQL.
+    :param connector: id of its connector.
     :param table_type: ``source``, ``sink`` or ``lookup``.
-    :param schema: as the server sent it.
+    :param config: settings of the connector, as sent by the server.
+    :param schema: as sent by the server.
     :param consumers: how many pipelines use it.
+    :param created_at_micros: when it was created.
+    :param connection_profile: its connection profile; None if it has none.
     """
 
     id: str
@@ -97,12 +103,12 @@ def list_udfs() -> Request[tuple[GlobalUdf, ...]]:
 def create_udf(
     *, prefix: str, definition: str, language: str | None = None, description: str | None = None
 ) -> Request[GlobalUdf]:
-    """Create a UDF for every pipeline. One in Rust is compiled before the response, which takes over half a minute.
+    """Create a UDF for every pipeline. Arroyo compiles a Rust UDF before it responds, which takes over half a minute.
 
-    :param prefix: folder under which the console shows it, such as ``/``.
+    :param prefix: folder in which the console shows it, such as ``/``.
     :param definition: its source.
-    :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
-    :param description: shown in the console.
+    :param language: ``rust`` or ``python``; default None leaves it to the server, which assumes Rust.
+    :param description: shown in the console; default empty.
     """
     return Request(
         method="POST",
@@ -123,7 +129,7 @@ def validate_udf(definition: str, *, language: str | None = None) -> Request[Udf
     """Validate a UDF without creating it.
 
     :param definition: its source.
-    :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
+    :param language: ``rust`` or ``python``; default None leaves it to the server, which assumes Rust.
     """
     return Request(
         method="POST",
@@ -157,8 +163,8 @@ def list_connection_tables(
 ) -> Request[Page[ConnectionTable]]:
     """List a page of the connection tables.
 
-    :param limit: tables on the page, 1 or more; None leaves it to the server.
-    :param starting_after: id of the last table of the previous page.
+    :param limit: tables on the page, 1 or more; default None leaves it to the server.
+    :param starting_after: id of the last table of the previous page; default None: the first page.
     """
     return get("/connection_tables", page(ConnectionTable.from_api), params=paging(limit, starting_after))
 
@@ -175,9 +181,9 @@ def create_connection_table(
 
     :param name: its name in SQL.
     :param connector: id of the connector.
-    :param config: as the connector expects it.
-    :param connection_profile_id: the profile, where the connector needs one.
-    :param schema: fields and format, if the connector needs them.
+    :param config: settings, as the connector expects them.
+    :param connection_profile_id: the profile, if the connector needs one; default None.
+    :param schema: fields and format, if the connector needs them; default None.
     """
     return Request(
         method="POST",
@@ -216,7 +222,7 @@ def create_connection_profile(
 
     :param name: its name.
     :param connector: id of the connector.
-    :param config: as the connector expects it.
+    :param config: settings, as the connector expects them.
     """
     return Request(
         method="POST",

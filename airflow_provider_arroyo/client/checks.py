@@ -1,4 +1,4 @@
-"""Checks of arguments, before any request. Each raises ``ValueError`` that names the argument."""
+"""Checks of arguments before any request. Each raises a ``ValueError`` that names the argument."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MIN_CHECKPOINT_INTERVAL = timedelta(seconds=1)
 MAX_CHECKPOINT_INTERVAL = timedelta(hours=24)
 MAX_NAME_LENGTH = 200
 MAX_INTEGER = 999_999_999
-"""More than that is a slip wherever an argument counts something."""
+"""The largest count that an argument accepts; anything larger is a mistake."""
 
 MAX_DURATION = timedelta(days=36_500)
-"""A century from now every calendar, database and clock still has a date; `timedelta.max` from now none has."""
+"""The longest duration. A century from now is a valid date everywhere; `timedelta.max` from now is not."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-# Not all that Python reads: 1_000 and digits of other scripts are slips, inf and nan no numbers here.
+# Stricter than Python: 1_000 and digits of other scripts are probably mistakes, and inf and nan are not useful here.
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _STATES = {state.value for state in JobState}
 
@@ -32,21 +32,21 @@ _STATES = {state.value for state in JobState}
 def check_characters(value: str, argument: str) -> str:
     """Return a string that can be sent and stored.
 
-    :raises ValueError: on one with a NUL, or half of a surrogate pair, as in a file name that is not UTF-8.
+    :raises ValueError: if it has a NUL character or an unpaired surrogate, as in a file name that is not UTF-8.
     """
     if found := _UNSTORABLE.search(value):
         above = value[: found.start()]
         raise ValueError(
-            f"{argument} must have no character U+{ord(found[0]):04X}, which not every database stores: "
+            f"{argument} must not contain U+{ord(found[0]):04X}, which not every database can store: "
             f"line {above.count(chr(10)) + 1}, column {len(above) - above.rfind(chr(10))}"
         )
     return value
 
 
 def check_text(value: Any, argument: str) -> str:
-    """Return a string that is not empty, and can be sent and stored.
+    """Return a string that is not blank, and that can be sent and stored.
 
-    :raises ValueError: on another type, or on nothing but white space.
+    :raises ValueError: if it has another type or is blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{argument} must be a non-empty string, got {value!r}")
@@ -54,10 +54,12 @@ def check_text(value: Any, argument: str) -> str:
 
 
 def check_not_a_template(value: str, argument: str, why: str) -> str:
-    """Return a string that nothing would render.
+    """Return a string, for an argument that is not templated.
 
-    :param why: why it stays as it is, a sentence without its end.
-    :raises ValueError: where it is a template all the same.
+    :param value: the string.
+    :param why: why it would not be rendered, as a sentence without the full stop.
+    :param argument: its name in the error.
+    :raises ValueError: if it looks like a template.
     """
     if is_template(value):
         raise ValueError(
@@ -69,19 +71,19 @@ def check_not_a_template(value: str, argument: str, why: str) -> str:
 def check_sql(value: Any) -> str:
     """Return SQL without a byte order mark, which Arroyo would refuse.
 
-    :raises ValueError: on what is no SQL, or cannot be stored.
+    :raises ValueError: if it is not a non-empty string, or cannot be stored.
     """
     return check_text(value, "query").removeprefix("\ufeff")
 
 
 def check_id(value: Any, argument: str) -> str:
-    """Return an id that can be a segment of a path.
+    """Return an id that can be a path segment.
 
-    :raises ValueError: where no id can be like that.
+    :raises ValueError: if it cannot be a valid id.
     """
     text = check_text(value, argument)
     if text in (".", ".."):
-        # HTTP libraries resolve these as steps in the path, however they are escaped.
+        # HTTP libraries resolve these as steps in the path, even if they are escaped.
         raise ValueError(f"{argument} must not be {text!r}")
     return text
 
@@ -89,9 +91,9 @@ def check_id(value: Any, argument: str) -> str:
 def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
     """Return the name of a deployed pipeline: one line of at most 200 characters.
 
-    Arroyo accepts more, and its console cannot show it.
+    Arroyo accepts longer ones, but its console cannot show them.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it is invalid.
     """
     name = check_text(value, argument)
     if len(name) > MAX_NAME_LENGTH:
@@ -102,9 +104,9 @@ def check_pipeline_name(value: Any, argument: str = "pipeline_name") -> str:
 
 
 def check_bool(value: Any, argument: str) -> bool:
-    """Return a boolean. The string ``"false"`` is none: it would be true.
+    """Return a boolean. The string ``"false"`` is refused, since it would be true.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it is not a boolean.
     """
     if not isinstance(value, bool):
         raise ValueError(f"{argument} must be True or False, got {value!r}")
@@ -112,11 +114,11 @@ def check_bool(value: Any, argument: str) -> bool:
 
 
 def check_parallelism(value: Any, argument: str = "parallelism") -> int:
-    """Return a parallelism: 1 or more. A rendered template may be a string of digits.
+    """Return a parallelism of at least 1. A rendered template may be a string of digits.
 
-    Arroyo accepts 0 and then stays in Scheduling for ever.
+    Arroyo accepts 0, but then stays in Scheduling forever.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it is invalid.
     """
     return check_integer(value, argument, may_be_text=True)
 
@@ -126,10 +128,12 @@ def check_integer(
 ) -> int:
     """Return an integer within bounds.
 
-    :param least: the least that is allowed, default 1.
-    :param most: the most; default None: 999,999,999.
-    :param may_be_text: whether it may be a string of digits, as a rendered template is; default False.
-    :raises ValueError: on anything else.
+    :param value: the integer.
+    :param argument: its name in the error.
+    :param least: lower bound, inclusive, default 1.
+    :param most: upper bound, inclusive; default None: 999,999,999.
+    :param may_be_text: whether a string of digits is accepted, as from a rendered template; default False.
+    :raises ValueError: if it is invalid.
     """
     number = value
     if may_be_text and isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
@@ -156,10 +160,12 @@ def check_number(
 ) -> float:
     """Return a finite number within bounds.
 
-    :param least, more_than: the lower bound, included or not; default none.
-    :param most, less_than: the upper bound, included or not; default none.
-    :param may_be_text: whether it may be a number in ASCII, as a rendered template is; default False.
-    :raises ValueError: on anything else.
+    :param value: the number.
+    :param argument: its name in the error.
+    :param least, more_than: lower bound, inclusive or exclusive; default none.
+    :param most, less_than: upper bound, inclusive or exclusive; default none.
+    :param may_be_text: whether a number in ASCII text is accepted, as from a rendered template; default False.
+    :raises ValueError: if it is invalid.
     """
     number = value
     if may_be_text and isinstance(value, str) and _NUMBER.fullmatch(value):
@@ -185,8 +191,10 @@ def check_number(
 def check_duration(value: Any, argument: str, *, positive: bool = False) -> timedelta:
     """Return a duration from a timedelta or a number of seconds; at most 36,500 days.
 
-    :param positive: whether zero is refused, too.
-    :raises ValueError: on another type, a negative one, or zero where it must be positive.
+    :param value: a timedelta or a number of seconds.
+    :param argument: its name in the error.
+    :param positive: whether zero is also refused, default False.
+    :raises ValueError: if it has another type, is negative, or is zero but must be positive.
     """
     given = _duration(value)
     if given is not None and timedelta(0) <= given <= MAX_DURATION and (given or not positive):
@@ -198,20 +206,20 @@ def check_duration(value: Any, argument: str, *, positive: bool = False) -> time
 
 
 def _duration(value: Any) -> timedelta | None:
-    """Return what a timedelta or a number of seconds means; None for anything else."""
+    """Return a timedelta from a timedelta or a number of seconds; None for other types."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError, ValueError):  # the latter: not a number
+        with suppress(OverflowError, ValueError):  # the latter: NaN
             return timedelta(seconds=value)
     return value if isinstance(value, timedelta) else None
 
 
 def check_within(part: timedelta, argument: str, whole: timedelta, of: str, why: str) -> None:
-    """Check that what a wait needs is not longer than the wait.
+    """Check that a duration fits into the timeout of the wait that needs it.
 
-    :param part, argument: what it needs, and the argument that says so.
-    :param whole, of: how long it may last, and the argument that says so.
-    :param why: what else would never come true, in words that follow "or".
-    :raises ValueError: names both arguments.
+    :param part, argument: the duration, and its argument.
+    :param whole, of: the timeout, and its argument.
+    :param why: the consequence otherwise, in words that follow "or".
+    :raises ValueError: if it does not fit; names both arguments.
     """
     if part > whole:
         raise ValueError(
@@ -223,9 +231,9 @@ def check_within(part: timedelta, argument: str, whole: timedelta, of: str, why:
 def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
     """Return names as a set of Arroyo's states.
 
-    :param names: wire strings or :class:`.JobState`; at least one.
+    :param names: names of states on the wire, or :class:`.JobState`; at least one.
     :param argument: its name in the error.
-    :raises ValueError: on no name, or one that Arroyo does not have.
+    :raises ValueError: if there is no name, or Arroyo has no such state.
     """
     if isinstance(names, str):
         names = [names]
@@ -246,27 +254,28 @@ def check_states(names: Iterable[str], argument: str) -> frozenset[str]:
 def check_max_restarts(value: Any, argument: str = "max_restarts") -> int | None:
     """Return a number of restarts, or None for any number.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it is neither.
     """
     return None if value is None else check_integer(value, argument, least=0)
 
 
 def check_restart_window(value: Any, max_restarts: int | None, poll_seconds: float) -> timedelta | None:
-    """Return the time in which restarts are counted, or None for no such limit.
+    """Return the time in which restarts are counted; None if it is not limited.
 
     :param value: a timedelta or a number of seconds.
-    :param max_restarts: how many are allowed in it.
-    :param poll_seconds: from poll to poll; restarts between two polls cannot be told apart.
-    :raises ValueError: on another type, without ``max_restarts``, or if it is shorter than from poll to poll.
+    :param max_restarts: how many restarts are allowed in that time.
+    :param poll_seconds: time between polls; restarts between two polls cannot be told apart.
+    :raises ValueError: if it has another type, is shorter than ``poll_seconds``, or is given without
+        ``max_restarts``.
     """
     if value is None:
         return None
     window = check_duration(value, "restart_window", positive=True)
     if max_restarts is None:
-        raise ValueError("restart_window counts the restarts for max_restarts, which must be given, too")
+        raise ValueError("restart_window is the time for max_restarts, which must be given too")
     if window.total_seconds() < poll_seconds:
         raise ValueError(
-            f"restart_window must be as long as from poll to poll ({poll_seconds:g} seconds) at least, got {value!r}"
+            f"restart_window must be at least as long as poll_interval ({poll_seconds:g} seconds), got {value!r}"
         )
     return window
 
@@ -274,10 +283,11 @@ def check_restart_window(value: Any, max_restarts: int | None, poll_seconds: flo
 def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval") -> timedelta:
     """Return a checkpoint interval within Arroyo's limits, 1 second to 24 hours.
 
-    Arroyo refuses others only after it has written half of the pipeline.
+    Arroyo checks this only after it has stored half of the pipeline.
 
     :param value: a timedelta or a number of seconds.
-    :raises ValueError: on another type or outside the limits.
+    :param argument: its name in the error.
+    :raises ValueError: if it has another type or is outside the limits.
     """
     interval = _duration(value)
     if interval is None or not MIN_CHECKPOINT_INTERVAL <= interval <= MAX_CHECKPOINT_INTERVAL:
@@ -290,7 +300,7 @@ def check_checkpoint_interval(value: Any, argument: str = "checkpoint_interval")
 def check_string_map(value: Any, argument: str) -> dict[str, str]:
     """Return a mapping of strings to strings.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it is not.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{argument} must be a mapping of strings to strings, got {type(value).__name__}")
@@ -303,24 +313,24 @@ def check_string_map(value: Any, argument: str) -> dict[str, str]:
 
 
 def check_json_object(value: Any, argument: str) -> dict[str, Any]:
-    """Return a mapping that can be written as a JSON object, as it will be read again: with lists, and string keys.
+    """Return a JSON object, converted as JSON would: with lists and string keys.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if it cannot be a JSON object.
     """
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError(f"{argument} must be a mapping with string keys, got {type(value).__name__}")
     try:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as err:
-        raise ValueError(f"{argument} must hold only JSON values: {err}") from err
+        raise ValueError(f"{argument} must contain only JSON values: {err}") from err
     if _ESCAPED_NUL.search(text):
-        raise ValueError(f"{argument} must have no character U+0000, which not every database stores")
+        raise ValueError(f"{argument} must not contain U+0000, which not every database can store")
     read: dict[str, Any] = json.loads(check_characters(text, argument))
     return read
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a message shows it."""
+    """Return a value as an error message shows it."""
     try:
         return shorten(repr(value), 100)
     except ValueError:  # an integer of thousands of digits

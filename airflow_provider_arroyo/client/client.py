@@ -1,4 +1,4 @@
-"""The client: every endpoint a method, one way to send a request."""
+"""The client: a method for every endpoint, and one way to send requests."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ PAGE_SIZE = 100
 NAMED_PAGE_SIZE = 1000
 
 _ARROYOS_OWN = (ArroyoNotFoundError, ArroyoConflictError, ArroyoQueryError)
-"""Refusals in Arroyo's own words."""
+"""Errors in which Arroyo itself refuses a request."""
 
 
 def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient, P], T]:
-    """Return a method that sends the request that a function makes."""
+    """Return a method that sends the request made by a function."""
 
     @wraps(make)
     def method(client: ArroyoClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -59,21 +59,21 @@ def _method(make: Callable[P, Request[T]]) -> Callable[Concatenate[ArroyoClient,
 
 
 class ArroyoClient:
-    """Talks to one Arroyo API on one pooled session. Each request of ``endpoints`` and ``catalog`` is a method.
+    """Sends requests to one Arroyo API on one pooled session. ``endpoints`` and ``catalog`` list its methods.
 
-    A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request whose failure may pass
-    is repeated, where that is safe, for as long as the limits allow: a warning when that begins, one line when
-    it ends. After 401 and 403 the settings are loaded once more. Threads may share a client.
+    A method raises an :class:`~airflow_provider_arroyo.exceptions.ArroyoError`. A request that fails temporarily is
+    repeated, if that is safe, for as long as the limits allow: with a warning for the first retry, and one line when
+    the outage ends. After 401 and 403, the settings are loaded once more. Threads may share a client.
 
-    :param settings: where the API is, and how to talk to it.
-    :param limits: how long the tries of a request may take, default 15 seconds.
+    :param settings: where the API is, and how to reach it.
+    :param limits: how long a request may take with its retries, default 15 seconds.
     :param reload: loads the settings again, in case a key was rotated; default None keeps them.
-    :param session: a session to use instead of an own one; TLS is then as the session has it, and it is not
-        closed here.
-    :param log: gets the retries.
-    :param sleep: how to wait, in seconds.
-    :param clock: seconds that only grow; deadlines are moments of it.
-    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    :param session: a session to use; it keeps its own TLS settings, and the client does not close it. Default None
+        creates one.
+    :param log: logs retries.
+    :param sleep: waits for a number of seconds.
+    :param clock: a monotonic clock in seconds; deadlines are times of this clock.
+    :raises ArroyoSettingsError: if a file in the settings cannot be used; names the setting.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ArroyoClient:
 
     @property
     def settings(self) -> ClientSettings:
-        """Where the API is, and how to talk to it."""
+        """Where the API is, and how to reach it."""
         return self._link.transport.settings
 
     @property
@@ -119,20 +119,20 @@ class ArroyoClient:
 
     @property
     def server_ahead_seconds(self) -> float:
-        """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
+        """By how much the server's clock is ahead of this machine's, by the last response; 0 if they agree."""
         return self._link.server_ahead_seconds
 
     @property
     def counts(self) -> Counts:
-        """What happened through this client and those made from it."""
+        """Counts of this client and of all clients derived from it."""
         return self._link.counts
 
     def expect_arroyo(self) -> None:
-        """Take for known that Arroyo has responded at this address before, such as in an earlier process."""
+        """Assume that Arroyo has responded at this address before, for example in an earlier process."""
         self._link.has_responded = True
 
     def close(self) -> None:
-        """Close the connections, unless the session was given."""
+        """Close the connections, unless the session was passed in."""
         self._link.transport.close()
 
     def with_limits(
@@ -143,12 +143,12 @@ class ArroyoClient:
         deadline: float | None = None,
         log: Any = None,
     ) -> Self:
-        """Return a client with other limits on the same connections.
+        """Return a client with other limits on the same connections. None keeps a value.
 
-        :param max_elapsed_seconds: how long failed tries are repeated; None keeps it, 0 tries once.
-        :param first_try_seconds: how long the first try may take in any case; None keeps it.
-        :param deadline: a moment of the clock after which nothing is tried; None keeps it.
-        :param log: gets the retries; None keeps the logger.
+        :param max_elapsed_seconds: how long a failing request is retried; 0 tries once.
+        :param first_try_seconds: minimum time for the first try.
+        :param deadline: a time of the clock after which nothing is tried.
+        :param log: logs retries.
         """
         other = copy.copy(self)
         changed = without_none(
@@ -159,20 +159,20 @@ class ArroyoClient:
         return other
 
     def reload(self) -> None:
-        """Load the settings again, and use them from now on where they have changed.
+        """Load the settings again, and use them from now on if they have changed.
 
-        :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
+        :raises ArroyoSettingsError: if they lead to another server, or cannot be used.
         """
         self._link.reload()
 
     # -- requests ----------------------------------------------------------------------------------------------
 
     def send(self, request: Request[T]) -> Response[T]:
-        """Send a request within the limits, repeat it where that is safe, and return the response.
+        """Send a request within the limits, repeat it if that is safe, and return the response.
 
         :param request: from ``endpoints`` or ``catalog``.
-        :raises ArroyoError: says what to do next.
-        :raises ValueError: where the request cannot be sent.
+        :raises ArroyoError: if it fails; says what to do next.
+        :raises ValueError: if the request cannot be sent.
         """
         tries = Tries(request, self.limits, clock=self._clock, log=self._log)
         try:
@@ -201,7 +201,7 @@ class ArroyoClient:
             if final is err:
                 is_refusal = isinstance(err, ArroyoApiError) and err.disposition is Disposition.PERMANENT
                 if is_refusal and not isinstance(err, _ARROYOS_OWN):
-                    # It ends an outage, too, though it may not be Arroyo's own.
+                    # This also ends an outage, although the response may not be Arroyo's.
                     tries.log_success()
                 raise
             raise final from err
@@ -216,7 +216,7 @@ class ArroyoClient:
         try:
             return send_once(request, tries)
         except ArroyoAuthError:
-            # Another thread may have loaded the settings since.
+            # Another thread may have loaded the settings in the meantime.
             if self._link.transport is transport:
                 self.reload()
             if self._link.transport is transport:
@@ -253,7 +253,7 @@ class ArroyoClient:
         if response.body or request.path.endswith("/output"):
             self._note_response(response, tries)
         else:
-            # As to a DELETE: what is empty may be anyone's.
+            # As for a DELETE: an empty response may come from anything.
             tries.log_success()
         return value
 
@@ -263,10 +263,10 @@ class ArroyoClient:
         tries.log_success()
 
     def iter_pipelines(self, *, name: str | None = None, page_size: int | None = None) -> Iterator[Pipeline]:
-        """Yield the server's pipelines, newest first, previews left out; pages are requested as needed.
+        """Yield the server's pipelines, newest first, without previews; pages are requested as needed.
 
-        :param name: only those of this name; default all.
-        :param page_size: pipelines in one response, default 100; with a name 1,000, since the others are not read.
+        :param name: only pipelines of this name; default None: all.
+        :param page_size: pipelines per response, default 100; with a name 1,000, since the others are not parsed.
         """
         limit = page_size or (PAGE_SIZE if name is None else NAMED_PAGE_SIZE)
         for pipeline in paging.iter_pages(self.send, endpoints.list_pipelines(limit=limit, name=name)):
@@ -278,26 +278,26 @@ class ArroyoClient:
     ) -> Iterator[JobError]:
         """Yield the errors of a job, newest first; pages are requested as needed.
 
-        :param pipeline_id, job_id: of which.
-        :param page_size: errors in one response, default 100.
+        :param pipeline_id, job_id: the pipeline and its job.
+        :param page_size: errors per response, default 100.
         """
         return paging.iter_pages(self.send, endpoints.list_job_errors(pipeline_id, job_id, limit=page_size))
 
     def iter_connection_tables(self, *, page_size: int = PAGE_SIZE) -> Iterator[ConnectionTable]:
         """Yield the connection tables; pages are requested as needed.
 
-        :param page_size: tables in one response, default 100.
+        :param page_size: tables per response, default 100.
         """
         return paging.iter_pages(self.send, catalog.list_connection_tables(limit=page_size))
 
     def stream_output(self, pipeline_id: str, job_id: str) -> Iterator[OutputBatch]:
         """Yield the output of a preview from now on, until it ends.
 
-        Rows made before are lost; the batches' ``start_id`` tells how many. Opening the stream is repeated as any
-        request is, what comes after is not. Past the client's deadline the stream ends with an error, at the next
-        batch at the latest.
+        Earlier rows are lost; the batches' ``start_id`` tells how many. Opening the stream is retried like any
+        request; reading it is not. After the client's deadline, the stream ends with an error, at the next batch
+        at the latest.
 
-        :param pipeline_id, job_id: of which; the job must be running.
+        :param pipeline_id, job_id: the pipeline and its job, which must be running.
         """
         request = endpoints.output(pipeline_id, job_id)
         tries = Tries(request, self.limits, clock=self._clock, log=self._log)

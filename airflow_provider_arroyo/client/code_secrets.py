@@ -1,6 +1,6 @@
-"""Secrets in the source of user-defined functions, Rust or Python: the strings that something secret is made of.
+"""Finds secrets in the source of UDFs in Rust or Python: the strings assigned or passed under a secret name.
 
-Works on text alone. In doubt it masks too much.
+Works on text, without a parser. If in doubt, it masks too much.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _secrets(source: str, language: str | None) -> Iterator[Secret]:
 
 
 def _inner(text: str) -> tuple[int, str]:
-    """Return where what is between the quotes of a string begins, and what it is."""
+    """Return where the content of a string begins, and the content."""
     opened = re.match(r"""(?:br?|r)?\#*("{3}|'{3}|"|')""", text)
     if opened is None:
         return 0, text

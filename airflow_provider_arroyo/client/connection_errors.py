@@ -1,4 +1,4 @@
-"""What it means when no response comes: from the HTTP library's error to ours, with what to do about it."""
+"""Explains failures without a response: turns an error of the HTTP library into ours, with advice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIBRARY_ERRORS = (
     ValueError,
     LookupError,
 )
-"""What a request can fail with: also what requests does not wrap, and what parsers raise on broken headers."""
+"""The errors that a request can raise, including some that requests does not wrap."""
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """The largest request that Arroyo accepts."""
@@ -43,7 +43,7 @@ _TLS_RECORDS = ("\\x15\\x03", "\x15\x03", "\\x16\\x03", "\x16\x03")
 
 
 class Failure(Enum):
-    """What went wrong, as far as the library's error shows. The value is the message, with what to do about it."""
+    """What went wrong, as far as the library's error shows. The value is the message, with advice."""
 
     PROXY = (
         "The proxy for {url} cannot be used ({detail}). "
@@ -73,14 +73,14 @@ class Failure(Enum):
 
 
 _NOT_SENT = (Failure.PROXY, Failure.DNS, Failure.REFUSED, Failure.CONNECT, Failure.CONNECT_TIMEOUT)
-"""Failures before a request is sent."""
+"""Failures that happen before a request is sent."""
 
 _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
     (
         Failure.PROXY,
         (requests.exceptions.ProxyError, requests.exceptions.InvalidURL, urllib3.exceptions.ProxyError),
     ),
-    # A NameResolutionError and a NewConnectionError are kinds of ConnectTimeoutError, whatever happened.
+    # NameResolutionError and NewConnectionError are subclasses of ConnectTimeoutError, whatever happened.
     (Failure.DNS, (urllib3.exceptions.NameResolutionError, socket.gaierror)),
     (Failure.REFUSED, (ConnectionRefusedError,)),
     (Failure.CONNECT, (urllib3.exceptions.NewConnectionError,)),
@@ -89,7 +89,7 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
         Failure.READ_TIMEOUT,
         (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError),
     ),
-    # A kind of BadStatusLine, but nothing came at all.
+    # A subclass of BadStatusLine, but nothing was received.
     (Failure.BROKEN, (http.client.RemoteDisconnected,)),
     (Failure.NOT_HTTP, (http.client.BadStatusLine, http.client.UnknownProtocol)),
     (
@@ -111,7 +111,7 @@ _FAILURES: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
         ),
     ),
 )
-"""What the library's errors mean. The first that is found among an error's causes counts."""
+"""The meaning of the library's errors. The first match among an error's causes counts."""
 
 
 class NotSentError(OSError):
@@ -119,11 +119,11 @@ class NotSentError(OSError):
 
 
 _BROKE_OFF = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionAbortedError, ConnectionResetError)
-"""What only an established connection can do. urllib3 calls it an error of the proxy, where there is one."""
+"""Errors that only an established connection can raise. With a proxy, urllib3 reports them as the proxy's."""
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return what an error means, or one of its causes."""
+    """Return the meaning of an error or of one of its causes."""
     chain = list(_causes(error))
     for failure, classes in _FAILURES:
         if any(isinstance(cause, classes) for cause in chain):
@@ -136,19 +136,19 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _is_bad_chunk_size(error: BaseException) -> bool:
-    # Python says of it that the response is incomplete, as of one that ends there.
+    # Python reports this as an incomplete response, like one that was cut off there.
     return isinstance(error, ValueError) and not str(error).endswith("b''")
 
 
 def explain(
     error: BaseException, failure: Failure, request: Request[Any], settings: ClientSettings
 ) -> ArroyoError:
-    """Return the error to raise where no response came.
+    """Return the error to raise if no response came.
 
-    :param error: the library's error, whose causes count, too.
-    :param failure: what it means.
-    :param request: what was requested.
-    :param settings: how; nothing secret of it is repeated.
+    :param error: the library's error; its causes count too.
+    :param failure: its meaning.
+    :param request: the request.
+    :param settings: the settings used; no secret of theirs is repeated.
     """
     chain = list(_causes(error))
     if failure is not Failure.PROXY and (tls := _tls_message(chain, failure, settings)):
@@ -164,15 +164,15 @@ def explain(
     if failure in _NOT_SENT or any(isinstance(cause, NotSentError) for cause in chain):
         return ArroyoConnectionError(message, disposition=Disposition.RETRY, **request.where)
     if failure is not Failure.READ_TIMEOUT and len(request.content() or b"") > MAX_BODY_BYTES:
-        # A server that refuses so large a body may hang up before it reads it, and its response is lost.
+        # A server may refuse a large body by closing the connection before it reads it all, and its response is lost.
         return too_large(request, settings, status=413, **request.where)
     if not request.is_idempotent:
-        message += " It may have taken effect all the same: check before you repeat it."
+        message += " It may have taken effect: check before you repeat it."
     return ArroyoConnectionError(message, is_hang_up=failure is Failure.BROKEN, **request.where)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all its causes, outermost first, also those that a library keeps aside."""
+    """Yield an error and all its causes, outermost first, including those in attributes of the library."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
@@ -185,7 +185,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _tls_message(chain: list[BaseException], failure: Failure, settings: ClientSettings) -> str | None:
-    """Return what is wrong with TLS, and what to do; None where it is something else, or may pass."""
+    """Return what is wrong with TLS, with advice; None if it is something else, or may be temporary."""
     for cause in chain:
         if isinstance(cause, ssl.SSLError) and (message := explain_tls(cause, settings)):
             return message

@@ -1,7 +1,7 @@
-"""Connections that keep a deadline, skip interim responses, and are not used again while bytes may still come.
+"""Connections that keep a deadline, skip interim responses, and are not reused while more bytes may come.
 
-Python's ``http.client`` limits each read, so that a server which sends a byte now and then is never timed out; of
-interim responses it skips ``100`` alone; and what comes after a response, it takes for the next one.
+Python's ``http.client`` limits only each single read, so a server that sends a byte now and then never times out. It
+skips only the interim response ``100``, and takes bytes after a response for the beginning of the next one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import urllib3.connection
 from urllib3.util.response import assert_header_parsing
 
 MAX_INTERIM_RESPONSES = 100
-"""How many interim responses may come before the response itself."""
+"""How many interim responses may precede a response."""
 
 
 class Deadline:
-    """A moment by which bytes must have come and gone. It may be moved.
+    """A deadline for sending and receiving. It can be moved.
 
     :param seconds: from now.
     """
@@ -36,7 +36,7 @@ class Deadline:
         self.move(seconds)
 
     def move(self, seconds: float) -> None:
-        """Set it anew.
+        """Set a new deadline.
 
         :param seconds: from now.
         """
@@ -45,8 +45,8 @@ class Deadline:
     def seconds_left(self, at_most: float | None) -> float:
         """Return how much of ``at_most`` is left.
 
-        :param at_most: seconds; None is without a limit.
-        :raises TimeoutError: where it has passed.
+        :param at_most: seconds; None for no limit.
+        :raises TimeoutError: if the deadline has passed.
         """
         left = self._at - time.monotonic()
         if left <= 0:
@@ -59,9 +59,9 @@ _deadline: ContextVar[Deadline | None] = ContextVar("_deadline", default=None)
 
 @contextmanager
 def within(deadline: Deadline) -> Iterator[None]:
-    """Hold what is sent and received in the block to a deadline; a response keeps it until it is read.
+    """Apply a deadline to what is sent and received in the block; a response keeps it until it is read.
 
-    :param deadline: for this thread alone.
+    :param deadline: used by this thread only.
     """
     token = _deadline.set(deadline)
     try:
@@ -78,7 +78,7 @@ class _Reader(io.RawIOBase):
         self._deadline = deadline
         self._timeout = sock.gettimeout()
         self._waits = True
-        # A file of the socket's own keeps it open while there is something to read.
+        # A file object of the socket keeps it open while there is something to read.
         self._file: Any = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -91,16 +91,16 @@ class _Reader(io.RawIOBase):
         return read
 
     def has_received(self, buffered: io.BufferedReader) -> bool:
-        """Return whether there is something to read already. Nothing is read after that.
+        """Return whether there already is something to read. Must not be followed by another read.
 
-        :param buffered: the buffer over this reader.
+        :param buffered: the buffer on top of this reader.
         """
         self._waits = False
         self._socket.settimeout(0)
         try:
             return bool(buffered.peek(1))
         except OSError:
-            # TLS says so that nothing is there. Of a broken connection the next request will hear.
+            # TLS reports in this way that there is nothing. The next request notices a broken connection.
             return False
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class _Reader(io.RawIOBase):
 
 
 class _Source:
-    """Stands for a socket where ``http.client`` opens it as a file."""
+    """Stands in for a socket that ``http.client`` opens as a file."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.reader = _Reader(sock, _deadline.get())
@@ -119,7 +119,7 @@ class _Source:
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that closes its connection where that cannot be used again."""
+    """A response that closes its connection if it cannot be reused."""
 
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
         source = _Source(sock)
@@ -138,14 +138,14 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         super().begin(*args, **kwargs)
-        # urllib3 would only log it, and go on with the headers before it.
+        # urllib3 would only log it and continue with the headers before it.
         assert_header_parsing(self.msg)
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # It was not asked for, and what follows is not HTTP.
+            # It was not requested, and what follows is not HTTP.
             self.will_close = True
         lengths = {one.strip() for one in ",".join(self.headers.get_all("content-length", [])).split(",")}
         if len(lengths) > 1 or not all(one.isdecimal() for one in lengths - {""}):
-            raise http.client.HTTPException("a content length that is no number")
+            raise http.client.HTTPException("a content length that is not a number")
         if self.length is None and not self.chunked and (length := "".join(lengths)):
             # Python does not read one that is there twice in one line.
             self.length = int(length)
@@ -153,7 +153,7 @@ class _Response(http.client.HTTPResponse):
             if not self.chunked:
                 raise http.client.HTTPException("a transfer encoding other than chunked")
             if "content-length" in self.headers:
-                # Where the response ends is a matter of opinion, and a proxy in between may have another one.
+                # The end of the response is ambiguous, and a proxy in between may disagree.
                 del self.headers["content-length"]
                 self.will_close = True
         self._has_begun = True
@@ -161,7 +161,7 @@ class _Response(http.client.HTTPResponse):
     def _safe_read(self, amt: int) -> bytes:
         data: bytes = super()._safe_read(amt)  # type: ignore[misc]  # not in the stubs
         if self.chunked and self.chunk_left == 0 and data != b"\r\n":
-            # Python drops the two bytes, whatever they are, and with them a part of the body.
+            # Python drops the two bytes without a check, and with them a part of the body.
             raise http.client.HTTPException("a chunk that is longer than it says")
         return data
 
@@ -177,20 +177,20 @@ class _Response(http.client.HTTPResponse):
             self._connection.close()
 
     def _is_over(self) -> bool:
-        """Return whether the response was read to its end, and nothing follows it."""
+        """Return whether the response was read to its end and nothing follows it."""
         if self.will_close or not (self._has_last_chunk if self.chunked else self.length == 0):
             return False
         return not self._reader.has_received(self.fp)
 
 
 class _Connection:
-    """What our connections have in common: the deadline for what is sent, and the class of their responses."""
+    """What our connections share: a deadline for sending, and the class of their responses."""
 
     sock: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Typed as a class, it is only called.
+        # Typed as a class, but only ever called.
         self.response_class: Any = partial(_Response, connection=self)
 
     def send(self, data: Any) -> None:
@@ -226,4 +226,4 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 
 
 POOLS = {"http": _HttpPool, "https": _HttpsPool}
-"""The classes of connection pools, by scheme, as urllib3's pool managers want them."""
+"""The classes of connection pools by scheme, as urllib3's pool managers expect them."""

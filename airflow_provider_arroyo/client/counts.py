@@ -1,4 +1,4 @@
-"""What happened through a client, for Airflow's metrics."""
+"""Counts what happens in a client, for Airflow's metrics."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Self
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """Filled by whoever does it, and read where a task ends.
+    """Counters of a client, read at the end of a task.
 
     :param retries: requests that failed and were repeated.
-    :param duplicates_removed: pipelines that were created twice, and deleted for it.
+    :param duplicates_removed: pipelines that were deleted because they had been created twice.
     """
 
     retries: int = 0
     duplicates_removed: int = 0
 
     def take(self) -> Self:
-        """Return what was counted since the last call."""
+        """Return the counts since the last call."""
         taken = replace(self)
         self.retries = self.duplicates_removed = 0
         return taken

@@ -1,4 +1,4 @@
-"""What a job tells about itself: errors, checkpoints, metrics, output; and what a validation says about SQL."""
+"""The details of a job: errors, checkpoints, metrics, output; and Arroyo's messages about SQL."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from airflow_provider_arroyo.text import shorten
 T = TypeVar("T")
 
 PLACE = re.compile(r"Line: (\d+), Column: (\d+)")
-"""How Arroyo's parser writes a place into its messages."""
+"""How Arroyo's parser writes a position in its messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """One page of a list.
 
-    :param has_more: whether another page follows, which is requested with ``starting_after`` the last id.
+    :param data: the items.
+    :param has_more: whether another page follows; request it with ``starting_after`` set to the last id.
     """
 
     data: tuple[T, ...]
@@ -32,6 +33,13 @@ class Page(Generic[T]):
 class JobError(ApiModel):
     """One line of a job's error log.
 
+    :param id: its id.
+    :param created_at_micros: when it was logged.
+    :param message: the error in one line.
+    :param details: further text; may be empty.
+    :param level: its level, such as ``error``.
+    :param operator_id: the operator that logged it; empty if Arroyo names none.
+    :param task_index: the index of the subtask; None if Arroyo names none.
     :param error_domain: ``user``, ``external`` or ``internal``; None on 0.15.
     """
 
@@ -46,17 +54,17 @@ class JobError(ApiModel):
 
     @property
     def line(self) -> str:
-        """The error as it is listed: the operator where Arroyo names one, the message, the details."""
+        """The error as shown in a list: the operator if Arroyo names one, the message, the details."""
         parts = self.operator_id, shorten(self.message), shorten(self.details)
         return ": ".join(part for part in parts if part)
 
     def repeats(self, reason: str) -> bool:
-        """Return whether it says no more than the reason of the job's failure, as Arroyo's last errors often do."""
+        """Return whether it only repeats the reason of the job's failure, as Arroyo's last errors often do."""
         return reason != "" and not self.operator_id and reason in (self.message, self.details)
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """Read an error; its texts as they may be shown and stored."""
+        """Read an error, without secrets in its texts."""
         from airflow_provider_arroyo.client.sql_secrets import readable
 
         error = from_api(cls, data)
@@ -67,6 +75,9 @@ class JobError(ApiModel):
 class Span(ApiModel):
     """A phase of a checkpoint.
 
+    :param event: name of the phase.
+    :param start_time_micros: when it began.
+    :param description: what it is, in Arroyo's words.
     :param finish_time_micros: None while it lasts.
     """
 
@@ -80,8 +91,12 @@ class Span(ApiModel):
 class Checkpoint(ApiModel):
     """One checkpoint of a job.
 
-    :param finish_time_micros: None while it is under way.
+    :param epoch: its number; grows with each checkpoint of the job.
+    :param start_time_micros: when it began.
+    :param finish_time_micros: None while it is in progress.
     :param checkpoint_type: ``scheduled`` or ``stopping``; None on 0.15.
+    :param backend: where it is stored.
+    :param events: its phases.
     """
 
     epoch: int
@@ -93,13 +108,13 @@ class Checkpoint(ApiModel):
 
     @property
     def is_finished(self) -> bool:
-        """Whether it is complete, so that it can be restored from."""
+        """Whether it is complete, so that the job can be restored from it."""
         return self.finish_time_micros is not None
 
 
 @dataclass(frozen=True, slots=True)
 class SubtaskCheckpoint(ApiModel):
-    """What one subtask wrote into a checkpoint."""
+    """What one subtask wrote to a checkpoint."""
 
     index: int
     size_bytes: int = wire("bytes", is_required=True, default=0)
@@ -108,7 +123,7 @@ class SubtaskCheckpoint(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class OperatorCheckpoint(ApiModel):
-    """What one operator wrote into a checkpoint."""
+    """What one operator wrote to a checkpoint."""
 
     operator_id: str
     size_bytes: int = wire("bytes", is_required=True, default=0)
@@ -121,7 +136,7 @@ class OperatorCheckpoint(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class Metric(ApiModel):
-    """One measured value; NaN where Arroyo could not compute it."""
+    """One measured value; NaN if Arroyo could not compute it."""
 
     time_micros: int = wire("time")
     value: float = wire("value")
@@ -145,7 +160,7 @@ class MetricGroup(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class OperatorMetrics(ApiModel):
-    """The metrics of one node of the graph. Neither nodes nor metrics come in a stable order."""
+    """The metrics of one node of the graph. Neither nodes nor metrics have a stable order."""
 
     node_id: int
     metric_groups: tuple[MetricGroup, ...] = wire(is_strict=True, default=())
@@ -155,8 +170,11 @@ class OperatorMetrics(ApiModel):
 class OutputBatch(ApiModel):
     """Rows of a preview's output stream.
 
+    :param operator_id: the operator that produced the rows.
+    :param subtask_index: the index of its subtask.
     :param start_id: number of the first row; a gap means that rows were missed.
     :param batch: the rows, as the JSON text that the server sent.
+    :param timestamps_micros: the event time of each row.
     """
 
     operator_id: str
@@ -168,9 +186,10 @@ class OutputBatch(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class SqlDiagnostic(ApiModel):
-    """What Arroyo says about a piece of SQL.
+    """One of Arroyo's messages about some SQL.
 
-    :param line, column, end_line, end_column: the place, counted from 1; None where the server gave none (always on
+    :param message: Arroyo's message.
+    :param line, column, end_line, end_column: the position, counted from 1; None if the server sent none (always on
         0.15).
     """
 
@@ -195,7 +214,7 @@ class SqlDiagnostic(ApiModel):
         return from_api(cls, {"message": data["message"], **place})
 
     def with_place(self) -> Self:
-        """Return the diagnostic with the place that its text names, where it has none of its own."""
+        """Return the diagnostic with the position named in its text, if it has none of its own."""
         if self.line is None and (found := PLACE.search(self.message)):
             return replace(self, line=int(found[1]), column=int(found[2]))
         return self
@@ -203,15 +222,15 @@ class SqlDiagnostic(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class QueryValidation(ApiModel):
-    """The result of a validation: a graph, or what is wrong."""
+    """The result of a validation: a graph or errors."""
 
-    # Without a default: what cannot be read must not pass for a query without errors.
+    # No default: an unreadable response must not pass for a query without errors.
     errors: tuple[SqlDiagnostic, ...]
     graph: PipelineGraph | None = None
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """Read a validation. Arroyo always has a graph in it, if only null; other services send errors, too."""
+        """Read a validation. Arroyo always sends a graph, even if null; other services also send errors."""
         validation = from_api(cls, data)
         if "graph" not in data:
             raise KeyError("graph")

@@ -1,4 +1,4 @@
-"""Every request about pipelines and jobs as a value. The client sends them; ``catalog.py`` has the others."""
+"""The requests for pipelines and jobs, as values that the client sends; ``catalog.py`` has the others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PIPELINE_GONE = (
     "There are no jobs for the pipeline",
     "No jobs for pipeline",
 )
-"""What Arroyo says, with 404 or 400, where there is no such pipeline."""
+"""Arroyo's messages, with status 404 or 400, if there is no such pipeline."""
 
 
 # -- the server ----------------------------------------------------------------------------------------------------
@@ -61,8 +61,8 @@ def ping() -> Request[None]:
 def validate_query(query: str, *, udfs: Iterable[Udf] = ()) -> Request[QueryValidation]:
     """Validate SQL without running it.
 
-    :param query: the SQL; empty SQL may be validated, and is refused.
-    :param udfs: UDFs that it uses.
+    :param query: the SQL; Arroyo refuses empty SQL.
+    :param udfs: UDFs that it uses, default none.
     """
     return Request(
         method="POST",
@@ -86,17 +86,17 @@ def create_pipeline(
     scheduler_config: Mapping[str, Any] | None = None,
     state_url: str | None = None,
 ) -> Request[Pipeline]:
-    """Create a pipeline at an id of the server's, and start it. Each request creates another one.
+    """Create a pipeline with an id from the server, and start it. Each request creates another one.
 
     :param name: its name; names need not be unique.
     :param query: the SQL.
-    :param parallelism: subtasks for each operator, 1 or more, default 1.
-    :param checkpoint_interval: 1 second to 24 hours; None leaves it to the server.
-    :param udfs: UDFs that the SQL uses.
-    :param tags: labels (0.16; 0.15 ignores this and the following silently).
-    :param env_vars: environment of the workers (0.16).
-    :param scheduler_config: passed to the scheduler as it is (0.16).
-    :param state_url: where its checkpoints go (0.16); None leaves it to the server.
+    :param parallelism: subtasks of each operator, 1 or more, default 1.
+    :param checkpoint_interval: 1 second to 24 hours; default None leaves it to the server.
+    :param udfs: UDFs that the SQL uses, default none.
+    :param tags: labels, default none (0.16; 0.15 silently ignores this and the following arguments).
+    :param env_vars: environment of the workers, default none (0.16).
+    :param scheduler_config: passed to the scheduler unchanged, default none (0.16).
+    :param state_url: where its checkpoints are stored (0.16); default None leaves it to the server.
     """
     functions = _udfs(udfs)
     return Request(
@@ -122,13 +122,13 @@ def create_pipeline(
 
 
 def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
-    """Create a pipeline at an id of the caller's, and start it (0.16; 0.15 responds with 405).
+    """Create a pipeline with an id from the caller, and start it (0.16; 0.15 responds with 405).
 
-    An id that is taken is an :class:`~airflow_provider_arroyo.exceptions.ArroyoConflictError`, also where an
+    If the id is taken, an :class:`~airflow_provider_arroyo.exceptions.ArroyoConflictError` is raised, even if an
     earlier try of this request took it and its response was lost.
 
     :param pipeline_id: any text.
-    :param pipeline: as :func:`create_pipeline` takes it.
+    :param pipeline: arguments of :func:`create_pipeline`.
     """
     return replace(
         create_pipeline(**pipeline),
@@ -141,10 +141,10 @@ def put_pipeline(pipeline_id: str, **pipeline: Any) -> Request[Pipeline]:
 
 
 def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = False) -> Request[Pipeline]:
-    """Run SQL for a minute at most, to see its rows with :func:`output`.
+    """Run SQL for at most a minute, to read its rows with :func:`output`.
 
     :param query: the SQL.
-    :param udfs: UDFs that it uses.
+    :param udfs: UDFs that it uses, default none.
     :param enable_sinks: whether its sinks are written to, default False.
     """
     functions = _udfs(udfs)
@@ -164,12 +164,12 @@ def preview_query(query: str, *, udfs: Iterable[Udf] = (), enable_sinks: bool = 
 def list_pipelines(
     *, limit: int | None = None, starting_after: str | None = None, name: str | None = None
 ) -> Request[Page[Pipeline]]:
-    """List a page of the pipelines, newest first, previews left out.
+    """List a page of the pipelines, newest first, without previews.
 
-    :param limit: pipelines on the page, 1 or more; None leaves it to the server (10).
-    :param starting_after: id of the last pipeline of the previous page.
-    :param name: whose details are wanted. Of the others, which Arroyo lists as well, only the ids are read, or
-        nothing. Default None, all.
+    :param limit: pipelines on the page, 1 or more; default None leaves it to the server (10).
+    :param starting_after: id of the last pipeline of the previous page; default None: the first page.
+    :param name: read only the pipelines of this name in full; of the others, which Arroyo also lists, at most the ids
+        are read. Default None: all in full.
     """
     read = page(Pipeline.from_api)
     if name is not None:
@@ -192,15 +192,15 @@ def patch_pipeline(
     env_vars: Mapping[str, str] | None = None,
     scheduler_config: Mapping[str, Any] | None = None,
 ) -> Request[Pipeline]:
-    """Change what is wanted of a pipeline; None leaves a field alone. The response comes before anything happens.
+    """Change a pipeline's settings; None does not change one. Arroyo responds before it applies them.
 
-    :param pipeline_id: which.
+    :param pipeline_id: id of the pipeline.
     :param stop: how to stop it; ``none`` clears an earlier stop request and resumes a stopped pipeline.
     :param parallelism: 1 or more.
     :param checkpoint_interval: 1 second to 24 hours.
     :param env_vars: environment of its workers (0.16).
-    :param scheduler_config: passed to the scheduler as it is (0.16).
-    :raises ValueError: names the argument and what is allowed.
+    :param scheduler_config: passed to the scheduler unchanged (0.16).
+    :raises ValueError: if an argument is invalid; names it and the allowed values.
     """
     if stop is not None and stop not in list(StopMode):
         raise ValueError(f"stop must be one of {', '.join(StopMode)}, got {stop!r}")
@@ -223,17 +223,17 @@ def patch_pipeline(
 def restart_pipeline(
     pipeline_id: str, *, force: bool = False, ignore_state: bool = False
 ) -> Request[Pipeline]:
-    """Restart a running or failed pipeline; a stopped or finished one stays as it is.
+    """Restart a running or failed pipeline; has no effect on a stopped or finished one.
 
-    :param pipeline_id: which.
-    :param force: do not wait for a checkpoint, default False.
-    :param ignore_state: start without the state of the last checkpoint (0.16), default False.
+    :param pipeline_id: id of the pipeline.
+    :param force: whether to skip the checkpoint, default False.
+    :param ignore_state: whether to start without the state of the last checkpoint (0.16), default False.
     """
     return Request(
         method="POST",
         path=f"{_pipeline_path(pipeline_id)}/restart",
         read=one(Pipeline.from_api, id=pipeline_id),
-        # Arroyo refuses a restart without a body, so an empty object is sent at least.
+        # Arroyo refuses a restart without a body, so at least an empty object is sent.
         body=without_none(force=True if force else None, ignore_state=True if ignore_state else None),
         is_idempotent=False,
         about=f"pipeline {pipeline_id!r}",
@@ -255,12 +255,12 @@ def delete_pipeline(pipeline_id: str) -> Request[None]:
 
 
 def get_job(pipeline_id: str) -> Request[Job | None]:
-    """Get the newest job of a pipeline; None where it has none yet. In practice there is one."""
+    """Get the newest job of a pipeline; None if it has none yet. In practice, there is only one."""
     return _get_of_pipeline(pipeline_id, "/jobs", newest_job(pipeline_id))
 
 
 def list_jobs() -> Request[tuple[Job, ...]]:
-    """List every job of the server, finished and stopped ones included, previews not."""
+    """List every job of the server, including finished and stopped ones, without previews."""
     return get("/jobs", many(Job.from_api, is_lenient=True))
 
 
@@ -269,9 +269,9 @@ def list_job_errors(
 ) -> Request[Page[JobError]]:
     """List a page of a job's errors, newest first.
 
-    :param pipeline_id, job_id: of which.
-    :param limit: errors on the page, 1 or more; None leaves it to the server.
-    :param starting_after: id of the last error of the previous page.
+    :param pipeline_id, job_id: the pipeline and its job.
+    :param limit: errors on the page, 1 or more; default None leaves it to the server.
+    :param starting_after: id of the last error of the previous page; default None: the first page.
     """
     return _get_of_job(
         pipeline_id,
@@ -290,9 +290,9 @@ def list_checkpoints(pipeline_id: str, job_id: str) -> Request[tuple[Checkpoint,
 def list_operator_checkpoints(
     pipeline_id: str, job_id: str, epoch: int
 ) -> Request[tuple[OperatorCheckpoint, ...]]:
-    """List what each operator wrote into one checkpoint.
+    """List what each operator wrote to one checkpoint.
 
-    :param pipeline_id, job_id: of which.
+    :param pipeline_id, job_id: the pipeline and its job.
     :param epoch: the checkpoint.
     """
     what = f"checkpoints/{int(epoch)}/operator_checkpoint_groups"
@@ -300,12 +300,12 @@ def list_operator_checkpoints(
 
 
 def list_metrics(pipeline_id: str, job_id: str) -> Request[tuple[OperatorMetrics, ...]]:
-    """List the metrics of a job's operators over the last minutes."""
+    """List the metrics of a job's operators over the last few minutes."""
     return _get_of_job(pipeline_id, job_id, "operator_metric_groups", many(OperatorMetrics.from_api))
 
 
 def output(pipeline_id: str, job_id: str) -> Request[tuple[OutputBatch, ...]]:
-    """Get the output of a preview, from now on. The client's ``stream_output`` reads it as it comes."""
+    """Get the output of a preview, from now on. The client's ``stream_output`` yields it as it arrives."""
     request = _get_of_job(pipeline_id, job_id, "output", batches_in)
     return replace(request, min_read_timeout_seconds=STREAM_IDLE_SECONDS)
 

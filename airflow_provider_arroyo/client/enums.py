@@ -1,6 +1,6 @@
-"""The states of a job, and how one is asked to stop: the words of Arroyo's API that need no model.
+"""The states of a job and the modes of a stop: the terms of Arroyo's API that need no model.
 
-A module of its own, since every DAG file imports them, and the models cost more.
+A separate module, because every DAG file imports it, and importing the models takes longer.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """The states of a job, by their names on the wire.
+    """The states of a job, named as on the wire.
 
-    A newer server may send a name that is not listed here; :class:`Job` keeps it as a plain string.
+    A newer server may send other states; :class:`Job` keeps those as plain strings.
     """
 
     CREATED = "Created"
@@ -34,7 +34,7 @@ TERMINAL_STATES = frozenset({JobState.STOPPED, JobState.FINISHED, JobState.FAILE
 """The terminal states. A request can take a job out of ``Stopped`` and ``Failed``, never out of ``Finished``."""
 
 AT_WORK = frozenset({JobState.RUNNING, JobState.FINISHING})
-"""The states in which data flows; within a run, they are one stretch."""
+"""The states in which data flows. Within one run, they count as one state."""
 
 
 class StopMode(StrEnum):

@@ -140,7 +140,7 @@ def _refused_in_other_words(
 
 def _broken_on_sql(request: Request[Any], settings: ClientSettings) -> ArroyoQueryError:
     return ArroyoQueryError(
-        f"Arroyo at {settings.shown_url} breaks the connection on this SQL: {request} and {_VALIDATIONS} validations "
+        f"Arroyo at {settings.shown_url} closes the connection on this SQL: {request} and {_VALIDATIONS} validations "
         "of it got no response, while a ping and other SQL do. Its planner crashed, and nothing was created. The log "
         "of Arroyo's API (the process `arroyo api` or `arroyo cluster`) says where: look for `panicked at`. "
         "Change the SQL, then clear this task. Known causes are a window of zero width and DISTINCT ON.",

@@ -6,12 +6,12 @@ import re
 
 _REFUSED = {
     r"accept(-encoding)?|cache-control|connection|content-.+|expect|keep-alive|proxy-connection|te|trailer"
-    r"|transfer-encoding|upgrade": "it says how messages are framed and encoded, which the client does itself",
-    r"if-.+|range": "what comes back would not be the whole response",
-    r"x-(http-)?method(-override)?": "it makes a request another one",
-    r"proxy-authorization": "write the login into the address of the proxy, in proxies",
+    r"|transfer-encoding|upgrade": "it controls how messages are framed and encoded, which the client does itself",
+    r"if-.+|range": "the response would be incomplete",
+    r"x-(http-)?method(-override)?": "it turns a request into a different one",
+    r"proxy-authorization": "put the login in the proxy's address, in proxies",
     # Else two servers would have one address, and a wait would take the one for the other.
-    r"host": "set that name as host, and for http the address of what serves it in proxies",
+    r"host": "set host to that name and, for http, set proxies to the address that serves it",
 }
 """Headers that would break requests, or change what they mean, and why each is refused."""
 

@@ -1,4 +1,4 @@
-"""What a client and its copies share: the connection, and what is known of the other end."""
+"""What a client and its copies share: the connection, and what is known about the server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_arroyo.client.transport import Transport
 
 
 class Link:
-    """Threads may share it.
+    """The shared part of a client. Threads may share it.
 
     :param transport: sends the requests.
     :param load: loads the settings again, in case a key was rotated; None keeps them.
-    :param clock: seconds that only grow.
+    :param clock: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class Link:
 
     @property
     def server_ahead_seconds(self) -> float:
-        """By how much the server's clock is ahead of this machine's, by the last response; 0 where they agree."""
+        """By how much the server's clock is ahead of this machine's, by the last response; 0 if they agree."""
         text, read_at = self._dated
         date = http_date(text)
         return 0.0 if date is None else seconds_ahead(date, read_at)
 
     def note_response(self, response: HttpResponse) -> None:
-        """Take note that Arroyo itself has responded."""
+        """Record that Arroyo itself has responded."""
         self._dated = response.headers.get("date"), time.time()
         self.has_responded = True
 
     def reload(self) -> None:
-        """Load the settings again, and use them from now on where they have changed.
+        """Load the settings again, and use them from now on if they have changed.
 
-        :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
+        :raises ArroyoSettingsError: if they lead to another server, or cannot be used.
         """
         if self._load is None:
             return

@@ -1,8 +1,8 @@
 """Jobs and pipelines as Arroyo's API describes them, for servers 0.15 and 0.16 alike.
 
-Every model is frozen and read by ``from_api``. Unknown fields are ignored. Only what identifies something, or decides
-what is done with it, can make a response unreadable: fields without a default, and those that are strict or required.
-Times are microseconds since the epoch, as on the wire.
+Every model is frozen and read by ``from_api``. Unknown fields are ignored. A response is unreadable only if a field
+without a default, or a strict or required one, is invalid: fields that identify something, or that decisions depend
+on. Times are microseconds since the epoch, as on the wire.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
 
 
 _MAX_WORD = 100
-"""The most characters of a state, and of a failure's domain."""
+"""Maximum length of a state and of a failure's domain, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureReason(ApiModel):
     """Why a job failed, in Arroyo's words.
 
-    :param error: the text as it may be shown and stored; 0.15 calls it ``failure_message``.
+    :param error: the text, without secrets; 0.15 calls it ``failure_message``.
     :param domain: whose fault it is, ``user``, ``external`` or ``internal``; None on 0.15.
     """
 
@@ -49,14 +49,14 @@ class FailureReason(ApiModel):
 
     @property
     def line(self) -> str:
-        """The reason as errors show it: ``Arroyo's reason (domain: user): no such file``."""
+        """The reason as shown in errors: ``Arroyo's reason (domain: user): no such file``."""
         domain = f" (domain: {self.domain})" if self.domain else ""
         return f"Arroyo's reason{domain}: {shorten(self.error, 1000)}"
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """Read a reason. What Arroyo says may quote the SQL, with a password in an address, or be megabytes."""
-        # The triggerer imports the models on its event loop; what masks is needed where something failed.
+        """Read a reason. Arroyo's text may quote the SQL, with a password in an address, or be megabytes long."""
+        # The triggerer imports the models on its event loop; masking is imported only after a failure.
         from airflow_provider_arroyo.client.sql_secrets import readable
 
         reason = from_api(cls, data)
@@ -68,15 +68,21 @@ class FailureReason(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class Job(ApiModel):
-    """One job: what runs, or ran, for a pipeline.
+    """One job: a pipeline's execution, running or ended.
 
     :param id: the job's id; a restart without state in worker mode replaces it.
-    :param state: the name on the wire; compares equal to a :class:`JobState`.
-    :param run_id: grows with each scheduling; 0 before the first.
-    :param running_desired: False once a stop was requested, whatever the state says; None where the response lacks
-        it or it cannot be read, which proves neither.
-    :param created_at_micros: 0 where it cannot be read.
+    :param state: named as on the wire; compares equal to a :class:`JobState`.
+    :param run_id: grows each time the job is scheduled; 0 before the first time.
+    :param running_desired: False after a stop request, whatever the state is; None if it is missing or unreadable,
+        which proves neither.
+    :param created_at_micros: 0 if it is unreadable.
     :param pipeline_id: None on 0.15, which does not send it.
+    :param start_time_micros: when it was created or resumed; a restart does not renew it.
+    :param finish_time_micros: when it ended; None if it has not.
+    :param tasks: number of its tasks; None if unknown.
+    :param failure: why it failed; None if it has not.
+    :param scheduler_config: its scheduler configuration (0.16); empty if unknown.
+    :param env_vars: the environment of its workers (0.16); empty if unknown.
     """
 
     id: str
@@ -99,18 +105,18 @@ class Job(ApiModel):
 
     @property
     def is_from_0_15(self) -> bool:
-        """Whether a server before 0.16 sent it: such a one leaves the pipeline's id out."""
+        """Whether a server before 0.16 sent it; those omit the pipeline's id."""
         return self.pipeline_id is None
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """Read a job; what 0.15 calls ``failure_message`` is its failure, too."""
+        """Read a job; on 0.15, its failure is in ``failure_message``."""
         job = from_api(cls, data)
         check_id(job.id, "id")
         check_text(job.state, "state")
         if len(job.state) > _MAX_WORD or not job.state.isprintable():
-            # A newer server may have more states; none is a text, and each stands in logs as it is.
-            raise ValueError("state is not the name of one")
+            # A newer server may have more states. A state is a short name, and logs show it unchanged.
+            raise ValueError("state is not the name of a state")
         if not isinstance(data.get("running_desired"), bool):
             job = replace(job, running_desired=None)
         message = data.get("failure_message")
@@ -149,7 +155,7 @@ class PipelineEdge(ApiModel):
 
 @dataclass(frozen=True, slots=True)
 class PipelineGraph(ApiModel):
-    """The graph that Arroyo planned from the SQL; without nodes where it cannot be read as a whole."""
+    """The graph that Arroyo planned from the SQL; without nodes if any part of it is unreadable."""
 
     nodes: tuple[PipelineNode, ...] = wire(is_required=True, default=())
     edges: tuple[PipelineEdge, ...] = wire(is_required=True, default=())
@@ -161,21 +167,33 @@ class PipelineGraph(ApiModel):
 
     @property
     def sources(self) -> frozenset[int]:
-        """The ids of the nodes that it begins with."""
+        """The ids of its first nodes."""
         return frozenset(node.node_id for node in self.nodes) - {edge.dest_id for edge in self.edges}
 
     @property
     def sinks(self) -> frozenset[int]:
-        """The ids of the nodes that it ends with."""
+        """The ids of its last nodes."""
         return frozenset(node.node_id for node in self.nodes) - {edge.src_id for edge in self.edges}
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline(ApiModel):
-    """A pipeline: the SQL, what was requested of it, and its graph.
+    """A pipeline: its SQL, its requested settings and its graph.
 
-    :param stop: the last stop request, a :class:`StopMode` by its name on the wire.
+    :param id: its id.
+    :param name: its name; need not be unique.
+    :param query: the SQL.
+    :param checkpoint_interval_micros: time between checkpoints; None if unknown.
+    :param stop: the last stop request, named as a :class:`StopMode` on the wire.
+    :param created_at_micros: when it was created.
+    :param action: the action that Arroyo's console offers for it; None if it offers none.
+    :param action_text: the label of that action.
+    :param action_in_progress: whether such an action is in progress.
+    :param preview: whether it is a preview.
+    :param graph: its graph.
+    :param udfs: its UDFs.
     :param tags: the caller's labels; empty on 0.15.
+    :param state_url: where its checkpoints are stored (0.16); None if the server chooses.
     """
 
     id: str
@@ -195,7 +213,7 @@ class Pipeline(ApiModel):
 
     @property
     def label(self) -> str:
-        """Its name and id as a sentence begins with them: ``Pipeline 'orders' (pl_1)``."""
+        """Its name and id to begin a sentence with: ``Pipeline 'orders' (pl_1)``."""
         return pipeline_label(self.name, self.id)
 
     @classmethod

@@ -15,7 +15,7 @@ from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 from airflow_provider_arroyo.text import shorten
 
 STREAM_IDLE_SECONDS = 90.0
-"""How long a stream may be silent: a preview ends by itself after a minute."""
+"""How long a stream may be silent, in seconds; a preview ends by itself after a minute."""
 
 EVENT_STREAM = "text/event-stream"
 
@@ -28,7 +28,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 
 
 class OutputParser:
-    """Parses batches from the bytes of a stream, however they are cut."""
+    """Parses batches from the bytes of a stream, however they are split."""
 
     def __init__(self) -> None:
         self._rest = [b""]
@@ -60,12 +60,12 @@ class OutputParser:
 def iter_batches(
     chunks: Iterable[bytes], request: Request[Any], response: HttpResponse, settings: ClientSettings
 ) -> Iterator[OutputBatch]:
-    """Yield the batches of a stream as they come.
+    """Yield the batches of a stream as they arrive.
 
-    :param chunks: what arrives.
-    :param request, response: how the stream was opened, for messages.
-    :param settings: nothing secret of them is repeated.
-    :raises ArroyoForeignResponseError: on an event that is not one of Arroyo's.
+    :param chunks: the received bytes.
+    :param request, response: the request that opened the stream and its response, for messages.
+    :param settings: the settings used; no secret of theirs is repeated.
+    :raises ArroyoForeignResponseError: if an event is not Arroyo's.
     """
     parser = OutputParser()
     for chunk in chunks:
@@ -83,10 +83,10 @@ def iter_batches(
 def batches_in(response: HttpResponse) -> tuple[OutputBatch, ...]:
     """Read a stream that has ended.
 
-    :raises ValueError, KeyError, TypeError: where it is not one of Arroyo's.
+    :raises ValueError, KeyError, TypeError: if it is not Arroyo's.
     """
     if response.content_type != EVENT_STREAM:
         raise ValueError(
-            f"the response is {response.content_type or 'of no media type'}, not a stream of events"
+            f"the response is {response.content_type or 'without a media type'}, not a stream of events"
         )
     return tuple(OutputParser().feed(response.body))

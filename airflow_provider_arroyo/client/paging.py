@@ -1,4 +1,4 @@
-"""Lists that come page by page."""
+"""Reads lists page by page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_arroyo.exceptions import ArroyoForeignResponseError
 _GROWTH = 10
 
 _MAX_PAGES = 1000
-"""How many pages a list may have. Arroyo fills each, so that a list of so many never ends."""
+"""The maximum number of pages. Arroyo fills each page, so a longer list would never end."""
 
 
 class HasId(Protocol):
-    """What Arroyo lists."""
+    """An item of a list."""
 
     @property
     def id(self) -> str:
@@ -30,16 +30,16 @@ Item = TypeVar("Item", bound=HasId)
 def iter_pages(
     send: Callable[[Request[Page[Item]]], Response[Page[Item]]], first: Request[Page[Item]]
 ) -> Iterator[Item]:
-    """Yield the items of a list, each once, requesting a page when it is needed.
+    """Yield each item of a list once; pages are requested as needed.
 
-    ``starting_after`` leaves out items with the same date as the one named, and all where that was deleted. So the
-    next request asks for the same list again, ten times longer. Only where the server itself limits a page, it asks
-    for what comes after the last item.
+    ``starting_after`` also skips items with the same date as the named one, and returns nothing if that was deleted.
+    So the next request asks for the same list again, ten times longer. Only if the server itself limits a page does
+    it ask for the items after the last one.
 
     :param send: sends a request.
     :param first: requests the first page; has a limit.
-    :raises ArroyoForeignResponseError: where a page that must follow does not come, as from a cache that ignores the
-        query string, or where pages never end: whoever looks for something would take it for missing.
+    :raises ArroyoForeignResponseError: if an announced page does not come, for example because a cache ignores the
+        query string, or if pages never end. Otherwise, existing items would seem to be missing.
     """
     seen: set[str] = set()
     params = first.params
@@ -56,13 +56,13 @@ def iter_pages(
         elif page.data and (new or params.get("starting_after") == first.params.get("starting_after")):
             params = {**params, "starting_after": page.data[-1].id}
         else:
-            raise _incomplete(first, "a further page was announced, and what came has nothing new")
-    raise _incomplete(first, f"after {_MAX_PAGES:,} pages, further ones are announced")
+            raise _incomplete(first, "a further page was announced, but it had nothing new")
+    raise _incomplete(first, f"after {_MAX_PAGES:,} pages, more are announced")
 
 
 def _incomplete(first: Request[Page[Item]], why: str) -> ArroyoForeignResponseError:
     return ArroyoForeignResponseError(
-        f"{first} does not list all that there is: {why}. Check any gateway or cache in between.",
+        f"{first} does not list everything: {why}. Check any gateway or cache in between.",
         status=200,
         **first.where,
     )

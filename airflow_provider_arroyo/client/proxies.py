@@ -1,4 +1,4 @@
-"""Which proxy a request goes through: that of the settings, or of the environment."""
+"""Chooses the proxy of a request, from the settings or the environment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 def proxy_for(settings: ClientSettings) -> str | None:
     """Return the address of the proxy to use; None for a direct connection.
 
-    The settings' own proxies count alone where there are any; else the environment's, less ``no_proxy``.
+    If the settings have any proxies, only they count; otherwise the environment's, except for hosts in ``no_proxy``.
 
-    :raises ArroyoSettingsError: names the setting or the variable, where its proxy cannot be used.
+    :raises ArroyoSettingsError: if the proxy cannot be used; names the setting or the variable.
     """
     parts = urlsplit(settings.base_url)
     if settings.proxies:
@@ -33,7 +33,7 @@ def proxy_for(settings: ClientSettings) -> str | None:
         if proxy := proxies.get(name):
             variables = (f"{name}_proxy", f"{name}_proxy".upper())
             variable = next((one for one in variables if os.environ.get(one) == proxy), variables[0])
-            # As curl reads it: an address without a scheme is a proxy that speaks HTTP.
+            # As in curl, an address without a scheme is an HTTP proxy.
             address = proxy if "://" in proxy else f"http://{proxy}"
             return _checked_proxy(address, f"environment variable {variable}")
     return None
@@ -49,9 +49,7 @@ def _checked_proxy(address: str, source: str) -> str:
         return address
     # The address may hold a password, so only its scheme is shown.
     scheme = address.partition("://")[0]
-    what = (
-        f"{scheme}:// is no proxy that speaks HTTP" if scheme not in ("http", "https") else "not an address"
-    )
+    what = f"{scheme}:// is not an HTTP proxy" if scheme not in ("http", "https") else "not an address"
     raise ArroyoSettingsError(
         f"{source}: {what}; it must be http(s)://[user:password@]host[:port]. Correct it, name another proxy in "
         "the connection's proxies, or exclude the host with the environment variable no_proxy."
@@ -62,7 +60,7 @@ def _is_in_no_proxy_network(host: str) -> bool:
     """Return whether a host is an address in one of the networks of ``no_proxy``, such as ``10.0.0.0/8``."""
     entries = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     for entry in entries.split(","):
-        # Most hosts are names, and most entries are no networks.
+        # Most hosts are names, and most entries are not networks.
         with suppress(ValueError):
             if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
                 entry.strip(), strict=False

@@ -1,4 +1,4 @@
-"""How the bodies of Arroyo's responses are read."""
+"""Reads the bodies of Arroyo's responses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FromApi = Callable[[Mapping[str, Any]], T]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object. Parsers differ in which of two fields with one name they take, so neither is sure."""
+    """Return a JSON object. Parsers differ in which of two duplicate fields they take, so neither is trusted."""
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("an object has a field twice")
@@ -44,7 +44,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 class NotJsonError(ValueError):
     """The body is not JSON.
 
-    :param is_cut_short: whether it is the beginning of JSON, whose end is missing.
+    :param message: what is wrong with the body.
+    :param is_cut_short: whether it is the beginning of JSON whose end is missing.
     """
 
     def __init__(self, message: str, *, is_cut_short: bool = False) -> None:
@@ -53,7 +54,7 @@ class NotJsonError(ValueError):
 
     @classmethod
     def of(cls, error: Exception) -> NotJsonError:
-        """Return the error for what a parser said."""
+        """Return the error for a parser's message."""
         if not isinstance(error, json.JSONDecodeError):
             return cls(str(error))
         rest = error.doc[error.pos :].strip()
@@ -66,9 +67,10 @@ class NotJsonError(ValueError):
 def json_of(response: HttpResponse, *, is_lenient: bool = False) -> Any:
     """Return the JSON value of a body.
 
-    :param is_lenient: whether bytes that are no text are replaced, as in the reason of a failure; default False: in
-        SQL and in names they would be a difference.
-    :raises NotJsonError: where it is not JSON.
+    :param response: the response.
+    :param is_lenient: whether bytes that are not UTF-8 are replaced, as in the reason of a failure; default False,
+        since in SQL and in names that would be a difference.
+    :raises NotJsonError: if it is not JSON.
     """
     try:
         return _DECODER.decode(_text(response.body, "replace" if is_lenient else "strict"))
@@ -83,9 +85,10 @@ def _text(body: bytes, errors: str = "replace") -> str:
 def object_of(response: HttpResponse, *, is_lenient: bool = False) -> Mapping[str, Any]:
     """Return the JSON object of a body.
 
-    :param is_lenient: as for :func:`json_of`.
-    :raises NotJsonError: where it is not JSON.
-    :raises TypeError: where it is another value.
+    :param response: the response.
+    :param is_lenient: see :func:`json_of`.
+    :raises NotJsonError: if it is not JSON.
+    :raises TypeError: if it is another JSON value.
     """
     value = json_of(response, is_lenient=is_lenient)
     if not isinstance(value, dict):
@@ -96,7 +99,7 @@ def object_of(response: HttpResponse, *, is_lenient: bool = False) -> Mapping[st
 def list_in(data: Mapping[str, Any]) -> list[Any]:
     """Return the items of ``{"data": [...]}``.
 
-    :raises KeyError, TypeError: where it has none.
+    :raises KeyError, TypeError: if there are none.
     """
     items = data["data"]
     if not isinstance(items, list):
@@ -107,10 +110,10 @@ def list_in(data: Mapping[str, Any]) -> list[Any]:
 def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
     """Yield the objects of ``{"data": [...]}`` one by one.
 
-    A list of megabytes is so never held in memory as a whole, nor is Python's lock while it is parsed.
+    A list of megabytes is thus never held in memory as a whole, and parsing it does not hold Python's lock for long.
 
-    :raises NotJsonError: where the body is not JSON.
-    :raises KeyError, TypeError: where it is JSON of another shape; says which.
+    :raises NotJsonError: if the body is not JSON.
+    :raises KeyError, TypeError: if it is JSON of another shape; says which.
     """
     decode = _DECODER.raw_decode
     try:
@@ -127,15 +130,15 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
         separator = None if text[at : at + 1] == "]" else start
         while separator is not None:
             item, at = decode(text, at)
-            # What is no object says nothing of any job; the others count all the same.
+            # Items that are not objects describe no job; the others still count.
             if isinstance(item, dict):
                 yield item
             separator = _COMMA.match(text, at)
             at = at if separator is None else separator.end()
         end = _LIST_END.match(text, at)
         if end is None:
-            raise json.JSONDecodeError("the list does not end as it should", text, at)
-        # What follows the list, read as the rest of an object that had it.
+            raise json.JSONDecodeError("the list is not terminated correctly", text, at)
+        # The text after the list is parsed as the rest of an object.
         _DECODER.decode('{"data": 0' + text[end.end() :])
     except (ValueError, RecursionError) as err:
         _check_shape(body)
@@ -143,9 +146,9 @@ def iter_items(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _check_shape(body: bytes) -> None:
-    """Check that a body which is no list of Arroyo's is no other JSON.
+    """Check a body that does not contain a list: if it is JSON, report its shape.
 
-    :raises KeyError, TypeError: where it is; says what it is, and what was expected.
+    :raises KeyError, TypeError: if it is JSON; says what it is, and what was expected.
     """
     with suppress(ValueError, RecursionError):
         value = _DECODER.decode(_text(body))
@@ -157,7 +160,7 @@ def _check_shape(body: bytes) -> None:
 def _after(part: re.Pattern[str], text: str, at: int) -> int:
     """Return where a part of a list's frame ends.
 
-    :raises ValueError: where it is not there.
+    :raises ValueError: if it is missing.
     """
     found = part.match(text, at)
     if found is None:
@@ -168,15 +171,16 @@ def _after(part: re.Pattern[str], text: str, at: int) -> int:
 def one(from_api: FromApi[T], **sent: str) -> Callable[[HttpResponse], T]:
     """Return a reader of a single object.
 
-    :param sent: attributes that Arroyo returns as they were sent. A response meant for another request, as a gateway
-        may mix them up, must not pass for this one's.
+    :param sent: attributes that Arroyo returns as they were sent. A response to another request, which a gateway may
+        mix up, must not pass for the response to this one.
+    :param from_api: reads the object.
     """
 
     def read(response: HttpResponse) -> T:
         value = from_api(object_of(response))
         for name, wanted in sent.items():
             if getattr(value, name) != wanted:
-                raise ValueError(f"it has another {name} than the one that was sent")
+                raise ValueError(f"it has another {name} than the request")
         return value
 
     return read
@@ -185,7 +189,8 @@ def one(from_api: FromApi[T], **sent: str) -> Callable[[HttpResponse], T]:
 def many(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpResponse], tuple[T, ...]]:
     """Return a reader of ``{"data": [...]}``, the whole list.
 
-    :param is_lenient: as for :func:`json_of`.
+    :param from_api: reads an item.
+    :param is_lenient: see :func:`json_of`.
     """
     return lambda response: tuple(
         from_api(item) for item in list_in(object_of(response, is_lenient=is_lenient))
@@ -195,14 +200,15 @@ def many(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpRes
 def page(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpResponse], Page[T]]:
     """Return a reader of ``{"data": [...], "hasMore": …}``, one page of a list.
 
-    :param is_lenient: as for :func:`json_of`.
+    :param from_api: reads an item.
+    :param is_lenient: see :func:`json_of`.
     """
 
     def read(response: HttpResponse) -> Page[T]:
         data = object_of(response, is_lenient=is_lenient)
         has_more = data["hasMore"]
         if not isinstance(has_more, bool):
-            # A list that may go on is not known to lack anything.
+            # Otherwise an incomplete list could pass for a complete one.
             raise TypeError(f"field 'hasMore' is {json_type(has_more)}, not a boolean")
         return Page(tuple(from_api(item) for item in list_in(data)), has_more)
 
@@ -210,18 +216,18 @@ def page(from_api: FromApi[T], *, is_lenient: bool = False) -> Callable[[HttpRes
 
 
 def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[HttpResponse], Page[T]]:
-    """Return a reader of one page of a list, of which only the items of one name are wanted.
+    """Return a reader of one page of a list, for the items of one name.
 
-    A list of hundreds of kilobytes takes longer to parse than all else that a task does. So where it is the last page
-    and has the name, written as Arroyo writes it, only the items with it are parsed.
+    A list of hundreds of kilobytes takes longer to parse than everything else in a task. So on the last page, if the
+    name occurs in it in Arroyo's spelling, only the items of that name are parsed.
 
     :param from_api: reads the items of that name.
-    :param other: reads the others, where the whole list has to be parsed.
+    :param other: reads the others, if the whole list must be parsed.
     :param name: the exact name.
     """
     whole = page(lambda item: (from_api if item.get("name") == name else other)(item))
     named = r'"name"\s*:\s*' + re.escape(json.dumps(name, ensure_ascii=False))
-    # An item of a list; an object after a colon, such as tags, is none.
+    # The beginning of an item. An object after a colon, such as tags, is not an item.
     begins = re.compile(r'[\[,]\s*(?P<item>\{\s*"id"\s*:\s*"[^"\\]*"\s*,\s*' + named + ")")
 
     def read(response: HttpResponse) -> Page[T]:
@@ -233,11 +239,11 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
             return whole(response)
         decode = _DECODER.raw_decode
         try:
-            # No string holds such a place: its quotes would be escaped.
+            # This cannot occur in a string: its quotes would be escaped.
             found = [decode(text, match.start("item"))[0] for match in begins.finditer(text)]
         except (ValueError, RecursionError):
             return whole(response)
-        # What another object inside an item looks like is no item; one that begins otherwise may be.
+        # An object inside an item may look like one, but has no query. If an item begins otherwise, all are parsed.
         items = {item["id"]: item for item in found if "query" in item}
         is_all = items and len(items) == len(re.findall(named, text))
         return Page(tuple(map(from_api, items.values()))) if is_all else whole(response)
@@ -248,23 +254,23 @@ def named_page(from_api: FromApi[T], other: FromApi[T], name: str) -> Callable[[
 def nothing(response: HttpResponse) -> None:
     """Read a response without a value: Arroyo sends no body.
 
-    :raises ValueError: on anything else, such as the login page of a gateway.
+    :raises ValueError: if there is a body, such as the login page of a gateway.
     """
     if response.body.strip():
-        raise ValueError("a body where Arroyo sends none")
+        raise ValueError("a body, although Arroyo sends none")
 
 
 def pong(response: HttpResponse) -> None:
     """Read the response to a ping.
 
-    :raises ValueError: where it is not Arroyo's.
+    :raises ValueError: if it is not Arroyo's.
     """
     if json_of(response) != "Pong":
         raise ValueError("the response to a ping is not Arroyo's 'Pong'")
 
 
 def id_alone(data: Mapping[str, Any]) -> Pipeline:
-    """Read a pipeline of another name than the one that is looked for: its id tells pages apart.
+    """Read a pipeline of another name than the wanted one: only its id is needed, to tell pages apart.
 
     :raises KeyError, TypeError, ValueError: where it has no id, no name or no SQL, and so is something else.
     """
@@ -275,16 +281,16 @@ def id_alone(data: Mapping[str, Any]) -> Pipeline:
 
 
 def newest_job(pipeline_id: str) -> Callable[[HttpResponse], Job | None]:
-    """Return a reader of the jobs of a pipeline, which come newest first; None where it has none."""
+    """Return a reader of a pipeline's jobs, which are sorted newest first: the newest, or None if there is none."""
 
     def read(response: HttpResponse) -> Job | None:
         jobs = list_in(object_of(response, is_lenient=True))
         if not jobs:
             return None
         job = Job.from_api(jobs[0])
-        # 0.15 sends no pipeline's id.
+        # 0.15 does not send the pipeline's id.
         if job.pipeline_id not in (None, pipeline_id):
-            raise ValueError("it is about another pipeline than the one that was sent")
+            raise ValueError("it is about another pipeline than the request")
         return job
 
     return read

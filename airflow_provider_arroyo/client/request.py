@@ -1,4 +1,4 @@
-"""A request to Arroyo's API as a value, and the response to one."""
+"""Requests to Arroyo's API as values, and their responses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 COMPILE_TIMEOUT_SECONDS = 300.0
-"""How long a request may take that makes the server compile a UDF; over 30 s is usual."""
+"""How long a request that makes the server compile a UDF may take, in seconds; over 30 s is usual."""
 
 
 def http_date(text: str | None) -> datetime | None:
-    """Return the time in an HTTP header, in UTC; None where it holds none."""
+    """Return the time in an HTTP header, in UTC; None if there is none."""
     if not text:
         return None
     try:
@@ -36,22 +36,22 @@ def http_date(text: str | None) -> datetime | None:
 
 
 def seconds_ahead(date: datetime, read_at: float) -> float:
-    """Return by how much a server's clock is ahead of this machine's; 0 where they agree.
+    """Return by how much a server's clock is ahead of this machine's; 0 if they agree.
 
     :param date: when a response was sent, by the server's clock.
-    :param read_at: when it was read, by this machine's, in seconds since the epoch.
+    :param read_at: when it was read, by this machine's clock, in seconds since the epoch.
     """
     ahead = date.timestamp() - read_at
-    # The header has whole seconds, and the response took its time.
+    # The header has whole seconds, and the response took some time.
     return ahead if abs(ahead) > _SAME_TIME_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back over HTTP, before it is interpreted.
+    """An HTTP response before it is interpreted.
 
     :param status: the HTTP status.
-    :param headers: with names in lower case.
+    :param headers: names in lower case.
     :param body: decompressed.
     :param url: what was requested.
     :param took_seconds: from the request to the end of the response.
@@ -70,24 +70,24 @@ class HttpResponse:
 
     @property
     def content_type(self) -> str:
-        """The media type, without parameters; empty where there is none."""
+        """The media type, without parameters; empty if there is none."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
     @property
     def server_date(self) -> datetime | None:
-        """When it was sent, by the server's own clock."""
+        """When it was sent, by the server's clock."""
         return http_date(self.headers.get("date"))
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long the server asks to wait; None where it does not."""
+        """How long the server asks to wait; None if it does not."""
         value = self.headers.get("retry-after", "").strip()
         if re.fullmatch("[0-9]{1,9}", value):
             return float(value)
         until = http_date(value)
         if until is None:
             return None
-        # Against the server's own clock, which need not agree with ours.
+        # Compared with the server's own clock, which may differ from ours.
         return max(0.0, (until - (self.server_date or datetime.now(UTC))).total_seconds())
 
 
@@ -95,7 +95,8 @@ class HttpResponse:
 class Response(Generic[T_co]):
     """The value of a response.
 
-    :param server_date: when it was sent, by the server's own clock; None where it did not say.
+    :param value: the value that the request reads from it.
+    :param server_date: when it was sent, by the server's clock; None if unknown.
     """
 
     value: T_co
@@ -108,11 +109,11 @@ class Request(Generic[T_co]):
 
     :param method: the HTTP method.
     :param path: below ``/api/v1``, with a leading slash, ids escaped.
-    :param read: returns the value of a successful response; raises ``KeyError``, ``TypeError``,
-        ``ValueError`` or ``AttributeError`` where the response has another shape.
-    :param params: the query string.
-    :param body: sent as JSON; None sends no body.
-    :param is_idempotent: whether twice does what once does.
+    :param read: returns the value of a successful response; raises ``KeyError``, ``TypeError``, ``ValueError`` or
+        ``AttributeError`` if it has another shape.
+    :param params: the query string; default none.
+    :param body: sent as JSON; default None sends no body.
+    :param is_idempotent: whether sending it twice has the same effect as once.
     :param changes: whether it can change anything on the server.
     :param about: what it is about, for messages: ``pipeline 'pl_1'``.
     :param gone: Arroyo's exact words for "there is no such thing", for the thing that this is about.
@@ -160,16 +161,18 @@ class Request(Generic[T_co]):
     def content(self) -> bytes | None:
         """Return the body's bytes.
 
-        :raises ValueError: where the body cannot be written as JSON in UTF-8.
+        :raises ValueError: if the body cannot be written as JSON in UTF-8.
         """
         if self.body is None:
             return None
         try:
-            # Not escaped to ASCII, which would swell text of other scripts up to six times.
+            # Not escaped to ASCII, which would make text in other scripts up to six times as long.
             return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as err:
             character = err.object[err.start : err.start + 1]
-            raise ValueError(f"{self}: the text holds {character!r}, which is not a valid character") from err
+            raise ValueError(
+                f"{self}: the text contains {character!r}, which is not a valid character"
+            ) from err
         except (TypeError, ValueError) as err:
             raise ValueError(f"{self}: the body cannot be written as JSON: {err}") from err
 
@@ -182,7 +185,7 @@ def get(
     about: str = "",
     gone: tuple[str, ...] = (),
 ) -> Request[T]:
-    """Return a request that reads and changes nothing; the parameters are those of :class:`Request`."""
+    """Return a request that only reads; the parameters are those of :class:`Request`."""
     return Request(
         method="GET", path=path, read=read, params=params or {}, changes=False, about=about, gone=gone
     )
@@ -200,9 +203,9 @@ def delete(
 
 
 def escaped(value: str, argument: str) -> str:
-    """Return an id as a single segment of a path.
+    """Return an id as a single path segment.
 
-    :raises ValueError: names the argument, where no id can be like that.
+    :raises ValueError: if it cannot be a valid id; names the argument.
     """
     return quote(check_id(value, argument), safe="")
 
@@ -210,7 +213,7 @@ def escaped(value: str, argument: str) -> str:
 def paging(limit: int | None, starting_after: str | None) -> dict[str, str]:
     """Return the query string of a paginated list.
 
-    :raises ValueError: where ``limit`` is below 1.
+    :raises ValueError: if ``limit`` is below 1.
     """
     if limit is not None:
         check_integer(limit, "limit")

@@ -1,7 +1,7 @@
-"""From a response to its value, or to the error that says what to do next and whether repeating may help.
+"""Turns a response into its value, or into an error that says what to do next and whether a retry may help.
 
-The only place that decides what is Arroyo's own word. "Gone" and "taken" are its exact words for that very thing;
-whatever else a gateway says is an outage.
+Only this module decides what Arroyo itself has said. "Gone" and "taken" are recognized by Arroyo's exact messages;
+anything else from a gateway counts as an outage.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from airflow_provider_arroyo.text import shorten
 T = TypeVar("T")
 
 _MAX_READ = 1_000_000
-"""Characters of a response that are read for a message. It shows far fewer."""
+"""Maximum length of a response that is read for a message, in characters. Messages show far less."""
 
 _REFUSALS = (400, 404, 409, 422, 500, 502, 503)
-"""The statuses of Arroyo's own refusals in words."""
+"""The statuses with which Arroyo itself refuses a request in words."""
 
 _UNAVAILABLE = (408, 502, 503, 504)
 
@@ -58,16 +58,16 @@ _CHECK_THE_WAY = (
 )
 
 _METHODS_OF_PIPELINE = {"PATCH", "GET", "HEAD", "DELETE"}
-"""What Arroyo 0.15 allows at the path of a pipeline, and says so in response to a PUT."""
+"""The methods that Arroyo 0.15 allows for a pipeline, as its response to a PUT says."""
 
 
 def interpret(request: Request[T], response: HttpResponse, settings: ClientSettings) -> Response[T]:
-    """Return what a response says.
+    """Return the value of a response.
 
-    :param request: what was requested.
-    :param response: what came back.
-    :param settings: how it was requested, for messages; nothing secret of it is repeated.
-    :raises ArroyoError: names the request, the server's words, and what to do next.
+    :param request: the request.
+    :param response: its response.
+    :param settings: the settings used, for messages; no secret of theirs is repeated.
+    :raises ArroyoError: if it is an error; names the request, the server's message, and what to do next.
     """
     reader = _Interpreter(request, response, settings)
     if response.status == HTTPStatus.OK or reader.own_words is not None:
@@ -78,7 +78,7 @@ def interpret(request: Request[T], response: HttpResponse, settings: ClientSetti
 
 
 def diagnostics_of(message: str) -> tuple[SqlDiagnostic, ...]:
-    """Return what a refusal in text says about the SQL, one item for each of its points."""
+    """Return the messages of a refusal about SQL, one item each."""
     head, *points = message.split("\n * ")
     return tuple(SqlDiagnostic(text.strip()).with_place() for text in (points or [head]))
 
@@ -89,11 +89,11 @@ class _Interpreter:
         self._response = response
         self._settings = settings
 
-    # Evaluated for refusals only: a successful response can be a list of megabytes, ten times a second.
+    # Evaluated for refusals only: a successful response can be megabytes long, ten times a second.
 
     @cached_property
     def own_words(self) -> str | None:
-        """The text of Arroyo's ``{"error": text}``; None where the response is anything else."""
+        """The text of Arroyo's ``{"error": text}``; None if the response is anything else."""
         if self._response.status not in _REFUSALS or self._response.content_type != "application/json":
             return None
         try:
@@ -107,23 +107,23 @@ class _Interpreter:
 
     @cached_property
     def _words(self) -> str:
-        """The server's words as messages may show them; decisions are made by the words as they came."""
+        """The server's message without secrets. Decisions use the unchanged text."""
         return self._redacted(self._response.text.strip() if self.own_words is None else self.own_words)
 
     def _redacted(self, text: str) -> str:
-        """Return a text of the server's without what the settings or the request keep secret."""
+        """Return a text of the server without secrets of the settings or of the request."""
         text = self._settings.redact(text)
         # A response may hold SQL of its own, as half a pipeline does.
         return redact_values(text[:_MAX_READ], body_secret_values(self._request.body or {}))
 
     def check_age(self) -> None:
-        """Check that the response is not an old one.
+        """Check that the response is current.
 
-        :raises ArroyoForeignResponseError: where a cache sent it: what runs now is not known by it.
+        :raises ArroyoForeignResponseError: if a cache sent it, so that the current state is unknown.
         """
         if age := what_a_cache_says(self._response):
             raise ArroyoForeignResponseError(
-                f"{self._requested} got a response from a cache, {age}: the present state is not known. The request "
+                f"{self._requested} got a response from a cache, {age}: the current state is unknown. The request "
                 f"asked for a fresh one (Cache-Control: no-cache). Let the gateway cache nothing below {API_PREFIX}, "
                 "or let the connection lead past it.",
                 **self._data,
@@ -166,7 +166,7 @@ class _Interpreter:
             return too_large(self._request, self._settings, **self._data)
         if status == 429:
             what = "receives too many requests (429). Send fewer."
-            # A gateway's word, which does not prove that Arroyo never got the request.
+            # This may be a gateway's message, so Arroyo may have got the request.
             return self._api_error(what, disposition=Disposition.RETRY_IF_IDEMPOTENT)
         if status in _UNAVAILABLE and self.own_words is not None:
             what = f"is not available at the moment ({status})."
@@ -214,7 +214,7 @@ class _Interpreter:
                 **self._data,
             )
         if status >= 500:
-            # A change that failed inside the server is not repeated: it may have taken effect, or fail for ever.
+            # A change that failed inside the server is not repeated: it may have taken effect, or fail every time.
             changes = self._request.changes
             return self._api_error(
                 f"failed internally ({status}). Check the server's log.",
@@ -222,7 +222,7 @@ class _Interpreter:
             )
         if not self._may_be_arroyos(words):
             return self._foreign("a refusal in words that are not Arroyo's")
-        return self._api_error("refuses the request. Fix what it names.", is_fatal=status == 422)
+        return self._api_error("refuses the request. Fix what the message names.", is_fatal=status == 422)
 
     def _is_gone_checkpoint(self, words: str) -> bool:
         return "/checkpoints/" in self._request.path and CHECKPOINT_GONE.fullmatch(words) is not None
@@ -259,16 +259,14 @@ class _Interpreter:
         key = "the API key (the connection's password)"
         match self._response.status, header:
             case 407, _:
-                what = "is behind a proxy that wants credentials (407). Check proxies"
+                what = "is behind a proxy that requires credentials (407). Check proxies"
             case 403, _:
                 reason = f"{sent} do not allow it" if header else "no credentials were sent"
                 what = f"forbids this (403): {reason}. Check the API key and any gateway in between"
                 if self._request.has_sql:
-                    what += ", whose firewall may take SQL for an attack"
+                    what += ", whose firewall may mistake SQL for an attack"
             case _, "":
-                what = (
-                    f"wants credentials (401) and none were sent. Set {key}, sent in the header Authorization"
-                )
+                what = f"requires credentials (401), but none were sent. Set {key}, sent in the header Authorization"
             case _:
                 what = f"does not accept {sent} (401). Check {key}"
         return ArroyoAuthError(f"{self._where} {what}.{self._said}", **self._data)

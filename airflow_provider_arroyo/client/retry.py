@@ -1,4 +1,4 @@
-"""How failed requests are repeated: one rule for requests, and the one for polls."""
+"""How failed requests are retried: one rule for requests, one for polls."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 
 Clock = Callable[[], float]
-"""Seconds of a clock that only grows, as from ``time.monotonic``."""
+"""A monotonic clock in seconds, such as ``time.monotonic``."""
 
 FIRST_CONTACT_SECONDS = 60.0
-"""How long something other than Arroyo may respond before Arroyo itself ever has."""
+"""How long something other than Arroyo may respond, in seconds, if Arroyo itself never has."""
 
 POLL_RETRIES = 10
 """How often a poll is retried before it counts as missed."""
@@ -34,16 +34,17 @@ _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 2.0
 _MAX_RETRY_AFTER_SECONDS = 120.0
 _MAX_POLL_RETRY_AFTER_SECONDS = 5.0
-"""How long a poll waits at most because a server asks for it: longer, and the outage could not be seen to end."""
+"""How long a poll waits at most, in seconds, if a server asks for it; otherwise the end of an outage shows late."""
 
 _MIN_TRY_SECONDS = 0.1
 
 
 def backoff_seconds(retry: int, error: BaseException | None = None) -> float:
-    """Return how long to wait before a retry: half of ``min(2, 0.1 * 2**retry)`` s, plus up to the other half.
+    """Return how long to wait before a retry: half of ``min(2, 0.1 * 2**retry)`` s, plus a random part of the other
+    half.
 
     :param retry: 1 for the first.
-    :param error: how the last try failed; a Retry-After of the server is the least.
+    :param error: the error of the last try; if the server sent Retry-After, that is the minimum.
     """
     # The exponent is bounded, since a float is.
     half = min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(retry, 64)) / 2
@@ -51,12 +52,12 @@ def backoff_seconds(retry: int, error: BaseException | None = None) -> float:
 
 
 def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseException) -> float:
-    """Return how long to wait before a failed poll is tried again.
+    """Return how long to wait before a failed poll is retried.
 
-    :param failures: tries that failed in a row, 1 or more. After :data:`POLL_RETRIES` retries the poll is missed
-        and the next one follows at the interval.
-    :param interval_seconds: from poll to poll.
-    :param error: how the last try failed.
+    :param failures: consecutive failed tries, 1 or more. After :data:`POLL_RETRIES` retries, the poll is missed and
+        the next one follows at the interval.
+    :param interval_seconds: time between polls.
+    :param error: the error of the last try.
     """
     retry = failures % (POLL_RETRIES + 1)
     pause = backoff_seconds(retry) if retry else interval_seconds
@@ -64,7 +65,7 @@ def poll_retry_seconds(failures: int, interval_seconds: float, error: BaseExcept
 
 
 def outage_limit_seconds(error: ArroyoError, tolerance_seconds: float, *, has_responded: bool) -> float:
-    """Return for how long an error may last before it ends a wait or a request.
+    """Return how long an error may persist before it ends a wait or a request, in seconds.
 
     :param error: the failure.
     :param tolerance_seconds: how long an outage of Arroyo may last.
@@ -86,12 +87,11 @@ def may_have_taken_effect(error: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long requests may take, all their tries together.
+    """How long a request may take with all its tries.
 
-    :param max_elapsed_seconds: how long failed tries are repeated, default 15; 0 tries once.
-    :param first_try_seconds: how long the first try may take in any case, since a slow response is no outage;
-        default 5.
-    :param deadline: a moment of the client's clock after which nothing is tried; None sets none.
+    :param max_elapsed_seconds: how long a failing request is retried, default 15; 0 tries once.
+    :param first_try_seconds: minimum time for the first try, since a slow response is not an outage; default 5.
+    :param deadline: a time of the client's clock after which nothing is tried; default None: no deadline.
     """
 
     max_elapsed_seconds: float = 15.0
@@ -100,11 +100,11 @@ class Limits:
 
 
 class Tries:
-    """The tries of one request. Gives tenacity its rules, and each try its time.
+    """The tries of one request. Provides tenacity's callbacks and the time limit of each try.
 
-    :param request: what is tried.
-    :param limits: how long.
-    :param clock: seconds that only grow.
+    :param request: the request.
+    :param limits: its time limits.
+    :param clock: a monotonic clock in seconds.
     :param log: gets a WARNING when an outage begins, and a line when it ends.
     """
 
@@ -122,19 +122,19 @@ class Tries:
         self._has_warned = False
         self.retries = 0
         self.has_responded = False
-        """Whether Arroyo itself has responded; the client keeps it up to date."""
+        """Whether Arroyo itself has responded; updated by the client."""
 
     def seconds_left(self, at_most: float) -> float:
-        """Return how much of ``at_most`` a try may take that begins now.
+        """Return how long a try that begins now may take, at most ``at_most``.
 
-        :raises ArroyoConnectionError: where the time of all tries is over.
+        :raises ArroyoConnectionError: if the time for all tries is over.
         """
         return self._left_until(self._ends_at, at_most)
 
     def deadline_seconds_left(self, at_most: float) -> float:
-        """Return how much of ``at_most`` is left until the client's deadline.
+        """Return the time until the client's deadline, at most ``at_most``.
 
-        :raises ArroyoConnectionError: where it has passed.
+        :raises ArroyoConnectionError: if it has passed.
         """
         return self._left_until(self._deadline, at_most)
 
@@ -142,8 +142,8 @@ class Tries:
         left = end - self._clock()
         if left <= 0:
             raise ArroyoConnectionError(
-                f"{self._request} was not completed: its deadline has passed. Allow more time (timeout), or find out "
-                "what was slow: Arroyo, or the way to it.",
+                f"{self._request} was not completed before its deadline. Allow more time (timeout), or find out "
+                "what was slow: Arroyo or the network.",
                 disposition=Disposition.RETRY,
                 **self._request.where,
             )
@@ -154,10 +154,10 @@ class Tries:
         self._took_effect = True
 
     def is_done_already(self) -> bool:
-        """Return whether what a DELETE does not find was deleted by an earlier try whose response was lost."""
+        """Return whether an earlier DELETE, whose response was lost, has deleted what this one does not find."""
         return self._request.method == "DELETE" and self._took_effect
 
-    # -- tenacity's questions ----------------------------------------------------------------------------------
+    # -- callbacks of tenacity ---------------------------------------------------------------------------------
 
     def is_retryable(self, error: BaseException) -> bool:
         """Return whether repeating the request is safe and may succeed."""
@@ -167,7 +167,7 @@ class Tries:
         return error.disposition is Disposition.RETRY or self._request.is_idempotent
 
     def wait_seconds(self, state: RetryCallState) -> float:
-        """Return how long to wait before the next try; no longer than until one that can still end in time."""
+        """Return how long to wait before the next try, so that the next try can still end in time."""
         error = _error_of(state)
         wanted = backoff_seconds(state.attempt_number, error)
         left = self._repeat_until(error) - self._clock()
@@ -180,7 +180,7 @@ class Tries:
         error, now = _error_of(state), self._clock()
         if _retry_after(error) > _MAX_RETRY_AFTER_SECONDS:
             return True
-        # A try with no time to end in would only hide the reason that the last one gave.
+        # A try that has no time to complete would only hide the error of the last one.
         return now + state.upcoming_sleep >= self._repeat_until(error) - _MIN_TRY_SECONDS
 
     def _repeat_until(self, error: BaseException | None) -> float:
@@ -190,7 +190,7 @@ class Tries:
         return self._began + outage_limit_seconds(error, allowed, has_responded=self.has_responded)
 
     def before_sleep(self, state: RetryCallState) -> None:
-        """Log the failed try: the first as a warning, the others for debugging."""
+        """Log the failed try: the first as a warning, the others at DEBUG level."""
         level = logging.DEBUG if self._has_warned else logging.WARNING
         self._has_warned = True
         self.retries += 1
@@ -203,12 +203,12 @@ class Tries:
         )
 
     def log_success(self) -> None:
-        """Log that an outage is over, where one was logged."""
+        """Log that an outage is over, if one was logged."""
         if self._has_warned:
             self._log.info("Arroyo responds again after %s", duration(self._clock() - self._began))
 
     def final_error(self, error: ArroyoError) -> ArroyoError:
-        """Return what to raise after the last try: the error itself, or one that says how long it lasted."""
+        """Return the error to raise after the last try: the last error, or one that says how long they lasted."""
         elapsed = self._clock() - self._began
         allowed = self._may_repeat_until - self._began
         was_tried_once = not self._has_warned and (
@@ -219,19 +219,19 @@ class Tries:
         if error.disposition is Disposition.OUTAGE and not self.has_responded:
             return ArroyoUnreachableError(
                 f"This address does not look like Arroyo: for {duration(elapsed)}, {self._request} got no "
-                f"response of Arroyo's. The last one: {error}",
+                f"response from Arroyo. Last error: {error}",
                 since=self._began_at,
             )
         effect = "It may have taken effect. " if self._took_effect and self._request.changes else ""
         if error.is_own_failure:
             return ArroyoUnreachableError(
-                f"{self._request} failed for {duration(elapsed)}, since {utc_time(self._began_at)}, though Arroyo "
-                f"responds. It failed last with: {error}\n{effect}Check the server's log.",
+                f"{self._request} failed for {duration(elapsed)}, since {utc_time(self._began_at)}, although Arroyo "
+                f"responds. Last error: {error}\n{effect}Check the server's log.",
                 since=self._began_at,
             )
         return ArroyoUnreachableError(
             f"Arroyo has been unreachable for {duration(elapsed)}, since {utc_time(self._began_at)}. "
-            f"{self._request} failed last with: {error}\n{effect}Check the server and the connection.",
+            f"Last error of {self._request}: {error}\n{effect}Check the server and the connection.",
             since=self._began_at,
         )
 

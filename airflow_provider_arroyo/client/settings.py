@@ -1,4 +1,4 @@
-"""Where an Arroyo API is, and how to talk to it."""
+"""Where an Arroyo API is, and how to reach it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ API_PREFIX = "/api/v1"
 DEFAULT_PORT = 5115
 
 MAX_TIMEOUT_SECONDS = 86_400.0
-"""A day. An operating system's sockets cannot wait for a month."""
+"""The longest timeout, in seconds: a day. Sockets of the operating system do not support a month."""
 
 MIN_SECRET_LENGTH = 8
-"""A header's value that is shorter is not masked: it is as likely a word, or a number, of the text around it."""
+"""Shorter header values are not masked: they are as likely to be words or numbers of the surrounding text."""
 
 _MIN_KEY_LENGTH = 4
-"""An API key or a password that is shorter protects nothing, and to mask it would garble every text."""
+"""Shorter keys and passwords are not masked: they protect nothing, and masking them would garble every text."""
 
 _FILES = ("ca_cert", "client_cert", "client_key")
 
 _MAX_SHOWN_PATH = 255
-"""What is longer may be the contents of a file in place of its path."""
+"""A longer value may be the contents of a file instead of its path."""
 
 _SECRET_HEADER = re.compile("auth|token|key|secret|cookie|password|signature", re.IGNORECASE)
 
@@ -55,12 +55,12 @@ class ClientSettings:
     :param secret_headers: names of further headers whose values are masked.
     :param proxies: ``{"http": url, "https": url}``, addresses of HTTP proxies by the scheme of ``base_url``;
         empty uses the environment's (``http_proxy``, ``https_proxy``, ``no_proxy``).
-    :param connect_timeout_seconds: how long a connection may take, default 5.
+    :param connect_timeout_seconds: how long a connection may take to open, default 5.
     :param read_timeout_seconds: how long a response may take, default 30.
-    :param console_url: where people open the console; None is ``base_url``, with ``***`` for what looks like a secret
-        in its path.
-    :param namespace: what distinguishes the caller's pipelines from those of other callers of the same Arroyo; never
-        sent by itself, only within ownership labels. Empty where none was set.
+    :param console_url: address of the console for users; default None: ``base_url``, with ``***`` for segments of its
+        path that look like secrets.
+    :param namespace: separates the caller's pipelines from those of other callers of the same Arroyo. It is sent only
+        within ownership labels. Default empty: none.
     """
 
     base_url: str = f"http://localhost:{DEFAULT_PORT}"
@@ -92,7 +92,7 @@ class ClientSettings:
             path = getattr(self, name) or ""
             if not path.isprintable() or "-----BEGIN" in path:
                 # It may be the key itself, so it is not shown.
-                raise ValueError(f"{name} must be the path of a file, not what is in it")
+                raise ValueError(f"{name} must be the path of a file, not its contents")
         if self.client_key and not self.client_cert:
             raise ValueError("client_key needs client_cert")
         if self.api_key is not None:
@@ -101,12 +101,12 @@ class ClientSettings:
             check_header_name(name, value)
             check_header_value(f"headers[{name!r}]", value)
         if len({name.lower() for name in self.headers}) < len(self.headers):
-            raise ValueError("headers: a name is there twice, and upper and lower case make no difference")
+            raise ValueError("headers: a name occurs twice; upper and lower case make no difference")
         for number, name in enumerate(self.secret_headers, start=1):
             if name.lower() not in {one.lower() for one in self.headers}:
                 # It may be the secret itself, so it is not shown.
                 raise ValueError(
-                    f"secret_headers must be names of headers, and number {number} is none of them: "
+                    f"secret_headers must be names of headers, but number {number} is not one of them: "
                     f"{', '.join(self.headers) or 'there are none'}"
                 )
         for scheme, address in self.proxies.items():
@@ -120,9 +120,9 @@ class ClientSettings:
         return f"{type(self).__name__}(base_url={self.shown_url!r})"
 
     def check_files(self) -> None:
-        """Check that the files of certificates and keys can be read.
+        """Check that the files of certificates and keys are readable.
 
-        :raises ArroyoSettingsError: names the setting and the path.
+        :raises ArroyoSettingsError: if one is not; names the setting and the path.
         """
         for name in _FILES:
             path = getattr(self, name)
@@ -137,7 +137,7 @@ class ClientSettings:
 
     @property
     def request_headers(self) -> dict[str, str]:
-        """The headers of every request that come from the settings. Holds secrets."""
+        """The headers that the settings add to every request. Contains secrets."""
         headers = dict(self.headers)
         if self.api_key is not None:
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
@@ -146,7 +146,7 @@ class ClientSettings:
 
     @property
     def credentials_headers(self) -> str:
-        """The names of the headers that may hold credentials, for messages; empty where none is sent."""
+        """The names of the headers that may contain credentials, for messages; empty if none is sent."""
         return ", ".join(name for name in self.request_headers if self._is_secret_header(name))
 
     def _is_secret_header(self, name: str) -> bool:
@@ -157,9 +157,9 @@ class ClientSettings:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What nothing that is shown may hold: the key, values of headers and parts of them, passwords of proxies.
+        """Texts that must never be shown: the key, values of headers and parts of them, passwords of proxies.
 
-        Of the address, what looks like a secret in its path.
+        Also segments in the path of the address that look like secrets.
         """
         parts = zip(*(path.split("/") for path in self._path_and_shown), strict=True)
         found = {self.api_key or "", *(part for part, shown in parts if part != shown)}
@@ -172,7 +172,7 @@ class ClientSettings:
         return frozenset(found - {""})
 
     def redact(self, text: str) -> str:
-        """Return ``text`` with every secret of these settings replaced by ``***``, also where it was encoded."""
+        """Return ``text`` with every secret of these settings replaced by ``***``, even if it is encoded."""
         path, shown = self._path_and_shown
         if path != shown:
             text = text.replace(path, shown)
@@ -182,14 +182,14 @@ class ClientSettings:
             if len(form) >= MIN_SECRET_LENGTH:
                 text = text.replace(form, "***")
             elif len(form) >= _MIN_KEY_LENGTH:
-                # It may be a part of any word.
+                # It may be part of any word.
                 text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", "***", text)
         # The login in an address, such as that of a proxy of the environment.
         return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
     @property
     def shown_url(self) -> str:
-        """The address as it may be shown and stored: what looks like a secret in its path is ``***``."""
+        """The address as it may be shown and stored: segments of its path that look like secrets are ``***``."""
         path, shown = self._path_and_shown
         return self.base_url.removesuffix(path) + shown
 
@@ -216,7 +216,7 @@ class ClientSettings:
             masked = ", or has another secret in its path" if "***" in self.server else ""
             raise ArroyoSettingsError(
                 f"{led}, and now leads to {self.server}, which is another server{masked}. "
-                "Clear the task to start anew there."
+                "Clear the task to start over there."
             )
 
     @property
@@ -228,19 +228,19 @@ class ClientSettings:
 
     @property
     def api_url(self) -> str:
-        """The address that the paths of requests are appended to."""
+        """The base address of all requests."""
         return self.base_url + API_PREFIX
 
     def pipeline_console_url(self, pipeline_id: str) -> str:
-        """Return the console's page of a pipeline. Everyone who sees a task sees it, so that it shows no secret."""
+        """Return the console's page of a pipeline. Everyone who sees a task sees it, so it contains no secret."""
         base = (self.console_url or self.shown_url).rstrip("/")
         return f"{base}/pipelines/{quote(pipeline_id, safe='')}"
 
 
 def _is_secret(before: str, part: str) -> bool:
-    """Return whether a part of the path of the server's address is masked.
+    """Return whether a segment in the path of the server's address is masked.
 
-    Words and the ids of tenants are not: a mask in their place would break every link to Arroyo's console.
+    Words and tenant ids are not: masking them would break every link to Arroyo's console.
     """
     from airflow_provider_arroyo.client.path_secrets import is_secret_part, is_uuid, names_secret
 
@@ -250,10 +250,10 @@ def _is_secret(before: str, part: str) -> bool:
 
 
 def shown_address(address: str) -> str:
-    """Return what was given as an address as messages may show it, quoted: its scheme, host and port.
+    """Return an address for a message, quoted: only its scheme, host and port.
 
-    Whatever else there is may be a secret in the wrong place: a login, a token in the path or the query, a password
-    where the port belongs.
+    Any other part may be a secret in the wrong place: a login, a token in the path or query, a password instead of
+    the port.
 
     :param address: any text.
     """
@@ -265,7 +265,7 @@ def shown_address(address: str) -> str:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield what is secret in the value of a header: of ``Bearer X`` the ``X``, of a cookie what follows ``=``."""
+    """Yield the secret parts of a header's value: ``X`` of ``Bearer X``, and what follows ``=`` in a cookie."""
     parts = [part for part in re.split(r"[\s,;]+", value) if len(part) >= MIN_SECRET_LENGTH]
     yield from parts or [value]
     for part in parts:
@@ -280,7 +280,7 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _encoded(secret: str) -> Iterator[str]:
-    """Yield a secret as it may be shown: as it is, and as it stands in addresses, JSON, HTML and base64."""
+    """Yield a secret in all spellings: plain, and as encoded in addresses, JSON, HTML and base64."""
     yield secret
     yield quote(secret, safe="")
     yield quote_plus(secret)
@@ -292,7 +292,7 @@ def _encoded(secret: str) -> Iterator[str]:
 def _is_http_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        # Only reading the port checks it.
+        # Only reading the port validates it.
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""How two pieces of SQL differ, as it may be shown: without their secrets, and saying which of those changed."""
+"""The difference between two pieces of SQL, without their secrets; changed secrets are marked."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ CHANGED = f"{MASK} (changed)"
 
 
 def redacted_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
-    """Return how two pieces of SQL differ, in lines that begin with ``-``, ``+`` or a blank; empty where they do not.
+    """Return the difference of two pieces of SQL, in lines that begin with ``-``, ``+`` or a blank; empty if equal.
 
-    A secret that differs is :data:`CHANGED` in the new line.
+    In the new line, a changed secret is :data:`CHANGED`.
 
     :param old, new: the SQL.
-    :param context_lines: how many equal lines are shown around each difference, default 3.
+    :param context_lines: number of equal lines around each difference, default 3.
     """
     shown = _diff(old, new)
     return tuple(shown[at] for hunk in _hunks(shown, context_lines) for at in hunk)
 
 
 def redacted_unified_diff(old: str, new: str, *, context_lines: int = 3) -> tuple[str, ...]:
-    """Return how two pieces of SQL differ as :func:`redacted_diff` does, each hunk below its ``@@ -1,7 +1,6 @@``.
+    """Return the same as :func:`redacted_diff`, with each hunk below its ``@@ -1,7 +1,6 @@``.
 
     :param old, new: the SQL.
-    :param context_lines: how many equal lines are shown around each difference, default 3.
+    :param context_lines: number of equal lines around each difference, default 3.
     """
     shown = _diff(old, new)
     lines: list[str] = []
@@ -43,7 +43,7 @@ def redacted_unified_diff(old: str, new: str, *, context_lines: int = 3) -> tupl
 
 
 def _diff(old: str, new: str) -> list[str]:
-    """Return every line of two pieces of SQL, as it may be shown."""
+    """Return all lines of two pieces of SQL, without secrets."""
     before, after = _lines(old), _lines(new)
     shown: list[str] = []
     texts = [line.text for line in before], [line.text for line in after]
@@ -60,7 +60,7 @@ def _diff(old: str, new: str) -> list[str]:
 
 
 def _hunks(shown: Sequence[str], context_lines: int) -> Iterator[range]:
-    """Yield the ranges of lines around differences; those that touch are one."""
+    """Yield the ranges of lines around differences; adjacent ranges are merged."""
     hunk: range | None = None
     for at, text in enumerate(shown):
         if text[0] == " ":
@@ -75,18 +75,18 @@ def _hunks(shown: Sequence[str], context_lines: int) -> Iterator[range]:
 
 
 class _Line(NamedTuple):
-    """A line as it may be shown, and the secrets in it: names and values."""
+    """A line without its secrets, and those secrets: names and values."""
 
     text: str
     secrets: tuple[tuple[str, str], ...]
 
     def marked(self, known: Iterable[tuple[str, str]]) -> str:
-        """Return the line; a secret whose name is among the known ones, with other values, is marked as changed."""
+        """Return the line; a secret that has a known name but another value is marked as changed."""
         known = set(known)
         names = {name for name, _ in known}
         pieces = self.text.split(MASK)
         if len(pieces) != len(self.secrets) + 1:
-            # The SQL itself has the mask somewhere; which is which is not worth knowing.
+            # The SQL itself contains the mask, so it is not clear which is which.
             return self.text if known >= set(self.secrets) else self.text.replace(MASK, CHANGED)
         text = pieces[0]
         for secret, piece in zip(self.secrets, pieces[1:], strict=True):

@@ -1,6 +1,6 @@
-"""Secrets in SQL: the values of options such as ``'auth.password'``, which nothing that is shown may hold.
+"""Finds secrets in SQL: the values of options such as ``'auth.password'``, which must never be shown.
 
-Works on text alone, so that it also masks in SQL that no parser accepts. In doubt it masks too much.
+Works on text, so that it also masks SQL that cannot be parsed. If in doubt, it masks too much.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _TOKEN = re.compile(
 _PASSWORD = re.compile(r"passw|passphrase|pwd|(api|access|private|secret)[._-]?key", re.IGNORECASE)
 
 MAX_READABLE = 10_000
-"""How many characters of what a server says are read: it may be megabytes, and masking them takes seconds."""
+"""How many characters of a server's text are read: it may be megabytes long, and masking that takes seconds."""
 
 _MARGIN = 1000
-"""How long the login in an address may be."""
+"""Maximum length of the login in an address, in characters."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -59,7 +59,7 @@ class _Token(NamedTuple):
 def find_secrets(sql: str) -> tuple[Secret, ...]:
     """Return the secrets in some SQL, in order. They do not overlap.
 
-    :param sql: any text; SQL that is broken, too.
+    :param sql: any text; the SQL may be broken.
     """
     tokens = [
         _Token(str(found.lastgroup if found["tag"] is None else "string"), found[0], *found.span())
@@ -77,7 +77,7 @@ def find_secrets(sql: str) -> tuple[Secret, ...]:
 
 
 def redact_sql(sql: str) -> str:
-    """Return SQL as it may be shown: ``***`` in place of each secret.
+    """Return SQL with ``***`` in place of each secret.
 
     :param sql: any text.
     """
@@ -85,25 +85,25 @@ def redact_sql(sql: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Return what a server says of its work, such as why it failed, as it may be shown and stored.
+    """Return a server's text, such as the reason of a failure, in a form that can be shown and stored.
 
-    Without secrets, at most :data:`MAX_READABLE` characters, and without what not every database stores.
+    It has no secrets, at most :data:`MAX_READABLE` characters, and no characters that some databases cannot store.
 
-    :param text: the server's words.
+    :param text: the server's text.
     """
     shown = _readable(text[:MAX_READABLE])
-    # A secret that the cut parts is not known as one: what may be a part of it is left out.
+    # A secret that was cut off cannot be recognized, so the last part of the text is left out.
     return shown if len(text) <= MAX_READABLE else f"{shown[:-_MARGIN]}… ({len(text)} characters)"
 
 
 @lru_cache(maxsize=1000)
 def _readable(text: str) -> str:
-    # Each poll brings the same again.
+    # Every poll brings the same text.
     return _UNSTORABLE.sub(REPLACED, redact_sql(text))
 
 
 def secret_values(sql: str) -> frozenset[str]:
-    """Return the values that are secret in some SQL, such as may be echoed.
+    """Return the secret values in some SQL, in forms in which a server may repeat them.
 
     :param sql: any text. Names of users and values of less than 5 characters are left out: they are as likely words
         of any text.
@@ -114,10 +114,10 @@ def secret_values(sql: str) -> frozenset[str]:
 
 
 def redact_echo(text: str, sql: str) -> str:
-    """Return what a server says about some SQL without the secrets of that SQL, and without any of its own.
+    """Return a server's text about some SQL without the secrets of that SQL, and without secrets of its own.
 
-    :param text: the server's words, which may repeat parts of the SQL.
-    :param sql: what they are about.
+    :param text: the server's text, which may repeat parts of the SQL.
+    :param sql: the SQL.
     """
     return redact_values(text, secret_values(sql))
 
@@ -125,7 +125,7 @@ def redact_echo(text: str, sql: str) -> str:
 def _options(tokens: list[_Token]) -> Iterator[Secret]:
     """Yield the secrets among the options of statements: ``WITH (key = value, …)`` and what it may have been."""
     code = [token for token in tokens if token.kind not in ("space", "comment")]
-    # In an expression, `key = 'x'` is a comparison. Only the parentheses after WITH hold options there.
+    # In an expression, `key = 'x'` is a comparison. There, only parentheses after WITH contain options.
     is_expression, depth, with_depth, skip_to = False, 0, 0, 0
     for at, token in enumerate(code):
         before = code[at - 1] if at else None
@@ -193,7 +193,7 @@ def _secret(name: str, value: list[_Token]) -> Iterator[Secret]:
 
 
 def _is_broken(tokens: list[_Token]) -> bool:
-    """Return whether the quotes do not pair: one is open at the end, or a word stands right after a string."""
+    """Return whether quotes are unbalanced: one is open at the end, or a word directly follows a string."""
     for at, token in enumerate(tokens):
         quote = token.text[0]
         if token.kind in ("string", "name") and quote in "'\"`":

@@ -1,4 +1,4 @@
-"""Whether a response is an old one, which a cache sent: it says nothing of what runs now."""
+"""Detects stale responses from a cache, which say nothing about the current state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CACHES_SAY = (
     "x-proxy-cache",
     "x-varnish-cache",
 )
-"""Headers in which a cache says whether it had the response, with an age or without one, as nginx."""
+"""Headers in which a cache, such as nginx, says whether it had the response, with or without an age."""
 
 _STALE_WARNING = re.compile(r"(?:^|,)\s*11[0-3] ")
 """What older caches say in the header ``warning``: stale, not validated again, disconnected, kept by a guess."""
@@ -27,12 +27,12 @@ _HAD_IT = re.compile(r"(?:^|[\s,;_])(hit|stale|updating)(?![^\s,;])", re.IGNOREC
 
 
 def what_a_cache_says(response: HttpResponse) -> str | None:
-    """Return how old a response is, in words; None where it is fresh, as far as its headers tell.
+    """Return how old a response is, in words; None if its headers do not say that it is old.
 
-    :param response: whose headers count.
+    :param response: the response.
     """
     ages = [one.strip() for one in response.headers.get("age", "").split(",")]
-    # Each of several caches may add its own.
+    # Several caches may each add their own value.
     if known := [int(one[:10]) for one in ages if one.isdecimal()]:
         # Some count the time that the server took for it.
         allowed = MAX_AGE_SECONDS + response.took_seconds

@@ -1,4 +1,4 @@
-"""TLS: set up from the settings, and explained where it fails."""
+"""Sets up TLS from the settings, and explains TLS errors."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _VERSIONS = ("ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVA
 def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
     """Return the TLS context for the settings. Takes some milliseconds and reads files.
 
-    Trusts ``ca_cert`` alone where it is set; else the bundle that ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``
-    names; else the machine's own authorities and those of ``certifi``.
+    If ``ca_cert`` is set, only that is trusted; otherwise the bundle that ``REQUESTS_CA_BUNDLE`` or
+    ``CURL_CA_BUNDLE`` names; otherwise the system's CA certificates and those of ``certifi``.
 
-    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    :raises ArroyoSettingsError: if a file cannot be used; names the setting.
     """
     settings.check_files()
     context = _trusting(settings)
@@ -57,16 +57,16 @@ def make_ssl_context(settings: ClientSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if settings.client_cert is not None:
-        # OpenSSL does not tell which of the two files it means.
+        # OpenSSL does not say which of the two files is wrong.
         key = f" and client_key {settings.client_key!r}" if settings.client_key else ""
-        with _named(f"client_cert {settings.client_cert!r}{key}: not a certificate in PEM with its own key"):
+        with _named(f"client_cert {settings.client_cert!r}{key}: not a PEM certificate with its own key"):
             context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
     return context
 
 
 def _trusting(settings: ClientSettings) -> ssl.SSLContext:
     if settings.ca_cert is not None:
-        with _named(f"ca_cert: {settings.ca_cert!r} holds no certificates in PEM"):
+        with _named(f"ca_cert: {settings.ca_cert!r} contains no PEM certificates"):
             return ssl.create_default_context(cafile=settings.ca_cert)
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if bundle := os.environ.get(variable):
@@ -81,7 +81,7 @@ def _trusting(settings: ClientSettings) -> ssl.SSLContext:
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Say which setting names a file that cannot be used."""
+    """Name the setting in the error for a file that cannot be used."""
     try:
         yield
     except OSError as err:
@@ -90,17 +90,17 @@ def _named(what: str) -> Iterator[None]:
 
 
 def _no_password() -> str:
-    # OpenSSL would prompt for it on the terminal.
+    # Otherwise OpenSSL would prompt for it on the terminal.
     raise ArroyoSettingsError(
-        "client_key: is encrypted, which is not supported; decrypt it, or keep it unencrypted"
+        "client_key: is encrypted, which is not supported; decrypt it, or store it unencrypted"
     )
 
 
 def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
-    """Return what a TLS error means and what to do; None where it may pass, such as a broken handshake.
+    """Return what a TLS error means and what to do; None if it may be temporary, such as a broken handshake.
 
-    :param error: found by us, or an alert of the server's.
-    :param settings: how it was tried.
+    :param error: found by this machine, or an alert of the server.
+    :param settings: the settings used.
     """
     base_url = settings.shown_url
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -109,11 +109,11 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
     if reason.endswith(_PLAIN_PORT):
         return plain_port(base_url)
     if settings.client_cert is None and reason.endswith((*_CERTIFICATE_WANTED, *_CERTIFICATE_REFUSED)):
-        return f"{base_url} wants a client certificate, and none was sent. Set client_cert and client_key."
+        return f"{base_url} requires a client certificate, but none was sent. Set client_cert and client_key."
     if reason.endswith(_CERTIFICATE_WANTED):
         return (
-            f"{base_url} wants a client certificate, and did not accept that of client_cert "
-            f"{settings.client_cert!r}, which its authorities may not have signed."
+            f"{base_url} requires a client certificate, but did not accept the one in client_cert "
+            f"{settings.client_cert!r}, perhaps because it does not trust the authority that signed it."
         )
     if reason.endswith(_CERTIFICATE_REFUSED):
         return (
@@ -121,7 +121,7 @@ def explain_tls(error: ssl.SSLError, settings: ClientSettings) -> str | None:
             "Check that the server trusts the authority that signed it, and that it has not expired."
         )
     if reason.endswith(_VERSIONS):
-        return f"{base_url} and this machine have no version of TLS in common ({reason})."
+        return f"{base_url} and this machine have no TLS version in common ({reason})."
     return None
 
 
@@ -147,15 +147,15 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, settings: ClientSe
 
 
 def explain_plain_refusal(text: str) -> str | None:
-    """Return what is wrong with TLS by what a server said over HTTP with status 400; None where it says nothing.
+    """Return what a server's HTTP response with status 400 says is wrong with TLS; None if nothing.
 
     :param text: the body of its response.
     """
     words = " ".join(text.lower().split())
     if any(part in words for part in _WANTS_TLS):
-        return "The port expects TLS, and plain HTTP was sent. Set the scheme to https"
+        return "The port expects TLS, but plain HTTP was sent. Set the scheme to https"
     if any(part in words for part in _WANTS_CERTIFICATE):
-        return "The server wants a client certificate that it trusts. Check client_cert and client_key"
+        return "The server requires a client certificate that it trusts. Check client_cert and client_key"
     return None
 
 
@@ -169,12 +169,12 @@ def plain_port(base_url: str) -> str:
 
 def plain_to_tls(base_url: str) -> str:
     """Return the message for plain HTTP on a port with TLS."""
-    return f"The port of {base_url} expects TLS, and plain HTTP was sent. Set the scheme to https."
+    return f"The port of {base_url} expects TLS, but plain HTTP was sent. Set the scheme to https."
 
 
 def closes_after_handshake(settings: ClientSettings) -> str:
     """Return the message for a server that closes after the handshake, without a reason and before any request."""
-    likely = "it wants a client certificate, and none was sent: set client_cert and client_key."
+    likely = "it requires a client certificate, but none was sent: set client_cert and client_key."
     if settings.client_cert is not None:
         likely = (
             f"it refuses the client certificate {settings.client_cert!r}: check which authorities it trusts."
@@ -186,7 +186,7 @@ def closes_after_handshake(settings: ClientSettings) -> str:
 
 
 def error_reason(error: BaseException) -> str:
-    """Return OpenSSL's name for an error, such as ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty without one."""
+    """Return OpenSSL's name for an error, such as ``TLSV13_ALERT_CERTIFICATE_REQUIRED``; empty if it has none."""
     reason = getattr(error, "reason", None)
     if isinstance(reason, str):
         return reason

@@ -1,7 +1,7 @@
-"""Probes a port that closed the connection: does it speak TLS, and does it accept our certificate?
+"""Probes a port that closed the connection: does it use TLS, and does it accept our certificate?
 
-A server that refuses a client certificate, or plain HTTP, often closes the connection with a request unread, and
-the operating system then drops the reason. Without a request in flight, the reason arrives.
+A server that refuses a client certificate, or plain HTTP, often closes the connection without reading the request,
+and the operating system then drops the reason. Without a request, the reason arrives.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from airflow_provider_arroyo.client.tls import (
 )
 
 PROBE_SECONDS = 2.0
-"""How long a probe may take."""
+"""How long a probe may take, in seconds."""
 
 _WAITS = 4
-"""How often a probe waits for the port at most: to connect or shake hands, and to receive something, twice."""
+"""How often a probe may wait for the port: to connect or shake hands, and to receive something, twice."""
 
 _REQUEST = b"GET /api/v1/ping HTTP/1.0\r\n\r\n"
 
@@ -33,8 +33,8 @@ _REQUEST = b"GET /api/v1/ping HTTP/1.0\r\n\r\n"
 class Finding(NamedTuple):
     """What is wrong with TLS at an address.
 
-    :param message: what, and what to do about it.
-    :param is_certain: False where it may also be a server behind a proxy that is away.
+    :param message: the problem, and what to do about it.
+    :param is_certain: False if it may also be a proxy whose backend is down.
     """
 
     message: str
@@ -44,10 +44,10 @@ class Finding(NamedTuple):
 def find_tls_problem(
     settings: ClientSettings, context: ssl.SSLContext | None, timeout_seconds: float
 ) -> Finding | None:
-    """Return what is wrong with TLS at the settings' address; None where nothing is found. Blocks.
+    """Return what is wrong with TLS at the settings' address; None if nothing is found. Blocks.
 
-    :param settings: which address. No credentials are sent, except the client certificate.
-    :param context: how TLS is spoken to it; None for plain HTTP.
+    :param settings: the address. No credentials are sent, except the client certificate.
+    :param context: the TLS context to use; None for plain HTTP.
     :param timeout_seconds: how long it may take.
     """
     if timeout_seconds <= 0:
@@ -56,7 +56,7 @@ def find_tls_problem(
     if context is None:
         return Finding(plain_to_tls(settings.shown_url)) if _speaks_tls(settings, timeout) else None
     try:
-        # Once may be a server that is just shutting down, which does not shake hands again; a proxy without its
+        # Once may be a server that is just shutting down; it does not shake hands again, but a proxy without its
         # backend does.
         if _closes_after_handshake(settings, context, timeout) and _closes_after_handshake(
             settings, context, timeout
@@ -75,14 +75,14 @@ def find_tls_problem(
 def _closes_after_handshake(settings: ClientSettings, context: ssl.SSLContext, timeout: float) -> bool:
     """Return whether the server completes the handshake and then closes, before any request.
 
-    :raises OSError: where there is no handshake, or the server says why it closes.
+    :raises OSError: if there is no handshake, or the server says why it closes.
     """
     with (
         _connect(settings, timeout) as plain,
         context.wrap_socket(plain, server_hostname=_address(settings)[0]) as secure,
     ):
         try:
-            # With TLS 1.3, only now does the server say what it thinks of our certificate.
+            # With TLS 1.3, the server comments on our certificate only now.
             return secure.recv(1) == b""
         except TimeoutError:
             return False
@@ -111,7 +111,7 @@ def _speaks_plain_http(settings: ClientSettings, timeout: float) -> bool:
     try:
         with _connect(settings, timeout) as plain:
             plain.sendall(_REQUEST)
-            # Ports with TLS often respond to plain text with 400, in plain text.
+            # TLS ports often respond to plain text with 400, in plain text.
             return re.match(rb"HTTP/\d\.\d (?!400)\d", _start_of_response(plain, timeout)) is not None
     except OSError:
         return False

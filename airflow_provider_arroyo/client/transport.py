@@ -39,31 +39,31 @@ from airflow_provider_arroyo.exceptions import (
 USER_AGENT = f"airflow-provider-arroyo/{airflow_provider_arroyo.__version__}"
 
 MAX_RESPONSE_BYTES = 512 * 1024 * 1024
-"""The largest response that is read: far larger than any of Arroyo's."""
+"""The largest response that is read, in bytes; far larger than any of Arroyo's."""
 
 _CHUNK_BYTES = 65536
 _MAX_PROBES = 3
 
 SecondsLeft = Callable[[float], float]
-"""Returns how much of so many seconds a try may still take; raises where its time is over."""
+"""Given a number of seconds, returns how many of them a try may still take; raises if its time is over."""
 
 
 class OpenStream(NamedTuple):
-    """A response whose body has yet to be read, and the deadline for what is read of it."""
+    """A response whose body has not been read yet, and the deadline for reading it."""
 
     response: requests.Response
     deadline: Deadline
 
 
 class Transport:
-    """Sends requests on one pooled session that takes everything from its settings, nothing from ``~/.netrc``.
+    """Sends requests on one pooled session. Takes all its settings from ``settings``, nothing from ``~/.netrc``.
 
     Threads may share it.
 
-    :param settings: where the API is, and how to talk to it.
-    :param session: a session to use instead; TLS is then as the session has it, and it is not closed here.
-    :param clock: seconds that only grow.
-    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    :param settings: where the API is, and how to reach it.
+    :param session: a session to use; it keeps its own TLS settings, and is not closed here. Default None creates one.
+    :param clock: a monotonic clock in seconds.
+    :raises ArroyoSettingsError: if a file in the settings cannot be used; names the setting.
     """
 
     def __init__(
@@ -84,21 +84,21 @@ class Transport:
         self._session = session or _new_session(self._ssl_context)
         proxy = proxy_for(settings)
         self._proxies = {"http": proxy, "https": proxy} if proxy else {}
-        # A port that just does not respond is not worth more; behind a proxy there is none to probe.
+        # A port that does not respond is not probed for longer; behind a proxy, there is no port to probe.
         self._probes_left = _MAX_PROBES if session is None and proxy is None else 0
         self._finding: Finding | None = None
 
     def close(self) -> None:
-        """Close the connections, unless the session was given."""
+        """Close the connections, unless the session was passed in."""
         if self._owns_session:
             self._session.close()
 
     def send(self, request: Request[Any], seconds_left: SecondsLeft) -> HttpResponse:
         """Send a request once and return the whole response.
 
-        :param request: what to send.
-        :param seconds_left: bounds the try.
-        :raises ArroyoError: where no whole response came.
+        :param request: the request.
+        :param seconds_left: limits the try.
+        :raises ArroyoError: if no complete response came.
         """
         read_seconds = max(self.settings.read_timeout_seconds, request.min_read_timeout_seconds)
         content = request.content()
@@ -116,7 +116,7 @@ class Transport:
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise ArroyoForeignResponseError(
                         f"{request} got more than {MAX_RESPONSE_BYTES:,} bytes from {self.settings.shown_url}, "
-                        "which is no response of Arroyo's.",
+                        "so it is not Arroyo's response.",
                         status=response.status_code,
                         **request.where,
                     )
@@ -125,12 +125,12 @@ class Transport:
     def open_stream(
         self, request: Request[Any], seconds_left: SecondsLeft, idle_seconds: float
     ) -> tuple[HttpResponse, OpenStream]:
-        """Send a request once; return the response, without its body where the status is 200, and the open stream.
+        """Send a request once; return the response, without its body if the status is 200, and the open stream.
 
-        :param request: what to send.
-        :param seconds_left: bounds the try.
+        :param request: the request.
+        :param seconds_left: limits the try.
         :param idle_seconds: how long the body may pause.
-        :raises ArroyoError: where no response came.
+        :raises ArroyoError: if no response came.
         """
         content = request.content()
         allowed = seconds_left(self.settings.connect_timeout_seconds + idle_seconds)
@@ -144,8 +144,8 @@ class Transport:
     ) -> Iterator[bytes]:
         """Yield what arrives on a stream, then close it.
 
-        :param stream, request, seconds_left, idle_seconds: as :meth:`open_stream` had them.
-        :raises ArroyoError: where the stream breaks, or its time is over.
+        :param stream, request, seconds_left, idle_seconds: see :meth:`open_stream`.
+        :raises ArroyoError: if the stream breaks, or its time is over.
         """
         with self._explained(request, seconds_left), stream.response:
             while True:
@@ -158,7 +158,7 @@ class Transport:
     def _open(
         self, request: Request[Any], content: bytes | None, read_seconds: float, total: float
     ) -> OpenStream:
-        # The total bounds both together where a deadline leaves less than their sum.
+        # If a deadline leaves less than their sum, the total limits both together.
         timeout = urllib3.Timeout(
             total=total,
             connect=min(self.settings.connect_timeout_seconds, total),
@@ -209,7 +209,7 @@ class Transport:
     def _probed(
         self, error: ArroyoError, failure: Failure, request: Request[Any], seconds_left: SecondsLeft
     ) -> ArroyoError:
-        """Return the error in the light of what a probe of the port finds, where it may hide a TLS problem."""
+        """Return the error, or what a probe of the port finds if the error may hide a TLS problem."""
         if type(error) is not ArroyoConnectionError:
             return error
         is_broken = failure is Failure.BROKEN
@@ -227,7 +227,7 @@ class Transport:
             return ArroyoTlsError(finding.message, **request.where)
         if not is_broken:
             return error
-        # The request itself may have got through, and what responded to it may be gone since.
+        # The request itself may have got through, and the server may have gone down since.
         message = f"{error} {finding.message}"
         return ArroyoConnectionError(
             message, disposition=error.disposition, is_hang_up=error.is_hang_up, **request.where
@@ -235,11 +235,11 @@ class Transport:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Uses our own connections, and our own TLS context, so that requests does not add authorities of its own."""
+    """Uses our own connections and TLS context, so that requests does not add CA certificates of its own."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         self._ssl_context = ssl_context
-        # Room for the idle connections of as many threads; each is opened when it is needed.
+        # Keeps as many idle connections as there are threads; each is opened when needed.
         super().__init__(pool_maxsize=100)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -252,7 +252,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Return the login in a proxy's address, as UTF-8, which requests cannot."""
+        """Return the login in a proxy's address as UTF-8, which requests does not support."""
         parts = urlsplit(proxy)
         if not parts.username:
             return {}
@@ -260,16 +260,16 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return {"Proxy-Authorization": "Basic " + b64encode(login.encode()).decode()}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave the context as it is."""
+        """Leave the context unchanged."""
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing. In its place, requests would put a login of ``~/.netrc`` over the API key."""
+    """Add nothing. Otherwise requests would replace the API key by a login from ``~/.netrc``."""
     return request
 
 
 class _Session(requests.Session):
-    """Never resolves a redirect: requests would do so even where it does not follow it, and fail on a bad address."""
+    """Never resolves a redirect: requests would do so even without following it, and fail on an invalid address."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -277,10 +277,10 @@ class _Session(requests.Session):
 
 def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
     session = _Session()
-    # Proxies are chosen by proxy_for and authorities by make_ssl_context.
+    # proxy_for chooses the proxy, and make_ssl_context the CA certificates.
     session.trust_env = False
     session.auth = _keep_headers
-    # A gateway's cookie would be sent with every later request, whatever it holds.
+    # Otherwise a gateway's cookie would be sent with every later request, whatever it contains.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _Adapter(ssl_context)
     for scheme in ("http://", "https://"):
@@ -289,7 +289,7 @@ def _new_session(ssl_context: ssl.SSLContext | None) -> requests.Session:
 
 
 def _read(response: requests.Response) -> bytes:
-    """Return what has come of the body, as it comes: nothing waits for a chunk to be full. Empty at its end."""
+    """Return the part of the body that has arrived, without waiting for a full chunk; empty at its end."""
     chunk: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=True)
     return chunk
 

@@ -1,4 +1,4 @@
-"""User-defined functions as Arroyo's API takes and lists them; every DAG file may name some."""
+"""User-defined functions as Arroyo's API takes and lists them. A separate module, as DAG files may import it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Udf(ApiModel):
 
 
 def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
-    """Return UDFs from what users write: a :class:`.Udf`, its source, or ``{"definition", "language"}``.
+    """Return UDFs from users' values: a :class:`.Udf`, its source, or ``{"definition", "language"}``.
 
-    :raises ValueError: on anything else, or on one without a source.
+    :raises ValueError: if a value is invalid or has no source.
     """
     if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
         raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")

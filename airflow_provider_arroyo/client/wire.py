@@ -1,7 +1,7 @@
-"""From JSON to frozen dataclasses and back, as their type hints say.
+"""Converts JSON to frozen dataclasses and back, as their type hints say.
 
-Two readers: what Arroyo sends is read leniently (:func:`from_api`), so that a field which only explains never makes a
-response unreadable; what this package wrote is read strictly (:func:`from_json`).
+There are two readers. Arroyo's JSON is read leniently (:func:`from_api`), so that a field which only explains
+something never makes a response unreadable. JSON that this package wrote is read strictly (:func:`from_json`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def wire(
     is_required: bool = False,
     **options: Any,
 ) -> Any:
-    """Return a dataclass field with another name in JSON.
+    """Return a dataclass field with options for JSON.
 
-    :param name: its name in JSON; default the attribute's.
+    :param name: its name in JSON; default the attribute's name.
     :param zero_is_none: whether 0 and null mean that there is no value yet.
-    :param may_be_null: whether null means so, where the field is strict.
-    :param is_secret: whether it may hold secrets, so that it is neither shown nor written.
-    :param is_strict: whether something is decided by it, so that Arroyo's JSON cannot be read where it is null or of
-        another type. It may be missing, as what an older server does not have.
-    :param is_required: whether it may not be missing from Arroyo's JSON either, though it has a default.
-    :param options: as for ``dataclasses.field``.
+    :param may_be_null: for a strict field: whether null also means this.
+    :param is_secret: whether it may contain secrets, so that it is neither shown nor written.
+    :param is_strict: whether a decision depends on it, so that Arroyo's JSON is unreadable if it is null or of
+        another type. It may be missing, since older servers may not send it.
+    :param is_required: whether it must also be present in Arroyo's JSON, although it has a default.
+    :param options: further arguments of ``dataclasses.field``.
     """
     metadata = {
         "name": name,
@@ -57,13 +57,13 @@ def wire(
 
 
 def from_api(cls: type[T], data: Any) -> T:
-    """Return the value that JSON of Arroyo's describes.
+    """Return the value of Arroyo's JSON.
 
-    Unknown fields are ignored. A field with a default gets that where it is missing or of another type, unless it is
-    strict or required. Integers are from 0 to 64 bits, as Arroyo counts; a time is one that a calendar has.
+    Unknown fields are ignored. A field that is missing or of another type gets its default, if it has one, unless it
+    is strict or required. Integers are in the range 0 to 2**64 - 1, as Arroyo counts; times are within the calendar.
 
-    :raises KeyError, TypeError, ValueError: where a field without a default, or a required one, is missing or of
-        another type, or a strict one is of another type.
+    :raises KeyError, TypeError, ValueError: if a field without a default, or a required one, is missing or of another
+        type, or a strict one is of another type.
     """
     return _read(cls, data, is_lenient=True)
 
@@ -71,7 +71,7 @@ def from_api(cls: type[T], data: Any) -> T:
 def from_json(cls: type[T], data: Any) -> T:
     """Return the value that :func:`to_json` wrote, in this version or an older one; unknown fields are ignored.
 
-    :raises ValueError: where a field is of another type, or one without a default is missing.
+    :raises ValueError: if a field is of another type, or one without a default is missing.
     """
     try:
         return _read(cls, data, is_lenient=False)
@@ -80,7 +80,7 @@ def from_json(cls: type[T], data: Any) -> T:
 
 
 def to_json(value: Any) -> Any:
-    """Return a dataclass, or what it holds, as JSON values without secrets; durations as seconds."""
+    """Return a dataclass, or a value in it, as JSON values without secrets; durations as seconds."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             one.name: to_json(getattr(value, one.attribute))
@@ -103,7 +103,7 @@ def to_json(value: Any) -> Any:
 
 
 def json_type(value: Any) -> str:
-    """Return what a value is in JSON, in words: ``an object``, ``a list``, ``null``."""
+    """Return the JSON type of a value, in words: ``an object``, ``a list``, ``null``."""
     if isinstance(value, Mapping):
         return "an object"
     return "null" if value is None else _JSON_TYPES.get(type(value), type(value).__name__)
@@ -120,31 +120,31 @@ _JSON_TYPES = {
 
 
 class JsonValue:
-    """Base of the values that cross processes as JSON."""
+    """Base class of values that cross processes as JSON."""
 
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the value as JSON values."""
         return cast("dict[str, Any]", to_json(self))
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what :meth:`to_dict` wrote, in this version or an older one; unknown fields are ignored.
+        """Read the output of :meth:`to_dict`, of this version or an older one; unknown fields are ignored.
 
-        :raises ValueError: on anything else.
+        :raises ValueError: if the data is invalid.
         """
         return from_json(cls, data)
 
 
 class ApiModel:
-    """Base of the models that are read from Arroyo's responses."""
+    """Base class of the models that are read from Arroyo's responses."""
 
     __slots__ = ()
 
     @classmethod
     def from_api(cls, data: Mapping[str, Any]) -> Self:
-        """Return the model that JSON of Arroyo's describes, as :func:`from_api` reads it."""
+        """Return the model from Arroyo's JSON, see :func:`from_api`."""
         return from_api(cls, data)
 
 
@@ -207,7 +207,7 @@ def _fields(cls: type[Any], is_lenient: bool) -> tuple[_Field, ...]:
 
 
 def _reader_of_arroyo(attribute: str, hint: Any, *, is_strict: bool) -> Read:
-    """Return what reads a field of Arroyo's JSON."""
+    """Return the function that reads a field of Arroyo's JSON."""
     read = _reader(_without_none(hint) if is_strict else hint, is_lenient=True)
     if not attribute.endswith("_micros"):
         return read
@@ -215,7 +215,7 @@ def _reader_of_arroyo(attribute: str, hint: Any, *, is_strict: bool) -> Read:
     def read_time(value: Any) -> Any:
         micros = read(value)
         if isinstance(micros, int) and micros > _LAST_MICROS:
-            raise ValueError("it is a time that no calendar has")
+            raise ValueError("it is a time outside the calendar")
         return micros
 
     return read_time
@@ -228,7 +228,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _reader(hint: Any, *, is_lenient: bool) -> Read:
-    """Return what reads a value of a type."""
+    """Return the function that reads a value of a type."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: value
@@ -268,16 +268,16 @@ def _float_of_arroyo(value: Any) -> float:
 def _integer_of_arroyo(value: Any) -> int:
     number: int = _typed(value, int, "an integer")
     if number < 0:
-        # It has no such number anywhere.
+        # Arroyo has no negative numbers.
         raise ValueError("it is less than 0")
     if number >= 2**64:
-        # Of hundreds of digits, it would be no time that can be computed with.
+        # With hundreds of digits, it could not be used in computations.
         raise ValueError("it is an integer of more than 64 bits")
     return number
 
 
 def _typed(value: Any, kind: Any, name: str) -> Any:
-    # Python takes booleans for integers; JSON does not.
+    # In Python, booleans are integers; in JSON, they are not.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"it is {json_type(value)}, not {name}")
     return value

@@ -56,7 +56,7 @@ class ArroyoHook(BaseHook):
         super().__init__(**kwargs)
         self.arroyo_conn_id = arroyo_conn_id
 
-    # Airflow before 3.2 looks for these two in the hook's own class, not in those that it inherits from.
+    # Airflow before 3.2 looks for these two in the hook's own class, not in its base classes.
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class ArroyoHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's further fields; none where what they are made of is not installed."""
+        """Return the form's further fields; none if the libraries for them are not installed."""
         return connection_form_widgets()
 
     # -- clients ---------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class ArroyoHook(BaseHook):
     def settings(self) -> ClientSettings:
         """The settings of the connection. The lookup is synchronous, so do not use this on an event loop.
 
-        :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
+        :raises ArroyoSettingsError: if a field of the connection is invalid, or the connection is missing; names it.
         """
         return self._look_up()
 
@@ -100,7 +100,7 @@ class ArroyoHook(BaseHook):
         return settings_from(connection, extra_of(connection.extra, self.arroyo_conn_id))
 
     def _reload(self, look_up: Callable[[], ClientSettings]) -> ClientSettings:
-        """Look the connection up again; where Airflow fails, the client goes on with what it has."""
+        """Look up the connection again; if Airflow fails, the client continues with its current settings."""
         try:
             return look_up()
         except ArroyoError:
@@ -111,7 +111,7 @@ class ArroyoHook(BaseHook):
     async def async_settings(self) -> ClientSettings:
         """Return the settings of the connection, without blocking the event loop.
 
-        :raises ArroyoSettingsError: names the connection's field that is wrong, or the missing connection.
+        :raises ArroyoSettingsError: if a field of the connection is invalid, or the connection is missing; names it.
         """
         from airflow.providers.common.compat.connection import get_async_connection
 
@@ -130,7 +130,7 @@ class ArroyoHook(BaseHook):
     def client(self) -> ArroyoClient:
         """The client, with one pooled HTTP session for all hooks of this process on this connection.
 
-        :raises ArroyoSettingsError: names the connection's field that is wrong, such as a file that is missing.
+        :raises ArroyoSettingsError: if a field of the connection is invalid, for example a missing file; names it.
         """
         from airflow_provider_arroyo.hooks.clients import shared_client
 
@@ -145,12 +145,12 @@ class ArroyoHook(BaseHook):
         temporarily is repeated for up to 15 seconds if that is safe. Threads can share the client. Do not close it,
         since all hooks of the process share it.
 
-        :raises ArroyoSettingsError: as :attr:`client` does.
+        :raises ArroyoSettingsError: see :attr:`client`.
         """
         return self.client
 
     async def get_async_client(self, server: str = "") -> ArroyoClient:
-        """Return a new client, to be closed by the caller, without blocking the event loop.
+        """Return a new client without blocking the event loop. The caller must close it.
 
         The client's methods block, so call them in threads.
 
@@ -170,7 +170,7 @@ class ArroyoHook(BaseHook):
             return await asyncio.to_thread(ArroyoClient, settings, reload=partial(self._reload, look_up))
 
     def check_server(self, settings: ClientSettings, server: str) -> None:
-        """Check that the connection leads where it led before.
+        """Check that the connection leads to the same server as before.
 
         :param settings: where it leads now.
         :param server: what its settings called the server that it led to; empty for any.
@@ -199,7 +199,7 @@ class ArroyoHook(BaseHook):
         try:
             settings = self.settings
             with self._named():
-                # A person waits for this in the browser, so it retries only briefly.
+                # The user waits for this in the browser, so it retries only briefly.
                 client = ArroyoClient(settings, limits=Limits(max_elapsed_seconds=1.0, deadline=deadline))
             with client:
                 client.ping()
@@ -218,7 +218,7 @@ class ArroyoHook(BaseHook):
         """Return the URL of a pipeline in Arroyo's console."""
         return self.settings.pipeline_console_url(pipeline_id)
 
-    # -- the requests that tasks make most -------------------------------------------------------------------
+    # -- the most common requests of tasks ---------------------------------------------------------------------
 
     def get_pipeline(self, pipeline_id: str) -> Pipeline:
         """Return a pipeline.
@@ -232,7 +232,7 @@ class ArroyoHook(BaseHook):
         return list(self.client.iter_pipelines())
 
     def get_job(self, pipeline_id: str) -> Job | None:
-        """Return the pipeline's newest job; None where it has none yet.
+        """Return the pipeline's newest job; None if it has none yet.
 
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
@@ -271,7 +271,7 @@ class ArroyoHook(BaseHook):
     def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
         """Return the job's last errors, newest first.
 
-        :raises ValueError: on a limit that is not an integer, 1 or more.
+        :raises ValueError: if the limit is not an integer of at least 1.
         """
         from airflow_provider_arroyo.client.checks import check_integer
 
@@ -304,7 +304,7 @@ class ArroyoHook(BaseHook):
         :param pipeline_id: id of the pipeline.
         :param observe_seconds: how long to poll its state, default 0: once. A few seconds show whether a pipeline
             restarts again and again.
-        :raises ValueError: on arguments out of range; names the argument.
+        :raises ValueError: if an argument is out of range; names the argument.
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
         from airflow_provider_arroyo.client.checks import check_duration
@@ -316,9 +316,9 @@ class ArroyoHook(BaseHook):
 
 
 def namespace_of(settings: ClientSettings) -> Namespace:
-    """Return what distinguishes the pipelines of who uses a connection, see :attr:`ArroyoHook.namespace`.
+    """Return the namespace of a connection, see :attr:`ArroyoHook.namespace`.
 
-    :param settings: where the connection leads.
+    :param settings: the settings of the connection.
     """
     from airflow_provider_arroyo.pipelines.ownership import Namespace
 

@@ -1,4 +1,4 @@
-"""The clients of this process: one for each connection and place that it leads to."""
+"""The clients of this process: one for each connection and its settings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.settings import ClientSettings
 
 _MOST = 8
-"""More servers than one process talks to; beyond that, the longest unused is forgotten."""
+"""Maximum number of clients; beyond it, the least recently used one is dropped."""
 
 
 _shared: list[tuple[tuple[Any, ...], ArroyoClient]] = []
-"""Connection, settings and times of files, with their client; a list, since settings cannot be hashed."""
+"""Connection id, settings and file times, with their client; a list, because settings are not hashable."""
 
 _lock = threading.Lock()
 
@@ -25,15 +25,15 @@ _lock = threading.Lock()
 def shared_client(
     conn_id: str, settings: ClientSettings, reload: Callable[[], ClientSettings]
 ) -> ArroyoClient:
-    """Return the client of this process for a connection, so that its HTTP session is reused.
+    """Return this process's client for a connection, so that its HTTP session is reused.
 
-    Other settings, or other contents of the files that they name, get another client: an edited connection is never
-    served by the old one.
+    Other settings, or changed contents of the files that they name, get another client: an old client never
+    serves an edited connection.
 
-    :param conn_id: the Airflow connection.
-    :param settings: where it leads.
-    :param reload: looks it up again.
-    :raises ArroyoSettingsError: names the setting whose file cannot be used.
+    :param conn_id: id of the Airflow connection.
+    :param settings: the settings of the connection.
+    :param reload: looks up the connection again.
+    :raises ArroyoSettingsError: if the file of a setting cannot be used; names the setting.
     """
     from airflow_provider_arroyo.client.client import ArroyoClient
 
@@ -72,7 +72,7 @@ def version_of(client: ArroyoClient) -> str:
 
 def forget_clients() -> None:
     """Forget all clients, so that the next caller gets a new one."""
-    # A forked child must neither use its parent's connections nor meet a lock that another thread held.
+    # A forked child must not use its parent's connections, nor a lock that another thread held.
     global _lock
     _lock = threading.Lock()
     _shared.clear()

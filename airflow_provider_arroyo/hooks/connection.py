@@ -29,10 +29,10 @@ _FIELD_OF_SETTING = {
     "connect_timeout_seconds": "connect_timeout",
     "read_timeout_seconds": "read_timeout",
 }
-"""Where a setting has another name than the field that it comes from."""
+"""Settings whose name differs from that of the connection's field."""
 
 MAX_NAMESPACE = 100
-"""The most characters of a namespace."""
+"""Maximum length of a namespace, in characters."""
 
 _HOST_FORMS = "must be a host name, an IP address, host:port, or http(s)://host[:port][/path]"
 
@@ -59,7 +59,7 @@ class _Fields:
         return ArroyoSettingsError(f"Airflow connection {self._conn_id!r}, field {field!r}: {what}")
 
     def _given(self, name: str) -> Any:
-        """Return the value of a field; None where it was left empty."""
+        """Return the value of a field; None if it was left empty."""
         value = self._extra.get(name)
         return (value.strip() or None) if isinstance(value, str) else value
 
@@ -103,7 +103,7 @@ class _Fields:
             try:
                 value = json.loads(value)
             except ValueError as err:
-                # The value may hold a secret, so only the place is shown.
+                # The value may hold a secret, so only the position is shown.
                 raise self.wrong(name, f"must be a JSON object of strings: {err}") from None
         if not isinstance(value, Mapping) or not all(
             isinstance(key, str) and isinstance(item, str) for key, item in value.items()
@@ -115,14 +115,14 @@ class _Fields:
 def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> ClientSettings:
     """Return the settings that a connection describes.
 
-    :param connection: host (a name, an IP address, ``host:port``, or an address with scheme, port and path;
-        default ``localhost``), port (default 5115, or the scheme's own where the host is an address with a
-        scheme), schema (``http``, the default, or ``https``), password (the API key).
+    :param connection: host (a name, an IP address, ``host:port``, or an address with scheme, port and path; default
+        ``localhost``), port (default 5115, or the default of the scheme if the host has one), schema (``http``, the
+        default, or ``https``), password (the API key).
     :param extra: ``base_path, console_url, verify, ca_cert, client_cert, client_key, headers, secret_headers,
-        proxies, connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings and lists may come as JSON text,
-        as the form sends them.
-    :raises ArroyoSettingsError: a ``ValueError`` that names the connection, the field, and what it may be.
-        Never shows a secret.
+        proxies, connect_timeout, read_timeout`` (seconds), ``namespace``. Mappings and lists may be JSON text, as the
+        form sends them.
+    :raises ArroyoSettingsError: if a field is invalid; names the connection, the field, and its allowed values. Never
+        shows a secret.
     """
     fields = _Fields(connection.conn_id, extra)
     unknown = sorted(set(extra) - set(_EXTRAS))
@@ -155,10 +155,10 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
 
 
 def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
-    """Return what is wrong with a connection, from what is wrong with its settings.
+    """Return the error of a connection, from the error of its settings.
 
-    :param conn_id: the connection.
-    :param error: begins with the name of the setting.
+    :param conn_id: id of the Airflow connection.
+    :param error: an error whose text begins with the name of the setting.
     """
     text = str(error)
     setting = re.split(r"\W", text, maxsplit=1)[0]
@@ -169,7 +169,7 @@ def settings_error(conn_id: str, error: ValueError) -> ArroyoSettingsError:
 
 
 def host_to_name_by(address: str | None) -> str:
-    """Return the host in an Airflow's address, the default namespace; empty for a local address.
+    """Return the default namespace: the host of an Airflow's address; empty for a local address.
 
     :param address: Airflow's ``[api] base_url``.
     """
@@ -213,7 +213,7 @@ def _check_proxies(fields: _Fields) -> None:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of an address; None where it is not one."""
+    """Return the parts of an address; None if it is not one."""
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         return None
     try:
@@ -227,7 +227,7 @@ def _split(url: str) -> SplitResult | None:
 def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     scheme = (connection.schema or "").strip().lower() or None
     if scheme is None and connection.conn_type == "https":
-        # As Airflow reads https://host: without this the key would be sent in plain text.
+        # As Airflow reads https://host: otherwise the key would be sent in plain text.
         scheme = "https"
     if scheme not in (None, "http", "https"):
         raise fields.wrong("schema", f"must be 'http' or 'https', got {shown_address(scheme)}")
@@ -248,7 +248,7 @@ def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
     scheme = scheme or parts.scheme or "http"
     if given_port and parts.port and given_port != parts.port:
         raise fields.wrong("port", f"is {given_port}, but host has {parts.port}")
-    # An address with a scheme and without a port means the scheme's default port, as everywhere.
+    # An address with a scheme and without a port has the default port of the scheme, as everywhere.
     own = {"http": 80, "https": 443}[scheme] if has_scheme else DEFAULT_PORT
     port = given_port or parts.port or own
     path = _base_path(parts.path.rstrip("/"), fields)
@@ -256,7 +256,7 @@ def _base_url(connection: ConnectionFields, fields: _Fields) -> str:
 
 
 def _bracketed(host: str) -> str:
-    """Return a host as it stands in an address: a bare IPv6 address needs brackets."""
+    """Return a host as it is written in an address: a bare IPv6 address needs brackets."""
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
@@ -288,7 +288,7 @@ def _base_path(path_of_host: str, fields: _Fields) -> str:
         )
     base_path = _without_api("/" + text.strip("/"))
     if path and path != base_path:
-        raise fields.wrong("base_path", "is another path than the one that host ends with; set one of them")
+        raise fields.wrong("base_path", "differs from the path that host ends with; set one of them")
     return base_path
 
 
@@ -305,16 +305,16 @@ def no_connection(conn_id: str) -> ArroyoNoConnectionError:
 
 
 def extra_of(extra: str | None, conn_id: str) -> Mapping[str, Any]:
-    """Return the object in a connection's extra.
+    """Return the JSON object of a connection's extra.
 
-    :raises ArroyoSettingsError: where it is something else.
+    :raises ArroyoSettingsError: if it is not a JSON object.
     """
     if not extra:
         return {}
     try:
         value = json.loads(extra)
     except ValueError:
-        # Its text may hold a secret, so neither it nor the parser's excerpt is shown.
+        # The text may hold a secret, so neither it nor the parser's excerpt is shown.
         raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': is not JSON") from None
     if not isinstance(value, dict):
         raise ArroyoSettingsError(f"Airflow connection {conn_id!r}, field 'extra': must be a JSON object")

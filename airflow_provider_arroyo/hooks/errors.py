@@ -1,4 +1,4 @@
-"""From this package's errors to what a task raises, so that Airflow retries exactly what a retry can fix."""
+"""Turns this package's errors into those of a task, so that Airflow retries exactly what a retry can fix."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class ArroyoArgumentError(ArroyoFatalTaskError, ValueError):
 def task_error(
     error: ArroyoError, arroyo_conn_id: str, ti: Any = None
 ) -> ArroyoTaskError | ArroyoFatalTaskError:
-    """Return what a task raises for an error, ``from None``: it says everything once.
+    """Return what a task raises for an error. Raise it ``from None``, since its message is complete.
 
     :param error: the error.
-    :param arroyo_conn_id: the connection, which the message names.
-    :param ti: the task instance, by which the message says whether another try follows; default None leaves that out.
+    :param arroyo_conn_id: id of the Airflow connection, which the message names.
+    :param ti: the task instance, from which the message tells whether another try follows; default None omits that.
     """
     message = f"{error}\nAirflow connection: {arroyo_conn_id}{_what_follows(error, ti)}"
     return ArroyoFatalTaskError(message, error) if error.is_fatal else ArroyoTaskError(message, error)
@@ -73,7 +73,7 @@ def task_error(
 
 def _what_follows(error: ArroyoError, ti: Any) -> str:
     tries = getattr(ti, "max_tries", None)
-    # A test's stand-in for a task instance knows no tries.
+    # A test's stand-in for a task instance has no tries.
     if not isinstance(tries, int) or error.is_fatal:
         return ""
     if ti.try_number <= tries:

@@ -1,4 +1,4 @@
-"""The connection's form in Airflow's UI before 3.2; later ones read it from the provider's info."""
+"""The connection form in Airflow's UI before 3.2; later versions read it from the provider's info."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def ui_field_behaviour() -> dict[str, Any]:
 
 
 def connection_form_widgets() -> dict[str, Any]:
-    """Return the form's further fields; none where what they are made of is not installed."""
+    """Return the form's further fields; none if the libraries for them are not installed."""
     try:
-        # Airflow before 3.2 has them with its FAB provider, or puts its own stand-ins in their place when it
+        # Airflow before 3.2 gets these libraries with its FAB provider, or replaces them with stand-ins when it
         # requests the form.
         from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # no dependency of ours
         from wtforms import (  # type: ignore[import-untyped]  # no dependency of ours
@@ -25,7 +25,7 @@ def connection_form_widgets() -> dict[str, Any]:
             StringField,
         )
     except ImportError:
-        # The connection's own fields keep their labels; the others can be written as JSON into Extra.
+        # The connection's own fields keep their labels; the others can be written as JSON in Extra.
         return {}
 
     from airflow_provider_arroyo.get_provider_info import get_provider_info
@@ -39,7 +39,7 @@ def connection_form_widgets() -> dict[str, Any]:
         elif schema.get("format") == "password":
             kind = PasswordField
         elif default is not None:
-            # That form has no field for numbers with a fraction.
+            # That form has no field for fractional numbers.
             default = str(default)
         widgets[name] = kind(label, description=field["description"], default=default)
     return widgets

@@ -1,7 +1,7 @@
-"""The condition of a wait for a checkpoint: which one is enough.
+"""The condition of a wait for a checkpoint: which checkpoint is enough.
 
-A checkpoint that has finished contains all that its sources read before it began. Its times are Arroyo's; an age is
-measured by the server's clock as its responses tell it, in whole seconds, and by the waiter's where they do not.
+A finished checkpoint covers everything that its sources had read when it began. Its times are Arroyo's. Its age is
+measured in whole seconds by the server's clock, as the responses report it; otherwise by the waiter's clock.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
 
 _DATE_SECONDS = 1.0
-"""By how much the server's clock may be later than its responses say, in whole seconds."""
+"""By how much the server's clock may be ahead of the time in its responses, which have whole seconds."""
 
 
 class _Moment(NamedTuple):
-    """Now, by two clocks; seconds since the epoch."""
+    """The current time on two clocks, in seconds since the epoch."""
 
     server: float
     waiter: float
@@ -34,9 +34,9 @@ class _Moment(NamedTuple):
 class _Count(NamedTuple):
     """How many checkpoints have finished since the wait began. Arroyo drops old ones from its list.
 
-    :param job_id: of which job.
-    :param epoch: up to which epoch they are counted, or were there before.
-    :param new: how many of those that qualify finished since then.
+    :param job_id: the job.
+    :param epoch: checkpoints up to this epoch are counted, or existed before.
+    :param new: how many qualifying checkpoints have finished since the wait began.
     """
 
     job_id: str
@@ -45,7 +45,7 @@ class _Count(NamedTuple):
 
     @classmethod
     def read(cls, memory: Mapping[str, Any]) -> Self | None:
-        """Return what a finding remembers; None where that is nothing, or of another version."""
+        """Return the count from a finding's memory; None if it has none, or another version wrote it."""
         match memory:
             case {"job_id": str(job_id), "epoch": int(epoch), "new": int(new)}:
                 return cls(job_id, epoch, new)
@@ -54,15 +54,16 @@ class _Count(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCondition(Condition):
-    """Which finished checkpoint is waited for: one that meets all of these.
+    """The conditions that a finished checkpoint must meet.
 
     :param max_age: how long ago it may have finished at most; then none counts once the pipeline has failed. Default
         None, any time.
     :param began_after_micros: when it must have begun at the earliest, microseconds since the epoch; default None.
     :param min_epoch: its epoch at least, default None.
     :param checkpoint_type: its type (Arroyo 0.16), default None, any.
-    :param new_checkpoints: how many such must finish during the wait, default 0: one that is there already will do.
-    :param counts_since: when the wait began, seconds since the epoch by the waiter's clock, where that was in another
+    :param new_checkpoints: how many such checkpoints must finish during the wait, default 0: an existing one is
+        enough.
+    :param counts_since: when the wait began, seconds since the epoch by the waiter's clock, if that was in another
         process that left no memory; default None.
     """
 
@@ -74,12 +75,12 @@ class CheckpointCondition(Condition):
     counts_since: float | None = None
 
     detail: ClassVar[Detail] = Detail.CHECKPOINTS
-    # Arroyo takes no checkpoint once one of several sources has ended.
+    # Arroyo takes no checkpoints once one of several sources has ended.
     ended_in: ClassVar[frozenset[str]] = TERMINAL_STATES | {JobState.FAILING, JobState.FINISHING}
 
     @property
     def goal(self) -> str:
-        """What is waited for, in words."""
+        """The goal, in words."""
         kind = f"{self.checkpoint_type} " if self.checkpoint_type else ""
         what = f"a finished {kind}checkpoint"
         if self.new_checkpoints:
@@ -96,11 +97,11 @@ class CheckpointCondition(Condition):
 
     @property
     def advice(self) -> str:
-        """What to check where there is none in time."""
+        """What to check if none finishes in time."""
         return "Check its sources and sinks, and its checkpoint interval"
 
     def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
-        """Return what is known after the checkpoints were read, see :meth:`.Condition.check`."""
+        """Return the finding after the checkpoints were read, see :meth:`.Condition.check`."""
         finished = sorted(
             (one for one in reading.value if one.is_finished), key=lambda checkpoint: checkpoint.epoch
         )
@@ -145,7 +146,7 @@ class CheckpointCondition(Condition):
                 old = [one for one in finished if _finished_at(one) <= since]
             known = _Count(job_id=job.id, epoch=_last_epoch(old))
         elif known.job_id != job.id:
-            # Epochs begin anew with the job that took the place of the other.
+            # Epochs start again with a job that replaced the other one.
             known = _Count(job_id=job.id, epoch=0, new=known.new)
         new = len({one.epoch for one in qualified if one.epoch > known.epoch})
         return _Count(job_id=job.id, epoch=max(known.epoch, _last_epoch(finished)), new=known.new + new)

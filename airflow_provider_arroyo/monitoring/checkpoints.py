@@ -1,7 +1,7 @@
-"""Proof that a stop took its final checkpoint. The state ``Stopped`` alone is none.
+"""Proves that a stop took its final checkpoint. The state ``Stopped`` alone does not prove it.
 
-Restarts and rescales leave checkpoints of type ``stopping``, too, and renew nothing but the ``run_id``. Epochs tell
-what came after what; the server's clock, which a gateway may overwrite, only where they leave it open.
+Restarts and rescales also leave checkpoints of type ``stopping``, and change only the ``run_id``. The order of events
+is derived from epochs; the server's clock, which a gateway may overwrite, is used only if they leave it open.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from airflow_provider_arroyo.client.wire import JsonValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest(JsonValue):
-    """What must be known when a stop is requested, to prove its checkpoint afterwards.
+    """What must be recorded when a stop is requested, to prove its checkpoint afterwards.
 
-    :param after_epoch: the highest epoch before the request, finished or not; 0 without any.
-    :param requested_at_micros: when it was requested, by the ``date`` of the response; None where that is not known.
-    :param accepted_epoch: the highest epoch once the server had accepted it, where it sends no types; a higher one
-        began after that. None where it was not read.
-    :param run_id: the run in which it was requested; None where that is not known.
+    :param after_epoch: the highest epoch before the request, finished or not; 0 if there was no checkpoint.
+    :param requested_at_micros: when it was requested, by the ``date`` of the response; None if unknown.
+    :param accepted_epoch: if the server sends no checkpoint types: the highest epoch after it accepted the request; a
+        higher one began later. None if it was not read.
+    :param run_id: the run in which it was requested; None if unknown.
     """
 
     after_epoch: int
@@ -40,20 +40,22 @@ class StopRequest(JsonValue):
         accepted: Sequence[Checkpoint] | None = None,
         job: Job | None = None,
     ) -> Self:
-        """Return the request for the checkpoints as they were before it.
+        """Return the record of a stop request, from the checkpoints before it.
 
-        :param accepted: as they were once the server had accepted it.
-        :param job: the job before it.
+        :param checkpoints: the job's checkpoints before the request.
+        :param requested_at_micros: when it was requested, by the ``date`` of the response; None if unknown.
+        :param accepted: the checkpoints after the server accepted the request.
+        :param job: the job before the request.
         """
-        # Before the first run, none can have left a checkpoint.
+        # Before the first run, there can be no checkpoint.
         highest, run_id = highest_epoch(checkpoints), None if job is None else max(1, job.run_id)
         last = _last(checkpoints)
         if job is not None and last is not None and last.checkpoint_type == CheckpointType.STOPPING:
             if job.state == JobState.CHECKPOINT_STOPPING and not last.is_finished:
-                # An earlier request is being carried out; this is its checkpoint.
+                # An earlier stop request is in progress; this is its checkpoint.
                 highest = highest_epoch(one for one in checkpoints if one is not last)
             elif job.state in (JobState.RESTARTING, JobState.RESCALING):
-                # The one of the run that follows is here already.
+                # The checkpoint of the next run is already here.
                 run_id = job.run_id + 1
         return cls(
             after_epoch=highest,
@@ -66,15 +68,16 @@ class StopRequest(JsonValue):
 def checkpoint_of_stop(
     checkpoints: Sequence[Checkpoint], request: StopRequest, job: Job | None = None
 ) -> Checkpoint | None:
-    """Return the checkpoint that belongs to a stop; None without proof.
+    """Return the checkpoint that a stop took; None without proof.
 
-    It is the last one, finished, with a higher epoch than any before the request, and of type ``stopping`` where the
-    server sends types (0.16). Where it sends none (0.15), it began after the request: by its epoch, or where that
-    leaves it open by the server's clock. Where runs began since the request, one of those may belong to each of them.
+    It is the last checkpoint, it is finished, and its epoch is higher than any before the request. If the server
+    sends types (0.16), its type is ``stopping``. Otherwise (0.15), it began after the request: by its epoch or, if
+    that leaves it open, by the server's clock. If runs began since the request, each of them may have taken one of
+    the checkpoints.
 
     :param checkpoints: the job's checkpoints after it stopped.
-    :param request: what was known when the stop was requested.
-    :param job: the job, stopped; default None, if no run began since.
+    :param request: the record of the stop request.
+    :param job: the stopped job; default None, if no run began since.
     """
     last = _last(checkpoints)
     if last is None or not last.is_finished or last.epoch <= request.after_epoch:
@@ -91,11 +94,11 @@ def checkpoint_of_stop(
 def checkpoint_of_stopped(checkpoints: Sequence[Checkpoint], job: Job) -> Checkpoint | None:
     """Return the final checkpoint of a job that was found stopped; None without proof.
 
-    Only a first run on a server that sends types can prove it: by the last checkpoint, finished, of type
-    ``stopping``. After a restart, that may be the restart's: nothing tells when the last run began.
+    Only the first run can prove it, and only if the server sends types: by its last checkpoint, finished and of type
+    ``stopping``. After a restart, that checkpoint may be the restart's, since nothing tells when the last run began.
 
     :param checkpoints: the job's checkpoints.
-    :param job: the job, stopped.
+    :param job: the stopped job.
     """
     last = _last(checkpoints)
     if (
@@ -111,7 +114,7 @@ def checkpoint_of_stopped(checkpoints: Sequence[Checkpoint], job: Job) -> Checkp
 
 
 def highest_epoch(checkpoints: Iterable[Checkpoint]) -> int:
-    """Return the highest epoch, finished or not; 0 without any."""
+    """Return the highest epoch, finished or not; 0 if there is no checkpoint."""
     return max((checkpoint.epoch for checkpoint in checkpoints), default=0)
 
 

@@ -1,4 +1,4 @@
-"""A condition other than a state: what is read of a job besides its state, and what a wait knows of it."""
+"""A condition other than a state: what is read about a job, and what a wait knows about it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Detail(StrEnum):
-    """What is read of a job besides its state, as it is called in messages."""
+    """What is read about a job besides its state, as messages name it."""
 
     CHECKPOINTS = "checkpoints"
     METRICS = "metrics"
 
 
 class Reading(NamedTuple):
-    """What was read of a job besides its state.
+    """Details of a job, as read once.
 
-    :param value: as the client returns it, or what the condition makes of that.
-    :param server_time: when that was, by the server's clock, seconds since the epoch; None where it did not say.
+    :param value: as the client returns it, or as the condition converts it.
+    :param server_time: when it was read, by the server's clock, seconds since the epoch; None if unknown.
     """
 
     value: Any
@@ -34,13 +34,13 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding(JsonValue):
-    """What a wait knows of its condition.
+    """What a wait knows about its condition.
 
-    :param facts: what the task's result adds, JSON values; None until the condition holds.
-    :param seen: what was read last, in words that follow "It" or a pipeline's name; None before that.
-    :param news: what has changed in that, for the log; None where nothing has.
-    :param memory: what the condition remembers from one reading to the next, JSON values.
-    :param is_unsettled: whether it holds as far as this reading shows, so that the next one may prove it.
+    :param facts: what is added to the task's result, JSON values; None until the condition is true.
+    :param seen: what was last read, in words that follow "It" or a pipeline's name; None before the first reading.
+    :param news: what has changed, for the log; None if nothing has.
+    :param memory: what the condition remembers between readings, JSON values.
+    :param is_unsettled: whether the condition seems true by this reading, so that the next one may prove it.
     """
 
     facts: Mapping[str, Any] | None = None
@@ -52,31 +52,32 @@ class Finding(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition(JsonValue, ABC):
-    """The base of the conditions. They are frozen, and cross processes as JSON within a :class:`.WaitPlan`."""
+    """The base class of the conditions. They are frozen, and cross processes as JSON in a :class:`.WaitPlan`."""
 
     detail: ClassVar[Detail]
-    """What it is checked against."""
+    """Which details are read for it."""
     ended_in: ClassVar[frozenset[str]]
-    """The states in which it cannot come true any more, unless a request takes the pipeline out of them."""
+    """The states in which it can no longer become true, unless a request changes the state."""
     read_in: ClassVar[frozenset[str] | None] = None
-    """The states in which there is something to read; None: any, also a last time after it has ended."""
+    """The states in which the details can be read; None: any, and once more after the pipeline has ended."""
 
     @property
     @abstractmethod
     def goal(self) -> str:
-        """What is waited for, in words that follow "waiting for" or precede "was wanted"."""
+        """The goal, in words that follow "waiting for" or precede "was wanted"."""
 
     @property
     @abstractmethod
     def advice(self) -> str:
-        """What to check where it does not come true in time: a sentence without its end."""
+        """What to check if it does not become true in time: a sentence without its full stop."""
 
     @abstractmethod
     def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
-        """Return what is known after a reading.
+        """Return the finding after a reading.
 
-        :param before: what was known before it.
-        :param job: the job, as it was when the reading was requested.
+        :param before: the finding before it.
+        :param job: the job when the reading was requested.
+        :param reading: what was read.
         :param now: when it was received, seconds since the epoch by the waiter's clock.
-        :raises ArroyoError: where the condition can never come true on this server or pipeline; ends the wait.
+        :raises ArroyoError: if the condition can never become true on this server or pipeline; ends the wait.
         """

@@ -1,4 +1,4 @@
-"""What is wrong with a pipeline, if anything, and what to do about it: decided from what Arroyo's API reports."""
+"""Diagnoses a pipeline from what Arroyo's API reports: what is wrong, if anything, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from airflow_provider_arroyo.text import duration, in_run, run_number, shorten
 
 _DEFAULT_INTERVAL_SECONDS = 10.0
 _PICK_UP_SECONDS = 30.0
-"""How long a new job may stand in Created; the controller polls every half a second."""
+"""How long a new job may stay in Created, in seconds; the controller polls twice a second."""
 _START_SECONDS = 60.0
-"""How long a job may take to be scheduled."""
+"""How long scheduling a job may take, in seconds."""
 _RECENT_SECONDS = 600.0
-"""How old an error may be to explain what is going on now."""
+"""How old an error may be, in seconds, to explain the current state."""
 _BACKPRESSURE = 0.8
-"""How full an operator's queue must be, as a share, for it to hold back the operators before it."""
+"""How full an operator's queue must be (0 to 1) for it to slow down the operators before it."""
 
 
 class Kind(StrEnum):
-    """What a pipeline's condition is."""
+    """The kinds of condition that a pipeline can be in."""
 
     HEALTHY = "healthy"
     STARTING = "starting"
@@ -66,7 +66,7 @@ _CAUSES = (
         Kind.BROKER_UNREACHABLE,
         re.compile(r"kafka (consumer|producer)|broker ?transport|bootstrap|brokers? (are|is) down", re.I),
     ),
-    # What the planner of 0.16, that of 0.15, and both say of SQL.
+    # Messages about SQL of the planner of 0.16, of that of 0.15, and of both.
     (
         Kind.SQL_REFUSED,
         re.compile(r"failed to plan query|error during planning|\b(sql|schema) error:|invalid udf", re.I),
@@ -89,7 +89,7 @@ _ADVICE = {
     Kind.FINISHING: "It takes no more checkpoints. Let it end, or stop it with mode 'immediate'.",
     Kind.FINISHED: "Submit it again to run it once more.",
     Kind.NO_JOB: "Delete it and submit it again: its creation was interrupted halfway.",
-    Kind.SQL_REFUSED: "Change the SQL, or bring back the tables and UDFs that it uses; then submit it again.",
+    Kind.SQL_REFUSED: "Change the SQL, or restore the tables and UDFs that it uses; then submit it again.",
     Kind.NO_CONTROLLER: "Start Arroyo's controller, or check its log.",
     Kind.NOT_SCHEDULED: "Check the controller's log: it cannot start workers, or has no free slots for them.",
     Kind.BROKER_UNREACHABLE: "Check address and login in the SQL, and that Arroyo's workers reach the broker.",
@@ -97,7 +97,7 @@ _ADVICE = {
     Kind.RECOVERING: "Diagnose it again in a minute. If it is still recovering, check the log of Arroyo's workers.",
     Kind.FLAPPING: "Check the log of Arroyo's workers for what ends each run.",
     Kind.NO_CHECKPOINT: "Check its sources and sinks, and the log of Arroyo's workers.",
-    Kind.LAGGING: "Raise the parallelism, or make what that operator does cheaper.",
+    Kind.LAGGING: "Raise the parallelism, or make that operator cheaper.",
     Kind.FAILED: "Fix the cause, then restart it.",
     Kind.UNKNOWN: "Check any gateway between Airflow and Arroyo, and Arroyo's log.",
 }
@@ -108,13 +108,14 @@ class Evidence:
     """What Arroyo reports about a pipeline.
 
     :param pipeline: the pipeline.
-    :param now: the time of the server, seconds since the epoch.
-    :param jobs: its job as it was polled over a moment, oldest first; empty where it has none.
+    :param now: the server's time, seconds since the epoch.
+    :param jobs: its job, as polled several times, oldest first; empty if it has none.
     :param checkpoints: the job's checkpoints, oldest first.
     :param errors: the job's last errors, newest first.
     :param metrics: the metrics of its operators.
-    :param refusals: what Arroyo's planner says against its SQL now; empty where it accepts it, or was not asked.
-    :param unread: why some of it cannot be read, by its name: ``checkpoints``, ``errors`` or ``metrics``.
+    :param refusals: the errors of Arroyo's planner for its SQL; empty if there are none, or the planner was not
+        asked.
+    :param unread: which parts cannot be read (``checkpoints``, ``errors`` or ``metrics``), and why.
     """
 
     pipeline: Pipeline
@@ -132,8 +133,8 @@ class Diagnosis:
     """What is wrong with a pipeline, if anything.
 
     :param kind: its condition.
-    :param summary: that in one sentence.
-    :param details: what supports it, a line each.
+    :param summary: the condition in one sentence.
+    :param details: the evidence, one line each.
     :param advice: what to do next.
     """
 
@@ -144,7 +145,7 @@ class Diagnosis:
 
     @property
     def is_problem(self) -> bool:
-        """Whether a person should act."""
+        """Whether someone should act."""
         return self.kind not in _AS_IT_SHOULD_BE
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ class Diagnosis:
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
-    """Return what the condition of a pipeline is, why, and what to do.
+    """Return the condition of a pipeline, the evidence, and what to do.
 
     :param evidence: what Arroyo reports about it.
     """
@@ -186,14 +187,14 @@ def _condition(e: Evidence) -> _Condition:
         seen = f"It began {restarts} new runs by itself while it was polled."
         return Kind.FLAPPING, f"{job.state}, {run_number(job.run_id)}: it keeps restarting.", (seen,)
     if restarts or job.state == JobState.RECOVERING:
-        return Kind.RECOVERING, f"{job.state}, {run_number(job.run_id)}: it recovers from a failure.", ()
+        return Kind.RECOVERING, f"{job.state}, {run_number(job.run_id)}: it is recovering from a failure.", ()
     if job.state != JobState.RUNNING:
         return _on_its_way(e, job)
     return _running(e, job)
 
 
 def _restarts(jobs: tuple[Job, ...]) -> int:
-    """Return how many runs began by themselves while it was polled."""
+    """Return how many runs began by themselves during the polls."""
     run, restarts = SeenRun.of(jobs[0]), 0
     for job in jobs[1:]:
         run, more = run.follow(job)
@@ -202,9 +203,9 @@ def _restarts(jobs: tuple[Job, ...]) -> int:
 
 
 def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
-    """Return the condition of a pipeline that has ended, or is about to; None for one that is to run on."""
+    """Return the condition of a pipeline that has ended or is about to end; None if it should keep running."""
     if job.state in (JobState.FAILED, JobState.FAILING):
-        # What Arroyo says of this failure goes before what its planner says of the SQL now.
+        # Arroyo's reason for this failure takes precedence over the planner's errors for the SQL now.
         cause = _cause(e, is_failure=True) or (Kind.SQL_REFUSED if e.refusals else Kind.FAILED)
         return cause, f"{job.state} {in_run(job.run_id)}.", ()
     if job.state == JobState.FINISHED:
@@ -216,7 +217,11 @@ def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
     if job.running_desired is False:
         return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
     if job.state == JobState.FINISHING:
-        return Kind.FINISHING, "Finishing: at least one of its sources has ended, others run on.", ()
+        return (
+            Kind.FINISHING,
+            "Finishing: at least one of its sources has ended, others are still running.",
+            (),
+        )
     return None
 
 
@@ -236,11 +241,11 @@ def _stopped(e: Evidence) -> _Condition:
 def _on_its_way(e: Evidence, job: Job) -> _Condition:
     age = e.now - job.created_at_micros / 1e6 if job.created_at_micros else 0.0
     if job.state == JobState.CREATED and age > _PICK_UP_SECONDS:
-        return Kind.NO_CONTROLLER, f"Created {duration(age)} ago, and no controller has picked it up.", ()
+        return Kind.NO_CONTROLLER, f"Created {duration(age)} ago, but no controller has picked it up.", ()
     if job.start_time_micros is None and age > _START_SECONDS:
         parallelism = e.pipeline.graph.parallelism
         why = ("Its parallelism is 0.",) if parallelism == 0 else ()
-        return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, and it has never run.", why
+        return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, but it has never run.", why
     return Kind.STARTING, f"{job.state}, {run_number(job.run_id)}.", ()
 
 
@@ -252,7 +257,7 @@ def _running(e: Evidence, job: Job) -> _Condition:
     began = began_micros / 1e6 if began_micros else e.now
     is_unread = "checkpoints" in e.unread
     last = max(finished) / 1e6 if finished else began
-    # A start time is not renewed by restarts, but every run takes checkpoints.
+    # Restarts do not renew a start time, but every run takes checkpoints.
     if not is_unread and e.now - max(last, began) > limit:
         what = (
             f"its last checkpoint finished {duration(e.now - last)} ago"
@@ -265,7 +270,7 @@ def _running(e: Evidence, job: Job) -> _Condition:
             (f"One is due every {duration(interval)}.",),
         )
     if (slow := _slowest(e)) is not None:
-        return Kind.LAGGING, f"Running, run {job.run_id}, but it does not keep up.", (slow,)
+        return Kind.LAGGING, f"Running, run {job.run_id}, but it cannot keep up.", (slow,)
     if is_unread:
         return Kind.UNKNOWN, f"Running, run {job.run_id}; whether data flows cannot be determined.", ()
     if not finished or last < began:
@@ -278,7 +283,7 @@ def _running(e: Evidence, job: Job) -> _Condition:
 
 
 def _slowest(e: Evidence) -> str | None:
-    """Return which operator holds the others back, by its latest backpressure; None where none does."""
+    """Return the operator that slows down the others, by its latest backpressure; None if none does."""
     pressures = [(backpressure(node) or 0.0, node.node_id) for node in e.metrics]
     worst, node_id = max(pressures, default=(0.0, 0))
     if worst < _BACKPRESSURE:
@@ -288,7 +293,7 @@ def _slowest(e: Evidence) -> str | None:
 
 
 def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:
-    """Return the cause that Arroyo's own words name; None where they name none that is known."""
+    """Return the cause that Arroyo's messages name; None if it is not a known one."""
     failure = e.jobs[-1].failure
     texts = [failure.error] if failure else []
     texts += [f"{one.message} {one.details}" for one in e.errors if is_failure or _is_recent(e, one)]
@@ -308,12 +313,12 @@ def _last_error_at(e: Evidence) -> float:
 
 
 def _finished_since(e: Evidence, moment: float) -> bool:
-    """Return whether a checkpoint that began after a moment has finished: data flowed again."""
+    """Return whether a checkpoint that began after a time has finished, so that data flowed again."""
     return any(one.is_finished and one.start_time_micros / 1e6 > moment for one in e.checkpoints)
 
 
 def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
-    """Return what Arroyo itself says about a problem."""
+    """Return Arroyo's own messages about a problem."""
     if kind in _AS_IT_SHOULD_BE:
         return ()
     lines = []
@@ -332,5 +337,5 @@ def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:
 
 
 def _refused(e: Evidence) -> tuple[str, ...]:
-    """Return what Arroyo's planner says against the SQL."""
+    """Return the planner's errors for the SQL."""
     return tuple(f"Arroyo refuses the SQL: {shorten(redact_sql(text), 300)}" for text in e.refusals[:3])

@@ -1,4 +1,4 @@
-"""What a trigger tells the task that waits for it: typed, versioned, and never taken for success by accident."""
+"""A trigger's event for its waiting task: typed, versioned, and never mistaken for a success."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.result import WaitResult
 
 EVENT_VERSION = 1
-"""Raised when an older reader would misunderstand an event; new optional fields do not raise it."""
+"""Raise this if an older version would misread an event; not for a new optional field."""
 
 
 class UnreadableEventError(ValueError):
-    """An event that does not say how a wait ended."""
+    """The event does not say how a wait ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitEvent(JsonValue):
-    """How a deferred wait ended.
+    """The result of a deferred wait.
 
     :param pipeline: the pipeline.
-    :param result: how the wait ended.
-    :param resume_context: what the task gave its trigger to have it back; JSON values.
-    :param server: the address of the Arroyo that was polled; empty where the task did not say.
-    :param version: of the event's format.
+    :param result: the result of the wait.
+    :param resume_context: JSON values that the task gave to its trigger; default none.
+    :param server: the address of the polled server; empty if the task did not give it.
+    :param version: version of the event's format.
     """
 
     pipeline: PipelineRef
@@ -37,15 +37,17 @@ class WaitEvent(JsonValue):
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what ``to_dict`` wrote, in this version or an older one; unknown fields are ignored.
+        """Read the output of ``to_dict``, of this version or an older one; unknown fields are ignored.
 
-        :raises UnreadableEventError: on None, anything but a mapping, a newer version, an unknown outcome, or
-            a wait that is not over.
+        :raises UnreadableEventError: if it is not a mapping, has a newer version or an unknown outcome, or if the
+            wait is not over.
         """
         try:
             event = from_json(cls, data)
             if event.version > EVENT_VERSION:
-                raise ValueError(f"it has version {event.version}, this package reads up to {EVENT_VERSION}")
+                raise ValueError(
+                    f"it has version {event.version}, but this package reads up to {EVENT_VERSION}"
+                )
             if not event.result.is_over:
                 raise ValueError("its wait is not over")
         except ValueError as err:

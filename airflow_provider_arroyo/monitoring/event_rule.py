@@ -1,6 +1,6 @@
-"""Which changes of a pipeline that no task waits for are events.
+"""Decides which changes of a pipeline are events, for pipelines that no task waits for.
 
-A module of its own, since a DAG file with a watcher imports it, and the rest costs more.
+A separate module, because a DAG file with a watcher imports it, and importing the rest takes longer.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from airflow_provider_arroyo.client.enums import TERMINAL_STATES
 from airflow_provider_arroyo.text import duration
 
 DEFAULT_WINDOW = timedelta(minutes=10)
-"""The time in which restarts are counted, where none is given."""
+"""The default time in which restarts are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule:
-    """What is reported of a pipeline.
+    """Which events of a pipeline are reported.
 
-    :param states: terminal states, each of which is an event.
-    :param max_restarts: how often it may restart by itself within ``restart_window``; one more is an event, and then
-        they are counted anew. Default None: any number.
+    :param states: terminal states; entering one of them is an event.
+    :param max_restarts: how often it may restart by itself within ``restart_window``. One more is an event, and the
+        count starts again from zero. Default None: any number.
     :param restart_window: the time in which restarts are counted, default 10 minutes.
-    :param max_checkpoint_age: for how long no checkpoint may finish while the pipeline is to run; longer is an event,
-        once until another one has finished. Default None: any time.
-    :raises ValueError: names the argument that is out of range, or missing.
+    :param max_checkpoint_age: how long no checkpoint may finish while the pipeline should be running. A longer time
+        is one event until another checkpoint finishes. Default None: any time.
+    :raises ValueError: if an argument is out of range or missing; names it.
     """
 
     states: frozenset[str]
@@ -46,7 +46,7 @@ class EventRule:
             )
         if not self.states and self.max_restarts is None and self.max_checkpoint_age is None:
             raise ValueError(
-                "states: needs at least one state where neither max_restarts nor max_checkpoint_age is given"
+                "states: needs at least one state if neither max_restarts nor max_checkpoint_age is given"
             )
         check_max_restarts(self.max_restarts)
         check_duration(self.restart_window, "restart_window", positive=True)

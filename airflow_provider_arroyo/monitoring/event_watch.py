@@ -1,4 +1,4 @@
-"""A watch over a pipeline for its events: a wait that an outage does not end, and that goes on after each event."""
+"""Watches a pipeline for events: a wait that continues through outages and after each event."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDLESS = timedelta(days=36_500)
 
 @dataclass(frozen=True, slots=True)
 class _WatchRules(WaitRules):
-    """No state ends a watch, and no outage."""
+    """Neither a state nor an outage ends a watch."""
 
     def evaluate(self, job: Job, now: float) -> Outcome | None:
         return None
@@ -36,7 +36,7 @@ class _WatchRules(WaitRules):
 
 
 class _WatchMessages(Messages):
-    """The log lines of a watch: no remaining time, and one warning for each outage."""
+    """The log lines of a watch: without the remaining time, and with one warning for each outage."""
 
     def __init__(self, plan: WaitPlan, goal: str) -> None:
         super().__init__(plan)
@@ -62,12 +62,13 @@ class _WatchMessages(Messages):
 
 
 class EventWatch(PipelineWait):
-    """Decides which events a pipeline's polls are. It is over whenever there is something to report;
-    :meth:`take_events` lets it go on.
+    """Decides which events a pipeline's polls show.
 
-    :param pipeline: the pipeline; by its name alone where it is still to be found. A name is followed: it may mean
-        another pipeline later.
-    :param rule: what is reported.
+    The watch is over whenever there is something to report; :meth:`take_events` lets it continue.
+
+    :param pipeline: the pipeline; only its name if it must still be found. A name is followed: later, it may mean
+        another pipeline.
+    :param rule: which events are reported.
     :param now: when the watch begins, seconds since the epoch.
     :param memory: what was reported before; default nothing.
     """
@@ -94,7 +95,7 @@ class EventWatch(PipelineWait):
 
     @property
     def may_be_replaced(self) -> bool:
-        """Whether the name may mean another pipeline by now: this one does not run."""
+        """Whether the name may mean another pipeline by now, because this one does not run."""
         job = self._p.job
         return self._follows_name and (job is None or job.is_terminal or self._p.jobless_since is not None)
 
@@ -104,20 +105,20 @@ class EventWatch(PipelineWait):
         return bool(self._events)
 
     def take_events(self) -> list[dict[str, Any]]:
-        """Return the payloads of the events since the last call, and let the watch go on."""
+        """Return the payloads of the events since the last call, and let the watch continue."""
         taken, self._events, self._over = self._events, [], None
         return taken
 
     def lose(self) -> None:
-        """Take note that the name may mean another pipeline, which is to be looked for."""
+        """Record that the name may mean another pipeline, which must be looked up."""
         self._over = None
         self.find_again()
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
-        """Take a poll that succeeded, see :meth:`.PipelineWait.observe`."""
+        """Process a successful poll, see :meth:`.PipelineWait.observe`."""
         unseen_since = self._p.unseen_since
         result = super().observe(job, now)
-        # What the wait did not take is an old response.
+        # The wait ignored it, so it is an old response.
         if result.is_over or job is None or self._p.job is not job:
             return result
         if self._age is not None:
@@ -126,7 +127,7 @@ class EventWatch(PipelineWait):
         return self._report(events, job, now) or result
 
     def details_due(self) -> float | None:
-        """Return when the checkpoints are to be read; None while nothing needs them."""
+        """Return when the checkpoints must be read; None if they are not needed."""
         p = self._p
         if self._over is not None or self._age is None or p.job is None:
             return None
@@ -135,7 +136,7 @@ class EventWatch(PipelineWait):
     def observe_details(
         self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
     ) -> WaitResult:
-        """Take the checkpoints, see :meth:`.PipelineWait.observe_details`; their numbers go on from run to run."""
+        """Process the checkpoints, see :meth:`.PipelineWait.observe_details`; epochs continue across runs."""
         age, was_unreadable = self._age, self._is_unreadable
         if self._over is not None or age is None or self._p.job is None or self._p.job.id != job.id:
             return self.tick(now)
@@ -154,9 +155,9 @@ class EventWatch(PipelineWait):
         return self._result(Outcome.REACHED, now) if events else None
 
     def observe_error(self, error: ArroyoError, now: float, **details: Any) -> WaitResult:
-        """Take a try of a poll that failed, see :meth:`.PipelineWait.observe_error`.
+        """Process a failed poll, see :meth:`.PipelineWait.observe_error`.
 
-        A pipeline that is not there may come: its id may be used again, and its name by another one.
+        A missing pipeline may appear: its id may be used again, or another pipeline may get its name.
         """
         if self._over is not None or not isinstance(error, ArroyoNotFoundError):
             return super().observe_error(error, now, **details)

@@ -1,4 +1,4 @@
-"""Events of a pipeline that no task waits for: what they say, and which were reported already."""
+"""Events of a pipeline that no task waits for: their content, and which were already reported."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ RESTARTS = "Restarts"
 """The event of a pipeline that restarts too often."""
 
 NO_CHECKPOINT = "NoCheckpoint"
-"""The event of a pipeline whose checkpoints stop coming; the other events are named after their state."""
+"""The event of a pipeline that finishes no checkpoints; the other events are named after their state."""
 
 _MOST_RESTARTS = 1000
-"""How many restarts between two polls are told apart; no pipeline restarts as often as that."""
+"""Maximum number of restarts that are told apart between two polls; more do not happen."""
 
 
 class Event(NamedTuple):
-    """Something to report.
+    """An event to report.
 
     :param kind: a state, :data:`RESTARTS` or :data:`NO_CHECKPOINT`.
-    :param mark: what tells it from another event of that kind and job: the run, or the last checkpoint.
-    :param facts: what else there is to say, JSON values.
+    :param mark: distinguishes events of the same kind and job: the run, or the last checkpoint.
+    :param facts: further fields, JSON values.
     """
 
     kind: str
@@ -42,13 +42,13 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMemory(JsonValue):
-    """What was seen of a pipeline last, and thus reported.
+    """What was last seen of a pipeline, and therefore reported.
 
-    :param job_id, run_id, state: the job as it was seen last; None, 0 and empty where none was.
+    :param job_id, run_id, state: the job as last seen; None, 0 and empty if none was.
     :param ends_by_request: whether its run was seen to end on request, see :class:`.SeenRun`.
     :param restarted_at: when the restarts that still count were seen, seconds since the epoch.
-    :param stalled_epoch: the checkpoint that was reported to be the last one for too long; None where none was.
-    :param kept_at: when this was kept for another triggerer, until that one sees the pipeline; else None.
+    :param stalled_epoch: the checkpoint after which a missing one was reported; None if none was.
+    :param kept_at: when this was stored for another triggerer, until that one sees the pipeline; otherwise None.
     """
 
     job_id: str | None = None
@@ -61,26 +61,27 @@ class EventMemory(JsonValue):
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what ``to_dict`` wrote.
+        """Read the output of ``to_dict``.
 
-        :raises ValueError: on anything else.
+        :raises ValueError: if the data is invalid.
         """
         memory = from_json(cls, data)
         if not all(map(math.isfinite, (memory.kept_at or 0.0, *memory.restarted_at))):
-            raise ValueError("a time that is none")
+            raise ValueError("a time that is not finite")
         return memory
 
     def take(
         self, rule: EventRule, job: Job, now: float, *, unseen_since: float | None = None
     ) -> tuple[EventMemory, tuple[Event, ...]]:
-        """Return what is remembered after a job was seen, and the events that this is.
+        """Return the memory after a poll, and the events that the poll shows.
 
-        A state that was there before the watch began is an event, too: the pipeline may have failed while no
-        triggerer ran.
+        A state that existed before the watch began is also an event: the pipeline may have failed while no triggerer
+        was running.
 
-        :param job: as it is now.
+        :param rule: which events are reported.
+        :param job: the job now.
         :param now: when it was seen, seconds since the epoch.
-        :param unseen_since: since when no poll succeeded; None where the last one did.
+        :param unseen_since: since when no poll has succeeded; None if the last one succeeded.
         """
         is_known = job.id == self.job_id
         seen, restarts = SeenRun.of(job), 0
@@ -112,9 +113,9 @@ class EventMemory(JsonValue):
     def _counted(
         self, rule: EventRule, job: Job, restarts: int, since: float | None, now: float
     ) -> tuple[tuple[float, ...], int | None]:
-        """Return when the restarts happened that still count, and the last run that was one too many.
+        """Return the times of the restarts that still count, and the last run that exceeded the limit.
 
-        They are counted run by run, so that a triggerer that begins anew comes to the same run, and thus event.
+        They are counted run by run, so that a restarted triggerer comes to the same run and thus the same event.
         """
         if rule.max_restarts is None:
             return (), None
@@ -130,9 +131,10 @@ class EventMemory(JsonValue):
     def take_age(
         self, rule: EventRule, age: CheckpointAge, is_over: bool
     ) -> tuple[EventMemory, tuple[Event, ...]]:
-        """Return what is remembered after checkpoints were read, and the event that this is.
+        """Return the memory after the checkpoints were read, and the event that they show.
 
-        :param age: that of the last one.
+        :param rule: which events are reported.
+        :param age: the age of the last checkpoint.
         :param is_over: whether it is too old.
         """
         if self.stalled_epoch == age.epoch:
@@ -149,10 +151,10 @@ class EventMemory(JsonValue):
 
 
 def event_payload(event: Event, pipeline: PipelineRef, job: Job, *, now: float) -> dict[str, Any]:
-    """Return what an event says, as JSON values without secrets.
+    """Return the payload of an event, as JSON values without secrets.
 
-    :param event: what happened.
-    :param pipeline, job: to what.
+    :param event: the event.
+    :param pipeline, job: its pipeline and job.
     :param now: when it was seen, seconds since the epoch.
     """
     values = result_values(pipeline, job)
@@ -172,4 +174,4 @@ def _iso(micros: int | None) -> str | None:
     try:
         return None if micros is None else utc_iso(micros / 1_000_000)
     except (OSError, OverflowError, ValueError):
-        return None  # a time that only explains must not cost the event
+        return None  # a time that only explains must not suppress the event

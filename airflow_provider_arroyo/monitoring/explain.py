@@ -1,4 +1,4 @@
-"""From a wait's result to the error that a person reads: which pipeline, what happened, why, what to do next."""
+"""Turns a wait's result into an error for people: which pipeline, what happened, why, and what to do next."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _DIAGNOSED = {
     Outcome.STOPPED: frozenset({Kind.PAUSED}),
     Outcome.TIMED_OUT: _CAUSES | {Kind.NO_CONTROLLER, Kind.NOT_SCHEDULED, Kind.NO_CHECKPOINT, Kind.LAGGING},
 }
-"""The kinds that say more than the outcome itself."""
+"""The kinds of diagnosis that say more than the outcome itself."""
 
 _STEADY_SECONDS = 600.0
-"""One that has not restarted for so long is not kept from working by its restarts."""
+"""After this many seconds without a restart, restarts are not the reason that a pipeline does not work."""
 
 
 def explain(
@@ -45,30 +45,30 @@ def explain(
 
     :param result: a result that is over and not ``REACHED``.
     :param pipeline: the pipeline.
-    :param errors: the job's last errors, newest first, where they could be read.
-    :param diagnosis: what is wrong with the pipeline, where that was found out; it is named where it says more.
-    :param advice: what to do next, where the caller knows better; default None.
-    :returns: an :class:`.ArroyoPipelineError`; for ``ERROR`` the poll's own error.
+    :param errors: the job's last errors, newest first, if they could be read.
+    :param diagnosis: what is wrong with the pipeline, if known; it is shown if it says more than the outcome.
+    :param advice: what to do next, if the caller knows better; default None.
+    :returns: an :class:`.ArroyoPipelineError`; for ``ERROR`` the error of the poll itself.
     """
     if result.outcome is Outcome.ERROR and result.error is not None:
         return result.error
     cause = _cause(result, errors)
     what, usual_advice = _what(result, pipeline)
     job = result.job
-    # The cause leads: what was waited for, and for how long, is the smaller news.
+    # The cause comes first: it matters more than what was wanted and for how long.
     lead = [f"{pipeline.label} {cause}.", what.replace(pipeline.label, "It", 1)] if cause else [what]
     lines = [*lead, *_why(result, errors)]
     if result.error is not None and result.outcome in (Outcome.UNREACHABLE, Outcome.TIMED_OUT):
         lines.append(f"The last poll failed: {result.error}")
     said = _DIAGNOSED.get(result.outcome, frozenset())
     if result.lacks_checkpoint:
-        said -= {Kind.NO_CHECKPOINT}  # that is what was waited for
+        said -= {Kind.NO_CHECKPOINT}  # the error already says so
     named = diagnosis if diagnosis is not None and diagnosis.kind in said else None
     if named is not None:
-        # The state of what has failed was the first thing that was said.
+        # For a failure, the first line already named the state.
         summary = "" if result.outcome is Outcome.FAILED else f"{named.summary} "
         lines.append(f"Diagnosis ({named.kind.value}): {summary}{named.advice}")
-    # Of a failure there is nothing else to say than to fix this very cause.
+    # The usual advice for a failure, to fix its cause, adds nothing to a diagnosis that names the cause.
     if advice is not None or named is None or result.outcome is not Outcome.FAILED:
         lines.append(advice or usual_advice)
     if pipeline.console_url and result.outcome not in (Outcome.MISSING, Outcome.DELETED):
@@ -88,7 +88,7 @@ def explain(
 
 
 def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
-    """Return what keeps a pipeline from working, where that is known; it follows the pipeline's name."""
+    """Return why a pipeline does not work, if known, in words that follow its name."""
     if result.outcome not in (Outcome.TIMED_OUT, Outcome.FLAPPING) or result.is_outage:
         return None
     why = f": {errors[0].line}" if errors else ""
@@ -97,7 +97,7 @@ def _cause(result: WaitResult, errors: Sequence[JobError]) -> str | None:
     if result.details_error is not None and (result.lacks_checkpoint or result.advice):
         error = shorten(str(result.details_error)).rstrip(".")
         return f"may be healthy, but its {result.detail} cannot be read: {error}"
-    # One that restarted long ago, in a wait of days, is not what keeps it from working now.
+    # A restart long ago, in a wait of days, is not the reason now.
     is_flapping = result.outcome is Outcome.FLAPPING or result.state_seconds < _STEADY_SECONDS
     # A single restart without an error may have been requested.
     if result.restarts > (0 if errors else 1) and is_flapping:
@@ -125,9 +125,9 @@ def _why(result: WaitResult, errors: Sequence[JobError]) -> list[str]:
         lines.append(f"It restarted {_times(result.restarts)} in {duration(result.waited_seconds)}.")
     if result.outcome is Outcome.FLAPPING and result.restart_window is not None:
         window = duration(result.restart_window.total_seconds())
-        # No more of them are counted than end the wait.
+        # The wait ends when the limit is exceeded, so no more restarts are counted than that.
         lines[-1] = f"It restarted {_times(result.restarts_in_window)} within {window} (restart_window)."
-    # A pipeline that tries again and again writes the same error each time.
+    # A pipeline that retries again and again writes the same error each time.
     shown = Counter(error.line for error in errors)
     if shown:
         lines.append("The job's last errors, newest first:")
@@ -188,13 +188,13 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.WITHDRAWN:
             return (
-                f"{label} was asked to run again while its stop was waited for; {last_seen(job)}.",
+                f"{label} was asked to run again while this task waited for its stop; {last_seen(job)}.",
                 "Find out who withdrew the stop. A new try of this task requests it again.",
             )
         case Outcome.FLAPPING:
             state = f"; it is {job.state} ({run_number(job.run_id)})" if job else ""
             return (
-                f"{label} began more new runs than max_restarts allows{state}. {wanted} was wanted.",
+                f"{label} restarted more often than max_restarts allows{state}. {wanted} was wanted.",
                 "Fix the cause. The pipeline keeps restarting until it is stopped.",
             )
         case Outcome.NO_CHECKPOINT if result.awaits_run and JobState.RUNNING in result.target_states:
@@ -207,13 +207,13 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             return (
                 f"{label} is Finishing, and no checkpoint finished in its run: one of its sources has ended, and "
                 "from then on Arroyo takes no checkpoints.",
-                "until_checkpoint=False accepts it.",
+                "Set until_checkpoint=False to accept this.",
             )
         case Outcome.NO_CHECKPOINT:
             return (
                 f"{label} is Finishing: one of its sources has ended, and from then on Arroyo takes no checkpoints "
                 "and obeys only a stop with mode 'immediate'.",
-                "if_finishing='immediate' requests that; or wait until its other sources end.",
+                "Set if_finishing='immediate' to request that, or wait until its other sources end.",
             )
         case Outcome.DELETED:
             seen = f"; {last_seen(job)}" if job else ""
@@ -221,7 +221,7 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
                 f"{label} was deleted externally{seen}.",
                 "A new try of the task that submits it creates it again."
                 if JobState.RUNNING in result.target_states
-                else "Nothing of it runs any more, and its checkpoints are gone from Arroyo.",
+                else "Nothing of it is running any more, and its checkpoints are gone from Arroyo.",
             )
         case Outcome.MISSING:
             return (
@@ -236,8 +236,8 @@ def _what(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
             )
         case Outcome.UNREACHABLE if result.is_own_failure:
             return (
-                f"Every poll failed for {duration(result.unreachable_seconds or 0.0)}, though Arroyo responds. This "
-                f"says nothing about {in_sentence}; {last_seen(job)}.",
+                f"Every poll failed for {duration(result.unreachable_seconds or 0.0)}, although Arroyo responds. "
+                f"This says nothing about {in_sentence}; {last_seen(job)}.",
                 "Check the server's log. A new try continues with the same pipeline.",
             )
         case Outcome.UNREACHABLE:

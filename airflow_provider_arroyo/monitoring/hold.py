@@ -1,4 +1,4 @@
-"""For how long a trigger keeps an event back that would resume its task too soon after the deferral."""
+"""How long a trigger holds an event that would resume its task too soon after the deferral."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from airflow_provider_arroyo.client.wire import JsonValue
 
 SLOWEST_DEFERRAL_SECONDS = 5.0
-"""How long a worker's request to defer may take on a busy machine, until the trigger starts; measured: 2.7."""
+"""How many seconds a worker's request to defer may take on a busy machine until the trigger starts; measured: 2.7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(JsonValue):
-    """Keeps a task from being resumed too soon after it was deferred.
+    """Prevents a task from resuming too soon after it deferred.
 
-    A worker's process outlives its deferral by up to ``[workers] min_heartbeat_interval``. Where the task has been
-    queued again by then, Airflow's scheduler takes the end of that process for the end of the resumed task, and fails
-    it (apache/airflow#72716).
+    A worker's process outlives its deferral by up to ``[workers] min_heartbeat_interval``. If the task has been
+    queued again by then, Airflow's scheduler mistakes the end of that process for the end of the resumed task, and
+    fails it (apache/airflow#72716).
 
-    :param deferred_at: the moment of the deferral, seconds since the epoch by the worker's clock.
-    :param seconds: how long after it the task may be resumed at the earliest.
+    :param deferred_at: when the task deferred, seconds since the epoch by the worker's clock.
+    :param seconds: how long after that the task may resume at the earliest.
     :raises ValueError: if either is not finite, or ``seconds`` is negative.
     """
 
@@ -32,12 +32,12 @@ class Hold(JsonValue):
             raise ValueError(f"deferred at {self.deferred_at}, held for {self.seconds} s: not a time")
 
     def left(self, *, started_at: float, now: float) -> float:
-        """Return for how many seconds an event is still held; 0 where it is due late enough.
+        """Return how many seconds an event must still be held; 0 if it is late enough.
 
-        :param started_at: when the trigger started, by its own clock. No event is held for longer than from there,
-            however far the worker's clock is ahead.
-        :param now: by the trigger's clock.
+        :param started_at: when the trigger started, by its own clock. An event is held at most ``seconds`` from then,
+            even if the worker's clock is far ahead.
+        :param now: the time by the trigger's clock.
         """
-        # Airflow has the task as deferred only when the worker's request has got through; the trigger starts then.
+        # The trigger starts only after the worker's request to defer has reached Airflow.
         took_effect_at = min(started_at, self.deferred_at + SLOWEST_DEFERRAL_SECONDS)
         return max(0.0, took_effect_at + self.seconds - now)

@@ -1,4 +1,4 @@
-"""What a wait remembers of what was seen: the half of it that writes, and decides nothing."""
+"""The memory of a wait: it records what was seen, and decides nothing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
 RESTARTED_SECONDS = 1.0
-"""After polls failed for so long, the server may have been restarted; a gateway's hiccup is shorter, and on a bad
-network so frequent that no state would ever count."""
+"""After polls failed for this many seconds, the server may have been restarted. Hiccups of a gateway are shorter, and
+so frequent on a bad network that otherwise no state would ever count.
+"""
 
 
 class WaitMemory:
-    """Writes down what was seen, and when, and the log lines of what changed.
+    """Records what was seen and when, and the log lines for changes.
 
-    Takes the parameters of :class:`.PipelineWait`.
+    Has the parameters of :class:`.PipelineWait`.
     """
 
     def __init__(
@@ -58,46 +59,46 @@ class WaitMemory:
 
     @property
     def job(self) -> Job | None:
-        """The job as it was last seen; None if it never was."""
+        """The job as last seen; None if none was seen."""
         return self._p.job
 
     @property
     def finding(self) -> Finding:
-        """What is known of the condition that is waited for."""
+        """What is known about the condition of the wait."""
         return self._p.finding
 
     @property
     def awaits_run(self) -> bool:
-        """Whether the run that follows the change is still to begin."""
+        """Whether the run that follows the change has yet to begin."""
         return self._rules.awaits_run
 
     @property
     def may_be_replaced(self) -> bool:
-        """Whether the pipeline's name may mean another one by now: it is stopped, and was so when the wait began."""
+        """Whether the name may mean another pipeline by now: this one is stopped, and was so when the wait began."""
         job = self._p.job
         is_stopped = job is not None and job.state == JobState.STOPPED and not job.running_desired
         return is_stopped and all(one.state == JobState.STOPPED for one in self._p.transitions)
 
     @property
     def unreachable_since(self) -> float | None:
-        """While polls fail, since when Arroyo has not responded; else None."""
+        """While polls fail: since when Arroyo has not responded; otherwise None."""
         return self._p.outage_since
 
-    # -- what was seen ---------------------------------------------------------------------------------------
+    # -- observations ------------------------------------------------------------------------------------------
 
     def polled(self, times: int = 1) -> None:
-        """Count polls that were sent for this wait, those that were left out as showing no change included."""
+        """Count the polls of this wait, including those that were not passed on because nothing had changed."""
         self._p.stats = self._p.stats.plus(polls=times)
 
     def found(self, pipeline: PipelineRef) -> None:
-        """Take note which pipeline it is that was waited for by its name."""
+        """Record which pipeline was found for the name."""
         self.plan = replace(self.plan, pipeline=pipeline)
         self._messages.found(self.plan)
         self._rules = self._rules_of(self.plan, self._p)
         self._p.missing_since = None
 
     def find_again(self) -> None:
-        """Take note that the name may mean another pipeline, which is to be found."""
+        """Record that the name may mean another pipeline, which must be looked up."""
         self._forget_job()
         self.plan = replace(self.plan, pipeline=PipelineRef(pipeline_id="", name=self.plan.pipeline.name))
 
@@ -105,22 +106,24 @@ class WaitMemory:
         self._p.job = self._p.jobless_since = self._p.held_since = None
 
     def messages(self) -> list[Message]:
-        """Return what is to be logged since the last call: each change once, a rare heartbeat, outages."""
+        """Return the log messages since the last call: each change once, rare heartbeats, outages."""
         return self._messages.take()
 
     def progress(self) -> dict[str, Any]:
-        """Return what the wait remembers as JSON values, for the process that continues it."""
+        """Return the memory as JSON values, for the process that continues the wait."""
         return self._p.to_dict()
 
     def restart_memory(self) -> RestartMemory | None:
-        """Return what the wait remembers of restarts, for a later one; None where it saw no job."""
+        """Return the memory of restarts, for a later wait; None if no job was seen."""
         return self._p.restart_memory()
 
     # -- for the decisions ----------------------------------------------------------------------------------------
 
     @property
     def _was_seen(self) -> bool:
-        """Whether there was such a pipeline, also before this wait: what may not be missing was looked up then."""
+        """Whether the pipeline exists or existed, even before this wait: if it may not be missing, it was looked
+        up.
+        """
         if self._p.job is not None or self.plan.baseline is not None or self.plan.created_at is not None:
             return True
         return self._is_repeated and not self.plan.may_be_missing
@@ -130,7 +133,7 @@ class WaitMemory:
         return self._p.failures > POLL_RETRIES
 
     def _responded(self, now: float) -> None:
-        """Take note that Arroyo has responded."""
+        """Record that Arroyo has responded."""
         p = self._p
         p.follow(now)
         if p.failing_since is not None:
@@ -191,12 +194,12 @@ class WaitMemory:
             p.restarted_at = (*p.restarted_at, *seen)[-most - 1 :]
 
     def _hold(self, job: Job, now: float) -> None:
-        """Keep since when a wanted state has been seen in one unbroken run."""
+        """Record since when a wanted state has been seen without a break in one run."""
         p = self._p
         is_leaving = job.state in AT_WORK and not job.running_desired
         if job.state == JobState.STOPPED and job.running_desired and len(p.transitions) <= 1:
-            # It was asked to run before this wait began, and still shows the old state. What stops during the wait
-            # counts, however soon it is resumed.
+            # A resume was requested before this wait began, and the old state still shows. A stop during the wait
+            # counts, however soon the pipeline is resumed.
             is_leaving = self.plan.baseline is None
         if (
             is_wanted(job.state, self.plan.target_states)

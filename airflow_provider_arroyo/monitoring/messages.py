@@ -1,4 +1,4 @@
-"""The log lines of a wait: each change once, outages, a rare heartbeat. The same in every mode, the state first."""
+"""The log lines of a wait: each change once, outages, rare heartbeats. Alike in every mode; the state comes first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Message(NamedTuple):
 def log_messages(log: Any, messages: Iterable[Message]) -> None:
     """Write messages to a logger.
 
-    :param log: a logger with the standard ``log(level, text, *args)``; structlog's loggers have it, too.
+    :param log: a logger with the standard ``log(level, text, *args)``, such as structlog's.
+    :param messages: the messages.
     """
     for message in messages:
         log.log(message.level, "%s", message.text)
@@ -34,7 +35,7 @@ def log_messages(log: Any, messages: Iterable[Message]) -> None:
 def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
     """Return the last line of a task that succeeded.
 
-    :param pipeline, job, more: as for :func:`.result_values`.
+    :param pipeline, job, more: see :func:`.result_values`.
     """
     shown = [f"{key}: {value}" for key, value in more.items() if value]
     if job is not None:
@@ -44,10 +45,10 @@ def done(pipeline: PipelineRef, job: Job | None, **more: Any) -> str:
 
 
 def unreadable(plan: WaitPlan, error: ArroyoError, seconds: float) -> ArroyoError:
-    """Return the error where what a condition is checked against could not be read for too long."""
+    """Return the error for a condition whose details could not be read for too long."""
     return ArroyoError(
         f"The {plan.detail} of {plan.pipeline.inline} could not be read for {duration(seconds)} "
-        f"(api_outage_tolerance), though Arroyo responds. The last try failed: {error}\n"
+        f"(api_outage_tolerance), although Arroyo responds. The last try failed: {error}\n"
         "Check any gateway in between. A new try continues with the same pipeline."
     )
 
@@ -55,8 +56,8 @@ def unreadable(plan: WaitPlan, error: ArroyoError, seconds: float) -> ArroyoErro
 class Messages:
     """Collects the messages of one wait until they are taken.
 
-    :param plan: what is waited for.
-    :param is_repeated: whether the first state was logged by an earlier wait of the same task.
+    :param plan: the goal of the wait.
+    :param is_repeated: whether an earlier wait of the same task logged the first state, default False.
     """
 
     def __init__(self, plan: WaitPlan, *, is_repeated: bool = False) -> None:
@@ -77,7 +78,7 @@ class Messages:
         self._pending.append(Message(level, text))
 
     def missing(self, now: float, missing_seconds: float | None = None, *, elsewhere: str = "") -> None:
-        """There is no such pipeline yet; or still none. Another Airflow may have one, which is never meant."""
+        """The pipeline does not exist yet. Another Airflow may have one of that name, which is never used."""
         after = "yet" if missing_seconds is None else f"after {duration(missing_seconds)}"
         level = self._first_level if missing_seconds is None else logging.INFO
         if elsewhere and not self._is_repeated:
@@ -86,7 +87,7 @@ class Messages:
         self._add(f"No such pipeline {after}: {self._name}; {self._goal(now)}{more}", level)
 
     def found(self, plan: WaitPlan) -> None:
-        """The pipeline that was waited for by its name is known now."""
+        """The pipeline was found by its name."""
         self._plan, pipeline = plan, plan.pipeline
         self._name = pipeline.short
         begin = f"Waiting for {plan.goal}: {self._name}, id {pipeline.pipeline_id}, {pipeline.console_url}"
@@ -109,37 +110,37 @@ class Messages:
         self._add(f"{what}: {self._name} ({run_of(job)}{instead}){why}", level)
 
     def desire_changed(self, job: Job) -> None:
-        """A stop was requested, or such a request withdrawn."""
+        """A stop was requested, or the request was withdrawn."""
         what = "stop requested" if job.running_desired is False else "stop request withdrawn"
         if job.running_desired is None:
             what = "unknown whether a stop is requested"
         self._add(f"{job.state}, {what}: {self._name} ({run_number(job.run_id)})")
 
     def no_job(self, before: Job) -> None:
-        """The pipeline had a job, and has none any more."""
+        """The pipeline had a job, but has none any more."""
         self._add(f"No job any more: {self._name} (was {before.state}, {run_of(before)})")
 
     def proven(self, job: Job, epoch: int | None) -> None:
-        """A checkpoint of the run that is waited for has finished."""
+        """A checkpoint of the awaited run has finished."""
         self._add(f"Checkpoint {epoch} finished: {self._name} ({run_of(job)})")
 
     def seen(self, job: Job, finding: Finding) -> None:
-        """What the condition is checked against was read for the first time."""
+        """The details for the condition were read for the first time."""
         if finding.facts is None:
             level = logging.DEBUG if self._is_repeated else logging.INFO
             self._add(f"{job.state}: {self._name} {finding.seen}", level)
 
     def news(self, job: Job, finding: Finding) -> None:
-        """What the condition is checked against has changed."""
+        """The details for the condition have changed."""
         self._add(f"{job.state}, {finding.news}: {self._name} {finding.seen}")
 
     def unreadable(self, error: ArroyoError) -> None:
-        """What is needed besides the job's state could not be read; later failures are not logged."""
+        """The details of the job could not be read; later failures are not logged."""
         what = self._plan.detail.capitalize()
         self._add(f"{what} cannot be read, retrying: {self._name}: {shorten(str(error))}", logging.WARNING)
 
     def poll_failed(self, error: ArroyoError, retry: int, retry_in: float | None, *, is_known: bool) -> None:
-        """A poll failed and is tried again; a WARNING each time, unless the fault is known already."""
+        """A poll failed and is retried; a WARNING each time, unless the fault is already known."""
         when = "" if retry_in is None else f" in {retry_in:.1f} s"
         self._add(
             f"Poll failed, retry {retry} of {POLL_RETRIES}{when}: {self._name}: {shorten(str(error))}",
@@ -151,7 +152,7 @@ class Messages:
         is_shorter = limit_seconds < self._plan.outage_tolerance.total_seconds()
         why = "Arroyo has not responded yet" if is_shorter else "api_outage_tolerance"
         self._add(
-            f"{outage(error)} for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in all "
+            f"{outage(error)} for {duration(seconds)}, retrying for up to {duration(limit_seconds)} in total "
             f"({why}): {self._name}: {error}",
             logging.WARNING,
         )
@@ -159,13 +160,14 @@ class Messages:
     def reachable_again(self, seconds: float, error: ArroyoError | None) -> None:
         """An outage is over.
 
-        :param error: how the last poll failed.
+        :param seconds: how long it lasted.
+        :param error: the error of the last poll.
         """
         what = "Polls succeed again" if _is_own_failure(error) else "Arroyo reachable again"
         self._add(f"{what} after {duration(seconds)}: {self._name}")
 
     def still(self, progress: Progress, unreachable_seconds: float | None, now: float) -> None:
-        """The wait goes on without a change."""
+        """The wait continues without a change."""
         goal, job, is_jobless = self._goal(now), progress.job, progress.jobless_since is not None
         seconds = now - (progress.state_since if progress.jobless_since is None else progress.jobless_since)
         if unreachable_seconds is not None:
@@ -191,11 +193,11 @@ def _is_own_failure(error: ArroyoError | None) -> bool:
 
 
 def outage(error: ArroyoError) -> str:
-    """Return what an outage is, in words that precede how long it has lasted."""
+    """Return what an outage is, in words that precede its duration."""
     return "Arroyo responds, but every poll has failed" if error.is_own_failure else "Arroyo unreachable"
 
 
 def run_of(job: Job) -> str:
-    """Return which run a job is in, and whether it is to stop: ``run 3, stop requested``."""
+    """Return a job's run, and whether a stop was requested: ``run 3, stop requested``."""
     asked = ", stop requested" if job.running_desired is False and not job.is_terminal else ""
     return f"{run_number(job.run_id)}{asked}"

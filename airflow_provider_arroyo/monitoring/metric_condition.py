@@ -1,8 +1,8 @@
-"""The condition of a wait for a metric: beyond a bound for a length of time, while the pipeline runs.
+"""The condition of a wait for a metric: above or below a bound for some time, while the pipeline is running.
 
-Values prove nothing by being there: they stay after a stop, and while a worker does not respond. A value counts once
-it is newer than what was read shortly before, in the same run. No clock of another machine is needed for that: how
-long a bound has been crossed is measured by the times of the values alone.
+A value alone proves nothing: values remain after a stop, and while a worker does not respond. A value counts only if
+it is newer than the one read shortly before, in the same run. This needs no clock of another machine: how long a
+bound has been crossed is measured only by the timestamps of the values.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job, PipelineGraph
 
 _NEAR_SECONDS = 30.0
-"""How long ago a reading may have been for a newer value to be new; a busy triggerer may not read any sooner."""
+"""How many seconds ago the last reading may have been for a newer value to be current; a triggerer may be busy."""
 
 _MOST: Mapping[str, float] = {MetricName.BACKPRESSURE: 1.0}
-"""What a metric never exceeds; none is below 0."""
+"""The highest possible value of a metric; the lowest is 0."""
 
 _ALWAYS_0 = {
     Operators.SOURCES: {
@@ -50,14 +50,14 @@ _ALWAYS_0 = {
         MetricName.BACKPRESSURE: MetricName.MESSAGES_RECV,
     },
 }
-"""What these operators never show, and what they show instead: Arroyo measures what passes between operators."""
+"""Metrics that these operators never have, and those that they have: Arroyo measures data between operators."""
 
 
 class Measured(NamedTuple):
-    """What was read of a metric.
+    """The values read of a metric.
 
-    :param operators: ids of the nodes that are meant.
-    :param rounds: its values, oldest first.
+    :param operators: ids of the selected nodes.
+    :param rounds: the metric's values, oldest first.
     """
 
     operators: frozenset[int]
@@ -68,12 +68,12 @@ class Measured(NamedTuple):
 class _Memory(JsonValue):
     """What the last reading showed.
 
-    :param operators: ids of the nodes that are meant.
-    :param job_id, run_id: of which run.
-    :param read_at: when it was read, by the waiter's clock; None where nothing counted then.
-    :param newest_micros: when the newest value was measured; None without any.
-    :param fresh_at: when it was first read, by the waiter's clock.
-    :param held_since_micros: since which value the bound has been crossed; None while it is not.
+    :param operators: ids of the selected nodes.
+    :param job_id, run_id: the run.
+    :param read_at: when it was read, by the waiter's clock; None if no value counted then.
+    :param newest_micros: when the newest value was measured; None if there is none.
+    :param fresh_at: when that value was first read, by the waiter's clock.
+    :param held_since_micros: the time of the first value since which the bound has been crossed; None if it is not.
     """
 
     operators: frozenset[int]
@@ -91,7 +91,7 @@ class _Memory(JsonValue):
 
     @classmethod
     def of(cls, finding: Finding) -> Self | None:
-        """Return what a finding remembers; None where that is nothing, or from another version."""
+        """Return a finding's memory; None if it has none, or another version wrote it."""
         try:
             return cls.from_dict(finding.memory)
         except ValueError:
@@ -99,12 +99,13 @@ class _Memory(JsonValue):
 
 
 def check_bound(value: Any, argument: str, metric: str, *, may_be_text: bool = False) -> float:
-    """Return a bound of a metric that it may be on either side of.
+    """Return a bound that the metric can be on both sides of.
 
+    :param value: the bound.
     :param argument: ``above`` or ``below``.
-    :param metric: its name.
-    :param may_be_text: whether it may be a rendered template, default False.
-    :raises ValueError: on anything else.
+    :param metric: name of the metric.
+    :param may_be_text: whether text is accepted, as from a rendered template; default False.
+    :raises ValueError: if it is invalid.
     """
     most = _MOST.get(metric)
     if argument == "above":
@@ -114,15 +115,15 @@ def check_bound(value: Any, argument: str, metric: str, *, may_be_text: bool = F
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricCondition(Condition):
-    """Which metric is waited for, and when it counts.
+    """The metric that a wait is for, and when it counts.
 
     :param metric: its name.
-    :param operator: of which operators: one of :class:`.Operators`, or one, see :func:`.find_operators`.
-    :param measure: whether its value counts as Arroyo reports it, default, or its rate, without the smoothing.
-    :param aggregation: how the subtasks become one number; default None: the worst for backpressure, else the sum.
-    :param above, below: the bound, which does not count itself: one of the two.
-    :param stable_for: for how long it must have been crossed, default 0: one value is enough.
-    :raises ValueError: names the argument that is wrong.
+    :param operator: the operators: one of :class:`.Operators`, or a single operator, see :func:`.find_operators`.
+    :param measure: the value as Arroyo reports it (default), or the rate without smoothing.
+    :param aggregation: how the subtasks are combined; default None: the worst for backpressure, otherwise the sum.
+    :param above, below: the bound, exclusive; exactly one of the two.
+    :param stable_for: how long it must have been crossed, default 0: one value is enough.
+    :raises ValueError: if an argument is invalid; names it.
     """
 
     metric: MetricName
@@ -134,7 +135,7 @@ class MetricCondition(Condition):
     stable_for: timedelta = timedelta(0)
 
     detail: ClassVar[Detail] = Detail.METRICS
-    # Arroyo measures nothing more once one of several sources has ended. One that is stopped may be resumed.
+    # Arroyo measures nothing once one of several sources has ended. A stopped pipeline may be resumed.
     ended_in: ClassVar[frozenset[str]] = frozenset(
         {JobState.FAILING, JobState.FAILED, JobState.FINISHING, JobState.FINISHED}
     )
@@ -154,19 +155,19 @@ class MetricCondition(Condition):
         check_duration(self.stable_for, "stable_for")
         if self.metric == MetricName.BACKPRESSURE:
             if self.measure == Measure.RATE:
-                raise ValueError("measure must be 'value' for backpressure, a share that does not flow")
+                raise ValueError("measure must be 'value' for backpressure, which is a share and not a rate")
             if self.aggregation == Aggregation.SUM:
-                raise ValueError("aggregation must be 'worst' for backpressure, a share that does not add up")
+                raise ValueError("aggregation must be 'worst' for backpressure, whose shares cannot be added")
 
     @property
     def goal(self) -> str:
-        """What is waited for, in words."""
+        """The goal, in words."""
         lasting = f" for {duration(self.stable_for.total_seconds())}" if self.stable_for else ""
         return f"{self._name} {self._bound} {self._where}{lasting}"
 
     @property
     def advice(self) -> str:
-        """What to check where it does not come true in time."""
+        """What to check if it does not become true in time."""
         return "Check its metrics in Arroyo's console"
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -174,11 +175,12 @@ class MetricCondition(Condition):
     def measured(
         self, metrics: Sequence[OperatorMetrics], graph: Callable[[], PipelineGraph], before: Finding
     ) -> Measured:
-        """Return what counts of the metrics of a job. That may take a while where it has many subtasks.
+        """Return the values that count among a job's metrics. May take a while if the job has many subtasks.
 
-        :param graph: returns the pipeline's; called where the operators that are meant are still to be found.
-        :param before: what was known before.
-        :raises UnknownNameError: lists the names that exist.
+        :param metrics: the metrics of all operators.
+        :param graph: returns the pipeline's graph; called if the operators must still be found.
+        :param before: the finding before.
+        :raises UnknownNameError: if there is no such operator or metric; lists those that exist.
         """
         known = _Memory.of(before)
         operators = find_operators(self.operator, graph()) if known is None else known.operators
@@ -190,13 +192,16 @@ class MetricCondition(Condition):
     # -- the decision --------------------------------------------------------------------------------------------
 
     def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
-        """Return what is known after the metrics were read, see :meth:`.Condition.check`.
+        """Return the finding after the metrics were read, see :meth:`.Condition.check`.
 
-        :param reading: a :class:`Measured`.
+        :param before: the finding before the reading.
+        :param job: the job when the reading was requested.
+        :param reading: its value is a :class:`Measured`.
+        :param now: when it was received, seconds since the epoch by the waiter's clock.
         """
         measured: Measured = reading.value
         if job.state != JobState.RUNNING or not job.running_desired:
-            # What is there is left over, or about to be.
+            # Any values are from an earlier run, or nothing is measured yet.
             return Finding(seen=before.seen, memory=_Memory(operators=measured.operators).to_dict())
         known = _Memory.of(before)
         if known is None or (known.job_id, known.run_id) != (job.id, job.run_id):
@@ -226,14 +231,14 @@ class MetricCondition(Condition):
         )
 
     def _held_since(self, found: Sequence[Round], known: _Memory) -> int | None:
-        """Return since which value the bound has been crossed, without a hole; None where it is not."""
+        """Return the time since which the bound has been crossed without a gap; None if it is not."""
         since: int | None = None
         for one in reversed(found):
             if not self._is_beyond(one.value) or (since is not None and since - one.at_micros > HOLE_MICROS):
                 return since
             since = one.at_micros
-        # Arroyo keeps no more; it may have begun before that. Values that do not reach back to the last ones are
-        # those of a new run, of which no poll knows yet.
+        # Arroyo keeps no older values, so it may have begun earlier. Values that do not reach back to the last
+        # ones belong to a new run that no poll has seen yet.
         before, last = known.held_since_micros, known.newest_micros
         if since is None or before is None or last is None:
             return since

@@ -1,14 +1,14 @@
-"""What Arroyo's metrics say: of which operators, at which moments, summed or the worst of their subtasks.
+"""Reads Arroyo's metrics: of which operators, at which times, and summed or the worst of their subtasks.
 
-As Arroyo's source has it (``job_metrics.rs``, the same in 0.15 and 0.16), and as the recordings agree:
+According to Arroyo's source (``job_metrics.rs``, the same in 0.15 and 0.16), and confirmed by recordings:
 
-- It measures about every 2 seconds, all subtasks in one round, and keeps the last 150 values of each: 5 minutes. A
-  round in which a worker does not respond is left out for all. A new run begins with nothing; after a stop, the last
-  values stay.
-- What flows is reported per second and smoothed: a new value is 0.9 of the last one and 0.1 of what was measured. A
-  source that falls silent takes 44 seconds to a hundredth of its rate, and never reaches 0.
-- Backpressure is the share of an operator's output queue that is taken, as of the last time that it sent something.
-  That of an operator, as Arroyo's console shows it, is that of its worst subtask.
+- Arroyo measures about every 2 seconds, all subtasks in one round, and keeps the last 150 values of each: 5 minutes.
+  If a worker does not respond, the round is skipped for all. A new run begins without values; after a stop, the last
+  values remain.
+- Rates are per second and smoothed: a new value is 0.9 of the last one plus 0.1 of the measured one. After a source
+  falls silent, its rate takes 44 seconds to drop to a hundredth, and never reaches 0.
+- Backpressure is the used share of an operator's output queue when it last sent something.
+  The backpressure of an operator, as in Arroyo's console, is that of its worst subtask.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import PipelineGraph, PipelineNode
 
 MEASURED_EVERY_SECONDS = 2.0
-"""Arroyo measures no more often."""
+"""Minimum time between two measurements of Arroyo, in seconds."""
 
 KEPT_SECONDS = 240.0
-"""How far back its values reach at least: it keeps 150, somewhat more than 2 seconds apart."""
+"""How far back the values reach at least, in seconds: Arroyo keeps 150, slightly more than 2 seconds apart."""
 
 HOLE_SECONDS = 10.0
-"""A longer time without a value says nothing of what was in between; Arroyo left out several rounds."""
+"""A longer time without values, in seconds, is a gap; Arroyo skipped several rounds."""
 
 HOLE_MICROS = int(HOLE_SECONDS * 1e6)
 _ROUND_MICROS = 1_000_000
-"""Values that are closer than this to each other come from the same round."""
+"""Values whose times are closer than this are from the same round."""
 _SMOOTHING = 0.1
 _ROUNDING = 1e-9
-"""As a share of a value: what is left of a rate of 0 when the smoothing is undone."""
+"""As a share of a value: what remains of a rate of 0 after the smoothing is undone."""
 _SHOWN_OPERATORS = 30
 _LAST_MICROS = 2**53
-"""No later time is one: it lies in the year 2255."""
+"""The latest valid time, in the year 2255."""
 
 
 class MetricName(StrEnum):
@@ -57,21 +57,21 @@ class MetricName(StrEnum):
 
 
 class Measure(StrEnum):
-    """What is taken of a metric: the value as it is reported, or the rate between two values, not smoothed."""
+    """Which value of a metric is used: the reported value, or the unsmoothed rate between two values."""
 
     VALUE = "value"
     RATE = "rate"
 
 
 class Aggregation(StrEnum):
-    """How the subtasks of the operators become one number."""
+    """How the subtasks of the operators are combined into one number."""
 
     SUM = "sum"
     WORST = "worst"
 
 
 class Operators(StrEnum):
-    """Which operators are meant, where it is not one."""
+    """A selection of operators, other than a single one."""
 
     SOURCES = "sources"
     SINKS = "sinks"
@@ -79,15 +79,15 @@ class Operators(StrEnum):
 
 
 class UnknownNameError(ValueError):
-    """A pipeline has no such operator, or an operator no such metric; the message lists those that it has."""
+    """A pipeline has no such operator, or an operator no such metric; the message lists those that exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One number out of all subtasks.
+    """One number for all subtasks.
 
     :param at_micros: when Arroyo measured it, by its own clock.
-    :param value: None where a subtask was not measured.
+    :param value: None if a subtask was not measured.
     """
 
     at_micros: int
@@ -95,11 +95,12 @@ class Round:
 
 
 def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
-    """Return the ids of the nodes that are meant.
+    """Return the ids of the selected nodes.
 
-    :param operator: one of :class:`Operators`, or one operator: the id of its node, its description, or its type.
-    :param graph: the pipeline's.
-    :raises UnknownNameError: on none or several of that name; lists those that exist.
+    :param operator: one of :class:`Operators`, or a single operator: the id of its node, its description, or its
+        type.
+    :param graph: the pipeline's graph.
+    :raises UnknownNameError: if none or several match; lists those that exist.
     """
     nodes = {node.node_id: node for node in graph.nodes}
     if operator == Operators.ALL:
@@ -114,12 +115,12 @@ def find_operators(operator: str, graph: PipelineGraph) -> frozenset[int]:
         }
         if len(found) > 1:
             names = _listed(nodes[one] for one in sorted(found))
-            raise UnknownNameError(f"operator: several are named {operator!r}; take the id of one: {names}")
+            raise UnknownNameError(f"operator: several are named {operator!r}; use the id of one: {names}")
     if not found:
         names = _listed(nodes[one] for one in sorted(nodes)) or "none"
         wanted = ", ".join(map(repr, map(str, Operators)))
         raise UnknownNameError(
-            f"operator: the pipeline has no {shorten(operator, 80)!r}. It has {names}; or take {wanted}"
+            f"operator: the pipeline has no {shorten(operator, 80)!r}. It has {names}; or use {wanted}"
         )
     return frozenset(found)
 
@@ -138,17 +139,17 @@ def rounds(
     measure: str = Measure.VALUE,
     aggregation: str = Aggregation.SUM,
 ) -> tuple[Round, ...]:
-    """Return the rounds of a metric, oldest first: its values at those moments, one number each.
+    """Return the rounds of a metric, oldest first, each combined into one number.
 
-    A subtask that was not measured for :data:`HOLE_SECONDS` leaves the number open: a sum without it would be too
-    low, and the worst might be its.
+    If a subtask was not measured for :data:`HOLE_SECONDS`, the number is None: a sum without it would be too low, and
+    it might be the worst.
 
-    :param metrics: those of all operators, in any order.
-    :param operators: ids of the nodes that are meant.
+    :param metrics: the metrics of all operators, in any order.
+    :param operators: ids of the selected nodes.
     :param metric: a :class:`MetricName`.
     :param measure: a :class:`Measure`.
-    :param aggregation: an :class:`Aggregation`. The worst is the highest backpressure, and the least of what flows.
-    :raises UnknownNameError: where one of the operators has metrics, and not this one; lists those that it has.
+    :param aggregation: an :class:`Aggregation`. The worst is the highest backpressure, or the lowest rate.
+    :raises UnknownNameError: if one of the operators has metrics, but not this one; lists those that it has.
     """
     meant = [node for node in metrics if node.node_id in operators]
     for node in meant:
@@ -180,10 +181,10 @@ def rounds(
 
 
 def backpressure(metrics: OperatorMetrics) -> float | None:
-    """Return an operator's backpressure now, as Arroyo's console shows it: the highest of its subtasks' latest.
+    """Return an operator's current backpressure, as Arroyo's console shows it: the highest of its subtasks.
 
-    :param metrics: of one operator.
-    :returns: 0 to 1; None where nothing was measured.
+    :param metrics: the operator's metrics.
+    :returns: 0 to 1; None if nothing was measured.
     """
     series = _series([metrics], MetricName.BACKPRESSURE)
     latest = [values[max(values)] for values in series.values() if values]
@@ -195,7 +196,7 @@ _Subtask = tuple[int, int]
 
 
 def _series(metrics: Iterable[OperatorMetrics], metric: str) -> dict[_Subtask, dict[int, float]]:
-    """Return the values of each subtask by their time; of a subtask that has only other metrics, none."""
+    """Return the values of each subtask by time; a subtask without this metric has no values."""
     found: dict[_Subtask, dict[int, float]] = {}
     for node in metrics:
         for group in node.metric_groups:
@@ -215,7 +216,7 @@ def _values(metrics: Iterable[Metric]) -> dict[int, float]:
 
 
 def _unsmoothed(values: Mapping[int, float]) -> dict[int, float]:
-    """Return what was measured at each time but the first, of which the smoothing cannot be undone."""
+    """Return the unsmoothed values by time, except the first, whose smoothing cannot be undone."""
     times = sorted(values)
     found = {}
     for before, at in pairwise(times):

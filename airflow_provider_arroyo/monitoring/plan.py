@@ -1,4 +1,4 @@
-"""What a wait is for: pipeline, goal, the state before it, limits. Plain values that cross processes."""
+"""The plan of a wait: pipeline, goal, the state before it, limits. Plain values that cross processes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.settings import ClientSettings
 
 PLAN_VERSION = 1
-"""Raised when an older reader would misunderstand a plan; new optional fields do not raise it."""
+"""Raise this if an older version would misread a plan; not for a new optional field."""
 
 
 class UnreadablePlanError(ValueError):
-    """A wait's arguments come from another version of this package and cannot be read."""
+    """The arguments of a wait come from another version of this package and cannot be read."""
 
 
 def is_wanted(state: str, target_states: Collection[str]) -> bool:
-    """Return whether a state is one of those wanted; ``Finishing`` is ``Running`` towards an end."""
+    """Return whether a state is wanted; ``Finishing`` counts as ``Running``."""
     return state in target_states or (state == JobState.FINISHING and JobState.RUNNING in target_states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineRef(JsonValue):
-    """Which pipeline is meant, as logs, errors and results name it.
+    """A pipeline as logs, errors and results name it.
 
-    :param pipeline_id: its id; empty where only a name is known.
-    :param name: its name; None where it is not known.
+    :param pipeline_id: its id; empty if only a name is known.
+    :param name: its name; None if unknown.
     :param console_url: its page in Arroyo's console.
     """
 
@@ -58,7 +58,7 @@ class PipelineRef(JsonValue):
 
     @property
     def label(self) -> str:
-        """Its full name at the beginning of a sentence: ``Pipeline 'orders' (pl_1)``."""
+        """Its name and id to begin a sentence with: ``Pipeline 'orders' (pl_1)``."""
         if self.name is None:
             return f"Pipeline {self.pipeline_id}"
         if not self.pipeline_id:
@@ -72,21 +72,21 @@ class PipelineRef(JsonValue):
 
     @property
     def described(self) -> str:
-        """What it was asked for by, where it may not exist: ``pipeline named 'orders'``."""
+        """What it was looked up by, if it may not exist: ``pipeline named 'orders'``."""
         return f"pipeline {self.pipeline_id!r}" if self.pipeline_id else f"pipeline named {self.name!r}"
 
     @property
     def short(self) -> str:
-        """Its name in a log line; the id where it has none."""
+        """Its name for a log line; its id if it has no name."""
         return shorten(self.name, 80) if self.name else self.pipeline_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline(JsonValue):
-    """The job when a change was requested, so that its old state is not taken for the effect.
+    """The job when a change was requested, so that its old state does not count as the effect.
 
     :param job_id, run_id, state: the job before the request.
-    :param requested_at: when the request was made, seconds since the epoch by the waiter's clock.
+    :param requested_at: when the request was sent, seconds since the epoch by the waiter's clock.
     :raises ValueError: if ``requested_at`` is not finite.
     """
 
@@ -101,7 +101,7 @@ class Baseline(JsonValue):
 
     @classmethod
     def of(cls, job: Job, *, requested_at: float) -> Self:
-        """Return the baseline for a job as it was before the request."""
+        """Return the baseline of a job before a request."""
         return cls(job_id=job.id, run_id=job.run_id, state=job.state, requested_at=requested_at)
 
     def is_before(self, job: Job) -> bool:
@@ -112,7 +112,7 @@ class Baseline(JsonValue):
         """Return whether a job shows that something happened since the request."""
         if job.state == self.state:
             return False
-        # An old failure that ends is still the old failure.
+        # Failing that ends in Failed is still the old failure.
         return (self.state, job.state) != (JobState.FAILING, JobState.FAILED) or self.is_before(job)
 
 
@@ -120,42 +120,42 @@ class Baseline(JsonValue):
 class WaitPlan(JsonValue):
     """The goal and the limits of one wait.
 
-    :param pipeline: the pipeline; by its name alone where it is still to be found, see :meth:`.PipelineWait.found`.
-    :param target_states: names of the wanted states; any of them ends the wait. None where a condition is waited for.
+    :param pipeline: the pipeline; only its name if it must still be found, see :meth:`.PipelineWait.found`.
+    :param target_states: names of the wanted states; each of them ends the wait. None for a wait for a condition.
     :param deadline: when the wait ends at the latest, seconds since the epoch.
     :param deadline_argument: name of the argument that sets the deadline, default ``timeout``.
-    :param stable_for: how long a wanted state that is not terminal must have lasted in one run, default 0.
-    :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run: the
-        proof that data can flow; default False.
-    :param checkpoint: which checkpoint is waited for instead of a state; default None.
-    :param metric: which metric is waited for instead of a state; default None.
-    :param details_interval: from one reading of what a condition is checked against to the next at the least, default
-        1 second. A reading that takes long is repeated more rarely.
+    :param stable_for: how long a wanted state that is not terminal must last in one run, default 0.
+    :param until_checkpoint: whether ``Running`` counts only with a finished checkpoint that began in its run, which
+        proves that data can flow; default False.
+    :param checkpoint: the checkpoint to wait for instead of a state; default None.
+    :param metric: the metric to wait for instead of a state; default None.
+    :param details_interval: minimum time between two readings of what the condition needs, default 1 second. Slow
+        readings are repeated less often.
     :param max_restarts: how many new runs may begin by themselves before the wait fails; default None, any number.
     :param restart_window: the time in which they are counted; default None, the whole wait.
-    :param timeout_is_success: whether the wait has reached its goal, too, when its time is over and the pipeline
-        runs: for a guard, nothing has happened then; default False.
-    :param finished_is_success: whether ``Finished`` is a success where another state is wanted; default it is an
-        error, since nothing leaves ``Finished``.
-    :param stopped_is_final: whether ``Stopped`` is an error where another state is wanted; default the wait goes
-        on, since a stopped pipeline may be resumed.
-    :param finishing_is_final: whether the wait fails once ``Finishing``, in which Arroyo takes no checkpoint, has
+    :param timeout_is_success: whether the wait succeeds if the deadline passes and the pipeline is running; for a
+        guard, this means that nothing has happened. Default False.
+    :param finished_is_success: whether ``Finished`` is a success if another state is wanted; default False: an error,
+        since a finished pipeline never runs again.
+    :param stopped_is_final: whether ``Stopped`` is an error if another state is wanted; default False: the wait
+        continues, since a stopped pipeline may be resumed.
+    :param finishing_is_final: whether the wait fails once ``Finishing``, in which Arroyo takes no checkpoints, has
         lasted for ``stale_grace``; default False.
-    :param resume_is_final: whether the wait fails once the pipeline has been asked to run for ``stale_grace``: the
-        stop that is waited for was withdrawn. Default False.
-    :param restart_requested: whether a restart of one that ran was requested, which Arroyo carries out even where
-        that run fails meanwhile; that counts only once ``Failed`` has lasted for ``stale_grace``. Default False.
-    :param baseline: the job before the change whose effect is waited for; None where nothing was changed.
-    :param created_at: when this task created the pipeline, seconds since the epoch by the waiter's clock; for
-        ``stale_grace`` from then on, a response that knows no such pipeline is an old one. Default None.
-    :param may_be_missing: whether the pipeline may not exist yet, so that the wait for it goes on until it does;
-        default one that is not there ends the wait.
+    :param resume_is_final: whether the wait fails once the pipeline has been asked to run for ``stale_grace``,
+        because the awaited stop was withdrawn. Default False.
+    :param restart_requested: whether a restart of a running pipeline was requested. Arroyo carries it out even if
+        that run fails meanwhile, so ``Failed`` counts only after it has lasted for ``stale_grace``. Default False.
+    :param baseline: the job before the change whose effect is awaited; default None: nothing was changed.
+    :param created_at: when this task created the pipeline, seconds since the epoch by the waiter's clock. For
+        ``stale_grace`` from then on, a response that there is no such pipeline counts as stale. Default None.
+    :param may_be_missing: whether the pipeline may not exist yet, so that the wait continues until it does; default
+        False: a missing pipeline ends the wait.
     :param outage_tolerance: how long Arroyo may be unreachable before the wait fails, default 10 minutes.
-    :param stale_grace: how long the baseline's own terminal state must have lasted before it counts, default
-        5 seconds (ten rounds of Arroyo's controller).
-    :param heartbeat: how often a wait without changes logs that it goes on, default 5 minutes.
-    :param version: of the plan's format.
-    :raises ValueError: names the argument with which the wait could not end, or not succeed.
+    :param stale_grace: how long the baseline's own terminal state must last before it counts, default 5 seconds (ten
+        rounds of Arroyo's controller).
+    :param heartbeat: how often a wait without changes logs that it continues, default 5 minutes.
+    :param version: version of the plan's format.
+    :raises ValueError: if the wait could not end or not succeed; names the argument.
     """
 
     pipeline: PipelineRef
@@ -202,29 +202,31 @@ class WaitPlan(JsonValue):
 
     @property
     def condition(self) -> Condition | None:
-        """What is waited for instead of a state; None where it is a state."""
+        """The condition to wait for instead of a state; None for a wait for a state."""
         return self.checkpoint or self.metric
 
     @property
     def goal(self) -> str:
-        """What is waited for, in words."""
+        """The goal, in words."""
         return " or ".join(sorted(self.target_states)) if self.condition is None else self.condition.goal
 
     @property
     def detail(self) -> Detail:
-        """What is read of the job besides its state, where that is needed."""
+        """What is read about the job besides its state, if needed."""
         return Detail.CHECKPOINTS if self.condition is None else self.condition.detail
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what ``to_dict`` wrote, in this version or an older one; unknown fields are ignored.
+        """Read the output of ``to_dict``, of this version or an older one; unknown fields are ignored.
 
-        :raises UnreadablePlanError: when it was written by a newer version, or lacks what every version has.
+        :raises UnreadablePlanError: if a newer version wrote it, or a field that every version has is missing.
         """
         try:
             plan = from_json(cls, data)
             if plan.version > PLAN_VERSION:
-                raise ValueError(f"it has version {plan.version}, this package reads up to {PLAN_VERSION}")
+                raise ValueError(
+                    f"it has version {plan.version}, but this package reads up to {PLAN_VERSION}"
+                )
         except ValueError as err:
             raise UnreadablePlanError(
                 f"The arguments of this wait cannot be read: {err}. Another version of "

@@ -1,4 +1,4 @@
-"""What a wait remembers between polls, and hands from one process to the next."""
+"""What a wait remembers between polls, and passes from one process to the next."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ class Progress(JsonValue):
     """The memory of one wait. Times are seconds since the epoch, and none is later than ``now``.
 
     :param started_at: when the wait began.
-    :param now: the last time that the wait was given.
+    :param now: the latest time that the wait was given.
     :param responding_since: since when Arroyo has responded without an outage; before its first response, when the
         change was requested.
     :param logged_at: when the last message was written.
-    :param job: the job as it was last seen.
+    :param job: the job as last seen.
     :param state_since: when its state and run were first seen.
-    :param held_since: since when a wanted state has been seen in one unbroken run; None while it is not.
-    :param desired_since: since when the pipeline has been asked to run; None while it is not, or that is not known.
-    :param missing_since: since when there has been no such pipeline; None where there is one.
-    :param elsewhere: while there is none, which other Airflow has one of that name; empty if none has.
-    :param jobless_since: since when the pipeline has had no job, after it had one; else None.
-    :param old_since: since when nothing but responses about an earlier run has come; else None.
+    :param held_since: since when a wanted state has been seen without a break in one run; None if it is not.
+    :param desired_since: since when the pipeline has been asked to run; None if it is not, or that is unknown.
+    :param missing_since: since when there has been no such pipeline; None if it exists.
+    :param elsewhere: if it is missing: which other Airflow has one of that name; empty if none has.
+    :param jobless_since: since when the pipeline has had no job, after it had one; otherwise None.
+    :param old_since: since when all responses have been about an earlier run; otherwise None.
     :param run_since: when its run was first seen.
-    :param proof: what is known of the checkpoints of the job's run.
-    :param finding: what is known of the condition.
-    :param details_at: when what is read besides the job's state was last requested; None where it was not.
+    :param proof: what is known about the checkpoints of the job's run.
+    :param finding: what is known about the condition.
+    :param details_at: when the details of the job were last requested; None if they were not.
     :param details_seconds: how long that took.
-    :param details_error: why it could not be read last, if so.
-    :param unreadable_since: while it cannot be read, since when; else None.
+    :param details_error: why the last reading of the details failed, if it did.
+    :param unreadable_since: since when the details have been unreadable; otherwise None.
     :param left_baseline: whether another state than the baseline's was seen.
     :param restarts: how many new runs began by themselves.
-    :param restarted_at: when the last of them began, as many as matter.
-    :param seen_run: the run that was seen last, also by an earlier wait of the same task.
-    :param unseen_since: since when nobody has polled, or no poll succeeded; None while polls succeed.
+    :param restarted_at: when the last of them began, as many as are needed.
+    :param seen_run: the last run that was seen, possibly by an earlier wait of the same task.
+    :param unseen_since: since when nobody has polled, or no poll has succeeded; None while polls succeed.
     :param responded_at: when a poll last succeeded.
-    :param outage_since: while polls fail, when the last one succeeded, or the wait began; else None.
-    :param failing_since: while polls fail, when the first that failed was sent; else None.
-    :param failures: how many tries have failed in a row.
-    :param failed_at: when a try failed last.
-    :param is_unsteady: whether these failures began soon after others, whose retries were warned of.
-    :param last_error: how the last poll failed, if it did.
+    :param outage_since: while polls fail: when the last one succeeded, or the wait began; otherwise None.
+    :param failing_since: while polls fail: when the first failed one was sent; otherwise None.
+    :param failures: number of consecutive failed tries.
+    :param failed_at: when the last failed try failed.
+    :param is_unsteady: whether these failures began soon after others whose retries were already logged as warnings.
+    :param last_error: the error of the last poll, if it failed.
     :param transitions: the last changes of state.
-    :param stats: what was counted and timed.
+    :param stats: counts and times.
     """
 
     started_at: float
@@ -103,13 +103,13 @@ class Progress(JsonValue):
         return cls(started_at=now, now=now, responding_since=min(requested_at, now), logged_at=now)
 
     def recall(self, memory: RestartMemory) -> None:
-        """Take over what an earlier wait of the same task remembers of restarts."""
+        """Take over what an earlier wait of the same task remembers about restarts."""
         self.restarts, self.seen_run = memory.restarts, memory.run
         self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
         self.unseen_since = min(memory.seen_at, self.now)
 
     def restart_memory(self) -> RestartMemory | None:
-        """Return what is remembered of restarts; None where no job was seen."""
+        """Return what is remembered about restarts; None if no job was seen."""
         if self.seen_run is None:
             return None
         seen_at = self.now if self.unseen_since is None else self.unseen_since
@@ -118,7 +118,7 @@ class Progress(JsonValue):
         )
 
     def follow(self, now: float) -> None:
-        """Follow the clock; where it stepped back, what was seen later than now counts as seen now."""
+        """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""
         if now < self.now:
             for name, time in self._times().items():
                 setattr(self, name, min(time, now))
@@ -126,17 +126,17 @@ class Progress(JsonValue):
         self.now = now
 
     def _times(self) -> dict[str, float]:
-        """Return the times that are set, by name; ``now`` is not among them."""
+        """Return the times that are set, by name, except ``now``."""
         times = {name: getattr(self, name) for name in (*_OUTAGE_TIMES, *_LASTING, *_OTHER_TIMES)}
         return {name: time for name, time in times.items() if time is not None}
 
     @classmethod
     def restore(cls, data: Any, plan: WaitPlan, now: float) -> Self:
-        """Read what ``to_dict`` wrote; where it is damaged, the wait has seen nothing yet.
+        """Read the output of ``to_dict``; if it is damaged, return the memory of a wait that has seen nothing yet.
 
-        :param data: the memory of the process that waited before, in this version or another one.
-        :param plan: what is waited for.
-        :param now: by the clock of this process, which may be behind that of the other.
+        :param data: the memory of the process that waited before, of this version or another one.
+        :param plan: the plan of the wait.
+        :param now: the time by the clock of this process, which may be behind that of the other.
         """
         try:
             p = from_json(cls, data)
@@ -145,8 +145,8 @@ class Progress(JsonValue):
         times = p._times()
         if not all(map(math.isfinite, (p.now, *times.values(), *p.restarted_at))):
             return cls.begin(plan, now)
-        # While nobody polled, as while no triggerer ran, no state and no outage was seen to last; and the time since
-        # then may be no more than a step of the machine's clock.
+        # While nobody polled, for example because no triggerer ran, no state or outage was observed. The time since
+        # then may also be only a step of the machine's clock.
         not_polled = max(0.0, now - p.now)
         if p.unseen_since is None:
             p.unseen_since = p.now

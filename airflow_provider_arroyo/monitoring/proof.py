@@ -1,10 +1,12 @@
-"""The proof of life: a finished checkpoint that began in the run that is waited for.
+"""The proof of life: a finished checkpoint that began in the awaited run.
 
-``Running`` proves little: a Kafka source whose broker is away is ``Running`` for 30 seconds at a time, and its first
-checkpoint begins and never finishes. A checkpoint finishes only after every operator has passed its barrier.
+``Running`` proves little: a Kafka source that cannot reach its broker is ``Running`` for 30 seconds at a time, and
+its first checkpoint begins but never finishes. A checkpoint finishes only after every operator has passed its
+barrier.
 
-Epochs tell which run a checkpoint belongs to, no clock does: Arroyo renews a job's ``start_time`` only when it is
-created or resumed. What was finished when a run was first seen came before it; a first run has no before.
+Epochs, not clocks, tell which run a checkpoint belongs to: Arroyo renews a job's ``start_time`` only when the job is
+created or resumed. Checkpoints that had finished when a run was first seen are older; before a first run, there are
+none.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue
 
 SETTLES_SECONDS = 0.5
-"""How long a state in which no checkpoint begins must last before it is sure that none comes: where all sources end,
-``Finished`` follows ``Finishing`` within milliseconds, and a checkpoint that was under way has its metadata written
-up to 200 ms later."""
+"""How long a state without new checkpoints must last, in seconds, until none can follow. If all sources end,
+``Finished`` follows ``Finishing`` within milliseconds, and the metadata of a checkpoint in progress is written
+up to 200 ms later.
+"""
 
 _LEAST_SECONDS = 1.0
 _MOST_SECONDS = 10.0
@@ -28,12 +31,12 @@ _MOST_SECONDS = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class ProofOfLife(JsonValue):
-    """What is known of the checkpoints of one run.
+    """What is known about the checkpoints of one run.
 
-    :param after_epoch: the highest epoch that was finished when the run was first seen; None while that is not known.
-    :param epoch: the finished checkpoint that proves it; None without one.
+    :param after_epoch: the highest epoch that had finished when the run was first seen; None if unknown.
+    :param epoch: the finished checkpoint that is the proof; None without one.
     :param open_epoch: the last checkpoint, if it has not finished.
-    :param is_final: whether they were read when none could come any more.
+    :param is_final: whether the checkpoints were read when no more could follow.
     """
 
     after_epoch: int | None = None
@@ -43,13 +46,14 @@ class ProofOfLife(JsonValue):
 
     @classmethod
     def of_run(cls, job: Job) -> Self:
-        """Return what is known of a run that was just seen to begin."""
+        """Return the initial knowledge about a run that has just begun."""
         return cls(after_epoch=0 if job.run_id <= 1 else None)
 
     def take(self, checkpoints: Sequence[Checkpoint], *, is_final: bool) -> bool:
-        """Take the checkpoints as they were read; return whether they prove it now.
+        """Process the checkpoints; return whether they prove it now.
 
-        :param is_final: whether none can come any more.
+        :param checkpoints: the checkpoints as read.
+        :param is_final: whether no more can follow.
         """
         finished = max((one.epoch for one in checkpoints if one.is_finished), default=0)
         last = max(checkpoints, key=lambda one: one.epoch, default=None)
@@ -63,9 +67,9 @@ class ProofOfLife(JsonValue):
 
 
 def pause_seconds(waited_seconds: float) -> float:
-    """Return how long to wait before the checkpoints are read again: less and less often, so that long waits for
-    rare checkpoints cost little.
+    """Return how long to wait before the checkpoints are read again, in seconds: less and less often, so that long
+    waits for rare checkpoints cost little.
 
-    :param waited_seconds: how long they have been waited for.
+    :param waited_seconds: how long the wait for them has lasted.
     """
     return min(max(waited_seconds / 10, _LEAST_SECONDS), _MOST_SECONDS)

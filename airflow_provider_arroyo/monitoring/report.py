@@ -1,4 +1,4 @@
-"""From what a wait remembers to how it stands."""
+"""Builds the result of a wait from its memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from airflow_provider_arroyo.monitoring.rules import WaitRules
 def report(
     plan: WaitPlan, p: Progress, rules: WaitRules, outcome: Outcome, now: float, argument: str | None
 ) -> WaitResult:
-    """Return how a wait stands.
+    """Return the status of a wait.
 
-    :param plan, p, rules: of the wait.
-    :param outcome: how it stands, in a word.
+    :param plan, p, rules: the plan, memory and rules of the wait.
+    :param outcome: its status or outcome.
     :param now: seconds since the epoch.
     :param argument: name of the argument that ended it; None for the plan's.
     """
@@ -60,5 +60,5 @@ def report(
 
 
 def unreachable_seconds(p: Progress, now: float) -> float | None:
-    """Return for how long Arroyo has been unreachable, while polls fail; else None."""
+    """Return for how many seconds Arroyo has been unreachable, if polls fail; otherwise None."""
     return None if p.outage_since is None else now - p.outage_since

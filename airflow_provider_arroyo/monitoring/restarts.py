@@ -1,4 +1,4 @@
-"""Restarts of a pipeline: which runs began by themselves, and when. The same rule for waits and for events."""
+"""Restarts of a pipeline: which runs began by themselves, and when. The same rule for waits and events."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 
 _REQUESTED = TERMINAL_STATES | {JobState.RESTARTING, JobState.RESCALING}
-"""The states after which a new run is the effect of a request, and no failure."""
+"""The states after which a new run was requested, and is not due to a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenRun(JsonValue):
-    """The run of a job as it was seen last, by which the next ones are counted.
+    """The last run of a job that was seen; later runs are counted from it.
 
-    :param job_id, run_id: which.
-    :param ends_by_request: whether a state was seen in it that only a request brings; default False.
+    :param job_id, run_id: the run.
+    :param ends_by_request: whether a state was seen in it that only a request causes; default False.
     """
 
     job_id: str
@@ -31,12 +31,12 @@ class SeenRun(JsonValue):
         return cls(job_id=job.id, run_id=job.run_id, ends_by_request=job.state in _REQUESTED)
 
     def follow(self, job: Job, *, first_run: int = 1) -> tuple[Self, int]:
-        """Return the run that is seen now, and how many began by themselves since the last one.
+        """Return the current run, and how many runs began by themselves since this one.
 
-        A poll can miss every state between two runs; the numbers of the runs show them. A request shows only in the
-        states before its run, so one that takes less time than from poll to poll may count.
+        A poll can miss all states between two runs, but the run numbers show them. A request shows only in the states
+        before its run, so a requested restart that is faster than the poll interval may count.
 
-        :param job: as it is now, in the same run or a later one.
+        :param job: the job now, in the same run or a later one.
         :param first_run: the first run that was requested, by the wait's own change or by the create.
         """
         now = self.of(job)
@@ -52,12 +52,12 @@ class SeenRun(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartMemory(JsonValue):
-    """What a wait remembers of a pipeline's restarts, for a later wait of the same task.
+    """What a wait remembers about a pipeline's restarts, for a later wait of the same task.
 
-    :param run: the run that was seen last.
-    :param seen_at: when, seconds since the epoch.
-    :param restarts: how often it restarted by itself.
-    :param restarted_at: when, for the last of them.
+    :param run: the last run that was seen.
+    :param seen_at: when it was last seen, seconds since the epoch.
+    :param restarts: how often the pipeline restarted by itself.
+    :param restarted_at: when the last of these restarts happened.
     """
 
     run: SeenRun
@@ -67,7 +67,7 @@ class RestartMemory(JsonValue):
 
     @classmethod
     def read(cls, data: Any) -> Self | None:
-        """Return what ``to_dict`` wrote; None where that is not what it is."""
+        """Return the memory from the output of ``to_dict``; None if it is something else."""
         try:
             memory = from_json(cls, data)
         except ValueError:
@@ -76,15 +76,15 @@ class RestartMemory(JsonValue):
 
 
 def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:
-    """Return when restarts happened that one poll showed, seconds since the epoch.
+    """Return when the restarts that one poll showed happened, seconds since the epoch.
 
-    Those that nobody could see one by one are taken as spread evenly over the time in which nobody polled: all at
-    once, a week without a triggerer would look like a pipeline that flaps.
+    If nobody polled for a while, they are spread evenly over that time. Otherwise, after a week without a triggerer,
+    the pipeline would seem to be flapping.
 
-    :param count: how many.
-    :param since: since when nobody polled; None where polls came at their interval.
+    :param count: the number of restarts.
+    :param since: since when nobody polled; None if polls came at their interval.
     :param now: when they were seen.
-    :param most: how many are wanted at most, the last ones.
+    :param most: the maximum number of times to return; the last ones.
     """
     shown = range(max(0, count - most) + 1, count + 1)
     if since is None or since >= now:

@@ -1,4 +1,4 @@
-"""How a wait stands or ended: a value that worker, triggerer and sensor hand to each other."""
+"""The status or result of a wait: a value that worker, triggerer and sensor exchange."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ __all__ = ["Outcome", "WaitResult", "result_values"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitResult(JsonValue):
-    """How a wait stands.
+    """The status of a wait.
 
-    :param outcome: how it stands, or ended.
-    :param target_states: the states that were wanted; none where it was a condition.
-    :param goal: what was wanted, in words.
-    :param facts: what the task's result adds, where a condition was wanted and holds.
-    :param seen: what of the condition was seen last, in words that follow "It"; default None.
-    :param advice: what to check where a condition does not come true: a sentence without its end.
-    :param is_unsettled: whether the next reading, which is about to come, may end the wait.
-    :param job: the job as it was last seen; None if it never was.
-    :param reached_at: when a wanted state was seen to be reached, seconds since the epoch; the task may resume later.
+    :param outcome: its status, or how it ended.
+    :param target_states: the wanted states; none for a condition.
+    :param goal: the goal, in words.
+    :param facts: what is added to the task's result, if a condition was wanted and is true.
+    :param seen: what was last seen of the condition, in words that follow "It"; default None.
+    :param advice: what to check if a condition does not become true: a sentence without its full stop.
+    :param is_unsettled: whether the next reading, which is due soon, may end the wait.
+    :param job: the job as last seen; None if none was seen.
+    :param reached_at: when a wanted state was seen, seconds since the epoch; the task may resume later.
     :param waited_seconds: how long the wait has lasted.
     :param state_seconds: for how long the last state has been seen.
     :param restarts: how many new runs began by themselves during the wait.
     :param restart_window: the time in which ``max_restarts`` counts them, default None: the whole wait.
     :param restarts_in_window: how many of them count.
-    :param is_missing: whether there is no such pipeline yet, and that is waited for.
-    :param elsewhere: which other Airflow has one of that name then; empty if none has.
-    :param jobless_seconds: for how long the pipeline has had no job, after it had one; else None.
-    :param lacks_checkpoint: whether a finished checkpoint of its run is still wanted.
-    :param open_epoch: the checkpoint that began in its run and has not finished, where one was seen.
-    :param detail: what is read of the job besides its state.
-    :param details_error: why that could not be read last.
-    :param unreachable_since: when Arroyo last responded, seconds since the epoch, while polls fail; else None.
+    :param is_missing: whether there is no such pipeline yet, and the wait is for one.
+    :param elsewhere: if it is missing: which other Airflow has one of that name; empty if none has.
+    :param jobless_seconds: for how long the pipeline has had no job, after it had one; otherwise None.
+    :param lacks_checkpoint: whether a finished checkpoint of its run is still needed.
+    :param open_epoch: the checkpoint that began in its run and has not finished, if one was seen.
+    :param detail: what is read about the job besides its state.
+    :param details_error: why the last reading of that failed.
+    :param unreachable_since: while polls fail: when Arroyo last responded, seconds since the epoch; otherwise None.
     :param unreachable_seconds: how long ago that was.
     :param has_responded: whether Arroyo itself has responded in this task.
-    :param error: the failure of the last poll, if it failed.
-    :param stopped_by: who asked for the stop, where the task knows; default None.
+    :param error: the error of the last poll, if it failed.
+    :param stopped_by: who requested the stop, if the task knows; default None.
     :param transitions: the last changes of state that were seen.
-    :param deadline_argument: name of the argument that set the wait's deadline.
-    :param awaits_run: whether the run that follows the change is still to begin.
-    :param is_unchanged: whether the job is still as it was before the change that is waited for.
-    :param stats: what was counted and timed.
+    :param deadline_argument: name of the argument that set the deadline.
+    :param awaits_run: whether the run that follows the change has yet to begin.
+    :param is_unchanged: whether the job is still as it was before the change.
+    :param stats: counts and times.
     """
 
     outcome: Outcome
@@ -100,21 +100,21 @@ class WaitResult(JsonValue):
 
     @property
     def is_own_failure(self) -> bool:
-        """Whether Arroyo itself responds, and the last poll failed all the same."""
+        """Whether Arroyo itself responds, although the last poll failed."""
         return self.error is not None and self.error.is_own_failure
 
     @property
     def is_outage(self) -> bool:
-        """Whether Arroyo is unreachable; a last poll that the deadline itself cut short is no outage."""
+        """Whether Arroyo is unreachable; a last poll that was cut short by the deadline is not an outage."""
         seconds = self.unreachable_seconds
         return seconds is not None and (seconds > 1 or self.job is None)
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Read what ``to_dict`` wrote, in this version or another one; unknown fields are ignored.
+        """Read the output of ``to_dict``, of this version or another one; unknown fields are ignored.
 
-        :raises ValueError: on anything else, on an outcome that this version does not know, and on a wanted state
-            that was reached without a job.
+        :raises ValueError: if it is invalid, if this version does not know the outcome, or if a wanted state was
+            reached without a job.
         """
         try:
             result = from_json(cls, data)
@@ -126,11 +126,11 @@ class WaitResult(JsonValue):
 
 
 def result_values(pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
-    """Return a task's result: the same keys for every task and in every mode, then those of the task.
+    """Return a task's result: the common keys, the same for every task and in every mode, then those of the task.
 
     :param pipeline: the pipeline.
-    :param job: its job as it was last seen; None where it was not.
-    :param more: what the task adds.
+    :param job: its job as last seen; None if none was seen.
+    :param more: the keys of the task.
     """
     return {
         "pipeline_id": pipeline.pipeline_id,

@@ -1,4 +1,4 @@
-"""The rules of a wait: what its memory means at a time. They change nothing; ``PipelineWait`` applies them."""
+"""The rules of a wait: what its memory means at a given time. They change nothing; ``PipelineWait`` applies them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from airflow_provider_arroyo.monitoring.proof import SETTLES_SECONDS, pause_seco
 from airflow_provider_arroyo.monitoring.result import Outcome
 
 OLD_SECONDS = 60.0
-"""For how long nothing but old responses may come: no replica lags that far behind, so the numbers of the runs went
-back, as after a restored backup."""
+"""How many seconds all responses may be stale. No replica lags behind for longer, so the run numbers must have gone
+back, as after restoring a backup.
+"""
 
 _SETTLED = TERMINAL_STATES | {JobState.FAILING}
-"""States that last unless something is requested; ``Failing`` only ends in ``Failed``."""
+"""States that last until something is requested; ``Failing`` only ends in ``Failed``."""
 
 _CUT_SHORT_SECONDS = 2.0
-"""How long before the deadline a poll may have been sent that failed only because of it."""
+"""How many seconds before the deadline a poll may have been sent that failed only because of the deadline."""
 
 _STOPPED_OR_FINISHED = frozenset({JobState.STOPPED, JobState.FINISHED})
 
 _ENDS = frozenset({JobState.FAILING, JobState.FAILED, JobState.FINISHED})
-"""States in which a pipeline ends though it is asked to run."""
+"""States in which a pipeline ends although it was asked to run."""
 
 _ENDED = {
     JobState.FAILING: Outcome.FAILED,
@@ -36,10 +37,10 @@ _ENDED = {
     JobState.STOPPED: Outcome.STOPPED,
     JobState.FINISHING: Outcome.NO_CHECKPOINT,
 }
-"""How a wait for a condition ends in a state in which that cannot come true any more."""
+"""The outcome of a wait for a condition, by the state in which the condition can no longer become true."""
 
 _REST_PER_READING = 10
-"""How many times as long as a reading took the server rests from it: a long list of checkpoints takes a while."""
+"""After a reading, the server gets this many times its duration to rest: a long list of checkpoints takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class WaitRules:
     """The rules for one wait.
 
     :param plan: the goal and the limits.
-    :param progress: what the wait remembers; read, never changed.
+    :param progress: the memory of the wait; read, never changed.
     """
 
     plan: WaitPlan
@@ -56,7 +57,7 @@ class WaitRules:
     # -- the job -------------------------------------------------------------------------------------------------
 
     def is_old(self, job: Job) -> bool:
-        """Return whether this is what a job was before it was seen in a later run, or the job before it."""
+        """Return whether this is a stale response, about an earlier run than the last one or about an earlier job."""
         baseline, seen = self.plan.baseline, self.progress.job
         if seen is not None and job.id == seen.id:
             return job.run_id < seen.run_id
@@ -66,16 +67,16 @@ class WaitRules:
 
     @property
     def awaits_run(self) -> bool:
-        """Whether the run that follows the change is still to begin."""
+        """Whether the run that follows the change has yet to begin."""
         baseline, job = self.plan.baseline, self.progress.job
         return baseline is not None and (job is None or not baseline.is_before(job))
 
     def is_fresh(self, job: Job) -> bool:
-        """Return whether a run began after the change that is waited for."""
+        """Return whether a run began after the change."""
         return self.plan.baseline is None or self.plan.baseline.is_before(job)
 
     def first_run(self, job: Job) -> int:
-        """Return the first run of a job that is no restart: of this wait's change, or of all."""
+        """Return the first run of a job that is not a restart: that of this wait's change, or the job's first."""
         baseline = self.plan.baseline
         return baseline.run_id + 1 if baseline is not None and baseline.job_id == job.id else 1
 
@@ -88,7 +89,7 @@ class WaitRules:
 
     @property
     def lacks_checkpoint(self) -> bool:
-        """Whether a finished checkpoint of the run is still wanted."""
+        """Whether a finished checkpoint of the run is still needed."""
         p = self.progress
         return (
             self.plan.until_checkpoint
@@ -98,26 +99,26 @@ class WaitRules:
         )
 
     def is_running(self) -> bool:
-        """Whether the pipeline runs, as far as that is known."""
+        """Whether the pipeline is running, as far as known."""
         p = self.progress
         if p.job is None or p.jobless_since is not None or p.missing_since is not None:
             return False
-        # A last poll that the deadline itself cut short is no outage.
+        # A last poll that the deadline itself cut short is not an outage.
         unknown_since = p.failing_since if p.old_since is None else p.old_since
         is_known = unknown_since is None or p.now - unknown_since < _CUT_SHORT_SECONDS
         return is_known and p.job.state in AT_WORK and p.job.running_desired is True
 
     def settled_at(self) -> float:
-        """Return from when on it is sure that a state in which no checkpoint begins brings none."""
+        """Return the time from which a state without new checkpoints is certain to bring none."""
         return self.progress.state_since + SETTLES_SECONDS
 
     def is_stale(self, job: Job, now: float) -> bool:
-        """Return whether this may be the state before the change that is waited for."""
+        """Return whether this may be the state before the change."""
         return not self.is_fresh(job) and now < self._counts_at(job)
 
     def _counts_at(self, job: Job) -> float:
-        """Return from when on a state of the run before the request counts as its effect."""
-        # A restart that was requested follows a failure of that run, too.
+        """Return the time from which a state of the run before the request counts as its effect."""
+        # A requested restart is carried out even after a failure of that run.
         may_restart = self.plan.restart_requested
         if job.state not in _SETTLED or (may_restart and job.state == JobState.FAILING):
             return math.inf
@@ -126,11 +127,11 @@ class WaitRules:
         return self._lasted_at(self.progress.state_since)
 
     def _lasted_at(self, since: float) -> float:
-        """Return when what has been seen since a time has lasted for the grace time."""
+        """Return when something that has been seen since a given time will have lasted for the grace time."""
         return max(since, self.progress.responding_since) + self.plan.stale_grace.total_seconds()
 
     def _withdrawn_at(self, job: Job) -> float | None:
-        """Return from when on the stop that is waited for counts as withdrawn; None while it stands."""
+        """Return the time from which the awaited stop counts as withdrawn; None if it is not withdrawn."""
         since = self.progress.desired_since
         is_open = self.plan.resume_is_final and job.running_desired and job.state not in _ENDS
         # Once it has stopped, the stop succeeded, even if it is resumed externally later.
@@ -138,30 +139,30 @@ class WaitRules:
         return self._lasted_at(since) if is_open and not has_stopped and since is not None else None
 
     def _gives_up_at(self, job: Job) -> float | None:
-        """Return from when on ``Finishing`` ends the wait; None where it does not."""
+        """Return the time from which ``Finishing`` ends the wait; None if it does not."""
         if job.state != JobState.FINISHING:
             return None
-        # From there, no requested run begins: Arroyo ignores restarts and settings.
+        # In Finishing, Arroyo ignores restarts and settings, so no requested run can begin.
         is_ignored = JobState.RUNNING in self.plan.target_states and not self.is_fresh(job)
         grace = self.plan.stale_grace.total_seconds()
         return self.progress.state_since + grace if self.plan.finishing_is_final or is_ignored else None
 
     def _stable_at(self, held_since: float) -> float:
-        """Return when a wanted state has lasted for long enough, if it goes on."""
+        """Return when a wanted state will have lasted long enough, if it does not change."""
         stable = self.plan.stable_for.total_seconds()
-        # The first responses after an outage may show the state before it: wait a moment, but do not begin anew.
+        # The first responses after an outage may show the state before it: wait a moment, but do not start over.
         settled = min(stable, self.plan.stale_grace.total_seconds())
         return max(held_since + stable, self.progress.responding_since + settled)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
     def evaluate(self, job: Job, now: float) -> Outcome | None:
-        """Return how the wait ends with a job as it is seen now; None while it goes on."""
+        """Return how the wait ends with the job as it is now; None if it continues."""
         p, plan, baseline = self.progress, self.plan, self.plan.baseline
         was_finished = baseline is not None and baseline.state == JobState.FINISHED
         if was_finished and job.state == JobState.FINISHED and not self.is_fresh(job):
-            # Nothing leaves that state, so the change has no effect: fine for who wants it stopped or finished, not
-            # for who wants a new run, even one that finishes.
+            # Finished is final, so the change has no effect: this is fine for a wait for Stopped or Finished, but not
+            # for a wait for a new run, even one that would finish.
             return Outcome.REACHED if plan.target_states >= _STOPPED_OR_FINISHED else Outcome.FINISHED
         if (withdrawn_at := self._withdrawn_at(job)) is not None:
             return Outcome.WITHDRAWN if now >= withdrawn_at else None
@@ -196,14 +197,14 @@ class WaitRules:
             return Outcome.STOPPED
         return None
 
-    # -- when something is due -----------------------------------------------------------------------------------
+    # -- when something is due ---------------------------------------------------------------------------------
 
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         p, plan = self.progress, self.plan
         due = min(plan.deadline, p.logged_at + plan.heartbeat.total_seconds())
         if p.outage_since is not None:
-            # The poll that ends the outage is observed in any case, and only from there on a state lasts.
+            # The poll that ends the outage is always observed, and a state lasts only from then on.
             return min(due, p.outage_since + self.outage_limit_seconds())
         if p.old_since is not None:
             due = min(due, p.old_since + OLD_SECONDS)
@@ -220,7 +221,7 @@ class WaitRules:
         return min(due, self._counts_at(p.job)) if self.is_stale(p.job, p.now) else due
 
     def details_due(self) -> float | None:
-        """Return when what is needed besides the job's state is to be read; None while nothing needs it."""
+        """Return when the details of the job must be read; None if they are not needed."""
         p = self.progress
         is_open = p.failing_since is None and p.jobless_since is None
         if p.job is None or not is_open or not self.lacks_checkpoint or self.is_stale(p.job, p.now):
@@ -231,17 +232,17 @@ class WaitRules:
             return None
         else:
             due = self.settled_at() if p.job.state == JobState.FINISHING else self._stable_at(p.held_since)
-        # What was read before Finishing had settled leaves open what came last.
+        # A reading before Finishing has settled may have missed the last checkpoint.
         if p.details_at is None or (p.job.state == JobState.FINISHING and p.details_at < due):
             return due
         return max(due, p.details_at + pause_seconds(p.details_at - p.run_since))
 
     def is_unsettled(self) -> bool:
-        """Whether the next reading, which is about to come, may end the wait."""
+        """Whether the next reading, which is due soon, may end the wait."""
         return False
 
     def outage_limit_seconds(self) -> float:
-        """Return for how long the present outage is tolerated."""
+        """Return for how many seconds the current outage is tolerated."""
         tolerance = self.plan.outage_tolerance.total_seconds()
         if self.progress.last_error is None:
             return tolerance
@@ -251,22 +252,22 @@ class WaitRules:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRules(WaitRules):
-    """The rules where a condition is waited for instead of a state."""
+    """The rules of a wait for a condition instead of a state."""
 
     @property
     def lacks_checkpoint(self) -> bool:
-        """Whether the finished checkpoint that is waited for is still missing."""
+        """Whether the awaited checkpoint has not finished yet."""
         return self.plan.checkpoint is not None and self.progress.finding.facts is None
 
     def evaluate(self, job: Job, now: float) -> Outcome | None:
-        """Return how the wait ends with a job as it is seen now; None while it goes on."""
+        """Return how the wait ends with the job as it is now; None if it continues."""
         if self.progress.finding.facts is not None:
             return Outcome.REACHED
         is_settled = not self._is_read_in(job) or self._was_read_since()
         return _ENDED[JobState(job.state)] if self._has_ended(job) and is_settled else None
 
     def is_unsettled(self) -> bool:
-        """Whether the next reading, which is about to come, may end the wait."""
+        """Whether the next reading, which is due soon, may end the wait."""
         p = self.progress
         if p.job is None or p.jobless_since is not None or not self._is_read_in(p.job):
             return False
@@ -274,7 +275,7 @@ class ConditionRules(WaitRules):
         return is_open or p.finding.is_unsettled or self._has_ended(p.job)
 
     def details_due(self) -> float | None:
-        """Return when what the condition is checked against is to be read; None while that cannot matter."""
+        """Return when the details for the condition must be read; None while they cannot matter."""
         p = self.progress
         is_open = p.failing_since is None and p.jobless_since is None
         if p.job is None or not is_open or p.finding.facts is not None or not self._is_read_in(p.job):
@@ -299,7 +300,7 @@ class ConditionRules(WaitRules):
         return condition is not None and job.state in condition.ended_in and not is_resuming
 
     def _was_read_since(self) -> bool:
-        """Return whether the condition was checked after the present state had settled."""
+        """Return whether the condition was checked after the current state had settled."""
         p = self.progress
         return p.details_error is None and p.details_at is not None and p.details_at >= self.settled_at()
 
@@ -308,6 +309,6 @@ def rules_of(plan: WaitPlan, progress: Progress) -> WaitRules:
     """Return the rules of a wait.
 
     :param plan: the goal and the limits.
-    :param progress: what the wait remembers.
+    :param progress: the memory of the wait.
     """
     return WaitRules(plan, progress) if plan.condition is None else ConditionRules(plan, progress)

@@ -1,6 +1,6 @@
-"""How long a pipeline that should take checkpoints has finished none, told by the numbers of the checkpoints.
+"""How long a pipeline that should take checkpoints has finished none, determined by the checkpoint numbers.
 
-The server's times only sharpen that, within what is known without them: a clock that is wrong makes no event.
+The server's times only make this more precise, within the bounds known without them: a wrong clock causes no event.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LEAST_SECONDS = 1.0
 class CheckpointAge:
     """The age of a pipeline's last checkpoint. Times are seconds since the epoch, by the watcher's clock.
 
-    :param max_age_seconds: how old it may become.
-    :param job_id: whose it is; None while no job was seen.
+    :param max_age_seconds: the maximum age.
+    :param job_id: the job; None before one was seen.
     :param epoch: the last finished checkpoint, 0 for none; None before the first reading.
     :param finished_at_micros: when it finished, by the server's clock.
-    :param since: since when none has finished; None while none is to be taken.
-    :param read_at, tried_at: when the checkpoints were last read, and when that was last tried.
-    :param may_be_older: whether they may have stopped coming before the watch began.
+    :param since: since when none has finished; None if none is expected.
+    :param read_at, tried_at: when the checkpoints were last read, and when the last try to read them began.
+    :param may_be_older: whether the checkpoints may have stopped before the watch began.
     """
 
     max_age_seconds: float
@@ -44,11 +44,11 @@ class CheckpointAge:
 
     @property
     def step_seconds(self) -> float:
-        """From reading to reading."""
+        """Time between two readings."""
         return max(_LEAST_SECONDS, self.max_age_seconds / _READS_PER_AGE)
 
     def follow(self, job: Job, now: float) -> None:
-        """Take note of the job as it is: one that stops, or ends, takes no checkpoints."""
+        """Record the current job; a job that is stopping or has ended takes no checkpoints."""
         is_first = job.id != self.job_id
         if is_first:
             self.job_id, self.epoch, self.since = job.id, None, None
@@ -58,7 +58,7 @@ class CheckpointAge:
             self.since, self.read_at, self.tried_at, self.may_be_older = now, None, None, is_first
 
     def due(self) -> float | None:
-        """Return when the checkpoints are to be read; None while none are to be taken."""
+        """Return when the checkpoints must be read; None if none are expected."""
         if self.since is None:
             return None
         if self.tried_at is None:
@@ -70,9 +70,12 @@ class CheckpointAge:
     def take(
         self, job: Job, checkpoints: Sequence[Checkpoint], now: float, server_time: float | None
     ) -> bool:
-        """Take the checkpoints as they were read, and return whether the last one is too old.
+        """Process the checkpoints, and return whether the last one is too old.
 
-        :param server_time: when that was, by the server's clock; None where it did not say.
+        :param job: the job.
+        :param checkpoints: its checkpoints.
+        :param now: when they were received, by the watcher's clock.
+        :param server_time: when they were read, by the server's clock; None if unknown.
         """
         self.tried_at = now
         if self.since is None:
@@ -80,7 +83,7 @@ class CheckpointAge:
         last = max((one for one in checkpoints if one.is_finished), key=lambda one: one.epoch, default=None)
         epoch = 0 if last is None else last.epoch
         finished = None if last is None else last.finish_time_micros
-        # Without the server's time, no more is known than that it finished since the last reading.
+        # Without the server's time, it is only known that the checkpoint finished since the last reading.
         age = 0.0 if server_time is None else server_time - (finished or 0) / 1e6
         if self.read_at is None and self.may_be_older:
             began = max(finished or 0, job.start_time_micros or 0, job.created_at_micros) / 1e6

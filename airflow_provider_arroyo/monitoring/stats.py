@@ -15,16 +15,16 @@ from airflow_provider_arroyo.monitoring.plan import WaitPlan
 class WaitStats(JsonValue):
     """What a wait has counted and timed so far.
 
-    Times count from the request for the change that is waited for, or from when the pipeline was created. A wait for
-    neither, such as a sensor's, has none.
+    Times are measured from the request for the change, or from the creation of the pipeline. A wait for neither, such
+    as a sensor's, has no times.
 
-    :param polls: how often Arroyo was asked for the pipeline's state, each try counted. A poll that
-        waits share counts for each of them.
-    :param retries: how many of these failed and were followed by another try.
-    :param outages: how often Arroyo was announced to be unreachable.
-    :param running_seconds: until the pipeline was first seen ``Running``; None where it was not, or is to stop.
-    :param checkpoint_seconds: until a finished checkpoint of its run was first seen; None where none was needed.
-    :param stop_seconds: until it was seen ``Stopped``; None where it is to run.
+    :param polls: how often Arroyo was asked for the pipeline's state, including retries. A poll that several waits
+        share counts for each of them.
+    :param retries: how many of these failed and were retried.
+    :param outages: how often an outage of Arroyo was logged.
+    :param running_seconds: until the pipeline was first seen ``Running``; None if it was not, or should stop.
+    :param checkpoint_seconds: until a finished checkpoint of its run was first seen; None if none was needed.
+    :param stop_seconds: until it was seen ``Stopped``; None if it should run.
     """
 
     polls: int = 0
@@ -35,7 +35,7 @@ class WaitStats(JsonValue):
     stop_seconds: float | None = None
 
     def plus(self, *, polls: int = 0, retries: int = 0, outages: int = 0) -> Self:
-        """Return them with more counted."""
+        """Return the stats with these counts added."""
         return replace(
             self,
             polls=self.polls + polls,
@@ -44,9 +44,10 @@ class WaitStats(JsonValue):
         )
 
     def with_state(self, plan: WaitPlan, job: Job, now: float) -> Self:
-        """Return them with the time to a state that was just seen, where that is timed and was not seen before.
+        """Return the stats with the time to a state that was just seen, if it is timed and was not seen before.
 
-        :param job: in that state; not one that is out of date.
+        :param plan: the plan of the wait.
+        :param job: the job in that state; must not be stale.
         :param now: when it was seen, seconds since the epoch.
         """
         if plan.target_states == TERMINAL_STATES:
@@ -57,8 +58,9 @@ class WaitStats(JsonValue):
         return self
 
     def with_checkpoint(self, plan: WaitPlan, now: float) -> Self:
-        """Return them with the time to the first finished checkpoint.
+        """Return the stats with the time to the first finished checkpoint.
 
+        :param plan: the plan of the wait.
         :param now: when it was seen, seconds since the epoch.
         """
         if self.checkpoint_seconds is not None:

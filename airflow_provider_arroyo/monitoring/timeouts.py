@@ -1,4 +1,4 @@
-"""What an error says of a wait whose time was over: what was seen last, the likeliest cause, and what to do."""
+"""What an error says about a wait that timed out: what was last seen, the most likely cause, and what to do."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ END_FIRST = "Wait until it has finished, or stop it with mode='immediate'; then 
 
 
 def last_seen(job: Job | None) -> str:
-    """Return what a job was seen to be last, in words that end a sentence."""
+    """Return the last state that was seen, in words that end a sentence."""
     if job is None:
         return "its state was never seen"
     return f"last seen {job.state} ({run_of(job)})"
 
 
 def timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
-    """Return what happened in a wait whose time is over, and what to do about it."""
+    """Return what happened in a wait that timed out, and what to do about it."""
     label, job, wanted = pipeline.label, result.job, result.wanted
     waited = f"{duration(result.waited_seconds)} ({result.deadline_argument})"
     not_so = f"did not {'have' if result.advice else 'become'} {wanted} within {waited}"
@@ -44,9 +44,9 @@ def timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
     if result.jobless_seconds is not None:
         return (
             f"{label} {not_so}: it has had no job for {duration(result.jobless_seconds)}; {last_seen(job)}.",
-            "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
+            "Check the pipeline in Arroyo's console; if it cannot be recovered, delete it and submit it again.",
         )
-    # A rescheduled sensor remembers nothing, so it does not know since when.
+    # A rescheduled sensor remembers nothing, so it does not know for how long.
     state = (
         f"has been {job.state} for {duration(result.state_seconds)}"
         if result.state_seconds
@@ -57,7 +57,7 @@ def timeout(result: WaitResult, pipeline: PipelineRef) -> tuple[str, str]:
 
 
 def _delayed_by(result: WaitResult, job: Job) -> str:
-    """Return the likeliest cause of a timeout, and what to do about it."""
+    """Return the most likely cause of a timeout, and what to do about it."""
     argument, wanted = result.deadline_argument, result.target_states
     if result.awaits_run and job.state == JobState.FINISHING and JobState.RUNNING in wanted:
         return f"In that state, Arroyo ignores restarts and new settings. {END_FIRST}"
@@ -72,7 +72,7 @@ def _delayed_by(result: WaitResult, job: Job) -> str:
         )
     is_stop = JobState.STOPPED in wanted and JobState.RUNNING not in wanted
     if result.is_unchanged and is_stop and job.state in AT_WORK and job.running_desired:
-        return "A stop was requested, and withdrawn since. Find out who resumed it, then stop it again."
+        return "A stop was requested, but then withdrawn. Find out who resumed it, then stop it again."
     if result.is_unchanged and not job.is_terminal:
         return (
             "Nothing has happened since the change was requested. Check Arroyo's controller, which carries out "

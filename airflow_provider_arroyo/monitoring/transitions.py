@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 TRANSITIONS_XCOM_KEY = "arroyo_transitions"
 
 MAX_TRANSITIONS = 50
-"""How many of them a wait remembers, the last ones."""
+"""How many of the last ones a wait remembers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition(JsonValue):
-    """A state as it was first seen.
+    """A state that was seen for the first time.
 
-    :param at: when it was first seen, in UTC, as ISO 8601.
+    :param at: when it was first seen, as ISO 8601 in UTC.
     :param state: the state.
-    :param run_id, job_id: whose it is.
-    :param stop_requested: whether the pipeline is to stop, or has been stopped.
+    :param run_id, job_id: its run and job.
+    :param stop_requested: whether a stop was requested, or the pipeline was stopped.
     """
 
     at: str
@@ -35,8 +35,10 @@ class Transition(JsonValue):
 
 
 def with_transition(before: tuple[Transition, ...], job: Job, now: float) -> tuple[Transition, ...]:
-    """Return the last transitions, one to this job's state included.
+    """Return the last transitions, including one to this job's state.
 
+    :param before: the transitions so far.
+    :param job: the job.
     :param now: when it was seen, seconds since the epoch.
     """
     seen = Transition(
@@ -47,6 +49,6 @@ def with_transition(before: tuple[Transition, ...], job: Job, now: float) -> tup
         stop_requested=job.running_desired is False,
     )
     if before and replace(before[-1], at=seen.at) == seen:
-        # A response without a job came in between.
+        # There was a response without a job in between.
         return before
     return (*before, seen)[-MAX_TRANSITIONS:]

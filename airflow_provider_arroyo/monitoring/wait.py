@@ -1,22 +1,22 @@
 """The one class that decides whether a wait is over.
 
-``PipelineWait`` is given what was seen, and when; it says how the wait stands. The worker's loop, the shared poller
-and the sensor only bring it observations, so they cannot disagree.
+``PipelineWait`` is given observations with their times, and returns the status of the wait. The worker's loop, the
+shared poller and the sensor only bring it observations, so they always agree.
 
-What it knows about Arroyo beyond the names of the states (each seen on real servers):
+What it knows about Arroyo beyond the names of the states (all seen on real servers):
 
-- A change is answered before anything happens; for half a second the old state still shows. A wait with a baseline
-  accepts a state that is not terminal only from a higher ``run_id`` or another job, and the baseline's own terminal
-  state only after it lasted for a grace time or another state was seen.
-- A server that was unreachable may have been restarted: what it shows first may be the state before that. The grace
-  time counts from its first response.
-- A lower ``run_id`` of the same job is an old response, as from a replica that lags behind; unless nothing newer
-  comes for a minute, since a restored backup brings lower numbers, too.
+- Arroyo responds to a change before it applies it; for half a second, the old state still shows. A wait with a
+  baseline accepts a state that is not terminal only from a higher ``run_id`` or another job, and the baseline's own
+  terminal state only after it lasted for a grace time or another state was seen.
+- After an outage, the server may have been restarted, and may first show the state before that. The grace time counts
+  from its first response.
+- A lower ``run_id`` of the same job is a stale response, for example from a replica that lags behind. If nothing
+  newer comes for a minute, it counts, since a restored backup also has lower numbers.
 - ``Running`` may be the 260 ms before a failure (``stable_for``), a pipeline that is about to stop
-  (``running_desired: false``), or the 30 s for which a source tries in vain (``until_checkpoint``).
-- ``Finishing`` is ``Running`` towards an end: a source has ended, others run on, and no checkpoint is made.
-- ``Failing`` is the failure already; nothing leaves ``Finished``; ``Stopped`` can be resumed.
-- Unknown names are progress.
+  (``running_desired: false``), or the 30 s in which a source tries in vain (``until_checkpoint``).
+- ``Finishing`` is ``Running`` towards an end: one source has ended, others still run, and no checkpoints are taken.
+- ``Failing`` already is the failure; ``Finished`` is final; ``Stopped`` can be resumed.
+- Unknown states are progress.
 """
 
 from __future__ import annotations
@@ -34,46 +34,46 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.rules import OLD_SECONDS
 
 _LAST_MOMENT_SECONDS = 0.1
-"""How soon before the deadline a request may fail for want of time."""
+"""How many seconds before the deadline a request may fail because too little time is left."""
 
 STEADY_SECONDS = 60.0
-"""Failures that begin sooner than this after others belong to the same fault, which was warned of."""
+"""Failures that begin less than this many seconds after others belong to the same fault, which was already logged."""
 
 
 class PipelineWait(WaitMemory):
-    """Decides, from what was seen and when, whether a wait is over.
+    """Decides, from observations and their times, whether a wait is over.
 
-    Times are seconds since the epoch. Where the clock steps back, also from one process to the next, what was seen
-    later than that counts as seen at that time. Once a wait is over, its result stands.
+    Times are seconds since the epoch. If the clock steps back, even between processes, later observations count as
+    made now. Once a wait is over, its result does not change.
 
     :param plan: the goal and the limits.
     :param now: when the wait begins.
-    :param progress: what :meth:`progress` returned in the process that waited before, to go on from there.
-    :param has_responded: whether Arroyo itself has responded in this task, where that is not in the progress.
-    :param earlier: what :meth:`restart_memory` returned in an earlier wait of the same task.
-    :param memory: what the condition remembered in an earlier wait of the same task, see :attr:`.Finding.memory`.
-    :param is_repeated: whether the same task began such a wait before, and logged the state then: the first one that
-        this wait sees is logged at DEBUG.
-    :param last_job: the job as such an earlier wait saw it last, where that is known: a pipeline that is gone now was
+    :param progress: the result of :meth:`progress` in the process that waited before, to continue from there.
+    :param has_responded: whether Arroyo itself has responded in this task, if that is not in the progress.
+    :param earlier: the result of :meth:`restart_memory` in an earlier wait of the same task.
+    :param memory: the condition's memory from an earlier wait of the same task, see :attr:`.Finding.memory`.
+    :param is_repeated: whether an earlier wait of the same task logged the state; the first state that this wait sees
+        is then logged at DEBUG.
+    :param last_job: the job as that earlier wait last saw it, if known; if the pipeline is missing now, it was
         deleted.
     :param rules: makes the rules; default those of the plan.
     :param messages: collects the log lines; default those of a wait.
     """
 
     _over: WaitResult | None = None
-    """Its result, once it has ended."""
+    """The result, once the wait has ended."""
 
-    # -- what was seen ---------------------------------------------------------------------------------------
+    # -- observations ------------------------------------------------------------------------------------------
 
     def observe(self, job: Job | None, now: float) -> WaitResult:
-        """Take a poll that succeeded.
+        """Process a successful poll.
 
-        A poll that shows the same as the last one may be left out until :meth:`next_due`, except the first one
-        after a poll that failed.
+        A poll that shows the same as the last one may be skipped until :meth:`next_due`, except the first one after a
+        failed poll.
 
-        :param job: the pipeline's newest job; None when it has none yet.
+        :param job: the pipeline's newest job; None if it has none yet.
         :param now: when the response was read.
-        :returns: how the wait stands; once it :attr:`~.WaitResult.is_over`, the wait has ended.
+        :returns: the status of the wait; the wait has ended if it :attr:`~.WaitResult.is_over`.
         """
         if self._over is not None:
             return self._over
@@ -99,10 +99,11 @@ class PipelineWait(WaitMemory):
         return self._pending(now)
 
     def observe_missing(self, now: float, elsewhere: str = "") -> WaitResult:
-        """Take a look-up that succeeded, and showed that there is no such pipeline.
+        """Process a successful look-up that found no such pipeline.
 
-        :param elsewhere: which other Airflow has one of that name, and what to do about that; default none has.
-        :returns: how the wait stands: over, unless the pipeline may not exist yet.
+        :param now: when the response was read.
+        :param elsewhere: which other Airflow has one of that name, and what to do about it; default empty: none has.
+        :returns: the status of the wait: over, unless the pipeline may not exist yet.
         """
         if self._over is not None:
             return self._over
@@ -119,13 +120,13 @@ class PipelineWait(WaitMemory):
     def observe_details(
         self, job: Job, read: Reading | ArroyoError, now: float, *, sent_at: float
     ) -> WaitResult:
-        """Take what :meth:`details_due` asked for.
+        """Process the details that :meth:`details_due` asked for.
 
-        :param job: the :attr:`job` when it was requested.
-        :param read: what was read, or why that failed.
-        :param now: when that was known.
-        :param sent_at: when it was requested.
-        :returns: how the wait stands.
+        :param job: the :attr:`job` when they were requested.
+        :param read: what was read, or the error.
+        :param now: when the response or error came.
+        :param sent_at: when they were requested.
+        :returns: the status of the wait.
         """
         if self._over is not None:
             return self._over
@@ -154,7 +155,7 @@ class PipelineWait(WaitMemory):
             if p.proof.take(read.value, is_final=is_final) and condition is None:
                 self._messages.proven(p.job, p.proof.epoch)
                 p.stats = p.stats.with_checkpoint(self.plan, now)
-        # As of the last poll: what has not changed since was not told again.
+        # As of the last poll: unchanged polls were not passed on.
         can_tell = p.responded_at is not None and p.failing_since is None
         can_tell = can_tell and p.jobless_since is None and p.old_since is None
         if can_tell and (outcome := self._rules.evaluate(p.job, p.responded_at or now)):
@@ -170,15 +171,15 @@ class PipelineWait(WaitMemory):
         responded_at: float | None = None,
         retry_in: float | None = None,
     ) -> WaitResult:
-        """Take a try of a poll that failed.
+        """Process a failed try of a poll.
 
-        :param error: how it failed.
+        :param error: the error.
         :param now: when it failed.
         :param sent_at: when it was sent; default now.
-        :param responded_at: when Arroyo last responded, where that was in a poll that was left out.
+        :param responded_at: when Arroyo last responded, if that was in a poll that was skipped.
         :param retry_in: seconds until the next try, for the log.
-        :returns: how the wait stands: over at once for what no further poll can fix, else an outage that is
-            tolerated for a while.
+        :returns: the status of the wait: over if no further poll can help; otherwise, the outage is tolerated for a
+            while.
         """
         if self._over is not None:
             return self._over
@@ -205,7 +206,7 @@ class PipelineWait(WaitMemory):
                 p.unseen_since = p.responded_at
             p.outage_since = p.responded_at if p.responded_at is not None else p.started_at
             if p.responded_at is not None and now >= p.outage_since + self._rules.outage_limit_seconds():
-                # Polls are rarer than outages are long: nobody asked in between, so it counts from this poll.
+                # Polls are rarer than the tolerance: nobody asked in between, so the outage counts from this poll.
                 p.outage_since = p.failing_since
             p.is_unsteady = p.failed_at is not None and now < p.failed_at + STEADY_SECONDS
         was_announced = self._is_announced
@@ -224,15 +225,16 @@ class PipelineWait(WaitMemory):
         return self._pending(now)
 
     def tick(self, now: float) -> WaitResult:
-        """Let time pass without a poll: the deadline, an outage's limit or the heartbeat can be due."""
+        """Let time pass without a poll: the deadline, the limit of an outage or the heartbeat may be due."""
         if self._over is not None:
             return self._over
         self._p.follow(now)
         return self._pending(now)
 
     def expire(self, now: float, argument: str) -> WaitResult:
-        """End the wait because a limit from outside is reached.
+        """End the wait because an external limit was reached.
 
+        :param now: when it was reached.
         :param argument: name of the argument that set it.
         """
         if self._over is not None:
@@ -240,24 +242,24 @@ class PipelineWait(WaitMemory):
         self._p.follow(now)
         return self._result(self._timed_out(argument), now, argument)
 
-    # -- what follows ----------------------------------------------------------------------------------------
+    # -- what is due -------------------------------------------------------------------------------------------
 
     def next_due(self) -> float:
         """Return when a poll of an unchanged job, or no poll, could change the result; seconds since the epoch."""
         return self._rules.next_due()
 
     def details_due(self) -> float | None:
-        """Return when :attr:`.WaitPlan.detail` of the job is to be read; None while nothing needs it."""
+        """Return when :attr:`.WaitPlan.detail` of the job must be read; None if it is not needed."""
         return None if self._over is not None else self._rules.details_due()
 
-    # -- inside ----------------------------------------------------------------------------------------------
+    # -- internals ---------------------------------------------------------------------------------------------
 
     def _unreadable(self, error: ArroyoError, now: float) -> WaitResult:
-        """Take that what is needed besides the job's state could not be read, though its state could."""
+        """Process that the details of the job could not be read, although its state could."""
         p = self._p
         if p.details_error is None and now >= self.plan.deadline - _LAST_MOMENT_SECONDS:
             return self._pending(now)  # the deadline itself cut it short
-        # That there is no such job the next poll tells.
+        # If the job does not exist, the next poll tells.
         is_final = error.disposition is Disposition.PERMANENT and not isinstance(error, ArroyoNotFoundError)
         if p.details_error is None and not (is_final and self.plan.condition is not None):
             self._messages.unreadable(error)
@@ -265,7 +267,7 @@ class PipelineWait(WaitMemory):
         if p.unreadable_since is None:
             p.unreadable_since = p.details_at
         if self.plan.condition is None:
-            return self._pending(now)  # the proof is one of several things that are waited for
+            return self._pending(now)  # the proof is only one of several goals
         lasted = now - (p.unreadable_since or now)
         if is_final or lasted >= self.plan.outage_tolerance.total_seconds():
             p.last_error = error if is_final else unreadable(self.plan, error, lasted)
@@ -281,7 +283,7 @@ class PipelineWait(WaitMemory):
         return None
 
     def _timed_out(self, argument: str) -> Outcome:
-        """Return how the wait ends when its time is over."""
+        """Return the outcome of a wait that timed out."""
         is_success = self.plan.timeout_is_success and argument == "timeout" and self._rules.is_running()
         return Outcome.REACHED if is_success else Outcome.TIMED_OUT
 
@@ -290,7 +292,7 @@ class PipelineWait(WaitMemory):
         if outcome := self._limit_reached(now):
             return self._result(outcome, now)
         if now >= p.logged_at + plan.heartbeat.total_seconds():
-            # A few failures that were not announced may yet pass.
+            # A few failures that were not logged as an outage may still pass.
             unreachable = unreachable_seconds(p, now) if self._is_announced else None
             if p.missing_since is not None and unreachable is None:
                 self._messages.missing(now, now - p.missing_since)

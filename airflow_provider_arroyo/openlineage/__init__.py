@@ -1,1 +1,1 @@
-"""What tasks report to OpenLineage. Imported when Airflow asks for it; needs the extra ``openlineage``."""
+"""Lineage of tasks and pipelines. Imported when Airflow asks for it; needs the extra ``openlineage``."""

@@ -1,4 +1,4 @@
-"""The events about a pipeline itself: a streaming job, of which each pipeline is one run."""
+"""The events of a pipeline itself: a streaming job, with one run for each pipeline."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EMIT_SECONDS = 3.0
-"""How long all events of a task about pipelines may take; Airflow allows 10 seconds, its own event included."""
+"""How long all pipeline events of a task may take, in seconds; Airflow allows 10, including its own event."""
 
 _BEGINS = ("created", "replaced")
 
 
 def job_type() -> job_type_job.JobTypeJobFacet:
-    """Return the facet that says what kind of job a pipeline is: a stream."""
+    """Return the facet that declares a pipeline to be a streaming job."""
     return job_type_job.JobTypeJobFacet(processingType="STREAMING", integration="ARROYO", jobType="JOB")
 
 
 def pipeline_events(facts: TaskFacts, lineage: OperatorLineage, task_instance: Any) -> Iterator[RunEvent]:
-    """Yield what a task that has ended did to pipelines.
+    """Yield the events for what an ended task did to pipelines.
 
-    ``START`` for one that it created, ``RUNNING`` for one that it left running, ``COMPLETE`` for one that is stopped,
-    finished or deleted, ``FAIL`` for one that has failed. A stopped one that is resumed is ``RUNNING`` again, in the
-    same run.
+    ``START`` if it created one, ``RUNNING`` if it left one running, ``COMPLETE`` if one is stopped, finished or
+    deleted, ``FAIL`` if one has failed. A stopped pipeline that is resumed is ``RUNNING`` again, in the same run.
 
     :param facts: what the task knows.
     :param lineage: of the task; the pipeline's is the same.
@@ -82,11 +81,11 @@ def _kinds(known: Any, state: str) -> Iterator[RunState]:
 
 
 class _Events:
-    """Makes events about the pipelines of a server."""
+    """Makes events about the pipelines of one server."""
 
     def __init__(self, server: str, task_instance: Any) -> None:
         namespace = macros.lineage_job_namespace()
-        # The provider of Airflow 3.0.6's time has none; there a root is always of this Airflow.
+        # The provider version of Airflow 3.0.6 has no such method; there, a root always belongs to this Airflow.
         root_namespace = getattr(macros, "lineage_root_job_namespace", lambda ti: namespace)
         self._server = server
         parts = urlsplit(server)
@@ -116,8 +115,8 @@ class _Events:
 
         :param kind: what happened.
         :param pipeline_id, name: the pipeline.
-        :param lineage: its datasets and facets; None where only the pipeline is known.
-        :param reason: why it failed, in Arroyo's words.
+        :param lineage: its datasets and facets; None if only the pipeline is known.
+        :param reason: why it failed, in Arroyo's words; default None.
         """
         which = ArroyoPipelineRunFacet(pipelineId=pipeline_id, pipelineName=name, server=self._server)
         known = lineage.run_facets if lineage else {FACET_NAME: which}
@@ -149,8 +148,8 @@ class _Events:
 def emit(events: Iterable[RunEvent]) -> None:
     """Emit events as Airflow emits its own, within :data:`EMIT_SECONDS`.
 
-    Airflow ends what it started for a task's lineage after ``[openlineage] execution_timeout``, its own event of the
-    task included, which comes after these. So a backend that hangs must not take that time here.
+    After ``[openlineage] execution_timeout``, Airflow kills the process that collects a task's lineage, including its
+    own event, which comes after these. So a backend that hangs must not use up that time here.
 
     :param events: the events.
     """
@@ -173,6 +172,6 @@ def emit(events: Iterable[RunEvent]) -> None:
     threading.Thread(target=context.run, args=(send,), daemon=True, name="arroyo-openlineage").start()
     if not is_sent.wait(EMIT_SECONDS):
         _log.warning(
-            "OpenLineage's backend has not taken the events about pipelines within %s; the rest is left out",
+            "OpenLineage's backend has not accepted the events of pipelines within %s; the rest is skipped",
             duration(EMIT_SECONDS),
         )

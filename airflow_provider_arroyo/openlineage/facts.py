@@ -1,4 +1,4 @@
-"""What a task knows of its pipeline when Airflow asks for lineage, and what the server is asked for besides."""
+"""What a task knows about its pipeline when Airflow asks for lineage, and what is read from the server."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.sql.lineage import DeclaredTable, SqlLineage
 
 LOOK_UP_SECONDS = 2.0
-"""How long all that is asked of the server for the lineage of a task may take; Airflow waits for it."""
+"""How long all requests for the lineage of a task may take, in seconds; Airflow waits for them."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """What a task knows of its pipeline.
+    """What a task knows about its pipeline.
 
     :param query: the SQL, if this process knows it.
     :param pipeline: the pipeline, once it is known.
-    :param replaced: the pipeline in whose place a deploy put it.
+    :param replaced: the pipeline that a deploy replaced by it.
     :param result: the task's result; empty unless the task has succeeded.
-    :param error: what the task raised.
+    :param error: the error that the task raised.
     :param group: the group of a deployment.
     :param server: the address of the server's API, once it is known.
-    :param client: makes a client of the server, once that has responded to the task.
+    :param client: makes a client of the server, once the server has responded to the task.
     """
 
     query: str | None = None
@@ -52,7 +52,7 @@ class Table:
 
     :param name: its name in OpenLineage.
     :param connector: the connector.
-    :param columns: name and type of each column, where they are known.
+    :param columns: name and type of each column, if they are known.
     """
 
     name: DatasetName
@@ -62,9 +62,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """What a server has that SQL may name.
+    """What a server has that SQL may refer to.
 
-    :param tables: connection tables, by name in small letters.
+    :param tables: connection tables, by name in lower case.
     :param profiles: the options of connection profiles, by name.
     """
 
@@ -73,11 +73,11 @@ class Catalog:
 
 
 def tables_of(names: tuple[str, ...], lineage: SqlLineage, catalog: Catalog) -> tuple[Table, ...]:
-    """Return the datasets behind some tables, each once; one that cannot be named is left out.
+    """Return the datasets behind some tables, each once; datasets without a known name are left out.
 
     :param names: names of tables.
     :param lineage: the SQL.
-    :param catalog: what is known of the server.
+    :param catalog: what is known about the server.
     """
     found: dict[DatasetName, Table] = {}
     for name in names:
@@ -96,9 +96,9 @@ def _declared(table: DeclaredTable, catalog: Catalog) -> Table | None:
 
 
 class LookUp:
-    """Asks the server for what the task does not know: each thing at most once, and all within a limit.
+    """Reads from the server what the task does not know: each thing at most once, and within a time limit.
 
-    :param client: makes a client of the task's server; None where the server is not to be asked.
+    :param client: makes a client of the task's server; None if the server must not be asked.
     """
 
     def __init__(self, client: Callable[[], ArroyoClient] | None) -> None:
@@ -106,12 +106,12 @@ class LookUp:
         self._deadline = time.monotonic() + LOOK_UP_SECONDS
 
     def query(self, pipeline_id: str) -> str | None:
-        """Return the SQL of a pipeline; None where it cannot be had."""
+        """Return the SQL of a pipeline; None if it cannot be read."""
         found = self._ask(lambda client: client.get_pipeline(pipeline_id))
         return None if found is None else str(found.query)
 
     def catalog(self, lineage: SqlLineage) -> Catalog:
-        """Return what the server has of the tables and profiles that some SQL names and does not declare."""
+        """Return the server's tables and profiles that some SQL refers to and does not declare."""
         tables = self._ask(_tables) if lineage.undeclared else None
         profiles = self._ask(_profiles) if lineage.profiles else None
         return Catalog(tables=tables or {}, profiles=profiles or {})
@@ -125,7 +125,7 @@ class LookUp:
                 return question(client.with_limits(**limits, deadline=self._deadline, log=_log))
         except ArroyoError as err:
             self._client = None
-            _log.debug("Left out of the lineage, since Arroyo does not tell: %s", err)
+            _log.debug("Left out of the lineage, since it could not be read: %s", err)
             return None
 
 

@@ -1,8 +1,8 @@
-"""The names of datasets in OpenLineage, from what a table says of its connector.
+"""The names of datasets in OpenLineage, derived from a table's connector and options.
 
-Source of the rules: OpenLineage's naming conventions for Kafka, S3, GCS, ABFSS and files. For what those leave out,
+Source of the rules: OpenLineage's naming conventions for Kafka, S3, GCS, ABFSS and files. For other connectors,
 the address of the service is the namespace, as in OpenLineage's Spark integration for Kinesis and Iceberg's catalogs.
-Where Arroyo's connectors take their options from: their sources (0.15 and 0.16).
+Source of the options: Arroyo's connectors (0.15 and 0.16).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Options = Mapping[str, str]
 
 
 class DatasetName(NamedTuple):
-    """What identifies a dataset in OpenLineage."""
+    """The name of a dataset in OpenLineage."""
 
     namespace: str
     name: str
 
 
 def dataset_name(connector: str, options: Options) -> DatasetName | None:
-    """Return the name of what a table of a connector reads or writes.
+    """Return the name of the dataset that a table reads or writes.
 
     :param connector: the connector.
-    :param options: its options in SQL, or what :func:`options_of_config` returns.
-    :returns: None for a connector without data outside of Arroyo, such as ``impulse``, for one that is not known, and
-        where what names it is not known here: it is missing, or one of Arroyo's variables. Never a login, nor the
+    :param options: its options in SQL, or the result of :func:`options_of_config`.
+    :returns: None for a connector without data outside of Arroyo, such as ``impulse``, for an unknown connector, and
+        if the name is not known here: it is missing, or one of Arroyo's variables. Never contains a login or the
         query of an address.
     """
     rule = _RULES.get(connector.lower())
@@ -40,13 +40,13 @@ def dataset_name(connector: str, options: Options) -> DatasetName | None:
         return None
     try:
         found = rule(_Given(options))
-    except (_UnknownError, ValueError):  # the latter: no address
+    except (_UnknownError, ValueError):  # the latter: not an address
         return None
     return None if "{{" in found.namespace + found.name else found._replace(name=redact_logins(found.name))
 
 
 def options_of_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the configuration of a connection table or profile under the names that its options have in SQL.
+    """Return the configuration of a connection table or profile, with the names of its options in SQL.
 
     :param config: as Arroyo's API sends it: nested, in camel case.
     """
@@ -65,23 +65,23 @@ def options_of_config(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 class _UnknownError(Exception):
-    """What would name a dataset is not known here."""
+    """The name of a dataset is not known here."""
 
 
 class _Given:
-    """The options, by their name or its last part: a configuration has ``addresses`` for ``cluster.addresses``."""
+    """The options, by name or by the last part of it: a configuration has ``addresses`` for ``cluster.addresses``."""
 
     def __init__(self, options: Options) -> None:
         self._options = {name.rpartition(".")[2]: value for name, value in options.items()} | dict(options)
 
     def get(self, *names: str) -> str | None:
-        """Return the first of some options that is there."""
+        """Return the first of these options that is set."""
         return next(
             (self._options[name].strip() for name in names if self._options.get(name, "").strip()), None
         )
 
     def required(self, *names: str) -> str:
-        """Return the first of some options that is there, one of which names the dataset."""
+        """Return the first of these options that is set; one of them is needed for the dataset's name."""
         return _known(self.get(*names))
 
 
@@ -100,7 +100,7 @@ def _snake_case(name: str) -> str:
 
 def _server(addresses: str, port: int | None) -> str:
     """Return host and port of the first of some addresses, without scheme, login, path and query."""
-    # Kafka's schemes, such as SASL_SSL, are none to Python.
+    # Python does not recognize Kafka's schemes, such as SASL_SSL.
     parts = urlsplit("//" + re.sub(r"^\w+://", "", addresses.split(",")[0].strip()))
     if not parts.hostname or "@" in parts.path:  # the latter: a login that was not escaped
         raise _UnknownError
@@ -116,7 +116,7 @@ def _origin(address: str) -> str:
 
 
 def _without_secrets(path: str) -> str:
-    """Return the path of an address; what looks like a secret in it, as in those of Slack's webhooks, is masked."""
+    """Return the path of an address; segments that look like secrets, as in Slack's webhooks, are masked."""
     parts = (part.partition(";")[0] for part in _without_secret_pairs(path).strip("/").split("/"))
     return redact_path("/".join(parts))
 
@@ -132,7 +132,7 @@ def _without_secret_pairs(path: str) -> str:
 
 
 def _service(scheme: str, port: int | None, server: tuple[str, ...], name: tuple[str, ...]) -> _Rule:
-    """Return the rule of a service: where it is, and the name of a stream, topic or the like there."""
+    """Return the rule for a service: its address, and the name of a stream, topic or the like."""
 
     def rule(given: _Given) -> DatasetName:
         return DatasetName(f"{scheme}://{_server(given.required(*server), port)}", given.required(*name))
@@ -142,7 +142,7 @@ def _service(scheme: str, port: int | None, server: tuple[str, ...], name: tuple
 
 def _kinesis(given: _Given) -> DatasetName:
     stream, region = given.required("stream_name"), given.get("aws_region")
-    # Without a region, the server's environment has it. OpenLineage's Spark integration leaves it empty then, too.
+    # Without a region, the server's environment has it. OpenLineage's Spark integration also leaves it empty then.
     host = f"kinesis.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}" if region else ""
     return DatasetName(f"kinesis://{host}", stream)
 
@@ -183,14 +183,14 @@ def _iceberg(given: _Given) -> DatasetName:
 
 _BUCKET = r"(?P<bucket>[a-z\d._-]+)"
 _R2 = r"r2\.cloudflarestorage\.com"
-# A login before the bucket, or the account of R2, is no part of the name.
+# A login before the bucket, or the account of R2, is not part of the name.
 _LOCATIONS = tuple(
     (re.compile(f"{pattern}(?:/(?P<key>.*))?", re.IGNORECASE), namespace)
     for pattern, namespace in (
         (rf"s3a?://(?:[^/]*@)?{_BUCKET}", "s3://{bucket}"),
         (rf"https://s3\.[\w-]+\.amazonaws\.com/{_BUCKET}", "s3://{bucket}"),
         (rf"https://{_BUCKET}\.s3\.[\w-]+\.amazonaws\.com", "s3://{bucket}"),
-        # A store that speaks S3's language at an address of its own.
+        # A store with S3's API at its own address.
         (rf"s3a?::https?://(?:[^/]*@)?[a-z\d.:_-]+/{_BUCKET}", "s3://{bucket}"),
         (rf"r2://(?:[^/]*@)?{_BUCKET}", "r2://{bucket}"),
         (rf"https://\w+(?:\.\w+)?\.{_R2}/{_BUCKET}", "r2://{bucket}"),
@@ -211,7 +211,7 @@ _LOCATIONS = tuple(
 
 
 def _location(path: str) -> DatasetName:
-    """Return the name of a file or a folder, in one of the spellings that Arroyo knows."""
+    """Return the name of a file or folder, in any of the spellings that Arroyo accepts."""
     path = path.strip()
     local = re.fullmatch(r"(?:file:(?://)?)?(/(?!/).*)", path, re.IGNORECASE)
     if local:

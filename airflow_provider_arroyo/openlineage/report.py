@@ -1,8 +1,8 @@
-"""What Airflow's provider for OpenLineage gets for a task: datasets and facets, and events about the pipeline itself.
+"""What Airflow's OpenLineage provider gets for a task: datasets and facets, and events about the pipeline itself.
 
 The events of a task are Airflow's own, about a job that starts, does something and ends. The stream that it deals
-with is a job of its own, a child of the task, with an event for what the task did to it: so each stream has its
-datasets and its state, also where one mapped task deploys a folder of them.
+with is a separate job, a child of the task, with an event for what the task did to it. So each stream has its own
+datasets and state, even if one mapped task deploys a folder of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Facts = Callable[[], TaskFacts]
 def started(facts: Facts) -> OperatorLineage | None:
     """Return the lineage of a task that begins, from its SQL alone.
 
-    :param facts: what the task knows.
+    :param facts: returns what the task knows.
     """
     return _guarded(lambda: _lineage(facts(), LookUp(None)))
 
@@ -50,23 +50,23 @@ def completed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
     The server is asked for what the task does not know: SQL that an earlier process of the task found, connection
     tables and profiles.
 
-    :param facts: what the task knows.
+    :param facts: returns what the task knows.
     :param task_instance: Airflow's task instance.
     """
     return _guarded(lambda: _ended(known := facts(), task_instance, LookUp(known.client)))
 
 
 def failed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
-    """Return the lineage of a task that has failed, and emit the event of a pipeline that has failed.
+    """Return the lineage of a task that has failed, and emit an event if its pipeline has failed.
 
-    :param facts: what the task knows; the server is not asked.
+    :param facts: returns what the task knows; the server is not asked.
     :param task_instance: Airflow's task instance.
     """
     return _guarded(lambda: _ended(facts(), task_instance, LookUp(None)))
 
 
 def _guarded(report: Callable[[], OperatorLineage]) -> OperatorLineage | None:
-    """Keep what goes wrong from the task, and from its log."""
+    """Keep errors out of the task and its log."""
     try:
         return report()
     except Exception as err:  # noqa: BLE001  # lineage never fails a task
@@ -75,7 +75,7 @@ def _guarded(report: Callable[[], OperatorLineage]) -> OperatorLineage | None:
 
 
 def _described(error: Exception) -> str:
-    """Return what went wrong, and where; not its message, which may repeat parts of the SQL."""
+    """Return the type of an error, and where it was raised; not its message, which may repeat parts of the SQL."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} in {frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}"
 
@@ -96,17 +96,17 @@ def _lineage(facts: TaskFacts, look_up: LookUp) -> OperatorLineage:
     found = run_facet(facts)
     run_facets: dict[str, Any] = {} if found is None else {FACET_NAME: found}
     if facts.error is not None:
-        # Airflow puts its own in its place where it knows the error.
+        # Airflow replaces it by its own facet if it knows the error.
         run_facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
             message=str(facts.error), programmingLanguage="python"
         )
-    # In the task's own event Airflow replaces it by that of a task, which is batch.
+    # In the task's own event, Airflow replaces it by the facet for a task, which is a batch.
     job_facets: dict[str, Any] = {"jobType": job_type()}
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
     if query is not None and (read := _read(query, look_up)) is not None:
         inputs, outputs = read
-        # Only of SQL that could be read, so that its secrets are known to be masked.
+        # Only for SQL that could be read, so that its secrets are known to be masked.
         job_facets["sql"] = sql_job.SQLJobFacet(query=redact_sql(without_label(query)), dialect="arroyo")
     return OperatorLineage(
         inputs=[_dataset(InputDataset, one) for one in inputs],
@@ -117,7 +117,7 @@ def _lineage(facts: TaskFacts, look_up: LookUp) -> OperatorLineage:
 
 
 def _read(query: str, look_up: LookUp) -> tuple[tuple[Table, ...], tuple[Table, ...]] | None:
-    """Return what some SQL reads and writes; None where that cannot be determined."""
+    """Return what some SQL reads and writes; None if that cannot be determined."""
     try:
         from airflow_provider_arroyo.sql.lineage import UnreadableSqlError, read_lineage
     except ImportError as err:

@@ -1,4 +1,4 @@
-"""The run facet ``arroyo_pipeline``: which pipeline a task deals with, and what became of it."""
+"""The run facet ``arroyo_pipeline``: which pipeline a task deals with, and its last state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FACET_NAME = "arroyo_pipeline"
 class ArroyoPipelineRunFacet(RunFacet):  # type: ignore[misc]  # not checked with openlineage
     """Which pipeline a run deals with. Its schema is that of any run facet, which allows further fields.
 
-    :param pipelineId, pipelineName, jobId, server, consoleUrl: which pipeline.
+    :param pipelineId, pipelineName, jobId, server, consoleUrl: the pipeline.
     :param runId: the number of its run.
     :param state: its last state.
     :param action: what the task did: ``created``, ``unchanged`` …
@@ -39,11 +39,11 @@ class ArroyoPipelineRunFacet(RunFacet):  # type: ignore[misc]  # not checked wit
 
 
 def run_facet(facts: TaskFacts) -> ArroyoPipelineRunFacet | None:
-    """Return the facet of a task; None as long as it knows no pipeline.
+    """Return the facet of a task; None if it knows no pipeline yet.
 
     :param facts: what the task knows.
     """
-    # Of a task that failed, the error of a wait says the most.
+    # For a failed task, the error of its wait says the most.
     known: dict[str, Any] = {**getattr(getattr(facts.error, "error", None), "__dict__", {}), **facts.result}
     pipeline = facts.pipeline
     pipeline_id = known.get("pipeline_id") or (pipeline.pipeline_id if pipeline else None)

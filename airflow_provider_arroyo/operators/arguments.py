@@ -1,4 +1,4 @@
-"""Checks of what DAG authors write. Those of ``__init__`` skip what is still to be rendered."""
+"""Checks of arguments. Checks in ``__init__`` skip values that are still to be rendered."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from airflow_provider_arroyo.text import duration, is_template, shorten
 T = TypeVar("T")
 
 _NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", "[none]", "[null]"})
-"""What templates make of nothing: of None, in JSON, of a missing number, of what no upstream task returned."""
+"""What templates render to if there is no value: None, null in JSON, a missing number, an empty XCom."""
 
 _SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
 
 IF_MISSING = ("fail", "succeed")
-"""What to do where a pipeline that is to be stopped or deleted does not exist."""
+"""What to do if the pipeline that should be stopped or deleted does not exist."""
 
 
 def is_final(value: Any) -> bool:
-    """Return whether a value is what the task will get: not a template, nor another task's result."""
+    """Return whether a value is final: neither a template nor another task's result."""
     if isinstance(value, str):
         return not is_template(value)
     if isinstance(value, dict):
@@ -45,15 +45,15 @@ def is_final(value: Any) -> bool:
 
 
 def is_reference(value: Any) -> bool:
-    """Return whether a value stands for another task's result, or for an argument of a mapped task group."""
+    """Return whether a value stands for another task's result or for an argument of a mapped task group."""
     return hasattr(value, "iter_references")
 
 
 def as_string(value: Any, argument: str) -> str:
     """Return a rendered string.
 
-    :raises ValueError: on what ``render_template_as_native_obj`` made of one: ``2024_01_15`` becomes 20240115, and
-        nobody can tell how it was written.
+    :raises ValueError: if ``render_template_as_native_obj`` converted the string to another type. ``2024_01_15``
+        becomes 20240115, and the original spelling is lost.
     """
     return _string(value, argument, f" {value!r}")
 
@@ -63,15 +63,15 @@ def _string(value: Any, argument: str, shown: str) -> str:
         return check_characters(value, argument)
     raise ValueError(
         f"{argument} must be a string, got {type(value).__name__}{shown}. With render_template_as_native_obj, "
-        "Airflow turns what looks like a number, a boolean or None into one; quotes in the template keep it a "
-        "string: \"'{{ ... }}'\""
+        "Airflow converts text that looks like a number, a boolean or None; to keep it a string, put quotes in the "
+        "template: \"'{{ ... }}'\""
     )
 
 
 def as_string_map(value: Any, argument: str) -> Any:
     """Return a mapping of rendered strings.
 
-    :raises ValueError: as :func:`as_string` does.
+    :raises ValueError: see :func:`as_string`.
     """
     if not isinstance(value, Mapping):
         return value
@@ -82,15 +82,15 @@ def as_string_map(value: Any, argument: str) -> Any:
 
 
 def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:
-    """Run a check now if the value is final; the task runs it again."""
+    """Check a value now if it is final; otherwise only the task checks it."""
     if is_final(value):
         check(value, argument)
 
 
 def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
-    """Return a user's tags: names and values are strings, and none is reserved for this package.
+    """Return a user's tags. Names and values must be strings; names that this package reserves are refused.
 
-    :raises ValueError: names what is wrong.
+    :raises ValueError: if a tag is invalid; names it.
     """
     tags = check_string_map(value, argument)
     if tags:
@@ -101,9 +101,9 @@ def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
 
 
 def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
-    """Return one of the allowed strings.
+    """Return the value if it is one of the allowed strings.
 
-    :raises ValueError: lists them.
+    :raises ValueError: if it is not; lists the allowed strings.
     """
     if value not in allowed:
         raise ValueError(
@@ -113,25 +113,26 @@ def check_choice(value: Any, argument: str, allowed: tuple[str, ...]) -> str:
 
 
 def check_until_checkpoint(value: Any, wanted: Any) -> bool:
-    """Return whether a wait needs a checkpoint.
+    """Return whether a wait requires a checkpoint.
 
-    :param wanted: the state or states that are waited for; what is still to be rendered is not checked.
-    :raises ValueError: on anything but a boolean, and where no running pipeline is waited for.
+    :param value: the argument.
+    :param wanted: the state or states to wait for; values that are still to be rendered are not checked.
+    :raises ValueError: if the value is not a boolean, or if the wait is not for a running pipeline.
     """
     check_bool(value, "until_checkpoint")
     states = [wanted] if isinstance(wanted, str) else wanted
     if value and is_final(states) and JobState.RUNNING not in (states or ()):
         raise ValueError(
-            "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoint"
+            "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoints"
         )
     return bool(value)
 
 
 def check_proof_in_time(task: Any) -> None:
-    """Check that the time of a task that waits for ``Running`` can be enough.
+    """Check that ``timeout`` leaves enough time for a task that waits for ``Running``.
 
     :param task: has ``timeout``, ``stable_for``, ``until_checkpoint`` and ``checkpoint_interval``.
-    :raises ValueError: where it cannot: names both arguments.
+    :raises ValueError: if the task could never succeed in that time; names both arguments.
     """
     timeout: timedelta = task.timeout
     check_within(task.stable_for, "stable_for", timeout, "timeout", "the task could not succeed")
@@ -141,9 +142,9 @@ def check_proof_in_time(task: Any) -> None:
     interval = check_checkpoint_interval(interval)
     if interval >= timeout:
         raise ValueError(
-            f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), since "
-            f"until_checkpoint=True waits for a checkpoint, got {duration(timeout.total_seconds())}; "
-            "until_checkpoint=False does not wait for one"
+            f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), because "
+            f"until_checkpoint=True waits for a checkpoint, got {duration(timeout.total_seconds())}. "
+            "Set until_checkpoint=False to wait for none"
         )
 
 
@@ -164,9 +165,9 @@ def check_rollback_in_time(task: Any) -> None:
 
 
 def check_moment(value: Any, argument: str) -> datetime:
-    """Return a moment with a time zone, from a datetime or its text in ISO 8601.
+    """Return a time with a time zone, from a datetime or from ISO 8601 text.
 
-    :raises ValueError: on anything else.
+    :raises ValueError: if the value is neither.
     """
     moment = value
     if isinstance(value, str):
@@ -175,7 +176,7 @@ def check_moment(value: Any, argument: str) -> datetime:
             moment = datetime.fromisoformat(value.strip())
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise ValueError(
-            f"{argument} must be a datetime with a time zone, or its text in ISO 8601 such as "
+            f"{argument} must be a datetime with a time zone, or ISO 8601 text such as "
             f"'2026-11-28T12:00:00+00:00', got {value!r}"
         )
     return moment
@@ -184,13 +185,13 @@ def check_moment(value: Any, argument: str) -> datetime:
 def check_stop_mode(value: Any, argument: str = "mode") -> StopMode:
     """Return a stop mode.
 
-    :raises ValueError: lists the modes.
+    :raises ValueError: if there is no such mode; lists the modes.
     """
     return StopMode(check_choice(value, argument, STOP_MODES))
 
 
 def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | None, str | None]:
-    """Return both as strings, one of them None.
+    """Return both as strings. One of them is None.
 
     :raises ValueError: unless exactly one of the two is given.
     """
@@ -211,7 +212,7 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     """Check that exactly one of the two is given.
 
-    :raises ValueError: on both or neither.
+    :raises ValueError: if both or neither are given.
     """
     if (pipeline_id is None) == (pipeline_name is None):
         given = "neither" if pipeline_id is None else "both"
@@ -223,10 +224,10 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
 
 
 def check_rendered(value: Any, argument: str) -> Any:
-    """Return a string that is not what a template renders to where an upstream task returned nothing.
+    """Return a rendered string, unless it looks as if an upstream task returned nothing.
 
-    :raises ValueError: on nothing but white space, on ``"None"``, ``"null"``, ``"[]"`` and the like, or on another
-        type.
+    :raises ValueError: if it is not a string, is empty or white space, or is ``"None"``, ``"null"``, ``"[]"`` or the
+        like.
     """
     if is_final(value) and not isinstance(value, str):
         raise ValueError(f"{argument} must be a string, got {type(value).__name__}")
@@ -236,18 +237,18 @@ def check_rendered(value: Any, argument: str) -> Any:
 
 
 def check_rendered_id(value: Any, argument: str = "pipeline_id") -> Any:
-    """Return a pipeline's id that is not what a template makes of nothing, or of several values.
+    """Return a pipeline id, unless it was rendered from no value or from several.
 
-    :raises ValueError: as :func:`check_rendered` does; on white space around it, as at the end of a Variable; and on
-        a list or mapping as text, which is what an upstream task's XComs become where several were pulled.
+    :raises ValueError: see :func:`check_rendered`; also if it has white space around it, as a Variable may have, or
+        is a list or mapping as text, which is what several pulled XComs render to.
     """
     check_rendered(value, argument)
     if isinstance(value, str) and is_final(value):
         if check_id(value, argument) != value.strip():
-            raise ValueError(f"{argument} must have no white space around it, got {shorten(value, 80)!r}")
+            raise ValueError(f"{argument} must not have white space around it, got {shorten(value, 80)!r}")
         if _SEVERAL.fullmatch(value):
             raise ValueError(
                 f"{argument} must be one id, got {shorten(value, 80)!r}, which looks like a list or a mapping; pull "
-                "one value, such as xcom_pull(task_ids='submit', key='pipeline_id')"
+                "a single value, such as xcom_pull(task_ids='submit', key='pipeline_id')"
             )
     return value

@@ -1,4 +1,4 @@
-"""All operators: the module to import them from."""
+"""All operators. Import them from this module."""
 
 from airflow_provider_arroyo.operators.delete import ArroyoDeletePipelineOperator
 from airflow_provider_arroyo.operators.deploy import ArroyoDeployPipelineOperator

@@ -1,4 +1,4 @@
-"""The base of the operators that wait: the arguments of a wait, its two halves, and what a kill does."""
+"""The base class of the operators that wait: common arguments, both halves of a wait, and what happens on a kill."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 _LEAST_SECONDS = 10.0
-"""How long a stop that is requested a second time may take at least, however little of ``timeout`` is left."""
+"""Minimum time for a second stop request, even if less of ``timeout`` is left."""
 
 
 class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
-    """The base of the operators that wait: their arguments, and the two halves of a wait that may defer.
+    """The base class of the operators that wait.
 
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
-    :param timeout: how long the wait may last in all, deferred or not; a timedelta or seconds.
-    :param poll_interval: from poll to poll, default 0.1 seconds; a timedelta or seconds.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :param timeout: how long the wait may take, deferred or not; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds: a deferral costs some ten seconds (``[arroyo] deferral_hold``), and most pipelines start
-        in less.
+        default 15 seconds; a timedelta or seconds. A deferral takes about ten seconds (``[arroyo] deferral_hold``),
+        and most pipelines start faster.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds. The pipeline is untouched by that.
+        timedelta or seconds. The pipeline is not touched.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     """
 
@@ -79,9 +79,9 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         self.deferrable = deferrable_or_default(deferrable)
 
     def _find(self, context: Context, pipeline_id: str | None, name: str | None) -> Pipeline:
-        """Return the pipeline with an id, or the one that a name means.
+        """Return the pipeline with this id or name.
 
-        One that the name meant in an earlier try is meant for good: a change never hits its successor.
+        A name means the same pipeline in every try, so a change never reaches a newer pipeline of that name.
         """
         client = self._client()
         if pipeline_id is None and (pipeline_id := self._noted_id(context, str(name))) is None:
@@ -98,7 +98,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             raise
 
     def _keep(self, found: Pipeline) -> Pipeline:
-        # In a function, since OpenLineage may show every attribute of a task, and the SQL may hold secrets.
+        # A closure, because OpenLineage may show every attribute of a task, and the SQL may hold secrets.
         self._found_query = lambda: found.query
         return found
 
@@ -127,7 +127,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
 
     @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume when the trigger has fired, with what it saw.
+        """Resume with the trigger's event.
 
         :returns: the task's result.
         """
@@ -146,11 +146,11 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the task's result, or raise how it failed."""
+        """Return the task's result, or raise the error of the wait."""
         raise NotImplementedError
 
     def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
-        """Stop a pipeline that came to be ``Finishing`` after a stop was requested; return the task's result."""
+        """Stop a pipeline that became ``Finishing`` after the stop request; return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
 
         self._log_immediate_stop(pipeline)
@@ -167,33 +167,33 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             baseline=Baseline.of(job, requested_at=began),
             outage_tolerance=self.api_outage_tolerance,
         )
-        # It has waited since the first request, and says so where the time is over.
+        # The time counts from the first request; a timeout reports all of it.
         result = self._poll(self._new_wait(plan, began - waited_seconds))
         return self._finish(result, pipeline, {"mode": StopMode.IMMEDIATE.value})
 
     def _fail_to_stop(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> NoReturn:
-        """End the task with the error of a stop that was waited for in vain."""
+        """Raise the error of a stop that had no effect."""
         mode, job, advice = resume_context.get("mode"), result.job, None
         is_stuck = result.outcome is Outcome.TIMED_OUT and not result.is_outage
         is_stuck = is_stuck and job is not None and job.state == JobState.FINISHING
         if is_stuck and mode in (StopMode.IMMEDIATE, StopMode.FORCE):
             advice = (
-                f"A stop with mode {mode!r} was requested, which Arroyo should obey in that state. Check its "
+                f"A stop with mode {mode!r} was requested, and Arroyo should obey it in that state. Check Arroyo's "
                 f"controller, or allow more time ({result.deadline_argument})."
             )
         self._fail(result, pipeline, advice=advice)
 
     def _log_immediate_stop(self, pipeline: PipelineRef) -> None:
-        self.log.warning("Finishing, takes no checkpoint, so it is stopped immediately: %s", pipeline.short)
+        self.log.warning("Finishing, takes no checkpoints, so it is stopped immediately: %s", pipeline.short)
 
-    # -- what happens to the pipeline when the task ends -------------------------------------------------------
+    # -- the pipeline when the task ends -----------------------------------------------------------------------
 
     def on_kill(self) -> None:
-        """Deal with the pipeline when Airflow kills the task: it runs on unless ``stop_on_kill`` was given."""
+        """Apply ``stop_on_kill`` when Airflow kills the task; without it, the pipeline keeps running."""
         if self._has_failed:
-            # Airflow's own alarm ends here, too, after the error has dealt with the pipeline, and a second signal.
+            # Also called by Airflow's own timeout alarm, after the error was handled, and by a second signal.
             return
         if self._waiting is None:
             self.log.info("This task was killed while it was not waiting for a pipeline; nothing was stopped")
@@ -203,7 +203,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
 
     @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; where the deferral itself failed, deal with the pipeline and say so."""
+        """Resume after a deferral; if the deferral itself failed, apply ``stop_on_kill`` and raise an error."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as err:
@@ -217,7 +217,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         if watched is not None and isinstance(error, TaskDeferralTimeout):
             self._stop_on_kill(watched, is_timeout=True)
         elif watched is not None:
-            # Polling broke, of a pipeline that may be well; stop_on_kill is for a task that ends.
+            # Only the polling failed, and the pipeline may be fine; stop_on_kill is for a task that ends.
             self.log.info("%s", watched.advice)
         what = watched.pipeline.inline if watched is not None else "its pipeline"
         return ArroyoTaskError(
@@ -233,10 +233,10 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
             watched = WatchedRun(pipeline=pipeline, job=result.job, awaits_run=result.awaits_run)
             self._stop_on_kill(watched, is_timeout=True)
         try:
-            # The poll loop goes on while Airflow ends the process of a task that was killed.
+            # The poll loop keeps running while Airflow ends the process of a killed task.
             super()._fail(replace(result, stopped_by=self._stopped_by), pipeline, advice=advice)
         finally:
-            # Only now: until the error is complete, a kill still has to deal with the pipeline.
+            # Only now: until the error is complete, a kill must still apply stop_on_kill.
             self._waiting, self._has_failed = None, True
 
     def _watched(self, wait: PipelineWait) -> WatchedRun:
@@ -245,7 +245,7 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
         return WatchedRun.of(wait)
 
     def _note(self, watched: WatchedRun, *, is_over: bool = False) -> None:
-        """Note what is waited for where a later half of this task, and what kills it, find it."""
+        """Record which run is waited for, for the second half of this task and for a kill."""
         from airflow_provider_arroyo.on_kill import note_wait
 
         note_wait(self._ti, watched, is_over=is_over)

@@ -1,4 +1,4 @@
-"""The base of the operators that change a pipeline that exists, and wait until it runs again."""
+"""The base class of the operators that change an existing pipeline and wait until it runs again."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _KEPT = "It keeps the new settings for its next start; ArroyoRestartPipelineOper
 
 
 class ArroyoChangeOperator(ArroyoOperator):
-    """Changes a pipeline that exists, and waits until it runs again.
+    """Changes an existing pipeline and waits until it runs again.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead. Templated.
-    :param stable_for: how long ``Running`` must last, in one run, before it counts.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. Templated.
+    :param stable_for: how long the pipeline must be ``Running`` in one run; a timedelta or seconds.
     :param until_checkpoint: whether a checkpoint of the new run must have finished.
-    :param max_restarts: how often it may restart after the change; None, any number.
+    :param max_restarts: how often the pipeline may restart after the change; None allows any number.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class ArroyoChangeOperator(ArroyoOperator):
         raise NotImplementedError
 
     def _check_applied(self, pipeline: PipelineRef) -> None:
-        """Check that a change that was accepted was made.
+        """Check that Arroyo made a change that it accepted.
 
-        :raises ArroyoError: if it was not.
+        :raises ArroyoError: if it did not.
         """
 
     def _change(self, context: Context) -> dict[str, Any]:
@@ -143,8 +143,8 @@ class ArroyoChangeOperator(ArroyoOperator):
         action = resume_context.get("action")
         if result.outcome is Outcome.STOPPED and result.is_unchanged and action == "restarted":
             raise ArroyoError(
-                f"Arroyo accepted the request and did nothing: {pipeline.inline} is still Stopped. This server "
-                "restarts without state only what runs: resume it first, or delete it and submit it again."
+                f"Arroyo accepted the request but did nothing: {pipeline.inline} is still Stopped. This server can "
+                "restart only a running pipeline without state: resume it first, or delete it and submit it again."
             )
         if result.outcome is not Outcome.REACHED or job is None:
             advice = None
@@ -175,7 +175,7 @@ class ArroyoChangeOperator(ArroyoOperator):
 
 def _finished(pipeline: PipelineRef) -> ArroyoError:
     return ArroyoError(
-        f"{pipeline.label} has finished, and nothing leaves Finished: the change has no effect. "
+        f"{pipeline.label} is Finished and can never run again: the change has no effect. "
         "Submit it again to run it once more.",
         is_fatal=True,
     )

@@ -1,4 +1,4 @@
-"""What a task knows of Arroyo by its connection: clients, whose its pipelines are, and which one a name means."""
+"""What a task gets from its connection: clients, the owner of its pipelines, and the pipeline that a name means."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.polling.clock import SteadyClock
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
-"""Where a task keeps, in its state store, which pipeline a name meant."""
+"""Key in the task's state store: which pipeline a name meant."""
 
 
-class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the one that ends the task
-    """Carries the exception that ends a task to where it is raised once, without the frames in between.
+class TaskEnd(Exception):  # noqa: N818  # not an error itself: it carries the one that ends the task
+    """Carries the exception that ends a task up to where it is raised, without the frames in between.
 
-    :param error: that exception.
+    :param error: the exception to raise.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -40,9 +40,9 @@ class TaskEnd(Exception):  # noqa: N818  # no error of its own: it carries the o
 
 
 class ConnectedTask:
-    """Mixed into all tasks.
+    """Mixin for all tasks.
 
-    Expects these attributes: ``arroyo_conn_id``, ``api_outage_tolerance`` and ``log``.
+    Requires these attributes: ``arroyo_conn_id``, ``api_outage_tolerance`` and ``log``.
     """
 
     arroyo_conn_id: str
@@ -50,9 +50,9 @@ class ConnectedTask:
     log: Any
     _ti: Any = None
     _has_waited = False
-    """Whether this task has waited for its pipeline before, in this process or another one."""
+    """Whether this task has waited for its pipeline before, in this process or another."""
     _server = ""
-    """The address of the Arroyo that a deferred wait has polled; empty where there was none."""
+    """The address of the Arroyo server that a deferred wait polled; empty if there was none."""
 
     @cached_property
     def hook(self) -> ArroyoHook:
@@ -72,15 +72,15 @@ class ConnectedTask:
     def _shared_client(self) -> ArroyoClient:
         """Return the client of the connection.
 
-        :raises ArroyoSettingsError: where it leads to another server than before a deferral, to which nothing that
-            the task knows applies.
+        :raises ArroyoSettingsError: if the connection leads to another server than before a deferral. Nothing that
+            the task knows would apply there.
         """
         client = self.hook.client
         self.hook.check_server(client.settings, self._server)
         return client
 
     def _client(self, *, deadline: float | None = None) -> ArroyoClient:
-        """Return a client that repeats requests while an outage is tolerated, until a time of the clock at most."""
+        """Return a client that retries during an outage, at most until ``deadline`` (a time of the clock)."""
         client = self._shared_client()
         if self._has_waited:
             client.expect_arroyo()
@@ -91,9 +91,9 @@ class ConnectedTask:
         )
 
     def _new_client(self) -> ArroyoClient:
-        """Return a client for a kill, whose signal may have interrupted the other one in the middle of a request.
+        """Return a separate client for a kill: the signal may have interrupted the shared one during a request.
 
-        :raises ValueError: where the connection cannot be used.
+        :raises ValueError: if the connection cannot be used.
         """
         from airflow_provider_arroyo.client.client import ArroyoClient
 
@@ -129,7 +129,7 @@ class ConnectedTask:
         )
 
     def _namespace(self) -> Namespace:
-        """Return what distinguishes this Airflow's pipelines from those of others; warn where nothing does."""
+        """Return the namespace, which separates this Airflow's pipelines from others'; warn if there is none."""
         namespace = self.hook.namespace
         if not namespace.name:
             self.log.warning(
@@ -142,18 +142,22 @@ class ConnectedTask:
     def _resolve_name(
         self, context: Context, name: str, client: ArroyoClient, *, is_changed: bool = False
     ) -> Pipeline:
-        """Return the pipeline that a name means, the same in every try of the task, as far as that can be known.
+        """Return the pipeline that a name means, the same in every try of the task as far as possible.
 
-        Airflow 3.3 and later keep a note of it between tries, and between the pokes of a rescheduled sensor.
+        Airflow 3.3 and later store its id between tries, and between the pokes of a rescheduled sensor.
 
-        :param is_changed: whether the task changes the pipeline, so that it must not be a successor; default False.
+        :param context: Airflow's context of the task.
+        :param name: the exact name.
+        :param client: sends the requests.
+        :param is_changed: whether the task changes the pipeline, so that a newer one must not be taken; default
+            False.
         """
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
         store, rule = context.get("task_state_store"), self._name_rule(context, name, is_changed=is_changed)
         found = resolve_name(client, name, **rule)
         if store is not None and (is_changed or found.is_alive) and rule["noted_id"] != found.pipeline.id:
-            # With none alive, the one that is meant may be still to come.
+            # If none is alive, the wanted pipeline may still be created.
             meant_id = found.pipeline.id if found.is_alive else None
             store.set(NAME_NOTE_KEY, {"name": name, "pipeline_id": meant_id})
         return found.pipeline
@@ -162,13 +166,13 @@ class ConnectedTask:
         return self._ref(self._resolve_name(context, name, client))
 
     def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
-        """Return what else decides which pipeline a name means, see :func:`.resolve_name`; JSON values."""
+        """Return the rest of the rule that decides which pipeline a name means, see :func:`.resolve_name`."""
         ti, run = context["ti"], context.get("dag_run")
-        # A clear gives a run that had ended a new start; when it was due is then the only date from before.
+        # Clearing a finished run resets its start date; then only its due date lies before the first try.
         is_new_start = is_changed and bool(getattr(run, "clear_number", None))
         began = getattr(run, "run_after" if is_new_start else "start_date", None)
         noted = _note(context, name)
-        # An earlier try noted that it met one, or Airflow keeps no notes.
+        # Either an earlier try noted that it saw a pipeline, or Airflow stores no notes.
         may_have_met = context.get("task_state_store") is None or bool(noted)
         return {
             "namespace": self.hook.namespace.name,
@@ -180,7 +184,7 @@ class ConnectedTask:
 
     @staticmethod
     def _noted_id(context: Context, name: str) -> str | None:
-        """Return the id of the pipeline that a name meant before, where Airflow keeps a note of it."""
+        """Return the id of the pipeline that a name meant before, if Airflow stores it."""
         return _note(context, name).get("pipeline_id")
 
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
@@ -191,14 +195,14 @@ class ConnectedTask:
     def _look_up(
         self, pipeline_id: str, deadline: float, *, may_be_missing: bool = False
     ) -> tuple[PipelineRef, ArroyoError | None]:
-        """Return what is known of a pipeline; its id alone, and why, where Arroyo does not respond.
+        """Return a pipeline's details; if Arroyo does not respond, only its id, and the error.
 
-        :raises ArroyoNotFoundError: where there is none, and that is not waited for.
+        :raises ArroyoNotFoundError: if there is no such pipeline, and the task does not wait for one.
         """
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
         from airflow_provider_arroyo.polling.poll import single_try
 
-        # The wait itself needs time, too.
+        # Leave time for the wait itself.
         limit = self.clock() + max(1.0, deadline - self.clock()) / 2
         client = single_try(self._client(), 0.0, self.clock.to_monotonic(limit))
         try:
@@ -227,7 +231,7 @@ class ConnectedTask:
 
     @contextmanager
     def _rendered_arguments(self) -> Iterator[None]:
-        """Turn what is wrong with rendered arguments into an error that Airflow does not retry."""
+        """Turn errors in rendered arguments into an error that Airflow does not retry."""
         try:
             yield
         except ValueError as err:
@@ -237,7 +241,7 @@ class ConnectedTask:
 
 
 def _note(context: Context, name: str) -> Mapping[str, Any]:
-    """Return what an earlier try noted of a name; empty where it noted nothing, or Airflow keeps no notes."""
+    """Return what an earlier try stored about a name; empty if it stored nothing or Airflow cannot store it."""
     store: Any = context.get("task_state_store")
     noted: Any = store.get(NAME_NOTE_KEY) if store is not None else None
     return noted if isinstance(noted, Mapping) and noted.get("name") == name else {}

@@ -50,7 +50,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``. In a retry, a
         missing ``pipeline_id`` is always a success, since an earlier try deleted it.
     :param timeout: how long the stop may take, deferred or not, default 2 minutes; a timedelta or seconds. If the
-        pipeline comes to be ``Finishing`` meanwhile, the immediate stop gets at least 10 seconds, also past that.
+        pipeline becomes ``Finishing`` meanwhile, the immediate stop gets at least 10 seconds, even beyond that.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
@@ -103,7 +103,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Stop the pipeline where it runs, then delete it.
+        """Stop the pipeline if it runs, then delete it.
 
         :returns: the task's result.
         """
@@ -124,8 +124,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
                 return self._delete(pipeline, job)
             if not self.stop_first:
                 raise ArroyoError(
-                    f"{pipeline.label} is {job.state}, and Arroyo deletes only what is stopped. Nothing was changed. "
-                    "Stop it first, or set stop_first=True."
+                    f"{pipeline.label} is {job.state}, and Arroyo deletes only stopped pipelines. Nothing was "
+                    "changed. Stop it first, or set stop_first=True."
                 )
             mode = effective_stop_mode(job, mode)
             began = self.clock()
@@ -169,7 +169,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
                 raise
             raise ArroyoError(
                 f"{pipeline.label} was not deleted; Arroyo says: {err.server_message}. It was restarted after it had "
-                "stopped; check who did that."
+                "stopped; check who restarted it."
             ) from err
         self.log.info("Deleted: %s, id %s", pipeline.short, pipeline.pipeline_id)
         return self._result(pipeline, job, missing=False)

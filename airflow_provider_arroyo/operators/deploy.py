@@ -1,4 +1,4 @@
-"""The operator that makes the server match what is written down."""
+"""The operator that deploys a pipeline: it makes the server match the arguments."""
 
 from __future__ import annotations
 
@@ -65,12 +65,13 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     :param pipeline_name: the pipeline's name, one line of at most 200 characters. Templated.
     :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
-    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
-        ``language``. Not templated, since source code contains braces.
+    :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
+        and ``language``. Not templated, since source code contains braces.
     :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
     :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds. Default None
         keeps the server's value; for a new pipeline that is its default, 10 seconds.
-    :param tags: labels of the pipeline; on Arroyo 0.15 they are stored in the first line of the SQL. Templated.
+    :param tags: labels of the pipeline, default none; on Arroyo 0.15 they are stored in the first line of the SQL.
+        Templated.
     :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None keeps the server's.
         Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
     :param state_url: where checkpoints are stored (Arroyo 0.16); default None leaves that to the server. Templated.
@@ -136,7 +137,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     _check_name = staticmethod(check_pipeline_name)
     _deploying: Deploy | None = None
     _seen: tuple[Any, ...] = ()
-    """The transitions that the waits before this one saw."""
+    """The transitions that this task's earlier waits saw."""
 
     def __init__(
         self,
@@ -200,7 +201,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
         self.allow_state_loss = check_bool(allow_state_loss, "allow_state_loss")
         self.adopt_unowned = check_bool(adopt_unowned, "adopt_unowned")
-        # Airflow's operators have a method of that name.
+        # ``BaseOperator`` has a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
         check_proof_in_time(self)
         check_rollback_in_time(self)
@@ -224,7 +225,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
 
     @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume when the trigger has fired, with what it saw.
+        """Resume with the trigger's event.
 
         :returns: the task's result.
         """
@@ -236,7 +237,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     def _take(self, context: Context) -> None:
         self._context, self._ti = context, context["ti"]
         if context["ti"].map_index is not None and context["ti"].map_index >= 0:
-            # Airflow shows the number of a mapped task otherwise.
+            # Otherwise Airflow shows only the index of a mapped task.
             shown: Any = context
             shown["map_index_template"] = shown.get("map_index_template") or "{{ task.pipeline_name }}"
 
@@ -289,7 +290,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
         return self._deployed(step)
 
     def _push_transitions(self, result: WaitResult) -> None:
-        """Show what the task saw so far, in all its waits."""
+        """Push all transitions that the task has seen so far, in all its waits."""
         from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
         if shown := self._seen_with(result):

@@ -1,4 +1,4 @@
-"""The operators that make sure that a connection profile, a connection table or a UDF exists on the server."""
+"""The operators that create a connection profile, a connection table or a UDF unless it exists."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ LANGUAGES = ("rust", "python")
 
 
 class ArroyoEnsureOperator(ArroyoWorkerOperator):
-    """What the three operators share: what they do where something of that name exists.
+    """The base class of the three operators, with the comparison of what exists and what is wanted.
 
-    :param if_different: ``"fail"`` (default) or ``"keep"``, with a warning.
+    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), or ``"keep"`` it,
+        with a warning.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
         self.if_different = check_choice(if_different, "if_different", IF_DIFFERENT)
 
     def _ensured(self, kind: str, ensured: Ensured) -> dict[str, Any]:
-        """Return the task's result, and log it; fail where what exists differs and that is not accepted."""
+        """Log and return the task's result; fail if the existing one differs, unless ``if_different`` allows it."""
         what = f"{kind} {ensured.name!r} ({ensured.id})"
         if ensured.differences:
             lines = "".join(f"\n  {line}" for line in ensured.differences)
@@ -54,7 +55,7 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
                     "pipelines use it. Do that in Arroyo's console, or accept it with if_different='keep'.",
                     is_fatal=True,
                 )
-            self.log.warning("%s\nIt is kept as it is.", text)
+            self.log.warning("%s\nIt is kept unchanged.", text)
         action = "created" if ensured.is_created else "unchanged"
         self.log.info("%s: %s", action.capitalize(), what)
         return {
@@ -66,7 +67,7 @@ class ArroyoEnsureOperator(ArroyoWorkerOperator):
 
 
 class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
-    """Create a connection profile, connection details that connection tables share, unless it exists.
+    """Create a connection profile, which holds settings that connection tables share, unless it exists.
 
     Keep secrets in an Airflow connection or Variable, and pass them by a template, such as ``{"authentication":
     {"password": "{{ conn.kafka.password }}"}}``. Airflow masks them where it shows the task's rendered arguments.
@@ -113,7 +114,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the profile, or compare it.
+        """Create the profile, or compare it with the existing one.
 
         :returns: the task's result.
         """
@@ -189,7 +190,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the table, or compare it.
+        """Create the table, or compare it with the existing one.
 
         :returns: the task's result.
         """
@@ -254,7 +255,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the UDF, or compare it.
+        """Create the UDF, or compare it with the existing one.
 
         :returns: the task's result.
         """

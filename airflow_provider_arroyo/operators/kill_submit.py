@@ -1,4 +1,4 @@
-"""What happens to a pipeline whose task ends while it is being created or adopted."""
+"""What happens to a pipeline if its task ends while creating or adopting it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.submit import Submission
 
 _FIND_SECONDS = 0.25
-"""How often a pipeline that is being created is looked for."""
+"""Time between two look-ups of a pipeline that is being created."""
 
 
 class SubmittingOperator(ArroyoOperator):
-    """The base of an operator whose task may be killed before the wait for its pipeline has begun.
+    """The base class of an operator whose task may be killed before the wait for its pipeline has begun.
 
-    Expects these attributes, too: ``pipeline_id`` and ``pipeline_name``.
+    Also requires these attributes: ``pipeline_id`` and ``pipeline_name``.
     """
 
     pipeline_id: str | None
     pipeline_name: str
     _submission: Submission | None = None
-    """What is submitted, until a wait has seen the pipeline."""
+    """The submit in progress, until a wait has seen the pipeline."""
 
     def on_kill(self) -> None:
-        """Deal with the pipeline when Airflow kills the task, also while it is being created."""
+        """Apply ``stop_on_kill`` when Airflow kills the task, even while the pipeline is being created."""
         from airflow_provider_arroyo.on_kill import WatchedRun
 
         submission = self._submission
@@ -48,7 +48,7 @@ class SubmittingOperator(ArroyoOperator):
             self._submission = None
             super()._stop_on_kill(watched, is_timeout=is_timeout)
         else:
-            # It ends before its first poll: its label tells what it created.
+            # Killed before its first poll: the label tells which pipeline it created.
             self._stop_submission(is_timeout=is_timeout)
 
     def _stop_submission(self, *, is_timeout: bool) -> None:
@@ -72,7 +72,7 @@ class SubmittingOperator(ArroyoOperator):
             )
 
     def _expected(self) -> PipelineRef:
-        """Return what is known of the pipeline before it is there."""
+        """Return what is known of the pipeline before it exists."""
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
 
         return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))
@@ -89,16 +89,16 @@ def stop_submission(
     log: Any,
     limit_seconds: float | None = None,
 ) -> bool:
-    """Stop the pipeline that a submit is creating, when its task ends before the wait for it began.
+    """Stop the pipeline that a submit is creating, if its task ends before the wait for it began.
 
-    Only what a request of this very submit created is stopped: it is found by its ownership label, as soon as it is
-    there. One of an earlier try, which was being adopted, keeps running. Never raises.
+    Stops only a pipeline that a request of this submit created, found by its ownership label as soon as it exists. A
+    pipeline of an earlier try that was being adopted keeps running. Never raises.
 
-    :param client: sends the requests; not the submit's own, which may be in the middle of one.
-    :param submission: what was interrupted.
-    :param pipeline: what it creates, as far as that is known.
-    :param mode, ti, is_timeout, log: as for :func:`stop_on_kill`.
-    :param limit_seconds: how long it may take in all; default as long as a worker has.
+    :param client: sends the requests; not the submit's own client, which may be in the middle of a request.
+    :param submission: the interrupted submit.
+    :param pipeline: the pipeline that it creates, as far as it is known.
+    :param mode, ti, is_timeout, log: see :func:`stop_on_kill`.
+    :param limit_seconds: how long it may take in total; default the time that a worker has.
     :returns: whether a stop was requested.
     """
     from airflow_provider_arroyo.monitoring.plan import PipelineRef

@@ -1,4 +1,4 @@
-"""The methods that Airflow's provider for OpenLineage calls on an operator."""
+"""The methods that Airflow's OpenLineage provider calls on an operator."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ if TYPE_CHECKING:
 
 
 class OpenLineageMixin:
-    """Mixed into the operators that start, change, stop and delete pipelines.
+    """Mixin for the operators that start, change, stop and delete pipelines.
 
-    Without that provider nothing calls these methods, and nothing of OpenLineage is imported.
+    Without that provider, nothing calls these methods, and nothing of OpenLineage is imported.
     """
 
     _returned: Any = None
-    """The task's result, once it has one."""
+    """The task's result, as soon as it has one."""
     _found_query: Callable[[], str] | None = None
     """Returns the SQL of a pipeline that this process found on the server."""
     _replaced: PipelineRef | None = None
-    """The pipeline in whose place a deploy put another one."""
+    """The pipeline that a deploy replaced."""
 
     def _keep_result(self, result: Any) -> None:
         self._returned = result
 
     def _prepare_lineage(self) -> None:
-        """Look the connection up in a task that is resumed, and may need it for its lineage alone.
+        """Look up the connection in a resumed task, which may need it only for lineage.
 
-        Airflow asks for lineage in a process of its own, which shares this one's way to look things up and may be
-        killed meanwhile.
+        Airflow collects lineage in a separate process. That process shares the channel for look-ups with this one,
+        and may be killed during one.
         """
         conf = sys.modules.get("airflow.providers.openlineage.conf")
         task: Any = self
         if conf is not None and not conf.is_disabled():
-            # What needs the connection for more than lineage says why it cannot be used.
+            # Code that needs the connection for more than lineage reports the error.
             with suppress(Exception):
                 _ = task.hook.client
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
-        """Return the datasets and facets that are known before the task runs: those of its SQL."""
+        """Return the datasets and facets that are known before the task runs, from its SQL."""
         from airflow_provider_arroyo.openlineage.report import started
 
         return started(self._openlineage_facts)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
-        """Return the datasets and facets of a task that has succeeded; emit the events of its pipeline."""
+        """Return the datasets and facets of a task that succeeded, and emit the events of its pipeline."""
         from airflow_provider_arroyo.openlineage.report import completed
 
         return completed(self._openlineage_facts, task_instance)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage | None:
-        """Return the datasets and facets of a task that has failed; emit the event of a pipeline that has, too."""
+        """Return the datasets and facets of a task that failed; emit an event if its pipeline failed too."""
         from airflow_provider_arroyo.openlineage.report import failed
 
         return failed(self._openlineage_facts, task_instance)
@@ -68,7 +68,7 @@ class OpenLineageMixin:
         query, group = getattr(task, "query", None), getattr(task, "group", None)
         if self._found_query is not None:
             query = self._found_query()
-        # Before the task itself has looked its connection up, nothing is known of the server.
+        # Nothing is known of the server until the task has looked up its connection.
         hook = vars(task).get("hook")
         is_known = hook is not None and "settings" in vars(hook)
         has_responded = is_known and (task._has_waited or hook.client.has_responded)

@@ -1,4 +1,4 @@
-"""The operator that runs SQL for a moment and returns its rows."""
+"""The operator that runs SQL for a short time and returns its rows."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         run within this time, the task fails.
     :param check: a function that gets the list of rows, and raises an exception or returns False to fail the task;
         default None accepts any rows.
-    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
-        ``language``. Not templated, since source code contains braces.
+    :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
+        and ``language``. Not templated, since source code contains braces.
     :param enable_sinks: whether the sinks of the SQL are written to, default False.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
@@ -101,7 +101,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
             query, udfs = rendered_query(self.query), as_udfs(self.udfs)
         self._step = "The preview"
         client = self._client()
-        # Its messages have places, which those of a refused preview lack.
+        # Its error messages have line and column, which those of a refused preview lack.
         check_query(client, query, udfs)
         self._preview = preview = Preview(client, log=self.log)
         try:

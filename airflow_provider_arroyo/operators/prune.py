@@ -1,4 +1,4 @@
-"""The operator that deletes the pipelines of a group that are no longer wanted."""
+"""The operator that deletes the pipelines that a group no longer contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
-    """Stop and delete the pipelines that a group has deployed and no longer contains.
+    """Stop and delete the pipelines that a group deployed earlier and no longer contains.
 
     It only touches pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's
     namespace. It logs which ones before it begins. Each is stopped with a final checkpoint, and deleted together with
@@ -30,7 +30,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     and names both. To keep the old pipeline, set ``pipeline_name`` to the old name in the settings of the file.
     If you do not need it, delete it with :class:`.ArroyoDeletePipelineOperator`.
 
-    It leaves alone what was deployed after this DAG run was due, since the list of what to keep may be older.
+    It does not touch pipelines that were deployed after this DAG run was due, since ``keep`` may be older.
 
     :param group: the group, default ``"default"``. Templated.
     :param keep: names of the pipelines to keep, or the result of ``pipelines_from_folder`` for this group; at least
@@ -51,7 +51,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")
     ui_color = "#f2e0e0"
     _queries: Mapping[str, str] | None = None
-    """The SQL of what is kept, by name, as far as it is known."""
+    """The SQL of the pipelines to keep, by name, as far as it is known."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         self.group = group
         self.keep = keep
         self.max_deletions = check_integer(max_deletions, "max_deletions", least=0)
-        # Airflow's operators have a method of that name.
+        # ``BaseOperator`` has a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render all fields; of what is kept only the names remain, since Airflow shows everyone rendered fields."""
+        """Render all fields, then reduce ``keep`` to names, since Airflow shows rendered fields to everyone."""
         super().render_template_fields(context, jinja_env)
         self._queries = queries_of(self.keep)
         if isinstance(self.keep, list | tuple):
@@ -88,7 +88,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete what is no longer wanted.
+        """Delete the pipelines that the group no longer contains.
 
         :returns: the task's result.
         """
@@ -118,11 +118,11 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
 
 
 def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
-    """Return the names among what is to be kept.
+    """Return the names of the pipelines to keep.
 
     :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
-    :param group: the group that is pruned; None where it is not known yet.
-    :raises ValueError: on anything else, on nothing, and on pipelines that say that they are of another group.
+    :param group: the group to prune; None if it is not known yet.
+    :raises ValueError: if ``keep`` is empty or has another type, or if its pipelines belong to another group.
     """
     if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
         raise ValueError(
@@ -137,18 +137,19 @@ def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
     }
     if group is not None and others:
         raise ValueError(
-            f"keep has pipelines of group {min(map(str, others))!r}, and group {group!r} is pruned, all of whose "
-            "pipelines would be deleted; give this task and pipelines_from_folder the same group"
+            f"keep has pipelines of group {min(map(str, others))!r}, but group {group!r} is pruned, which would "
+            "delete all its pipelines; give this task and pipelines_from_folder the same group"
         )
     if not names:
         raise ValueError(
-            "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
+            "keep must name at least one pipeline: an empty list, as from an empty folder, would delete the whole "
+            "group"
         )
     return frozenset(names)
 
 
 def queries_of(keep: Any) -> dict[str, str]:
-    """Return the SQL of what is to be kept, by name, as far as it is given.
+    """Return the SQL of the pipelines to keep, by name, as far as it is given.
 
     :param keep: names, or the mappings that ``pipelines_from_folder`` returns.
     """

@@ -1,4 +1,4 @@
-"""How ``query`` is read and rendered: the SQL itself, or the path of a file that holds it."""
+"""How ``query`` is read and rendered: it is SQL, or the path of a file that contains SQL."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _SQL = re.compile(r"\s*(--|/\*|\(|(select|insert|create|with|set|values)\b)", re
 
 _OF_ARROYO = (
     "If it is one of Arroyo's own variables, keep Airflow from rendering it: "
-    "{% raw %}{{ NAME }}{% endraw %}, or query=literal(...) of airflow.sdk for SQL without templates."
+    "{% raw %}{{ NAME }}{% endraw %}, or query=literal(...) from airflow.sdk for SQL without templates."
 )
 
 
 def is_path(query: Any) -> bool:
-    """Return whether a query is the path of a file: one line that ends in ``.sql`` and does not begin like SQL."""
+    """Return whether a query is a file path: one line that ends in ``.sql`` and does not begin like SQL."""
     return isinstance(query, str) and query.endswith(".sql") and "\n" not in query and not _SQL.match(query)
 
 
 def rendered_query(query: Any) -> str:
     """Return a rendered query, without a byte order mark.
 
-    :raises ValueError: on anything but SQL, such as a path that was not read.
+    :raises ValueError: if it is not SQL, for example a path that was not read.
     """
     text = check_sql(as_string(query, "query"))
     if is_path(text.strip()):
@@ -47,9 +47,9 @@ def rendered_query(query: Any) -> str:
 
 
 class QueryField:
-    """Mixed into the operators that take SQL, before Airflow's base class."""
+    """Mixin for the operators that take SQL; must precede Airflow's base class."""
 
-    # Airflow's own rule takes every templated field that ends like this for a path: a name, a tag, the SQL.
+    # Airflow would treat every templated field with this ending as a path, including names and tags.
     template_ext: Sequence[str] = ()
     query: Any
 
@@ -59,7 +59,7 @@ class QueryField:
             try:
                 self.query = _source(self.get_template_env(), self.query)  # type: ignore[attr-defined]  # Airflow's
             except ArroyoArgumentError as err:
-                # The task that runs raises it.
+                # The task raises it when it runs.
                 _log.warning("%s", err)
         super().resolve_template_files()  # type: ignore[misc]  # Airflow's
 
@@ -71,9 +71,9 @@ class QueryField:
         jinja_env: jinja2.Environment,
         seen_oids: set[int],
     ) -> None:
-        """Render all fields; ``query`` so that its errors say what to do.
+        """Render all fields. Errors in ``query`` say what to do.
 
-        Airflow calls this on the unmapped operator, too, whose literal path nobody has read yet.
+        Airflow also calls this on the unmapped operator, whose literal path has not been read yet.
         """
         fields = list(template_fields)
         has_query = parent is self and "query" in fields
@@ -96,10 +96,10 @@ class QueryField:
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Return SQL as rendered.
+        """Return rendered SQL.
 
         :param query: the template.
-        :param context, jinja_env, seen_oids: as Airflow gives them.
+        :param context, jinja_env, seen_oids: as Airflow passes them.
         :raises ArroyoArgumentError: if it cannot be rendered.
         """
         from jinja2 import TemplateError, UndefinedError
@@ -109,12 +109,12 @@ class QueryField:
         except UndefinedError as err:
             what = f"{err.message} in Airflow's templates"
         except TemplateError as err:
-            what = f"it is no valid template: {err}"
+            what = f"it is not a valid template: {err}"
         raise ArroyoArgumentError(f"query: {what}. {_OF_ARROYO}") from None
 
 
 def hide_secrets(sql: str) -> None:
-    """Keep the secrets of some SQL out of the task's log, and of the page that shows its rendered fields.
+    """Mask the secrets of some SQL in the task's log and on the page of rendered fields.
 
     :param sql: the SQL.
     """

@@ -1,7 +1,7 @@
-"""Metrics, through Airflow's stats: sent once, by the worker, where a task or a stretch of it ends.
+"""Metrics in Airflow's stats. The worker sends them once, at the end of a task or of one stretch of it.
 
-Airflow sets its stats up in the processes of tasks, not where triggers run. What a trigger counted comes back with
-its event. ``docs/reference/metrics.md`` lists the metrics.
+Airflow sets up its stats in task processes, not where triggers run. A trigger's counts come back with its event.
+``docs/reference/metrics.md`` lists the metrics.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.monitoring.result import WaitResult
 
 PREFIX = "arroyo."
-"""In front of the name of each metric; Airflow puts its own ``[metrics] statsd_prefix`` before that."""
+"""Prefix of each metric's name; Airflow puts its own ``[metrics] statsd_prefix`` before it."""
 
-# Airflow allows these in the id of a connection, and logs an error for a metric that has them in a tag.
+# Airflow allows these characters in a connection id, but logs an error if a metric's tag contains them.
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.\-/]")
 
 
 def emit(waits: Sequence[WaitResult], counts: Counts | None, *, operator: str, connection: str) -> None:
-    """Send what the waits and the requests of a task counted and timed. What did not happen is not sent.
+    """Send the counts and times of a task's waits and requests. What did not happen is not sent.
 
-    :param waits: how they ended; one that a rescheduled task goes on with later has no outcome yet.
-    :param counts: of the task's client; None where it had none.
-    :param operator, connection: the tags: the class of the task, and its Airflow connection.
-    :raises Exception: whatever Airflow's stats do.
+    :param waits: the results of the waits; a wait that a rescheduled task continues later has no outcome yet.
+    :param counts: of the task's client; None if it had none.
+    :param operator, connection: the tags: the task's class and its Airflow connection.
+    :raises Exception: any error of Airflow's stats.
     """
     from airflow.providers.common.compat.sdk import Stats
 

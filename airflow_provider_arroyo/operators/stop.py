@@ -63,8 +63,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     :param if_finishing: what to do if the pipeline is ``Finishing``: one of its sources has ended, the others are
         still running, and Arroyo takes no checkpoint and obeys only an immediate stop. ``"fail"`` (default): fail at
         once if ``mode`` is ``"checkpoint"``. ``"immediate"``: stop it immediately instead of with ``"checkpoint"`` or
-        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``. If it comes
-        to be ``Finishing`` while the task waits, the immediate stop gets at least 10 seconds, also past ``timeout``.
+        ``"graceful"``; it ends ``Finished``, so it can never be resumed. Not with ``require_checkpoint``. If it
+        becomes ``Finishing`` while the task waits, the immediate stop gets at least 10 seconds, even beyond
+        ``timeout``.
     :param accept_failed: whether the task succeeds, with a warning, if the pipeline ends ``Failed``; default False.
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``.
     :param timeout: how long the wait may take, deferred or not, default 2 minutes; a timedelta or seconds.
@@ -120,13 +121,13 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         check_choice(if_finishing, "if_finishing", IF_FINISHING)
         if require_checkpoint and if_finishing != "fail":
             raise ValueError(
-                "require_checkpoint needs if_finishing='fail': a pipeline that is Finishing takes no checkpoint"
+                "require_checkpoint needs if_finishing='fail': a Finishing pipeline takes no checkpoints"
             )
         if require_checkpoint and is_final(mode) and mode != StopMode.CHECKPOINT:
             raise ValueError(f"require_checkpoint needs mode='checkpoint', got {str(mode)!r}")
         if require_checkpoint and not wait_for_completion:
             raise ValueError(
-                "require_checkpoint needs wait_for_completion=True: without it nothing can be proven"
+                "require_checkpoint needs wait_for_completion=True: otherwise nothing can be proven"
             )
         self.pipeline_id = pipeline_id
         self.pipeline_name = pipeline_name
@@ -190,13 +191,13 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
     @staticmethod
     def _needs_no_stop(job: Job) -> bool:
-        """Return whether a job has stopped for good; one that failed may just have been asked to run again."""
+        """Return whether a job will stay down; a failed one may be about to restart."""
         return job.state == JobState.FINISHED or (
             job.state == JobState.STOPPED and job.running_desired is False
         )
 
     def _mode_in_finishing(self, pipeline: PipelineRef, job: Job, mode: StopMode) -> StopMode:
-        """Return how to stop a pipeline that is ``Finishing``, where only an immediate stop is obeyed."""
+        """Return the stop mode for a pipeline that is ``Finishing``, where only an immediate stop works."""
         from airflow_provider_arroyo.monitoring.explain import explain
 
         if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
@@ -213,7 +214,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         return mode
 
     def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
-        """Request the stop; return what its proof will need, None where no checkpoint was requested."""
+        """Request the stop; return what the proof will need, or None if no checkpoint was requested."""
         from airflow_provider_arroyo.pipelines.stopping import request_stop
 
         before: tuple[Checkpoint, ...] | None = ()
@@ -231,9 +232,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         return self._stopped(pipeline, job, checkpoint_of_stopped(checkpoints or (), job))
 
     def _checkpoints(self, pipeline: PipelineRef, job: Job) -> tuple[Checkpoint, ...] | None:
-        """Return the job's checkpoints; None where they cannot be read though Arroyo responds.
+        """Return the job's checkpoints, or None if they cannot be read although Arroyo responds.
 
-        :raises ArroyoError: where Arroyo is unreachable, or ``require_checkpoint`` needs them.
+        :raises ArroyoError: if Arroyo is unreachable, or if ``require_checkpoint`` needs the checkpoints.
         """
         from airflow_provider_arroyo.pipelines.stopping import for_checkpoints
 
@@ -244,16 +245,16 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
                 if is_last or err.disposition is Disposition.PERMANENT:
                     error = err
                     break
-            # Waits while Arroyo is unreachable; where it responds, only the checkpoints cannot be read.
+            # Waits while Arroyo is unreachable; if Arroyo responds, only the checkpoints cannot be read.
             self._client().get_job(pipeline.pipeline_id)
         if error.is_fatal:
             raise error
-        # Once the time is over, the client's error is about that, and its cause the failure.
+        # After the deadline, the client's error reports the timeout, and its cause is the failure.
         cause = error.__cause__ if isinstance(error.__cause__, ArroyoError) else error
         text = f"{pipeline.label} is {job.state}, and its checkpoints cannot be read: {cause}"
         if self.require_checkpoint:
-            raise ArroyoError(f"{text}\nrequire_checkpoint=False does without proof of a final checkpoint.")
-        end = "" if job.is_terminal else "\nIt is stopped all the same, without proof of a final checkpoint."
+            raise ArroyoError(f"{text}\nSet require_checkpoint=False to stop it without this proof.")
+        end = "" if job.is_terminal else "\nIt is stopped anyway, without proof of a final checkpoint."
         self.log.warning("%s%s", text, end)
         return None
 
@@ -275,7 +276,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         if job.state == JobState.FINISHED or request is None:
             return self._result(pipeline, job, checkpoint=None, missing=False)
         stop = None
-        # A request that another version wrote and this one cannot read proves nothing.
+        # A stop request that this version cannot read proves nothing.
         with suppress(ValueError):
             stop = StopRequest.from_dict(request)
         checkpoints = self._checkpoints(pipeline, job) or ()
@@ -294,7 +295,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
                 raise ArroyoError(text)
             self.log.warning("%s", text)
         if job.running_desired:
-            self.log.warning("Stopped, and asked to run again since: %s", pipeline.short)
+            self.log.warning("Stopped, but since asked to run again: %s", pipeline.short)
         proven = None
         if checkpoint is not None:
             proven = {"epoch": checkpoint.epoch, "finish_time_micros": checkpoint.finish_time_micros}

@@ -57,12 +57,13 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
     :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
     :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds; default None
         uses the server's default (10 seconds).
-    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
-        ``language``. Not templated, since source code contains braces.
-    :param tags: labels of the pipeline; on Arroyo 0.15 they are stored in the first line of the SQL. Templated.
-    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16). Everyone who can read Arroyo's API
-        sees them, so put no secrets here. Templated.
-    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16).
+    :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
+        and ``language``. Not templated, since source code contains braces.
+    :param tags: labels of the pipeline, default none; on Arroyo 0.15 they are stored in the first line of the SQL.
+        Templated.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16), default none. Everyone who can
+        read Arroyo's API sees them, so put no secrets here. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16), default none.
     :param pipeline_id: an id of your own for the pipeline (Arroyo 0.16); default None derives one from the task.
         Templated.
     :param wait_for: ``"Running"`` (default), ``"Finished"`` for a pipeline whose sources are all bounded, or None not
@@ -165,7 +166,7 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
             check_choice(wait_for, "wait_for", WAIT_FOR)
         check_choice(on_existing, "on_existing", ON_EXISTING)
         self.pipeline_id = pipeline_id
-        # A template may render None, which is not the same as none being given.
+        # A template may render None; that is different from giving no argument.
         self._has_users_id = pipeline_id is not None
         self.wait_for = None if wait_for is None else str(wait_for)
         self.stable_for = check_duration(stable_for, "stable_for")
@@ -180,7 +181,7 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit, then wait as ``wait_for`` says.
+        """Submit, then wait for ``wait_for``.
 
         :returns: the task's result.
         """
@@ -250,13 +251,13 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
             raise naming(err, exists) from err.__cause__
 
     def _show_failed(self, context: Context, submission: Submission) -> Pipeline | None:
-        """Show which pipeline exists although its submit failed, and return it; None where none is known."""
+        """Show and return the pipeline that exists although its submit failed; None if none is known."""
         exists = submission.pipeline
         if exists is not None:
             pipeline = self._ref(exists)
-            with suppress(Exception):  # the submit's own error is what counts
+            with suppress(Exception):  # the error of the submit matters more
                 self._show_link(context, pipeline)
-            self._log_begin("The submit failed, and its pipeline exists", pipeline, level=logging.WARNING)
+            self._log_begin("The submit failed, but its pipeline exists", pipeline, level=logging.WARNING)
         return exists
 
     def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
@@ -276,7 +277,7 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
         )
 
     def _remove_late(self, pipeline: PipelineRef, late: Any) -> None:
-        """Remove what was created beside the pipeline meanwhile, on a server that does not refuse it."""
+        """Remove a duplicate that was created meanwhile, on a server that does not refuse it."""
         if not isinstance(late, Mapping):
             return
         from airflow_provider_arroyo.pipelines.existing import Existing
@@ -295,7 +296,7 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
     ) -> dict[str, Any]:
         ignores = result.outcome is Outcome.NO_CHECKPOINT and result.awaits_run
         if ignores and not self.until_checkpoint:
-            # Without the change it would have been a success.
+            # Without the change, this would have been a success.
             self.log.warning("Finishing, ignores other settings and is used as it is: %s", pipeline.short)
         elif result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)

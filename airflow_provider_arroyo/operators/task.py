@@ -1,4 +1,4 @@
-"""What every task that waits for a pipeline shares: its client, polling, deferring, resuming, and how it ends."""
+"""What all tasks that wait for a pipeline share: client, polling, deferral, resuming, errors and results."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Task = TypeVar("Task", bound="ArroyoTask")
 DEFAULT_CONN_ID = "arroyo_default"
 
 _EXAMINED = (Outcome.FAILED, Outcome.FLAPPING, Outcome.STOPPED, Outcome.TIMED_OUT)
-"""The outcomes that the job's last errors, or a diagnosis, explain."""
+"""The outcomes for which the error shows the job's last errors or a diagnosis."""
 
 
 def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatenate[Task, P], T]:
-    """Wrap a method of a task that Airflow calls, with what each stretch of a task's work begins and ends with.
+    """Wrap a method of a task that Airflow calls.
 
-    It takes the task instance from the context, keeps the result for lineage, raises errors as Airflow knows them,
+    It takes the task instance from the context, keeps the result for lineage, raises errors as Airflow expects them,
     and sends the metrics.
     """
 
@@ -62,7 +62,7 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
                 raise
         finally:
             task._emit_stats()
-        # Without the frames below: the message says what a person needs, and the log shows it once.
+        # Without the frames below: the message is enough, and the log shows it once.
         task._raised = error
         raise error.with_traceback(None) from None
 
@@ -70,9 +70,9 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
 
 
 class ArroyoTask(ConnectedTask):
-    """Mixed into the operators and the sensors.
+    """Mixin for the operators and sensors.
 
-    Expects these attributes, too: ``poll_interval`` and ``defer_after`` (seconds), ``deferrable``,
+    Also requires these attributes: ``poll_interval`` and ``defer_after`` (seconds), ``deferrable``,
     ``execution_timeout``, and ``defer`` of Airflow's base operator.
     """
 
@@ -83,21 +83,21 @@ class ArroyoTask(ConnectedTask):
     defer: Callable[..., NoReturn]
     execute: Callable[..., Any]
     _resolve: Any = None
-    """Returns, given a client, the pipeline whose name is waited for."""
+    """Given a client, returns the pipeline whose name the task waits for."""
     _step = "This task"
-    """What the task does before its wait begins, for the message of an alarm."""
+    """What the task does before its wait begins; shown if ``execution_timeout`` is reached."""
     _raised: BaseException | None = None
     _is_timed_out = False
     """Whether Airflow's own alarm for ``execution_timeout`` has ended the task."""
     _results: tuple[WaitResult, ...] = ()
-    """Of waits that ended, or left the worker for good, and whose metrics are still to be sent."""
+    """Results of waits that have ended or left the worker, whose metrics are not sent yet."""
     _pipeline: PipelineRef | None = None
-    """The pipeline that the task deals with, once it is known."""
+    """The task's pipeline, once it is known."""
 
     # -- errors ----------------------------------------------------------------------------------------------
 
     def _task_error(self, error: BaseException) -> BaseException:
-        """Return what the task raises for an error of one of its methods; itself where it is none of ours."""
+        """Return the exception that the task raises for an error; an error that is not ours is returned unchanged."""
         if error is self._raised:
             return error
         if isinstance(error, TaskEnd):
@@ -105,7 +105,7 @@ class ArroyoTask(ConnectedTask):
         elif isinstance(error, ArroyoError):
             error = task_error(error, self.arroyo_conn_id, self._ti)
         elif isinstance(error, AirflowTaskTimeout) and self.execution_timeout is not None:
-            # Airflow's own alarm, which says no more than that the time is over. It calls on_kill next.
+            # Airflow's own alarm, whose message says only that the time is over. Airflow calls on_kill next.
             self._is_timed_out = True
             limit = duration(self.execution_timeout.total_seconds())
             error = AirflowTaskTimeout(
@@ -115,13 +115,13 @@ class ArroyoTask(ConnectedTask):
         return self._as_raised(error)
 
     def _as_raised(self, error: BaseException) -> BaseException:
-        """Return what is raised for an error; the sensors may skip instead."""
+        """Return the exception to raise for an error; sensors may return a skip instead."""
         return error
 
     # -- the pipeline ----------------------------------------------------------------------------------------
 
     def _show_link(self, context: Context, pipeline: PipelineRef) -> None:
-        """Show which pipeline the task deals with, now rather than at its end, which may be a failure."""
+        """Show the task's pipeline now, not only when the task ends, because it may fail."""
         self._pipeline = pipeline
         for key, value in pipeline_xcoms(pipeline).items():
             context["ti"].xcom_push(key=key, value=value)
@@ -133,10 +133,11 @@ class ArroyoTask(ConnectedTask):
     # -- waiting ---------------------------------------------------------------------------------------------
 
     def _deadline(self, timeout: timedelta, began: float | None = None) -> tuple[float, str]:
-        """Return when a wait must end, and which argument says so.
+        """Return when a wait must end, and the argument that sets this.
 
-        :param began: from when ``timeout`` counts, default now; ``execution_timeout`` always counts from now, since
-            Airflow counts it from each stretch of work anew.
+        :param timeout: how long the wait may take.
+        :param began: when ``timeout`` began to count, default now. ``execution_timeout`` always counts from now,
+            because Airflow restarts it for each stretch of work.
         """
         now = self.clock()
         ends = [((now if began is None else began) + timeout.total_seconds(), "timeout")]
@@ -147,7 +148,9 @@ class ArroyoTask(ConnectedTask):
     def _new_wait(self, plan: WaitPlan, began: float | None = None, **more: Any) -> PipelineWait:
         """Return a new wait.
 
-        :param more: what else it takes.
+        :param more: further arguments of :class:`.PipelineWait`.
+        :param plan: the plan of the wait.
+        :param began: when the wait began, seconds since the epoch; default None, now.
         """
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -188,22 +191,22 @@ class ArroyoTask(ConnectedTask):
             result = wait.expire(self.clock(), "execution_timeout")
         self._push_transitions(result)
         if result.is_over or stop_when is not None:
-            # Else it goes on in the triggerer, with what was counted.
+            # Otherwise the wait continues in the triggerer, which gets the counts.
             self._results = (*self._results, result)
         return result
 
     def _push_transitions(self, result: WaitResult) -> None:
-        """Show what the task saw so far."""
+        """Push the transitions that the task has seen so far."""
         from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
         if result.transitions:
             self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=[one.to_dict() for one in result.transitions])
 
     def _defers_at(self, wait: PipelineWait) -> float | None:
-        """Return when the wait moves to the triggerer; None where it stays in the worker.
+        """Return when the wait moves to the triggerer; None if it stays in the worker.
 
-        There it also stays if it must end before a deferred task may be resumed: what was reached in time would be
-        held past its deadline, and a timeout would come late.
+        It also stays if it must end before a deferred task may resume: a success would be held until after the
+        deadline, and a timeout would come late.
         """
         if not self.deferrable:
             return None
@@ -218,7 +221,7 @@ class ArroyoTask(ConnectedTask):
         stop_on_kill: StopMode | None = None,
         **more: Any,
     ) -> NoReturn:
-        """Hand the wait to the triggerer, with what was seen so far."""
+        """Move the wait to the triggerer, with everything seen so far."""
         from airflow_provider_arroyo.monitoring.hold import Hold
         from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
         from airflow_provider_arroyo.triggers.progress import PROGRESS_XCOM_KEY, progress_note
@@ -228,7 +231,7 @@ class ArroyoTask(ConnectedTask):
         left = timedelta(seconds=max(0.0, wait.plan.deadline - now) + hold.seconds)
         self.log.info("Waiting in the triggerer: %s", wait.plan.pipeline.short)
         if wait.plan.restart_window is not None:
-            # The first trigger looks there, too, and Airflow logs an error where it finds nothing.
+            # The first trigger also reads this key, and Airflow logs an error if it is missing.
             self._ti.xcom_push(key=PROGRESS_XCOM_KEY, value=progress_note(self._ti, wait.progress()))
         self.defer(
             trigger=ArroyoPipelineTrigger(
@@ -247,21 +250,23 @@ class ArroyoTask(ConnectedTask):
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; begin anew where the trigger has not fired.
+        """Resume after a deferral; start from the beginning if the trigger has not fired.
 
-        Airflow does so to a task that is cleared just while it defers: its new try is resumed without an event.
+        This happens if a task is cleared just while it defers: Airflow resumes its new try without an event.
 
         :returns: the task's result.
         """
         if next_method == "execute_complete" and "event" not in (next_kwargs or {}):
-            self.log.info("Airflow resumed this task although its trigger has not fired. It begins anew")
+            self.log.info("Airflow resumed this task although its trigger has not fired. It starts over")
             # Airflow's own wrapper would warn that its task runner did not call it.
             execute = type(self).execute
             return getattr(execute, "__wrapped__", execute)(self, context)
         return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]  # Airflow's
 
     def _resume(self, event: Any) -> WaitEvent:
-        """Read the trigger's event; one that does not say how the wait ended is an error, never a silent success."""
+        """Read the trigger's event. If it does not say how the wait ended, that is an error, never a silent
+        success.
+        """
         from airflow_provider_arroyo.monitoring.event import UnreadableEventError, WaitEvent
 
         try:
@@ -276,7 +281,7 @@ class ArroyoTask(ConnectedTask):
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _emit_stats(self) -> None:
-        """Send the metrics of what was done since the last call; where they fail, the task does not."""
+        """Send the metrics recorded since the last call; if that fails, the task does not."""
         results, self._results = self._results, ()
         try:
             from airflow_provider_arroyo.operators.stats import emit
@@ -288,10 +293,10 @@ class ArroyoTask(ConnectedTask):
             self.log.debug("The metrics cannot be sent: %r", err)
 
     def _keep_result(self, result: Any) -> None:
-        """Keep what a method of the task returned for later; here nobody asks for it."""
+        """Keep the result of a method for later; not needed here."""
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
-        """Return the task's result, the same keys in every mode, and log it."""
+        """Return the task's result, with the same keys in every mode, and log it."""
         from airflow_provider_arroyo.monitoring.messages import done
         from airflow_provider_arroyo.monitoring.result import result_values
 
@@ -299,9 +304,11 @@ class ArroyoTask(ConnectedTask):
         return result_values(pipeline, job, **more)
 
     def _fail(self, result: WaitResult, pipeline: PipelineRef, *, advice: str | None = None) -> NoReturn:
-        """End the task with the error of a wait that did not reach its goal.
+        """Raise the error of a wait that did not reach its goal.
 
-        :param advice: what to do next, where the task knows better than the wait; default None.
+        :param result: the result of the wait.
+        :param pipeline: its pipeline.
+        :param advice: what to do next, if the task knows better than the wait; default None.
         """
         from airflow_provider_arroyo.monitoring.explain import explain
 
@@ -311,7 +318,7 @@ class ArroyoTask(ConnectedTask):
         raise error
 
     def _timeout_error(self, result: WaitResult, error: ArroyoError) -> BaseException:
-        """Return what a timeout raises: Airflow's own error where Airflow's own limit was reached."""
+        """Return the exception for a timeout: Airflow's own if Airflow's own limit was reached."""
         if result.deadline_argument == "execution_timeout":
             return AirflowTaskTimeout(str(error))
         return task_error(error, self.arroyo_conn_id, self._ti)
@@ -319,9 +326,9 @@ class ArroyoTask(ConnectedTask):
     def _examined(
         self, result: WaitResult, pipeline: PipelineRef
     ) -> tuple[tuple[JobError, ...], Diagnosis | None]:
-        """Return the job's last errors, and what is wrong with the pipeline, as far as that can be found out.
+        """Return the job's last errors and a diagnosis, as far as they can be read.
 
-        One round of requests, which takes a few seconds at most; the task's error is raised in any case.
+        One round of requests, a few seconds at most; the task's error is raised in any case.
         """
         if result.job is None or result.outcome not in _EXAMINED or result.is_outage:
             return (), None

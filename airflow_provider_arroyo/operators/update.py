@@ -127,7 +127,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Request the change, then wait where a new run follows from it.
+        """Request the change; wait if it begins a new run.
 
         :returns: the task's result.
         """
@@ -137,7 +137,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         return self._change(context)
 
     def _settings(self) -> dict[str, Any]:
-        """Return what is wanted, from the rendered arguments."""
+        """Return the wanted settings, from the rendered arguments."""
         env_vars, config = self.env_vars, self.scheduler_config
         if config is not None:
             config = check_json_object(config, "scheduler_config")
@@ -158,6 +158,6 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
         if names := still_different(self._client(), pipeline.pipeline_id, self._settings()):
             raise ArroyoError(
-                f"Arroyo accepted the change of {pipeline.inline} and did not make it: {', '.join(names)}. "
+                f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
                 "Another task may have changed it meanwhile; check Arroyo's console."
             )

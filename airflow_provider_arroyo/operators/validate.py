@@ -23,16 +23,16 @@ class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
 
     :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
-    :param udfs: UDFs that the SQL uses: each is its source in Rust, or a mapping with ``definition`` and
-        ``language``. Not templated, since source code contains braces.
+    :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
+        and ``language``. Not templated, since source code contains braces.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``graph``: the ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id,
         dest_id, key_type, value_type, edge_type``) of the dataflow that Arroyo would run.
     :raises ValueError: if an argument is invalid, before any request.
-    :raises ArroyoFatalTaskError: if Arroyo refuses the SQL, with each message, its line and column, and the place
-        marked.
+    :raises ArroyoFatalTaskError: if Arroyo refuses the SQL; with each message, its line and column, and the marked
+        position.
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")

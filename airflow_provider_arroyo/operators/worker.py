@@ -1,4 +1,4 @@
-"""The base of the operators that only make requests, in the worker, and wait for nothing."""
+"""The base class of the operators that only make requests in the worker, without a wait."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask
 
 
 class ArroyoWorkerOperator(ArroyoTask, BaseOperator):
-    """The base of the operators that only make requests.
+    """The base class of the operators that only make requests.
 
-    :param arroyo_conn_id: the Airflow connection, default ``arroyo_default``. Templated.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
         timedelta or seconds.
     """

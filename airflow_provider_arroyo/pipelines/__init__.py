@@ -1,1 +1,1 @@
-"""What a pipeline should be, and whose it is. Knows no Airflow."""
+"""Pipelines: what they should be, who owns them, and how to submit and deploy them. Does not depend on Airflow."""

@@ -1,7 +1,7 @@
-"""Restarting a pipeline, and changing its settings, by what works for the state that it is found in.
+"""Restarts a pipeline or changes its settings, with the requests that work in its current state.
 
-Arroyo answers many requests with 200 and does nothing: a restart of a stopped pipeline, any change of a finished one.
-Here each ends in the right request, or in an error that says why there is none.
+Arroyo answers many requests with 200 but does nothing: a restart of a stopped pipeline, or any change of a finished
+one. Here, each change results in the right request, or in an error that says why there is none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from airflow_provider_arroyo.text import duration, run_number, shorten
 
 _AT_WORK_OR_ENDED = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _REQUEST_SECONDS = 1.0
-"""How much of the time is left for the request itself at least."""
+"""Minimum time reserved for the request itself, in seconds."""
 
 _NOTE_KEY = "arroyo_change"
 
@@ -34,7 +34,7 @@ _ONLY_0_16 = ("env_vars", "scheduler_config")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """What was requested of a pipeline.
+    """What was requested.
 
     :param action: what was done.
     :param before: its job before the request, where a new run follows from it; None where none does.
@@ -98,10 +98,10 @@ class ChangeNotes:
 
 
 class Change:
-    """Changes one pipeline that exists.
+    """Changes an existing pipeline.
 
     :param client: sends the requests.
-    :param pipeline: which.
+    :param pipeline: the pipeline.
     :param log: gets a line for what is dropped, and for what is waited for first.
     :param deadline: until when the pipeline may take to run or to end, by ``monotonic``.
     :param note: called with what an update changes right before its request, default nothing.
@@ -129,11 +129,11 @@ class Change:
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
 
     def restart(self, *, force: bool = False, ignore_state: bool = False) -> Changed:
-        """Request a new run: restart what runs or failed, resume what is stopped.
+        """Request a new run: restart a running or failed pipeline, resume a stopped one.
 
-        :param force: do not wait for a checkpoint, default False.
-        :param ignore_state: begin without the state of the last checkpoint (0.16), default False.
-        :raises ArroyoError: if it has finished, or is about to; nothing was changed then.
+        :param force: whether to skip the checkpoint, default False.
+        :param ignore_state: whether to begin without the state of the last checkpoint (0.16), default False.
+        :raises ArroyoError: if it has finished or is about to; nothing was changed then.
         :raises ArroyoUnsupportedError: if the server is too old for ``ignore_state``.
         """
         job = self._settled()
@@ -146,11 +146,11 @@ class Change:
         return Changed(action=action, before=before)
 
     def update(self, settings: Mapping[str, Any]) -> Changed:
-        """Change settings by one PATCH that holds only what differs.
+        """Change settings by one PATCH that contains only what differs.
 
         :param settings: ``parallelism``, ``checkpoint_interval`` (a timedelta), ``env_vars``, ``scheduler_config``;
-            None leaves one alone.
-        :raises ArroyoError: if it has finished, or is about to; nothing was changed then.
+            None does not change one.
+        :raises ArroyoError: if it has finished or is about to; nothing was changed then.
         :raises ArroyoUnsupportedError: if the server is too old for one of them.
         """
         job = self._settled()
@@ -175,9 +175,9 @@ class Change:
         return changed
 
     def _settled(self) -> Job:
-        """Return the job once it is at work or at its end, rather than between two runs or on its way down.
+        """Return the job once it is running or has ended, and is not between two runs or stopping.
 
-        A change that is requested between two runs may take effect with the next one, or restart that.
+        A change that is requested between two runs may take effect with the next run, or restart that run.
         """
         job = self._client.get_job(self._pipeline.id)
         if job is not None and not _is_settled(job):
@@ -190,7 +190,7 @@ class Change:
         if job.state == JobState.FINISHED:
             raise ArroyoError(
                 f"{self._pipeline.label} is Finished and can never run again: Arroyo "
-                "ignores every change of it. Nothing was changed. Submit it again to run it once more.",
+                "ignores all changes to it. Nothing was changed. Submit it again to run it once more.",
                 is_fatal=True,
             )
         if job.state == JobState.FINISHING:
@@ -211,7 +211,7 @@ class Change:
             latest = self._client.get_job(self._pipeline.id)
             return latest is None or _is_settled(latest)
 
-        # What follows needs time, too.
+        # Leave time for what follows.
         if (
             self._existing.retry_until(is_settled, self._deadline - _REQUEST_SECONDS - began)
             or latest is None
@@ -220,27 +220,27 @@ class Change:
         raise ArroyoError(
             f"{self._pipeline.label} neither ran nor ended within {duration(self._monotonic() - began)}; it is "
             f"{latest.state} ({run_number(latest.run_id)}). Nothing was changed, "
-            "since Arroyo changes only what runs or has ended. Allow more time (timeout), check Arroyo's "
-            "controller and workers, or stop the pipeline first, with mode='force' where nothing else helps."
+            "since Arroyo can change it only when it is running or has ended. Allow more time (timeout), check "
+            "Arroyo's controller and workers, or stop the pipeline first, with mode='force' if nothing else helps."
         )
 
     def _restart_without_state(self, job: Job) -> Changed:
         if job.is_from_0_15:
             raise ArroyoUnsupportedError(
                 "This Arroyo is older than 0.16 and would ignore ignore_state. Nothing was changed. Delete the "
-                "pipeline and submit it again: that begins without state, too."
+                "pipeline and submit it again: that also starts without state."
             )
         checkpoints = self._client.list_checkpoints(self._pipeline.id, job.id)
         last = max((one.epoch for one in checkpoints if one.is_finished), default=None)
         what = "It has no finished checkpoint" if last is None else f"Its checkpoint {last} is dropped"
         self._log.warning("Restarting without state. %s: %s", what, self._name)
         if job.state == JobState.FAILED and not job.running_desired:
-            # Else the earlier stop request would stop the new run.
+            # Otherwise the earlier stop request would stop the new run.
             self._client.patch_pipeline(self._pipeline.id, stop=StopMode.NONE)
         try:
             self._existing.restart(self._pipeline.id, job, ignore_state=True)
         except ArroyoApiError as err:
-            # With the controller's jobs in workers, the server wants it stopped first, and then replaces the job.
+            # If the controller runs jobs in workers, the server requires a stop first, and then replaces the job.
             if err.status != 409 or job.state != JobState.RUNNING:
                 raise
             self._log.warning("Stopping first, as this version of Arroyo requires: %s", self._name)
@@ -269,11 +269,11 @@ def _is_settled(job: Job) -> bool:
 
 
 def still_different(client: ArroyoClient, pipeline_id: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return which settings are still not as wanted, by their names.
+    """Return the names of the settings that still differ.
 
     :param client: sends the requests.
-    :param pipeline_id: which.
-    :param settings: as for :meth:`Change.update`.
+    :param pipeline_id: id of the pipeline.
+    :param settings: see :meth:`Change.update`.
     """
     found = compare_settings(client.get_pipeline(pipeline_id), client.get_job(pipeline_id), **settings)
     return tuple(one.argument for one in found)

@@ -1,7 +1,7 @@
-"""Compares what a pipeline should be with what the server has. Decides and words, and sends no request.
+"""Compares a wanted pipeline with the one on the server. Sends no requests.
 
-What means the same is the same: white space at line ends, line ends, trailing newlines, the ownership label, the
-order of UDFs. A label says whose a pipeline is, not what it does, so no update changes it.
+White space at line ends, line ends, trailing newlines, the ownership label and the order of UDFs do not count as
+differences. A label says who owns a pipeline, not what it does, so no update changes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_provider_arroyo.text import shorten, visible
 
 _SQL_PARTS = re.compile(
     r"""
-    # The white space in these is data. A doubled quote is two texts side by side.
+    # The white space in these is data. A doubled quote is read as two adjacent strings.
     (?P<quoted> (?<!\w)[eE]'(?:[^'\\]|\\.)*+'? | '[^']*+'? | "[^"]*+"? | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z) )
     | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
     | (?P<space> [ \t\r]++ )
@@ -36,11 +36,11 @@ _SHOWN_COLUMNS = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One argument in which a pipeline is not what is wanted.
+    """A difference in one argument.
 
     :param argument: its name: ``query``, ``parallelism`` …
-    :param found: what the server has. It may hold secrets, which ``str`` masks.
-    :param wanted: what it should be; the same holds.
+    :param found: the value on the server. It may hold secrets, which ``str`` masks.
+    :param wanted: the wanted value; it may hold secrets too.
     """
 
     argument: str
@@ -48,12 +48,12 @@ class Difference:
     wanted: Any = field(repr=False)
 
     def __str__(self) -> str:
-        """Return the difference as a message may show it: without secrets, longer than a line only for SQL."""
+        """Return the difference for a message: without secrets; only SQL takes more than one line."""
         match self.argument:
             case "query":
                 return "query:\n" + "\n".join(f"  {line}" for line in self._lines())
             case "udfs":
-                return f"udfs: {len(self.found)} there, {len(self.wanted)} wanted, and not the same"
+                return f"udfs: {len(self.found)} on the server, {len(self.wanted)} wanted, and they differ"
             case "tags" | "env_vars" | "scheduler_config":
                 names = {*self.found, *self.wanted}
                 differ = sorted(name for name in names if self.found.get(name) != self.wanted.get(name))
@@ -77,9 +77,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """In what a pipeline is not what is wanted.
+    """The differences between a wanted pipeline and the one on the server.
 
-    :param definition: name, SQL and UDFs: only another pipeline can have them.
+    :param definition: name, SQL and UDFs: a change needs a new pipeline.
     :param settings: parallelism, checkpoint interval, environment and scheduler: one PATCH changes them.
     :param labels: tags and ``state_url``: no request changes them.
     """
@@ -90,19 +90,19 @@ class Comparison:
 
     @property
     def patch(self) -> dict[str, Any]:
-        """The arguments of ``patch_pipeline`` that change the settings; empty where none differs."""
+        """The arguments of ``patch_pipeline`` that change the settings; empty if none differs."""
         return {one.argument: one.wanted for one in self.settings}
 
 
 def compare(spec: PipelineSpec, pipeline: Pipeline, job: Job | None = None) -> Comparison:
-    """Compare what is wanted with what the server has.
+    """Compare a wanted pipeline with the one on the server.
 
-    What is not given (no ``checkpoint_interval``, no ``env_vars``) is left to the server, whatever it has there. The
-    server reports a pipeline's parallelism only in its graph; without one it counts as the same.
+    Arguments that are not given (no ``checkpoint_interval``, no ``env_vars``) are left to the server and never
+    differ. The server reports a pipeline's parallelism only in its graph; without a graph, it counts as equal.
 
-    :param spec: what is wanted.
-    :param pipeline: what the server has.
-    :param job: the pipeline's job, which holds its environment and scheduler (0.16); None leaves these out.
+    :param spec: the wanted pipeline.
+    :param pipeline: the pipeline on the server.
+    :param job: the pipeline's job, which has its environment and scheduler (0.16); default None skips these.
     """
     definition = [
         Difference(argument=argument, found=found, wanted=wanted)
@@ -144,11 +144,11 @@ def compare_settings(
     env_vars: Mapping[str, str] | None = None,
     scheduler_config: Mapping[str, Any] | None = None,
 ) -> tuple[Difference, ...]:
-    """Return which of the settings that one PATCH changes are not what is wanted; None leaves one out.
+    """Return the differences in the settings that one PATCH changes; a wanted value of None is skipped.
 
-    :param pipeline: what the server has.
-    :param job: its job, which holds its environment and scheduler (0.16); None leaves these out.
-    :param parallelism, checkpoint_interval, env_vars, scheduler_config: what is wanted.
+    :param pipeline: the pipeline on the server.
+    :param job: its job, which has its environment and scheduler (0.16); None skips these.
+    :param parallelism, checkpoint_interval, env_vars, scheduler_config: the wanted values.
     """
     interval = pipeline.checkpoint_interval_micros
     given: dict[str, tuple[Any, Any]] = {
@@ -170,17 +170,17 @@ def compare_settings(
 
 
 def is_same_query(stored: str, wanted: str) -> bool:
-    """Return whether the SQL of a pipeline means what some SQL means.
+    """Return whether the SQL of a pipeline is equivalent to the wanted SQL.
 
-    :param stored: from the server, perhaps below an ownership label.
-    :param wanted: as the user wrote it. It may begin like a label all the same.
+    :param stored: from the server, possibly below an ownership label.
+    :param wanted: as the user wrote it. It may also begin like a label.
     """
     normal = normalized_query(wanted)
     return normal in (normalized_query(without_label(stored)), normalized_query(stored))
 
 
 def normalized_query(query: str) -> str:
-    """Return SQL without white space at line ends and trailing newlines; quoted text stays as it is."""
+    """Return SQL without white space at line ends and trailing newlines; quoted text is unchanged."""
 
     def part(found: re.Match[str]) -> str:
         if found["quoted"] is not None:
@@ -193,9 +193,9 @@ def normalized_query(query: str) -> str:
 
 
 def sql_words(query: str) -> tuple[str, ...]:
-    """Return SQL as its words, without comments and spacing; quoted text is one word.
+    """Return the tokens of SQL, without comments and spacing; quoted text is one token.
 
-    :param query: without an ownership label.
+    :param query: the SQL, without an ownership label.
     """
     words: list[str] = []
     end = 0

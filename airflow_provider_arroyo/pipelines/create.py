@@ -1,4 +1,4 @@
-"""Creating a pipeline once, whatever happens to the requests and their responses."""
+"""Creates a pipeline exactly once, whatever happens to requests and responses."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from airflow_provider_arroyo.text import duration, shorten
 
 _TRIES = 5
 _CHECK_SECONDS = 10.0
-"""How long it is tried to find out whether a create that failed inside the server took effect."""
+"""How long to check whether a create that failed inside the server took effect, in seconds."""
 
 Created = tuple[Pipeline, bool]
-"""The owner's pipeline, and whether a request of this creator created it; else another try did."""
+"""The owner's pipeline, and whether a request of this creator created it; otherwise another try did."""
 
 
 class PipelineCreator:
     """Creates the pipeline of one submit, or of one generation of a deployment.
 
     :param client: sends the requests.
-    :param spec: what the pipeline should be.
-    :param label: whose it is.
-    :param owned: finds what was created.
-    :param existing: how to wait and to remove.
+    :param spec: the wanted pipeline.
+    :param label: its owner.
+    :param owned: finds the owner's pipelines.
+    :param existing: waits for pipelines and removes them.
     :param pipeline_id: its id on servers that let the caller choose it.
     :param is_users_id: whether the user chose that id, so that it must not be ignored.
-    :param log: gets a line for whatever is done.
-    :param monotonic: how to measure, in seconds.
+    :param log: gets a line for each action.
+    :param monotonic: measures seconds.
     """
 
     def __init__(
@@ -77,16 +77,17 @@ class PipelineCreator:
         self.request_ids = {self._label.request_id}
         """The ids of all requests so far, which distinguish this try's pipeline from those of other tries."""
         self.lines_above = 0
-        """How many lines were put above the SQL."""
+        """How many lines were added above the SQL."""
         self.created: Pipeline | None = None
-        """What the last request created, as far as its response told."""
+        """The pipeline that the last request created, according to its response."""
 
     def create(self, *, find_first: Callable[[], Pipeline | None] = lambda: None) -> Created:
         """Create the pipeline, unless it exists.
 
-        :param find_first: looks for one of an earlier try, on a server that does not refuse a second one.
-        :raises ArroyoOwnershipError: when the id is another owner's, or a label that may be ours cannot be read.
-        :raises ArroyoUnsupportedError: when the server is too old for what is wanted.
+        :param find_first: finds a pipeline of an earlier try, on a server that does not refuse a second one; default
+            finds none.
+        :raises ArroyoOwnershipError: if the id belongs to another owner, or a label that may be ours cannot be read.
+        :raises ArroyoUnsupportedError: if the server is too old for the wanted pipeline.
         """
         made = self._put()
         if made is not None:
@@ -96,9 +97,9 @@ class PipelineCreator:
         return (found, False) if found is not None else self._post()
 
     def check_old_server(self) -> None:
-        """Check that nothing is wanted that Arroyo 0.15 would ignore.
+        """Check that no argument is set that Arroyo 0.15 would ignore.
 
-        :raises ArroyoUnsupportedError: names what it would ignore.
+        :raises ArroyoUnsupportedError: if there are such arguments; names them.
         """
         ignored = self._spec.only_on_0_16 + (("pipeline_id",) if self._is_users_id else ())
         if ignored:
@@ -107,7 +108,7 @@ class PipelineCreator:
     # -- servers with PUT (0.16 and later) -------------------------------------------------------------------
 
     def _put(self) -> Created | None:
-        """Return what was created, what existed already, or None from a server that has no PUT."""
+        """Return the created or existing pipeline; None if the server has no PUT."""
         body = self._spec.to_request(tags={**self._spec.tags, **self._label.to_tags()})
         for _ in range(_TRIES):
             try:
@@ -123,15 +124,15 @@ class PipelineCreator:
                     return None
                 if not may_have_taken_effect(err) or (created := self._created_after_all()) is None:
                     raise
-                self._log.warning("Created in spite of an error: %s", err)
+                self._log.warning("Created despite an error: %s", err)
                 return created, True
         raise ArroyoError(
-            f"Arroyo says that pipeline id {self._pipeline_id!r} is taken, and that no pipeline has it. "
+            f"Arroyo says that pipeline id {self._pipeline_id!r} is taken, but no pipeline has it. "
             "Check Arroyo's database for a damaged record."
         )
 
     def _created_after_all(self) -> Pipeline | None:
-        """Return the pipeline of a create that Arroyo reported as failed; None where there is none, or half of it."""
+        """Return the pipeline of a create that Arroyo reported as failed; None if it is missing or incomplete."""
         most = min(_CHECK_SECONDS, self._client.limits.max_elapsed_seconds)
         client = self._client.with_limits(max_elapsed_seconds=most)
         with suppress(ArroyoError):
@@ -157,13 +158,13 @@ class PipelineCreator:
         except ArroyoApiError as err:
             if err.status not in (400, 409):
                 raise
-            # Another try completed it just now, and it runs.
+            # Another try has just completed it, and it runs.
             self._log.info("Pipeline %s is complete now: %s", self._pipeline_id, err)
 
     def _label_of(self, pipeline: Pipeline) -> OwnershipLabel:
         """Return the label of the pipeline that has our id.
 
-        :raises ArroyoOwnershipError: if it is not ours.
+        :raises ArroyoOwnershipError: if it belongs to another owner.
         """
         advice = "Choose another pipeline_id, or delete that pipeline."
         try:
@@ -188,18 +189,18 @@ class PipelineCreator:
         if self._spec.tags:
             self._log.info("This Arroyo stores no tags; they are written into the first line of the SQL")
         created = self._post_until_known()
-        # Another try may have created one at the same moment, and a gateway may have sent the request twice.
+        # Another try may have created one at the same time, and a gateway may have sent the request twice.
         found = self._owned.find(since_micros=None if created is None else created.created_at_micros)
         if not found:
-            raise ArroyoError(f"Pipeline {self._spec.name!r} was created, and deleted externally at once.")
+            raise ArroyoError(f"Pipeline {self._spec.name!r} was created, but deleted externally at once.")
         kept, label = self._owned.settle(found)
         return kept, label.request_id in self.request_ids
 
     def _post_until_known(self) -> Pipeline | None:
-        """Create the pipeline and return it; None where the response was lost, and it is found by its label.
+        """Create the pipeline and return it; None if the response was lost, but it was found by its label.
 
-        A create whose response was lost may take effect for as long as the client allowed for it. Until then it is
-        looked for, and not created again.
+        A create whose response was lost may take effect for as long as the client allowed for it. Until then, the
+        pipeline is looked for and not created again.
         """
         began, allowed = self._monotonic(), self._client.limits.max_elapsed_seconds
         while True:
@@ -209,7 +210,7 @@ class PipelineCreator:
             except ArroyoError as err:
                 if not may_have_taken_effect(err):
                     raise
-                # A 500 is Arroyo's own and final: nothing is under way any more, but the pipeline may exist.
+                # A 500 is Arroyo's own and final: nothing is in progress any more, but the pipeline may exist.
                 is_final = err.disposition is Disposition.PERMANENT
                 error, now = err, self._monotonic()
             seconds = 0.0 if is_final else sent + create_seconds(self._client, self._spec.udfs) - now
@@ -227,8 +228,8 @@ class PipelineCreator:
                 break
         raise ArroyoUnreachableError(
             f"Pipeline {shorten(self._spec.name, 80)!r} was not created within "
-            f"{duration(self._monotonic() - began)}: no request to create it got a response of Arroyo's, and it does "
-            f"not exist. The last one failed with: {error}\nCheck the server, and any proxy in front of it. A create "
+            f"{duration(self._monotonic() - began)}: no request to create it got a response from Arroyo, and it does "
+            f"not exist. Last error: {error}\nCheck the server, and any proxy in front of it. A create "
             "may still take effect; the next try of this task looks for it first."
         )
 

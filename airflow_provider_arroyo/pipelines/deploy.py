@@ -1,7 +1,7 @@
-"""Carries the plan of a deploy out: one step after the other, until one has to wait.
+"""Carries out the plan of a deploy, step by step, until a step must wait.
 
-It waits for nothing long itself: it returns what is to be waited for, and is given how that ended, in this process or
-in another one. What later steps need crosses as :class:`.DeployProgress`.
+It never waits for long itself: it returns what to wait for, and gets the result, in this process or in another one.
+Data for later steps is passed on as :class:`.DeployProgress`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ from airflow_provider_arroyo.pipelines.validate import check_query
 from airflow_provider_arroyo.text import duration, shorten
 
 _NOT_ROLLED_BACK = frozenset({Outcome.STOPPED.value, Outcome.UNREACHABLE.value})
-"""How the wait for a new pipeline may end without a rollback. One that was stopped externally is left to who stopped
-it, and a server that cannot be reached says nothing of the pipeline."""
+"""Outcomes of the wait for a new pipeline that cause no rollback. After an external stop, the decision is left to
+whoever stopped it; an unreachable server says nothing about the pipeline.
+"""
 
 _SAME_SQL_SECONDS = 10.0
-"""For how long it is tried to find out whether another pipeline has the same SQL."""
+"""How long to look for another pipeline with the same SQL, in seconds."""
 
 
 class Deploy(DeploySteps):
-    """One deploy, to be started by any try of its task and resumed by any process.
+    """One deploy. Any try of its task can start it, and any process can resume it.
 
-    Takes the parameters of :class:`.DeploySteps`.
+    Has the parameters of :class:`.DeploySteps`.
     """
 
-    # -- from outside ------------------------------------------------------------------------------------------
+    # -- entry points ------------------------------------------------------------------------------------------
 
     def start(self, spec: PipelineSpec) -> Waiting | Done:
         """List what the server has, plan, log the plan, and carry it out until something has to be waited for.
@@ -109,9 +110,9 @@ class Deploy(DeploySteps):
     def resume(self, progress: DeployProgress, result: WaitResult) -> Waiting | Done:
         """Go on after a wait. In a process of its own it needs nothing of what is wanted: the server has it.
 
-        :param progress: of the ``Waiting``.
-        :param result: how its wait ended.
-        :raises ArroyoError: as :meth:`start`.
+        :param progress: from the ``Waiting``.
+        :param result: the result of its wait.
+        :raises ArroyoError: see :meth:`start`.
         """
         self._has_changed = True
         after = {
@@ -124,7 +125,7 @@ class Deploy(DeploySteps):
     def _go(
         self, progress: DeployProgress, first: Callable[[], DeployProgress | Waiting] | None = None
     ) -> Waiting | Done:
-        """Do the steps that are left, until one has to wait."""
+        """Carry out the remaining steps until one must wait."""
         while first is not None or progress.steps:
             step = progress.step
             try:
@@ -140,7 +141,7 @@ class Deploy(DeploySteps):
         if progress.late_until is not None:
             self._generations.remove_late(progress, pipeline)
         if self._job is None:
-            # The process that saw it run has ended.
+            # The process that saw it running has ended.
             self._job = self._client_until(self._clock() + RETIRE_SECONDS).get_job(pipeline.pipeline_id)
         self._notes.forget()
         return Done(progress=progress, pipeline=pipeline, job=self._job)
@@ -211,13 +212,13 @@ class Deploy(DeploySteps):
                 if _runs(client, one.pipeline.id)
             ]
         except ArroyoError as err:
-            # One that cannot be read, for example, is no reason not to create this one.
-            self._log.info("Whether another pipeline has the same SQL cannot be found out: %s", err)
+            # An unreadable list, for example, is no reason not to create this pipeline.
+            self._log.info("Whether another pipeline has the same SQL cannot be determined: %s", err)
             return
         for one in others:
             self._log.warning(
                 "%s has the same SQL as the new pipeline, which starts without its state: %s. If it was renamed, "
-                "deploy it under its old name (pipeline_name), in its old group; else both write the same output",
+                "deploy it under its old name (pipeline_name), in its old group, or both write the same output",
                 one,
                 self._name,
             )
@@ -231,7 +232,7 @@ class Deploy(DeploySteps):
     def _check_state(self, client: ArroyoClient, spec: PipelineSpec, old: Generation) -> None:
         """Say which state a replace drops, and from where the new sources read.
 
-        :raises ArroyoDeployError: where that is not allowed.
+        :raises ArroyoDeployError: if state must not be dropped.
         """
         if old.job is not None:
             response = client.send(endpoints.list_checkpoints(old.pipeline.id, old.job.id))
@@ -261,10 +262,10 @@ class Deploy(DeploySteps):
                 "The SQL declares no source; connection tables read as they are defined: %s", self._name
             )
 
-    # -- the way back ------------------------------------------------------------------------------------------
+    # -- rollback ----------------------------------------------------------------------------------------------
 
     def _failed(self, step: Step, progress: DeployProgress, error: ArroyoError) -> DeployProgress:
-        """Return the progress of the rollback that follows a failure; raise what ends the deploy where none does."""
+        """Return the progress of the rollback after a failure; raise the error if there is no rollback."""
         is_lost_race = isinstance(error, ArroyoDeployError) and error.is_lost_race
         if step is Step.ROLL_BACK and is_lost_race:
             raise ArroyoDeployError(f"{progress.failure}\n{error}", is_lost_race=True)
@@ -296,7 +297,7 @@ class Deploy(DeploySteps):
         )
 
     def _roll_back(self, progress: DeployProgress) -> Waiting | DeployProgress:
-        """Remove the new pipeline and bring the old one back, unless another deploy has taken over."""
+        """Remove the new pipeline and resume the old one, unless another deploy has taken over."""
         old, client = required(progress.old), self._client_until(progress.deadline)
         existing = self._generations.existing(client)
         others: list[Generation] = []
@@ -332,7 +333,7 @@ class Deploy(DeploySteps):
         )
 
     def _both(self, progress: DeployProgress, problem: str) -> ArroyoDeployError:
-        """Return the error that says why the new pipeline failed, and why the old one is not back."""
+        """Return the error that says why the new pipeline failed, and why the old one does not run again."""
         return ArroyoDeployError(
             f"{progress.failure}\nThe rollback to {required(progress.old).inline} failed: {problem}\n"
             "A new try continues from what it finds."

@@ -1,6 +1,6 @@
-"""What a deploy has to do, from what is wanted and what the server has. Decides and words, and sends no request.
+"""Plans a deploy, from the wanted pipeline and those on the server. Sends no requests.
 
-Every step can be the last one that a try gets to: the next try plans anew, from what the server shows then.
+A try may end after any step. The next try makes a new plan from what the server has then.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _STARTING = (JobState.CREATED, JobState.COMPILING, JobState.SCHEDULING)
 
 
 class Strategy(StrEnum):
-    """In which order a replace stops the old pipeline and starts the new one."""
+    """The order in which a replace stops the old pipeline and starts the new one."""
 
     STOP_FIRST = "stop_first"
     """Nothing runs for a moment."""
     START_FIRST = "start_first"
-    """Both run until the new one is proven; what they write is doubled meanwhile."""
+    """Both run until the new one has proven itself; meanwhile the output is duplicated."""
 
 
 class OnFailure(StrEnum):
-    """What to do where the new pipeline of a replace does not come up."""
+    """What to do if the new pipeline of a replace does not come up."""
 
     ROLLBACK = "rollback"
     LEAVE = "leave"
@@ -48,12 +48,13 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One pipeline of a deployment, as it was found.
+    """One pipeline of a deployment, as found on the server.
 
-    :param number: 1 or more; 0 for one that was adopted without a label.
-    :param job: None where it has none.
-    :param has_checkpoint: whether it ever finished a checkpoint; None where that was not asked.
-    :param is_fresh: whether its last checkpoint finished recently; None where that was not asked.
+    :param number: 1 or more; 0 for a pipeline that was adopted without a label.
+    :param pipeline: the pipeline.
+    :param job: its job; None if it has none.
+    :param has_checkpoint: whether it ever finished a checkpoint; None if unknown.
+    :param is_fresh: whether its last checkpoint finished recently; None if unknown.
     """
 
     number: int
@@ -64,7 +65,7 @@ class Generation:
 
     @property
     def is_down(self) -> bool:
-        """Whether nothing of it runs."""
+        """Whether nothing of it is running."""
         return self.job is None or is_down(self.job)
 
     @property
@@ -81,14 +82,14 @@ class Generation:
 class DeployPlan:
     """What a deploy has to do.
 
-    :param action: what it amounts to.
-    :param steps: in which order.
+    :param action: the action that it reports.
+    :param steps: the steps, in order.
     :param generation: the number of the wanted pipeline.
-    :param current: the pipeline that is compared with what is wanted; None where there is none.
-    :param old: the one that a replace takes the place of.
-    :param can_roll_back: whether that one is gone back to if something fails.
-    :param discard: one that never came up, and is removed first.
-    :param comparison: in what the current one is not what is wanted.
+    :param current: the pipeline that is compared with the wanted one; None if there is none.
+    :param old: the pipeline that a replace replaces.
+    :param can_roll_back: whether a failure causes a rollback to the old pipeline.
+    :param discard: a pipeline that never came up, and is removed first.
+    :param comparison: how the current pipeline differs from the wanted one.
     """
 
     action: Action
@@ -109,7 +110,7 @@ class DeployPlan:
 
     @property
     def not_applied(self) -> tuple[Difference, ...]:
-        """What differs and stays as it is: Arroyo cannot change it in a pipeline that exists."""
+        """Differences that remain, because Arroyo cannot change them in an existing pipeline."""
         if Step.CREATE in self.steps:
             return ()
         return self.comparison.labels + (() if Step.CHANGE in self.steps else self.comparison.settings)
@@ -135,7 +136,7 @@ class DeployPlan:
         )
 
     def lines(self, name: str) -> Iterator[str]:
-        """Yield the lines that say what will be done, before anything is.
+        """Yield the lines that say what will be done.
 
         :param name: the pipeline's name.
         """
@@ -145,7 +146,7 @@ class DeployPlan:
         for one in self.changes:
             yield f"Changes {one}"
         for one in self.not_applied:
-            yield f"Differs, and is applied at the next replace only: {one}"
+            yield f"Differs, but is only applied at the next replace: {one}"
 
 
 def plan_deploy(
@@ -158,9 +159,9 @@ def plan_deploy(
 ) -> DeployPlan:
     """Decide what a deploy has to do.
 
-    :param spec: what is wanted.
-    :param generations: the deployment's own pipelines, in any order. Where there are several, the highest must say
-        whether it ever finished a checkpoint: one that did not is the unfinished work of an earlier try.
+    :param spec: the wanted pipeline.
+    :param generations: the deployment's own pipelines, in any order. If there are several, ``has_checkpoint`` of the
+        highest must be known: without a checkpoint, it is the unfinished work of an earlier try.
     :param strategy: for a replace.
     :param keep_old: whether the pipeline before the current one is kept, stopped.
     :param is_retry: whether an earlier try may have left the current pipeline before it had proven itself.
@@ -172,7 +173,7 @@ def plan_deploy(
     is_unfinished = bool(retired) and not current.has_checkpoint
     old = retired[0] if is_unfinished else current
     if comparison.definition and is_unfinished and not compare(spec, old.pipeline).definition:
-        # The change that an earlier deploy began was taken back: the old one still has its state.
+        # The change that an earlier deploy began was reverted: the old pipeline still has its state.
         proven = replace(old, has_checkpoint=True)
         found = plan_deploy(spec, [proven, *retired[1:]], keep_old=keep_old, is_retry=is_retry)
         found = replace(found, steps=(Step.DISCARD, *found.steps), discard=current)
@@ -215,7 +216,7 @@ def _replace_steps(current: Generation, old: Generation, strategy: Strategy) -> 
 
 
 def _has_leftovers(retired: Sequence[Generation], *, keep_old: bool) -> bool:
-    """Return whether retired pipelines are there, or run, that an earlier try was to stop or delete."""
+    """Return whether retired pipelines exist, or run, that an earlier try should have stopped or deleted."""
     allowed = 1 if keep_old else 0
     return len(retired) > allowed or any(not one.is_down for one in retired)
 
@@ -223,14 +224,14 @@ def _has_leftovers(retired: Sequence[Generation], *, keep_old: bool) -> bool:
 def _in_place(
     current: Generation, comparison: Comparison, *, is_retry: bool, is_first: bool
 ) -> tuple[Action, tuple[Step, ...]]:
-    """Return what makes a pipeline with the wanted SQL run as it is wanted."""
+    """Return the action and steps that make a pipeline with the wanted SQL run with the wanted settings."""
     job = current.job
     if job is None:
         return Action.UNCHANGED, (Step.PROVE,)
     if job.state == JobState.FINISHED or (
         job.state == JobState.FINISHING and comparison.settings and job.running_desired
     ):
-        # No run follows either, so no setting has an effect any more.
+        # It never runs again, so settings have no effect any more.
         return Action.UNCHANGED, ()
     if job.state in (JobState.FAILED, JobState.FAILING):
         return Action.RESTARTED, (Step.CHANGE, Step.PROVE)
@@ -243,7 +244,7 @@ def _in_place(
         waits = is_restart or is_retry or not is_running
         return Action.UPDATED, (Step.CHANGE, Step.PROVE) if waits else (Step.CHANGE,)
     if job.state in _STARTING and job.run_id <= 1 and is_first:
-        # An earlier try created it and got no further.
+        # An earlier try created it, but did not get further.
         return Action.CREATED, (Step.PROVE,)
     needs_proof = is_retry or not is_running or current.is_fresh is False
     return Action.UNCHANGED, (Step.PROVE,) if needs_proof else ()

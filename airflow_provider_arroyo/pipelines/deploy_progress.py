@@ -1,4 +1,4 @@
-"""How to deploy, how far a deploy got, and how it ended: values that cross processes."""
+"""The options, progress and result of a deploy: values that cross processes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class DeployOptions:
     """How to deploy.
 
     :param timeout: for the whole deploy, without a rollback.
-    :param rollback_timeout: for a rollback, on a clock of its own.
-    :param strategy: in which order a replace stops and starts.
-    :param on_failure: what to do where the new pipeline does not come up.
+    :param rollback_timeout: for a rollback, counted from its start.
+    :param strategy: the order in which a replace stops and starts.
+    :param on_failure: what to do if the new pipeline does not come up.
     :param keep_old: whether a replace keeps the old pipeline, stopped.
-    :param until_checkpoint: whether a pipeline has proven itself only with a finished checkpoint.
-    :param stable_for: how long ``Running`` must last, in one run.
-    :param max_restarts: how often it may restart before it counts as one that does not come up; None, any number.
+    :param until_checkpoint: whether a pipeline has proven itself only after it has finished a checkpoint.
+    :param stable_for: how long ``Running`` must last in one run.
+    :param max_restarts: how often it may restart before the deploy fails; None, any number.
     :param allow_state_loss: whether a replace may drop the state of a pipeline that has some.
-    :param dry_run: whether nothing is changed.
-    :param is_retry: whether an earlier try of this task may have left its work half done.
+    :param dry_run: whether to change nothing.
+    :param is_retry: whether an earlier try of this task may have left unfinished work.
     :param outage_tolerance: how long Arroyo may be unreachable.
     """
 
@@ -56,26 +56,26 @@ class DeployOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployProgress(JsonValue):
-    """How far a deploy got, for the process that continues it. Holds no SQL and no secret.
+    """The progress of a deploy, for the process that continues it. Contains no SQL and no secret.
 
-    :param action: what the deploy amounts to.
-    :param steps: what is left to do; the first is under way.
-    :param deadline: of the deploy, seconds since the epoch; of the rollback, once that is under way.
+    :param action: the action that the deploy reports.
+    :param steps: the remaining steps; the first one is in progress.
+    :param deadline: of the deploy, or of a rollback once it has begun; seconds since the epoch.
     :param generation: the number of the wanted pipeline.
     :param deployment: what is deployed, whatever the task's arguments are by now.
     :param pipeline: the wanted pipeline, once it exists.
     :param request_id: of the request that created it, which tells it from a later one of its generation and id.
     :param old: the pipeline that a replace takes the place of.
     :param discard: a pipeline that never came up and is in the way.
-    :param can_roll_back: whether the old pipeline is gone back to if something fails now.
-    :param changes: what is changed, as it may be shown.
-    :param not_applied: what differs and is not changed, as it may be shown.
-    :param before: the pipeline's job before it was changed, so that its state is not taken for the effect.
-    :param created_at: when the pipeline was created, seconds since the epoch; None where it was not.
-    :param late_until: until when a second one may come in, seconds since the epoch; None where none can.
-    :param stop: what the proof of the old pipeline's final checkpoint needs; None where none was requested.
+    :param can_roll_back: whether a failure now causes a rollback to the old pipeline.
+    :param changes: what is changed, without secrets.
+    :param not_applied: what differs but is not changed, without secrets.
+    :param before: the pipeline's job before the change, so that its old state does not count as the effect.
+    :param created_at: when the pipeline was created, seconds since the epoch; None if it was not.
+    :param late_until: until when a duplicate may still appear, seconds since the epoch; None if none can.
+    :param stop: what the proof of the old pipeline's final checkpoint needs; None if none was requested.
     :param checkpoint: that checkpoint, once it is proven.
-    :param failure: why the old pipeline is gone back to.
+    :param failure: the reason for the rollback.
     """
 
     action: str
@@ -110,20 +110,20 @@ class DeployProgress(JsonValue):
 
     @property
     def step(self) -> Step:
-        """The step that is under way."""
+        """The step in progress."""
         return Step(self.steps[0])
 
     def done(self, **changes: object) -> Self:
-        """Return the progress once the step that is under way is done.
+        """Return the progress after the current step is done.
 
-        :param changes: other fields that are new.
+        :param changes: other changed fields.
         """
         return replace(self, steps=self.steps[1:], **changes)  # type: ignore[arg-type]  # named by the caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A deploy that cannot go on before a wait has ended.
+    """A deploy that must wait before it can continue.
 
     :param progress: to be given back with the result of the wait.
     :param wait: what to wait for.
@@ -140,9 +140,9 @@ class Waiting:
 class Done:
     """A deploy that is complete.
 
-    :param progress: how it went.
-    :param pipeline: the deployed pipeline; in a dry run the current one, None where there is none.
-    :param job: its job as it was last seen.
+    :param progress: its final progress.
+    :param pipeline: the deployed pipeline; in a dry run the current one, or None if there is none.
+    :param job: its job as last seen.
     """
 
     progress: DeployProgress
@@ -151,5 +151,5 @@ class Done:
 
 
 def shown(differences: tuple[Difference, ...]) -> tuple[dict[str, str], ...]:
-    """Return differences as data without secrets: the argument, and how it differs in words."""
+    """Return differences as data without secrets: the argument, and the difference in words."""
     return tuple({"argument": one.argument, "difference": str(one)} for one in differences)

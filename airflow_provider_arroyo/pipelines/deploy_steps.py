@@ -1,4 +1,4 @@
-"""The steps of a deploy, one method each: what is requested, and what is made of the end of a wait."""
+"""The steps of a deploy, one method each: what it requests, and how it handles the end of a wait."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SETTINGS = ("parallelism", "checkpoint_interval", "env_vars", "scheduler_config
 
 
 class DeploySteps:
-    """What each step of a deploy does, and what the steps share.
+    """The steps of a deploy, and what they share.
 
     :param client_until: returns a client whose requests end at a moment, in seconds since the epoch.
     :param label: whose it is; the generation is filled in.
@@ -190,7 +190,7 @@ class DeploySteps:
             if (exists := submission.pipeline) is None:
                 raise
             self._known(self._ref(exists))
-            self._log.warning("The create failed, and its pipeline exists: %s, id %s", self._name, exists.id)
+            self._log.warning("The create failed, but its pipeline exists: %s, id %s", self._name, exists.id)
             raise naming(err, exists) from err.__cause__
         if created.action is not Action.CREATED:
             theirs = OwnershipLabel.of(created.pipeline)
@@ -221,7 +221,7 @@ class DeploySteps:
         )
 
     def _change(self, progress: DeployProgress) -> DeployProgress:
-        """Request what makes the pipeline run as it is wanted, in as few requests as possible."""
+        """Request what makes the pipeline run as wanted, in as few requests as possible."""
         pipeline, plan = required(progress.pipeline), required(self._plan)
         existing = self._generations.existing(self._client_until(progress.deadline))
         began, job = self._clock(), required(plan.current).job
@@ -261,7 +261,7 @@ class DeploySteps:
         raise explain(result, pipeline, *self._examine(result, pipeline))
 
     def _retire(self, progress: DeployProgress) -> DeployProgress:
-        """Delete older generations, or keep the last one, stopped. Lists them anew: others may have resumed one."""
+        """Delete older generations, or keep the last one, stopped. Lists them again: others may have resumed one."""
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))
         existing = self._generations.existing(client)
         older = [one for one in self._generations.all(client) if one.number < progress.generation]
@@ -314,7 +314,7 @@ def request_id_of(pipeline: Pipeline) -> str:
 
 
 def required(value: T | None) -> T:
-    """Return a value that a step's place in the plan guarantees to be there."""
+    """Return a value that must be set at this step of a plan."""
     if value is None:
         raise ArroyoError(UNREADABLE)
     return value

@@ -1,4 +1,4 @@
-"""The pipelines of a deployment on the server, told from others of the same name."""
+"""Finds the pipelines of a deployment on the server, and tells them apart from others of the same name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Labelled:
 class Deployed:
     """Finds the pipelines of one deployment.
 
-    :param deployment: whose.
+    :param deployment: the deployment.
     :param namespace: of this Airflow.
     :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
     :param settles: whether what two deploys created at once is settled, default True; else nothing is changed.
@@ -66,8 +66,8 @@ class Deployed:
     ) -> list[Generation]:
         """Return the deployment's pipelines with their jobs, the highest generation first.
 
-        Of two of one generation, which 0.15 lets two deploys create at once, or one whose request comes in late or
-        is sent twice, the older is kept and the younger deleted.
+        On 0.15, two deploys can create the same generation at once, and a request may come in late or be sent twice.
+        Then the older pipeline is kept and the younger one deleted.
 
         :param spec: what is wanted, before anything is changed: where the deployment has no pipeline, one of that
             name may be taken over, or stand in the way.
@@ -153,11 +153,11 @@ class Deployed:
         if one.label is None:
             why = "carries no ownership label"
             advice = (
-                "adopt_unowned=True takes it over if it has the same SQL and UDFs. Else stop and delete it, or "
+                "adopt_unowned=True takes it over if it has the same SQL and UDFs. Otherwise stop and delete it, or "
                 "choose another pipeline_name."
             )
             if self._adopt_unowned:
-                why += ", and has other SQL or UDFs than wanted"
+                why += ", and its SQL or UDFs differ from the wanted ones"
                 advice = "Stop and delete it, or choose another pipeline_name."
         elif one.label.deployment is not None:
             why = f"belongs to {one.label.owner}"

@@ -1,7 +1,7 @@
-"""Connection profiles, connection tables and UDFs of the server: created where they are missing, else compared.
+"""Creates connection profiles, connection tables and UDFs if they are missing; otherwise compares them.
 
-Arroyo's API cannot change one, only delete and create it, also while pipelines use it. So one that exists is left
-alone, and its differences are reported.
+Arroyo's API cannot change them, only delete and create them, even while pipelines use them. So an existing one is not
+touched, and its differences are reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_provider_arroyo.text import shorten
 
 
 class Named(Protocol):
-    """What has an id and a name."""
+    """Has an id and a name."""
 
     @property
     def id(self) -> str:
@@ -42,13 +42,13 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ensured:
-    """What exists now.
+    """What exists on the server now.
 
     :param id: its id.
     :param name: its name.
     :param is_created: whether this call created it.
-    :param differences: how it differs from what is wanted, a line each, without secrets; empty where it does not.
-    :param used_by: who uses it, as far as the API tells; empty where nobody does, or nothing differs.
+    :param differences: how it differs from the wanted one, one line each, without secrets; empty if it does not.
+    :param used_by: what uses it, as far as the API tells; empty if nothing does, or nothing differs.
     """
 
     id: str
@@ -66,7 +66,7 @@ def ensure_connection_profile(
     :param client: sends the requests.
     :param name: its name.
     :param connector: id of the connector, such as ``kafka``.
-    :param config: as the connector expects it.
+    :param config: settings, as the connector expects them.
     """
 
     def compare(found: ConnectionProfile) -> tuple[str, ...]:
@@ -93,9 +93,9 @@ def ensure_connection_table(
     :param client: sends the requests.
     :param name: its name in SQL.
     :param connector: id of the connector, such as ``kafka``.
-    :param config: as the connector expects it.
-    :param profile_name: name of its connection profile, where the connector needs one.
-    :param schema: fields and format, where the connector needs them.
+    :param config: settings, as the connector expects them.
+    :param profile_name: name of its connection profile, if the connector needs one.
+    :param schema: fields and format, if the connector needs them.
     :raises ArroyoError: if there is no such profile.
     """
     profile = None if profile_name is None else _profile(client, profile_name)
@@ -136,8 +136,8 @@ def ensure_udf(
     :param client: sends the requests.
     :param definition: its source.
     :param language: ``rust`` or ``python``; None leaves it to the server, which assumes Rust.
-    :param prefix: folder under which the console shows it, default ``/``.
-    :raises ArroyoError: if Arroyo refuses the source, with its messages.
+    :param prefix: folder in which the console shows it, default ``/``.
+    :raises ArroyoError: if Arroyo refuses the source; with its messages.
     """
     validation = client.validate_udf(definition, language=language)
     name = validation.udf_name
@@ -197,22 +197,24 @@ def _fields(found: ConnectionProfile | ConnectionTable) -> dict[str, Any]:
 
 
 def _users(client: ArroyoClient, table: ConnectionTable) -> str:
-    """Return who uses a table: the server's count, and the pipelines whose SQL has its name."""
+    """Return what uses a table: the server's count, and the pipelines whose SQL contains its name."""
     word = re.compile(rf"\b{re.escape(table.name)}\b")
     named = islice((pipeline for pipeline in client.iter_pipelines() if word.search(pipeline.query)), _SHOWN)
     names = ", ".join(f"{shorten(pipeline.name, 80)!r} ({pipeline.id})" for pipeline in named)
     if not names and not table.consumers:
         return ""
-    return f"{table.consumers} pipelines" + (f"; its name stands in the SQL of {names}" if names else "")
+    count = "1 pipeline" if table.consumers == 1 else f"{table.consumers} pipelines"
+    return count + (f"; its name occurs in the SQL of {names}" if names else "")
 
 
 def differences_of(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
-    """Return how what is wanted differs from what the server has, a line each, without secrets.
+    """Return how the wanted value differs from the server's, one line each, without secrets.
 
-    What the server filled in by itself, such as a table's columns, is no difference; a further setting is.
+    Values that the server added by itself, such as a table's columns, do not count as differences; additional
+    settings do.
 
     :param wanted, actual: JSON values.
-    :param path: where they stand; empty for the whole.
+    :param path: their position; default empty: the whole value.
     """
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         lines: list[str] = []
@@ -230,14 +232,14 @@ def differences_of(wanted: Any, actual: Any, path: str = "") -> tuple[str, ...]:
         )
     if wanted == actual or (wanted in (None, {}, []) and actual in (None, {}, [])):
         return ()
-    # A header may be a secret whatever its name is.
+    # A header may be a secret, whatever its name is.
     if any(is_secret_name(name) or "header" in name.lower() for name in path.split(".")):
         return (f"{path}: {MASK} (differs)",)
     return (f"{path}: {_shown(actual)} on the server, {_shown(wanted)} wanted",)
 
 
 def _shown(value: Any) -> str:
-    """Return a value without the secrets in it; of a mapping or a list, which may hold one, only what it is."""
+    """Return a value without its secrets; for a mapping or list, which may contain one, only its size."""
     if isinstance(value, Mapping | list | tuple):
         return f"{len(value)} entries"
     return shorten(redact_values(repr(value), ()), 100)

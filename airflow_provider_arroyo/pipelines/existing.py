@@ -1,4 +1,4 @@
-"""What is done with a pipeline that exists already: adopt it, or stop and delete it."""
+"""Actions on an existing pipeline: adopt it, or stop and delete it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 T = TypeVar("T")
 
 SETTLE_SECONDS = 2.0
-"""How long the server may still be working on a request whose response was lost."""
+"""How long the server may still work on a request whose response was lost, in seconds."""
 _POLL_SECONDS = 0.25
 _MAX_POLL_SECONDS = 2.0
 _ENDED = TERMINAL_STATES | {JobState.FAILING}
 _STOP_SECONDS = 120.0
-"""How long a pipeline that is to be deleted, resumed or restarted may take to reach a terminal state."""
+"""How long a pipeline may take to reach a terminal state before it is deleted, resumed or restarted, in seconds."""
 _TRIES = 5
 _LEAST_SECONDS = 5.0
 """How long the second step of a stop may take at least, however long the first one took."""
@@ -44,10 +44,10 @@ class Action(StrEnum):
 
 
 class Existing:
-    """Acts on pipelines that exist; a later try may repeat each step.
+    """Acts on existing pipelines; a later try may repeat each step.
 
     :param client: sends the requests.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
+    :param sleep, monotonic: wait for and measure seconds.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class Existing:
     ) -> tuple[Action, Job | None]:
         """Make sure that a pipeline is asked to run; return what was done, and its job before that.
 
-        One on its way to ``Stopped`` or ``Failed`` is waited for: a request before that might only undo the stop,
-        and the run after it could not be told from the one before.
+        If it is on its way to ``Stopped`` or ``Failed``, this waits for the end: an earlier request might only undo
+        the stop, and the next run could not be told apart from the last one.
 
-        :param pipeline_id: which.
-        :param job: its job, as it was last seen.
-        :param patch: settings to change in the same request: arguments of ``patch_pipeline``. Where they restart a
-            pipeline that runs, its job before that is returned, too.
-        :param withdraw_stop: whether a stop that is under way is withdrawn rather than waited for: the caller
-            requested it, and need not tell what comes after it from the run before.
+        :param pipeline_id: id of the pipeline.
+        :param job: its job as last seen.
+        :param patch: settings to change in the same request: arguments of ``patch_pipeline``. If they restart a
+            running pipeline, its job before that is also returned.
+        :param withdraw_stop: whether to withdraw a stop in progress instead of waiting for it, because the caller
+            requested it and need not tell the runs apart; default False.
         :raises ArroyoError: if it does not reach a terminal state.
         """
         patch = dict(patch or {})
@@ -91,7 +91,7 @@ class Existing:
             return Action.ADOPTED, None
         if job.state == JobState.FAILED:
             if patch or not job.running_desired:
-                # Else the earlier stop request would stop the new run.
+                # Otherwise the earlier stop request would stop the new run.
                 self._client.patch_pipeline(pipeline_id, stop=StopMode.NONE, **patch)
             self.restart(pipeline_id, job)
             return Action.RESTARTED, job
@@ -102,8 +102,8 @@ class Existing:
             if not patch:
                 return Action.ADOPTED, None
             patched = self._client.patch_pipeline(pipeline_id, **patch)
-            # A new checkpoint interval restarts nothing, nor does a parallelism that the server does not take over;
-            # and what is between two runs may begin the next one with it.
+            # A new checkpoint interval restarts nothing, nor does a parallelism that the server does not accept. A
+            # pipeline between two runs may begin the next one with it.
             is_rescaled = "parallelism" in patch and patched.graph.parallelism == patch["parallelism"]
             restarts = is_rescaled or not patch.keys().isdisjoint({"env_vars", "scheduler_config"})
             is_new_run = job.state == JobState.RUNNING and restarts
@@ -113,10 +113,10 @@ class Existing:
         return Action.RESUMED, job
 
     def wait_while_going_down(self, pipeline_id: str, job: Job | None) -> Job | None:
-        """Return the job, once it is not on its way to ``Stopped`` or ``Failed`` any more.
+        """Return the job as soon as it is not on its way to ``Stopped`` or ``Failed``.
 
-        :param pipeline_id: which.
-        :param job: its job, as it was last seen.
+        :param pipeline_id: id of the pipeline.
+        :param job: its job as last seen.
         :raises ArroyoError: if it does not reach a terminal state.
         """
         if job is None or not is_going_down(job):
@@ -134,9 +134,9 @@ class Existing:
         raise _not_stopped(pipeline_id, latest)
 
     def stop(self, pipeline_id: str) -> None:
-        """Stop a pipeline with a checkpoint, without proof of it; nothing is done where it is down or gone.
+        """Stop a pipeline with a checkpoint, without proof of it; nothing is done if it is down or gone.
 
-        One that comes to be ``Finishing`` meanwhile, which no such stop ends, is stopped immediately.
+        If it becomes ``Finishing`` meanwhile, which such a stop cannot end, it is stopped immediately.
 
         :raises ArroyoError: if it does not stop.
         """
@@ -150,11 +150,11 @@ class Existing:
                 self._stop_and_wait(pipeline_id, result.job or job, StopMode.IMMEDIATE, ends_at)
 
     def remove(self, pipeline_id: str, *, may_stop: bool = True) -> None:
-        """Stop and delete a pipeline; nothing is done where it is gone.
+        """Stop and delete a pipeline; nothing is done if it is gone.
 
-        :param pipeline_id: which.
-        :param may_stop: whether one that runs may be stopped, default True.
-        :raises ArroyoError: if it does not stop, or runs and may not be stopped.
+        :param pipeline_id: id of the pipeline.
+        :param may_stop: whether a running pipeline may be stopped, default True.
+        :raises ArroyoError: if it does not stop, or is running and may not be stopped.
         """
         # Another try may do the same, and finish first.
         with suppress(ArroyoNotFoundError):
@@ -163,8 +163,8 @@ class Existing:
                 if job is not None and not is_down(job):
                     if not may_stop:
                         raise ArroyoError(
-                            f"Pipeline {pipeline_id!r} was started externally just when it was to be replaced. It "
-                            "was not touched; the next try of this task decides anew."
+                            f"Pipeline {pipeline_id!r} was started externally just before it was to be replaced. It "
+                            "was not touched; the next try of this task makes a new decision."
                         )
                     self._stop_and_wait(
                         pipeline_id, job, StopMode.IMMEDIATE, self._monotonic() + _STOP_SECONDS
@@ -173,15 +173,15 @@ class Existing:
                     self._client.delete_pipeline(pipeline_id)
                     break
                 except ArroyoApiError as err:
-                    # A restart that was requested shows only when it begins, which may be just now.
+                    # A requested restart shows only when it begins, which may be just now.
                     if err.status not in (400, 409) or attempt == _TRIES - 1:
                         raise
                 self._sleep(_POLL_SECONDS)
 
     def retry_until(self, find: Callable[[], T], seconds: float) -> T:
-        """Return what ``find`` returns as soon as that is true, or its last value when the time is over.
+        """Return the first true value of ``find``, or its last value when the time is over.
 
-        :param find: returns something, or what is false.
+        :param find: returns a value, which counts if it is true.
         :param seconds: for how long; 0 calls it once.
         """
         began = self._monotonic()
@@ -230,12 +230,12 @@ class Existing:
     def restart(
         self, pipeline_id: str, before: Job, *, force: bool = False, ignore_state: bool = False
     ) -> None:
-        """Restart a pipeline that runs or failed; where the response is lost, its run tells whether it took effect.
+        """Restart a running or failed pipeline; if the response is lost, its run tells whether it took effect.
 
-        :param pipeline_id: which.
-        :param before: its job, as it was last seen.
-        :param force: do not wait for a checkpoint, default False.
-        :param ignore_state: start without the state of the last checkpoint (0.16), default False.
+        :param pipeline_id: id of the pipeline.
+        :param before: its job as last seen.
+        :param force: whether to skip the checkpoint, default False.
+        :param ignore_state: whether to start without the state of the last checkpoint (0.16), default False.
         """
 
         def has_changed() -> bool:
@@ -265,15 +265,15 @@ def _not_stopped(pipeline_id: str, job: Job | None) -> ArroyoError:
 
 
 def is_down(job: Job) -> bool:
-    """Return whether nothing runs; a stopped pipeline that was asked to run is on its way up."""
+    """Return whether nothing is running; a stopped pipeline that was asked to run is about to start."""
     return job.state in TERMINAL_STATES and not (job.state == JobState.STOPPED and job.running_desired)
 
 
 def effective_stop_mode(job: Job, wanted: StopMode = StopMode.CHECKPOINT) -> StopMode:
-    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoint, only an immediate stop does.
+    """Return the mode that stops a job. In ``Finishing``, which takes no checkpoints, only an immediate stop works.
 
-    :param job: as it is.
-    :param wanted: the mode in every other state, default with a checkpoint.
+    :param job: the job now.
+    :param wanted: the mode for every other state, default with a checkpoint.
     """
     return StopMode.IMMEDIATE if job.state == JobState.FINISHING else wanted
 

@@ -1,4 +1,4 @@
-"""The settings that a file of SQL may have, each with its check, and where they stand."""
+"""The settings that an SQL file may have, each with its check, and their positions in the file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ class PipelineFileError(ValueError):
 
     @classmethod
     def at(cls, path: Path, line: int | None, problem: str) -> PipelineFileError:
-        """Return the error for a place in a file.
+        """Return the error for a position in a file.
 
-        :param line: counted from 1; None where the whole file is meant.
+        :param path: the file.
+        :param line: counted from 1; None for the whole file.
+        :param problem: what is wrong, in words that follow the position.
         """
-        # A name that is not UTF-8 has characters that no log can write.
+        # A name that is not UTF-8 has characters that logs cannot write.
         shown = str(path).encode(errors="backslashreplace").decode()
         return cls(f"{shown}{'' if line is None else f', line {line}'}: {problem}")
 
@@ -76,7 +78,7 @@ SETTINGS: Mapping[str, _Check] = {
 
 @dataclass(frozen=True, slots=True)
 class FileSettings:
-    """The settings of one file, and where they stand."""
+    """The settings of one file, and their positions."""
 
     path: Path
     items: Mapping[str, Item]
@@ -84,7 +86,7 @@ class FileSettings:
     def checked(self) -> dict[str, Any]:
         """Return their values.
 
-        :raises PipelineFileError: where one is invalid.
+        :raises PipelineFileError: if one is invalid.
         """
         for name, item in self.items.items():
             try:
@@ -94,14 +96,14 @@ class FileSettings:
         return {name: item.value for name, item in self.items.items()}
 
     def error(self, name: str, problem: str) -> PipelineFileError:
-        """Return the error for one of them."""
+        """Return the error for one of the settings."""
         return PipelineFileError.at(self.path, self.items[name].line, problem)
 
 
 def items_by_name(path: Path, text: str) -> dict[str, Item]:
-    """Return the mapping that a file, or a part of it, is; those in it are mappings of :class:`.Item`, too.
+    """Return the mapping in a file or in a part of it; nested mappings also contain :class:`.Item` values.
 
-    :raises PipelineFileError: where it is none, or not clear.
+    :raises PipelineFileError: if it is not a mapping, or ambiguous.
     """
     try:
         return read_mapping(text, depth=2)
@@ -110,7 +112,7 @@ def items_by_name(path: Path, text: str) -> dict[str, Item]:
 
 
 def settings_of(path: Path, item: Item) -> FileSettings:
-    """Return the settings of one file; unknown ones are an error that names the nearest known one."""
+    """Return the settings of one file; for an unknown setting, the error suggests the most similar name."""
     if not isinstance(item.value, dict | None):
         raise PipelineFileError.at(path, item.line, "settings must be a mapping, such as parallelism: 2")
     settings = FileSettings(path, item.value or {})
@@ -121,7 +123,7 @@ def settings_of(path: Path, item: Item) -> FileSettings:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error about an unknown name: the known one that was probably meant, or all of them."""
+    """Return the end of an error about an unknown name: the most similar name, or all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     if near:
@@ -130,7 +132,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_tags(value: Any, argument: str) -> dict[str, str]:
-    # Needed when a folder is read, not when a DAG is parsed.
+    # Imported only here: needed when a folder is read, not when a DAG is parsed.
     from airflow_provider_arroyo.pipelines.ownership import check_user_tags
 
     tags = check_string_map(value, argument)

@@ -1,4 +1,4 @@
-"""A folder of SQL files as pipelines: one for each file, with its settings beside the SQL."""
+"""Reads a folder of SQL files as pipelines: one for each file, with its settings next to the SQL."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
         --   checkpoint_interval: 10
 
     or under the file's name in one ``pipelines.yaml`` next to the files. Settings have the names of the operator's
-    arguments. Durations are seconds, and ``udfs`` are paths of ``.rs`` and ``.py`` files in the folder. What YAML's
-    versions read differently, such as ``010``, ``1:30`` or ``no``, is an error; put quotes around text that looks so.
+    arguments. Durations are seconds, and ``udfs`` are paths of ``.rs`` and ``.py`` files in the folder. Values that
+    YAML versions read differently, such as ``010``, ``1:30`` or ``no``, are errors; put quotes around such text.
 
     If you rename a file, the new name means another pipeline, which starts without state. To keep the pipeline, give
     the file the setting ``pipeline_name`` with the old name.
@@ -58,14 +58,14 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
     The SQL and ``env_vars`` pass through Airflow's XComs in plain text, so put no secrets there. The files are not
     rendered as Jinja templates, so you can use Arroyo's own variables, ``{{ NAME }}``, for secrets.
 
-    :param path: the folder; what begins with a dot is not read. A relative path is relative to the worker's current
-        directory, so begin with ``Path(__file__).parent``.
+    :param path: the folder; names that begin with a dot are skipped. A relative path is relative to the worker's
+        current directory, so begin with ``Path(__file__).parent``.
     :param group: the group of all its pipelines, default ``default``.
     :returns: one mapping for each file; an empty list for a folder without ``.sql`` files.
-    :raises PipelineFileError: if a setting is unknown, invalid or there twice, if a file is not UTF-8 or contains no
+    :raises PipelineFileError: if a setting is unknown, invalid or given twice, if a file is not UTF-8 or contains no
         SQL, if a subfolder contains SQL, or if two files name the same pipeline, or pipelines whose names look the
         same; names the file and line.
-    :raises ValueError: if the group or the path is not a string, or empty.
+    :raises ValueError: if the group or the path is not a string, or is empty.
     """
     check_pipeline_name(group, "group")
     if not isinstance(path, str | os.PathLike):
@@ -102,7 +102,7 @@ def pipelines_from_folder(path: str | Path, *, group: str = "default") -> list[d
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return what is in a folder, but for what is hidden: editors and systems leave locks and copies there."""
+    """Return the files in a folder, except hidden ones: editors and systems store locks and copies as such."""
     try:
         if not folder.is_dir():
             raise PipelineFileError.at(folder, None, "there is no such folder")
@@ -112,7 +112,7 @@ def _visible_files(folder: Path) -> list[Path]:
 
 
 def _check_subfolders(folder: Path) -> None:
-    """Check that no subfolder has SQL: its file would be moved out of sight, and a prune delete its pipeline."""
+    """Check that no subfolder contains SQL: a file moved there would be missed, and a prune delete its pipeline."""
     for path, subfolders, files in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         hidden = [name for name in sorted(files) if name.lower().endswith(".sql") and name[0] != "."]
@@ -126,7 +126,7 @@ def _check_subfolders(folder: Path) -> None:
 
 
 def _composed(name: str) -> str:
-    """Return a file's name in the form that most systems write: some write é as e and an accent."""
+    """Return a file's name in composed Unicode form, as most systems write it; some write é as e and an accent."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -163,7 +163,7 @@ def _text_of(file: Path) -> str:
         if file.exists() and not file.is_file():
             # Reading a pipe or a device may never end.
             raise PipelineFileError.at(file, None, "is not a file")
-        # Editors write a byte order mark, which Arroyo refuses; what joins files leaves a second one.
+        # Editors write a byte order mark, which Arroyo refuses; joining files leaves a second one.
         return file.read_text(encoding="utf-8-sig").lstrip("\ufeff")
     except UnicodeDecodeError as err:
         raise PipelineFileError.at(
@@ -174,7 +174,7 @@ def _text_of(file: Path) -> str:
 
 
 def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
-    """Return the settings in the comment at the top of a file, and the SQL without them."""
+    """Return the settings in the comment at the top of a file, and the rest of the SQL."""
     lines = text.split("\n")
     top = next(
         (at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("--")),
@@ -186,17 +186,17 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
         raise PipelineFileError.at(file, other + 1, "is not read; settings begin with the line '-- arroyo:'")
     late = next((at for at in marks if at >= top), None)
     if late is not None:
-        raise PipelineFileError.at(file, late + 1, "settings must stand above the SQL; move them to the top")
+        raise PipelineFileError.at(file, late + 1, "settings must come before the SQL; move them to the top")
     if not marks:
         return FileSettings(file, {}), text
     if len(marks) > 1:
-        raise PipelineFileError.at(file, marks[1] + 1, f"the settings begin in line {marks[0] + 1} already")
+        raise PipelineFileError.at(file, marks[1] + 1, f"the settings already begin in line {marks[0] + 1}")
     start = marks[0]
     indent = _indent(lines[start])
     end = start + 1
     while end < top and lines[end].lstrip().startswith("--") and _indent(lines[end]) > indent:
         end += 1
-    # What is left of each line keeps its line and its column, which YAML reads as structure.
+    # The settings keep their lines and columns, since YAML reads indentation as structure.
     block = "\n" * start + "\n".join(line.replace("--", "  ", 1) for line in lines[start:end])
     (item,) = items_by_name(file, block).values()
     if item.value is None:
@@ -208,7 +208,7 @@ def _settings_and_sql(file: Path, text: str) -> tuple[FileSettings, str]:
         raise PipelineFileError.at(
             file,
             left + 1,
-            "is below the settings and not read; indent it as they are, with no empty line in between",
+            "is below the settings and not read; indent it like them, without an empty line in between",
         )
     return settings_of(file, item), "\n".join(lines[:start] + lines[end:]).lstrip("\n")
 
@@ -219,7 +219,7 @@ def _names_setting(comment: str) -> bool:
 
 
 def _indent(line: str) -> float:
-    """Return the column in which a comment's text begins; that of an empty comment is beyond all."""
+    """Return the column in which a comment's text begins; an empty comment counts as infinitely indented."""
     text = line.replace("--", "  ", 1)
     return len(text) - len(text.lstrip()) if text.strip() else float("inf")
 
@@ -230,10 +230,10 @@ def _shared_settings(path: Path, files: set[str]) -> dict[str, FileSettings]:
         file = _composed(name if name.endswith(".sql") else f"{name}.sql")
         if file not in files:
             raise PipelineFileError.at(
-                path, item.line, f"there is no file {file!r} beside it{nearest(file, files)}"
+                path, item.line, f"there is no file {file!r} next to it{nearest(file, files)}"
             )
         if file in found:
-            raise PipelineFileError.at(path, item.line, f"the settings of {file!r} are here twice")
+            raise PipelineFileError.at(path, item.line, f"the settings of {file!r} occur twice")
         found[file] = settings_of(path, item)
     return found
 

@@ -1,4 +1,4 @@
-"""The generations of one deployment as a deploy finds them, and what other deploys of it did meanwhile."""
+"""The generations of a deployment as a deploy finds them, and conflicts with other deploys of it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ DEFAULT_INTERVAL_SECONDS = 10.0
 """The checkpoint interval of a pipeline that was given none."""
 
 FRESH_INTERVALS, FRESH_SECONDS = 3, 10.0
-"""A running pipeline is well if its last checkpoint finished within so many intervals, and so many seconds more."""
+"""A running pipeline is healthy if its last checkpoint finished within this many intervals plus this many seconds."""
 
 RETIRE_SECONDS = 60.0
-"""How long the last step, which follows the proof, may take beyond the deadline."""
+"""How long the last step, after the proof, may take beyond the deadline, in seconds."""
 
 
 class Generations:
     """Finds the generations of a deployment, and gives way to other deploys of it.
 
-    :param client_until: returns a client whose requests end at a moment, in seconds since the epoch.
+    :param client_until: returns a client whose requests end at a given time, in seconds since the epoch.
     :param deployed: finds the deployment's pipelines.
     :param label: of this deploy.
-    :param until_checkpoint: whether a running pipeline is well only with recent checkpoints.
+    :param until_checkpoint: whether a running pipeline is healthy only with recent checkpoints.
     :param clock: seconds since the epoch.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
+    :param sleep, monotonic: wait for and measure seconds.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Generations:
         self._monotonic = monotonic
 
     def existing(self, client: ArroyoClient) -> Existing:
-        """Return what acts on pipelines that exist."""
+        """Return an :class:`.Existing` for the client."""
         return Existing(client, sleep=self._sleep, monotonic=self._monotonic)
 
     def all(self, client: ArroyoClient) -> list[Generation]:
@@ -86,7 +86,7 @@ class Generations:
             ]
             is_fresh = None
             if has_restarted and response.server_date is not None:
-                # One that restarts again and again is Running in between; its checkpoints never finish.
+                # A pipeline that keeps restarting is Running in between, but its checkpoints never finish.
                 age = response.server_date.timestamp() - max(finished, default=0) / 1e6
                 is_fresh = age <= FRESH_INTERVALS * interval_seconds(current.pipeline) + FRESH_SECONDS
             found[0] = replace(current, has_checkpoint=bool(finished), is_fresh=is_fresh)
@@ -110,7 +110,7 @@ class Generations:
     def check_newest(self, progress: DeployProgress) -> None:
         """Check that no other deploy has created a higher generation.
 
-        :raises ArroyoDeployError: where one has.
+        :raises ArroyoDeployError: if one has.
         """
         for one in self.all(self._client_until(self._clock() + RETIRE_SECONDS)):
             if one.number > progress.generation:
@@ -119,7 +119,7 @@ class Generations:
     def give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
         """Stop what was created or brought back, if another deploy has created a higher generation meanwhile.
 
-        A create of this deploy that took effect late is removed instead.
+        A late create of this deploy is removed instead.
 
         :param progress: how far this deploy got.
         :param number, pipeline: the generation that was created or brought back.
@@ -142,11 +142,11 @@ class Generations:
         existing.retry_until(check, self._late_seconds(progress))
 
     def remove_late(self, progress: DeployProgress, pipeline: PipelineRef) -> None:
-        """Remove what was created beside the new pipeline: by a create that came in late, or was sent twice.
+        """Remove duplicates of the new pipeline, from a create that came in late or was sent twice.
 
-        :param progress: how far this deploy got.
+        :param progress: the progress of this deploy.
         :param pipeline: the new pipeline.
-        :raises ArroyoDeployError: where another one is older, so that this one was removed.
+        :raises ArroyoDeployError: if another one is older, so that this one was removed.
         """
         client = self._client_until(self._clock() + RETIRE_SECONDS)
 
@@ -158,10 +158,10 @@ class Generations:
         self.existing(client).retry_until(check, self._late_seconds(progress))
 
     def lost(self, what: str, more: str = "") -> ArroyoDeployError:
-        """Return the error of a deploy that another one came before.
+        """Return the error of a deploy that lost to another one.
 
         :param what: what the other one has created, in words.
-        :param more: what else there is to say.
+        :param more: further text; default empty.
         """
         name = shorten(self._label.deployment.name if self._label.deployment else "", 80)
         return ArroyoDeployError(

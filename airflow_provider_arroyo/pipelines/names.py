@@ -1,4 +1,4 @@
-"""Which pipeline a name means, since names need not be unique in Arroyo: one rule for every task and mode."""
+"""Decides which pipeline a name means, since names need not be unique in Arroyo: one rule for all tasks and modes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, Unreadab
 class Named:
     """The pipeline that a name means.
 
-    :param job: its job when it was found; None where it had none.
+    :param pipeline: the pipeline.
+    :param job: its job when it was found; None if it had none.
     """
 
     pipeline: Pipeline
@@ -28,7 +29,7 @@ class Named:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs, or is about to."""
+        """Whether it is running or about to."""
         return self.job is None or not is_down(self.job)
 
 
@@ -42,20 +43,21 @@ def resolve_name(
     own_run: tuple[str, str] | None = None,
     polled_micros: int | None = None,
 ) -> Named:
-    """Return the pipeline that a name means: the one that is alive; with none alive, the newest.
+    """Return the pipeline that a name means: the one that is alive, or the newest if none is alive.
 
     :param client: sends the requests.
     :param name: the exact name.
-    :param namespace: the caller's; pipelines that are labelled with another one are never meant. None means any.
-    :param noted_id: the pipeline that the name meant in an earlier try; it is meant again while it exists.
-    :param began_micros: from a task's second try on, when its DAG run began, microseconds since the epoch by this
-        machine's clock, which the server's may be ahead of. What was created since then, beside an older pipeline of
-        that name, may be the successor of the one that was meant.
-    :param own_run: dag id and run id of a task that changes what it means, and whose earlier try may have made the
-        older one go: what was created since the run began, and not by the run itself, may be the successor then also
-        where no older one is left. Default None, a task that changes nothing.
-    :param polled_micros: when the same wait first looked the name up, by this machine's clock; the pipeline that was
-        alive then is meant. Default None, this is the first time.
+    :param namespace: the caller's namespace; pipelines whose label has another one are ignored. Default None ignores
+        none.
+    :param noted_id: the pipeline that the name meant in an earlier try; if it still exists, the name means it again.
+    :param began_micros: from a task's second try on: when its DAG run began, microseconds since the epoch by this
+        machine's clock, which may be behind the server's. A pipeline that was created since then, beside an older one
+        of that name, may be the successor of the one that was meant.
+    :param own_run: dag id and run id of a task that changes the pipeline, and whose earlier try may have removed the
+        older one. A pipeline that was created since the run began, but not by the run itself, may then be the
+        successor even if no older one is left. Default None, a task that changes nothing.
+    :param polled_micros: when the same wait first looked up the name, by this machine's clock; the name means the
+        pipeline that was alive then. Default None, this is the first time.
     :raises ArroyoNoSuchNameError: if none has that name.
     :raises ArroyoAmbiguousNameError: if several could be meant; lists them.
     """
@@ -66,7 +68,7 @@ def resolve_name(
         if other is not None and other != namespace:
             elsewhere.add(other)
             continue
-        # Deleted since it was listed: not a candidate any more.
+        # Deleted since it was listed: no longer a candidate.
         with suppress(ArroyoNotFoundError):
             found.append(Named(pipeline=pipeline, job=client.get_job(pipeline.id)))
     for one in found:
@@ -82,7 +84,7 @@ def resolve_name(
     alive = [one for one in found if one.is_alive]
     if len(alive) > 1:
         raise ArroyoAmbiguousNameError.of(name, _described(alive))
-    # Of those that were created in one second, a server on SQLite lists the newest first.
+    # Among those created in the same second, a server on SQLite lists the newest first.
     meant = alive[0] if alive else max(found, key=lambda one: one.pipeline.created_at_micros)
     if began_micros is not None:
         # Whole seconds, as a server on SQLite stores them.
@@ -96,19 +98,19 @@ def resolve_name(
 
 
 def _was_alive(one: Named, at_micros: int) -> bool:
-    """Return whether a pipeline was there at a time, by the server's clock, and has run since, or ended later."""
+    """Return whether a pipeline existed at a time, by the server's clock, and has run since or ended later."""
     ended = one.job.finish_time_micros if one.job is not None else None
     return one.pipeline.created_at_micros <= at_micros and (one.is_alive or (ended or 0) > at_micros)
 
 
 def _namespace_of(pipeline: Pipeline) -> str | None:
-    """Return the namespace on the pipeline's label; None where it has none that can be read."""
+    """Return the namespace on the pipeline's label; None if it has none or is unreadable."""
     label = _label_of(pipeline)
     return None if label is None else label.task.namespace
 
 
 def _run_of(pipeline: Pipeline) -> tuple[str, str] | None:
-    """Return dag id and run id of the task that created a pipeline; None where no label says so."""
+    """Return dag id and run id of the task that created a pipeline; None if no label says so."""
     label = _label_of(pipeline)
     return None if label is None else (label.task.dag_id, label.task.run_id)
 

@@ -1,4 +1,4 @@
-"""The pipelines of one owner: finding them by their labels, and settling which counts where there are several."""
+"""Finds the pipelines of one owner by their labels, and decides which one to keep if there are several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_provider_arroyo.text import shorten
 USE_ITS_VERSION = "Use the version of this package that created it, or delete that pipeline."
 
 _SKEW_MICROS = 60_000_000
-"""By how much a pipeline may be dated earlier than one that was created before it."""
+"""By how many seconds a pipeline may be dated earlier than one that was created before it."""
 
 Labelled = tuple[Pipeline, OwnershipLabel]
 
@@ -42,7 +42,7 @@ def is_same_key(one: OwnershipLabel, other: OwnershipLabel) -> bool:
 
 
 def which_namespace_to_set(theirs: str) -> str:
-    """Return what to do where a pipeline of the same owner is in another namespace than this Airflow.
+    """Return what to do if a pipeline of the same owner is in another namespace than this Airflow.
 
     :param theirs: that namespace; empty for none, which cannot be set.
     """
@@ -58,20 +58,21 @@ def which_namespace_to_set(theirs: str) -> str:
 
 
 def _described(name: str) -> str:
-    """Return a namespace as messages name it; an empty one is none."""
+    """Return a namespace as messages name it; an empty one is "no namespace"."""
     return f"namespace {name!r}" if name else "no namespace"
 
 
 def from_before(pipeline: Pipeline, what: str, namespace: str) -> str:
-    """Return what is said of a pipeline of the namespace that this Airflow may have had until one was set.
+    """Return a warning about a pipeline in the namespace that this Airflow may have had before one was set.
 
-    :param what: what the pipeline belongs to just as well: ``task`` or ``deployment``.
-    :param namespace: the pipeline's.
+    :param pipeline: the pipeline.
+    :param what: what else the pipeline belongs to: ``task`` or ``deployment``.
+    :param namespace: the pipeline's namespace.
     """
     return (
         f"Pipeline {shorten(pipeline.name, 80)} (id {pipeline.id}) belongs to the same {what} in "
         f"{_described(namespace)}; it is left alone. If it is this Airflow's own, from before its namespace "
-        "was set, stop it: two do the same work now"
+        "was set, stop it: both do the same work now"
     )
 
 
@@ -104,13 +105,13 @@ class OwnedPipelines:
     def find(self, *, since_micros: int | None = None) -> list[Labelled]:
         """Return the owner's pipelines, oldest first.
 
-        :param since_micros: go back no further than to pipelines of that date; None goes through all.
-        :raises ArroyoOwnershipError: where a label that may be the owner's cannot be read.
+        :param since_micros: do not read pipelines older than this; default None reads all.
+        :raises ArroyoOwnershipError: if a label that may be the owner's cannot be read.
         """
         found: list[Labelled] = []
         of_other_runs: dict[str, list[Labelled]] = defaultdict(list)
         for pipeline in self._client.iter_pipelines():
-            # One without a date may be of any.
+            # A pipeline without a date may be of any age.
             if since_micros is not None and 0 < pipeline.created_at_micros < since_micros - _SKEW_MICROS:
                 break
             label = self._read_label(pipeline)
@@ -124,18 +125,17 @@ class OwnedPipelines:
         return sorted(found, key=lambda item: item[0].created_at_micros)
 
     def find_one(self) -> Pipeline | None:
-        """Return the owner's pipeline, after removing what was created beside it; None where there is none."""
+        """Return the owner's pipeline, after removing its duplicates; None if there is none."""
         found = self.find()
         return self.settle(found)[0] if found else None
 
     def settle(self, found: Sequence[Labelled]) -> Labelled:
         """Return the oldest of the owner's pipelines, and remove the others that were created for it.
 
-        A later one with a request id of its own is another try's, or came in late. One with the same id was created
-        by a gateway that sent the request twice, if it is as old and the same; else it is a copy that a person made,
-        which is left alone.
+        A later one with another request id is from another try or came in late. One with the same id and date was
+        created because a gateway sent the request twice; otherwise it is a copy made by hand, which is left alone.
 
-        :param found: one or more, oldest first.
+        :param found: at least one, oldest first.
         """
         first_of_request = {found[0][1].request_id: found[0][0]}
         for pipeline, label in found[1:]:
@@ -174,13 +174,15 @@ class OwnedPipelines:
         self._existing.retry_until(remove, seconds)
 
     def check_other_namespaces(self, namespace: Namespace) -> None:
-        """Check that the task, which has no pipeline, has none in another namespace either.
+        """Check that a task without a pipeline has none in another namespace either.
 
-        A namespace that is derived from Airflow's address is another one once that address has changed. One that was
-        set may have been set since: a pipeline of the same task in the one from before is warned about.
+        A namespace that is derived from Airflow's address changes with that address. If the namespace is set
+        explicitly, it may have been set only recently: a pipeline of the same task in the earlier namespace causes a
+        warning.
 
         :param namespace: of this Airflow.
-        :raises ArroyoOwnershipError: where it was not set: names that pipeline, and the namespace to set.
+        :raises ArroyoOwnershipError: if the namespace was not set explicitly; names that pipeline, and the namespace
+            to set.
         """
         task = self._label.task
         for pipeline in self._client.iter_pipelines():

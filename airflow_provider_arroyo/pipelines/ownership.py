@@ -1,10 +1,10 @@
-"""Whose a pipeline is, written on the pipeline itself as its ownership label, so that a later try finds its own.
+"""The ownership label of a pipeline, stored on the pipeline itself, so that a later try finds its own pipeline.
 
 A submit's pipeline belongs to one task instance (:class:`Owner`), a deployment's to the deployment
 (:class:`Deployment`), in the namespace of one Airflow.
 
-On 0.16 the label is a set of tags, and the pipeline's id is derived from the key. 0.15 stores neither tags nor ids
-of the caller's; there it is a comment in the first line of the SQL, which Arroyo stores as it was sent.
+On 0.16, the label is a set of tags, and the pipeline's id is derived from the key. 0.15 supports neither tags nor ids
+from the caller; there, the label is a comment in the first line of the SQL, which Arroyo stores unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 from airflow_provider_arroyo.client.models import Pipeline
 
 LABEL_VERSION = 1
-"""Version of the label's format. A reader that meets a higher one adopts nothing."""
+"""Version of the label's format. A reader that sees a higher one adopts nothing."""
 
 TAG_PREFIX = "airflow."
 _COMMENT = "-- airflow: "
@@ -29,9 +29,10 @@ _KEY_DIGITS = 20
 
 
 class UnreadableLabelError(ValueError):
-    """A label that cannot be read: damaged, or written by a newer version of this package.
+    """A label cannot be read: it is damaged, or a newer version of this package wrote it.
 
-    :param owner: whose it is, where that could be read all the same.
+    :param message: what is wrong with the label.
+    :param owner: the owner, if it could still be read; default None.
     """
 
     def __init__(self, message: str, *, owner: Owner | Deployment | None = None) -> None:
@@ -52,12 +53,13 @@ def _slug(text: str, length: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """What distinguishes one Airflow from the others that use the same Arroyo.
+    """Separates one Airflow from the others that use the same Arroyo.
 
-    :param name: part of every owner and key; empty where there is none.
-    :param is_explicit: whether the connection says it. One that is derived from Airflow's address changes with the
-        address, so what it does not find may be there under another one.
-    :param derived: the one that is derived from Airflow's address where the connection says none; default empty.
+    :param name: part of every owner and key; empty if there is none.
+    :param is_explicit: whether the connection sets it. Otherwise it is derived from Airflow's address and changes
+        with it, so a missing pipeline may exist under another namespace.
+    :param derived: the namespace that would be derived from Airflow's address if the connection did not set one;
+        default empty.
     """
 
     name: str = ""
@@ -74,10 +76,13 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The task instance that a submit belongs to. Its key is all that identifies the submit's pipeline.
+    """The task instance that a submit belongs to. Its key alone identifies the submit's pipeline.
 
-    :param namespace: the Airflow that it runs in, a :class:`Namespace` by its name.
-    :param map_index: -1 where the task is not mapped.
+    :param dag_id: its DAG.
+    :param task_id: its task.
+    :param run_id: its DAG run.
+    :param namespace: name of the :class:`Namespace` of its Airflow.
+    :param map_index: -1 if the task is not mapped.
     """
 
     dag_id: str
@@ -92,23 +97,23 @@ class Owner:
 
     @property
     def key(self) -> str:
-        """The key of its submit: the same for every try, whatever that try wants."""
+        """The key of its submit, the same for every try, whatever its arguments are."""
         return _digest("submit", self.namespace, self.dag_id, self.task_id, self.run_id, self.map_index)
 
     @property
     def pipeline_id(self) -> str:
-        """The id of its pipeline: readable in a console, valid in a URL as it is."""
+        """The id of its pipeline: readable in a console, and valid in a URL without escaping."""
         return _readable_id(self.dag_id, self.task_id, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What a deployment's pipelines belong to, whichever task, run and try created them.
+    """The owner of a deployment's pipelines, whichever task, run and try created them.
 
-    Its key stays the same over all generations; id and label of a pipeline carry the generation.
+    Its key is the same for all generations; id and label of a pipeline contain the generation.
 
-    :param namespace: the Airflow that deploys it, a :class:`Namespace` by its name.
-    :param group: what is deployed and pruned together.
+    :param namespace: name of the :class:`Namespace` of the Airflow that deploys it.
+    :param group: the group of pipelines that are deployed and pruned together.
     :param name: the name of its pipelines.
     """
 
@@ -125,7 +130,7 @@ class Deployment:
         return _digest("deployment", self.namespace, self.group, self.name)
 
     def pipeline_id(self, generation: int) -> str:
-        """Return the id of one generation's pipeline: readable in a console, valid in a URL as it is."""
+        """Return the id of one generation's pipeline: readable in a console, and valid in a URL without escaping."""
         return f"{_readable_id(self.group, self.name, self.key)}-g{generation}"
 
 
@@ -139,15 +144,15 @@ def _readable_id(first: str, second: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipLabel:
-    """What this package writes on the pipelines that it creates. It cannot be changed later.
+    """What this package stores on the pipelines that it creates. It cannot be changed later.
 
-    :param task: the task that created it: the owner of a submit's pipeline, and a note on a deployment's.
+    :param task: the task that created it: the owner of a submit's pipeline; for a deployment's, only information.
     :param try_number: the try of that task.
     :param package_version: the version of this package.
     :param deployment: the deployment that it belongs to; None for a submit's pipeline.
-    :param generation: which of the deployment's, 1 or more; 0 for a submit's pipeline.
-    :param request_id: unique to each create request; empty where it is not known. It distinguishes a pipeline
-        whose response was lost from one of an earlier try, and from a copy made by hand.
+    :param generation: the deployment's generation, 1 or more; 0 for a submit's pipeline.
+    :param request_id: unique to each create request; empty if unknown. It distinguishes a pipeline whose response was
+        lost from one of an earlier try, and from a copy made by hand.
     """
 
     task: Owner
@@ -159,11 +164,11 @@ class OwnershipLabel:
 
     def __post_init__(self) -> None:
         if self.deployment is not None and self.deployment.namespace != self.task.namespace:
-            raise ValueError("a deployment and the task that deploys it are in one namespace")
+            raise ValueError("a deployment and the task that deploys it must be in the same namespace")
 
     @property
     def owner(self) -> Owner | Deployment:
-        """Whose the pipeline is."""
+        """The owner of the pipeline."""
         return self.deployment or self.task
 
     @property
@@ -172,7 +177,7 @@ class OwnershipLabel:
         return self.owner.key
 
     def for_new_request(self) -> Self:
-        """Return the label for one more create request."""
+        """Return the label for another create request."""
         return replace(self, request_id=secrets.token_hex(8))
 
     def _fields(self) -> dict[str, str]:
@@ -203,7 +208,7 @@ class OwnershipLabel:
     def to_comment(self, user_tags: Mapping[str, str]) -> str:
         """Return the label as one line of SQL comment, with its line end.
 
-        :param user_tags: the user's own tags, which 0.15 cannot store anywhere else.
+        :param user_tags: the user's own tags, which 0.15 cannot store elsewhere.
         """
         fields: dict[str, object] = dict(self._fields())
         if user_tags:
@@ -217,7 +222,7 @@ class OwnershipLabel:
             version = int(fields["label"])
             if version > LABEL_VERSION:
                 raise UnreadableLabelError(
-                    f"its ownership label has version {version}, this package reads up to {LABEL_VERSION}: "
+                    f"its ownership label has version {version}, but this package reads up to {LABEL_VERSION}: "
                     "a newer airflow-provider-arroyo wrote it",
                     owner=owner,
                 )
@@ -242,18 +247,18 @@ class OwnershipLabel:
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> Self | None:
-        """Return the label on a pipeline; None where it has none.
+        """Return the label on a pipeline; None if it has none.
 
-        :raises UnreadableLabelError: where it has one that cannot be read.
+        :raises UnreadableLabelError: if it has one that cannot be read.
         """
         tags = _fields_in_tags(pipeline)
         return cls._read(tags) if tags else cls.in_comment(pipeline.query)
 
     @classmethod
     def in_comment(cls, query: str) -> Self | None:
-        """Return the label in the first line of some SQL; None where it has none.
+        """Return the label in the first line of some SQL; None if it has none.
 
-        :raises UnreadableLabelError: where it has one that cannot be read.
+        :raises UnreadableLabelError: if it has one that cannot be read.
         """
         fields = _fields_in_comment(query)
         return None if fields is None else cls._read(fields)
@@ -278,9 +283,9 @@ def _fields_in_comment(query: str) -> dict[str, Any] | None:
 
 
 def label_fields(pipeline: Pipeline) -> dict[str, str] | None:
-    """Return the parts of a pipeline's ownership label as they are written, by name; None where it has none.
+    """Return the fields of a pipeline's ownership label by name; None if it has none.
 
-    One that is damaged is returned, too: what can be read of it, or its whole text as ``label``.
+    A damaged label is also returned: its readable fields, or its whole text as ``label``.
     """
     fields: Mapping[str, Any] | None = _fields_in_tags(pipeline)
     if not fields:
@@ -292,7 +297,7 @@ def label_fields(pipeline: Pipeline) -> dict[str, str] | None:
 
 
 def without_label(query: str) -> str:
-    """Return SQL without the line of its ownership label, where it has one."""
+    """Return SQL without the line of its ownership label, if it has one."""
     return query.partition("\n")[2] if query.startswith(_COMMENT) else query
 
 
@@ -341,7 +346,7 @@ def user_tags_of(pipeline: Pipeline) -> dict[str, str]:
 def check_user_tags(tags: Mapping[str, str]) -> None:
     """Check that the user's tags do not collide with ours.
 
-    :raises ValueError: names the tags that do.
+    :raises ValueError: if some do; names them.
     """
     reserved = sorted(name for name in tags if name.startswith(TAG_PREFIX))
     if reserved:

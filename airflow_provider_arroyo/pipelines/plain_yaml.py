@@ -1,7 +1,7 @@
-"""YAML that means what it looks like: what its readers may take for something else than was typed is refused.
+"""Reads YAML that means what it looks like, and refuses text that YAML readers interpret differently.
 
-YAML 1.1 reads ``010`` as 8, ``1:30`` as 90 and ``no`` as false; YAML 1.2 does not. Here a value without quotes is
-``true``, ``false``, ``null``, a number exactly as JSON writes it, or text that neither reads as anything else.
+YAML 1.1 reads ``010`` as 8, ``1:30`` as 90 and ``no`` as false; YAML 1.2 does not. Here, a value without quotes is
+``true``, ``false``, ``null``, a number in JSON syntax, or text that both versions read as text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER_IN_YAML_1_2 = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+"
 )
 _BOOL_IN_YAML_1_1 = ("y", "Y", "n", "N")
-"""PyYAML reads these as text, other readers do not."""
+"""PyYAML reads these as text, but other readers do not."""
 _HOW_TO_WRITE = {
     "int": "or write it as a plain number, such as 10 or 1.5",
     "float": "or write it as a plain number, such as 10 or 1.5",
@@ -36,10 +36,10 @@ _HOW_TO_WRITE = {
 
 
 class YamlError(ValueError):
-    """Some text is not YAML, or not clear.
+    """Some text is not YAML, or is ambiguous.
 
-    :param problem: what is wrong, in words that follow a place.
-    :param line: where, counted from 1; None where that is not known.
+    :param problem: what is wrong, in words that follow a position.
+    :param line: the line, counted from 1; None if unknown.
     """
 
     def __init__(self, problem: str, line: int | None) -> None:
@@ -56,14 +56,14 @@ class Item:
 
 
 def read_mapping(text: str, *, depth: int = 1) -> dict[str, Item]:
-    """Return the mapping that some YAML is; empty text is an empty one.
+    """Return the mapping in some YAML; empty for empty text.
 
-    Nothing but plain values is made. Aliases, which can grow a few lines into gigabytes, and tags such as ``!!int``
-    are refused, and so is a key that a mapping has twice, at any depth.
+    Only plain values are created. Aliases, which can expand a few lines to gigabytes, and tags such as ``!!int``
+    are refused, and so are duplicate keys at any depth.
 
     :param text: the YAML.
-    :param depth: down to which depth the values of mappings are mappings of :class:`Item` as well, default 1.
-    :raises YamlError: where it is not YAML, not a mapping, or can be read in more than one way.
+    :param depth: down to which depth the values of mappings are mappings of :class:`Item`, default 1.
+    :raises YamlError: if it is not YAML, not a mapping, or ambiguous.
     """
     try:
         _check_events(text)
@@ -100,7 +100,7 @@ def _items(node: yaml.MappingNode, depth: int = 1) -> dict[str, Item]:
         if not isinstance(key, str):
             raise YamlError(f"keys must be strings, got {key!r}; put quotes around it", line)
         if key in found:
-            raise YamlError(f"{shorten(key, 80)!r} is in line {found[key].line} already", line)
+            raise YamlError(f"{shorten(key, 80)!r} already occurs in line {found[key].line}", line)
         is_deeper = depth > 1 and isinstance(value_node, yaml.MappingNode)
         found[key] = Item(_items(value_node, depth - 1) if is_deeper else _value(value_node), line)
     return found
@@ -115,7 +115,7 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _plain(node: yaml.ScalarNode) -> Any:
-    """Return what a value without quotes is."""
+    """Return the value of a scalar without quotes."""
     text: str = node.value
     if text in _CONSTANTS:
         return _CONSTANTS[text]

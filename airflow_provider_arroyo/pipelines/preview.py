@@ -1,4 +1,4 @@
-"""Runs SQL for a moment to see its rows, and makes sure that it is stopped."""
+"""Runs SQL for a short time to read its rows, and makes sure that it is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.text import shorten
 
 MAX_BYTES = 1_000_000
-"""How much text of rows is kept: it becomes an XCom, which most deployments store in their database."""
+"""How many characters of rows are kept: they become an XCom, which most deployments store in their database."""
 
 _HAS_RUN = TERMINAL_STATES | {JobState.RUNNING, JobState.FINISHING}
 _POLL_SECONDS = 0.1
@@ -33,12 +33,12 @@ _STOP_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previewed:
-    """What a preview showed.
+    """The result of a preview.
 
-    :param job: its job as it was last seen; None if it had none.
-    :param rows: the rows that were read, in the order in which they came.
-    :param has_run: whether it was seen running, or at its end.
-    :param missed_rows: how many rows were made before the output could be read, or between two reads.
+    :param job: its job as last seen; None if it had none.
+    :param rows: the rows that were read, in order of arrival.
+    :param has_run: whether it was seen running, or ended.
+    :param missed_rows: how many rows were produced before the output could be read, or between two reads.
     """
 
     job: Job | None
@@ -51,8 +51,8 @@ class Preview:
     """One preview: started, read, stopped.
 
     :param client: sends the requests.
-    :param log: gets a line where the stop fails.
-    :param sleep, monotonic: how to wait and to measure, in seconds; ``monotonic`` is the client's clock.
+    :param log: gets a line if the stop fails.
+    :param sleep, monotonic: wait for and measure seconds; ``monotonic`` is the client's clock.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Preview:
         """Start the preview.
 
         :param query: the SQL.
-        :param udfs: UDFs that it uses.
+        :param udfs: UDFs that it uses, default none.
         :param enable_sinks: whether its sinks are written to, default False.
         """
         self._pipeline = self._client.preview_query(query, udfs=tuple(udfs), enable_sinks=enable_sinks)
@@ -107,7 +107,7 @@ class Preview:
         return self._previewed(rows)
 
     def stop(self, client: ArroyoClient | None = None) -> None:
-        """Request that the preview stops, where it may still run. Never raises: it ends by itself after a minute.
+        """Request that the preview stops, if it may still be running. Never raises: it ends by itself after a minute.
 
         :param client: sends the request; default the one that started it.
         """
@@ -129,7 +129,7 @@ class Preview:
         return Previewed(job=self._job, rows=rows, missed_rows=self._missed, has_run=self._has_run)
 
     def _batches(self, deadline: float) -> Iterator[OutputBatch]:
-        """Yield the output until the job ends or the time is over; the stream is opened again where it breaks."""
+        """Yield the output until the job ends or the time is over; a broken stream is opened again."""
         client = self._client.with_limits(deadline=deadline)
         while (pipeline := self._pipeline) is not None and self._monotonic() < deadline:
             try:
@@ -141,7 +141,7 @@ class Preview:
                 if job is not None and job.state in (JobState.RUNNING, JobState.FINISHING):
                     yield from client.stream_output(pipeline.id, job.id)
             except ArroyoError as err:
-                # The output is refused, with 400, until the job really runs; and at the deadline reading ends.
+                # Arroyo refuses the output with 400 until the job really runs; reading ends at the deadline.
                 is_early = isinstance(err, ArroyoApiError) and err.status == 400
                 is_lost = (
                     isinstance(err, ArroyoConnectionError) and err.disposition is not Disposition.PERMANENT
@@ -155,7 +155,7 @@ class Preview:
             # JSON has no NaN and no infinity, and neither has Airflow's database.
             rows = json.loads(batch.batch, parse_constant=lambda name: None, parse_float=_finite_or_none)
             if not isinstance(rows, list):
-                raise TypeError("no list")
+                raise TypeError("not a list")
         except (RecursionError, TypeError, ValueError) as err:
             raise ArroyoError(
                 f"The preview's output cannot be read: {err}. It begins with {shorten(batch.batch, 200)!r}"

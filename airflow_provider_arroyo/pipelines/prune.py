@@ -1,4 +1,4 @@
-"""Deleting the pipelines of a group that are no longer wanted, and never one that the group does not own."""
+"""Deletes the pipelines that a group no longer contains, and never one that the group does not own."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What a prune deleted, or in a dry run would delete.
+    """What a prune deleted or, in a dry run, would delete.
 
     :param deleted: the pipelines, all generations.
-    :param kept: the names of the group's pipelines that are left, sorted.
+    :param kept: the names of the group's remaining pipelines, sorted.
     """
 
     deleted: tuple[Pipeline, ...]
@@ -53,31 +53,33 @@ def prune(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Pruned:
-    """Stop and delete the pipelines that a group has deployed and that are not to be kept.
+    """Stop and delete the pipelines that a group deployed earlier and no longer contains.
 
-    One that was only renamed is left alone, and one that cannot be deleted is; neither keeps the others from it. A
-    later try goes on with what is left.
+    Renamed pipelines are left alone. Neither these nor pipelines that cannot be deleted stop the others from being
+    deleted. A later try continues with what is left.
 
     :param client: sends the requests.
-    :param group: whose pipelines.
-    :param namespace: of this Airflow; what others deployed is not touched.
+    :param group: the group.
+    :param namespace: of this Airflow; pipelines of other namespaces are not touched.
     :param keep: names of the pipelines to keep; at least one.
-    :param queries: the SQL of those by name, as far as it is known: one that is not deployed yet may be one that was
-        renamed.
-    :param list_age: for how long the names may be out of date; what was deployed since is left alone. None leaves
-        nothing alone.
+    :param queries: the SQL of those by name, as far as it is known: a pipeline that is not deployed yet may be a
+        renamed one.
+    :param list_age: how old the names may be; pipelines that were deployed since are left alone. None leaves none
+        alone.
     :param max_deletions: how many deployments may be deleted; more are an error, and nothing is changed.
-    :param dry_run: whether only to say what would be deleted, default False.
+    :param dry_run: whether only to log what would be deleted, default False.
     :param log: gets a line for each pipeline, before and after.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
-    :raises ValueError: where nothing is to be kept.
-    :raises ArroyoDeployError: where more would be deleted than allowed, before anything is changed; where some were
-        renamed or could not be deleted, with the reasons, once all the others have been.
-    :raises ArroyoError: at once, where Arroyo is unreachable or refuses the login; with what was not deleted before.
+    :param sleep, monotonic: wait for and measure seconds.
+    :raises ValueError: if nothing is to be kept.
+    :raises ArroyoDeployError: if more would be deleted than allowed, before anything is changed; if some were renamed
+        or could not be deleted, after all the others, with the reasons.
+    :raises ArroyoError: at once, if Arroyo is unreachable or refuses the login; names what could not be deleted
+        before.
     """
     if not keep:
         raise ValueError(
-            "keep must name at least one pipeline: an empty list, as of an empty folder, would delete the whole group"
+            "keep must name at least one pipeline: an empty list, as from an empty folder, would delete the whole "
+            "group"
         )
     deployed = list(_deployed_in(namespace, client.iter_pipelines(), log))
     owned = [one for one in deployed if one.deployment.group == group]
@@ -92,7 +94,7 @@ def prune(
     names = sorted({one.pipeline.name for one in old})
     if len(names) > max_deletions:
         raise ArroyoDeployError(
-            f"Group {group!r} has {len(names)} pipelines that are no longer wanted, and max_deletions allows "
+            f"Group {group!r} has {len(names)} pipelines that are no longer wanted, but max_deletions allows "
             f"{max_deletions}: {_listed(names)}. Nothing was changed. Check keep, or raise max_deletions.",
             is_fatal=True,
         )
@@ -104,7 +106,7 @@ def prune(
     existing = Existing(client, sleep=sleep, monotonic=monotonic)
     for one in unwanted if not dry_run else ():
         try:
-            # With a checkpoint, so that its sinks commit what they have.
+            # With a checkpoint, so that its sinks commit their data.
             existing.stop(one.id)
             existing.remove(one.id)
         except (ArroyoAuthError, ArroyoConnectionError, ArroyoUnreachableError) as err:
@@ -122,13 +124,13 @@ def prune(
             f"Of {len(unwanted)} pipelines that are no longer wanted in group {group!r}, {len(failed)} were not "
             "deleted:\n"
             + "\n".join(failed)
-            + "\nAnother try continues with what is left. Stop what does not stop by "
+            + "\nAnother try continues with what is left. If a pipeline does not stop, use "
             "ArroyoStopPipelineOperator(mode='force')."
         )
     if left:
         problems.append(
-            f"Group {group!r} no longer contains pipelines whose SQL has a new name, as after a file was renamed or "
-            "moved. They are left alone:\n"
+            f"Group {group!r} no longer contains pipelines whose SQL has a new name, probably because a file was "
+            "renamed or moved. They are left alone:\n"
             + "\n".join([*left.values()][:_SHOWN])
             + "\nThe new pipeline does not have the state of the old one. To keep the old one, give the file the "
             "setting pipeline_name with the old name, in the old group; the next DAG run then deletes the new one. "
@@ -154,11 +156,11 @@ def _deployed_in(namespace: Namespace, pipelines: Iterable[Pipeline], log: Any) 
 def _deployed_later(
     client: ArroyoClient, owned: Iterable[DeployedPipeline], list_age: timedelta | None
 ) -> set[str]:
-    """Return the names of what is younger, by the server's clock, than the list of what to keep may be."""
+    """Return the names of pipelines that are younger, by the server's clock, than ``keep`` may be."""
     date = None if list_age is None else client.send(endpoints.ping()).server_date
     if date is None or list_age is None:
         return set()
-    # The date has whole seconds, and so have the dates of pipelines on SQLite.
+    # The date has whole seconds, and so do the dates of pipelines on SQLite.
     since_micros = (date - list_age + timedelta(seconds=1)).timestamp() * 1e6
     return {one.deployment.name for one in owned if one.pipeline.created_at_micros > since_micros}
 
@@ -170,7 +172,7 @@ def _listed(names: Sequence[str]) -> str:
 def _with_state(
     client: ArroyoClient, found: Iterable[tuple[DeployedPipeline, str]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the names of those that have a state to lose, each with what an error says of it."""
+    """Yield the names of pipelines that have a state to lose, each with a line for the error."""
     for one, newer in found:
         try:
             job = client.get_job(one.pipeline.id)

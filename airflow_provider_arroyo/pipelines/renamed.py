@@ -1,7 +1,6 @@
-"""Tells which deployed pipelines were renamed: their SQL was deployed again later, under another name or in another
-group.
+"""Finds renamed pipelines: their SQL was deployed again later, under another name or in another group.
 
-A pipeline's state belongs to its name. What was renamed is deployed as another pipeline, without that state.
+A pipeline's state belongs to its name. After a rename, another pipeline is deployed, without that state.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from airflow_provider_arroyo.pipelines.ownership import (
 from airflow_provider_arroyo.text import shorten
 
 _RUN_MICROS = 3600 * 1_000_000
-"""How far apart two pipelines may be created that one DAG run deploys; a run that is cleared later is another one."""
+"""Maximum time between two creates of one DAG run, in microseconds; beyond it, the run was cleared and run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +34,12 @@ class DeployedPipeline:
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DeployedPipeline | None:
-        """Return a pipeline that was deployed, None for any other.
+        """Return a deployed pipeline, or None if it was not deployed.
 
-        The label is in the SQL on 0.15, and a copy made by hand under another name has it, too; that is another one.
+        On 0.15, the label is in the SQL, and so also in a copy made by hand under another name; a copy was not
+        deployed.
 
-        :raises UnreadableLabelError: where it has a label that cannot be read.
+        :raises UnreadableLabelError: if its label cannot be read.
         """
         label = OwnershipLabel.of(pipeline)
         if label is None or label.deployment is None or label.deployment.name != pipeline.name:
@@ -48,7 +48,7 @@ class DeployedPipeline:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Its SQL, whatever comments and spacing say."""
+        """Its SQL without comments and spacing."""
         return sql_words(without_label(self.pipeline.query))
 
     def __str__(self) -> str:
@@ -66,8 +66,8 @@ def renamed(
 
     :param unwanted: pipelines of one group that are to be deleted.
     :param others: other deployed pipelines of the same namespace.
-    :param wanted: the SQL of the group's pipelines as they should be, by name, as far as it is known; they may not be
-        deployed yet.
+    :param wanted: the wanted SQL of the group's pipelines by name, as far as it is known; they may not be deployed
+        yet.
     """
     if not (current := _current(unwanted)):
         return
@@ -97,7 +97,7 @@ def with_same_sql(
 ) -> Iterator[DeployedPipeline]:
     """Yield the pipelines that other DAG runs of this namespace deployed with the same SQL.
 
-    :param pipelines: among which.
+    :param pipelines: the pipelines to check.
     :param query: the SQL.
     :param label: of the deployment that is about to be created with it.
     """
@@ -119,5 +119,5 @@ def _is_later(one: DeployedPipeline, other: DeployedPipeline) -> bool:
 
 
 def _is_same_run(one: Owner, other: Owner) -> bool:
-    """Return whether two tasks are of one DAG run."""
+    """Return whether two tasks belong to the same DAG run."""
     return (one.dag_id, one.run_id) == (other.dag_id, other.run_id)

@@ -1,6 +1,6 @@
-"""From where the sources of a new pipeline will read: as their options say, since it has no state to continue from.
+"""Tells from where the sources of a new pipeline will read, by their options, since it has no state to continue from.
 
-Reads ``CREATE TABLE`` statements as text. What is not declared in the SQL itself is not known here.
+Reads ``CREATE TABLE`` statements as text. Sources that the SQL itself does not declare are unknown here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 
 _OFFSETS = {
     "earliest": "from the earliest record",
-    "latest": "from the end: what is there already is not read",
+    "latest": "from the end: existing records are not read",
 }
 _BEGINNINGS: Mapping[str, str] = {
     "impulse": "from counter 0",
@@ -37,7 +37,7 @@ _BEGINNINGS: Mapping[str, str] = {
     "polling_http": "from now on",
     "mqtt": "from now on",
 }
-"""Where connectors begin that have no option for it. Source: Arroyo's connectors (0.16)."""
+"""Where connectors without an option for it begin. Source: Arroyo's connectors (0.16)."""
 _ONLY_SOURCES = ("impulse", "nexmark", "sse", "websocket", "polling_http")
 
 
@@ -56,7 +56,7 @@ class SourceTable:
 
     @property
     def reads_from(self) -> str:
-        """From where it reads when there is no state to continue from."""
+        """From where it reads if there is no state to continue from."""
         offset = self.options.get("source.offset", "").lower()
         match self.connector:
             case "kafka" | "confluent" if offset == "group":
@@ -73,7 +73,7 @@ class SourceTable:
         group = self.options.get("source.group_id")
         if group:
             return f"from the offsets that consumer group {shorten(group, 80)!r} has committed, if it has"
-        # Without a name of its own the group is named after the job, and the job is a new one.
+        # Without an explicit id, the group is named after the job, which is new.
         return "from the end: its consumer group is new, since source.group_id is not set"
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class SourceTable:
 
 
 def sources_of(query: str) -> tuple[SourceTable, ...]:
-    """Return the sources that some SQL declares, in order; empty where that cannot be determined.
+    """Return the sources that some SQL declares, in order; empty if that cannot be determined.
 
     :param query: the SQL.
     """
@@ -95,7 +95,7 @@ def sources_of(query: str) -> tuple[SourceTable, ...]:
 
 
 def _tables(query: str) -> Iterator[tuple[str, dict[str, str]]]:
-    # Values of secret options are of no use here, and could end in a message.
+    # Values of secret options are not needed here, and could end up in a message.
     tokens = [
         (str(found.lastgroup), found[0])
         for found in _TOKEN.finditer(redact_sql(query))

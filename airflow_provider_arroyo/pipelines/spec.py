@@ -1,4 +1,4 @@
-"""What a pipeline should be, checked before any request."""
+"""The specification of a pipeline, checked before any request."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from airflow_provider_arroyo.client.udf import Udf, as_udfs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSpec:
-    """What a pipeline should be. What may hold secrets stays out of its ``repr``.
+    """The specification of a pipeline. Fields that may hold secrets are not part of its ``repr``.
 
     :param name: shown in Arroyo's console; names need not be unique.
     :param query: the SQL.
-    :param parallelism: subtasks for each operator, 1 or more, default 1.
-    :param checkpoint_interval: 1 second to 24 hours; None leaves it to the server (10 seconds).
-    :param udfs: UDFs that the SQL uses.
-    :param tags: labels; stored by Arroyo 0.16 and later.
-    :param env_vars: environment of the workers; Arroyo 0.16 and later.
-    :param scheduler_config: passed to the scheduler as it is; Arroyo 0.16 and later.
-    :param state_url: where its checkpoints go; Arroyo 0.16 and later; None leaves it to the server.
-    :raises ValueError: names the argument and what is allowed.
+    :param parallelism: subtasks of each operator, 1 or more, default 1.
+    :param checkpoint_interval: 1 second to 24 hours; default None leaves it to the server (10 seconds).
+    :param udfs: UDFs that the SQL uses, default none.
+    :param tags: labels, default none; stored by Arroyo 0.16 and later.
+    :param env_vars: environment of the workers, default none; Arroyo 0.16 and later.
+    :param scheduler_config: passed to the scheduler unchanged, default none; Arroyo 0.16 and later.
+    :param state_url: where its checkpoints are stored; Arroyo 0.16 and later; default None leaves it to the server.
+    :raises ValueError: if an argument is invalid; names it and the allowed values.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PipelineSpec:
     def __post_init__(self) -> None:
         check_text(self.name, "pipeline_name")
         object.__setattr__(self, "query", check_sql(self.query))
-        # Rendered templates give digits, durations may be seconds; the API wants an integer and a timedelta.
+        # Rendered templates may be digits, and durations seconds; the API needs an integer and a timedelta.
         object.__setattr__(self, "parallelism", check_parallelism(self.parallelism))
         if self.checkpoint_interval is not None:
             interval = check_checkpoint_interval(self.checkpoint_interval)
@@ -72,8 +72,8 @@ class PipelineSpec:
     ) -> dict[str, Any]:
         """Return the arguments of ``create_pipeline`` and ``put_pipeline``.
 
-        :param query: the SQL to send instead, such as one with an ownership label.
-        :param tags: the tags to send instead.
+        :param query: the SQL to send instead, for example with an ownership label; default the spec's.
+        :param tags: the tags to send instead; default the spec's.
         """
         return {
             "name": self.name,

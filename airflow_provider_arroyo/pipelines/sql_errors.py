@@ -1,4 +1,4 @@
-"""SQL that Arroyo refused: its words, with the place marked in the SQL."""
+"""Errors for SQL that Arroyo refused: its messages, with the position marked in the SQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_arroyo.exceptions import ArroyoQueryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-"""Strings, quoted names and comments, in which Arroyo takes any character."""
+"""Strings, quoted names and comments, which may contain any character."""
 
 _FOUND = re.compile(r"found: (.+?) at Line: ", re.DOTALL)
 _NAMED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
@@ -27,7 +27,7 @@ _SHOWN_INVISIBLE = 5
 
 
 def moved_up(diagnostic: SqlDiagnostic, lines: int) -> SqlDiagnostic:
-    """Return the diagnostic for SQL without its first lines, such as the one with the ownership label."""
+    """Return the diagnostic for SQL without its first lines, such as the line of the ownership label."""
     if diagnostic.line is None:
         return diagnostic
     return replace(
@@ -45,9 +45,9 @@ def _cut(message: str) -> str:
 
 
 def stands_there(query: str, diagnostic: SqlDiagnostic) -> bool:
-    """Return whether what a diagnostic names stands at its place.
+    """Return whether the text that a diagnostic names is at its position in the SQL.
 
-    Arroyo plans text of its own, too, such as a generated column's, and gives places in that.
+    Arroyo also plans text of its own, such as a generated column's, and positions may refer to that.
     """
     lines = query.split("\n")
     if diagnostic.line is None or not 0 < diagnostic.line <= len(lines):
@@ -64,7 +64,7 @@ def stands_there(query: str, diagnostic: SqlDiagnostic) -> bool:
 
 
 def _unescaped(text: str) -> str:
-    """Return what Rust has written into a quoted string."""
+    """Return text that Rust has escaped in a quoted string."""
     text = re.sub(r"\\u\{([0-9a-f]{1,6})\}", lambda found: chr(int(found[1], 16)), text)
     return text.replace("\\", "")
 
@@ -74,7 +74,7 @@ def _folded(text: str) -> str:
 
 
 def invisible_characters(query: str) -> Iterator[str]:
-    """Yield the name and place of each invisible character outside of strings, quoted names and comments."""
+    """Yield the name and position of each invisible character outside of strings, quoted names and comments."""
     bare = _QUOTED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), query)
     for number, line in enumerate(bare.split("\n"), 1):
         for column, character in enumerate(line, 1):
@@ -90,11 +90,11 @@ def _where_it_stands(query: str, diagnostic: SqlDiagnostic) -> SqlDiagnostic:
 
 
 def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
-    """Return the line of SQL that a diagnostic is about, with the place marked below it; empty without one.
+    """Return the line of SQL that a diagnostic is about, with the position marked below it; empty if it has none.
 
-    Secrets in it are masked.
+    Secrets are masked.
     """
-    # Arroyo's parser knows only this line end; splitlines knows more.
+    # Arroyo's parser knows only this line end, unlike splitlines.
     lines = query.split("\n")
     if diagnostic.line is None or not 0 < diagnostic.line <= len(lines):
         return ""
@@ -107,7 +107,7 @@ def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
         end = max(end, len(line) + 1)
     line, column, end = _masked(query, lines, diagnostic.line, line, column, end)
     length = max(1, end - column)
-    # A line may be a megabyte long; the surroundings of the place are enough.
+    # A line may be a megabyte long; the surroundings of the position are enough.
     start = max(0, column - 1 - _SHOWN_COLUMNS // 2)
     shown = line[start : start + _SHOWN_COLUMNS]
     before, after = ("…" if start else ""), ("…" if start + _SHOWN_COLUMNS < len(line) else "")
@@ -120,7 +120,7 @@ def excerpt(query: str, diagnostic: SqlDiagnostic) -> str:
 def _masked(
     query: str, lines: Sequence[str], number: int, line: str, column: int, end: int
 ) -> tuple[str, int, int]:
-    """Return a line of SQL without its secrets and control characters, with the columns moved accordingly."""
+    """Return a line of SQL without its secrets and control characters, with the columns adjusted."""
     line_start = sum(len(other) + 1 for other in lines[: number - 1])
     shown, at = "", 0
     shown_column, shown_end = column, end
@@ -131,14 +131,14 @@ def _masked(
         shown += line[at:first] + MASK
         at = last
         shift = len(MASK) - (last - first)
-        # Columns count from 1, and the end is that after the last one. A place in the secret is all of the mask.
+        # Columns count from 1, and the end is exclusive. A position in the secret becomes the whole mask.
         shown_column += shift if column > last else min(0, first + 1 - column)
         shown_end += shift if end > last + 1 else (last + 1 - end + shift if end > first + 1 else 0)
     return _visible(shown + line[at:]), shown_column, shown_end
 
 
 def _visible(line: str) -> str:
-    """Return a line in which each character takes its column."""
+    """Return a line in which each character is one column wide."""
     line = _CONTROL.sub(" ", line)
     if line.isascii():
         return line
@@ -148,11 +148,12 @@ def _visible(line: str) -> str:
 def refused(
     error: ArroyoQueryError, query: str, diagnostics: Sequence[SqlDiagnostic] = ()
 ) -> ArroyoQueryError:
-    """Return the refusal with all that is known about it.
+    """Return the refusal with everything that is known about it.
 
     :param error: the refusal as it came.
     :param query: the user's SQL.
-    :param diagnostics: what a validation of that SQL said, which may have places that the create did not give.
+    :param diagnostics: the messages of a validation of that SQL, which may have positions that the create did not
+        give.
     """
     found = [_where_it_stands(query, one.with_place()) for one in diagnostics or error.diagnostics]
     found = [replace(one, message=redact_echo(one.message, query)) for one in found]

@@ -1,4 +1,4 @@
-"""Requesting a stop so that its final checkpoint can be proven afterwards."""
+"""Requests a stop so that its final checkpoint can be proven afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHECKPOINTS_SECONDS = 10.0
 
 
 def for_checkpoints(client: ArroyoClient) -> ArroyoClient:
-    """Return a client that soon gives up: checkpoints only prove what a stop does, and must not hold it up."""
+    """Return a client with a short limit: checkpoints only prove what a stop does, and must not delay it."""
     return client.with_limits(
         max_elapsed_seconds=min(_CHECKPOINTS_SECONDS, client.limits.max_elapsed_seconds)
     )
@@ -29,21 +29,21 @@ def request_stop(
     mode: StopMode,
     before: Sequence[Checkpoint] | None,
 ) -> StopRequest | None:
-    """Request a stop; return what the proof of its checkpoint will need, None where no checkpoint was requested.
+    """Request a stop; return what the proof of its checkpoint will need, or None if no checkpoint was requested.
 
     :param client: sends the requests.
-    :param pipeline_id: which.
-    :param job: its job before the stop; None where it has none.
+    :param pipeline_id: id of the pipeline.
+    :param job: its job before the stop; None if it has none.
     :param mode: how to stop.
-    :param before: its checkpoints before the stop; not needed for other modes than ``checkpoint``. None where
-        they could not be read, so that nothing will prove its checkpoint.
+    :param before: its checkpoints before the stop; only needed for mode ``checkpoint``. None if they could not be
+        read, so that its checkpoint cannot be proven.
     """
     response = client.send(endpoints.patch_pipeline(pipeline_id, stop=mode))
     if mode is not StopMode.CHECKPOINT or before is None:
         return None
     accepted: tuple[Checkpoint, ...] | None = None
     if job is not None and all(one.checkpoint_type is None for one in before):
-        # Without types, the epoch alone must tell which checkpoint began after the request.
+        # Without types, only the epoch tells which checkpoint began after the request.
         with suppress(ArroyoError):
             accepted = for_checkpoints(client).list_checkpoints(pipeline_id, job.id)
     date = response.server_date

@@ -1,7 +1,7 @@
-"""Submitting once: however often it is tried, and wherever a try was cut off, it results in one pipeline.
+"""Submits a pipeline once: however often it is tried, and wherever a try was interrupted, there is one pipeline.
 
-A POST whose response is lost may have created the pipeline; a worker can die before it stores the id. So the pipeline
-itself carries whose it is (``ownership.py``), and every try begins by looking for its own.
+A POST whose response is lost may have created the pipeline, and a worker can die before it stores the id. So the
+pipeline itself has an ownership label (``ownership.py``), and every try first looks for its own pipeline.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from airflow_provider_arroyo.pipelines.sql_errors import moved_up, refused
 from airflow_provider_arroyo.text import shorten
 
 _NEWEST = 100
-"""Among how many of the newest pipelines one is looked for that is being created."""
+"""How many of the newest pipelines are searched for one that is being created."""
 
 _KILLED_CREATE_SECONDS = 10.0
-"""How long the create of a try that was killed may still take effect: its connection is closed."""
+"""How long the create of a killed try may still take effect, in seconds: its connection is closed."""
 
 
 class OnExisting(StrEnum):
@@ -51,7 +51,7 @@ class OnExisting(StrEnum):
     ADOPT = "adopt"
     """Running: use it; stopped: resume it; failed: restart it; finished: use it as it is."""
     REPLACE = "replace"
-    """Stop and delete it, then create it anew. Its state is lost."""
+    """Stop, delete and create it again. Its state is lost."""
     FAIL = "fail"
     """Raise an error that names it."""
 
@@ -60,10 +60,11 @@ class OnExisting(StrEnum):
 class Submitted:
     """The pipeline that a submit resulted in.
 
+    :param pipeline: the pipeline.
     :param action: what was done to get it.
-    :param before: its job before a request that begins a new run; None for one that was created, or used as it ran.
-    :param late_seconds: for how long a second one may come in, on a server that does not refuse it; None where none
-        can.
+    :param before: its job before a request that begins a new run; None if it was created, or used as it ran.
+    :param late_seconds: for how many seconds a duplicate may still appear, on a server that does not refuse it; None
+        if none can.
     """
 
     pipeline: Pipeline
@@ -75,8 +76,8 @@ class Submitted:
 def naming(error: ArroyoError, pipeline: Pipeline) -> ArroyoError:
     """Return an error that names the pipeline which exists although its submit failed.
 
-    :param error: how the submit failed.
-    :param pipeline: what exists.
+    :param error: the error of the submit.
+    :param pipeline: the pipeline.
     """
     if pipeline.id in str(error):
         return error
@@ -87,23 +88,23 @@ def naming(error: ArroyoError, pipeline: Pipeline) -> ArroyoError:
         else "The next try of this task continues with it."
     )
     return error.adding(
-        f"Pipeline {shorten(pipeline.name, 80)!r} exists all the same, id {pipeline.id}. {follow_up}"
+        f"However, pipeline {shorten(pipeline.name, 80)!r} exists, id {pipeline.id}. {follow_up}"
     )
 
 
 class Submission:
-    """One submit, to be run by any try of its task.
+    """One submit, which any try of its task can run.
 
     :param client: sends the requests.
-    :param spec: what the pipeline should be.
-    :param label: whose it is.
+    :param spec: the wanted pipeline.
+    :param label: its owner.
     :param pipeline_id: its id on servers that let the caller choose it.
     :param is_users_id: whether the user chose that id, so that it must not be ignored.
-    :param namespace: the owner's; default one that was set.
-    :param on_existing: what to do with one that an earlier try created, default adopt.
-    :param log: gets a line for whatever is done.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
-    :raises ValueError: when the user's tags collide with ours.
+    :param namespace: the owner's namespace; default an explicitly set one.
+    :param on_existing: what to do with a pipeline that an earlier try created, default adopt.
+    :param log: gets a line for each action.
+    :param sleep, monotonic: wait for and measure seconds.
+    :raises ValueError: if the user's tags collide with ours.
     """
 
     def __init__(
@@ -132,12 +133,13 @@ class Submission:
         self._monotonic = monotonic
         self._began = monotonic()
         self.is_pending = True
-        """Whether :meth:`run` may still create the pipeline: also where an alarm has interrupted it, since a request
-        that was sent takes effect all the same."""
+        """Whether :meth:`run` may still create the pipeline: even after an alarm interrupted it, since a request that
+        was sent still takes effect.
+        """
         self.has_created = False
         """Whether :meth:`run` ended with a pipeline that a request of this try created."""
         self.adopted: Pipeline | None = None
-        """The pipeline of an earlier try, from when it was found on; None where one is to be created."""
+        """The pipeline of an earlier try, once it was found; None if one must be created."""
         self._existing = Existing(client, sleep=sleep, monotonic=monotonic)
         self._owned = OwnedPipelines(client, label, self._existing, spec=spec, log=self._log)
         self._creator = PipelineCreator(
@@ -154,16 +156,16 @@ class Submission:
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """What is known to exist, though :meth:`run` failed after it was created or found; None where nothing is."""
+        """The pipeline that is known to exist although :meth:`run` failed; None if none is known."""
         return self._creator.created or self.adopted
 
     def run(self) -> Submitted:
         """Find the pipeline or create it, and make sure that it is asked to run.
 
-        :raises ArroyoOwnershipError: when the id is another owner's, when a label that may be ours cannot be read,
-            or when ``on_existing`` or the pipeline that runs forbids to continue.
-        :raises ArroyoUnsupportedError: when the server is too old for what is wanted.
-        :raises ArroyoQueryError: when Arroyo refuses the SQL.
+        :raises ArroyoOwnershipError: if the id belongs to another owner, if a label that may be ours cannot be read,
+            or if ``on_existing`` or the running pipeline forbids continuing.
+        :raises ArroyoUnsupportedError: if the server is too old for the wanted pipeline.
+        :raises ArroyoQueryError: if Arroyo refuses the SQL.
         """
         try:
             submitted = self._run()
@@ -179,7 +181,7 @@ class Submission:
 
     def _run(self) -> Submitted:
         if self._is_retry:
-            # On any server: the earlier try may have wanted another id, or met a server without PUT.
+            # On any server: the earlier try may have used another id, or a server without PUT.
             if (found := self._owned.find_one()) is not None:
                 return self._take(found)
             self._owned.check_other_namespaces(self._namespace)
@@ -187,10 +189,10 @@ class Submission:
         return self._created(pipeline, Action.CREATED) if is_new else self._take(pipeline)
 
     def create(self) -> Submitted:
-        """Create the pipeline, and look for no other one first.
+        """Create the pipeline, without looking for another one first.
 
-        :returns: what was created; where another task or try came first, its pipeline as adopted, and not touched.
-        :raises ArroyoError: as :meth:`run` does.
+        :returns: the created pipeline; if another task or try came first, its pipeline as adopted, and not touched.
+        :raises ArroyoError: see :meth:`run`.
         """
         try:
             pipeline, is_new = self._creator.create()
@@ -199,11 +201,11 @@ class Submission:
             raise self._refusal(err) from err
 
     def find_created(self, client: ArroyoClient) -> Pipeline | None:
-        """Return the pipeline that a request of this submit created; None while there is none.
+        """Return the pipeline that a request of this submit created; None if there is none yet.
 
-        Safe to call while :meth:`run` is at work, or was interrupted.
+        Safe to call while :meth:`run` is running, or after it was interrupted.
 
-        :param client: sends the one request instead of the submit's own client.
+        :param client: sends the request instead of the submit's own client.
         """
         for pipeline in client.list_pipelines(limit=_NEWEST).data:
             with suppress(UnreadableLabelError):
@@ -217,14 +219,14 @@ class Submission:
         return self._label.try_number > 1
 
     def _find_late(self) -> Pipeline | None:
-        # The create of an earlier try may still be on its way.
+        # The create of an earlier try may still be in progress.
         seconds = SETTLE_SECONDS if self._is_retry else 0.0
         found: Pipeline | None = self._existing.retry_until(self._owned.find_one, seconds)
         return found
 
     def _created(self, pipeline: Pipeline, action: Action) -> Submitted:
         if any(name.startswith(TAG_PREFIX) for name in pipeline.tags):
-            # The server has PUT, which creates no second one.
+            # The server has PUT, which creates no duplicates.
             return Submitted(pipeline=pipeline, action=action)
         late = 0.0
         if self._is_retry:
@@ -234,22 +236,22 @@ class Submission:
         return Submitted(pipeline=pipeline, action=action, late_seconds=late)
 
     def _refusal(self, error: ArroyoQueryError) -> ArroyoError:
-        """Return the error for a refused create, with what a validation says about the user's SQL alone.
+        """Return the error for a refused create, with the messages of a validation of the user's SQL alone.
 
-        A create gives fewer places, and on 0.15 they are off by the line of our label.
+        A create reports fewer positions, and on 0.15 they are shifted by the line of our label.
         """
         if not error.status:
-            # It breaks the connection on this SQL, in a validation, too.
+            # It also closes the connection on a validation of this SQL.
             return error
         client = self._client.with_limits(max_elapsed_seconds=10.0)
         try:
             validation = client.validate_query(self._spec.query, udfs=self._spec.udfs)
         except ArroyoError:
-            # The refusal is known; missing places are no reason to fail otherwise.
+            # The refusal is known; missing positions are no reason to fail differently.
             validation = QueryValidation(graph=None, errors=error.diagnostics)
         if validation.is_valid:
             return ArroyoApiError(
-                f"Pipeline {shorten(self._spec.name, 80)!r} was not created, though Arroyo accepts its SQL. "
+                f"Pipeline {shorten(self._spec.name, 80)!r} was not created, although Arroyo accepts its SQL. "
                 f"{error.method} {error.path} got: {shorten(error.server_message)}\n"
                 "Check Arroyo's log, and any gateway in between.",
                 status=error.status,
@@ -262,7 +264,7 @@ class Submission:
             found = tuple(moved_up(one, self._creator.lines_above) for one in found)
         return refused(error, self._spec.query, found)
 
-    # -- a pipeline that exists already ----------------------------------------------------------------------
+    # -- an existing pipeline ----------------------------------------------------------------------------------
 
     def _take(self, pipeline: Pipeline) -> Submitted:
         self.adopted = pipeline
@@ -276,7 +278,7 @@ class Submission:
                 owner=str(self._label.owner),
             )
         if job is not None and job.is_from_0_15:
-            # Before a replace deletes anything.
+            # Check this before a replace deletes anything.
             self._creator.check_old_server()
         if self._on_existing is OnExisting.REPLACE:
             return self._replace(pipeline)
@@ -309,7 +311,7 @@ class Submission:
         job = self._existing.wait_while_going_down(pipeline.id, job)
         if job is None or is_down(job):
             self._log.warning(
-                "Pipeline %s of an earlier try (id %s) is %s and not what is wanted now:\n%s",
+                "Pipeline %s of an earlier try (id %s) is %s and differs from what is wanted now:\n%s",
                 shorten(pipeline.name, 80),
                 pipeline.id,
                 job.state if job else "without a job",

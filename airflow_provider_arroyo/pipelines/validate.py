@@ -15,13 +15,13 @@ def check_query(client: ArroyoClient, query: str, udfs: Iterable[Udf] = ()) -> P
 
     :param client: sends the request.
     :param query: the SQL.
-    :param udfs: UDFs that it uses.
-    :raises ArroyoQueryError: when Arroyo refuses it, with all its messages and their places in the SQL.
+    :param udfs: UDFs that it uses, default none.
+    :raises ArroyoQueryError: if Arroyo refuses it; with all its messages and their positions in the SQL.
     """
     try:
         validation = client.validate_query(query, udfs=tuple(udfs))
     except ArroyoQueryError as err:
-        # 0.16 refuses a UDF that cannot be parsed with a status instead of a list of errors.
+        # 0.16 refuses a UDF that cannot be parsed with an error status, not with a list of errors.
         raise refused(err, query) from err
     if validation.is_valid:
         return validation.graph or PipelineGraph()

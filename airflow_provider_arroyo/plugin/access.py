@@ -1,4 +1,4 @@
-"""Who may do what: Airflow's own rights on connections, and what keeps foreign pages out."""
+"""Access checks: Airflow's own permissions on connections and DAGs, and protection against other sites."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sqlalchemy import select
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
 ACTION_HEADER = "X-Arroyo-Action"
-"""Required on what changes something. A foreign page cannot send it: the browser would ask first, and be refused."""
+"""Required for every change. A page of another site cannot send it: the browser would ask first, and be refused."""
 
 _ENVIRONMENT = "AIRFLOW_CONN_"
 _TEAMS_EXIST = "team_name" in {field.name for field in fields(ConnectionDetails)}
-"""Whether this Airflow knows teams: from 3.2 on."""
+"""Whether this Airflow has teams (3.2 and later)."""
 
 Method = Literal["GET", "PUT"]
 
@@ -36,7 +36,7 @@ Method = Literal["GET", "PUT"]
 def refuse_foreign_pages(request: Request) -> None:
     """Refuse a request that a page of another origin may have sent with the user's cookie.
 
-    :raises HTTPException: 403.
+    :raises HTTPException: 403 in that case.
     """
     site = request.headers.get("sec-fetch-site", "same-origin")
     if ACTION_HEADER.lower() not in request.headers or site != "same-origin":
@@ -59,7 +59,7 @@ def may_use_connection(connection_id: str, method: Method, user: BaseUser) -> bo
 
 
 def may_edit_dag(dag_id: str, user: BaseUser) -> bool:
-    """Return whether a user may edit a DAG; also where Airflow has no such DAG, which then is nobody's."""
+    """Return whether a user may edit a DAG; also if Airflow has no such DAG, so that it belongs to nobody."""
     with create_session() as session:
         if session.scalar(select(DagModel.dag_id).where(DagModel.dag_id == dag_id)) is None:
             return True
@@ -67,12 +67,12 @@ def may_edit_dag(dag_id: str, user: BaseUser) -> bool:
 
 
 def readable_dags(user: BaseUser) -> set[str]:
-    """Return the DAGs that a user may read, by the one question with which Airflow filters its own lists."""
+    """Return the DAGs that a user may read, by the same single check that Airflow uses to filter its own lists."""
     return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
 
 
 def may_read_tasks(dag_id: str, user: BaseUser) -> bool:
-    """Return whether a user may read a DAG's task instances, and what they left as XComs."""
+    """Return whether a user may read a DAG's task instances and their XComs."""
     manager, details = get_auth_manager(), _dag(dag_id)
     return all(
         manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
@@ -90,7 +90,7 @@ def _dag(dag_id: str) -> DagDetails:
 def readable_connections(user: BaseUser) -> list[str]:
     """Return the connections of type Arroyo that a user may read.
 
-    Those of Airflow's database and of the environment: other secrets backends cannot be listed.
+    Only those in Airflow's database and in the environment: other secrets backends cannot be listed.
     """
     names = {*_in_database(), *_in_environment()}
     return sorted(name for name in names if may_use_connection(name, "GET", user))

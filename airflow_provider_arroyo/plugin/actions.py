@@ -1,4 +1,4 @@
-"""What a person may do to a pipeline from the UI, as requests to Arroyo."""
+"""The actions that a user can request in the UI, as requests to Arroyo."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_PARALLELISM = 10_000
 
 
 class ActionOptions(BaseModel):
-    """How an action is to be done.
+    """The options of an action.
 
-    :param mode: of a stop.
-    :param parallelism: of a rescale.
-    :param force: of a restart: without a checkpoint first.
+    :param mode: for a stop.
+    :param parallelism: for a rescale.
+    :param force: for a restart: whether to skip the checkpoint.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,7 +35,7 @@ class ActionOptions(BaseModel):
 def request_for(action: Action, pipeline_id: str, options: ActionOptions) -> Request[Any]:
     """Return the request that carries out an action.
 
-    :raises ValueError: says what is missing.
+    :raises ValueError: if an option is missing; names it.
     """
     requests: dict[Action, Callable[[], Request[Any]]] = {
         "stop": lambda: endpoints.patch_pipeline(pipeline_id, stop=options.mode),
@@ -49,11 +49,11 @@ def request_for(action: Action, pipeline_id: str, options: ActionOptions) -> Req
 
 def _rescale(pipeline_id: str, parallelism: int | None) -> Request[Any]:
     if parallelism is None:
-        raise ValueError("parallelism must be given: subtasks for each operator, 1 or more")
+        raise ValueError("parallelism must be given: subtasks of each operator, 1 or more")
     return endpoints.patch_pipeline(pipeline_id, parallelism=parallelism)
 
 
 def described(action: Action, options: ActionOptions) -> dict[str, Any]:
-    """Return the options that matter to an action, for the audit log."""
+    """Return the options that apply to an action, for the audit log."""
     matter = {"stop": ("mode",), "rescale": ("parallelism",), "restart": ("force",)}.get(action, ())
     return {name: getattr(options, name) for name in matter}

@@ -1,4 +1,4 @@
-"""What Airflow's database holds for the pages: a task instance's pipeline, which owners are gone, the audit log."""
+"""Data in Airflow's database for the pages: a task instance's pipeline, missing owners, the audit log."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ _MAX_DAGS = 5000
 _MAX_CHECKED = 200
 _MAX_EVENT = 60
 _MAX_IN = 500
-"""How many values a query may compare with; some databases bound it."""
+"""How many values a query may compare with; some databases limit this."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInstanceKey:
-    """Which task instance.
+    """Identifies a task instance.
 
-    :param map_index: -1 where the task is not mapped.
+    :param dag_id: its DAG.
+    :param run_id: its DAG run.
+    :param task_id: its task.
+    :param map_index: -1 if the task is not mapped.
     """
 
     dag_id: str
@@ -54,10 +57,10 @@ class TaskInstanceKey:
 
 
 def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
-    """Return what a task instance left about its pipeline.
+    """Return what a task instance stored about its pipeline.
 
-    :returns: ``connection_id``, ``pipeline_id`` and ``pipeline_name`` (None where it has none), ``transitions``
-        (as the task pushed them), and ``state`` of the task instance.
+    :returns: ``connection_id``, ``pipeline_id`` and ``pipeline_name`` (None if it has none), ``transitions`` (as the
+        task pushed them), and ``state`` of the task instance.
     """
     of_task = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id, "map_index": key.map_index}
     with create_session() as session:
@@ -83,7 +86,7 @@ def pipeline_of_task(key: TaskInstanceKey) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return an XCom value; one that is stored as JSON text is read."""
+    """Return an XCom value; JSON text is parsed."""
     if isinstance(value, str):
         try:
             return json.loads(value)
@@ -104,15 +107,17 @@ def tasks_of_pipeline(
     readable: Callable[[], Set[str]],
     may_read: Callable[[str], bool],
 ) -> dict[str, Any]:
-    """Return the task instances that touched a pipeline: those that left its id as an XCom, and its owner.
+    """Return the task instances that touched a pipeline: those that stored its id as an XCom, and its owner.
 
-    The newest 50 are those of the 50 DAGs that touched it last, so no more DAGs are looked at.
+    The newest 50 are from the 50 DAGs that touched it last, so no more DAGs are checked.
 
-    :param pipeline_id: the pipeline.
-    :param connection_id: of its Arroyo. A task whose rendered fields name another connection meant another pipeline.
-    :param owner: the task instance that created it, by its label; None where there is none in this Airflow.
-    :param readable: returns all DAGs that may be read; asked only where too many touched it to be checked one by one.
-    :param may_read: whether the task instances and XComs of a DAG may be read; asked of 200 DAGs at most.
+    :param pipeline_id: id of the pipeline.
+    :param connection_id: the connection to its Arroyo. A task whose rendered fields name another connection had
+        another pipeline.
+    :param owner: the task instance that created it, by its label; None if there is none in this Airflow.
+    :param readable: returns all DAGs that may be read; called only if too many touched the pipeline to check each
+        one.
+    :param may_read: whether the task instances and XComs of a DAG may be read; called for at most 200 DAGs.
     :returns: ``tasks``, newest first, and whether there are ``more``.
     """
     is_theirs = and_(XComModel.key == _ID_KEY, _holds(pipeline_id))
@@ -148,7 +153,7 @@ def tasks_of_pipeline(
             .order_by(XComModel.dag_run_id.desc(), XComModel.task_id, XComModel.map_index)
             .limit(2 * MAX_TASKS)
         ).all()
-        # Databases compare JSON each in its own way, and some without regard to case.
+        # Databases compare JSON differently, and some ignore case.
         found = {TaskInstanceKey(*row[:4]): row for row in left if _plain(row.value) == pipeline_id}
         elsewhere = {
             key
@@ -167,7 +172,7 @@ def tasks_of_pipeline(
         transitions = dict(
             _of_tasks(session, XComModel, "value", found, XComModel.key == TRANSITIONS_XCOM_KEY)
         )
-    # What has not started yet is the newest.
+    # Task instances that have not started yet come first.
     rows = sorted(found.items(), key=lambda item: -(_seconds(item[1].start_date) or float("inf")))
     return {
         "tasks": [
@@ -190,12 +195,12 @@ _TASK_KEY = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, Tas
 
 
 def _holds(pipeline_id: str) -> ColumnElement[bool]:
-    """Return whether an XCom holds an id, as far as any database can tell: as JSON, or as JSON text in JSON."""
+    """Return whether an XCom contains an id, as far as any database can tell: as JSON, or as JSON text in JSON."""
     if not is_storable(pipeline_id):
         return false()
     needles = set()
     for is_ascii in (True, False):
-        # With its quotes, so that ids that merely contain it crowd nothing out.
+        # With quotes, so that ids that merely contain it do not fill the list.
         once = json.dumps(pipeline_id, ensure_ascii=is_ascii)
         needles |= {once, json.dumps(once, ensure_ascii=is_ascii)[1:-1]}
     text = cast(XComModel.value, Text)
@@ -228,10 +233,10 @@ def _transitions(value: Any) -> list[Any]:
 
 
 def missing_owners(owners: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """Return for each owner what of it is gone from Airflow: ``dag``, ``run``, ``task`` or None.
+    """Return for each owner which part no longer exists in Airflow: ``dag``, ``run``, ``task`` or None.
 
     :param owners: each with ``dag``, ``run``, ``task`` and ``deployment``; a deployment outlives the run that made
-        it, so it misses only its DAG.
+        it, so it needs only its DAG.
     """
     dag_ids = {owner["dag"] for owner in owners}
     with create_session() as session:
@@ -272,12 +277,12 @@ def _parts(values: list[str]) -> Iterable[list[str]]:
 def write_audit_log(
     event: str, *, user_name: str, owner: Mapping[str, Any] | None, extra: Mapping[str, Any]
 ) -> None:
-    """Write one row into Airflow's audit log.
+    """Write one row to Airflow's audit log.
 
-    :param event: what was done, such as ``arroyo.stop``.
-    :param user_name: who did it.
-    :param owner: whose pipeline it was; the row then belongs to that task instance.
-    :param extra: what it was done to, and the outcome.
+    :param event: the action, such as ``arroyo.stop``.
+    :param user_name: who requested it.
+    :param owner: the pipeline's owner; the row then belongs to that task instance.
+    :param extra: the pipeline, the options and the outcome.
     """
     task = {}
     if owner:

@@ -1,7 +1,7 @@
-"""The routes behind the pages. They read what the watches know, and never wait long for an Arroyo.
+"""The routes behind the pages. They return what the watches know, and never wait long for an Arroyo.
 
-Every route but the static files wants a logged-in user, and the right to read, or to edit, the connection that it is
-about. No route takes an address or a path to fetch.
+Every route except static files requires a logged-in user, and the right to read or edit its connection. No route
+takes an address or a path to fetch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _editable(connection_id: Annotated[str, Depends(_readable)], user: GetUserDe
     if not access.may_use_connection(connection_id, "PUT", user):
         raise HTTPException(
             403,
-            f"This needs the right to edit the Airflow connection {connection_id!r}, which you do not have.",
+            f"You need the right to edit the Airflow connection {connection_id!r} for this.",
         )
     return connection_id
 
@@ -57,14 +57,14 @@ Editable = Annotated[str, Depends(_editable)]
 
 
 class _Json(JSONResponse):
-    """JSON in ASCII: what a server sends may hold halves of surrogate pairs, which no other encoding takes."""
+    """JSON in ASCII: a server may send unpaired surrogates, which no other encoding supports."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class _VersionedFiles(StaticFiles):
-    """Files whose addresses carry a version, so that a browser need not ask for them again."""
+    """Files with a version in their addresses, so that a browser can cache them."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -74,7 +74,7 @@ class _VersionedFiles(StaticFiles):
 
 def make_app() -> FastAPI:
     """Return the app that Airflow's API server mounts."""
-    # No pages of documentation: they would be open to everyone.
+    # Without documentation pages, which everyone could open.
     app = FastAPI(title="Arroyo", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_router(Service()), prefix="/api")
     app.mount("/static", _VersionedFiles(directory=Path(__file__).parent / "static", check_dir=False))
@@ -127,7 +127,7 @@ def _router(service: Service) -> APIRouter:
         try:
             found = await watch.definition(pipeline_id)
         except (ArroyoError, ValueError) as error:
-            # The server's words may repeat the SQL.
+            # The server's message may repeat the SQL.
             row = watch.snapshot.rows.get(pipeline_id)
             text = row.facts.shown(str(error)) if row else str(error)
             raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, text) from error
@@ -146,7 +146,7 @@ def _router(service: Service) -> APIRouter:
         row = watch.snapshot.rows.get(pipeline_id)
         owner = row.facts.owner if row else None
         if owner is not None:
-            # A DAG of the same name in another Airflow is another one.
+            # A DAG of the same name in another Airflow is a different one.
             owner = owner if owner["namespace"] == await _namespace(watch, connection_id) else None
         return await run_in_threadpool(
             airflow_db.tasks_of_pipeline,
@@ -162,7 +162,7 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh()
         namespace = await _namespace(watch, connection_id)
-        # Of the owners in other namespaces, only their own Airflow knows whether they are gone.
+        # Only their own Airflow knows whether owners in other namespaces still exist.
         owners = {
             row.pipeline_id: row.facts.owner
             for row in watch.snapshot.rows.values()
@@ -200,9 +200,7 @@ def _router(service: Service) -> APIRouter:
             raise HTTPException(404, "There is no such pipeline, or Arroyo is not responding.")
         owner = row.facts.owner
         if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
-            raise HTTPException(
-                403, f"This needs the right to edit the DAG {owner['dag']!r}, which you do not have."
-            )
+            raise HTTPException(403, f"You need the right to edit the DAG {owner['dag']!r} for this.")
         failure: ArroyoError | None = None
         facts, before, at = row.facts, row.job, time.time()
         try:
@@ -238,7 +236,7 @@ def _router(service: Service) -> APIRouter:
 
 
 async def _namespace(watch: Watch, connection_id: str) -> str:
-    """Return what distinguishes this Airflow on the Arroyo of a connection."""
+    """Return this Airflow's namespace on the Arroyo of a connection."""
     try:
         name: str = await watch.run(lambda: ArroyoHook(connection_id).namespace.name)
     except ArroyoError as error:
@@ -247,7 +245,7 @@ async def _namespace(watch: Watch, connection_id: str) -> str:
 
 
 def _known(watch: Watch) -> int | None:
-    """Return how many pipelines are known; None where the list was never read."""
+    """Return how many pipelines are known; None if the list was never read."""
     return None if watch.seen_at is None else len(watch.snapshot.rows)
 
 
@@ -266,5 +264,5 @@ async def _status(watch: Watch, connection_id: str, user: Any) -> dict[str, Any]
 def _status_of(error: ArroyoError) -> int:
     if isinstance(error, ArroyoNotFoundError):
         return 404
-    # Arroyo's own refusals; whatever else failed is not this page's fault.
+    # Arroyo's own refusals; other failures are not caused by this page.
     return 409 if isinstance(error, ArroyoApiError) and 400 <= error.status < 500 else 502

@@ -1,7 +1,7 @@
-"""Who did what to which pipeline from a page, and how it ended, as rows of Airflow's audit log.
+"""Who did what to which pipeline on a page, and with what result, as rows of Airflow's audit log.
 
-Arroyo responds before anything happens. So an action gets a first row with Arroyo's response, and a second one once
-its effect shows. A :class:`.PipelineWait` decides that, as it does for tasks; it observes what the pages' watch sees.
+Arroyo responds before it applies an action. So an action gets a first row with Arroyo's response, and a second one
+once its effect shows. A :class:`.PipelineWait` decides that, as for tasks; it observes what the pages' watch sees.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from airflow_provider_arroyo.plugin.watch import LIST_SECONDS, Watch
 log = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 120.0
-"""How long the effect of an action is waited for."""
+"""How long to wait for the effect of an action."""
 
 MAX_FOLLOWED = 100
-"""How many actions are followed at once; of more, only what was requested is written down."""
+"""How many actions are followed at once; for further ones, only the request is recorded."""
 
 ENDED = "ended"
-"""The end of the event's name in the second row: ``arroyo.stop.ended``."""
+"""The suffix of the event's name in the second row: ``arroyo.stop.ended``."""
 
 _DOWN = frozenset({JobState.STOPPED, JobState.FINISHED})
 
@@ -46,10 +46,14 @@ _DOWN = frozenset({JobState.STOPPED, JobState.FINISHED})
 class Acted:
     """An action of a user, and Arroyo's response to it.
 
-    :param facts: the pipeline's, when the action was requested.
-    :param before: its job then.
+    :param action: the action.
+    :param options: its options.
+    :param connection_id: id of the Airflow connection.
+    :param user_name: who requested it.
+    :param facts: the pipeline's facts when the action was requested.
+    :param before: its job at that time.
     :param at: when the action was requested, seconds since the epoch.
-    :param failure: why the request failed; None where Arroyo accepted it.
+    :param failure: why the request failed; None if Arroyo accepted it.
     """
 
     action: Action
@@ -63,12 +67,12 @@ class Acted:
 
     @property
     def response(self) -> str:
-        """Arroyo's response as it may be shown."""
+        """Arroyo's response, without secrets."""
         return "accepted" if self.failure is None else self.facts.shown(str(self.failure))
 
     @property
     def outcome(self) -> str:
-        """What the response shows: ``requested``, ``not_done``, ``unknown``; ``reached`` where nothing is to come."""
+        """What the response shows: ``requested``, ``not_done``, ``unknown``; ``reached`` if nothing is to follow."""
         if self.failure is not None:
             return "unknown" if may_have_taken_effect(self.failure) else "not_done"
         return Outcome.REACHED.value if self._is_done else "requested"
@@ -86,7 +90,7 @@ class Acted:
         return self.before is not None and not self.before.is_terminal
 
     def wait(self) -> PipelineWait | None:
-        """Return the wait for its effect; None where none is to come."""
+        """Return the wait for its effect; None if no effect is to follow."""
         if self.outcome not in ("requested", "unknown") or self.before is None or self.action == "delete":
             return None
         # A resume before the pipeline has stopped withdraws the stop, and may begin no new run.
@@ -96,7 +100,7 @@ class Acted:
             target_states=_DOWN if self.action == "stop" else frozenset({JobState.RUNNING}),
             deadline=self.at + FOLLOW_SECONDS,
             finished_is_success=True,
-            # Where the response was lost, there may have been no stop to withdraw.
+            # If the response was lost, there may have been no stop to withdraw.
             resume_is_final=self.action == "stop" and self.failure is None,
             restart_requested=self.action == "restart" and self.before.state == JobState.RUNNING,
             baseline=None if is_withdrawal else Baseline.of(self.before, requested_at=self.at),
@@ -136,7 +140,7 @@ class Acted:
 
 
 class Audit:
-    """Writes the rows.
+    """Writes the rows of the audit log.
 
     :param watch_of: returns the watch of a connection.
     """
@@ -146,7 +150,7 @@ class Audit:
         self._followed: set[asyncio.Task[None]] = set()
 
     async def record(self, acted: Acted) -> None:
-        """Write what was requested; where its effect is still to come, follow it in the background."""
+        """Write the request; if its effect is to follow, wait for it in the background."""
         await _write(acted, f"arroyo.{acted.action}", acted.requested())
         wait = acted.wait()
         if wait is None or len(self._followed) >= MAX_FOLLOWED:
@@ -163,7 +167,7 @@ class Audit:
             result = await follow(watch_of, wait)
             await _write(acted, f"arroyo.{acted.action}.{ENDED}", acted.ended(result))
         except Exception:
-            log.exception("The outcome of an action is not known: %s by %s", acted.action, acted.user_name)
+            log.exception("The outcome of an action is unknown: %s by %s", acted.action, acted.user_name)
 
 
 async def follow(
@@ -175,10 +179,10 @@ async def follow(
 ) -> WaitResult:
     """Let a wait observe what the pages' watch sees, until the wait is over.
 
-    :param watch_of: returns the watch; it may be another one later, since those that nobody uses are forgotten.
+    :param watch_of: returns the watch; later it may be another one, since unused ones are dropped.
     :param wait: decides.
     :param now: seconds since the epoch.
-    :param sleep: waits for so many seconds.
+    :param sleep: sleeps for a number of seconds.
     """
     watch = watch_of()
     server = watch.server
@@ -188,7 +192,7 @@ async def follow(
 
     try:
         while not (result := wait.tick(now())).is_over:
-            # Also what is fetched for pages in between, so that no state is missed that a person saw.
+            # Also what is fetched for pages in between, so that every state that a user saw is observed.
             watch.listeners.add(take)
             await sleep(LIST_SECONDS)
             if (present := watch_of()) is not watch:
@@ -229,5 +233,5 @@ async def _write(acted: Acted, event: str, extra: dict[str, Any]) -> None:
             extra=extra,
         )
     except Exception:
-        # It was done, and the page must say so.
+        # The action itself was carried out, and the page must say so.
         log.exception("The audit log could not be written: %s by %s: %s", event, acted.user_name, extra)

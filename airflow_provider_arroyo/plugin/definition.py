@@ -1,6 +1,6 @@
-"""What a pipeline's own page shows of its definition: SQL, UDFs, graph, label, and the diff to another generation.
+"""The definition that a pipeline's own page shows: SQL, UDFs, graph, label, and the diff to another generation.
 
-Pure functions. They read whole SQL, so they are for a thread.
+Pure functions. They read whole SQL, so run them in a thread.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.text import visible
 
 MAX_SQL = 200_000
-"""Characters of SQL that are shown, and of each UDF."""
+"""How many characters of SQL, and of each UDF, are shown."""
 
 MAX_DIFF_LINES = 2000
-"""Lines on each side of a diff; more would take long to compare."""
+"""Maximum number of lines on each side of a diff; more would take long to compare."""
 
 _MARGIN = 20_000
-"""How much more SQL is read, so that a secret at the cut is known as one."""
+"""How many more characters of SQL are read, so that a secret at the cut is recognized."""
 
 _MAX_UDFS = 50
 _MAX_EDGES = 5000
@@ -38,7 +38,7 @@ _UDF_NAME = re.compile(r"^\s*(?:pub\s+)?(?:async\s+)?(?:fn|def)\s+(\w{1,200})", 
 
 
 def kept_generation(row: Row, rows: Iterable[Row]) -> Row | None:
-    """Return the pipeline of the same deployment that a diff is made to: the generation before, else the next.
+    """Return the pipeline of the same deployment to compare with: the previous generation, otherwise the next.
 
     :param row: the pipeline.
     :param rows: all pipelines.
@@ -59,12 +59,12 @@ def kept_generation(row: Row, rows: Iterable[Row]) -> Row | None:
 def definition(
     pipeline: Pipeline, facts: Facts, other: tuple[Pipeline, int] | None, missing: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return a pipeline's definition as its page shows it, bounded and without secrets.
+    """Return a pipeline's definition as its page shows it, of limited size and without secrets.
 
     :param pipeline: as the server describes it.
-    :param facts: of the pipeline.
-    :param other: the pipeline that it is compared with, and its generation; None where there is none.
-    :param missing: what could not be had, a sentence each.
+    :param facts: the pipeline's facts.
+    :param other: the pipeline to compare it with, and its generation; None if there is none.
+    :param missing: what could not be read, a sentence each.
     """
     sql = without_label(pipeline.query)
     missing = list(missing)
@@ -106,7 +106,7 @@ def definition(
 
 
 def _cut(text: str, redact: Callable[[str], str]) -> str:
-    """Return as much of a text as is shown. A secret that the cut parts is not known as one, and left out."""
+    """Return the part of a text that is shown. A secret that was cut off cannot be recognized, so it is left out."""
     read = text[: MAX_SQL + 2 * _MARGIN]
     shown = redact(read)
     return (shown if len(read) == len(text) else shown[:-_MARGIN])[:MAX_SQL]
@@ -149,14 +149,14 @@ def _graph(graph: PipelineGraph, facts: Facts) -> dict[str, Any]:
 
 
 def _of_node(facts: Facts, text: str) -> str:
-    """Return a text of a node; it has no room to say why it is not shown."""
+    """Return a text of a node. It has no room for a reason if it is not shown."""
     return "" if facts.secrets is None else facts.shown(text, _MAX_TEXT)
 
 
 def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, Any]:
-    """Return how two generations differ.
+    """Return the differences between two generations.
 
-    :raises ValueError: where there is too much to compare.
+    :raises ValueError: if there is too much to compare.
     """
     (old, old_number), (new, new_number) = sorted((one, other), key=lambda item: item[1])
     lines: list[str] = []
@@ -178,7 +178,7 @@ def _diff(one: tuple[Pipeline, int], other: tuple[Pipeline, int]) -> dict[str, A
 
 
 def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
-    """Yield what is compared: a name, the old text, the new text."""
+    """Yield the texts to compare: a name, the old text, the new text."""
     yield "SQL", without_label(old.query), without_label(new.query)
     before, after = ({_name_of(udf): udf for udf in one.udfs[:_MAX_UDFS]} for one in (old, new))
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
@@ -187,7 +187,7 @@ def _texts(old: Pipeline, new: Pipeline) -> Iterator[tuple[str, str, str]]:
         secrets = secret_values(old.query) | secret_values(new.query)
         for name in names:
             udfs = (one.get(name, Udf("")) for one in (before, after))
-            # One that is too large to be compared is too large to be read for its secrets, too.
+            # A text that is too large to compare is also too large to search for secrets.
             old_text, new_text = (
                 redact_code(udf.definition, udf.language, secrets)
                 if len(udf.definition) <= MAX_SQL

@@ -1,4 +1,4 @@
-"""The definitions of pipelines whose own page is open: fetched once for all viewers, and kept for a moment."""
+"""The definitions of pipelines whose own page is open: fetched once for all viewers, and kept for a short time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 30.0
 MAX_KEPT = 8
 MAX_AT_ONCE = 2
-"""How many are fetched at once of one Arroyo: one that hangs must not take every thread."""
+"""How many are fetched at once from one Arroyo: one that hangs must not occupy every thread."""
 
 _FAILURE_SECONDS = 5.0
-"""How long a failure is kept: whoever asks before gets the same."""
+"""How long a failure is kept, in seconds; requests before that get the same failure."""
 
 Send = Callable[..., Awaitable[Any]]
 
@@ -44,7 +44,7 @@ class Definitions:
 
     :param send: sends a request in a thread, at the pace of the watch.
     :param run: runs a blocking function in a thread.
-    :param clock: seconds that only grow.
+    :param clock: a monotonic clock in seconds.
     """
 
     def __init__(self, send: Send, run: Run, *, clock: Callable[[], float]) -> None:
@@ -57,7 +57,7 @@ class Definitions:
     async def get(self, row: Row, snapshot: Snapshot, client: ArroyoClient) -> dict[str, Any]:
         """Return the definition of a pipeline.
 
-        :raises ArroyoError: as the client does.
+        :raises ArroyoError: if the request fails.
         """
         other = kept_generation(row, snapshot.rows.values())
         facts, job = row.facts, row.job
@@ -78,7 +78,7 @@ class Definitions:
         self._held[row.pipeline_id] = held
         while len(self._held) > MAX_KEPT:
             del self._held[next(iter(self._held))]
-        # Others wait for it, too.
+        # Others wait for the same result.
         return await asyncio.shield(held.task)
 
     async def _fetch(
@@ -107,7 +107,7 @@ class Definitions:
 
 
 def _graph(nodes: list[dict[str, Any]]) -> PipelineGraph:
-    """Return the nodes of a graph with their names as they may be shown, for a diagnosis."""
+    """Return the nodes of a graph with their shown names, for a diagnosis."""
     return PipelineGraph(
         tuple(
             PipelineNode(one["id"], one["operator"], one["description"], one["parallelism"]) for one in nodes

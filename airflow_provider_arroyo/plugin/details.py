@@ -1,4 +1,4 @@
-"""What the pages show of a pipeline beyond its state: rates, backpressure, checkpoints, errors. Pure functions."""
+"""Details of a pipeline for the pages: rates, backpressure, checkpoints, errors. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_arroyo.plugin.facts import Facts, seconds
 from airflow_provider_arroyo.plugin.series import Measured
 
 MAX_POINTS = 60
-"""Points of a series: two minutes, as Arroyo measures every two seconds."""
+"""Number of points in a series: two minutes, as Arroyo measures every two seconds."""
 
 MAX_CHECKPOINTS = 60
 MAX_ERRORS = 20
@@ -37,10 +37,10 @@ class Checkpoints:
 def rates(measured: Measured) -> dict[str, Any]:
     """Return rows per second in and out, now and as a series, and the highest backpressure.
 
-    :param measured: what the metrics say.
-    :returns: ``in`` and ``out`` (rows per second, None where nothing was measured), ``series`` (of ``in``, where
-        nothing was measured of ``out``; oldest first, without holes), ``at`` (of the last point, seconds since the
-        epoch), ``backpressure`` (0 to 1; None where nothing was measured).
+    :param measured: the metrics.
+    :returns: ``in`` and ``out`` (rows per second, None if nothing was measured), ``series`` (of ``in``, or of ``out``
+        if ``in`` was not measured; oldest first, without gaps), ``at`` (of the last point, seconds since the epoch),
+        ``backpressure`` (0 to 1; None if nothing was measured).
     """
     has_in = any(value is not None for value in measured.rows_in)
     drawn = measured.rows_in if has_in else measured.rows_out
@@ -56,12 +56,12 @@ def rates(measured: Measured) -> dict[str, Any]:
 
 
 def _last(series: Sequence[float | None]) -> float | None:
-    # The newest slot of all may be one that only the backpressure was measured in yet.
+    # In the newest slot, only the backpressure may have been measured yet.
     return next((value for value in reversed(series[-2:]) if value is not None), None)
 
 
 def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
-    """Return the last finished checkpoint, and since when another one is under way; None where there is none.
+    """Return the last finished checkpoint, and since when another one is in progress; None if there is none.
 
     :param checkpoints: oldest first.
     """
@@ -80,7 +80,7 @@ def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
 
 
 def kept_checkpoints(checkpoints: Sequence[Checkpoint]) -> Checkpoints:
-    """Return what is kept of the checkpoints of a job.
+    """Return the part of a job's checkpoints that is kept.
 
     :param checkpoints: oldest first.
     """
@@ -92,7 +92,7 @@ def checkpoint_to_json(checkpoint: Checkpoint, size_bytes: int | None) -> dict[s
     """Return a checkpoint as the pages show it.
 
     :param checkpoint: the checkpoint.
-    :param size_bytes: what all operators wrote into it; None where that is not known.
+    :param size_bytes: what all operators wrote to it; None if unknown.
     """
     finished = checkpoint.finish_time_micros
     return {
@@ -105,10 +105,10 @@ def checkpoint_to_json(checkpoint: Checkpoint, size_bytes: int | None) -> dict[s
 
 
 def shown_errors(errors: Sequence[JobError], facts: Facts) -> tuple[JobError, ...]:
-    """Return the errors of a job as they may be shown.
+    """Return the errors of a job without secrets.
 
     :param errors: newest first.
-    :param facts: of its pipeline.
+    :param facts: the pipeline's facts.
     """
     return tuple(
         replace(

@@ -1,4 +1,4 @@
-"""What the list needs of a pipeline's description, without its SQL and graph. Pure functions."""
+"""What the list needs from a pipeline's description, without its SQL and graph. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from airflow_provider_arroyo.text import visible
 MAX_NAME = 300
 MAX_REASON = 2000
 MAX_SECRETS = 20_000
-"""How many characters of secret values are kept, to find them in what the server says."""
+"""How many characters of secret values are kept, to find them in the server's texts."""
 
 MAX_READ_SQL = 2_000_000
-"""How many characters of SQL and UDFs are read for their secrets. It takes about 60 bytes of memory for each."""
+"""How many characters of SQL and UDFs are searched for secrets. This takes about 60 bytes of memory for each."""
 
-NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. Arroyo's console has it."
+NOT_SHOWN = "Not shown: it may repeat secrets of the pipeline's SQL. See Arroyo's console."
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MAX_MAP_INDEX = 2**31
 _MARGIN = 1000
-"""How long the login in an address may be."""
+"""Maximum length of the login in an address, in characters."""
 
 _LAST_MICROS = 10**16
-"""In the year 2286."""
+"""A time in the year 2286."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """A pipeline as it was described.
+    """The facts of a pipeline, from its description.
 
+    :param pipeline_id: id of the pipeline.
+    :param name: its name.
     :param created: seconds since the epoch.
-    :param owner: whose it is by its ownership label; None where it has none.
+    :param owner: its owner by its ownership label; None if it has none.
     :param parallelism: the highest of its nodes.
-    :param interval_seconds: from checkpoint to checkpoint.
-    :param sources, sinks: node ids of the graph's beginnings and ends.
-    :param secrets: the values in its SQL and its UDFs that are secret; None where they are too many to be kept, or
-        these are too long.
+    :param interval_seconds: time between checkpoints.
+    :param sources, sinks: node ids of the graph's first and last nodes.
+    :param secrets: the secret values in its SQL and UDFs; None if there are too many to keep, or these are too long.
     """
 
     pipeline_id: str
@@ -55,7 +56,7 @@ class Facts:
 
     @property
     def deployment(self) -> tuple[str, str, str] | None:
-        """The namespace, group and name of the deployment that it belongs to; None where it belongs to none."""
+        """The namespace, group and name of the deployment that it belongs to; None if it belongs to none."""
         deployment = self.owner and self.owner["deployment"]
         if not self.owner or not deployment:
             return None
@@ -63,27 +64,26 @@ class Facts:
 
     @property
     def generation(self) -> int:
-        """Which of its deployment's pipelines it is; 0 where it belongs to none."""
+        """Its generation in its deployment; 0 if it belongs to none."""
         return self.owner["deployment"]["generation"] if self.owner and self.owner["deployment"] else 0
 
     def shown(self, text: str, limit: int = MAX_REASON) -> str:
-        """Return what the server says of this pipeline as it may be shown: without secrets of its SQL, and short.
+        """Return a server's text about this pipeline in a form that can be shown: short, without secrets of its SQL.
 
-        Nor with characters that would change how the page reads.
+        It also has no characters that would change how the page reads.
         """
         if self.secrets is None:
             return NOT_SHOWN[:limit] if text else ""
-        # A secret that the cut parts is not known as one: what may be a part of it is left out again.
+        # A secret that was cut off cannot be recognized, so the last part is left out.
         margin = max(map(len, self.secrets), default=0) + _MARGIN
         read = text[: 10 * limit + margin]
         shown = redact_values(read, self.secrets)
         return visible((shown if len(read) == len(text) else shown[:-margin])[:limit])
 
     def updated(self, pipeline: Pipeline) -> Facts:
-        """Return the facts of the pipeline as it is described later on. Its SQL never changes, and is not read again
-        where its secrets are known.
+        """Return the facts after the pipeline was described again. Its SQL never changes, so known secrets are kept.
 
-        :param pipeline: as the server describes it now; where it is another one by the same id, its own facts.
+        :param pipeline: as the server describes it now; if it is another one with the same id, its own facts.
         """
         created = seconds(pipeline.created_at_micros)
         is_other = not created or (created, shown_name(pipeline)) != (self.created, self.name)
@@ -95,25 +95,25 @@ class Facts:
 
 
 def shown_name(pipeline: Pipeline) -> str:
-    """Return a pipeline's name as it may be shown."""
+    """Return a pipeline's name without characters that must not be shown."""
     return visible(pipeline.name[:MAX_NAME])
 
 
 def is_storable(text: str) -> bool:
-    """Return whether a database can hold a text: one without NUL and without halves of surrogate pairs."""
+    """Return whether a database can store a text: without NUL and without unpaired surrogates."""
     return _UNSTORABLE.search(text) is None
 
 
 def seconds(micros: int) -> float:
     """Return a time of Arroyo's as seconds since the epoch.
 
-    :param micros: microseconds since the epoch; where they are no time, the nearest that is one is taken.
+    :param micros: microseconds since the epoch; an invalid time is replaced by the nearest valid one.
     """
     return min(max(micros, 0), _LAST_MICROS) / 1e6
 
 
 def facts_of(pipeline: Pipeline) -> Facts:
-    """Return the facts of a pipeline. It reads its whole SQL, so large ones are for a thread."""
+    """Return the facts of a pipeline. Reads its whole SQL, so run it in a thread if the SQL is large."""
     read = len(pipeline.query) + sum(len(udf.definition) for udf in pipeline.udfs)
     secrets = pipeline_secret_values(pipeline) if read <= MAX_READ_SQL else None
     return Facts(
@@ -135,7 +135,7 @@ def _interval_seconds(pipeline: Pipeline) -> float | None:
 
 
 def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
-    """Return whose a pipeline is by its ownership label; None where it has none that names a task.
+    """Return a pipeline's owner by its ownership label; None if it has none that names a task.
 
     :returns: ``dag, task, run, map_index`` and ``namespace`` of the task that created it, and ``deployment``: its
         ``group``, ``name`` and ``generation``, or None.
@@ -146,7 +146,7 @@ def owner_of(pipeline: Pipeline) -> dict[str, Any] | None:
         task = label.task if label else None
     except UnreadableLabelError as error:
         task = error.owner if isinstance(error.owner, Owner) else None
-    # What Airflow's database could not hold was never a task of any Airflow.
+    # Values that Airflow's database cannot store never belonged to a task.
     if task is None or not all(map(is_storable, (task.dag_id, task.task_id, task.run_id))):
         return None
     if not -1 <= task.map_index < _MAX_MAP_INDEX:

@@ -1,7 +1,7 @@
-"""Reads what the list does not tell: details of the pipelines in view, and more of those whose own page is open.
+"""Reads what the list does not contain: details of the pipelines in view, and more for those whose own page is open.
 
-One reading serves all viewers. A pipeline's own page costs few requests after each fetch of the list, and a page of
-the list what its rows in view need every few seconds.
+One reading serves all viewers. A pipeline's own page costs a few requests after each fetch of the list. A page of the
+list costs what its rows in view need every few seconds.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
 
 SHOWN_SECONDS = 10.0
-"""How long a pipeline counts as shown after a page asked for it."""
+"""How long a pipeline counts as shown after a page asked for it, in seconds."""
 
 MAX_SHOWN = 100
 """How many pipelines may be shown at once, by all viewers together."""
 
 MAX_OPEN = 8
-"""How many pipelines' own pages are served every two seconds; further ones as the rows of the list."""
+"""How many pipelines' own pages are updated every two seconds; further ones like rows of the list."""
 
 ROUND_WAIT_SECONDS = 1.0
-"""How long a pipeline's own page waits for what is being read for it."""
+"""How long a pipeline's own page waits for its readings, in seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Inspector:
     """Reads details of pipelines into the rows of a snapshot, one request at a time.
 
     :param send: sends a request in a thread, at the pace of the watch.
-    :param snapshot: returns the snapshot as it is now.
-    :param clock: seconds that only grow.
-    :param server_time: the time of the server, seconds since the epoch.
+    :param snapshot: returns the current snapshot.
+    :param clock: a monotonic clock in seconds.
+    :param server_time: the server's time, seconds since the epoch.
     """
 
     def __init__(
@@ -64,22 +64,22 @@ class Inspector:
         self._shown: dict[str, float] = {}
         self._open: dict[str, float] = {}
         self._rounds: dict[str, asyncio.Future[None]] = {}
-        """What is to be read for pipelines' own pages, and is not yet."""
+        """What must still be read for pipelines' own pages."""
         self.task: asyncio.Task[None] | None = None
 
     def is_shown(self, pipeline_id: str) -> bool:
-        """Return whether anyone looks at a pipeline."""
+        """Return whether anyone is viewing a pipeline."""
         return pipeline_id in self._shown or pipeline_id in self._open
 
     def show(self, names: Iterable[str]) -> None:
-        """Note that a list shows these pipelines."""
+        """Record that a list shows these pipelines."""
         now = self._clock()
         for name in list(names)[:MAX_SHOWN]:
             if name in self._snapshot().rows:
                 self._shown[name] = now
 
     def open(self, name: str) -> None:
-        """Note that a pipeline's own page is open. What it shows is read at once where it was not open before."""
+        """Record that a pipeline's own page is open. If it was not open before, its data is read at once."""
         self._forget_left()
         if name not in self._snapshot().rows:
             return
@@ -91,13 +91,13 @@ class Inspector:
         self._open[name] = self._clock()
 
     def listed(self) -> None:
-        """Note that the list was fetched: the next round for the open pages is due."""
+        """Record that the list was fetched, so that the next round for the open pages is due."""
         self._forget_left()
         for name in self._open:
             self._begin_round(name)
 
     def start(self, client: ArroyoClient) -> None:
-        """Begin to read what is due, unless that is under way."""
+        """Begin to read what is due, unless that is already in progress."""
         if self.task is None and (self._shown or self._rounds):
             self.task = asyncio.get_running_loop().create_task(self._run(client), name="arroyo-details")
 
@@ -107,7 +107,7 @@ class Inspector:
             await asyncio.wait({round_}, timeout=ROUND_WAIT_SECONDS)
 
     def close(self) -> None:
-        """End what is under way."""
+        """Cancel what is in progress."""
         if self.task is not None:
             self.task.cancel()
 
@@ -134,7 +134,7 @@ class Inspector:
     # -- a pipeline's own page ---------------------------------------------------------------------------------
 
     async def _round(self, name: str, client: ArroyoClient) -> None:
-        """Read what is due for a pipeline's own page; what fails keeps nothing else from being read."""
+        """Read what is due for a pipeline's own page; each part is read even if others fail."""
         try:
             row = self._snapshot().rows.get(name)
             if row is None or row.job is None or name not in self._open:
@@ -173,7 +173,7 @@ class Inspector:
         due = {}
         for name in self._shown:
             row = rows[name]
-            # Of those whose own page is open, the rounds read all.
+            # For those whose own page is open, the rounds read everything.
             if row.job is not None and name not in self._open:
                 readings = row.readings_of(row.job)
                 parts = readings.due_for_list(row.job, row.restarts, now)
@@ -182,7 +182,7 @@ class Inspector:
         return rows[min(due, key=due.__getitem__)] if due else None
 
     async def _read_for_list(self, row: Row, client: ArroyoClient) -> bool:
-        """Read what of a pipeline is due for the list; return whether the server responds."""
+        """Read what is due of a pipeline for the list; return whether the server responds."""
         job = row.job
         if job is None:
             return True
@@ -197,7 +197,7 @@ class Inspector:
 
     @staticmethod
     def _has_new_run(row: Row, job: Job) -> bool:
-        """Return whether a pipeline may have another parallelism than when it was described."""
+        """Return whether a pipeline's parallelism may have changed since it was described."""
         readings = row.readings_of(job)
         if readings.described_run is None:
             readings.described_run = job.run_id
@@ -223,13 +223,13 @@ class Inspector:
         try:
             await self._READERS[part](self, row, readings, client)
         except ArroyoError as error:
-            # Where the pipeline was deleted just now, the next list tells.
+            # If the pipeline was just deleted, the next list tells.
             has_responded = isinstance(error, ArroyoNotFoundError)
             readings.failed(part, row.facts.shown(str(error), 500))
         except Exception:
-            # What a server sends may be anything.
+            # A server may send anything.
             log.exception("The %s of pipeline %s could not be used", part, row.pipeline_id)
-            readings.failed(part, "What Arroyo sent could not be used; the API server's log says why.")
+            readings.failed(part, "Arroyo's response could not be used. See the API server's log.")
         else:
             readings.succeeded(part, job, self._clock() - began)
         self._snapshot().take_details(row, readings.summary(job, row.restarts))

@@ -1,4 +1,4 @@
-"""What a pipeline's own page shows of it now: in one sentence, what is wrong, and what is drawn. Pure functions."""
+"""The live part of a pipeline's own page: its state in a sentence, what is wrong, and the charts. Pure functions."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _AT_WORK = frozenset(
 """The states in which something is measured. Arroyo keeps the last values of a run that has ended."""
 
 _NOW_SECONDS = 30.0
-"""How old the last measurement may be to be what happens now."""
+"""How old the last measurement may be to count as current, in seconds."""
 
 _FLAPPING_SECONDS = 300.0
 _FLAPPING_RUNS = 3
-"""So many new runs within so many seconds are no rescale or restart that someone asked for."""
+"""This many new runs within this many seconds are not due to a requested rescale or restart."""
 
 _SENTENCES = {
     JobState.CREATED: "Waiting for Arroyo's controller to pick it up.",
@@ -59,25 +59,25 @@ def absent(pipeline_id: str, *, known: int | None) -> str:
     """Return why there is no such pipeline.
 
     :param pipeline_id: its id.
-    :param known: how many pipelines of the server are known; None where the list was never read.
+    :param known: how many pipelines of the server are known; None if the list was never read.
     """
     if known is None:
         return "Arroyo has not been asked yet, or has not responded."
     name = repr(shorten(pipeline_id, 80))
     if known >= MAX_PIPELINES:
         return (
-            f"There is no pipeline {name} among the {MAX_PIPELINES:,} that these pages read of this Arroyo."
+            f"There is no pipeline {name} among the {MAX_PIPELINES:,} that these pages read from this Arroyo."
         )
     why = "it was deleted, is a preview, or belongs to another connection"
     return f"There is no pipeline {name} on this Arroyo: {why}."
 
 
 def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
-    """Return what is known of a pipeline now.
+    """Return what is known about a pipeline now.
 
-    :param row: the pipeline, with what was read of it.
+    :param row: the pipeline, with what was read about it.
     :param now: seconds since the epoch.
-    :param server_time: by the server's own clock, seconds since the epoch.
+    :param server_time: the time by the server's clock, seconds since the epoch.
     """
     job = row.job
     readings = row.readings if row.readings and job and row.readings.job_id == job.id else None
@@ -104,7 +104,7 @@ def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
 
 
 def nothing() -> dict[str, Any]:
-    """Return what :func:`live` returns, of no pipeline."""
+    """Return what :func:`live` returns if there is no pipeline."""
     return {
         "diagnosis": None,
         "missing": [],
@@ -150,19 +150,19 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
 
 
 def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: float) -> dict[str, Any] | None:
-    """Return what is wrong with a pipeline, if anything; None where too little is known to tell."""
+    """Return the diagnosis of a pipeline; None if too little is known."""
     job = row.job
     if job is None or readings is None:
         return None
     checkpoints = readings.checkpoints
     is_told = checkpoints is not None and readings.parts[Part.CHECKPOINTS].problem is None
     if job.state == JobState.RUNNING and not is_told:
-        # It would be said to take none.
+        # Otherwise the diagnosis would say that it takes no checkpoints.
         return None
     evidence = Evidence(
         pipeline=_described(row, readings.graph),
-        # Of one that runs, the age of its last checkpoint decides. It counts until the checkpoints were read: while
-        # Arroyo is away, none comes that could be seen.
+        # For a running pipeline, the age of its last checkpoint decides. It counts from when the checkpoints were
+        # read: while Arroyo is unreachable, new ones cannot be seen.
         now=readings.checkpoints_at if job.state == JobState.RUNNING else server_time,
         jobs=_jobs_seen(row, job, now),
         checkpoints=checkpoints.newest if checkpoints else (),
@@ -172,7 +172,7 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
     try:
         found = diagnose(evidence)
     except OverflowError:
-        # Times that are no times.
+        # Invalid times.
         return None
     return {
         "kind": found.kind.value,
@@ -184,10 +184,10 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
 
 
 def _described(row: Row, graph: PipelineGraph | None) -> Pipeline:
-    """Return what a diagnosis needs of a pipeline's description."""
+    """Return the part of a pipeline's description that a diagnosis needs."""
     interval = row.facts.interval_seconds
     if graph is None:
-        # Without names. The list knows the parallelism, and that is all of its graph.
+        # Without names: of the graph, the list knows only the parallelism.
         graph = PipelineGraph((PipelineNode(-1, parallelism=row.facts.parallelism or 0),))
     return Pipeline(
         id=row.pipeline_id,
@@ -199,11 +199,11 @@ def _described(row: Row, graph: PipelineGraph | None) -> Pipeline:
 
 
 def _jobs_seen(row: Row, job: Job, now: float) -> tuple[Job, ...]:
-    """Return the job as it was seen over the last minutes, oldest first; just as it is where it kept running."""
+    """Return the job as seen over the last minutes, oldest first; only its current state if it kept running."""
     runs = [run for at, _, run in row.changes if at > now - _FLAPPING_SECONDS]
     seen = [run for run in dict.fromkeys([*runs, job.run_id]) if run <= job.run_id]
     if len(seen) <= _FLAPPING_RUNS:
         seen = [job.run_id]
-    # What a diagnosis repeats is what may be shown.
+    # A diagnosis repeats only text that may be shown.
     failure = FailureReason(row.failure["text"], row.failure["domain"]) if row.failure else None
     return tuple(replace(job, run_id=run, failure=failure) for run in seen)

@@ -1,6 +1,6 @@
-"""What Airflow loads: the pages in its UI, where this Airflow can show them (3.1 and later).
+"""What Airflow loads: the pages in its UI, if this Airflow supports them (3.1 and later).
 
-Every process of Airflow imports this module. What it describes is made in the API server alone.
+Every Airflow process imports this module. Only the API server creates the pages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 log = logging.getLogger(__name__)
 
 URL_PREFIX = "/arroyo"
-"""Where the routes are, below the address of the API server."""
+"""The path of the routes, below the address of the API server."""
 
 BUNDLE = Path(__file__).parent / "static" / "main.js"
 
@@ -35,16 +35,16 @@ def is_api_server(arguments: Sequence[str]) -> bool:
 
 
 def base_path() -> str:
-    """Return the path that Airflow's UI is served under, without a slash at the end; empty for the root."""
+    """Return the path under which Airflow's UI is served, without a slash at the end; empty for the root."""
     return urlsplit(str(conf.get("api", "base_url", fallback="/"))).path.rstrip("/")
 
 
 def react_apps(bundle: Path) -> list[dict[str, Any]]:
-    """Return what Airflow shows of us, and where.
+    """Return the pages that Airflow shows, and where it shows them.
 
     :param bundle: the built pages.
     """
-    # Airflow caches a bundle for as long as its address is the same.
+    # Airflow caches a bundle as long as its address stays the same.
     version = hashlib.sha256(bundle.read_bytes()).hexdigest()[:12]
     static = f"{base_path()}{URL_PREFIX}/static"
     app = {
@@ -52,7 +52,7 @@ def react_apps(bundle: Path) -> list[dict[str, Any]]:
         "icon": f"{static}/icon.svg?v={version}",
         "icon_dark_mode": f"{static}/icon-dark.svg?v={version}",
     }
-    # Airflow before 3.3 knows no top level, and shows the entry in its menu of plugins.
+    # Airflow before 3.3 has no top level, and shows the entry in its menu of plugins.
     nav = {"destination": "nav", "nav_top_level": True}
     return [
         {**app, **nav, "name": NAV_NAME, "url_route": "arroyo"},
@@ -61,7 +61,7 @@ def react_apps(bundle: Path) -> list[dict[str, Any]]:
 
 
 def described(arguments: Sequence[str], bundle: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return what a process of Airflow finds in the plugin: ``fastapi_apps`` and ``react_apps``, or nothing.
+    """Return what an Airflow process finds in the plugin: ``fastapi_apps`` and ``react_apps``, or nothing.
 
     :param arguments: the command line of the process.
     :param bundle: the built pages.
@@ -71,7 +71,7 @@ def described(arguments: Sequence[str], bundle: Path) -> dict[str, list[dict[str
     if not bundle.exists():
         log.warning(
             "The Arroyo pages are left out of Airflow's UI: this installation of airflow_provider_arroyo has no %s. "
-            "Editable installs and plain checkouts go without; install a wheel.",
+            "Editable installs and plain checkouts do not contain them; install a wheel.",
             bundle.name,
         )
         return {}

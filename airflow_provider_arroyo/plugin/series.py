@@ -1,4 +1,4 @@
-"""What Arroyo measured of a pipeline, as the pages draw it: rows per second and backpressure. Pure functions."""
+"""Arroyo's measurements of a pipeline as the pages draw them: rows per second and backpressure. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from airflow_provider_arroyo.monitoring.metrics import (
 
 MAX_NODES = 1000
 MAX_SUBTASKS = 10_000
-"""How many subtasks are read, of all nodes together. Further nodes count as not measured."""
+"""How many subtasks are read, over all nodes. Further nodes count as not measured."""
 
 _READ_SECONDS = 330
-"""How far back from the newest value is read. Arroyo keeps little less."""
+"""How many seconds before the newest value are read. Arroyo keeps slightly less."""
 
 _POINT_SECONDS = 1.0
-"""Values that are closer than this to each other are one point."""
+"""Values that are closer than this, in seconds, form one point."""
 
 _GAP_SECONDS = 5.0
-"""A longer time between two points is drawn as a hole."""
+"""A longer time between two points, in seconds, is drawn as a gap."""
 
 _DAY_SECONDS = 86_400
 _DRAWN = frozenset({MetricName.MESSAGES_RECV, MetricName.MESSAGES_SENT, MetricName.BACKPRESSURE})
@@ -39,12 +39,12 @@ _DRAWN = frozenset({MetricName.MESSAGES_RECV, MetricName.MESSAGES_SENT, MetricNa
 class Measured:
     """The metrics of one response.
 
-    :param nodes: of each node the last ``in`` and ``out`` (rows per second) and ``backpressure`` (0 to 1); None where
-        nothing was measured.
-    :param at: of the points, seconds since the epoch, oldest first, one about every two seconds.
-    :param rows_in, rows_out: rows per second that the sources read and the sinks got; None for a hole.
-    :param backpressure: the highest of all nodes; None for a hole.
-    :param pressures: the last backpressure of each node as it was measured, for a diagnosis.
+    :param nodes: the last ``in`` and ``out`` (rows per second) and ``backpressure`` (0 to 1) of each node; None if it
+        was not measured.
+    :param at: the times of the points, seconds since the epoch, oldest first, one about every two seconds.
+    :param rows_in, rows_out: rows per second that the sources read and the sinks got; None for a gap.
+    :param backpressure: the highest of all nodes; None for a gap.
+    :param pressures: the last measured backpressure of each node, for a diagnosis.
     """
 
     nodes: tuple[dict[str, Any], ...] = ()
@@ -55,7 +55,7 @@ class Measured:
     pressures: tuple[OperatorMetrics, ...] = ()
 
     def to_json(self) -> dict[str, Any] | None:
-        """Return the series; None where nothing was measured."""
+        """Return the series; None if nothing was measured."""
         if not self.at:
             return None
         return {
@@ -69,11 +69,11 @@ class Measured:
 def measured(
     metrics: Iterable[OperatorMetrics], *, sources: frozenset[int], sinks: frozenset[int], now: float
 ) -> Measured:
-    """Return what the metrics of a job say.
+    """Return the metrics of a job as series.
 
-    :param metrics: of every node of the graph, in any order, holes and nonsense included.
-    :param sources, sinks: which nodes the graph begins and ends with.
-    :param now: seconds since the epoch; what claims to be measured a day later is left out.
+    :param metrics: of every node of the graph, in any order; may contain gaps and invalid values.
+    :param sources, sinks: the first and last nodes of the graph.
+    :param now: seconds since the epoch; values with a time more than a day later are ignored.
     """
     found = _bounded(metrics, now)
     with_pressure = frozenset(
@@ -111,7 +111,7 @@ def measured(
 
 
 def _bounded(metrics: Iterable[OperatorMetrics], now: float) -> list[OperatorMetrics]:
-    """Return each node once, with what is drawn of it: not too many, no nonsense, nothing old."""
+    """Return each node once, with the values to draw: limited in number, valid and recent."""
     nodes: dict[int, OperatorMetrics] = {}
     left = MAX_SUBTASKS * len(_DRAWN)
     until = (now + _DAY_SECONDS) * 1e6
@@ -168,7 +168,7 @@ def _rounds(
 def _aligned(
     series: tuple[tuple[Round, ...], ...],
 ) -> tuple[tuple[float, ...], list[list[float | None]]]:
-    """Return the moments of all series together, and their values at those; a hole of None where there is a gap."""
+    """Return the times of all series together, and their values at those times; None for a gap."""
     points = [
         (one.at_micros / 1e6, number, one.value) for number, rounds_ in enumerate(series) for one in rounds_
     ]
@@ -191,7 +191,7 @@ def _aligned(
 
 
 def _last(found: tuple[Round, ...], newest: int) -> float | None:
-    """Return the last value; None where it was measured long before the newest of all."""
+    """Return the last value; None if it was measured long before the newest of all."""
     if not found or newest - found[-1].at_micros > HOLE_SECONDS * 1e6:
         return None
     return _rounded(found[-1].value)

@@ -1,7 +1,7 @@
-"""All Arroyos that anyone looks at: few threads for each, short time limits, bounded memory.
+"""All watched Arroyos: a few threads for each, short time limits, limited memory.
 
-Each process of the API server has its own. Most Airflows run one or two, which would save a request every two seconds
-by sharing, and would need a store between them that can fail, too.
+Each API server process has its own. Most installations run one or two such processes. Sharing would save a request
+every two seconds, but would need a store between them that can also fail.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
 
 MAX_THREADS = 4
-"""For each Arroyo: one that hangs in every request takes no thread from another one."""
+"""Threads for each Arroyo, so that one that hangs in every request takes no thread from another one."""
 
 MAX_WATCHES = 16
 MAX_IDLE_SECONDS = 900.0
 REQUEST_SECONDS = 5.0
-"""How long a request to Arroyo may take."""
+"""How long a request to Arroyo may take, in seconds."""
 
-# Pages ask again every two seconds, and say that Arroyo is away: no line in the log for each failed request.
+# Pages ask again every two seconds and show an outage themselves, so failed requests are not logged.
 _quiet = logging.getLogger(f"{__name__}.requests")
 _quiet.setLevel(logging.ERROR)
 
@@ -39,7 +39,7 @@ class Service:
         self._watches: dict[str, Watch] = {}
 
     def watch(self, connection_id: str) -> Watch:
-        """Return the watch of a connection. The longest unused is forgotten where there are too many."""
+        """Return the watch of a connection. If there are too many, the least recently used one is dropped."""
         for name, watch in list(self._watches.items()):
             if name != connection_id and watch.idle_seconds > MAX_IDLE_SECONDS:
                 self._watches.pop(name).close()
@@ -52,13 +52,13 @@ class Service:
 
 
 def in_few_threads() -> Run:
-    """Return what runs blocking functions, each of which must bound its own time, a few at once."""
+    """Return a function that runs blocking functions, a few at once; each must limit its own time."""
     threads, slots = DaemonThreads("arroyo-ui"), asyncio.Semaphore(MAX_THREADS)
 
     async def run(function: Callable[[], Any]) -> Any:
         await slots.acquire()
         work = asyncio.ensure_future(threads.run(function))
-        # A thread is busy until the function returns, whether anyone waits for that or not.
+        # A thread is busy until the function returns, even if nobody waits for the result.
         work.add_done_callback(lambda _: slots.release())
         return await asyncio.shield(work)
 
@@ -66,9 +66,9 @@ def in_few_threads() -> Run:
 
 
 def connect(connection_id: str) -> ArroyoClient:
-    """Return a client for a connection that gives up soon: someone waits for it.
+    """Return a client for a connection that gives up soon, since a user waits for it.
 
-    :raises ArroyoSettingsError: where the connection is missing, wrong, or of another type.
+    :raises ArroyoSettingsError: if the connection is missing, invalid, or of another type.
     """
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.retry import Limits

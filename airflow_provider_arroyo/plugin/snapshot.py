@@ -1,6 +1,6 @@
-"""What one Arroyo showed since this process began to watch it: pure bookkeeping in bounded memory, no I/O.
+"""What one Arroyo has shown since this process began to watch it. Limited memory, no I/O.
 
-Every change gets the next version, so that a page that has seen version n asks only for what came after.
+Every change gets the next version, so a page that has seen version n asks only for later changes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ _MAX_WORD = 100
 class Row:
     """One pipeline.
 
-    :param failure: why it failed, as it may be shown.
-    :param described_job: its job when it was last described; another one may belong to another pipeline of that id.
-    :param restarts: how often it was seen to begin another run.
-    :param since: when it entered its state, seconds since the epoch; None where nothing tells.
-    :param changes: state changes that were seen: when, state, run.
-    :param readings: what was read of it for those who look at it; None where nothing was, or it was long ago.
-    :param details: what of that the list shows.
+    :param facts: the pipeline's facts.
+    :param job: its job; None if none is known.
+    :param failure: why it failed, without secrets.
+    :param described_job: its job when it was last described; another job may belong to another pipeline with the same
+        id.
+    :param restarts: how many of its restarts were seen.
+    :param since: when it entered its state, seconds since the epoch; None if unknown.
+    :param changes: state changes that were seen: time, state, run.
+    :param readings: what was read about it for its viewers; None if nothing was, or long ago.
+    :param details: the part of the readings that the list shows.
+    :param version: the version of its last change.
+    :param details_version: the version of the last change of its details.
     """
 
     facts: Facts
@@ -57,11 +62,11 @@ class Row:
 
     @property
     def is_described(self) -> bool:
-        """Whether its facts are those of the pipeline that its job belongs to."""
+        """Whether its facts belong to the same pipeline as its job."""
         return self.job is None or self.job.id == self.described_job
 
     def readings_of(self, job: Job) -> Readings:
-        """Return what was read of a job of it; nothing yet where it is another job than before."""
+        """Return the readings of one of its jobs; empty if it is a new job."""
         if self.readings is None or self.readings.job_id != job.id:
             self.readings = Readings(job_id=job.id)
         return self.readings
@@ -95,7 +100,7 @@ class Snapshot:
 
     def __init__(self, *, began: float) -> None:
         self.epoch = secrets.token_hex(8)
-        """Another one tells a page that its versions are of another process, or another server."""
+        """Another value tells a page that its versions are from another process or another server."""
         self.began = began
         self.rows: dict[str, Row] = {}
         self.totals: dict[str, int] = {}
@@ -115,11 +120,11 @@ class Snapshot:
         return self._version
 
     def take_jobs(self, jobs: Sequence[Job], now: float) -> list[Job]:
-        """Take in every job of the server.
+        """Process the list of all jobs of the server.
 
-        :param jobs: all there are.
+        :param jobs: all jobs.
         :param now: seconds since the epoch.
-        :returns: those that belong to no pipeline known here.
+        :returns: the jobs that belong to no known pipeline.
         """
         self.totals = dict(Counter(job.state for job in jobs))
         self.jobs = len(jobs)
@@ -133,7 +138,7 @@ class Snapshot:
             elif pipeline_id not in seen or row.job is None or row.job.id == job.id:
                 self._take_job(row, job, now)
                 seen.add(row.pipeline_id)
-        # A pipeline without a job yet is just being created, or on 0.15 not matched to its job yet.
+        # A pipeline without a job is just being created or, on 0.15, not yet matched to its job.
         for row in [row for row in self.rows.values() if row.job and row.pipeline_id not in seen]:
             self.drop(row.pipeline_id)
         return unknown
@@ -148,7 +153,7 @@ class Snapshot:
             row.changes.append((row.since if row.since is not None else now, job.state, job.run_id))
         elif (old.state, old.run_id, old.id) != (job.state, job.run_id, job.id):
             if job.id != old.id:
-                # Until it is described, nothing that the server says of it can be shown.
+                # Before it is described, no text of the server about it can be shown.
                 row.facts = replace(row.facts, secrets=None)
             if job.run_id != old.run_id or job.id != old.id:
                 row.restarts += 1
@@ -160,9 +165,10 @@ class Snapshot:
         row.version = self._next()
 
     def take_pipelines(self, pipelines: Iterable[Facts]) -> bool:
-        """Take in pipelines as the server describes them.
+        """Process pipelines as the server describes them.
 
-        :returns: whether one of them was known already.
+        :param pipelines: their facts.
+        :returns: whether one of them was already known.
         """
         some_known = False
         for facts in pipelines:
@@ -176,7 +182,7 @@ class Snapshot:
         return some_known
 
     def take_facts(self, row: Row, facts: Facts) -> None:
-        """Take in how a known pipeline is described later on; nothing where it was deleted meanwhile."""
+        """Process a new description of a known pipeline; does nothing if it was deleted meanwhile."""
         if self.rows.get(row.pipeline_id) is not row:
             return
         job, is_other = row.job, row.facts.created != facts.created
@@ -185,14 +191,14 @@ class Snapshot:
         if row.facts != facts:
             row.facts, row.version = facts, self._next()
             if job is not None and is_other:
-                # What was seen of the one before is not its own.
+                # What was seen of the previous pipeline does not apply to this one.
                 row.restarts = 0
                 while len(row.changes) > 1:
                     row.changes.popleft()
             row.failure = _shown_failure(row)
 
     def take_details(self, row: Row, details: dict[str, Any]) -> None:
-        """Take in the details of a pipeline; those that were asked for longest ago are forgotten."""
+        """Store the details of a pipeline; the least recently requested ones are dropped."""
         if self.rows.get(row.pipeline_id) is not row or row.details == details:
             return
         row.details = details
@@ -203,7 +209,7 @@ class Snapshot:
             oldest.details = oldest.readings = None
 
     def redactor(self) -> Callable[[str], str]:
-        """Return what takes the secrets of every pipeline out of a text of the server; it is for a thread."""
+        """Return a function that removes the secrets of every pipeline from a server's text; run it in a thread."""
         known = [row.facts.secrets for row in self.rows.values() if row.facts.secrets]
         return lambda text: redact_values(text, frozenset().union(*known))
 
@@ -225,8 +231,8 @@ class Snapshot:
         """Return what a page lacks.
 
         :param epoch: of the versions that the page knows; empty for a new page.
-        :param version: the last that it has seen.
-        :param shown: the pipelines that it shows; it gets their details where they have changed.
+        :param version: the last version that it has seen.
+        :param shown: the pipelines that it shows; it gets their details if they have changed.
         :param new: those of them whose details it has never had; it gets them in any case.
         """
         is_complete = epoch != self.epoch or version < self._gone_before
@@ -260,7 +266,7 @@ def _shown_failure(row: Row) -> dict[str, Any] | None:
 
 
 def _since_of(job: Job) -> float | None:
-    """Return since when a job is in its state, where it tells that at first sight."""
+    """Return since when a job has been in its state, if its first response tells."""
     if job.is_terminal:
         return seconds(job.finish_time_micros) if job.finish_time_micros else None
     # A restart does not renew the start time.

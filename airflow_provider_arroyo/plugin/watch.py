@@ -1,7 +1,7 @@
-"""Watches one Arroyo for everyone who looks at it: one request for all viewers, and none while nobody looks.
+"""Watches one Arroyo for all its viewers: one request serves all of them, and without viewers there is none.
 
-Everything here runs on the event loop of the API server, but for the requests themselves: they run in threads of
-their own, few and with short time limits, so that a slow or dead Arroyo takes nothing from Airflow.
+Everything here runs on the event loop of the API server, except the requests: they run in a few threads of
+their own, with short time limits, so that a slow or dead Arroyo does not slow down Airflow.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIST_SECONDS = 2.0
-"""How often the list is fetched while anyone looks."""
+"""How often the list is fetched while there are viewers, in seconds."""
 
 PACE_SECONDS = 0.05
-"""The least time between two requests: 20 a second."""
+"""Minimum time between two requests, in seconds: at most 20 requests per second."""
 
 WAIT_SECONDS = 1.5
-"""How long a page waits for the list before it gets the last one."""
+"""How long a page waits for the list before it gets the last one, in seconds."""
 
 _PAGE = 100
 _SETTINGS_SECONDS = 30.0
@@ -47,13 +47,13 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """The last known pipelines of one Arroyo, and what fetches them.
+    """The last known pipelines of one Arroyo, and the fetching of them.
 
-    :param connect: returns a client by the connection as it is now; called in a thread.
-    :param run: runs a blocking function in one of few threads.
-    :param clock: seconds that only grow.
+    :param connect: returns a client for the current settings of the connection; called in a thread.
+    :param run: runs a blocking function in one of a few threads.
+    :param clock: a monotonic clock in seconds.
     :param wall_clock: seconds since the epoch.
-    :param sleep: waits for so many seconds.
+    :param sleep: sleeps for a number of seconds.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Watch:
         self.seen_at: float | None = None
         """When the list was last fetched, seconds since the epoch."""
         self.error: str | None = None
-        """Why the last fetch failed; None where it succeeded."""
+        """Why the last fetch failed; None if it succeeded."""
         self.listeners: set[Callable[[], None]] = set()
-        """Called after each fetch of the list that succeeded."""
+        """Called after each successful fetch of the list."""
 
     @property
     def idle_seconds(self) -> float:
-        """For how long nobody has looked."""
+        """How long there have been no viewers."""
         return self._clock() - self._asked_at
 
     @property
@@ -109,17 +109,17 @@ class Watch:
 
     @property
     def server_time(self) -> float:
-        """The time by the server's own clock, as far as its responses tell, seconds since the epoch."""
+        """The time by the server's clock, as far as its responses tell, seconds since the epoch."""
         return self._wall_clock() + self._server_ahead
 
     async def refresh(self, shown: Iterable[str] = (), *, opened: str | None = None) -> None:
         """Fetch what is due, and wait for the list and for an open page's own data, but not for long.
 
         :param shown: the pipelines whose details a list shows.
-        :param opened: the pipeline whose own page is open; None where none is.
+        :param opened: the pipeline whose own page is open; None if none is.
         """
         now = self._asked_at = self._clock()
-        # Pages ask every two seconds, and some a little early: they must not miss every other fetch.
+        # Pages ask every two seconds, and some a little early: they must not miss every second fetch.
         if self._list_task is None and now >= self._due_at - _EARLY_SECONDS:
             fetch = self._fetch_list(max(0.0, self._due_at - now))
             self._list_task = asyncio.get_running_loop().create_task(fetch, name="arroyo-list")
@@ -134,9 +134,9 @@ class Watch:
                 await self._inspector.wait(opened)
 
     async def definition(self, pipeline_id: str) -> dict[str, Any] | None:
-        """Return the definition of a pipeline, for its own page; None where there is no such pipeline.
+        """Return the definition of a pipeline, for its own page; None if there is no such pipeline.
 
-        :raises ArroyoError: where Arroyo does not tell it.
+        :raises ArroyoError: if it cannot be read.
         """
         await self.refresh(opened=pipeline_id)
         row = self.snapshot.rows.get(pipeline_id)
@@ -145,11 +145,11 @@ class Watch:
         return await self._definitions.get(row, self.snapshot, self._client)
 
     def expect_change(self) -> None:
-        """Have the list fetched at the next refresh: something was just changed."""
+        """Fetch the list at the next refresh, because something was just changed."""
         self._due_at = float("-inf")
 
     def close(self) -> None:
-        """End what is under way, and close the connections."""
+        """Cancel what is in progress, and close the connections."""
         if self._list_task is not None:
             self._list_task.cancel()
         self._inspector.close()
@@ -161,8 +161,10 @@ class Watch:
     ) -> Any:
         """Send a request in a thread, no sooner than the pace allows.
 
-        :param shape: makes of the response what is to be kept of it, in the same thread.
-        :raises ArroyoError: as the client does.
+        :param request: the request.
+        :param client: sends it.
+        :param shape: converts the response to what is kept of it, in the same thread.
+        :raises ArroyoError: if the request fails.
         """
         self._slot = max(self._slot + PACE_SECONDS, self._clock())
         if (pause := self._slot - self._clock()) > 0:
@@ -198,12 +200,12 @@ class Watch:
         except ArroyoError as error:
             self._failures += 1
             text, redact = str(error), self.snapshot.redactor()
-            # The server's words may repeat any pipeline's SQL.
+            # The server's message may repeat any pipeline's SQL.
             self.error = await self.run(lambda: redact(text))
         except Exception:
-            # A secrets backend may raise anything, and its words may hold anything.
+            # A secrets backend may raise anything, with any message.
             self._failures += 1
-            self.error = "Airflow could not look the connection up; the API server's log says why."
+            self.error = "Airflow could not look up the connection. See the API server's log."
             log.exception("Looking up an Airflow connection to Arroyo failed")
         else:
             self._failures, self.error = 0, None
@@ -217,9 +219,9 @@ class Watch:
             self._list_task = None
 
     async def connected(self) -> ArroyoClient:
-        """Return the client, by the connection as it was at most half a minute ago.
+        """Return the client, by the settings of the connection as of at most half a minute ago.
 
-        :raises ArroyoError: where the connection is wrong.
+        :raises ArroyoError: if the connection is invalid.
         """
         if self._client is None or self._clock() - self._connected_at > _SETTINGS_SECONDS or self._failures:
             client: ArroyoClient = await self.run(self._connect)
@@ -247,7 +249,7 @@ class Watch:
             facts = await self._facts(page.data)
             some_known = self.snapshot.take_pipelines(facts)
             missing -= {pipeline.pipeline_id for pipeline in facts}
-            # 0.15 does not tell which pipeline a job belongs to, so it is the list that says when to stop.
+            # 0.15 does not tell which pipeline a job belongs to, so the list says when to stop.
             if not page.has_more or not page.data or (is_old and some_known):
                 break
             after = page.data[-1].id
@@ -256,7 +258,7 @@ class Watch:
             await self._match_jobs(client)
 
     async def _describe_replaced(self, client: ArroyoClient) -> None:
-        """Describe the pipelines that have another job than before: each may be another one of the same id."""
+        """Describe the pipelines that have another job than before: each may be another one with the same id."""
         rows = [row for row in self.snapshot.rows.values() if not row.is_described]
         for row in rows[: round(1.0 / PACE_SECONDS)]:
             try:
@@ -267,7 +269,7 @@ class Watch:
             self.snapshot.take_facts(row, facts)
 
     async def _match_jobs(self, client: ArroyoClient) -> None:
-        """Ask for the job of pipelines on 0.15, a second's worth at a time, those that are shown first."""
+        """Ask for the jobs of pipelines on 0.15, one second's worth of requests at a time, shown pipelines first."""
         rows = [row for row in self.snapshot.rows.values() if row.job is None]
         rows.sort(key=lambda row: (not self._inspector.is_shown(row.pipeline_id), -row.facts.created))
         for row in rows[: round(1.0 / PACE_SECONDS)]:

@@ -1,4 +1,4 @@
-"""One clock for waits: absolute, so that deadlines cross processes, yet unaffected by changes of the machine's."""
+"""One clock for waits: absolute, so that deadlines cross processes, but steady if the machine's clock changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class SteadyClock:
-    """Seconds since the epoch that never step back or jump while the process lives."""
+    """Seconds since the epoch that never step back or jump during the life of the process."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()

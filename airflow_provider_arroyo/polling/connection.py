@@ -17,7 +17,7 @@ from airflow_provider_arroyo.polling.threads import Run
 Connect = Callable[[], Awaitable[ArroyoClient]]
 
 _RELOAD_SECONDS = 10.0
-"""How often the connection is looked up at most while polls fail."""
+"""Minimum time between two look-ups of the connection while polls fail, in seconds."""
 
 
 class PollerConnection:
@@ -25,7 +25,7 @@ class PollerConnection:
 
     :param connect: returns the client.
     :param run: runs a blocking function in a thread.
-    :param monotonic: seconds that only grow.
+    :param monotonic: a monotonic clock in seconds.
     """
 
     def __init__(self, connect: Connect, run: Run, monotonic: Callable[[], float]) -> None:
@@ -38,13 +38,13 @@ class PollerConnection:
 
     @property
     def is_made(self) -> bool:
-        """Whether there is a client; until then, that nothing responds says nothing of Arroyo."""
+        """Whether there is a client; before that, a missing response says nothing about Arroyo."""
         return self._client is not None
 
     async def client(self) -> ArroyoClient:
         """Return the client.
 
-        :raises Exception: what ``connect`` raised.
+        :raises Exception: any error of ``connect``.
         """
         async with self._connecting:
             if self._client is None:
@@ -52,14 +52,14 @@ class PollerConnection:
             return self._client
 
     async def single_try(self) -> ArroyoClient:
-        """Return the client that sends each request once."""
+        """Return the client that sends each request only once."""
         return single_try(await self.client(), 0.0)
 
     async def reload(self, failures: int) -> None:
-        """Look the connection up again after each missed poll, in case it was edited to end an outage.
+        """Look up the connection again after each missed poll, in case it was edited to end an outage.
 
-        :param failures: tries that failed in a row.
-        :raises ArroyoSettingsError: where it leads to another server now, or cannot be used.
+        :param failures: number of consecutive failed tries.
+        :raises ArroyoSettingsError: if it now leads to another server, or cannot be used.
         """
         is_missed = failures > 0 and failures % (POLL_RETRIES + 1) == 0
         if not is_missed or self._monotonic() < self._reloaded_at + _RELOAD_SECONDS:
@@ -68,7 +68,7 @@ class PollerConnection:
         await self._run(partial(reload_in_outage, await self.client(), failures))
 
     def close(self) -> None:
-        """Close the client. A request under way ends by itself in its thread."""
+        """Close the client. A request in progress ends by itself in its thread."""
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -1,4 +1,4 @@
-"""Reads what a wait needs besides a job's state: in a worker between two polls, in a triggerer beside them."""
+"""Reads the details of a job that a wait needs: in a worker between two polls, in a triggerer in parallel to them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ MAX_READS = 2
 """How many waits of a triggerer read at the same time."""
 
 MAX_READS_PER_SECOND = 100
-"""Of checkpoints. More would cost a triggerer much of its core; where more are wanted, waits read more rarely."""
+"""Maximum checkpoint reads per second. More would cost a triggerer much of its core; waits then read less often."""
 
 _SLOW_SECONDS = 1.0
 _SHARED_SECONDS = 0.9 * MEASURED_EVERY_SECONDS
-"""For how long the waits of a triggerer share the metrics of a job: there are no newer ones."""
+"""How long the waits of a triggerer share the metrics of a job, in seconds: there are no newer ones."""
 
 
 class SharedMetrics:
     """Lets the waits of a triggerer share the metrics of a job. Called in threads.
 
-    :param monotonic: seconds that only grow.
+    :param monotonic: a monotonic clock in seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -49,7 +49,7 @@ class SharedMetrics:
         self._sent: dict[tuple[str, int], tuple[float, Future[Reading]]] = {}
 
     def get(self, job: Job, fetch: Callable[[], Reading]) -> Reading:
-        """Return what was fetched just before of the same run, or is about to be; else fetch it."""
+        """Return metrics of the same run that were just fetched or are being fetched; otherwise fetch them."""
         run = job.id, job.run_id
         with self._lock:
             now = self._monotonic()
@@ -68,13 +68,14 @@ class SharedMetrics:
 def read(
     client: ArroyoClient, plan: WaitPlan, finding: Finding, job: Job, shared: SharedMetrics | None = None
 ) -> Reading | ArroyoError:
-    """Return what a wait needs to know of a job besides its state, or why that cannot be read.
+    """Return the details of a job that a wait needs, or the error.
 
-    It may take a while also where the response is there at once, and is not for an event loop.
+    May take a while even after the response has arrived, so do not call it on an event loop.
 
     :param client: sends each request once.
     :param plan, finding: of the wait.
-    :param shared: the metrics that are shared with other waits; default None, none.
+    :param job: the job.
+    :param shared: the metrics that other waits share; default None, none.
     """
     try:
         if plan.metric is None:
@@ -102,14 +103,15 @@ def _fetch(client: ArroyoClient, request: Request[Any]) -> Reading:
 
 
 def _without_spans(response: HttpResponse) -> tuple[Checkpoint, ...]:
-    """Return checkpoints without what each spent its time on, which is most of them, and no wait needs."""
+    """Return checkpoints without their timings, which are most of the data, and which no wait needs."""
     return tuple(Checkpoint.from_api({**item, "events": ()}) for item in iter_items(response.body))
 
 
 def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) -> WaitResult | None:
-    """Read what the wait needs now, and tell it; None where it needs nothing.
+    """Read what the wait needs now, and pass it to the wait; None if it needs nothing.
 
     :param client: sends each request once.
+    :param wait: the wait.
     :param clock: the clock of the wait.
     """
     job, due, sent_at = wait.job, wait.details_due(), clock()
@@ -118,16 +120,16 @@ def observe_now(client: ArroyoClient, wait: PipelineWait, clock: SteadyClock) ->
     found = read(client, wait.plan, wait.finding, job)
     is_cut_short = isinstance(found, ArroyoError) and clock() >= wait.plan.deadline
     if is_cut_short and wait.finding.seen is not None:
-        return None  # the end of the wait came first, so it says nothing of the job
+        return None  # the end of the wait interrupted it, so it says nothing about the job
     return wait.observe_details(job, found, clock(), sent_at=sent_at)
 
 
 class DetailReader:
-    """Reads for the waits of a shared poller; no poll waits for that.
+    """Reads for the waits of a shared poller, without delaying any poll.
 
     :param connected: returns the client, which sends each request once.
     :param run: runs a blocking function in a thread.
-    :param monotonic: seconds that only grow.
+    :param monotonic: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class DetailReader:
         self._next_at = monotonic()
 
     def start(self, waiter: Waiter, wait: PipelineWait, job: Job) -> None:
-        """Read and hand the waiter the outcome, one read at a time for each."""
+        """Read, and pass the result to the waiter; one read at a time for each waiter."""
         if waiter.reading is None:
             waiter.reading = asyncio.get_running_loop().create_task(
                 self._read(waiter, wait.plan, wait.finding, job), context=contextvars.Context()
@@ -162,7 +164,7 @@ class DetailReader:
                 self._run(partial(read, client, plan, finding, job, self._shared))
             )
             try:
-                # One that gets no response makes room for another.
+                # A read without a response makes room for another one.
                 await asyncio.wait({request}, timeout=_SLOW_SECONDS)
             except asyncio.CancelledError:
                 request.cancel()

@@ -20,7 +20,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 T = TypeVar("T")
 
 EXPLAIN_SECONDS = 5.0
-"""How long the error of a wait may take longer to be said for what explains it."""
+"""How long the error of a wait may be delayed to read its causes, in seconds."""
 
 _POLL_SECONDS = 0.1
 
@@ -36,14 +36,14 @@ def gather(
 ) -> Evidence:
     """Return what Arroyo reports about a pipeline: its job, checkpoints, errors and metrics. Changes nothing.
 
-    :param client: sends the requests, four or five, and one for each further poll; one more, which lets Arroyo plan
-        the SQL, where the pipeline has failed or has no job.
-    :param pipeline_id: which.
-    :param observe_seconds: for how long its job is polled, default 0: once. The API keeps no history, so only that
-        shows a pipeline that restarts again and again.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
-    :param now: the time, where the server's responses carry none.
-    :returns: the evidence; where Arroyo tells the state alone, what cannot be read is named in ``unread``.
+    :param client: sends the requests: four or five, one for each further poll, and one more to let Arroyo plan the
+        SQL if the pipeline has failed or has no job.
+    :param pipeline_id: id of the pipeline.
+    :param observe_seconds: how long to poll its job, default 0: once. The API keeps no history, so only this shows a
+        pipeline that keeps restarting.
+    :param sleep, monotonic: wait for and measure seconds.
+    :param now: the time, if the server's responses do not contain it.
+    :returns: the evidence; if Arroyo reports only the state, ``unread`` names what could not be read.
     :raises ArroyoNotFoundError: if there is no such pipeline.
     """
     pipeline = client.get_pipeline(pipeline_id)
@@ -64,7 +64,7 @@ def gather(
         return _without_echoes(Evidence(pipeline=pipeline, now=moment, refusals=refusals))
     job_id = jobs[-1].id
     where = pipeline_id, job_id
-    # Arroyo responds: what it does not tell is not worth a long wait.
+    # Arroyo responds, so details that it cannot send are not worth a long wait.
     limited = client.with_limits(max_elapsed_seconds=min(EXPLAIN_SECONDS, client.limits.max_elapsed_seconds))
     unread: dict[str, str] = {}
 
@@ -101,15 +101,15 @@ def gather_for_error(
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
 ) -> tuple[Evidence, ArroyoError | None]:
-    """Return what explains why a wait failed, as far as it can be read in time: one try of each request.
+    """Return what explains the failure of a wait, as far as it can be read in time: one try of each request.
 
     :param client: sends the requests, five at most.
     :param ref: the pipeline.
-    :param job: as the wait saw it last.
-    :param seconds: how long it may take in all, default 5.
-    :param monotonic: how to measure, in seconds.
-    :param now: the time, where the server's responses carry none.
-    :returns: the evidence, and why something is missing from it; None where nothing is.
+    :param job: the job as the wait last saw it.
+    :param seconds: how long it may take in total, default 5.
+    :param monotonic: measures seconds.
+    :param now: the time, if the server's responses do not contain it.
+    :returns: the evidence, and why something is missing from it; None if nothing is missing.
     """
     deadline = monotonic() + seconds
     limited = client.with_limits(max_elapsed_seconds=0.0, first_try_seconds=seconds, deadline=deadline)
@@ -123,7 +123,7 @@ def gather_for_error(
             return default
 
     where = ref.pipeline_id, job.id
-    # What explains most comes first.
+    # The most useful evidence comes first.
     no_errors: tuple[JobError, ...] = ()
     errors = read("errors", lambda: limited.list_job_errors(*where, limit=10).data, no_errors)
     response = read("checkpoints", lambda: limited.send(endpoints.list_checkpoints(*where)), None)
@@ -164,12 +164,12 @@ def _without_echoes(evidence: Evidence) -> Evidence:
 
 
 def _refusals(client: ArroyoClient, pipeline: Pipeline, job: Job | None) -> tuple[str, ...]:
-    """Return what Arroyo's planner says against the SQL of a pipeline that does not run because of an error."""
+    """Return the planner's errors for the SQL of a pipeline that does not run because of an error."""
     if job is not None and job.state not in (JobState.FAILED, JobState.FAILING):
         return ()
     try:
         once = client.with_limits(max_elapsed_seconds=0.0)
         found = once.validate_query(pipeline.query, udfs=pipeline.udfs)
     except ArroyoError:
-        return ()  # it is asked beside what matters, and may break on the very SQL
+        return ()  # this request is only additional, and may break on the SQL itself
     return tuple(one.message for one in found.errors)

@@ -23,18 +23,20 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 from airflow_provider_arroyo.polling.poll import Polls, poll_by, poll_until, single_try
 
 FIND_SECONDS = 2.0
-"""How often a name is looked up, where the list of pipelines takes less than a tenth of that to read."""
+"""Time between two look-ups of a name in seconds, if reading the list takes less than a tenth of that."""
 
 Resolve = Callable[[ArroyoClient], PipelineRef]
-"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` where there is none."""
+"""Returns the pipeline that a name means; raises :class:`ArroyoNoSuchNameError` if there is none."""
 
 
 def resolve_ref(client: ArroyoClient, *, name: str, rule: Mapping[str, Any]) -> PipelineRef:
     """Return the pipeline that a name means.
 
-    :param rule: what else decides that, see :func:`.resolve_name`.
-    :raises ArroyoNoSuchNameError: where there is none.
-    :raises ArroyoError: where it cannot be known, or several could be meant.
+    :param client: sends the requests.
+    :param name: the exact name.
+    :param rule: further arguments of :func:`.resolve_name`.
+    :raises ArroyoNoSuchNameError: if there is none.
+    :raises ArroyoError: if the look-up fails, or several could be meant.
     """
     return PipelineRef.of(resolve_name(client, name, **rule).pipeline, client.settings)
 
@@ -73,12 +75,12 @@ def find_until(
     stop_when: Callable[[WaitResult], bool] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> WaitResult | None:
-    """Look for the pipeline of a wait at once, then again and again, until there is one.
+    """Look up the pipeline of a wait at once, then repeatedly, until it exists.
 
-    :param resolve: looks the name up, once.
-    :param interval_seconds: how often, 2 seconds or more.
-    :param client, wait, clock, log, until, stop_when, sleep: as for :func:`.poll_until`.
-    :returns: None once it is found; else the result, ``WAITING`` only where ``until`` or ``stop_when`` ended it.
+    :param resolve: looks up the name once.
+    :param interval_seconds: time between two look-ups, 2 seconds or more.
+    :param client, wait, clock, log, until, stop_when, sleep: see :func:`.poll_until`.
+    :returns: None once it is found; otherwise the result, ``WAITING`` only if ``until`` or ``stop_when`` ended it.
     """
 
     def observe(poll: ArroyoClient) -> WaitResult | None:
@@ -100,10 +102,10 @@ def poll_named_until(
 ) -> WaitResult | None:
     """Poll a pipeline that was found by its name, until the wait is over.
 
-    :param client, wait, resolve, clock, until, stop_when: as for :func:`find_until`.
-    :param options: the others of :func:`.poll_until`.
-    :returns: the result; None once the name means another pipeline, which is to be found: this one was stopped when
-        it was found, and stayed so.
+    :param client, wait, resolve, clock, until, stop_when: see :func:`find_until`.
+    :param options: further arguments of :func:`.poll_until`.
+    :returns: the result; None once the name means another pipeline, which must be looked up: this one was stopped
+        when it was found, and stayed stopped.
     """
     looks_at = clock() + FIND_SECONDS
 
@@ -111,7 +113,7 @@ def poll_named_until(
         return (until is not None and clock() >= until) or (stop_when is not None and stop_when(result))
 
     def is_due(result: WaitResult) -> bool:
-        # In an outage, the look-up would fail, too, and the next polls would begin anew with their retries.
+        # In an outage, the look-up would fail too, and the next polls would start over with their retries.
         may_look = wait.may_be_replaced and wait.unreachable_since is None
         return is_enough(result) or (may_look and clock() >= looks_at)
 
@@ -129,11 +131,11 @@ def poll_named_until(
 def means_another(
     client: ArroyoClient, wait: PipelineWait, resolve: Resolve, deadline: float | None = None
 ) -> bool:
-    """Return whether the name of a wait's pipeline means another one by now, or several; False where nobody knows."""
+    """Return whether the name of a wait's pipeline now means another one, or several; False if unknown."""
     try:
         found = resolve(single_try(client, 0.0, deadline))
     except ArroyoAmbiguousNameError:
-        return True  # which the next look-up says
+        return True  # the next look-up reports it
     except ArroyoError:
         return False
     return found.pipeline_id != wait.plan.pipeline.pipeline_id

@@ -1,4 +1,4 @@
-"""The list of jobs: when it is polled, and what it shows of the pipelines that are waited for."""
+"""The list of jobs: when to poll it, and what it shows of the awaited pipelines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.polling.waiters import Target
 
 MAX_SINGLE_POLLS = 8
-"""How many single polls are sent at the same time; where more pipelines are waited for, the list is polled."""
+"""How many single polls are sent at the same time; for more pipelines, the list is polled."""
 
 _MAX_INTERVAL_SECONDS = 1.0
 _HUNG_SECONDS = 3.0
 
 _JOBS_PER_SINGLE_POLL = 50
-"""How many jobs make ``GET /jobs`` as expensive for the server as one more single poll (measured)."""
+"""How many jobs make ``GET /jobs`` as expensive for the server as one additional single poll (measured)."""
 
 
 def prefers_list(intervals: list[float], jobs: int | None) -> bool:
     """Return whether polling the list costs the server less than polling each pipeline.
 
-    :param intervals: for each pipeline, how often it is polled, in seconds.
-    :param jobs: jobs on the server; None where that is not known, so that a list finds out.
+    :param intervals: the poll interval of each pipeline, in seconds.
+    :param jobs: number of jobs on the server; None if unknown, so that the list is polled once to find out.
     """
     if len(intervals) > MAX_SINGLE_POLLS:
         return True
@@ -40,48 +40,49 @@ def prefers_list(intervals: list[float], jobs: int | None) -> bool:
 
 
 def may_concern_list_alone(error: BaseException | None) -> bool:
-    """Return whether single polls may succeed although the list failed like this; None is no failure."""
+    """Return whether single polls may succeed although the list failed with this error; None means no failure."""
     if isinstance(error, ArroyoApiError):
         return error.status not in (401, 429)
-    # What could not be sent could not be sent for a single poll either.
+    # What could not be sent as a list poll could not be sent as a single poll either.
     return isinstance(error, ArroyoConnectionError) and error.disposition is not Disposition.RETRY
 
 
 class ListPace:
-    """How often the list is polled: the longer it takes, the more rarely.
+    """How often the list is polled: the longer it takes, the less often.
 
-    It is measured by the median of its last five durations, in seconds.
+    Uses the median of its last five durations, in seconds.
     """
 
     def __init__(self) -> None:
         self._durations: deque[float] = deque([0.0], maxlen=5)
 
     def add(self, seconds: float) -> None:
-        """Take note of how long a list took."""
+        """Record how long a list poll took."""
         self._durations.append(seconds)
 
     @property
     def interval(self) -> float:
-        """How many seconds are between two lists at least, while nobody is new."""
+        """Minimum time between two list polls in seconds, while nobody joins."""
         return min(5 * median(self._durations), _MAX_INTERVAL_SECONDS)
 
     @property
     def least_interval(self) -> float:
-        """As above, however many join one after the other: the server gets as long a pause as the list took."""
+        """The same while waits keep joining: the server gets a pause as long as the last list poll took."""
         return 2 * median(self._durations)
 
     @property
     def hung_after(self) -> float:
-        """After how many seconds without a response it is tried whether single polls succeed."""
+        """After how many seconds without a response single polls are tried."""
         return max(_HUNG_SECONDS, 5 * median(self._durations))
 
 
 class JobList(NamedTuple):
     """What ``GET /jobs`` showed of the targets.
 
-    :param deliveries: the targets to tell, each with its item and job.
-    :param missing: the targets that only a single poll can tell of.
-    :param jobs: how many jobs the server has; None where nothing was parsed.
+    :param body: the response's body, to compare the next one with.
+    :param deliveries: the targets to notify, each with its item and job.
+    :param missing: the targets that need a single poll.
+    :param jobs: number of jobs on the server; None if nothing was parsed.
     """
 
     body: bytes
@@ -91,7 +92,7 @@ class JobList(NamedTuple):
 
     @classmethod
     def read(cls, response: HttpResponse, targets: list[Target], last_body: bytes | None) -> JobList:
-        """Read a response; nothing is parsed where it is the same as the last one, byte for byte."""
+        """Read a response; it is not parsed if it is identical to the last one, byte for byte."""
         if response.body == last_body:
             wanting = [(t, t.item, t.job) for t in targets if t.wants_next and t.item is not None]
             return cls(response.body, wanting, [], None)
@@ -107,7 +108,7 @@ class JobList(NamedTuple):
                 by_job.get(str(item.get("id"))) if pipeline_id is None else by_pipeline.get(str(pipeline_id))
             )
             if target is not None:
-                # Of several jobs, a single poll shows which is the newest.
+                # Of several jobs, a single poll shows which one is the newest.
                 items[target] = None if target in items else item
         deliveries, missing = [], []
         for target in targets:
@@ -118,6 +119,6 @@ class JobList(NamedTuple):
                 try:
                     deliveries.append((target, shown, Job.from_api(shown)))
                 except (KeyError, TypeError, ValueError, AttributeError):
-                    # A single poll has the words for what is wrong with it.
+                    # A single poll reports what is wrong with it.
                     missing.append(target)
         return cls(response.body, deliveries, missing, jobs)

@@ -1,4 +1,4 @@
-"""How the coroutines of a poller pause."""
+"""Pauses of a poller's coroutines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BATCH = 10
 
 
 async def sleep_or_wake(seconds: float, wake: asyncio.Event) -> None:
-    """Sleep, or until the event is set if that comes first."""
+    """Sleep until the time is over or the event is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
 
 
 async def in_batches(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield the items; other coroutines of the event loop get their turn in between."""
+    """Yield the items in batches, between which other coroutines of the event loop can run."""
     for count, item in enumerate(items, 1):
         yield item
         if count % _BATCH == 0:

@@ -1,4 +1,4 @@
-"""The poll loop of a worker. It polls, tells the wait and sleeps; the wait decides."""
+"""The poll loop of a worker. It polls, passes the result to the wait and sleeps; the wait decides."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from airflow_provider_arroyo.polling.details import observe_now
 T = TypeVar("T")
 
 FIRST_POLL_SECONDS = 2.0
-"""What the first poll may take even when its wait's time is over: a wait always polls once."""
+"""How long the first poll may take, in seconds, even if its wait has timed out: a wait always polls once."""
 
 _LAST_POLL_SECONDS = 0.5
-"""What the first poll may take where an outage has lasted for as long as is tolerated."""
+"""How long the first poll may take, in seconds, if an outage has already lasted longer than tolerated."""
 
 LEAST_POLL_SECONDS = 5.0
-"""What a poll may take though no outage is tolerated: a slow response is none."""
+"""How long a poll may take, in seconds, if no outage is tolerated: a slow response is not an outage."""
 
 
 def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float | None = None) -> ArroyoClient:
     """Return a client that tries each request once, for as long as a poll may take.
 
-    :param tolerance_seconds: how long an outage may last; a poll may take that long, and 5 seconds in any case.
-    :param deadline: a moment of ``time.monotonic`` after which nothing is tried.
+    :param client: the client.
+    :param tolerance_seconds: how long an outage may last; a poll may take as long, but at least 5 seconds.
+    :param deadline: a time of ``time.monotonic`` after which nothing is tried; default None, no deadline.
     """
     settings = client.settings
     allowed = settings.connect_timeout_seconds + settings.read_timeout_seconds
@@ -46,8 +47,9 @@ def single_try(client: ArroyoClient, tolerance_seconds: float, deadline: float |
 def reload_in_outage(client: ArroyoClient, failures: int) -> None:
     """Load the client's settings again after each missed poll, in case the connection was edited to end an outage.
 
-    :param failures: tries that failed in a row.
-    :raises ArroyoSettingsError: where they lead to another server, or cannot be used.
+    :param client: the client.
+    :param failures: number of consecutive failed tries.
+    :raises ArroyoSettingsError: if they now lead to another server, or cannot be used.
     """
     if failures and failures % (POLL_RETRIES + 1) == 0:
         with suppress(ArroyoNoConnectionError):

@@ -1,7 +1,8 @@
 """The shared poller: all waits of a triggerer on one connection share its requests.
 
-Pipelines are polled singly, or all together by ``GET /jobs``. Coroutines decide when to poll; threads send the
-requests and parse the responses; waits are told what changed. What fails for one pipeline concerns its own waits.
+Pipelines are polled singly, or all together by ``GET /jobs``. Coroutines decide when to poll, threads send the
+requests and parse the responses, and waits are notified of changes. A failure for one pipeline affects only its own
+waits.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ from airflow_provider_arroyo.polling.waiters import Target, Waiter
 from airflow_provider_arroyo.text import duration
 
 LIST_PAUSE_SECONDS = 300.0
-"""For how long the list is not used after it failed twice while single polls succeeded."""
+"""How long the list is not used, in seconds, after it failed twice while single polls succeeded."""
 
 _MAX_SINGLE_POLLS_PER_SECOND = 300
-"""More would cost a triggerer much of its core; beyond that, each pipeline is polled more rarely."""
+"""Maximum single polls per second. More would cost a triggerer much of its core, so the intervals get longer."""
 
 
 class _OnlyListFailsError(Exception):
-    """The list fails or hangs, and single polls succeed."""
+    """The list fails or hangs, but single polls succeed."""
 
 
 class SharedPoller:
-    """Polls for its waits, and tells each what concerns it. It belongs to one event loop.
+    """Polls for its waits, and notifies each of what concerns it. Belongs to one event loop.
 
     :param connect: returns the client; awaited for the first poll.
     :param run: runs a blocking function in a thread.
-    :param monotonic: seconds that only grow.
+    :param monotonic: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class SharedPoller:
         self._list_seen_at = float("-inf")
         self._list_is_paused = False
         self._reread = False
-        """Whether the next list is parsed even if it is the same as the last one."""
+        """Whether the next list is parsed even if it is identical to the last one."""
         self._jobs: int | None = None
         self._details = DetailReader(self._connection.single_try, self._run, monotonic)
 
@@ -87,12 +88,12 @@ class SharedPoller:
     ) -> WaitResult:
         """Poll at once, then at the interval, until the wait is over. Log lines are written in the caller's context.
 
-        :param wait: decides; is told every change, and the polls that it asks for by ``next_due``.
+        :param wait: decides; it is notified of every change, and of the polls that it asks for by ``next_due``.
         :param interval_seconds: how often to poll for it; it also sees polls that were sent for others.
         :param clock: the clock of this wait.
         :param log: gets the messages of the wait.
         :returns: the result, which is over.
-        :raises Exception: what ``connect`` raised.
+        :raises Exception: any error of ``connect``.
         """
         plan = wait.plan
         waiter = Waiter(interval_seconds, plan.outage_tolerance.total_seconds(), self._monotonic())
@@ -100,7 +101,7 @@ class SharedPoller:
         polls = target.polls + self._list_polls
         joined_at = clock()
         due = max(wait.next_due(), joined_at + FIRST_POLL_SECONDS)
-        # A poll that hung before this wait joined does not count for it, and no other is sent meanwhile.
+        # A poll that hung before this wait joined does not count for it, and meanwhile no other is sent.
         silent_until = joined_at + max(waiter.tolerance_seconds, LEAST_POLL_SECONDS)
         try:
             while True:
@@ -108,15 +109,15 @@ class SharedPoller:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, min(due, silent_until) - clock())):
                         observe = await waiter.next_told()
-                # Those that showed no change, and those sent for others, included.
+                # Including those that showed no change, and those sent for others.
                 before, polls = polls, target.polls + self._list_polls
                 wait.polled(polls - before)
                 if observe is None:
-                    # A tick can end what next_due named, and then only a poll can tell.
+                    # A tick can settle what next_due named; otherwise only a poll can.
                     target.wants_next = True
                     result = wait.tick(clock())
                     if not self._connection.is_made and clock() >= silent_until:
-                        # Airflow takes its time to look the connection up, which says nothing of Arroyo.
+                        # Airflow may be slow to look up the connection, which says nothing about Arroyo.
                         silent_until = clock() + LEAST_POLL_SECONDS
                     elif not result.is_over and clock() >= silent_until:
                         error = _no_response(clock() - joined_at)
@@ -130,7 +131,7 @@ class SharedPoller:
                     return result
                 now, due = clock(), wait.next_due()
                 if due <= now:
-                    # Only a poll can tell, and may take its time; the deadline must not wait for it.
+                    # Only a poll can settle it, and may be slow; the deadline must not wait for it.
                     target.wants_next = True
                     due = min(plan.deadline, now + SLOW_SECONDS)
                 reads_at = wait.details_due()
@@ -157,7 +158,7 @@ class SharedPoller:
         self._list_limits = None
         if len(target.waiters) == 1:
             self._choose()
-        # At once, singly where that is possible; a crowd of newcomers waits for the list.
+        # At once, and singly if possible; many newcomers wait for the list.
         if self._list_task is None or (target.item is None and len(self._singles) < MAX_SINGLE_POLLS):
             self._poll_singly(target)
         elif target not in self._singles:
@@ -176,7 +177,7 @@ class SharedPoller:
             self._choose()
 
     def _choose(self) -> None:
-        """Begin or end to poll the list, as the numbers of pipelines and of jobs say."""
+        """Start or stop polling the list, depending on the numbers of pipelines and jobs."""
         some = islice(self._targets.values(), MAX_SINGLE_POLLS + 1)
         intervals = [target.interval_seconds for target in some]
         uses_list = not self._list_is_paused and prefers_list(intervals, self._jobs)
@@ -204,7 +205,7 @@ class SharedPoller:
 
     @staticmethod
     def _start(work: Any) -> asyncio.Task[None]:
-        # Without the context of whoever comes first, to whose log all that follows would go.
+        # Without the context of the first caller, whose log would get everything that follows.
         return asyncio.get_running_loop().create_task(work, name="arroyo-poll", context=contextvars.Context())
 
     async def _poll_single(self, target: Target) -> None:
@@ -255,7 +256,7 @@ class SharedPoller:
                 self._list_pace.add(self._monotonic() - sent_at)
                 await self._take_list(listed, sent_at)
                 await sleep_or_wake(sent_at + self._list_interval() - self._monotonic(), self._list_wake)
-                # However many join one after the other, the server gets as long a pause as the list took.
+                # However many join one after the other, the server gets a pause as long as the list poll took.
                 await asyncio.sleep(sent_at + self._list_pace.least_interval - self._monotonic())
         except Exception as err:  # noqa: BLE001  # as in a single poll
             self._list_task = None
@@ -266,7 +267,7 @@ class SharedPoller:
         return max(self._limits()[0], self._list_pace.interval)
 
     def _limits(self) -> tuple[float, float]:
-        """Return the shortest interval and outage tolerance of all who wait."""
+        """Return the shortest interval and outage tolerance of all waiters."""
         if self._list_limits is None:
             targets = self._targets.values()
             interval = min(target.interval_seconds for target in targets)
@@ -297,7 +298,7 @@ class SharedPoller:
             self._poll_singly(target)
         async for target, item, job in in_batches(listed.deliveries):
             if sent_at < target.sent_at and (target.wants_next or job != target.job):
-                # A single poll was sent later, and knows better.
+                # A single poll was sent later and is more recent.
                 self._reread = True
                 continue
             target.item = item
@@ -308,7 +309,7 @@ class SharedPoller:
             self._choose()
 
     def _replace_list(self, *, is_paused: bool) -> None:
-        """Poll singly until the list succeeds; for a while without trying it, if it keeps failing."""
+        """Poll singly until the list succeeds; if it keeps failing, do not try it for a while."""
         if is_paused:
             self._pause_list(True)
             asyncio.get_running_loop().call_later(LIST_PAUSE_SECONDS, self._pause_list, False)
@@ -320,7 +321,7 @@ class SharedPoller:
     async def _give_error(
         self, targets: list[Target], error: ArroyoError, sent_at: float, failures: int, interval: float
     ) -> float:
-        """Tell the waits of targets that a poll failed; return how long to wait before the next one."""
+        """Notify the waits of targets that a poll failed; return how long to wait before the next one."""
         pause = poll_retry_seconds(failures, interval, error)
         async for target in in_batches(targets):
             target.give_error(error, sent_at, self._monotonic(), self._list_seen_at, pause)

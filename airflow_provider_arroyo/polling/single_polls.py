@@ -1,4 +1,4 @@
-"""Polls of single pipelines, a few at a time: those that get no response delay only each other."""
+"""Polls single pipelines, a few at a time; polls without a response delay only each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_arroyo.polling.threads import Run
 from airflow_provider_arroyo.polling.waiters import Target
 
 SLOW_SECONDS = 1.0
-"""A poll without a response for so long gives its slot to another one."""
+"""A poll without a response for this many seconds gives its slot to another one."""
 
 _PROBES = 3
 
@@ -26,7 +26,7 @@ class SinglePolls:
     """Sends polls in threads.
 
     :param run: runs a blocking function in a thread.
-    :param monotonic: seconds that only grow.
+    :param monotonic: a monotonic clock in seconds.
     """
 
     def __init__(self, run: Run, monotonic: Callable[[], float]) -> None:
@@ -36,17 +36,17 @@ class SinglePolls:
         self._slots_for_hanging = asyncio.Semaphore(MAX_SINGLE_POLLS)
         """For pipelines whose last poll got no response."""
         self._overdue = 0
-        """Polls under way that have had no response for :data:`SLOW_SECONDS`."""
+        """Polls in progress that have had no response for :data:`SLOW_SECONDS`."""
 
     async def get_job(self, client: ArroyoClient, target: Target) -> Job | None:
         """Poll a pipeline as soon as there is a slot for it.
 
         :param client: sends the poll, once.
-        :param target: the pipeline; told when the poll was sent, and whether it got no response.
-        :raises ArroyoError: where the poll failed.
+        :param target: the pipeline; it records when the poll was sent, and whether it got no response.
+        :raises ArroyoError: if the poll failed.
         """
         async with self._slots_for_hanging if target.is_hanging else self._slots:
-            # Each that gets no response keeps a thread: where many do, they may do so for a few seconds only.
+            # Each poll without a response keeps a thread; if there are many, they may do so for a few seconds only.
             limit = target.tolerance_seconds if self._overdue < MAX_SINGLE_POLLS else 0.0
             send = partial(single_try(client, limit).get_job, target.pipeline_id)
             target.sent_at = self._monotonic()
@@ -62,7 +62,7 @@ class SinglePolls:
             except asyncio.CancelledError:
                 poll.cancel()
                 raise
-        # Another one has its slot.
+        # Another poll has its slot.
         try:
             job = await poll
         except ArroyoError:
@@ -75,10 +75,10 @@ class SinglePolls:
         self._overdue -= 1
 
     async def succeed(self, client: ArroyoClient, pipeline_ids: Iterable[str]) -> bool:
-        """Return whether a poll of one of these pipelines succeeds within a moment.
+        """Return whether a poll of one of these pipelines succeeds within a short time.
 
         :param client: sends the polls, each once.
-        :param pipeline_ids: of which a few are polled, since some of them may be the ones that get no response.
+        :param pipeline_ids: a few of these are polled, since some may be the ones without a response.
         """
         ids = list(pipeline_ids)
         probes = {
@@ -89,7 +89,7 @@ class SinglePolls:
             async with asyncio.timeout(SLOW_SECONDS):
                 for probe in asyncio.as_completed(probes):
                     with suppress(ArroyoError):
-                        with suppress(ArroyoNotFoundError):  # Arroyo's own words
+                        with suppress(ArroyoNotFoundError):  # Arroyo itself has responded
                             await probe
                         return True
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""Runs blocking functions for an event loop in daemon threads, so that none keeps a process from ending."""
+"""Runs blocking functions for an event loop in daemon threads, so that they do not keep a process from ending."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _IDLE_SECONDS = 10.0
 
 
 class DaemonThreads:
-    """As many threads as functions run at once; whoever calls it bounds that.
+    """A pool with as many threads as there are running functions; the caller must limit their number.
 
-    :param name: of the threads.
+    :param name: name of the threads.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,7 +30,7 @@ class DaemonThreads:
         self._idle = 0
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run a function in a thread and return what it returns; cancelled, it runs on, its result unused."""
+        """Run a function in a thread and return its result; if cancelled, it continues and its result is dropped."""
         future: Future[T] = Future()
         with self._lock:
             has_idle = self._idle > 0
@@ -47,7 +47,7 @@ class DaemonThreads:
             except queue.Empty:
                 with self._lock:
                     if self._idle == 0:
-                        continue  # it is counted on: work is about to come
+                        continue  # work for it is about to be added
                     self._idle -= 1
                     return
             if future.set_running_or_notify_cancel():
@@ -55,7 +55,7 @@ class DaemonThreads:
                     future.set_result(function())
                 except BaseException as err:  # noqa: BLE001  # handed to the coroutine that waits
                     future.set_exception(err)
-            # An idle thread holds on to nothing.
+            # An idle thread keeps no references.
             del future, function
             with self._lock:
                 self._idle += 1

@@ -1,4 +1,4 @@
-"""Who waits on a shared poller, for which pipeline, and what each is told. Times are those of ``time.monotonic``."""
+"""The waits on a shared poller, their pipelines, and what they are notified of. Times are of ``time.monotonic``."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.clock import SteadyClock
 
 Observation = Callable[[PipelineWait, SteadyClock], WaitResult]
-"""Tells a wait, by its own clock, what a poll showed."""
+"""Passes the result of a poll to a wait, with the wait's own clock."""
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
     """One wait on a poller.
 
+    :param interval_seconds: its poll interval.
+    :param tolerance_seconds: its outage tolerance.
     :param joined_at: only polls that were sent later count.
-    :param reading: reads what it needs besides the job's state; None while nothing is on its way.
+    :param reading: the task that reads details for it; None if none is in progress.
     """
 
     interval_seconds: float
     tolerance_seconds: float
     joined_at: float
     reading: asyncio.Task[None] | None = None
-    # A queue of asyncio takes three kilobytes, of which a thousand waits have no use.
+    # An asyncio queue takes three kilobytes, too much for a thousand waits.
     _told: list[Observation] = field(default_factory=list)
     _is_told: asyncio.Future[None] | None = None
 
     def tell(self, observation: Observation) -> None:
-        """Hand it what a poll showed."""
+        """Pass the result of a poll to it."""
         self._told.append(observation)
         if self._is_told is not None and not self._is_told.done():
             self._is_told.set_result(None)
 
     async def next_told(self) -> Observation:
-        """Return what it was handed and has not observed yet, the oldest first; wait where there is nothing."""
+        """Return the oldest result that it has not observed yet; wait if there is none."""
         while not self._told:
             self._is_told = asyncio.get_running_loop().create_future()
             await self._is_told
@@ -50,17 +52,19 @@ class Waiter:
 
 @dataclass(eq=False, slots=True)
 class Target:
-    """One pipeline, and all who wait for it.
+    """One pipeline, and all its waiters.
 
-    :param sent_at: when the newest single poll was sent; what an older list shows may be out of date.
+    :param pipeline_id: id of the pipeline.
+    :param sent_at: when the newest single poll was sent; an older list may be out of date.
     :param polls: how many single polls were sent.
-    :param seen_at: when a poll last responded, the lists that showed no change left out.
-    :param job: as it was last seen.
-    :param job_id: by which the list of 0.15 shows it.
-    :param item: the job as the list showed it last; None while the list does not show it.
+    :param seen_at: when a poll last responded, except lists that showed no change.
+    :param job: the job as last seen.
+    :param job_id: identifies it in the list of 0.15.
+    :param item: the job as last shown in the list; None if the list does not show it.
     :param is_hanging: whether its last single poll got no response in time.
-    :param wants_next: whether the next poll is told even if it shows no change.
-    :param wake: set when it is to be polled at once.
+    :param wants_next: whether to notify of the next poll even if it shows no change.
+    :param waiters: its waiters.
+    :param wake: set if it must be polled at once.
     """
 
     pipeline_id: str
@@ -77,16 +81,16 @@ class Target:
 
     @property
     def interval_seconds(self) -> float:
-        """The shortest interval that is wanted."""
+        """The shortest interval of its waiters."""
         return min(waiter.interval_seconds for waiter in self.waiters)
 
     @property
     def tolerance_seconds(self) -> float:
-        """The shortest outage tolerance of those who wait."""
+        """The shortest outage tolerance of its waiters."""
         return min(waiter.tolerance_seconds for waiter in self.waiters)
 
     def give_job(self, job: Job | None, sent_at: float, now: float) -> bool:
-        """Take a poll that succeeded, hand it to whom it concerns, and return whether it showed a change."""
+        """Process a successful poll, pass it to the waiters concerned, and return whether it showed a change."""
         has_changed = job != self.job
         self.job, self.seen_at = job, now
         self.job_id = self.job_id if job is None else job.id
@@ -102,8 +106,11 @@ class Target:
     def give_error(
         self, error: ArroyoError, sent_at: float, now: float, listed_at: float, retry_in: float
     ) -> None:
-        """Hand a poll that failed to those who wait.
+        """Pass a failed poll to the waiters.
 
+        :param error: the error.
+        :param sent_at: when the poll was sent.
+        :param now: when it failed.
         :param listed_at: when the list was last read.
         :param retry_in: seconds until the next try.
         """
@@ -133,7 +140,7 @@ class Target:
             waiter.tell(raise_error)
 
     def leave_list(self, listed_at: float) -> None:
-        """Take note that the list shows it no longer.
+        """Record that the list no longer shows it.
 
         :param listed_at: when the list was last read.
         """

@@ -1,4 +1,4 @@
-"""All sensors: the module to import them from."""
+"""All sensors. Import them from this module."""
 
 from airflow_provider_arroyo.sensors.checkpoint import ArroyoCheckpointSensor
 from airflow_provider_arroyo.sensors.metric import ArroyoMetricSensor

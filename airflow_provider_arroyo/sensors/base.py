@@ -1,4 +1,4 @@
-"""The base of the sensors: their common arguments, and the three ways of waiting."""
+"""The base class of the sensors: their common arguments, and the three ways to wait."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 IF_MISSING = ("wait", "fail")
 
 _LAST_MOMENT_SECONDS = 0.2
-"""A rescheduled task never comes back as soon as that."""
+"""A rescheduled task always takes longer than this to come back."""
 
 _AIRFLOW_POKE_SECONDS = 60.0
 """Airflow's own default of ``poke_interval``."""
@@ -59,28 +59,28 @@ _FAILURES = (ArroyoTaskError, ArroyoFatalTaskError, AirflowSensorTimeout, Airflo
 
 
 class ArroyoSensor(ArroyoTask, BaseSensorOperator):
-    """The base of the sensors: they wait for a pipeline, in the worker, rescheduled or in the triggerer.
+    """The base class of the sensors: they wait for a pipeline in the worker, rescheduled or in the triggerer.
 
-    The defaults stand in the sensors themselves, whose arguments editors and type checkers show.
+    The sensors themselves define the defaults, so that editors and type checkers show them.
 
-    :param pipeline_id: the pipeline. Templated. Either this or ``pipeline_name``.
-    :param pipeline_name: its exact name instead. Templated.
-    :param if_missing: ``"wait"`` until there is such a pipeline, or ``"fail"`` where there is none; default None
-        waits for a name, and fails for an id.
-    :param poll_interval: from poll to poll; a timedelta or seconds.
-    :param poke_interval: Airflow's own; with ``mode="poke"`` it takes the place of ``poll_interval``.
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id. Templated.
+    :param if_missing: what to do while there is no such pipeline: ``"wait"`` or ``"fail"``; default None waits for a
+        name, and fails for an id.
+    :param poll_interval: time between polls; a timedelta or seconds.
+    :param poke_interval: Airflow's own; with ``mode="poke"``, replaces ``poll_interval``.
     :param api_outage_tolerance: how long Arroyo may be unreachable before the sensor fails; a timedelta or seconds.
-    :param arroyo_conn_id: the Airflow connection. Templated.
+    :param arroyo_conn_id: id of the Airflow connection. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
-    :param defer_after: with ``deferrable``, how long to wait in the worker first.
-    :param end_from_trigger: with ``deferrable``, end the task in the triggerer.
+    :param defer_after: with ``deferrable``, how long to wait in the worker first; a timedelta or seconds.
+    :param end_from_trigger: with ``deferrable``, whether to end the task in the triggerer.
     """
 
     ui_color = "#e2f5df"
     operator_extra_links = (ArroyoPipelineLink(), ArroyoPageLink())
     _began: float | None = None
     _first_poke: float | None = None
-    """In a later poke, when the first one was; seconds since the epoch."""
+    """In a later poke: when the first poke was, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         end_from_trigger: bool,
         **kwargs: Any,
     ) -> None:
-        # Airflow's own checks of these three raise other errors, which differ between its versions, and let NaN pass.
+        # Airflow's own checks of these three differ between versions, raise other errors and accept NaN.
         if poke_interval is not None:
             polls = kwargs.get("mode") != "reschedule"
             poke_interval = check_duration(poke_interval, "poke_interval", positive=polls).total_seconds()
@@ -125,20 +125,20 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         check_end_from_trigger(self)
 
     def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
-        """Return what is waited for, as fields of a :class:`.WaitPlan`, from the rendered arguments.
+        """Return the goal of the wait, as fields of a :class:`.WaitPlan`, from the rendered arguments.
 
         :param deadline: when the wait ends, seconds since the epoch.
-        :param argument: which argument says so.
-        :param began: when the wait began, where that was in an earlier poke or try; else None.
-        :raises ValueError: on a rendered argument out of range; names it.
+        :param argument: the argument that sets the deadline.
+        :param began: when the wait began, if that was in an earlier poke or try; otherwise None.
+        :raises ValueError: if a rendered argument is out of range; names it.
         """
         raise NotImplementedError
 
-    # -- the three ways of waiting ---------------------------------------------------------------------------
+    # -- the three ways to wait --------------------------------------------------------------------------------
 
     @entry_point
     def execute(self, context: Context) -> Any:
-        """Wait: in the triggerer if ``deferrable``, else in the worker, in one stretch or rescheduled.
+        """Wait in the triggerer if ``deferrable``, otherwise in the worker, in one stretch or rescheduled.
 
         :returns: the task's result.
         """
@@ -155,7 +155,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         return self._finish(self._poll(wait), wait.plan.pipeline)
 
     def _wait_silently(self, context: Context) -> dict[str, Any]:
-        """Log what another try may fix, and try again until the time is over, as ``silent_fail`` wants."""
+        """Log errors that another try may fix, and try again until ``timeout``, as ``silent_fail`` requires."""
         began = self.clock()
         while True:
             try:
@@ -167,13 +167,13 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
                     raise
                 left = began + float(self.timeout) - self.clock()
                 if left <= 0:
-                    what = f"The time is over (timeout: {duration(float(self.timeout))}). The last try failed: {err}"
+                    what = f"Timed out (timeout: {duration(float(self.timeout))}). The last try failed: {err}"
                     raise TaskEnd(AirflowSensorTimeout(what)) from err
                 self.log.error("%s", err)
                 time.sleep(min(self.poke_interval, left))
 
     def _wait_deferred(self, context: Context) -> dict[str, Any]:
-        # Again, since a task may have got an outlet or a callback after it was made.
+        # Checked again: a task may have got an outlet or a callback since its constructor ran.
         check_end_from_trigger(self, is_running=True)
         wait = self._begin(context)
         result = self._poll(wait, until=self._defers_at(wait))
@@ -191,7 +191,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
     @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; what the triggerer itself broke on is an error like any other here.
+        """Resume after a deferral; an error of the triggerer itself is handled like any other.
 
         :returns: the task's result.
         """
@@ -202,19 +202,19 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
                 raise
             self._ti = context["ti"]
             take_result_back(self)
-            # Airflow's own error of the deferral, which says the same as the one that it has for its cause.
+            # Airflow's own error for the deferral says the same as the error that caused it.
             raise TaskEnd(type(err)(*err.args)) from err
 
     @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume when the trigger has fired, with what it saw.
+        """Resume with the trigger's event.
 
         :returns: the task's result.
         """
         self._ti = context["ti"]
         ended = self._resume(event)
         if self.pipeline_id is None and ended.pipeline.pipeline_id:
-            # It may have been found in the triggerer, which may have been unable to show it.
+            # The triggerer may have found the pipeline without being able to show it.
             self._show_link(context, ended.pipeline)
         if ended.result.outcome is not Outcome.REACHED:
             take_result_back(self)
@@ -222,7 +222,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
 
     @entry_point
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Poll once, for ``mode="reschedule"``; more where one poll cannot tell: an outage, a state that must last.
+        """Poll once, for ``mode="reschedule"``; poll longer in an outage, or for a state that must last.
 
         :returns: the task's result once the wait is over, else False.
         """
@@ -231,7 +231,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         PokeMemory(context).keep(wait, result, self.log)
         argument = wait.plan.deadline_argument
         if argument == "timeout" and self.clock() >= wait.plan.deadline - _LAST_MOMENT_SECONDS:
-            # Airflow would end it next, without saying what was going on.
+            # Airflow would end it next, without saying what happened.
             result = wait.expire(self.clock(), argument)
             self._results = (result,)
         if not result.is_over:
@@ -241,16 +241,16 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
     def _name_rule(self, context: Context, name: str, *, is_changed: bool = False) -> dict[str, Any]:
         rule = super()._name_rule(context, name, is_changed=is_changed)
         if self._first_poke is not None and context.get("task_state_store") is None:
-            # Nothing else tells which one the first poke met.
+            # Only this tells which pipeline the first poke saw.
             rule["polled_micros"] = int(self._first_poke * 1e6)
         return rule
 
-    # -- one wait --------------------------------------------------------------------------------------------
+    # -- one wait ----------------------------------------------------------------------------------------------
 
     def _begin(self, context: Context, began: float | None = None) -> PipelineWait:
         from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 
-        # An outage counts from here, the look-up of the pipeline included.
+        # An outage counts from here, including the look-up of the pipeline.
         now = self.clock()
         self._ti = context["ti"]
         with self._rendered_arguments():
@@ -260,7 +260,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         if began is None and self.reschedule and not self.deferrable:
             first = context["ti"].get_first_reschedule_date(context)
             if is_later_poke := first is not None:
-                # A poke that another one follows has had a response.
+                # A poke that is followed by another one had a response.
                 began, self._has_waited = first.timestamp(), True
                 self._first_poke = began
         self._began = now if began is None else began
@@ -268,7 +268,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         known_id = pipeline_id or self._noted_id(context, str(name))
         memory_of_pokes = PokeMemory(context)
         if is_later_poke and known_id and memory_of_pokes.pipeline_id == known_id:
-            # What an earlier poke saw is not still to come.
+            # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
         with self._rendered_arguments():
@@ -282,7 +282,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             )
         failed: ArroyoError | None = None
         if pipeline_id is not None:
-            # One that was there in an earlier poke was deleted since, which the wait says in every mode alike.
+            # An earlier poke saw a pipeline that was deleted since; the wait reports this, alike in every mode.
             may_be_gone = may_be_missing or is_later_poke
             pipeline, failed = self._look_up(pipeline_id, deadline, may_be_missing=may_be_gone)
             if pipeline.name is None and is_later_poke:
@@ -292,7 +292,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             level = logging.DEBUG if is_later_poke else logging.INFO
             self._log_begin(f"Waiting for {plan.goal}", pipeline, level=level)
         else:
-            # It is looked up as it is polled, since it may not exist yet.
+            # It is looked up as part of polling, since it may not exist yet.
             self._resolve = partial(self._resolve_ref, context, str(name))
         counts_restarts = is_later_poke and plan.max_restarts is not None
         wait = self._new_wait(
@@ -304,26 +304,26 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             last_job=memory_of_pokes.job(plan) if is_later_poke else None,
         )
         if failed is not None:
-            # A try like any other: the wait retries it, and its outage has begun.
+            # The wait retries this like a failed poll, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)
         return wait
 
     def _finish(self, result: WaitResult, pipeline: PipelineRef) -> dict[str, Any]:
         if result.outcome is Outcome.TIMED_OUT and result.deadline_argument == "timeout" and self._began:
-            # Also what came before this stretch of work; of that, a rescheduled task remembers no state.
+            # Include what was seen before this stretch of work; a rescheduled task remembers no states of it.
             in_state = 0.0 if self.reschedule and not self.deferrable else result.state_seconds
             waited = self.clock() - self._began
             result = replace(result, waited_seconds=waited, state_seconds=in_state)
         if result.outcome is not Outcome.REACHED:
             self._fail(result, pipeline)
         if pipeline.name is None:
-            # It was not there yet when it was looked up, or Arroyo was unreachable.
+            # It did not exist at the look-up, or Arroyo was unreachable.
             with suppress(ArroyoError):
                 pipeline, _ = self._look_up(pipeline.pipeline_id, self.clock())
                 self._show_link({"ti": self._ti}, pipeline)
         return self._result(pipeline, result.job, **result.facts)
 
-    # -- how it ends -----------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------
 
     def _timeout_error(self, result: WaitResult, error: ArroyoError) -> BaseException:
         if result.deadline_argument == "execution_timeout":
@@ -331,13 +331,13 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         return AirflowSensorTimeout(str(error))
 
     def _as_raised(self, error: BaseException) -> BaseException:
-        """Return a skip where ``soft_fail`` or ``never_fail`` wants one, in every mode and for every error.
+        """Return a skip if ``soft_fail`` or ``never_fail`` is set, in every mode and for every error.
 
-        Airflow itself skips on other errors while poking than after a deferral.
+        Airflow itself skips for different errors while poking and after a deferral.
         """
         if self.soft_fail or self.never_fail:
             is_failure = isinstance(error, _FAILURES)
-            # Airflow's never_fail skips on every error; its other exceptions are not errors, such as a reschedule.
+            # never_fail skips on every error; Airflow's other exceptions, such as a reschedule, are not errors.
             is_other = isinstance(error, Exception) and not isinstance(error, AirflowException)
             if is_failure or (self.never_fail and is_other):
                 return cast("BaseException", AirflowSkipException(str(error)))

@@ -15,7 +15,7 @@ from airflow_provider_arroyo.sensors.base import ArroyoSensor
 from airflow_provider_arroyo.text import utc_time
 
 _LEAST_SECONDS = 1.0
-"""How often the checkpoints are read at most."""
+"""Minimum time between two reads of the checkpoints, in seconds."""
 
 _TEMPLATED: dict[str, Callable[[Any, str], Any]] = {
     "began_after": check_moment,
@@ -37,8 +37,8 @@ class ArroyoCheckpointSensor(ArroyoSensor):
     ``Finishing``, and in ``Stopped`` unless a resume was requested.
 
     The sensor polls the state at once, then every ``poll_interval``, and logs each change once. It reads the
-    checkpoints as often, but at most once a second, and less often if reading them takes more than a tenth of that
-    time.
+    checkpoints equally often, but at most once a second, and less often if reading them takes more than a tenth of
+    that time.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
     :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
@@ -49,10 +49,10 @@ class ArroyoCheckpointSensor(ArroyoSensor):
         name, which is looked up every 2 seconds, and fails for an id. If a pipeline is deleted after the sensor has
         seen it, the sensor fails. Airflow before 3.3 remembers nothing between the polls of ``mode="reschedule"``, so
         there, a sensor that waits for a missing pipeline goes on waiting until ``timeout``.
-    :param max_age: how long ago it may have finished, by the server's clock and to the second; a timedelta or
+    :param max_age: how long ago it may have finished, by the server's clock, in whole seconds; a timedelta or
         seconds. Default None, any time.
-    :param began_after: the time after which it must have begun, by Arroyo's clock: a datetime, or text in ISO 8601,
-        with a time zone. A time after the end of the wait is an error. Default None, any time. Templated.
+    :param began_after: the time after which it must have begun, by Arroyo's clock: a datetime, or ISO 8601 text, with
+        a time zone. Must not be after the end of the wait. Default None, any time. Templated.
     :param min_epoch: its lowest epoch, 1 or more; default None, any. Templated.
     :param checkpoint_type: ``"scheduled"``, or ``"stopping"`` for a checkpoint of a stop, restart or rescale; default
         None, any. Needs Arroyo 0.16.
@@ -139,7 +139,7 @@ class ArroyoCheckpointSensor(ArroyoSensor):
         self.max_age = None if max_age is None else check_duration(max_age, "max_age", positive=True)
         self.began_after = began_after
         self.min_epoch = min_epoch
-        # One that is rendered as None is still asked for, and wrong.
+        # An argument that renders to None was given, and is an error.
         self._templated = [name for name in _TEMPLATED if getattr(self, name) is not None]
         for name in self._templated:
             check_early(_TEMPLATED[name], getattr(self, name), name)

@@ -48,7 +48,7 @@ class ArroyoMetricSensor(ArroyoSensor):
         description as Arroyo's console shows it, or its type if no other has that type. If there is no such operator,
         the error lists those that exist. Templated.
     :param above: a number that the metric must be above. Give either this or ``below``. Templated.
-    :param below: a number that the metric must be below. Use it with ``stable_for``, since little flows in the first
+    :param below: a number that the metric must be below. Use it with ``stable_for``, since few rows flow in the first
         seconds of a run. Templated.
     :param stable_for: for how long, default 0: one value is enough; a timedelta or seconds. With
         ``mode="reschedule"``, at most 4 minutes, since Arroyo keeps no older values; else at most 4 minutes longer
@@ -161,8 +161,8 @@ class ArroyoMetricSensor(ArroyoSensor):
         if self.reschedule and not self.deferrable and self.stable_for > timedelta(seconds=KEPT_SECONDS):
             raise ValueError(
                 f"stable_for must be at most {duration(KEPT_SECONDS)} with mode='reschedule', which remembers "
-                "nothing from one poll to the next, and Arroyo keeps no older values; use deferrable=True, which "
-                "holds no worker either"
+                "nothing between polls, and Arroyo keeps no older values; use deferrable=True, which does not "
+                "occupy a worker either"
             )
         # What was measured before the sensor began counts, as far back as Arroyo keeps it.
         whole = timedelta(seconds=float(self.timeout) + KEPT_SECONDS)
@@ -177,10 +177,10 @@ class ArroyoMetricSensor(ArroyoSensor):
         )
 
     def _condition(self, **instead: Any) -> MetricCondition:
-        """Return the condition of the arguments as they are now.
+        """Return the condition of the current arguments.
 
-        :param instead: values for those that are still to be rendered.
-        :raises ValueError: names the argument that is wrong.
+        :param instead: values to use for arguments that are still to be rendered.
+        :raises ValueError: if an argument is invalid; names it.
         """
         from airflow_provider_arroyo.monitoring.metric_condition import MetricCondition, check_bound
 
@@ -211,7 +211,7 @@ class ArroyoMetricSensor(ArroyoSensor):
         }
 
     def _ref(self, pipeline: Pipeline) -> PipelineRef:
-        # Here its graph is at hand, before it runs.
+        # The graph is known here, before the pipeline runs.
         try:
             find_operators(self._condition().operator, pipeline.graph)
         except UnknownNameError as err:

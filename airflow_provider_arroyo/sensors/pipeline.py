@@ -134,8 +134,8 @@ class ArroyoPipelineSensor(ArroyoSensor):
             self._check_time(check_states(self.target_states, "target_states"))
         if max_restarts is not None and self.reschedule and not self.deferrable and not keeps_task_state():
             raise ValueError(
-                "max_restarts cannot be used with mode='reschedule' before Airflow 3.3, which remembers nothing from "
-                "one poll to the next; use deferrable=True, which holds no worker either"
+                "max_restarts cannot be used with mode='reschedule' before Airflow 3.3, which remembers nothing "
+                "between polls; use deferrable=True, which does not occupy a worker either"
             )
 
     def _plan(self, *, deadline: float, argument: str, began: float | None) -> dict[str, Any]:
@@ -153,32 +153,32 @@ class ArroyoPipelineSensor(ArroyoSensor):
         }
 
     def _check_time(self, states: Collection[str]) -> None:
-        """Check that a state in which the pipeline runs can last for long enough before the time is over.
+        """Check that a running state can last long enough before ``timeout``.
 
-        :raises ValueError: where it cannot, and no other state is wanted.
+        :raises ValueError: if it cannot, and no other state is wanted.
         """
         if AT_WORK.issuperset(states):
             timeout = timedelta(seconds=float(self.timeout))
             check_within(self.stable_for, "stable_for", timeout, "timeout", "the sensor could not succeed")
 
     def _check_guard(self, states: Any) -> None:
-        """Check that a guard waits for an end.
+        """Check that a guard waits for a state in which the pipeline does not run.
 
-        :param states: the wanted states; where they are still to be rendered, they are checked then.
-        :raises ValueError: where it waits for a state in which the pipeline runs, and would succeed in it unproven.
+        :param states: the wanted states; if they are still to be rendered, they are checked later.
+        :raises ValueError: if it waits for a running state, in which the guard would succeed at once.
         """
         names = [] if is_reference(states) or isinstance(states, str) else list(states)
         if self.succeed_on_timeout and {JobState.RUNNING.value, JobState.FINISHING.value}.intersection(names):
             raise ValueError(
-                "succeed_on_timeout is for a guard, whose pipeline runs already: target_states must not hold Running "
-                "or Finishing, but the ends that are waited for, such as Stopped"
+                "succeed_on_timeout is for a guard of a running pipeline: target_states must not contain Running "
+                "or Finishing, but the states that would end the guard, such as Stopped"
             )
 
 
 def _states_as_given(names: Any) -> Any:
-    """Return names of states for a templated field: plain strings, which render and serialise like any other.
+    """Return state names for a templated field: plain strings, which render and serialize as usual.
 
-    :raises ValueError: on one that is known already and wrong.
+    :raises ValueError: if a known name is wrong.
     """
     if is_reference(names):
         return names

@@ -1,4 +1,4 @@
-"""What a rescheduled sensor remembers from poke to poke, where Airflow keeps it for the task: from 3.3 on."""
+"""What a rescheduled sensor remembers between pokes, if Airflow stores it (3.3 and later)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SEEN_KEY = "arroyo_seen"
 
 
 class PokeMemory:
-    """The memory of one try of a task; empty before Airflow 3.3, and in the first poke.
+    """The memory of one try of a task; empty before Airflow 3.3 and in the first poke.
 
-    :param context: Airflow's, of the present poke.
+    :param context: Airflow's context of the current poke.
     """
 
     def __init__(self, context: Context) -> None:
@@ -43,7 +43,7 @@ class PokeMemory:
         return self._seen.get("pipeline_name")
 
     def job(self, plan: WaitPlan) -> Job | None:
-        """Return the job as an earlier poke saw it, of the pipeline that a wait is for."""
+        """Return the job as an earlier poke saw it, if it belongs to the pipeline of this wait."""
         from airflow_provider_arroyo.client.models import Job
         from airflow_provider_arroyo.client.wire import from_json
 
@@ -56,7 +56,7 @@ class PokeMemory:
             return None
 
     def restarts(self) -> RestartMemory | None:
-        """Return what earlier pokes saw of restarts."""
+        """Return what earlier pokes recorded about restarts."""
         from airflow_provider_arroyo.monitoring.restarts import RestartMemory
 
         return RestartMemory.read(self._seen.get("restarts"))
@@ -69,7 +69,7 @@ class PokeMemory:
         return kept if isinstance(kept, Mapping) else None
 
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
-        """Keep what this poke saw, and log what changed since the last one."""
+        """Store what this poke saw, and log what changed since the last one."""
         from airflow_provider_arroyo.client.wire import to_json
 
         job, pipeline = result.job, wait.plan.pipeline
@@ -94,9 +94,9 @@ class PokeMemory:
                 self._store.set(_SEEN_KEY, seen)
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
                 level = logging.DEBUG if memory is None else logging.WARNING
-                log.log(level, "What this poll saw is not remembered: %s", err)
+                log.log(level, "The result of this poll cannot be stored: %s", err)
                 return
-        # Changes during this poke are logged already.
+        # Changes during this poke are already logged.
         if before not in (None, state) and len(result.transitions) <= 1:
             log.info("%s → %s: %s", before, state, pipeline.short)
 
@@ -111,16 +111,16 @@ class PokeMemory:
 
 
 def _counts(plan: WaitPlan) -> bool:
-    """Return whether a wait counts from one poke to the next what it is for."""
+    """Return whether a wait counts something across pokes."""
     return plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
 
 
 def may_reschedule(result: WaitResult) -> bool:
-    """Return whether a rescheduled task, which remembers nothing, may leave a wait as it stands."""
+    """Return whether a rescheduled task, which remembers nothing, may leave a wait in its current state."""
     from airflow_provider_arroyo.monitoring.plan import is_wanted
 
     job = result.job
     is_holding = job is not None and is_wanted(job.state, result.target_states) and job.running_desired
     if job is not None and job.state == JobState.STOPPED:
-        is_holding = False  # it was asked to resume, and is about to leave that state
+        is_holding = False  # a resume was requested, so it is about to leave that state
     return result.unreachable_seconds is None and not result.is_unsettled and not is_holding

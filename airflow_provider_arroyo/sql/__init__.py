@@ -1,1 +1,1 @@
-"""Reads Arroyo's SQL, by sqlglot: for the sandbox, and for lineage. Needs one of the extras that bring it."""
+"""Reads Arroyo's SQL with sqlglot, for the sandbox and for lineage. Needs one of the extras that install sqlglot."""

@@ -1,4 +1,4 @@
-"""Arroyo's SQL for sqlglot: its Postgres and the words that it lacks, with the place of every name."""
+"""Arroyo's SQL for sqlglot: the Postgres dialect with Arroyo's additions, and with the position of every name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from airflow_provider_arroyo.sql.text import CLOSING, OPENING, Text, check_shape
 
 _OBJECTS = ("OR", "TABLE", "VIEW", "TEMPORARY", "TEMP", "EXTERNAL", "MATERIALIZED", "UNIQUE")
 _QUERY = "SELECT, VALUES, or a subquery in the query body"
-# A type of token that older versions of sqlglot lack.
+# A token type that older versions of sqlglot lack.
 _SESSION = getattr(TokenType, "SESSION", TokenType.WINDOW)
-# Where the place of a name is kept in the `meta` of a node; sqlglot's own entries differ by version.
+# The key in a node's `meta` for the position of a name; sqlglot's own entries differ between versions.
 _PLACE = "arroyo_place"
 
 
@@ -38,7 +38,7 @@ class Metadata(exp.Expression):
 
 
 class _NoCommands:
-    """Refuses what sqlglot does not know; by itself it would take it as it is, and log a warning."""
+    """Refuses syntax that sqlglot does not know; by default, sqlglot accepts it and logs a warning."""
 
     failed_at: Token | None = None
 
@@ -51,7 +51,7 @@ class _NoCommands:
 
 
 class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's nested classes are untyped
-    """sqlglot's parser, which here keeps the place of names and the names of functions as written."""
+    """sqlglot's parser, extended to keep the position of names and the original spelling of functions."""
 
     STRING_ALIASES = True
     # Left out: sqlglot would replace the names that the query uses by its own.
@@ -125,7 +125,7 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
         return Option(name=key, kind="expression", text=self.sql[value[0].start : value[-1].end + 1])
 
     def _tokens_until(self, *stops: TokenType) -> list[Token]:
-        """Take all up to a comma, a closing bracket, or one of these outside of brackets."""
+        """Take all tokens up to a comma, a closing bracket, or one of these outside of brackets."""
         found: list[Token] = []
         depth = 0
         while token := self._curr:
@@ -138,21 +138,21 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
 
 
 class Arroyo(Postgres):  # type: ignore[misc]  # sqlglot is untyped
-    """Arroyo's SQL. Positions in arrays and paths in JSON stay as they are written."""
+    """Arroyo's SQL. Array positions and JSON paths stay as they are written."""
 
     INDEX_OFFSET = 0
     Parser = _Parser
 
     def to_json_path(self, path: Any) -> Any:
-        """Return a path as it is; sqlglot would warn of those that it cannot read."""
+        """Return a path unchanged; sqlglot would warn about paths that it cannot read."""
         return path
 
 
 def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
-    """Return tokens as Arroyo reads them, where sqlglot takes names for something else.
+    """Return tokens as Arroyo reads them, where sqlglot interprets names differently.
 
-    ``session`` and ``window`` are names, except of the latter at the start of a WINDOW clause; the words
-    of ``FOR timestamp`` are two, and ``1_000`` is one.
+    ``session`` and ``window`` are names, except for the latter at the start of a WINDOW clause; the words
+    of ``FOR timestamp`` are two tokens, and ``1_000`` is one.
     """
     found: list[Token] = []
     for place, token in enumerate(tokens):
@@ -173,8 +173,8 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
 def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
     """Return the tree of one statement.
 
-    :returns: None when only another dialect than Arroyo's knows what stands there: it may be right.
-    :raises RefusedError: it is not SQL.
+    :returns: None if only dialects other than Arroyo's know the syntax: it may be valid.
+    :raises RefusedError: if it is not SQL.
     """
     check_shape(text, tokens)
     tokens = _plain_names(text, tokens)
@@ -197,7 +197,7 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
             return None
         if place and tokens[place].token_type == TokenType.DOT:
             place -= 1
-        # Arroyo takes most keywords for names where no keyword can stand.
+        # Arroyo treats most keywords as names where no keyword is allowed.
         if place is None or not word(tokens[place]).isalpha() or tokens[place].token_type == TokenType.VAR:
             break
         tokens = [*tokens[:place], _as_name(tokens[place]), *tokens[place + 1 :]]
@@ -225,12 +225,12 @@ def _parses(dialect: Any, text: Text, tokens: list[Token]) -> bool:
 
 
 def is_query(tree: Any) -> bool:
-    """Whether a tree is one of a query."""
+    """Return whether a tree is that of a query."""
     return isinstance(tree, exp.Query | exp.Values | exp.Table)
 
 
 def not_a_query(text: Text, tokens: Sequence[Token]) -> RefusedError:
-    """Return the refusal of a statement that stands where a query must stand."""
+    """Return the error for another statement where a query is required."""
     first = next((token for token in tokens if token.token_type != TokenType.L_PAREN), None)
     return text.expected(_QUERY, first)
 
@@ -253,7 +253,7 @@ def _refused(text: Text, tokens: Sequence[Token], failed: Token | None, message:
 
 
 def span_of(*nodes: exp.Expression | None) -> Span | None:
-    """Return where names or functions stand in the query, where that is known."""
+    """Return the span of names or functions in the query, if it is known."""
     span: Span | None = None
     for meta in (node.meta for node in nodes if node is not None):
         found = meta.get(_PLACE)
@@ -270,7 +270,7 @@ def arg(node: exp.Expression, name: str) -> Any:
 
 
 def properties(tree: exp.Create) -> list[exp.Expression]:
-    """Return what a CREATE says of its object besides columns and query: each :class:`Option` among others."""
+    """Return the properties of a CREATE besides columns and query, including each :class:`Option`."""
     found = tree.args.get("properties")
     return list(found.expressions) if found is not None else []
 
@@ -282,7 +282,7 @@ def table_name(node: exp.Expression) -> str:
 
 
 def folded(name: exp.Expression) -> str:
-    """Return a name as Arroyo compares it: small letters, unless it is quoted."""
+    """Return a name as Arroyo compares it: in lower case, unless it is quoted."""
     text = str(name.this)
     if name.args.get("quoted") or text.islower():
         return text
@@ -290,7 +290,7 @@ def folded(name: exp.Expression) -> str:
 
 
 def fold_names(tree: exp.Expression) -> None:
-    """Write every name of a tree in small letters, except of the quoted ones."""
+    """Convert every name in a tree to lower case, except quoted ones."""
     for name in tree.find_all(exp.Identifier):
         name.set("this", folded(name))
         name.set("quoted", True)

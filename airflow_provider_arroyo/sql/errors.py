@@ -1,4 +1,4 @@
-"""What is wrong with some SQL, in the words of Arroyo's parser."""
+"""Errors in SQL, in the words of Arroyo's parser."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of the query, as offsets of characters: from ``start`` up to but without ``end``."""
+    """A span of the query, as character offsets: ``start`` inclusive, ``end`` exclusive."""
 
     start: int
     end: int
 
     def union(self, other: Span | None) -> Span:
-        """Return the smallest span that holds both."""
+        """Return the smallest span that contains both."""
         return self if other is None else Span(min(self.start, other.start), max(self.end, other.end))
 
 
 class RefusedError(Exception):
     """Arroyo refuses the query.
 
-    :param text: the error in full, as 0.15 says it and 0.16 where it has no headline.
-    :param headline: the shorter words that 0.16 has for it, if any.
-    :param span: the place in the query that 0.16 names beside a headline.
+    :param text: the full error, as in 0.15, and in 0.16 if it has no headline.
+    :param headline: the shorter text of 0.16, if any.
+    :param span: the position in the query that 0.16 adds to a headline.
     """
 
     def __init__(self, text: str, headline: str | None = None, span: Span | None = None) -> None:
@@ -33,7 +33,7 @@ class RefusedError(Exception):
 
 
 def syntax(message: str, kind: str = "ParserError") -> RefusedError:
-    """Return the refusal of text that is not SQL."""
+    """Return the error for text that is not SQL."""
     return RefusedError(f'SQL error: {kind}("{"".join(map(_escape, message))}")')
 
 

@@ -1,4 +1,4 @@
-"""Which tables some SQL reads and writes, through its views, and how it declares them."""
+"""Finds the tables that some SQL reads and writes, through its views, and how it declares them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_arroyo.sql.dialect import Metadata, Option, arg, folded, p
 from airflow_provider_arroyo.sql.text import Text
 
 MAX_CHARACTERS = 50_000
-"""Longer SQL is not read: that would take seconds."""
+"""Longer SQL is not read, because that would take seconds; in characters."""
 
 _QUERIES = ("SELECT", "WITH", "VALUES", "FROM", "(")
 _UNSIGNED = re.compile(r"\bU(BIGINT|INT|SMALLINT|TINYINT)\b")
@@ -23,19 +23,19 @@ _NOT_STORED = (
     "GeneratedAsIdentityColumnConstraint",
     "GeneratedAsRowColumnConstraint",
 )
-"""The constraints of columns that are computed, under the names of sqlglot's classes."""
+"""The constraints of computed columns, named as sqlglot's classes."""
 
 
 class UnreadableSqlError(Exception):
-    """The lineage of some SQL cannot be read. It may be right all the same."""
+    """The lineage of some SQL cannot be determined, although the SQL may be valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredTable:
     """A table with a connector that some SQL creates.
 
-    :param options: its options, by name, as far as they are strings, numbers or booleans. They may hold secrets.
-    :param columns: name and type of each column that its connector stores, in order; empty where none are given.
+    :param options: its options by name, if they are strings, numbers or booleans. They may hold secrets.
+    :param columns: name and type of each column that its connector stores, in order; empty if none are given.
     """
 
     options: Mapping[str, str]
@@ -46,7 +46,7 @@ class DeclaredTable:
 class SqlLineage:
     """What some SQL reads and writes outside of itself.
 
-    :param reads, writes: names of tables, in order; one that is not declared is a connection table of the server.
+    :param reads, writes: names of tables, in order; an undeclared one is a connection table of the server.
     :param tables: the tables that it declares, by name.
     """
 
@@ -56,12 +56,12 @@ class SqlLineage:
 
     @property
     def undeclared(self) -> frozenset[str]:
-        """The names that only the server can explain."""
+        """The names that only the server can resolve."""
         return frozenset({*self.reads, *self.writes} - set(self.tables))
 
     @property
     def profiles(self) -> frozenset[str]:
-        """The connection profiles that the tables in use name."""
+        """The connection profiles that the used tables name."""
         used = (self.tables[name] for name in {*self.reads, *self.writes} & set(self.tables))
         return frozenset(
             one.options["connection_profile"] for one in used if "connection_profile" in one.options
@@ -72,7 +72,7 @@ def read_lineage(query: str) -> SqlLineage:
     """Return what some SQL reads and writes.
 
     :param query: the SQL.
-    :raises UnreadableSqlError: where it cannot be read as a whole; never anything else.
+    :raises UnreadableSqlError: if any part of it cannot be read; no other error is raised.
     """
     if len(query) > MAX_CHARACTERS:
         raise UnreadableSqlError(f"it is longer than {MAX_CHARACTERS} characters")
@@ -82,17 +82,17 @@ def read_lineage(query: str) -> SqlLineage:
     except UnreadableSqlError:
         raise
     except Exception as err:  # the parser refuses it, or fails on it
-        # Only its kind: the message repeats parts of the SQL.
+        # Only the type of the error: its message repeats parts of the SQL.
         raise UnreadableSqlError(f"the parser does not know it ({type(err).__name__})") from err
 
 
 class _Reader:
-    """Goes through the statements, one after the other."""
+    """Processes the statements one after the other."""
 
     def __init__(self, query: str) -> None:
         self._text = Text(query)
         self._tables: dict[str, DeclaredTable] = {}
-        # What each view, or table in memory, reads; names are kept in dicts for their order.
+        # The tables that each view, or table in memory, reads; dicts keep the order of names.
         self._views: dict[str, dict[str, None]] = {}
         self._reads: dict[str, None] = {}
         self._writes: dict[str, None] = {}
@@ -108,7 +108,7 @@ class _Reader:
             return  # such as SET, which reads and writes nothing
         tree = dialect.parse(self._text, tokens)
         if tree is None:
-            raise UnreadableSqlError("it has syntax that only other dialects are known to have")
+            raise UnreadableSqlError("it has syntax that is only known from other dialects")
         if isinstance(tree, exp.Create) and tree.kind in ("TABLE", "VIEW"):
             self._create(tree)
         elif isinstance(tree, exp.Insert):
@@ -143,9 +143,10 @@ class _Reader:
         self._reads |= sources
 
     def _sources(self, tree: exp.Expression, besides: exp.Expression | None = None) -> dict[str, None]:
-        """Return the tables from which a statement reads, through views.
+        """Return the tables that a statement reads, resolving views.
 
-        :param besides: a part of the statement that is left out.
+        :param tree: the statement.
+        :param besides: a part of the statement that is skipped; default None.
         """
         found: dict[str, None] = {}
         left_out = set() if besides is None else {id(node) for node in besides.walk()}
@@ -158,7 +159,7 @@ class _Reader:
 
 
 def _is_cte(table: exp.Table) -> bool:
-    """Return whether a name in FROM means a query that a WITH before it names."""
+    """Return whether a name in FROM refers to a query in a preceding WITH."""
     if len(table.parts) > 1:
         return False
     name, below = folded(table.this), {id(table)}
@@ -168,7 +169,7 @@ def _is_cte(table: exp.Table) -> bool:
         clause = arg(node, "with")
         for one in clause.expressions if clause is not None else ():
             if id(one) in below:
-                # Within it only those before it can be meant, and itself where it is recursive.
+                # Inside it, only earlier ones are visible, and itself if it is recursive.
                 if clause.args.get("recursive") and _alias(one) == name:
                     return True
                 break
@@ -184,7 +185,7 @@ def _alias(cte: Any) -> str:
 
 
 def _key(named: Any) -> str:
-    """Return the name of a table as names are compared."""
+    """Return the name of a table in the form used for comparisons."""
     return table_name(named.this if isinstance(named, exp.Schema) else named).casefold()
 
 
@@ -196,6 +197,6 @@ def _columns(items: list[Any]) -> Iterator[tuple[str, str]]:
         if any(isinstance(kind, Metadata) or type(kind).__name__ in _NOT_STORED for kind in kinds):
             continue
         kind = item.args.get("kind")
-        # sqlglot has words of its own for some types.
+        # sqlglot has its own spelling of some types.
         shown = _UNSIGNED.sub(r"\1 UNSIGNED", kind.sql()) if isinstance(kind, exp.Expression) else ""
         yield folded(item.this), shown

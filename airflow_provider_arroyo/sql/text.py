@@ -1,4 +1,4 @@
-"""The text of a query: its tokens and statements, and the places that messages name."""
+"""The text of a query: its tokens and statements, and the positions that messages name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlglot.errors import TokenError
 
 from airflow_provider_arroyo.sql.errors import RefusedError, syntax
 
-#: How deep brackets may nest before Arroyo's parser gives up.
+#: Maximum nesting of brackets in Arroyo's parser.
 _MAX_DEPTH = 50
 _STATEMENTS = re.compile(
     "KILL|FLUSH|DESC|DESCRIBE|EXPLAIN|ANALYZE|SELECT|WITH|VALUES|FROM|TRUNCATE|ATTACH|MSCK|CREATE|CACHE|DROP|DISCARD|"
@@ -20,7 +20,7 @@ _STATEMENTS = re.compile(
     "END|SAVEPOINT|RELEASE|COMMIT|RAISERROR|ROLLBACK|ASSERT|DEALLOCATE|EXECUTE|EXEC|PREPARE|MERGE|PRAGMA|UNLOAD|"
     r"RENAME|LOAD|COMMENT|LISTEN|UNLISTEN|NOTIFY|INSTALL|DETACH|OPTIMIZE|\("
 )
-# What may stand between CREATE and the type of object.
+# Words that may come between CREATE and the type of object.
 _MODIFIERS = ("OR", "REPLACE", "TEMPORARY", "TEMP", "MATERIALIZED")
 #: The tokens that open brackets, and those that close them.
 OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
@@ -28,19 +28,19 @@ CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 
 
 class Text:
-    """A query, and where in it things are."""
+    """A query, and positions in it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def locate(self, offset: int) -> dict[str, int]:
-        """Return line and column of an offset; both count from 1."""
+        """Return line and column of an offset, both counted from 1."""
         line = bisect_right(self._lines, offset)
         return {"line": line, "column": offset - self._lines[line - 1] + 1}
 
     def where(self, offset: int) -> str:
-        """Return a place in the words of the parser."""
+        """Return a position in the words of the parser."""
         return " at Line: {line}, Column: {column}".format(**self.locate(offset))
 
     def raw(self, token: Token) -> str:
@@ -48,7 +48,7 @@ class Text:
         return self.text[token.start : token.end + 1]
 
     def expected(self, what: str, token: Token | None) -> RefusedError:
-        """Return the refusal of a token that does not belong there."""
+        """Return the error for an unexpected token."""
         found = "EOF" if token is None else self.raw(token) + self.where(token.start)
         return syntax(f"Expected: {what}, found: {found}")
 
@@ -56,7 +56,7 @@ class Text:
 def tokenize(text: Text) -> list[Token]:
     """Return the tokens of a query.
 
-    :raises RefusedError: it cannot be cut into tokens, as when a quote is left open.
+    :raises RefusedError: if it cannot be split into tokens, for example because a quote is not closed.
     """
     # The second: older versions of sqlglot do not know the escapes of E'it\'s'.
     for written in (text.text, text.text.replace("\\'", "''")):
@@ -73,7 +73,7 @@ def tokenize(text: Text) -> list[Token]:
 
 
 def statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Cut tokens at the semicolons; empty statements are left out."""
+    """Split tokens at the semicolons; empty statements are dropped."""
     chunk: list[Token] = []
     for token in tokens:
         if token.token_type != TokenType.SEMICOLON:
@@ -86,16 +86,16 @@ def statements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
 
 
 def word(token: Token | None) -> str:
-    """Return the first word of a token in capitals; nothing for a quoted name, a string, or no token."""
+    """Return the first word of a token in upper case; empty for a quoted name, a string, or no token."""
     if token is None or token.token_type in (TokenType.STRING, TokenType.IDENTIFIER):
         return ""
     return token.text.upper().partition(" ")[0]
 
 
 def first_word(text: Text, tokens: Sequence[Token]) -> str:
-    """Return the first word of a statement, in capitals.
+    """Return the first word of a statement, in upper case.
 
-    :raises RefusedError: no statement begins like that.
+    :raises RefusedError: if no statement begins with it.
     """
     token, raw = tokens[0], text.raw(tokens[0])
     if _STATEMENTS.fullmatch(word(token)):
@@ -106,13 +106,13 @@ def first_word(text: Text, tokens: Sequence[Token]) -> str:
 
 
 def check_shape(text: Text, tokens: Sequence[Token]) -> None:
-    """Refuse what sqlglot lets pass and Arroyo's parser does not.
+    """Refuse syntax that sqlglot accepts but Arroyo's parser does not.
 
-    :raises RefusedError: brackets nest too deep, or what must follow a word or a comma is not there.
+    :raises RefusedError: if brackets are nested too deeply, or if something is missing after a word or a comma.
     """
     depth = 0
     outside: list[int] = []  # of brackets
-    is_query = word(tokens[0]) != "CREATE"  # elsewhere these words may be names of columns
+    is_query = word(tokens[0]) != "CREATE"  # elsewhere, these words may be column names
     for place, token in enumerate(tokens):
         following = tokens[place + 1] if place + 1 < len(tokens) else None
         outside += [place] if depth == 0 else []

@@ -1,4 +1,4 @@
-"""The triggers: the part of a task's wait that runs in the triggerer; and, re-exported, that of events."""
+"""The triggers: the part of a task's wait that runs in the triggerer. Re-exports the event trigger, too."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ if TYPE_CHECKING:
 __all__ = ["ArroyoPipelineEventTrigger", "ArroyoPipelineTrigger"]
 
 TRIGGER_VERSION = 1
-"""Raised when an older reader would misunderstand a trigger's arguments; new optional ones do not raise it."""
+"""Raise this if an older version would misread a trigger's arguments; not for a new optional argument."""
 
 TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineTrigger"
 
 
 class ArroyoPipelineTrigger(BaseTrigger):
-    """Polls a pipeline until its wait is over, then fires one event that says how it ended.
+    """Polls a pipeline until its wait is over, then fires one event with the result.
 
-    An event that would resume the task too soon after its deferral is held until then; the pipeline is not polled
+    An event that would resume the task too soon after its deferral is held until then. The pipeline is not polled
     again meanwhile.
 
-    It polls at once, then at the interval; all triggers of a triggerer on the same connection share their polls. It
-    changes nothing in Arroyo when it is cancelled, moved to another triggerer or restarted: its arguments hold an
+    The trigger polls at once, then at the interval. All triggers of a triggerer on the same connection share their
+    polls. Nothing changes in Arroyo when the trigger is cancelled, moved to another triggerer or restarted: its
     absolute deadline, and it continues where it was.
 
-    :param arroyo_conn_id: the connection; secrets stay in it.
-    :param plan: what is waited for, from :meth:`.WaitPlan.to_dict`.
-    :param poll_interval: seconds from poll to poll, default 0.1.
-    :param progress: what the worker saw before it deferred, from :meth:`.PipelineWait.progress`.
-    :param stop_on_kill: how to stop the pipeline if the task ends while it waits here (Airflow 3.3 and later tell a
-        trigger); default None leaves it running.
-    :param resume_context: JSON values that the event brings back to the task.
-    :param server: the address that the connection led the worker to, no secret. If it leads elsewhere now, that is an
-        error.
-    :param hold: since when the task is deferred, and for how long an early event is held, from :class:`.Hold`;
-        default None holds none.
-    :param name_rule: for a pipeline that is waited for by its name, what else decides which one is meant, see
-        :func:`.resolve_name`.
-    :param end_from_trigger: whether a wait that reached its goal ends its task here, without a worker; default it
-        resumes the task.
+    :param arroyo_conn_id: id of the Airflow connection; secrets stay in it.
+    :param plan: the goal of the wait, from :meth:`.WaitPlan.to_dict`.
+    :param poll_interval: seconds between polls, default 0.1.
+    :param progress: what the worker saw before it deferred, from :meth:`.PipelineWait.progress`; default None.
+    :param stop_on_kill: how to stop the pipeline if the task ends while it waits here (Airflow 3.3 and later call a
+        trigger's ``on_kill``); default None leaves it running.
+    :param resume_context: JSON values that the event returns to the task; default None.
+    :param server: the address of the server that the worker used; contains no secret. If the connection leads to
+        another server now, that is an error. Default empty: any server.
+    :param hold: when the task deferred, and how long an early event is held, from :class:`.Hold`; default None does
+        not hold it.
+    :param name_rule: for a wait by name, the rest of the rule that decides which pipeline is meant, see
+        :func:`.resolve_name`; default None.
+    :param end_from_trigger: whether a successful wait ends its task here, without a worker; default False resumes the
+        task.
     :param push_result: whether the task's result is then stored as its XCom, default True.
-    :param version: of the arguments' format.
-    :param unknown: arguments of a later version; kept, so that they survive, and otherwise ignored.
+    :param version: version of the arguments' format; default the current one.
+    :param unknown: arguments of a later version; they are kept when the trigger is serialized, and otherwise ignored.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         self._wait: PipelineWait | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what rebuilds this trigger in another process. Airflow stores it in plain text."""
+        """Return the data that rebuilds this trigger in another process. Airflow stores it in plain text."""
         return TRIGGER_PATH, {
             **self.unknown,
             "arroyo_conn_id": self.arroyo_conn_id,
@@ -114,7 +114,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield the one event."""
+        """Wait, and yield exactly one event."""
         clock = SteadyClock()
         started_at = clock()
         try:
@@ -131,8 +131,8 @@ class ArroyoPipelineTrigger(BaseTrigger):
         yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     async def _ended(self, clock: SteadyClock) -> WaitEvent:
-        """Wait, and return how the wait ended."""
-        # Each import would block every other trigger of the triggerer, an HTTP library's the longest.
+        """Wait, and return the result."""
+        # Importing here would block all other triggers of the triggerer, longest for an HTTP library.
         await asyncio.to_thread(_import_polling)
         from airflow_provider_arroyo.monitoring.event import WaitEvent
         from airflow_provider_arroyo.monitoring.plan import PipelineRef, UnreadablePlanError
@@ -158,25 +158,25 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
         if self.version > TRIGGER_VERSION:
             raise UnreadablePlanError(
-                f"The trigger's arguments have version {self.version}, and this package reads up to "
+                f"The trigger's arguments have version {self.version}, but this package reads versions up to "
                 f"{TRIGGER_VERSION}. Another version of airflow-provider-arroyo wrote them; clear the task to start "
                 "the wait again."
             )
         return WaitPlan.from_dict(self.plan)
 
     async def _ends_task(self, event: WaitEvent) -> bool:
-        """Return whether the task ends here; then its XComs are stored."""
+        """Return whether the task ends here; if so, store its XComs."""
         from airflow_provider_arroyo.links import RESULT_XCOM_KEY
         from airflow_provider_arroyo.monitoring.messages import done
         from airflow_provider_arroyo.monitoring.result import Outcome, result_values
         from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
 
         result, pipeline, ti = event.result, event.pipeline, self.task_instance
-        # In `airflow dags test` a trigger knows no task.
+        # In `airflow dags test`, a trigger has no task instance.
         if not self.end_from_trigger or result.outcome is not Outcome.REACHED or ti is None:
             return False
         if pipeline.name is None:
-            return False  # it was created during the wait: the worker looks its name up for the result
+            return False  # it was created during the wait: the worker looks up its name for the result
         xcoms: dict[str, Any] = {TRANSITIONS_XCOM_KEY: [one.to_dict() for one in result.transitions]}
         if self.push_result:
             xcoms[RESULT_XCOM_KEY] = result_values(pipeline, result.job, **result.facts)
@@ -189,7 +189,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
         return True
 
     async def _hold_event(self, started_at: float, clock: SteadyClock) -> None:
-        """Sleep until the task may be resumed."""
+        """Sleep until the task may resume."""
         from airflow_provider_arroyo.monitoring.hold import Hold
 
         try:
@@ -225,14 +225,14 @@ class ArroyoPipelineTrigger(BaseTrigger):
                 wait.find_again()
             return result
         except ArroyoError as err:
-            # The connection leads nowhere; the worker raises it.
+            # The connection is unusable; the worker raises the error.
             return WaitResult(outcome=Outcome.ERROR, error=err)
         finally:
             if keeping is not None:
                 keeping.cancel()
 
     async def _show_found(self, pipeline: PipelineRef) -> None:
-        """Show which pipeline it is that the task waited for; where Airflow fails, the task's end shows it."""
+        """Show the pipeline that was found; if Airflow fails, it is shown when the task ends."""
         from airflow_provider_arroyo.links import pipeline_xcoms
 
         if self.task_instance is None:
@@ -243,9 +243,9 @@ class ArroyoPipelineTrigger(BaseTrigger):
             self.log.debug("The pipeline's XComs cannot be stored yet: %r", err)
 
     async def on_kill(self) -> None:
-        """Stop the pipeline, if that is wanted, when the task was ended while it waited here; log what was done.
+        """Stop the pipeline, if wanted, when its task was ended during the wait; log what was done.
 
-        Airflow calls this also when another triggerer took the wait over, and after a clear; neither stops anything.
+        Airflow also calls this when another triggerer took over the wait, and after a clear; both stop nothing.
         """
         from airflow_provider_arroyo.client.enums import StopMode
         from airflow_provider_arroyo.on_kill import WatchedRun
@@ -280,7 +280,7 @@ class ArroyoPipelineTrigger(BaseTrigger):
 
 
 def _import_polling() -> None:
-    """Import what a wait needs, so that no import is left for the event loop."""
+    """Import the modules for a wait now, so that the event loop need not."""
     import airflow_provider_arroyo.hooks.arroyo
     import airflow_provider_arroyo.links
     import airflow_provider_arroyo.monitoring.event

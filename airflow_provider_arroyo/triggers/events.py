@@ -1,4 +1,4 @@
-"""The trigger that reports to Airflow's assets what happens to a pipeline that no task waits for."""
+"""The trigger that reports events of a pipeline to Airflow's assets, without a task that waits."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 EVENT_TRIGGER_PATH = "airflow_provider_arroyo.triggers.arroyo.ArroyoPipelineEventTrigger"
 
 _FOLLOW_SECONDS = 10.0
-"""How often a name is looked up again while its pipeline does not run."""
+"""Time between two look-ups of a name while its pipeline does not run, in seconds."""
 
 _BROKEN_SECONDS = 60.0
-"""How long to pause after what no poll can fix, such as a refused key; an edited connection is found out then."""
+"""Pause after an error that polling cannot fix, such as a refused key; afterwards, an edited connection is read."""
 
 _STORED_SECONDS = 5
-"""How long after an event it is kept as reported: Airflow's triggerer stores events about once a second."""
+"""How long after an event it is recorded as reported: Airflow's triggerer stores events about once a second."""
 
 
 class ArroyoPipelineEventTrigger(BaseEventTrigger):
-    """Report to an asset what happens to a pipeline: the trigger of an ``AssetWatcher``.
+    """Reports events of a pipeline to an asset: the trigger of an ``AssetWatcher``.
 
-    It reports that the pipeline fails or stops, restarts too often, or finishes no checkpoint for too long. It
+    It reports when the pipeline fails or stops, restarts too often, or finishes no checkpoint for too long. It
     changes nothing in Arroyo.
 
     Each event is reported at least once. If it is reported again, for example after the triggerer was killed, it has
-    the same ``event_id``, which is made from the job, the run (or the last checkpoint) and the kind of event. A state
-    that exists when the watch begins is also reported, since the pipeline may have entered it while no triggerer was
-    running. A state that came and went while no triggerer was running is not reported. On Airflow 3.3 and later, the
-    trigger remembers in the asset's state store what it has reported.
+    the same ``event_id``, derived from the job, the run (or the last checkpoint) and the kind of event. A state that
+    exists when the watch begins is also reported, since the pipeline may have entered it while no triggerer was
+    running. A state that began and ended while no triggerer was running is not reported. On Airflow 3.3 and later,
+    the trigger stores what it has reported in the asset's state store.
 
-    All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is logged once, and does
+    All triggers of a triggerer on the same connection share their polls. An outage of Arroyo is logged once and does
     not end the watch.
 
     Fields of an event: ``event_id``, ``event`` (the state, ``Restarts`` or ``NoCheckpoint``), ``pipeline_id``,
@@ -108,10 +108,10 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         }
         for argument, value in given_texts.items():
             check_not_a_template(
-                check_text(value, argument), argument, "Airflow renders no trigger of an asset"
+                check_text(value, argument), argument, "Airflow does not render an asset's trigger"
             )
         if pipeline_id is not None and check_id(pipeline_id, "pipeline_id") != pipeline_id.strip():
-            raise ValueError(f"pipeline_id must have no white space around it, got {pipeline_id!r}")
+            raise ValueError(f"pipeline_id must not have white space around it, got {pipeline_id!r}")
         self.poll_interval = check_duration(poll_interval, "poll_interval", positive=True).total_seconds()
         check_max_restarts(max_restarts)
         if max_restarts is not None and restart_window is None:
@@ -139,7 +139,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         self._last_error: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what rebuilds this trigger. Airflow tells watchers apart by it, so it is the same at each parse."""
+        """Return the data that rebuilds this trigger. Airflow identifies watchers by it, so it must not vary."""
         return EVENT_TRIGGER_PATH, {
             "pipeline_name": self.pipeline_name,
             "pipeline_id": self.pipeline_id,
@@ -155,8 +155,8 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch, and yield the events. It never ends by itself: Airflow would start it anew at once, and for ever."""
-        # Each import would block every other trigger of the triggerer, an HTTP library's the longest.
+        """Watch, and yield the events. Never returns by itself, because Airflow would restart it at once, forever."""
+        # Importing here would block all other triggers of the triggerer, longest for an HTTP library.
         await asyncio.to_thread(_import_polling)
         from airflow_provider_arroyo.monitoring.event_watch import EventWatch
         from airflow_provider_arroyo.monitoring.plan import PipelineRef
@@ -180,7 +180,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
                 keeping.cancel()
 
     async def _watch(self, watch: EventWatch, clock: SteadyClock) -> WaitResult:
-        """Poll until there is something to report or to remember, or the pipeline has to be looked for."""
+        """Poll until there is something to report or store, or the pipeline must be looked up."""
         from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
         from airflow_provider_arroyo.polling.find import resolve_ref
         from airflow_provider_arroyo.polling.names import poll_named
@@ -205,11 +205,11 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
         return result or WaitResult(outcome=Outcome.DELETED)
 
     async def _pause_after(self, error: Exception | None, watch: EventWatch) -> None:
-        """Pause after what another poll does not fix; log it once."""
+        """Pause after an error that another poll does not fix; log it once."""
         if error is None:
             self._last_error = None
             return
-        # What follows the first line may change with the states of pipelines, and is the same error.
+        # The lines after the first may change with the states of pipelines although the error is the same.
         what_is_wrong = str(error).partition("\n")[0]
         if what_is_wrong != self._last_error:
             self._last_error = what_is_wrong
@@ -218,11 +218,11 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             self.log.error("Cannot watch the %s, trying again every %s: %s", what, again, error)
         await asyncio.sleep(_BROKEN_SECONDS)
 
-    # -- what was reported -----------------------------------------------------------------------------------
+    # -- the record of reported events -------------------------------------------------------------------------
 
     @property
     def _key(self) -> str:
-        """Where the asset's state store keeps what was reported: an asset may have several watchers."""
+        """The key in the asset's state store; an asset may have several watchers."""
         watched = json.dumps(self.serialize()[1], sort_keys=True)
         return f"arroyo_events_{hashlib.sha256(watched.encode()).hexdigest()[:16]}"
 
@@ -244,7 +244,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             return EventMemory()  # nothing yet, or written by another version
 
     async def _keep(self, store: Any, watch: EventWatch, clock: SteadyClock) -> None:
-        """Keep what was reported, once Airflow has stored it: kept before, a killed triggerer would lose events."""
+        """Store the record of reported events, once Airflow has stored them; earlier, a kill could lose events."""
         kept, has_failed = replace(watch.memory, kept_at=None), False
         while True:
             await asyncio.sleep(_STORED_SECONDS)
@@ -252,7 +252,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
             if reported == kept or watch.has_events:
                 continue
             for _ in range(_STORED_SECONDS):
-                # In steps: a process that was frozen meanwhile lets Airflow store its events first.
+                # In small steps: after the process was frozen, Airflow gets time to store its events first.
                 await asyncio.sleep(1)
             try:
                 await store.aset(self._key, replace(reported, kept_at=seen_at).to_dict())
@@ -273,7 +273,7 @@ class ArroyoPipelineEventTrigger(BaseEventTrigger):
 
 
 def _import_polling() -> None:
-    """Import what a watch needs, so that no import is left for the event loop."""
+    """Import the modules for a watch now, so that the event loop need not."""
     import airflow_provider_arroyo.hooks.arroyo
     import airflow_provider_arroyo.monitoring.event_watch
     import airflow_provider_arroyo.polling.names  # noqa: F401  # imported for its effect

@@ -1,4 +1,4 @@
-"""What happens to a pipeline when its task is killed while its wait is in a triggerer."""
+"""What happens to a pipeline if its task is killed while its wait runs in a triggerer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.enums import StopMode
 
 TRIGGERER_SECONDS = 25.0
-"""How long it may take in a triggerer, where Airflow allows 30 seconds."""
+"""How long this may take in a triggerer, in seconds; Airflow allows 30."""
 
 STOP_SECONDS = 5.0
-"""How much of that is left for the stop itself. The first question to Airflow takes a triggerer five seconds of work,
-and on a busy machine several times as long."""
+"""The part of that time reserved for the stop itself, in seconds. A triggerer's first request to Airflow takes five
+seconds of work, and several times as long on a busy machine.
+"""
 
 
 @uncancelled
@@ -38,13 +39,13 @@ async def stop_on_kill_async(
     log: Any,
     limit_seconds: float = TRIGGERER_SECONDS,
 ) -> bool:
-    """Stop the pipeline of a task that ends while its wait is in a triggerer, if that is wanted and due.
+    """Stop the pipeline of a task that ends during its wait in a triggerer, if wanted and allowed.
 
-    It finishes even if this is cancelled meanwhile: Airflow 3.3 cancels a trigger once a second until it has ended,
-    and its ``on_kill`` along with it.
+    The stop completes even if this call is cancelled: Airflow 3.3 cancels a trigger once a second until it has ended,
+    together with its ``on_kill``.
 
     :param connect: an async function that returns a client.
-    :param watched, mode, ti, log, limit_seconds: as for :func:`stop_on_kill`.
+    :param watched, mode, ti, log, limit_seconds: see :func:`stop_on_kill`.
     :returns: whether a stop was requested.
     """
     deadline = time.monotonic() + limit_seconds
@@ -59,7 +60,7 @@ async def stop_on_kill_async(
     if state == "deferred":
         is_same_try = noted.get("try_number") == ti.try_number
         where = " in another triggerer" if is_same_try else " in a later try of its task"
-        # A sensor, which stops nothing, notes nothing, so it is not known which of them it is.
+        # A sensor stops nothing and stores no note, so here the two cannot be told apart.
         log.info("The wait continues%s. %s keeps running", where if noted else "", watched.pipeline.label)
         return False
     is_unknown = mode is None and not noted and state in ENDED_STATES
@@ -77,7 +78,7 @@ async def stop_on_kill_async(
 
 
 async def _ask_airflow(ti: Any) -> tuple[str | None, Mapping[str, Any]]:
-    """Return the state of a task instance, then what it noted about its wait, in the order that a worker asks in."""
+    """Return the state of a task instance, then its note about the wait, in the same order as a worker."""
     state = await task_state(ti)
     value = await pull_xcom(ti, WAIT_XCOM_KEY)
     return state, value if isinstance(value, Mapping) else {}

@@ -1,7 +1,7 @@
-"""What a deferred wait of days saw, kept in an XCom of its task.
+"""The progress of a deferred wait that lasts for days, stored in an XCom of its task.
 
 Airflow stores a trigger's arguments once, when its task defers, and rebuilds the trigger from them after each restart
-of the triggerer. A wait that counts restarts would begin there again.
+of the triggerer. Without this, a wait that counts restarts would start counting again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 PROGRESS_XCOM_KEY = "arroyo_wait_progress"
 
 KEEP_SECONDS = 10.0
-"""How often a wait's progress is looked at for a run to be kept."""
+"""Time between two checks for a new run that must be stored, in seconds."""
 
 
 def progress_note(ti: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a wait.
+    """Return what is stored about a wait.
 
     :param ti: the task instance.
     :param progress: from :meth:`.PipelineWait.progress`.
@@ -31,16 +31,16 @@ def progress_note(ti: Any, progress: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any) -> Mapping[str, Any] | None:
-    """Return what a wait saw last: in another triggerer, where it was kept, else before the task deferred.
+    """Return the latest progress: stored by another triggerer, or from before the task deferred.
 
     :param ti: the task instance, as the triggerer knows it.
     :param progress: what the worker saw.
-    :param log: gets a warning where Airflow fails.
+    :param log: gets a warning if Airflow fails.
     """
     try:
         kept = await pull_xcom(ti, PROGRESS_XCOM_KEY)
     except Exception as err:  # noqa: BLE001  # Airflow's backend for XComs may raise anything
-        log.warning("What this wait saw before cannot be read, so restarts are counted from zero: %r", err)
+        log.warning("The progress of this wait cannot be read, so restarts are counted from zero: %r", err)
         return progress
     if not isinstance(kept, Mapping) or kept.get("try_number") != ti.try_number:
         return progress
@@ -49,26 +49,26 @@ async def latest_progress(ti: Any, progress: Mapping[str, Any] | None, log: Any)
 
 
 async def keep_progress(ti: Any, wait: PipelineWait, window_seconds: float, log: Any) -> None:
-    """Keep what a wait saw, after each new run and from time to time; until it is cancelled.
+    """Store the progress of a wait after each new run and from time to time, until cancelled.
 
     :param ti: the task instance.
     :param wait: the wait.
-    :param window_seconds: the time in which it counts restarts.
-    :param log: gets one warning where Airflow fails.
+    :param window_seconds: the time in which the wait counts restarts.
+    :param log: gets one warning if Airflow fails.
     """
     kept_run, kept_at, has_failed = None, 0.0, False
     while True:
         await asyncio.sleep(KEEP_SECONDS)
         progress, job = wait.progress(), wait.job
         run = None if job is None else (job.id, job.run_id)
-        # So that what happens while no triggerer runs is not taken as spread over more than that.
+        # Restarts while no triggerer runs are spread over the time since the last store, so that must be short.
         if run is None or (run == kept_run and progress["now"] < kept_at + window_seconds / 2):
             continue
         try:
             await push_xcoms(ti, {PROGRESS_XCOM_KEY: progress_note(ti, progress)})
         except Exception as err:  # noqa: BLE001  # as above
             if not has_failed:
-                log.warning("What this wait saw cannot be stored for another triggerer: %r", err)
+                log.warning("The progress of this wait cannot be stored for another triggerer: %r", err)
             has_failed = True
         else:
             kept_run, kept_at, has_failed = run, progress["now"], False

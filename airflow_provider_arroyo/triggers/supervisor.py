@@ -1,7 +1,7 @@
-"""What a trigger asks Airflow for: XComs, and the state of its task. All triggers of a process share one channel.
+"""A trigger's requests to Airflow: XComs, and the state of its task. All triggers of a process share one channel.
 
-XComs of Airflow's own events arrive as JSON text instead of values. Airflow gives triggers no public way; the names
-that are used here are the same from 3.0.6 to 3.3.
+XComs that Airflow's own events carry are JSON text instead of values. Airflow has no public API for triggers to do
+this; the names used here are the same from 3.0.6 to 3.3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIMIT_SECONDS = 30.0
-"""How long it may take. The first request to Airflow takes a triggerer five seconds of work."""
+"""How long a request may take, in seconds. A triggerer's first one takes five seconds of work."""
 
 
 async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
@@ -42,10 +42,10 @@ async def pull_xcom(ti: Any, key: str) -> Any:
 
 
 async def task_state(ti: Any) -> str | None:
-    """Return the state of a deferred task in Airflow; None where it has none.
+    """Return the state of a deferred task in Airflow; None if it has none.
 
-    :param ti: as for :func:`push_xcoms`.
-    :raises Exception: what Airflow raises.
+    :param ti: see :func:`push_xcoms`.
+    :raises Exception: any error of Airflow.
     """
     from airflow.sdk.execution_time.comms import GetTaskStates
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
@@ -57,10 +57,10 @@ async def task_state(ti: Any) -> str | None:
 
 
 async def within_seconds(work: Awaitable[T], seconds: float) -> T:
-    """Return the result of work.
+    """Return the result of some work.
 
-    What takes too long is left to end by itself: a whole triggerer shares one channel to its supervisor, and a
-    request that is cancelled leaves its response to the next one.
+    Work that takes too long is not cancelled: a whole triggerer shares one channel to its supervisor, and a
+    cancelled request would leave its response to the next one.
 
     :raises TimeoutError: if it is not done in time.
     """
@@ -77,11 +77,11 @@ async def within_seconds(work: Awaitable[T], seconds: float) -> T:
 
 
 _tasks: set[asyncio.Future[Any]] = set()
-"""Kept, since the event loop alone does not keep its tasks alive."""
+"""Strong references, since the event loop does not keep its tasks alive."""
 
 
 def kept(work: Awaitable[T]) -> asyncio.Future[T]:
-    """Start work that goes on whatever becomes of who waits for it."""
+    """Start work that continues even if its waiter is cancelled."""
     task = asyncio.ensure_future(work)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -133,7 +133,7 @@ async def _push(ti: Any, values: Mapping[str, Any]) -> None:
 
 
 def _message(ti: Any, key: str, value: Any) -> Any:
-    """Return Airflow's message that stores an XCom; its backend, which may do I/O, serializes the value."""
+    """Return Airflow's message that stores an XCom. The XCom backend, which may do I/O, serializes the value."""
     from airflow.sdk.execution_time.comms import SetXCom
     from airflow.sdk.execution_time.xcom import XCom
 

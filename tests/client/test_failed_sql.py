@@ -60,7 +60,7 @@ def test_sql_is_refused_for_good(
     error = failure(client, request_)
     assert type(error) is ArroyoQueryError
     assert (error.disposition, error.is_fatal, error.status) == (Disposition.PERMANENT, True, 0)
-    assert "breaks the connection on this SQL" in str(error)
+    assert "closes the connection on this SQL" in str(error)
     assert "log of Arroyo's API" in str(error)
     # The request itself once, then nothing that changes anything.
     other = "SELECT nope FROM nowhere;".ljust(len(QUERY))
@@ -247,7 +247,7 @@ def test_on_both_versions(query: str, connect: Connect, sandbox: ArroyoSandbox) 
         api.validate_query(query),
         api.preview_query(query),
     ):
-        with pytest.raises(ArroyoQueryError, match="breaks the connection on this SQL"):
+        with pytest.raises(ArroyoQueryError, match="closes the connection on this SQL"):
             client.send(request)
     with pytest.raises(ArroyoError) as caught:
         client.put_pipeline("mine", name="orders", query=query)

@@ -46,7 +46,7 @@ def test_failures_are_repeated_for_max_elapsed(connect: Connect, server: Server,
     assert isinstance(error, ArroyoUnreachableError)
     assert 299 <= clock() - began <= 300
     assert re.search(r"unreachable for (4 min 59 s|5 min), since \d{4}-\d\d-\d\d ", str(error))
-    assert "GET /pipelines/pl_1 failed last with: Arroyo at http" in str(error)
+    assert "Last error of GET /pipelines/pl_1: Arroyo at http" in str(error)
     assert "try again later" in str(error)
     assert time.time() - 60 < error.since <= time.time()
 
@@ -125,7 +125,7 @@ def test_deadline_is_a_moment_not_a_duration(
     error = failure(client, CREATE)
     assert type(error) is ArroyoConnectionError
     assert error.disposition is Disposition.RETRY
-    assert "its deadline has passed. Allow more time (timeout)" in str(error)
+    assert "not completed before its deadline. Allow more time (timeout)" in str(error)
     assert len(server.requests) == sent
 
 

@@ -21,7 +21,7 @@ JOB = {"id": "job_1", "state": "Running", "run_id": 1}
 def test_response_of_a_cache(age: str, client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": [JOB]}, headers={"age": age}))
     with pytest.raises(
-        ArroyoForeignResponseError, match=r"s old by its Age, .*: the present state is not known"
+        ArroyoForeignResponseError, match=r"s old by its Age, .*: the current state is unknown"
     ):
         client.with_limits(max_elapsed_seconds=0.0).list_jobs()
     assert server.requests[0].headers["cache-control"] == "no-cache"

@@ -157,7 +157,7 @@ def test_page_that_was_announced_and_does_not_come(
 ) -> None:
     """What was not listed would be taken for missing, and created once more."""
     server.play(*script)
-    with pytest.raises(ArroyoForeignResponseError, match="does not list all that there is"):
+    with pytest.raises(ArroyoForeignResponseError, match="does not list everything"):
         list(client.iter_pipelines(page_size=2))
     assert len(server.requests) <= 3
 
@@ -170,7 +170,7 @@ def test_pages_that_never_end(client: ArroyoClient) -> None:
         requests.append(request)
         return Response(Page((Pipeline(id=f"pl_{len(requests)}", name="n", query="q"),), True))
 
-    with pytest.raises(ArroyoForeignResponseError, match="after 1,000 pages, further ones are announced"):
+    with pytest.raises(ArroyoForeignResponseError, match="after 1,000 pages, more are announced"):
         list(iter_pages(send, endpoints.list_pipelines(limit=100)))
     assert len(requests) == 1000
 

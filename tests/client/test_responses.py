@@ -191,7 +191,7 @@ def test_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
 def test_firewall_that_forbids_sql(client: ArroyoClient, server: Server) -> None:
     server.play(reply("<html>Request blocked</html>", 403, content_type="text/html"))
     about_sql = str(refusal(client, api.validate_query("SELECT 1"), ArroyoAuthError))
-    assert "any gateway in between, whose firewall may take SQL for an attack" in about_sql
+    assert "any gateway in between, whose firewall may mistake SQL for an attack" in about_sql
     assert "firewall" not in str(refusal(client, api.ping(), ArroyoAuthError))
 
 

@@ -41,7 +41,7 @@ from airflow_provider_arroyo.exceptions import ArroyoSettingsError
         ({"client_key": "/tmp/key.pem"}, "client_key"),
         (
             {"headers": {"X-Gate": "x"}, "secret_headers": ("X-Gate", "X-Gaet")},
-            "number 2 is none of them: X-Gate",
+            "number 2 is not one of them: X-Gate",
         ),
         ({"headers": {"X-Gate": "x"}, "secret_headers": ("pa55word",)}, "secret_headers must be names"),
         ({"headers": {"Authorization: Bearer pa55word": "x"}}, "headers: 'Authorization'…"),
@@ -72,10 +72,10 @@ def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
             "Upgrade", "Expect", "Proxy-Connection", "Content-Type", "Content-Encoding", "Accept", "ACCEPT-ENCODING",
             "Cache-Control", "Content-MD5", "Transfer_Encoding",
         )),
-        *((name, "not be the whole response") for name in ("Range", "If-None-Match", "If-Modified-Since")),
-        *((name, "another one") for name in ("X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method")),
-        ("Proxy-Authorization", "the address of the proxy, in proxies"),
-        ("Host", "set that name as host"),
+        *((name, "the response would be incomplete") for name in ("Range", "If-None-Match", "If-Modified-Since")),
+        *((name, "a different one") for name in ("X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method")),
+        ("Proxy-Authorization", "the proxy's address, in proxies"),
+        ("Host", "set host to that name"),
     ],
 )  # fmt: skip
 def test_header_that_would_break_requests(name: str, why: str) -> None:
@@ -107,7 +107,7 @@ def test_headers_of_gateways_may_be_set() -> None:
 
 
 def test_header_twice() -> None:
-    with pytest.raises(ValueError, match="headers: a name is there twice"):
+    with pytest.raises(ValueError, match="headers: a name occurs twice"):
         ClientSettings(headers={"X-Org": "a", "x-org": "b"})
 
 

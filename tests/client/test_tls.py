@@ -119,7 +119,7 @@ def test_plain_http_to_a_port_with_tls(
     tls_server.play(reply("Pong"))
     tls_server.to_plain = response
     message = tls_error(connect(tls_server.url("http")), clock)
-    assert "expects TLS, and plain HTTP was sent. Set the scheme to https" in message
+    assert "expects TLS, but plain HTTP was sent. Set the scheme to https" in message
 
 
 @pytest.mark.parametrize("response", [BAD_REQUEST, b"", None], ids=["refuses", "closes", "hangs"])
@@ -162,7 +162,7 @@ class TestClientCertificates:
 
     def test_missing(self, connect: Connect, server: Server, ca_cert: str, clock: Clock) -> None:
         message = tls_error(connect(server.url(), ca_cert=ca_cert), clock)
-        assert "wants a client certificate, and none was sent" in message
+        assert "requires a client certificate, but none was sent" in message
         assert "client_cert" in message
 
     def test_refused(
@@ -181,7 +181,7 @@ def test_server_that_closes_after_the_handshake(
     tls_server.closes_after_handshake = True
     cert, key = write_client_cert(authority, tmp_path)
     for certificate, likely in (
-        ({}, "or it wants a client certificate, and none was sent"),
+        ({}, "or it requires a client certificate, but none was sent"),
         ({"client_cert": cert, "client_key": key}, f"or it refuses the client certificate {cert!r}"),
     ):
         with pytest.raises(ArroyoConnectionError, match="either Arroyo is down behind a proxy") as caught:

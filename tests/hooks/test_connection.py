@@ -166,7 +166,7 @@ def test_fields_that_contradict_each_other() -> None:
         host="https://arroyo.example", schema="http"
     )
     assert "field 'port': is 5115, but host has 80" in refuse(host="http://arroyo.example:80", port=5115)
-    assert "field 'base_path': is another path than the one that host ends with" in refuse(
+    assert "field 'base_path': differs from the path that host ends with" in refuse(
         {"base_path": "/b"}, host="http://arroyo.example/a"
     )
 

@@ -50,8 +50,8 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
     "given, says",
     [
         (["nothing"], "There is no pipeline named 'nothing' on this Arroyo. Check the name"),
-        (["a/b"], "No pipeline has this id, either."),
-        ([".."], "No pipeline has this id, either."),
+        (["a/b"], "No pipeline has this id either."),
+        ([".."], "No pipeline has this id either."),
         (["--conn-id", "no_such_connection", "orders"], "no Airflow connection 'no_such_connection'"),
     ],
 )

@@ -246,7 +246,7 @@ async def test_a_connection_that_leads_to_another_server_now(connect: Connect) -
         await hook.get_async_client("http://old:1")
     assert str(caught.value) == (
         "Airflow connection 'arroyo_tested' led to http://old:1 when this wait began, and now leads to "
-        "http://new:1, which is another server. Clear the task to start anew there."
+        "http://new:1, which is another server. Clear the task to start over there."
     )
 
 

@@ -128,7 +128,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "a stop that was withdrawn": (
         ended(Outcome.WITHDRAWN, "Stopped", job=job("Running", 2)),
         [
-            f"{NAME} was asked to run again while its stop was waited for; last seen Running (run 2).",
+            f"{NAME} was asked to run again while this task waited for its stop; last seen Running (run 2).",
             "Find out who withdrew the stop. A new try of this task requests it again.",
             CONSOLE,
         ],
@@ -169,7 +169,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.DELETED, "Stopped", job=job("Running", 3, desired=False)),
         [
             f"{NAME} was deleted externally; last seen Running (run 3, stop requested).",
-            "Nothing of it runs any more, and its checkpoints are gone from Arroyo.",
+            "Nothing of it is running any more, and its checkpoints are gone from Arroyo.",
         ],
     ),
     "missing": (
@@ -192,7 +192,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
     "Arroyo itself fails": (
         ended(UNREACHABLE, job=job(), unreachable_seconds=600.0, unreachable_since=T0, error=FAILS),
         [
-            f"Every poll failed for 10 min, though Arroyo responds. This says nothing about {IN_SENTENCE}; "
+            f"Every poll failed for 10 min, although Arroyo responds. This says nothing about {IN_SENTENCE}; "
             "last seen Running (run 1).",
             "The last poll failed: it failed (500)",
             "Check the server's log. A new try continues with the same pipeline.",
@@ -244,7 +244,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         ended(Outcome.FLAPPING, job=job("Running", 5), waited_seconds=65.0, restarts=4),
         [
             f"{NAME} keeps failing and starting again.",
-            "It began more new runs than max_restarts allows; it is Running (run 5). Running was wanted.",
+            "It restarted more often than max_restarts allows; it is Running (run 5). Running was wanted.",
             "It restarted 4 times in 1 min 5 s.",
             "Fix the cause. The pipeline keeps restarting until it is stopped.",
             CONSOLE,
@@ -255,7 +255,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
         [
             f"{NAME} is Finishing, and no checkpoint finished in its run: one of its sources has ended, and from "
             "then on Arroyo takes no checkpoints.",
-            "until_checkpoint=False accepts it.",
+            "Set until_checkpoint=False to accept this.",
             CONSOLE,
         ],
     ),
@@ -265,7 +265,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
             f"{NAME} did not become Running within 10 min (timeout): it has had no job for 9 min 50 s; last seen "
             "Running (run 1).",
             "It restarted once in 10 min.",
-            "Check the pipeline in Arroyo's console; where it is of no use, delete it and submit it again.",
+            "Check the pipeline in Arroyo's console; if it cannot be recovered, delete it and submit it again.",
             CONSOLE,
         ],
     ),
@@ -373,7 +373,7 @@ TIMEOUTS: dict[str, tuple[WaitResult, str]] = {
     ),
     "a stop was withdrawn": (
         ended(TIMED_OUT, *STOP, job=job(), is_unchanged=True),
-        "A stop was requested, and withdrawn since. Find out who resumed it, then stop it again.",
+        "A stop was requested, but then withdrawn. Find out who resumed it, then stop it again.",
     ),
     "it was never stable": (
         ended(TIMED_OUT, job=job("Running", 9)),

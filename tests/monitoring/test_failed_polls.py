@@ -182,7 +182,7 @@ def test_ten_retries_are_warnings_then_the_outage_is_announced_once_and_its_end_
         f"Poll failed, retry {n} of 10 in 0.8 s: orders_per_minute: Connection refused" for n in range(1, 11)
     ]
     announced = (
-        "Arroyo unreachable for 16.0 s, retrying for up to 10 min in all (api_outage_tolerance): "
+        "Arroyo unreachable for 16.0 s, retrying for up to 10 min in total (api_outage_tolerance): "
         "orders_per_minute: Connection refused"
     )
     # The 22nd and the 33rd try each end a poll, and no retry follows them.
@@ -252,7 +252,7 @@ def test_the_announcement_names_the_limit_of_the_first_contact() -> None:
     sensor = wait("Running")
     fail(sensor, 11, T0 + 1, error=FOREIGN)
     assert logged(sensor)[-1] == (
-        "Arroyo unreachable for 2.0 s, retrying for up to 1 min in all (Arroyo has not responded yet): "
+        "Arroyo unreachable for 2.0 s, retrying for up to 1 min in total (Arroyo has not responded yet): "
         "orders_per_minute: A gateway's page"
     )
 

@@ -43,11 +43,11 @@ def test_the_run_that_was_watched_may_be_stopped(state: str) -> None:
         (replace(JOB, state=JobState.STOPPED), "it no longer runs"),
         (replace(JOB, state=JobState.FAILED), "it no longer runs"),
         (replace(JOB, state=JobState.FINISHED), "it no longer runs"),
-        (replace(JOB, running_desired=False), "a stop was requested already"),
-        (replace(JOB, state="CheckpointStopping", running_desired=False), "a stop was requested already"),
-        (replace(JOB, run_id=4), "it is at run 4 of job_1 now, and this task watched run 3 of job_1"),
-        (replace(JOB, run_id=2), "it is at run 2 of job_1 now, and this task watched run 3 of job_1"),
-        (replace(JOB, id="job_2"), "it is at run 3 of job_2 now, and this task watched run 3 of job_1"),
+        (replace(JOB, running_desired=False), "a stop was already requested"),
+        (replace(JOB, state="CheckpointStopping", running_desired=False), "a stop was already requested"),
+        (replace(JOB, run_id=4), "it is now at run 4 of job_1, but this task watched run 3 of job_1"),
+        (replace(JOB, run_id=2), "it is now at run 2 of job_1, but this task watched run 3 of job_1"),
+        (replace(JOB, id="job_2"), "it is now at run 3 of job_2, but this task watched run 3 of job_1"),
     ],
 )
 def test_others_may_not(job: Job | None, reason: str) -> None:
@@ -76,10 +76,10 @@ RESUMED = replace(JOB, state="Stopped", running_desired=True)
         (replace(JOB, state="Failed"), None),
         (replace(JOB, state="Scheduling", run_id=4), None),
         (replace(JOB, run_id=4, running_desired=None), None),
-        (replace(JOB, state="Failed", running_desired=False), "a stop was requested already"),
+        (replace(JOB, state="Failed", running_desired=False), "a stop was already requested"),
         (replace(JOB, state="Stopped", running_desired=False), "it no longer runs"),
         (replace(JOB, state="Finished"), "it no longer runs"),
-        (replace(JOB, run_id=5), "it is at run 5 of job_1 now, and this task watched run 3 of job_1"),
+        (replace(JOB, run_id=5), "it is now at run 5 of job_1, but this task watched run 3 of job_1"),
     ],
 )
 def test_a_run_that_this_task_requested_may_be_stopped_before_it_begins(job: Job, reason: str | None) -> None:

@@ -129,9 +129,9 @@ def _resumed_externally(bench: Bench) -> None:
     [
         (_stopped, "it no longer runs"),
         (_failed, "it no longer runs"),
-        (_stop_requested, "a stop was requested already"),
-        (_restarted, "it is at run 2 of"),
-        (_resumed_externally, "it is at run 2 of"),
+        (_stop_requested, "a stop was already requested"),
+        (_restarted, "it is now at run 2 of"),
+        (_resumed_externally, "it is now at run 2 of"),
     ],
 )
 def test_a_pipeline_that_is_at_another_run_is_left_alone(

@@ -108,7 +108,7 @@ def test_every_state_and_every_change(version: str, state: str, change: str) -> 
         _check_end(bench, spec, done, before)
         log = bench.lines.text("INFO")
         assert log.startswith(f"Plan, {action}: orders (found generation 1 ({before.id}, ")
-        assert ("Differs, and is applied at the next replace only: tags: team" in log) == (change == "tags")
+        assert ("Differs, but is only applied at the next replace: tags: team" in log) == (change == "tags")
 
 
 def _check_end(bench: DeployBench, spec: PipelineSpec, done: Any, before: Pipeline) -> None:

@@ -269,7 +269,7 @@ def test_what_somebody_else_runs_is_not_touched(bench: DeployBench) -> None:
     ) as caught:
         bench.deploy()
     assert "adopt_unowned=True takes it over" in str(caught.value)
-    with pytest.raises(ArroyoOwnershipError, match="has other SQL or UDFs than wanted"):
+    with pytest.raises(ArroyoOwnershipError, match="its SQL or UDFs differ from the wanted ones"):
         bench.deploy(SECOND, adopt_unowned=True)
     assert bench.states() == {theirs.id: "Running"}
     # One that does not run is in nobody's way.

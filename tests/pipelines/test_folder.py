@@ -116,15 +116,15 @@ BLOCKS = {
     "a version": ("-- arroyo:\n--   scheduler_config: {image: [{tag: 1.10}]}", "line 2: '1.10' is ambiguous"),
     "one tag twice": (
         "-- arroyo:\n--   tags:\n--     team: a\n--     'team': b",
-        "line 4: 'team' is in line 3 already",
+        "line 4: 'team' already occurs in line 3",
     ),
     "a key twice, deeper": (
         "-- arroyo: {scheduler_config: {a: [{b: 1, b: 2}]}}",
-        "line 1: 'b' is in line 1 already",
+        "line 1: 'b' already occurs in line 1",
     ),
     "not indented any more": (
         "-- arroyo:\n--   timeout: 1\n-- allow_state_loss: true",
-        "line 3: is below the settings and not read; indent it as they are",
+        "line 3: is below the settings and not read; indent it like them",
     ),
     "after an empty line": (
         "-- arroyo:\n--   timeout: 1\n\n--   keep_old: true",
@@ -132,8 +132,8 @@ BLOCKS = {
     ),
     "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
     "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
-    "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' is in line 2 already"),
-    "two blocks": ("-- arroyo: {}\n-- arroyo: {}", "line 2: the settings begin in line 1 already"),
+    "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' already occurs in line 2"),
+    "two blocks": ("-- arroyo: {}\n-- arroyo: {}", "line 2: the settings already begin in line 1"),
     "no mapping": ("-- arroyo: 5", "a.sql, line 1: settings must be a mapping"),
     "no YAML": ("\n-- arroyo:\n--   tags: {a: 'b", "a.sql, line 3: is not YAML"),
     "a tab": ("-- arroyo:\n--   tags: a\n--   \tb: c", "a.sql, line 3: is not YAML"),
@@ -184,7 +184,7 @@ BLOCKS = {
 FILES = {
     "below the SQL": (
         {"a__sql": "SELECT 1;\n-- arroyo:\n--   timeout: 1"},
-        "a.sql, line 2: settings must stand",
+        "a.sql, line 2: settings must come",
     ),
     "no SQL": ({"a__sql": "-- arroyo: {}\n \n"}, "a.sql: has no SQL"),
     "one name twice": (
@@ -198,11 +198,11 @@ FILES = {
     ),
     "settings without a file": (
         {"orders__sql": SQL, "pipelines__yaml": "\norder: {timeout: 2}"},
-        "pipelines.yaml, line 2: there is no file 'order.sql' beside it; did you mean 'orders.sql'?",
+        "pipelines.yaml, line 2: there is no file 'order.sql' next to it; did you mean 'orders.sql'?",
     ),
     "a file twice": (
         {"a__sql": SQL, "pipelines__yaml": "a: {}\na.sql: {}"},
-        "line 2: the settings of 'a.sql' are",
+        "line 2: the settings of 'a.sql' occur",
     ),
     "settings that are not read": (
         {"a__sql": SQL, "pipelines__yml": "a: {timeout: 2}"},
@@ -217,7 +217,7 @@ FILES = {
         {"a__sql": SQL, "pipeline__yaml": "a: {}"},
         "pipeline.yaml: is not read; rename it",
     ),
-    "UTF-16": ({"a__sql": "S\0E\0L\0"}, "a.sql: query must have no character U+0000"),
+    "UTF-16": ({"a__sql": "S\0E\0L\0"}, "a.sql: query must not contain U+0000"),
     "one name but for case": (
         {"a__sql": SQL, "b__sql": "-- arroyo: {pipeline_name: A}" + SQL},
         "b.sql: names the pipeline 'A', as a.sql names 'a', which looks the same; choose another name",
@@ -308,7 +308,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a name that is not UTF-8": (
         lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.sql")).write_text(ENDLESS),
-        "caf\\udce9.sql: the file's name must have no character U+DCE9",
+        "caf\\udce9.sql: the file's name must not contain U+DCE9",
     ),
 }
 

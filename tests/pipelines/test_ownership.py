@@ -261,7 +261,7 @@ def test_generation_that_no_deployment_has(value: str) -> None:
 
 
 def test_deployment_is_in_the_namespace_of_its_task() -> None:
-    with pytest.raises(ValueError, match="in one namespace"):
+    with pytest.raises(ValueError, match="in the same namespace"):
         replace(DEPLOYED, deployment=replace(DEPLOYMENT, namespace="staging"))
 
 
@@ -269,7 +269,7 @@ def test_newer_label() -> None:
     tags = {**LABEL.to_tags(), "airflow.label": str(LABEL_VERSION + 1), "airflow.new": "field"}
     with pytest.raises(UnreadableLabelError) as caught:
         _read(tags=tags)
-    assert f"version {LABEL_VERSION + 1}, this package reads up to {LABEL_VERSION}" in str(caught.value)
+    assert f"version {LABEL_VERSION + 1}, but this package reads up to {LABEL_VERSION}" in str(caught.value)
     assert "a newer airflow-provider-arroyo wrote it" in str(caught.value)
     assert caught.value.owner == OWNER
 

@@ -68,8 +68,8 @@ def test_what_could_be_read_as_something_else_is_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     "text, problem, line",
     [
-        ("a: {b: {c: 1,\n d: 2,\n c: 3}}", "'c' is in line 1 already", 3),
-        ('a:\n- b: 1\n  "b": 2', "'b' is in line 2 already", 3),
+        ("a: {b: {c: 1,\n d: 2,\n c: 3}}", "'c' already occurs in line 1", 3),
+        ('a:\n- b: 1\n  "b": 2', "'b' already occurs in line 2", 3),
         ("a: &x {b: 1}\nc: *x", "YAML aliases are not allowed", 2),
         ("a:\n  b: !!str 010", "YAML tags such as !!str are not allowed", 2),
         ("a: ! b", "YAML tags such as ! are not allowed", 1),

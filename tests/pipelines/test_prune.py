@@ -67,14 +67,14 @@ def test_too_many_at_once_are_a_mistake() -> None:
         for name in ("a", "b", "c"):
             bench.deploy(named(name))
         words = (
-            "has 2 pipelines that are no longer wanted, and max_deletions allows 1: a, b. Nothing was changed"
+            "has 2 pipelines that are no longer wanted, but max_deletions allows 1: a, b. Nothing was changed"
         )
         with pytest.raises(ArroyoDeployError, match=re.escape(words)) as caught:
             run(bench, ["c"], max_deletions=1)
         assert caught.value.is_fatal
         assert len(bench.running()) == 3
         with pytest.raises(
-            ValueError, match="an empty list, as of an empty folder, would delete the whole group"
+            ValueError, match="an empty list, as from an empty folder, would delete the whole group"
         ):
             run(bench, [])
         assert len(bench.running()) == 3
@@ -172,7 +172,7 @@ def test_a_stop_that_is_withdrawn_is_reported_soon(name: str, version: str) -> N
                 bench.change(made.id, "resume")
                 bench.sandbox.faults.show_state(made.id, "Running", seconds=30)
 
-        with pytest.raises(ArroyoError, match="was asked to run again while its stop was waited for"):
+        with pytest.raises(ArroyoError, match="was asked to run again while this task waited for its stop"):
             getattr(Existing(bench.client, sleep=sleep, monotonic=bench.now), name)(made.id)
         assert 5 <= bench.now() - began < 15
         assert [one.id for one in bench.pipelines()] == [made.id]
@@ -358,7 +358,7 @@ def test_pipelines_of_another_groups_folder_are_a_mistake(groups: list[str]) -> 
     task = ArroyoPrunePipelinesOperator(task_id="prune", group="orders", keep=keep)
     task.render_template_fields({})
     with pytest.raises(
-        ValueError, match="keep has pipelines of group 'clicks', and group 'orders' is pruned"
+        ValueError, match="keep has pipelines of group 'clicks', but group 'orders' is pruned"
     ):
         names_to_keep(task.keep, task.group)
 

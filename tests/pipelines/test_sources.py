@@ -18,11 +18,11 @@ def kafka(*options: str, connector: str = "kafka", table: str = "orders") -> str
     [
         (
             kafka(),
-            "orders (kafka) reads from the end: what is there already is not read (the default of source.offset)",
+            "orders (kafka) reads from the end: existing records are not read (the default of source.offset)",
         ),
         (
             kafka("'source.offset' = 'latest'"),
-            "orders (kafka) reads from the end: what is there already is not read",
+            "orders (kafka) reads from the end: existing records are not read",
         ),
         (kafka("'source.offset' = 'earliest'"), "orders (kafka) reads from the earliest record"),
         (
@@ -35,11 +35,11 @@ def kafka(*options: str, connector: str = "kafka", table: str = "orders") -> str
         ),
         (
             kafka(connector="confluent"),
-            "orders (confluent) reads from the end: what is there already is not read (the",
+            "orders (confluent) reads from the end: existing records are not read (the",
         ),
         (
             kafka(connector="kinesis"),
-            "orders (kinesis) reads from the end: what is there already is not read (the",
+            "orders (kinesis) reads from the end: existing records are not read (the",
         ),
         (kafka(connector="rabbitmq"), "orders (rabbitmq) reads from 'last' (the default of source.offset)"),
         (kafka("'source.offset' = 'first'", connector="rabbitmq"), "orders (rabbitmq) reads from 'first'"),

@@ -164,7 +164,7 @@ def test_spec_takes_what_users_write() -> None:
 
 def test_a_byte_order_mark_is_left_out_and_a_nul_is_named_with_its_place() -> None:
     assert PipelineSpec(name="n", query="\ufeffSELECT 1").query == "SELECT 1"
-    with pytest.raises(ValueError, match=r"^query must have no character U\+0000, .*: line 2, column 8$"):
+    with pytest.raises(ValueError, match=r"^query must not contain U\+0000, .*: line 2, column 8$"):
         PipelineSpec(name="n", query="SELECT 1;\nSELECT \0")
 
 

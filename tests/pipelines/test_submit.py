@@ -213,7 +213,7 @@ def test_a_gateways_refusal_is_not_taken_for_one_of_valid_sql(bench: Bench) -> N
 def test_refusal_of_valid_sql(bench: Bench) -> None:
     words = "Failed to build UDF: error[E0308]: mismatched types"
     bench.sandbox.faults.status(400, path="*/pipelines*", error=words, times=1)
-    with pytest.raises(ArroyoApiError, match="was not created, though Arroyo accepts its SQL") as caught:
+    with pytest.raises(ArroyoApiError, match="was not created, although Arroyo accepts its SQL") as caught:
         bench.submit()
     assert not isinstance(caught.value, ArroyoQueryError)
     assert words in str(caught.value)

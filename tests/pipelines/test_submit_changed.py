@@ -26,7 +26,7 @@ CHANGED: dict[str, tuple[PipelineSpec, str]] = {
         replace(SPEC, name="orders per second"),
         "pipeline_name: 'orders per minute' → 'orders per second'",
     ),
-    "UDFs": (replace(SPEC, udfs=(UDF,)), "udfs: 0 there, 1 wanted"),
+    "UDFs": (replace(SPEC, udfs=(UDF,)), "udfs: 0 on the server, 1 wanted"),
     "number of the try in the SQL": (replace(SPEC, query=f"{ENDLESS}\n-- try 2"), "+ -- try 2"),
 }
 
@@ -78,7 +78,7 @@ def test_what_does_not_run_is_replaced(bench: Bench, state: str, changed: str) -
     only = bench.only_pipeline()
     assert (only.id, only.name) == (submitted.pipeline.id, spec.name)
     warning = bench.lines.text("WARNING")
-    assert "not what is wanted now" in warning
+    assert "differs from what is wanted now" in warning
     assert shown in warning
 
 
@@ -251,7 +251,7 @@ def test_one_that_is_started_just_when_it_is_to_be_replaced(bench: Bench) -> Non
             bench.change(pipeline_id, "resume")
 
     client = bench.new_client(after=resume)
-    with pytest.raises(ArroyoError, match="was started externally just when it was to be replaced"):
+    with pytest.raises(ArroyoError, match="was started externally just before it was to be replaced"):
         bench.submit(CHANGED["SQL"][0], try_number=2, client=client)
     assert bench.only_pipeline().id == pipeline_id
 

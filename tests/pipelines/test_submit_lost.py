@@ -252,7 +252,7 @@ def test_pipeline_that_is_deleted_externally_at_once(bench_015: Bench) -> None:
         if endpoint(request) == "POST /pipelines":
             bench_015.sandbox.faults.delete(SPEC.name)
 
-    with pytest.raises(ArroyoError, match="was created, and deleted externally at once"):
+    with pytest.raises(ArroyoError, match="was created, but deleted externally at once"):
         bench_015.submit(client=bench_015.new_client(after=delete))
 
 
@@ -310,7 +310,7 @@ def test_record_that_cannot_be_deleted(bench_016: Bench) -> None:
     bench_016.leave_half_created()
     # The response says yes, and nothing happens.
     bench_016.sandbox.faults.not_json(body="", method="DELETE", times=None)
-    with pytest.raises(ArroyoError, match=f"says that pipeline id '{PIPELINE_ID}' is taken, and that no"):
+    with pytest.raises(ArroyoError, match=f"says that pipeline id '{PIPELINE_ID}' is taken, but no"):
         bench_016.submit()
 
 
@@ -331,7 +331,7 @@ def test_sql_on_which_arroyo_hangs_up_is_refused_without_repeating_the_create(
         if endpoint(request) in ("POST /pipelines", f"PUT /pipelines/{PIPELINE_ID}"):
             creates.append(str(request.method))
 
-    with pytest.raises(ArroyoQueryError, match="breaks the connection on this SQL") as caught:
+    with pytest.raises(ArroyoQueryError, match="closes the connection on this SQL") as caught:
         bench.submit(spec, client=bench.new_client(before=note))
     assert caught.value.is_fatal
     assert creates == (["PUT", "POST"] if bench.version == "0.15" else ["PUT"])

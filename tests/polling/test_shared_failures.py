@@ -168,7 +168,7 @@ async def test_an_outage_is_logged_for_each_wait_and_costs_few_requests(count: i
             True
         ] * 10
         assert "Arroyo unreachable for" in warnings[10]
-        assert "retrying for up to 10 min in all (api_outage_tolerance)" in warnings[10]
+        assert "retrying for up to 10 min in total (api_outage_tolerance)" in warnings[10]
         assert len(warnings) == 11
         assert {level for level, text in heard.lines if "retry " in text} == {"WARNING", "DEBUG"}
         assert ["reachable again" in text for level, text in heard.lines if level == "INFO"] == [False, True]

@@ -126,7 +126,7 @@ def test_a_task_that_is_resumed_without_an_event_begins_anew(
     assert result["state"] == ("Stopped" if kind == "stop" else "Running")
     assert lines[0] == (
         "INFO",
-        "Airflow resumed this task although its trigger has not fired. It begins anew",
+        "Airflow resumed this task although its trigger has not fired. It starts over",
     )
     assert not [text for _, text in lines if "outside of the Task Runner" in text]
 

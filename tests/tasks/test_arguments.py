@@ -349,7 +349,7 @@ def test_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
         (" \n", None, "pipeline_id must not be empty"),
         ("None", None, "pipeline_id must not be empty, got 'None'"),
         ("..", None, "pipeline_id must not be '..'"),
-        ("pl_1\n", None, "pipeline_id must have no white space around it, got 'pl_1"),
+        ("pl_1\n", None, "pipeline_id must not have white space around it, got 'pl_1"),
         ("['pl_1']", None, "pipeline_id must be one id, got .* looks like a list or a mapping"),
         (None, "null", "pipeline_name must not be empty"),
         (None, "", "pipeline_name must not be empty"),

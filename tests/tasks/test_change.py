@@ -153,7 +153,7 @@ def test_a_restart_without_state_says_what_it_drops(state: str, arrange: Arrange
 def test_a_stopped_one_that_the_server_does_not_restart_without_state_is_an_error(arrange: Arrange) -> None:
     ended = run_task(restart(_stopped(arrange), ignore_state=True), SYNC)
     assert isinstance(ended.error, ArroyoTaskError)
-    assert "accepted the request and did nothing" in str(ended.error)
+    assert "accepted the request but did nothing" in str(ended.error)
 
 
 @pytest.mark.arroyo_versions("0.15")
@@ -251,7 +251,7 @@ def test_a_change_that_arroyo_accepts_and_does_not_make_is_an_error(
     )
     ended = run_task(update(pipeline_id), SYNC)
     assert isinstance(ended.error, ArroyoTaskError)
-    assert "did not make it: parallelism" in str(ended.error)
+    assert "did not apply it: parallelism" in str(ended.error)
 
 
 # -- delete ------------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_one_that_runs_is_left_alone_where_that_is_wanted(sandbox: ArroyoSandbox
     pipeline_id = arrange.pipeline("Running")
     sandbox.requests.clear()
     ended = run_task(delete(pipeline_id, stop_first=False), SYNC)
-    assert "deletes only what is stopped" in str(ended.error)
+    assert "deletes only stopped pipelines" in str(ended.error)
     assert changes(sandbox) == []
 
 

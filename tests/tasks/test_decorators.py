@@ -88,7 +88,7 @@ def test_a_query_beside_the_function_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "template, said", [("{{ nope }}", "'nope' is undefined"), ("{% if", "no valid template")]
+    "template, said", [("{{ nope }}", "'nope' is undefined"), ("{% if", "not a valid template")]
 )
 def test_sql_that_cannot_be_rendered_hints_at_arroyos_own_variables(template: str, said: str) -> None:
     with pytest.raises(ArroyoArgumentError, match=rf"query: .*{said}.*\{{% raw %\}}"):

@@ -232,7 +232,9 @@ def test_templates_are_checked_once_they_are_rendered(sandbox: ArroyoSandbox) ->
     assert not list(sandbox.requests)
 
 
-@pytest.mark.parametrize("status, says", [(500, "though Arroyo responds"), (429, "though Arroyo responds")])
+@pytest.mark.parametrize(
+    "status, says", [(500, "although Arroyo responds"), (429, "although Arroyo responds")]
+)
 def test_checkpoints_that_arroyo_does_not_list_are_no_outage(
     status: int, says: str, sandbox: ArroyoSandbox
 ) -> None:

@@ -152,7 +152,7 @@ REFUSED = [
     ({"on_success_callback": print}, "on_success_callback: it would never be called"),
     ({"on_success_callback": [print]}, "on_success_callback: it would never be called"),
     ({"post_execute": lambda context, result: None}, "post_execute: it would never be called"),
-    ({"multiple_outputs": True}, "multiple_outputs: its single outputs would not be stored"),
+    ({"multiple_outputs": True}, "multiple_outputs: the separate outputs would not be stored"),
 ]
 FINE: dict[str, Any] = {
     "on_failure_callback": print,
@@ -166,7 +166,7 @@ FINE: dict[str, Any] = {
 @pytest.mark.parametrize("cls", [ArroyoPipelineSensor])
 def test_it_is_refused_where_something_would_be_lost(cls: Any, more: dict[str, Any], why: str) -> None:
     given = {"task_id": "watch", "pipeline_id": "pl_1", **more}
-    with pytest.raises(ValueError, match=f"end_from_trigger=True does not go with {why}"):
+    with pytest.raises(ValueError, match=f"end_from_trigger=True cannot be used with {why}"):
         cls(end_from_trigger=True, deferrable=True, **given)
     assert cls(**given).end_from_trigger is False
 
@@ -194,7 +194,7 @@ def test_default_arguments_of_the_dag_count() -> None:
 def test_what_came_after_the_task_was_made_is_refused_in_execute(late: str, sandbox: ArroyoSandbox) -> None:
     sensor = sense("pl_1", deferrable=True, end_from_trigger=True)()
     setattr(sensor, late, [Asset("orders")] if late == "outlets" else print)
-    with pytest.raises(ArroyoArgumentError, match=f"does not go with {late}"):
+    with pytest.raises(ArroyoArgumentError, match=f"cannot be used with {late}"):
         sensor.execute(context())
     assert sandbox.requests.total == 0
 
@@ -206,7 +206,7 @@ def test_a_mapped_task_is_refused_for_good_when_it_runs() -> None:
             task_id="watch", end_from_trigger=True, outlets=[Asset("orders")]
         ).expand(pipeline_id=["pl_1", "pl_2"])
     # Airflow does not retry this error.
-    with pytest.raises(ArroyoArgumentError, match="does not go with outlets"):
+    with pytest.raises(ArroyoArgumentError, match="cannot be used with outlets"):
         mapped.unmap({"pipeline_id": "pl_1"})
 
 
@@ -216,7 +216,7 @@ def test_a_result_that_others_are_mapped_over_is_refused(sandbox: ArroyoSandbox)
             task_id="watch", pipeline_id="pl_1", deferrable=True, end_from_trigger=True
         )
         ArroyoPipelineSensor.partial(task_id="next").expand(pipeline_id=watch.output)
-    with pytest.raises(ArroyoArgumentError, match=r"does not go with expand\(\) over its result"):
+    with pytest.raises(ArroyoArgumentError, match=r"cannot be used with expand\(\) over its result"):
         watch.execute(context())
 
 

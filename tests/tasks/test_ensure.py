@@ -149,7 +149,7 @@ def test_a_table_that_differs_names_who_uses_it(sandbox: ArroyoSandbox, client: 
     made = client.create_pipeline(name="uses it", query=sql)
     with pytest.raises(ArroyoFatalTaskError) as caught:
         run(table(config={"event_rate": 7}))
-    assert f"1 pipelines; its name stands in the SQL of 'uses it' ({made.id})" in str(caught.value)
+    assert f"1 pipeline; its name occurs in the SQL of 'uses it' ({made.id})" in str(caught.value)
 
 
 def test_a_table_needs_its_profile(sandbox: ArroyoSandbox) -> None:

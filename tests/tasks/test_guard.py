@@ -168,7 +168,7 @@ def test_a_memory_that_cannot_be_kept_is_warned_of(arrange: Arrange) -> None:
     sensor = quiet(guard(arrange.pipeline("Running"))(mode="reschedule", poke_interval=60), recording(lines))
     assert sensor.poke(context(FakeTaskInstance(state_store=Full()))) is False
     assert [text for level, text in lines if level == "WARNING"] == [
-        "What this poll saw is not remembered: no API"
+        "The result of this poll cannot be stored: no API"
     ]
 
 

@@ -232,7 +232,7 @@ def test_a_stop_that_is_withdrawn_at_once(
     at_request(monkeypatch, after=lambda: _resume(arrange, pipeline_id))
     ended = run_task(withdrawn.make(pipeline_id), SYNC)
     assert type(ended.error) is ArroyoTaskError, ended.error
-    assert "was asked to run again while its stop was waited for" in str(ended.error)
+    assert "was asked to run again while this task waited for its stop" in str(ended.error)
     assert arrange.sandbox.store.pipelines
 
 
@@ -248,7 +248,7 @@ def test_one_that_is_resumed_as_soon_as_it_has_stopped_was_stopped(arrange: Arra
     ended = run_task(stop_it(pipeline_id), SYNC)
     assert ended.error is None, ended.error
     assert ended.result["state"] == "Stopped"
-    assert "Stopped, and asked to run again since: orders" in ended.texts("WARNING")
+    assert "Stopped, but since asked to run again: orders" in ended.texts("WARNING")
 
 
 @MODES
@@ -261,4 +261,4 @@ def test_a_stop_that_is_withdrawn_while_it_is_waited_for(
     arrange.after_polls(_resume, arrange, pipeline_id, polls=5)
     ended = run_task(make(pipeline_id), mode)
     assert type(ended.error) is ArroyoTaskError, ended.error
-    assert "while its stop was waited for; last seen CheckpointStopping" in str(ended.error)
+    assert "while this task waited for its stop; last seen CheckpointStopping" in str(ended.error)

@@ -369,6 +369,6 @@ def test_a_backend_that_hangs_costs_a_task_no_more_than_its_limit(
     )
     ends.set()
     assert names(lineage.inputs) == [INPUT]
-    assert "has not taken the events about pipelines within 0.30 s" in caplog.text
+    assert "has not accepted the events of pipelines within 0.30 s" in caplog.text
     # Of the second one: the old pipeline has ended, the new one has begun and runs.
     assert len(emitted) <= 2 + hangs_at

@@ -53,7 +53,7 @@ def test_an_outage_longer_than_tolerated(
     assert type(ended.error) is ArroyoTaskError
     text = str(ended.error)
     assert text.startswith("Arroyo has been unreachable for ")
-    assert "failed last with: " in text
+    assert "Last error of " in text
     assert "Check the server and the connection." in text
     assert len(ended.texts("WARNING")) == 1
 
@@ -118,7 +118,7 @@ def test_a_wait_announces_an_outage_and_its_end(
     assert [text for text in warnings if text.startswith("Poll failed, retry 1 of 2 in ")]
     assert [text for text in warnings if text.startswith("Poll failed, retry 2 of 2 in ")]
     (announced,) = [text for text in warnings if text.startswith("Arroyo unreachable for ")]
-    assert "retrying for up to 10 min in all (api_outage_tolerance): orders: " in announced
+    assert "retrying for up to 10 min in total (api_outage_tolerance): orders: " in announced
     assert len(warnings) == 3
     (info,) = [text for text in ended.texts("INFO") if text.startswith("Arroyo reachable again after ")]
     assert info.endswith(": orders")

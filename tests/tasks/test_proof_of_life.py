@@ -87,12 +87,12 @@ SUBMIT = {
     ),
     "a broker is away, few restarts": Scenario(
         broken(submit(until_checkpoint=True, max_restarts=1)),
-        says=(*GIVES_UP, "more new runs than max_restarts allows", "It restarted 2 times", "last errors"),
+        says=(*GIVES_UP, "more often than max_restarts allows", "It restarted 2 times", "last errors"),
     ),
     "one source ends": Scenario(lambda a: submit(ONE_ENDS), ("Finishing",)),
     "one source ends before a checkpoint": Scenario(
         lambda a: submit(ONE_ENDS, until_checkpoint=True, **RARE),
-        says=("is Finishing, and no checkpoint finished", "until_checkpoint=False accepts it"),
+        says=("is Finishing, and no checkpoint finished", "Set until_checkpoint=False to accept this"),
     ),
 }
 SENSOR = {
@@ -100,7 +100,7 @@ SENSOR = {
     "a checkpoint of a later run": Scenario(restarted, ("Running",)),
     "a broker is away": Scenario(
         broken_before(until_checkpoint=True, stable_for=3, max_restarts=1),
-        says=(*GIVES_UP, "more new runs than max_restarts allows"),
+        says=(*GIVES_UP, "more often than max_restarts allows"),
     ),
     "one source ends": Scenario(
         lambda a: sense(a.pipeline("Finishing", query=ONE_ENDS), stable_for=0.3), ("Finishing",)

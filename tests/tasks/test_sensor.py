@@ -275,7 +275,7 @@ def test_silent_fail_ends_with_the_timeout(mode: str, sandbox: ArroyoSandbox, ar
     assert 2 <= len(ended.texts("ERROR")) <= 11
     assert all("is Failed" in text for text in ended.texts("ERROR"))
     if mode == SYNC:
-        assert "The time is over (timeout: 1.0 s). The last try failed: Pipeline 'orders'" in str(ended.error)
+        assert "Timed out (timeout: 1.0 s). The last try failed: Pipeline 'orders'" in str(ended.error)
 
 
 @pytest.mark.parametrize("mode", [SYNC, RESCHEDULE])

@@ -105,14 +105,14 @@ SCENARIOS = {
         held_in_finishing,
         ("Finishing",),
         ["immediate"],
-        "A stop with mode 'immediate' was requested, which Arroyo should obey in that state.",
+        "A stop with mode 'immediate' was requested, and Arroyo should obey it in that state.",
         arguments={"mode": "immediate", "timeout": 1},
     ),
     "finishing, immediate instead, not obeyed": Scenario(
         held_in_finishing,
         ("Finishing",),
         ["immediate"],
-        "A stop with mode 'immediate' was requested, which Arroyo should obey in that state.",
+        "A stop with mode 'immediate' was requested, and Arroyo should obey it in that state.",
         arguments={"if_finishing": "immediate", "timeout": 1},
     ),
     "restarted after a failure": Scenario(restarted_after_a_failure, ("Stopped", "Failed"), ["checkpoint"]),
@@ -160,7 +160,7 @@ def test_a_wait_that_ended_in_finishing(if_finishing: str, arrange: Arrange) -> 
     if if_finishing == "immediate":
         assert operator.execute_complete(context(), event=event)["state"] == "Finished"
     else:
-        with pytest.raises(ArroyoTaskError, match="if_finishing='immediate' requests that"):
+        with pytest.raises(ArroyoTaskError, match="Set if_finishing='immediate' to request that"):
             operator.execute_complete(context(), event=event)
     assert arrange.state(pipeline_id) == ("Finished" if if_finishing == "immediate" else "Finishing")
 

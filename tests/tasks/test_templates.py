@@ -196,8 +196,8 @@ def test_a_path_that_a_template_makes_was_not_read_and_is_told(dag: Any, query: 
     [
         ("SELECT 1 -- {{ KAFKA_PASSWORD }}", "query: 'KAFKA_PASSWORD' is undefined"),
         ("SELECT 1 -- {{ params.nope.deep }}", "has no attribute 'nope'"),
-        ("SELECT 1 -- {{ KAFKA PASSWORD }}", "no valid template"),
-        ("SELECT '{#'", "no valid template"),
+        ("SELECT 1 -- {{ KAFKA PASSWORD }}", "not a valid template"),
+        ("SELECT '{#'", "not a valid template"),
     ],
 )
 def test_a_name_that_is_not_defined_hints_at_arroyos_variables(dag: Any, query: str, words: str) -> None:

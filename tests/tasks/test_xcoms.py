@@ -187,7 +187,7 @@ def test_what_fails_after_its_create_leaves_its_pipeline(
     pipeline_id = ended.xcoms["pipeline_id"]
     assert sandbox.state(pipeline_id) is not None
     assert type(ended.error) is ArroyoFatalTaskError
-    text = f"Pipeline 'orders' exists all the same, id {pipeline_id}. Clear this task to continue with it."
+    text = f"However, pipeline 'orders' exists, id {pipeline_id}. Clear this task to continue with it."
     assert text in str(ended.error)
     assert "forbids this (403)" in str(ended.error)
     assert any(pipeline_id in text for text in ended.texts("WARNING"))

@@ -1,4 +1,4 @@
-/* The page "Arroyo": the list, or one pipeline's own page, as the address says. */
+/* The page "Arroyo": the list or a pipeline's own page, depending on the address. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -7,9 +7,9 @@ import { onAddressChange, pipelineOf } from "./host";
 import { PipelinePage } from "./PipelinePage";
 
 interface Shown {
-  /** Whose page is shown; null for the list. */
+  /** The pipeline whose page is shown; null for the list. */
   pipeline: string | null;
-  /** What was shown before it: the focus was there. Undefined where the page was loaded, and the focus is nobody's. */
+  /** What was shown before, with the focus. Undefined if the page was just loaded, so that nothing has the focus. */
   left?: string | null;
 }
 
@@ -19,7 +19,7 @@ export function App() {
     () =>
       onAddressChange(() => {
         const next = pipelineOf(location.pathname);
-        // Another page of Airflow's comes next: this one stays as it is until it is gone.
+        // Another page of Airflow follows: this one stays unchanged until it is removed.
         if (next === undefined) return;
         setShown((last) => (last.pipeline === next ? last : { pipeline: next, left: last.pipeline }));
       }),

@@ -21,7 +21,7 @@ import { filterRows, formatView, parseView } from "./view";
 import type { View } from "./view";
 
 interface Props {
-  /** The pipeline whose page was left for the list; null where the list was opened. */
+  /** The pipeline whose page was left for the list; null if the list was opened directly. */
   left: string | null;
 }
 
@@ -162,7 +162,7 @@ function Pipelines(props: {
 }
 
 export function emptyText(status: Status | null, count: number): string {
-  // Nothing is known before Arroyo has responded, and what is missing then, the notice says.
+  // Before Arroyo has responded, nothing is known, and the notice says what is missing.
   if (status?.seen_at == null) return status?.error == null ? "Waiting for Arroyo…" : "No data yet.";
   return count ? "No pipeline matches these filters." : "There are no pipelines on this Arroyo.";
 }

@@ -1,4 +1,4 @@
-/* A pipeline's own page: what it is, what it does now, since when, and what changed. */
+/* A pipeline's own page: its definition, its current state, and its history. */
 
 import { useMemo, useState } from "preact/hooks";
 
@@ -30,7 +30,7 @@ const TASKS_MS = 10_000;
 
 interface Props {
   pipeline: string;
-  /** Whether it takes the place of another page of ours, and so the focus. */
+  /** Whether it replaces another of our pages, and so takes the focus. */
   isArrival: boolean;
 }
 
@@ -159,5 +159,5 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
 }
 
 function goneText(sentence: string, row: Row | null): string {
-  return row ? `${sentence} Shown here is what was last known of it.` : sentence;
+  return row ? `${sentence} This page shows what was last known about it.` : sentence;
 }

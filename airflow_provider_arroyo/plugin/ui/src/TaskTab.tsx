@@ -1,4 +1,4 @@
-/* The tab on a task instance: its pipeline as it is now, and the states that this task saw. */
+/* The tab on a task instance: the current state of its pipeline, and the states that this task saw. */
 
 import { fetchTask } from "./api";
 import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
@@ -58,7 +58,7 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
       {!mayRead && (
         <Notice
           kind="info"
-          text={`You may not read the Airflow connection ${connection}, so the pipeline's present state is not shown.`}
+          text={`You may not read the Airflow connection ${connection}, so the pipeline's current state is not shown.`}
         />
       )}
       <PipelineCard task={task} live={live} now={now} />
@@ -67,7 +67,7 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
         {transitions.length ? (
           <Timeline transitions={transitions} />
         ) : (
-          <p class="faint">No changes of state yet. They appear here as the task sees them.</p>
+          <p class="faint">No state changes yet. They appear here as the task sees them.</p>
         )}
       </section>
       {live && row && pipeline !== null && (

@@ -14,10 +14,10 @@ import type {
 
 const ACTION_HEADER = "X-Arroyo-Action";
 
-/* The address of this bundle. Kept apart: Vite would take new URL(…, import.meta.url) for a file to bundle. */
+/* The address of this bundle. Separate, because Vite would bundle the target of new URL(…, import.meta.url). */
 const HERE = import.meta.url;
 
-/** A request that failed: the message is for people. */
+/** A request failed; the message is for users. */
 export class ApiError extends Error {
   constructor(
     message: string,

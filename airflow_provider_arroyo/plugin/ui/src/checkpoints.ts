@@ -6,12 +6,12 @@ export type Checkpoint = PipelineLive["checkpoints"][number];
 
 export const SHOWN_CHECKPOINTS = 60;
 
-/** How long a checkpoint took, or has taken until now, in seconds. */
+/** How long a checkpoint took, or has taken so far, in seconds. */
 export function lengthOf(checkpoint: Checkpoint, now: number): number {
   return Math.max(0, (checkpoint.finished ?? now) - checkpoint.began);
 }
 
-/** Return what a checkpoint is, in a word. */
+/** Return the kind of a checkpoint, in a word. */
 export function typeOf(checkpoint: Checkpoint): string {
   return checkpoint.type ?? "unknown";
 }
@@ -39,7 +39,7 @@ export function seriesOf(checkpoints: Checkpoint[], now: number): CheckpointSeri
   };
 }
 
-/** Return the last finished checkpoint, and the one that is under way. */
+/** Return the last finished checkpoint, and the one in progress. */
 export function newestOf(checkpoints: Checkpoint[]): { finished: Checkpoint | null; underWay: Checkpoint | null } {
   const last = checkpoints.at(-1);
   return {

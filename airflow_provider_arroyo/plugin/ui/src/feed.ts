@@ -30,7 +30,7 @@ export const EMPTY: FeedState = {
   skew: 0,
 };
 
-/** Return the state after a response; maps that did not change stay the same objects. */
+/** Return the state after a response; unchanged maps stay the same objects. */
 export function merged(state: FeedState, response: PipelinesResponse, browserNow: number): FeedState {
   const { rows: changed, gone, details: news, complete } = response;
   let rows = state.rows;

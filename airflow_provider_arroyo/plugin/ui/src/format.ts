@@ -1,10 +1,10 @@
-/* How durations, times and numbers are written for people. */
+/* Formats durations, times and numbers for people. */
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** Return a duration of so many seconds: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
+/** Format a duration in seconds: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
 export function duration(seconds: number): string {
   const all = Math.max(0, seconds);
   if (all < 9.95) return `${all.toFixed(1)} s`;
@@ -14,7 +14,7 @@ export function duration(seconds: number): string {
   return pair(all, DAY, "d", HOUR, "h");
 }
 
-/** Return how long ago something was, in its largest unit: 12 s ago, 14 min ago, 3 h ago. */
+/** Format an age in its largest unit: 12 s ago, 14 min ago, 3 h ago. */
 export function ago(seconds: number): string {
   const all = Math.max(0, seconds);
   for (const [size, name] of [
@@ -33,7 +33,7 @@ function pair(seconds: number, big: number, bigName: string, small: number, smal
   return second ? `${first} ${bigName} ${second} ${smallName}` : `${first} ${bigName}`;
 }
 
-/** Return a number with at most three digits and a unit of thousands: 950, 12.3 k, 4 M. */
+/** Format a number with at most three digits and a unit of thousands: 950, 12.3 k, 4 M. */
 export function count(value: number): string {
   const units = ["", " k", " M", " G", " T"];
   let size = Math.abs(value);
@@ -47,7 +47,7 @@ export function count(value: number): string {
   return `${value < 0 ? "−" : ""}${text}${units[unit] ?? ""}`;
 }
 
-/** Return a size: 950 B, 12.3 kB, 4 MB. */
+/** Format a size: 950 B, 12.3 kB, 4 MB. */
 export function bytes(value: number): string {
   const text = count(value);
   return /[a-zA-Z]$/.test(text) ? `${text}B` : `${text} B`;
@@ -61,7 +61,7 @@ const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeSty
 const TIME_TO_THE_SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 
-/** Return a time in the reader's own words, to the second. */
+/** Format a time in the reader's locale, to the second. */
 export function moment(seconds: number): string {
   return Number.isFinite(seconds) ? MOMENT.format(seconds * 1000) : "";
 }
@@ -70,7 +70,7 @@ export function timeOfDay(seconds: number, isToTheSecond = false): string {
   return (isToTheSecond ? TIME_TO_THE_SECOND : TIME).format(seconds * 1000);
 }
 
-/** Return a link only where it leads to a page: an address out of a connection may be anything. */
+/** Return a link only if it leads to a web page: an address from a connection may be anything. */
 export function webAddress(text: string | null): string | null {
   if (text === null) return null;
   try {

@@ -7,7 +7,7 @@ import { onAddressChange, replaceSearch } from "./host";
 import { usePolled } from "./polled";
 import type { Orphan } from "./types";
 
-/** Keep what a page shows in the query of the address, and follow the address where it is the page's own.
+/** Keep a page's view in the query of the address, and follow the address while it is the page's own.
  *
  * @returns the view, and a function that changes parts of it.
  */
@@ -32,27 +32,27 @@ export function useAddressView<View extends object>(
   return [view, change];
 }
 
-/** Put a title in front of Airflow's own, for the window and for screen readers, while the component lives. */
+/** Put a title before Airflow's own, for the window and for screen readers, while the component is mounted. */
 export function useTitle(title: string): void {
   useEffect(() => {
     const before = document.title;
     const whole = `${title} - ${before}`;
     document.title = whole;
     return () => {
-      // Airflow may have set another one.
+      // Airflow may have set another title.
       if (document.title === whole) document.title = before;
     };
   }, [title]);
 }
 
-/** Return whether nothing has the focus, as when a page took the place of another one, or only the page's heading. */
+/** Return whether nothing has the focus, for example after one page replaced another, or only the page's heading. */
 export function isFocusFree(): boolean {
   const { activeElement: host } = document;
   const active = host?.shadowRoot?.activeElement ?? host;
   return active === null || active === document.body || active.tagName === "H1";
 }
 
-/** Focus a heading as soon as that is wanted, unless the user has put the focus somewhere meanwhile. */
+/** Focus a heading when wanted, unless the user has moved the focus in the meantime. */
 export function useFocus(isWanted: boolean) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
@@ -61,7 +61,7 @@ export function useFocus(isWanted: boolean) {
       if (isFocusFree()) heading.current?.focus();
     };
     focus();
-    // The host may have the page out of the document just now, where nothing can have the focus.
+    // The host may have removed the page from the document, where nothing can have the focus.
     return onAddressChange(focus);
   }, [isWanted]);
   return heading;

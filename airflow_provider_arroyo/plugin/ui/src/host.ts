@@ -1,4 +1,4 @@
-/* What Airflow gives us: its React for the adapter, its theme, its addresses. Nothing else of it is used. */
+/* What we use of Airflow: its React for the adapter, its theme, its addresses. */
 
 /** The part of the host's React that the adapter uses; any React since 16.8 has it. */
 export interface HostReact {
@@ -7,7 +7,7 @@ export interface HostReact {
   useRef: <T>(initial: T) => { current: T };
 }
 
-/** Where Airflow shows a component: all empty on a page of its own. */
+/** Where Airflow shows a component; all empty on its own page. */
 export interface HostProps {
   dagId?: string;
   runId?: string;
@@ -20,7 +20,7 @@ export function airflowUrl(path: string): string {
   return new URL(path, document.baseURI).href;
 }
 
-/** Return the address of a DAG run's or a task instance's page. Airflow leaves run ids as they are, and so do we. */
+/** Return the address of a DAG run's or task instance's page. Like Airflow, we do not escape run ids. */
 export function taskUrl(dag: string, run: string, task?: string, mapIndex = -1): string {
   const parts = ["dags", encodeURIComponent(dag), "runs", run.replaceAll(/[%?#/\\]/g, encodeURIComponent)];
   if (task !== undefined) {
@@ -47,7 +47,7 @@ export function pipelineUrl(pipeline: string, search: URLSearchParams): string {
   return withQuery(`${PAGE}/pipelines/${encodeURIComponent(pipeline)}`, search);
 }
 
-/** Return what of ours an address shows: a pipeline's page, the list (null), or nothing (undefined). */
+/** Return which of our pages an address shows: a pipeline's (its id), the list (null), or none (undefined). */
 export function pipelineOf(pathname: string): string | null | undefined {
   const found = /\/plugin\/arroyo(?:\/(.*))?$/.exec(pathname);
   if (!found) return undefined;
@@ -60,7 +60,7 @@ export function pipelineOf(pathname: string): string | null | undefined {
   }
 }
 
-/** Go to an address of Airflow's UI without loading it anew. */
+/** Go to an address of Airflow's UI without reloading it. */
 export function navigate(url: string): void {
   const state = history.state as { idx?: number } | null;
   const key = Math.random().toString(36).slice(2, 10);
@@ -68,7 +68,7 @@ export function navigate(url: string): void {
   dispatchEvent(new PopStateEvent("popstate", { state: history.state as unknown }));
 }
 
-/** Return the handler of a link into Airflow's UI: without loading it anew, unless another tab or window is wanted. */
+/** Return a click handler for links into Airflow's UI: no reload, unless the user wants another tab or window. */
 export function onNavigate(url: string) {
   return (event: MouseEvent): void => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
@@ -77,16 +77,16 @@ export function onNavigate(url: string) {
   };
 }
 
-/** Change the query of the address, without another entry in the history. */
+/** Change the query of the address without adding a history entry. */
 export function replaceSearch(search: URLSearchParams): void {
   const query = search.toString();
-  // From the whole path: a bare "?x" would be resolved against <base href>.
+  // With the whole path: a bare "?x" would be resolved against <base href>.
   history.replaceState(history.state, "", `${location.pathname}${query ? `?${query}` : ""}${location.hash}`);
 }
 
 const SHOWN = "arroyo:shown";
 
-/** Tell our pages that the host has just shown them, perhaps at another address: its own links tell nobody. */
+/** Notify our pages that the host has just shown them, perhaps at another address: its own links do not. */
 export function announceShown(): void {
   dispatchEvent(new Event(SHOWN));
 }

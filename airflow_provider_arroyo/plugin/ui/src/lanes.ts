@@ -1,4 +1,4 @@
-/* The states of a pipeline on a time line: one lane for what Arroyo showed, and one for what each task saw. */
+/* The states of a pipeline on a timeline: one lane for what Arroyo showed, and one for what each task saw. */
 
 import { taskUrl } from "./host";
 import { readTransitions } from "./transitions";
@@ -8,7 +8,7 @@ export interface Span {
   state: string;
   run: number | null;
   from: number;
-  /** Null for a state that still lasts, as far as is known. */
+  /** Null if the state still lasts, as far as is known. */
   to: number | null;
 }
 
@@ -33,7 +33,7 @@ export function spansOf(changes: Change[], end: number | null): Span[] {
   });
 }
 
-/** Return the lane of what Arroyo showed: its last state lasts, unless the pipeline is gone. */
+/** Return the lane of what Arroyo showed. Its last state still lasts, unless the pipeline was deleted. */
 export function arroyoLane(changes: PipelineLive["changes"], goneAt: number | null): Lane {
   const read = changes.map(([at, state, run]) => ({ at, state, run }));
   return { name: "Arroyo", link: null, spans: spansOf(read, goneAt) };
@@ -45,7 +45,7 @@ export function taskName(task: Pick<Task, "dag_id" | "task_id" | "map_index">): 
   return `${task.dag_id}.${task.task_id}${task.map_index >= 0 ? `[${task.map_index}]` : ""}`;
 }
 
-/** Return a lane for each task that saw states; what it saw last ends with the task. */
+/** Return a lane for each task that saw states; its last state ends with the task. */
 export function taskLanes(tasks: Task[]): Lane[] {
   return tasks
     .map((task) => {
@@ -71,14 +71,14 @@ export interface Axis {
   to: number;
 }
 
-/** Return the time that the lanes cover: all of it, or the last so many seconds. */
+/** Return the time range of the lanes: all of it, or the last seconds. */
 export function axisOf(lanes: Lane[], now: number, seconds: number | null): Axis {
   const begins = lanes.flatMap((lane) => lane.spans.map((span) => span.from)).filter((at) => at <= now);
   const first = Math.min(now - 1, ...begins);
   return { from: seconds === null ? first : Math.max(first, now - seconds), to: now };
 }
 
-/** Return where on an axis a span lies, in percent; null where it lies outside. */
+/** Return the position of a span on the axis, in percent; null if it is outside. */
 export function placeOf(span: Span, axis: Axis): { left: number; width: number } | null {
   const from = Math.max(span.from, axis.from);
   const to = Math.min(span.to ?? axis.to, axis.to);

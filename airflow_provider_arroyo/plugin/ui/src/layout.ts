@@ -1,4 +1,4 @@
-/* Where the nodes and edges of a pipeline's graph are drawn: dagre lays them out. */
+/* The positions of a graph's nodes and edges, computed by dagre. */
 
 import { Graph as DagreGraph, layout } from "@dagrejs/dagre";
 
@@ -7,7 +7,7 @@ import type { Graph, GraphNode } from "./types";
 export const NODE_WIDTH = 208;
 export const NODE_HEIGHT = 92;
 export const MAX_NODES = 400;
-/* dagre's best ranking takes seconds for many nodes, this one a fraction. */
+/* dagre's best ranking takes seconds for many nodes; this one takes a fraction. */
 const MANY_NODES = 60;
 const MARGIN = 8;
 const LAYOUT_MEASURE = "arroyo layout";
@@ -39,7 +39,7 @@ export interface Placed {
   height: number;
 }
 
-/** Lay out a graph; circles are allowed, and edges of nodes that are not there are left out. */
+/** Lay out a graph. Cycles are allowed, and edges of missing nodes are left out. */
 export function layOut(graph: Graph, direction: Direction): Placed {
   const nodes = [...new Map(graph.nodes.map((node) => [node.id, node])).values()];
   const known = new Set(nodes.map((node) => node.id));

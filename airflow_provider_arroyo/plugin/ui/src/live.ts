@@ -12,12 +12,12 @@ import type { PipelineDefinition, PipelineLive, Row } from "./types";
 
 export interface LiveState {
   live: PipelineLive | null;
-  /** As last known: a pipeline that is gone keeps what is known of it. */
+  /** As last known; kept after the pipeline was deleted. */
   row: Row | null;
-  /** When it was seen to be gone, seconds since the epoch. */
+  /** When the pipeline was first missing, seconds since the epoch. */
   goneAt: number | null;
   rates: Rates;
-  /** The server's clock less the browser's, in seconds. */
+  /** The server's clock minus the browser's, in seconds. */
   skew: number;
 }
 
@@ -29,9 +29,9 @@ export const NOTHING_YET: LiveState = {
   skew: 0,
 };
 
-/** Return the state after an answer. */
+/** Return the state after a response. */
 export function withAnswer(state: LiveState, live: PipelineLive, browserNow: number): LiveState {
-  // While Arroyo is away nothing tells that a pipeline is gone.
+  // While Arroyo is unreachable, a deletion cannot be seen.
   const isGone = live.row === null && live.error === null && live.seen_at !== null;
   const known = state.live;
   const keeps = live.row === null && known !== null;
@@ -62,12 +62,12 @@ export function useLive(connection: string, pipeline: string | null) {
   return { state, problem, soon };
 }
 
-/** Return what of a row makes another definition necessary. */
+/** Return the parts of a row that require a new definition when they change. */
 function identityOf({ created, job, parallelism, interval }: Row): string {
   return JSON.stringify([created, job, parallelism, interval]);
 }
 
-/** Follow what a pipeline is; while another definition is fetched, the old one stays. */
+/** Follow a pipeline's definition; the old one stays while a new one is fetched. */
 export function useDefinition(connection: string, pipeline: string, row: Row | null): Polled<PipelineDefinition> {
   const found = usePolled(
     row ? JSON.stringify([connection, pipeline, identityOf(row)]) : "",

@@ -1,4 +1,4 @@
-/* The adapter: what Airflow's React mounts. It mounts our own app in a shadow root, which needs nothing of the host. */
+/* The adapter that Airflow's React mounts. It mounts our own app in a shadow root, independent of the host. */
 
 import { render } from "preact";
 import type { ComponentType } from "preact";
@@ -17,7 +17,7 @@ const LEFT_MS = 1000;
 interface Mount {
   element: HTMLElement;
   users: number;
-  /** What had the focus last: an element that is put elsewhere loses it. */
+  /** The element that last had the focus: moving it elsewhere removes the focus. */
   focused: HTMLElement | null;
 }
 
@@ -48,7 +48,7 @@ function dispose(key: string, mount: Mount): void {
   mounts.delete(key);
 }
 
-/** Put the app into a place of the host's; it lives on for a moment after the host left it, and is found again. */
+/** Mount the app in the host's element. It is kept for a moment after the host removes it, and then reused. */
 function attach(name: string, App: ComponentType<{ host: HostProps }>, host: HostProps, place: HTMLElement): () => void {
   const key = JSON.stringify([name, host.dagId, host.runId, host.taskId, host.mapIndex]);
   const mount = mounts.get(key) ?? makeMount(App, host);

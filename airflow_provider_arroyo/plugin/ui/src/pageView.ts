@@ -1,10 +1,10 @@
-/* What of a pipeline's page is kept in the address. The rest of it is the list's, for the way back. */
+/* The parts of a pipeline's page that are kept in the address. The list's parts are kept for the way back. */
 
 export interface PageView {
   connection: string;
-  /** Which time the line of states covers; empty for all that is known. */
+  /** The time range of the timeline; empty for all of it. */
   window: string;
-  /** Which drawings are shown as tables. */
+  /** Which charts are shown as tables. */
   tables: string[];
 }
 
@@ -17,7 +17,7 @@ export function parsePageView(search: string): PageView {
   };
 }
 
-/** Return the query of the page; what is the list's stays as it is. */
+/** Return the page's query; the list's part of it stays unchanged. */
 export function formatPageView(view: PageView, search: string): URLSearchParams {
   const query = listSearch(search);
   if (view.connection) query.set("connection", view.connection);
@@ -26,7 +26,7 @@ export function formatPageView(view: PageView, search: string): URLSearchParams 
   return query;
 }
 
-/** Return what of the page's query is the list's. */
+/** Return the list's part of the page's query. */
 export function listSearch(search: string): URLSearchParams {
   const query = new URLSearchParams(search);
   query.delete("window");

@@ -1,19 +1,19 @@
-/* Asks again and again while the page is visible, and keeps the last answer when one fails. */
+/* Requests repeatedly while the page is visible, and keeps the last response when one fails. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
 export interface Polled<T> {
   value: T | null;
-  /** Why the last request failed; empty where it succeeded. */
+  /** Why the last request failed; empty if it succeeded. */
   problem: string;
 }
 
-/** Ask at once, then whenever the time is over and the page is visible.
+/** Request at once, then at an interval while the page is visible.
  *
- * @param key what is asked about: with another one everything begins anew.
- * @param ms between two requests; null to ask once, and again only after a failure.
- * @param ask null to ask nothing.
- * @returns what is known, and a function that asks again soon.
+ * @param key identifies what is requested; with another key, everything starts over.
+ * @param ms time between two requests; null requests once, and again only after a failure.
+ * @param ask sends the request; null sends none.
+ * @returns what is known, and a function that requests again soon.
  */
 export function usePolled<T>(
   key: string,
@@ -33,7 +33,7 @@ export function usePolled<T>(
       if (!isAsking && !isDone) timer = setTimeout(() => void poll(), delay);
     };
     const poll = async () => {
-      // The page asks again as soon as it is seen.
+      // The page requests again as soon as it is visible.
       if (document.visibilityState !== "visible") return;
       isAsking = true;
       try {

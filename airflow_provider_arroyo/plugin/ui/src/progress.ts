@@ -73,12 +73,12 @@ const DOING: Record<ActionName, string> = {
   delete: "Deleting",
 };
 
-/** Return what is going on, for the row. */
+/** Return what is in progress, for the row. */
 export function doing(pending: PendingAction): string {
   return `${DOING[pending.action]}…`;
 }
 
-/** Return the actions that make sense for a row as it is. */
+/** Return the actions that make sense for a row in its state. */
 export function possibleActions(row: Row): ActionName[] {
   if (row.state === null) return [];
   if (row.state === "Stopped") return ["resume", "rescale", "delete"];

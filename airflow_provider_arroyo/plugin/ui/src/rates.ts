@@ -3,7 +3,7 @@
 import type { PipelineLive } from "./types";
 
 export const KEPT_SECONDS = 3600;
-/* Arroyo measures every two seconds; what is further apart was not seen. */
+/* Arroyo measures every two seconds; a longer distance is a gap. */
 const GAP_SECONDS = 10;
 
 export interface Rates {
@@ -17,7 +17,7 @@ export const NO_RATES: Rates = { at: [], in: [], out: [], backpressure: [] };
 
 const SERIES = ["in", "out", "backpressure"] as const;
 
-/** Return what is known after an answer: from its first point on it replaces what was known before. */
+/** Return the rates after a response: it replaces everything from its first point on. */
 export function mergedRates(known: Rates, news: PipelineLive["rates"]): Rates {
   const first = news?.at[0];
   const last = news?.at.at(-1);
@@ -40,7 +40,7 @@ function push(rates: Rates, at: number, values: Partial<Record<(typeof SERIES)[n
   for (const name of SERIES) rates[name].push(values[name] ?? null);
 }
 
-/** Return the newest point of which something was measured. */
+/** Return the newest point with a measured value. */
 export function lastRates(rates: Rates): { in: number | null; out: number | null; backpressure: number | null } {
   const last = { in: null, out: null, backpressure: null } as Record<(typeof SERIES)[number], number | null>;
   for (const name of SERIES) last[name] = rates[name].findLast((value) => value !== null) ?? null;

@@ -1,9 +1,9 @@
-/* SQL in pieces that can be coloured: highlight.js reads it, and no HTML is made. */
+/* SQL in pieces to be colored: highlight.js parses it, and no HTML is created. */
 
 import sql from "highlight.js/lib/languages/sql";
 import { createLowlight } from "lowlight";
 
-/** What is longer stays in one colour: reading it would hold the page up. */
+/** Longer SQL is not highlighted: that would block the page. */
 export const MAX_COLOURED = 30_000;
 const CHUNK = 8000;
 
@@ -18,7 +18,7 @@ export interface Piece {
 type Tree = ReturnType<typeof lowlight.highlight>;
 type Node = Tree["children"][number];
 
-/** Return the pieces of SQL; one plain piece where it is too long. */
+/** Return the pieces of SQL; a single plain piece if it is too long. */
 export function piecesOf(text: string): Piece[] {
   if (text.length > MAX_COLOURED) return [{ text, kind: "" }];
   const pieces: Piece[] = [];
@@ -32,7 +32,7 @@ export function piecesOf(text: string): Piece[] {
   return pieces;
 }
 
-/** Cut a long text at the ends of lines, so that a browser need not lay out what is out of view. */
+/** Split a long text at line ends, so that the browser need not lay out what is out of view. */
 export function chunksOf(text: string): string[] {
   const chunks: string[] = [];
   let start = 0;
@@ -40,7 +40,7 @@ export function chunksOf(text: string): string[] {
     const line = text.indexOf("\n", start + CHUNK);
     let end = line + 1;
     if (line < 0 || line > start + 2 * CHUNK) {
-      // A single endless line is cut anywhere, but not within a character.
+      // A single very long line is split anywhere, but not within a character.
       const code = text.charCodeAt(start + CHUNK - 1);
       end = start + CHUNK + (code >= 0xd800 && code < 0xdc00 ? 1 : 0);
     }
@@ -53,7 +53,7 @@ export function chunksOf(text: string): string[] {
 
 export type DiffKind = "added" | "removed" | "place" | "same";
 
-/** Return what a line of a unified diff says. */
+/** Return the kind of a line in a unified diff. */
 export function diffKind(line: string): DiffKind {
   if (line.startsWith("@@") || line.startsWith("+++") || line.startsWith("---")) return "place";
   if (line.startsWith("+")) return "added";

@@ -1,12 +1,12 @@
-/* The states of a pipeline: their order, their colour, and what they mean in a word. */
+/* The states of a pipeline: their order, color and meaning. */
 
 export type Group = "trouble" | "busy" | "running" | "ended" | "unknown";
 
 interface StateInfo {
   group: Group;
-  /** The colour of Airflow's own that says the same: --chakra-colors-<token>-solid. */
+  /** Airflow's own color with the same meaning: --chakra-colors-<token>-solid. */
   token: string;
-  /** What it means, for people who do not know Arroyo's words. */
+  /** The meaning, for people who do not know Arroyo's terms. */
   meaning: string;
 }
 
@@ -21,10 +21,10 @@ const STATES: Record<string, StateInfo> = {
   Scheduling: { group: "busy", token: "scheduled", meaning: "Its workers are being started." },
   CheckpointStopping: { group: "busy", token: "deferred", meaning: "It is taking a final checkpoint, then stops." },
   Stopping: { group: "busy", token: "deferred", meaning: "It is stopping." },
-  Finishing: { group: "busy", token: "deferred", meaning: "One of its sources has ended; it finishes when the last one ends." },
+  Finishing: { group: "busy", token: "deferred", meaning: "One of its sources has ended. It finishes when the last one ends." },
   Running: { group: "running", token: "running", meaning: "It is running." },
   Stopped: { group: "ended", token: "skipped", meaning: "It was stopped, and can be resumed." },
-  Finished: { group: "ended", token: "success", meaning: "Its sources have ended; it is done." },
+  Finished: { group: "ended", token: "success", meaning: "All its sources have ended." },
 };
 
 /** The known states, in the order in which they deserve attention. */
@@ -42,7 +42,7 @@ export function isTerminal(state: string | null): boolean {
   return state !== null && TERMINAL.has(state);
 }
 
-/** Return where a state stands in the order of attention; unknown ones come last. */
+/** Return a state's position in that order; unknown states come last. */
 export function rank(state: string | null): number {
   const index = state === null ? -1 : STATE_ORDER.indexOf(state);
   return index < 0 ? STATE_ORDER.length : index;

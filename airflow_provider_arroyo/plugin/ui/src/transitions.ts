@@ -7,7 +7,7 @@ export interface Transition {
   run: number | null;
 }
 
-/** Return what can be read of the transitions: an XCom may hold anything. */
+/** Return the readable transitions: an XCom may hold anything. */
 export function readTransitions(values: unknown[]): Transition[] {
   return values.map(readOne).filter((one) => one !== null);
 }

@@ -1,4 +1,4 @@
-/* What the routes of the API server return. */
+/* The responses of the API server's routes. */
 
 export interface Owner {
   dag: string;
@@ -64,7 +64,7 @@ export interface PipelinesResponse extends Status {
   began: number;
 }
 
-/** GET api/pipeline/live: asked every two seconds while a page shows the pipeline. Whatever lacks is null
+/** GET api/pipeline/live: requested every two seconds while a page shows the pipeline. Missing values are null
  *  or empty, and `missing` says why. */
 export interface PipelineLive extends Status {
   row: Row | null;
@@ -72,15 +72,15 @@ export interface PipelineLive extends Status {
   details: Details | null;
   /** When, state, run. */
   changes: [number, string, number][];
-  /** What it does now, in one sentence; where `row` is null, why. While `seen_at` is null nothing is known yet. */
+  /** The current state in one sentence; if `row` is null, the reason. If `seen_at` is null, nothing is known yet. */
   sentence: string;
-  /** Null where too little could be read to tell. `is_fault`: someone should act. */
+  /** Null if too little could be read. `is_fault`: someone should act. */
   diagnosis: { kind: string; summary: string; details: string[]; advice: string; is_fault: boolean } | null;
-  /** A sentence for each part that could not be read just now: "Checkpoints: Arroyo responded 500 …". */
+  /** A sentence for each part that could not be read: "Checkpoints: Arroyo responded 500 …". */
   missing: string[];
-  /** Since when this API server has watched. */
+  /** Since when this API server has been watching. */
   began: number;
-  /** Rows per second and backpressure (0 to 1) of each node now; empty while nothing runs. Not in the graph's order. */
+  /** Current rows per second and backpressure (0 to 1) of each node; empty while nothing runs. In any order. */
   nodes: { id: number; in: number | null; out: number | null; backpressure: number | null }[];
   /** What Arroyo holds, some five minutes: a point about every two seconds, oldest first, null for a hole. The moments
    *  of points stay the same from response to response. The page keeps what it has had. */
@@ -92,7 +92,7 @@ export interface PipelineLive extends Status {
   } | null;
   /** Oldest first, the newest 60 at most. `type`: "scheduled", "stopping", null on 0.15. `bytes` come one by one. */
   checkpoints: { epoch: number; type: string | null; began: number; finished: number | null; bytes: number | null }[];
-  /** How many checkpoints the API lists in all. */
+  /** The total number of checkpoints that the API lists. */
   checkpoints_listed: number;
   /** Newest first, 20 at most. */
   errors: {
@@ -115,14 +115,14 @@ export interface PipelineDefinition {
   owner: Owner | null;
   /** The user's own. */
   tags: Record<string, string>;
-  /** The ownership label, set apart from the SQL and the tags; null where there is none. */
+  /** The ownership label, which is not part of the SQL and tags shown; null if there is none. */
   label: Record<string, string> | null;
   /** Without the label; secrets are ***. */
   sql: string;
-  /** Whether the SQL goes on after what is shown. */
+  /** Whether the SQL is longer than what is shown. */
   sql_truncated: boolean;
   udfs: { name: string; language: string; definition: string }[];
-  /** May have circles, edges to nodes that are not there, or no nodes at all. At most 1,000 nodes and 5,000 edges. */
+  /** May have cycles, edges to missing nodes, or no nodes at all. At most 1,000 nodes and 5,000 edges. */
   graph: {
     nodes: { id: number; operator: string; description: string; parallelism: number }[];
     edges: { from: number; to: number; type: string }[];
@@ -131,7 +131,7 @@ export interface PipelineDefinition {
   /** To the other generation that is kept, in unified format ("@@ … @@", lines begin with "-", "+" or a blank); empty
    *  where SQL and UDFs are the same. */
   diff: { from_generation: number; to_generation: number; other_id: string; text: string } | null;
-  /** A sentence for each part that could not be had, such as the diff. */
+  /** A sentence for each missing part, such as the diff. */
   missing: string[];
 }
 

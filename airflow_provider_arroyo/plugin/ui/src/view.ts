@@ -1,4 +1,4 @@
-/* Which rows are shown, in which order: kept in the address, so that it can be shared and reloaded. */
+/* Which rows are shown, and in which order: kept in the address, so that it can be shared and reloaded. */
 
 import type { Row } from "./types";
 
@@ -61,7 +61,7 @@ function hasWords(row: Row, words: string[]): boolean {
 
 const texts = new WeakMap<Row, string>();
 
-/** Return everything of a row that the search looks at; a row never changes, so it is made once. */
+/** Return all text of a row that the search covers. Rows never change, so this is computed once. */
 function searchable(row: Row): string {
   let text = texts.get(row);
   if (text === undefined) {

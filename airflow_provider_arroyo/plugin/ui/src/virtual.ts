@@ -11,7 +11,7 @@ import { useEffect, useReducer, useState } from "preact/hooks";
 
 const OVERSCAN = 6;
 
-/** Return which of many rows of the same height are in view. */
+/** Return which of many rows of equal height are in view. */
 export function useVirtualizer(
   scroller: HTMLElement | null,
   count: number,

@@ -132,7 +132,7 @@ describe("the page of a pipeline", () => {
     button("Stop…");
     live_ = live({ row: null, changes: [], sentence: "There is no such pipeline." });
     const text = await show(3);
-    expect(text).toContain("There is no such pipeline. Shown here is what was last known of it.");
+    expect(text).toContain("There is no such pipeline. This page shows what was last known about it.");
     expect(text).toContain("SELECT 1");
     expect(() => button("Stop…")).toThrow("no button");
   });

@@ -31,12 +31,12 @@ const STOP_MODES: { mode: StopMode; word: string; meaning: string }[] = [
   {
     mode: "graceful",
     word: "Gracefully",
-    meaning: "Processes what is in flight, then stops. Resuming starts from the last regular checkpoint, so rows may be processed twice.",
+    meaning: "Processes the rows in flight, then stops. Resuming starts from the last regular checkpoint, so rows may be processed twice.",
   },
   {
     mode: "immediate",
     word: "Immediately",
-    meaning: "Stops at once. What is in flight is dropped, and read again when it is resumed.",
+    meaning: "Stops at once. Rows in flight are dropped, and read again after a resume.",
   },
   {
     mode: "force",
@@ -98,7 +98,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
       onDone(withResponse(row.id, action, await act(connection, row.id, action, options)));
       onClose();
     } catch (error) {
-      setProblem(error instanceof ApiError ? error.message : "This page failed; reload it.");
+      setProblem(error instanceof ApiError ? error.message : "This page failed. Reload it.");
       setIsSending(false);
     }
   };

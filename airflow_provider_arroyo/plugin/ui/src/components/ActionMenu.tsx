@@ -1,4 +1,4 @@
-/* The menu of a row: what can be done with a pipeline as it is. */
+/* The menu of a row: the actions that are possible in the pipeline's state. */
 
 import { createPortal } from "preact/compat";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -70,7 +70,7 @@ interface MenuProps {
 
 function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
   const menu = useRef<HTMLDivElement>(null);
-  // Before the browser draws: a second key press must meet the menu.
+  // Before the browser paints: a second key press must reach the menu.
   useLayoutEffect(() => {
     menu.current?.querySelector<HTMLElement>("[role=menuitem]")?.focus();
   }, []);

@@ -1,4 +1,4 @@
-/* Checkpoints as bars: how long each took, how large it is, which kind it is, and the one under way. */
+/* Checkpoints as bars: duration, size and kind of each, and the one in progress. */
 
 import { useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -26,12 +26,12 @@ const BARS = uPlot.paths.bars?.({ size: [0.7, 28, 2] });
 export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
   const { width } = useSize(place);
-  // A bar that can be told from the next one takes a few pixels.
+  // Bars need a few pixels to be told apart.
   const most = Math.max(10, Math.min(SHOWN_CHECKPOINTS, Math.floor((width - AXES_PX) / BAR_PX)));
   const shown = useMemo(() => checkpoints.slice(-most), [checkpoints, most]);
   const { finished, underWay } = newestOf(shown);
   const hasSizes = shown.some((one) => one.bytes !== null);
-  // What is under way grows; nothing else moves with the time.
+  // A checkpoint in progress grows; nothing else changes with time.
   const until = underWay ? now : 0;
   const data = useMemo<uPlot.AlignedData>(() => {
     const series = seriesOf(shown, until);
@@ -46,7 +46,7 @@ export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: 
       ? `The last finished one took ${duration(lengthOf(finished, now))}, ${ago(now - finished.finished)}. `
       : "None has finished. ") +
     (underWay ? `One has been in progress for ${duration(lengthOf(underWay, now))}. ` : "") +
-    "The table has them all.";
+    "The table shows all of them.";
   return (
     <Drawing title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
       {shown.length === 0 ? (
@@ -130,7 +130,7 @@ function options(
   };
 }
 
-/** Return a length on the axis: checkpoints may take some milliseconds. */
+/** Return a label for the axis: checkpoints may take only milliseconds. */
 function tick(seconds: number): string {
   return seconds > 0 && seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${Number(seconds.toFixed(1))} s`;
 }
@@ -138,7 +138,7 @@ function tick(seconds: number): string {
 function CheckpointsTable({ checkpoints, now }: { checkpoints: Checkpoint[]; now: number }) {
   return (
     <DataTable
-      name="Checkpoints, the newest first"
+      name="Checkpoints, newest first"
       head={["Number", "Kind", "Began", "Took", "Size"]}
       empty="No checkpoints yet."
       rows={[...checkpoints].reverse().map((one) => [

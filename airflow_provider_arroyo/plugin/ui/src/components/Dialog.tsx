@@ -1,4 +1,4 @@
-/* A dialog of the browser's own: it keeps the focus inside, Escape closes it, the rest of the page waits. */
+/* A native dialog: it keeps the focus inside, Escape closes it, and the rest of the page is inert. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";

@@ -1,15 +1,15 @@
-/* A drawing in a frame of its own, which can be read as a table, too. */
+/* A chart in its own frame, which can also be shown as a table. */
 
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 
 interface Props {
   title: string;
-  /** Whether it takes the whole width also where there is room for two. */
+  /** Whether it takes the full width even if there is room for two. */
   isWide?: boolean;
-  /** Shown beside the title: what can be chosen. */
+  /** Controls shown beside the title. */
   tools?: ComponentChildren;
-  /** Whether the table is shown, where the page keeps that; else the drawing keeps it itself. */
+  /** Whether the table is shown, if the page stores this; otherwise the drawing does. */
   isTable?: boolean;
   onTable?: (isTable: boolean) => void;
   table: () => ComponentChildren;

@@ -1,4 +1,4 @@
-/* The errors of a pipeline's job, the newest first, in Arroyo's words. */
+/* The errors of a pipeline's job, newest first, in Arroyo's words. */
 
 import { ago, moment } from "../format";
 import type { PipelineLive } from "../types";
@@ -9,7 +9,7 @@ const DOMAINS: Record<string, string> = {
   internal: "According to Arroyo, the cause is Arroyo itself.",
 };
 
-/** Return what the domain of an error means; empty where there is none. */
+/** Return the meaning of an error's domain; empty if it has none. */
 export function domainText(domain: string | null | undefined): string {
   if (!domain) return "";
   return (Object.hasOwn(DOMAINS, domain) ? DOMAINS[domain] : undefined) ?? `Arroyo's error domain: ${domain}.`;
@@ -23,7 +23,7 @@ interface Repeated {
   first: number;
 }
 
-/** Return errors that say the same as one, the newest first. */
+/** Merge errors with the same text, newest first. */
 export function repeatedErrors(errors: JobError[]): Repeated[] {
   const found = new Map<string, Repeated>();
   for (const error of [...errors].sort((a, b) => b.at - a.at)) {

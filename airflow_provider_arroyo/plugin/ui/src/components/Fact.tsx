@@ -1,4 +1,4 @@
-/* One fact about a pipeline: a name and what it is. */
+/* One fact about a pipeline: its name and value. */
 
 import type { ComponentChildren } from "preact";
 

@@ -1,4 +1,4 @@
-/* How old the data is, and whether Arroyo or Airflow is away. */
+/* How old the data is, and whether Arroyo or Airflow is unreachable. */
 
 import { ago, duration, timeOfDay } from "../format";
 import type { Status } from "../types";
@@ -8,7 +8,7 @@ const OLD_SECONDS = 8;
 
 interface Props {
   status: Status | null;
-  /** Why the last request failed; empty where it succeeded. */
+  /** Why the last request failed; empty if it succeeded. */
   problem: string;
   began: number | null;
   now: number;

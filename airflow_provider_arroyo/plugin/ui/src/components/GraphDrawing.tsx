@@ -1,4 +1,4 @@
-/* The graph of a pipeline, with what flows through it now. */
+/* The graph of a pipeline, with the current rates of its nodes. */
 
 import { memo } from "preact/compat";
 import { useMemo, useState } from "preact/hooks";
@@ -15,14 +15,14 @@ type Flow = PipelineLive["nodes"][number];
 
 interface Props {
   graph: Graph;
-  /** What each node does now; empty where it is not measured. */
+  /** The current values of each node; empty if they are not measured. */
   nodes: Flow[];
   isTable?: boolean;
   onTable?: (isTable: boolean) => void;
 }
 
 const NARROW_PX = 640;
-/** Smaller, the words cannot be read. */
+/** Below this scale, text is not readable. */
 const LEAST_SCALE = 0.6;
 const ZOOMS = [0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1, 1.25, 1.6];
 
@@ -48,7 +48,7 @@ export function GraphDrawing({ graph, nodes, ...rest }: Props) {
   );
   return (
     <Drawing title="Graph" isWide tools={tools} table={() => <GraphTable graph={graph} flows={flows} />} {...rest}>
-      {/* Always there, so that its width is known before anything is laid out. */}
+      {/* Always rendered, so that its width is known before the layout. */}
       <div class="graph-frame" ref={setPlace} tabIndex={0} role="region" aria-label="Graph, scrollable">
         {graph.nodes.length === 0 && <p class="faint">Arroyo returned no graph for this pipeline.</p>}
         {isTooLarge && <p class="faint">A graph of {graph.nodes.length} nodes is too large to draw; the table has them.</p>}
@@ -134,7 +134,7 @@ function nodeName(node: { description: string; operator: string; id: number }): 
 interface NodeProps {
   node: PlacedNode;
   flow: Flow | undefined;
-  /** Nothing flows into a source, or out of a sink, that Arroyo would count. */
+  /** Arroyo counts nothing that flows into a source or out of a sink. */
   isSource: boolean;
   isSink: boolean;
 }

@@ -1,4 +1,4 @@
-/* A line that tells something: news are read out by screen readers. */
+/* A status line; screen readers announce its changes. */
 
 export function Notice({ kind, text }: { kind: "info" | "warning" | "error"; text: string }) {
   return (

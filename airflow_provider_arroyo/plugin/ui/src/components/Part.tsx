@@ -1,4 +1,4 @@
-/* A part of a page that may fail alone: what cannot be shown is said, and the rest of the page stays. */
+/* A part of a page that may fail alone: an error message replaces it, and the rest of the page stays. */
 
 import type { ComponentChildren } from "preact";
 import { useErrorBoundary } from "preact/hooks";
@@ -7,5 +7,5 @@ import { Notice } from "./Notice";
 
 export function Part({ name, children }: { name: string; children: ComponentChildren }) {
   const [error] = useErrorBoundary() as [unknown, () => void];
-  return error === undefined ? <>{children}</> : <Notice kind="warning" text={`${name} cannot be shown; reload the page.`} />;
+  return error === undefined ? <>{children}</> : <Notice kind="warning" text={`${name} cannot be shown. Reload the page.`} />;
 }

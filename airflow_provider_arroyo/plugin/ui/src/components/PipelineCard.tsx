@@ -1,4 +1,4 @@
-/* One pipeline as it is now, as in the list. */
+/* One pipeline in its current state, as in the list. */
 
 import { ago, count, duration, moment, percent, webAddress } from "../format";
 import { onNavigate, pipelineUrl } from "../host";

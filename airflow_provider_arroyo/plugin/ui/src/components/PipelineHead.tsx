@@ -1,4 +1,4 @@
-/* What a pipeline is, what it does now, and what is wrong with it. */
+/* Facts about a pipeline, its current state, and what is wrong with it. */
 
 import { duration, moment, webAddress } from "../format";
 import { useFocus, useTitle } from "../hooks";
@@ -14,7 +14,7 @@ import { StateBadge } from "./StateBadge";
 
 interface HeadProps {
   id: string;
-  /** Null where it is not known, or is gone. */
+  /** Null if it is unknown or was deleted. */
   row: Row | null;
   /** As last known. */
   name: string;
@@ -22,11 +22,11 @@ interface HeadProps {
   pending: PendingAction | null;
   /** Whether the heading gets the focus. */
   isFocused: boolean;
-  /** Undefined where the user may not act. */
+  /** Undefined if the user may not act. */
   onAct: ((action: ActionName) => void) | undefined;
 }
 
-/** The heading: there from the beginning, whatever is known. */
+/** The heading, shown from the beginning, whatever is known. */
 export function PipelineHead({ id, row, name, now, pending, isFocused, onAct }: HeadProps) {
   const title = name || id;
   const isStopping = row !== null && !row.wanted && !isTerminal(row.state);
@@ -56,7 +56,7 @@ interface Props {
   isGone: boolean;
 }
 
-/** What it does now, what is wrong with it, and what it is. */
+/** The current state, the problem if there is one, and facts about the pipeline. */
 export function PipelineNow({ id, row, live, definition, isGone }: Props) {
   return (
     <>
@@ -116,7 +116,7 @@ function Actions(props: { row: Row; pending: PendingAction | null; onAct: (actio
   );
 }
 
-/** What is wrong; that nothing is wrong, the sentence says. */
+/** The problem; if there is none, the sentence says so. */
 function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnosis"]> }) {
   const { summary, details, advice } = diagnosis;
   return (

@@ -1,4 +1,4 @@
-/* The table: TanStack Table orders the rows, TanStack Virtual draws those in view. */
+/* The table: TanStack Table sorts the rows, TanStack Virtual renders those in view. */
 
 import { useTable } from "@tanstack/preact-table";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -27,7 +27,7 @@ interface Props {
   view: View;
   missing: ReadonlyMap<string, Orphan["missing"]>;
   emptyText: string;
-  /** The pipeline whose page was left for the list, and whose row gets the focus; null where none was. */
+  /** The pipeline whose page was left for the list, so that its row gets the focus; null if there was none. */
   left: string | null;
   onSort: (sort: string, descending: boolean) => void;
   onShow: (ids: string[]) => void;
@@ -69,7 +69,7 @@ export function PipelineTable(props: Props) {
     if (left.current === null || !scroller || width === 0 || sorted.length === 0) return;
     const index = sorted.findIndex((row) => row.id === left.current);
     const row = [...scroller.querySelectorAll<HTMLElement>("tr.row")].find((one) => one.dataset.id === left.current);
-    // Once the row is scrolled into view, it is drawn, too.
+    // A row is rendered only after it was scrolled into view.
     if (index >= 0 && !row) virtual.scrollTo(index);
     else left.current = null;
     if (row && isFocusFree()) row.querySelector<HTMLElement>(".name")?.focus();
@@ -168,7 +168,7 @@ function useRoomBelow(element: HTMLElement | null): number {
       setRoom(Math.max(LEAST_PX, Math.floor(innerHeight - Math.max(0, top) - 16)));
     };
     measure();
-    // What stands above grows and shrinks: notices come and go.
+    // Content above it grows and shrinks as notices come and go.
     const observer = new ResizeObserver(measure);
     if (element.parentElement) observer.observe(element.parentElement);
     addEventListener("resize", measure);

@@ -1,4 +1,4 @@
-/* uPlot as a component: it follows the width of its place and Airflow's colours. The table beside it says the same. */
+/* uPlot as a component: it follows the width of its container and Airflow's colors. A table has the same data. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -6,14 +6,14 @@ import uPlot from "uplot";
 import { onThemeChange } from "../host";
 import { useSize } from "../hooks";
 
-/** Returns a colour of the theme, by the name of its variable. */
+/** Returns a color of the theme by the name of its variable. */
 export type Color = (variable: string) => () => string;
 
 interface Props {
   height: number;
   label: string;
   data: uPlot.AlignedData;
-  /** Everything but the size; called once. */
+  /** All options except the size; called once. */
   options: (color: Color) => Omit<uPlot.Options, "width" | "height">;
 }
 
@@ -38,7 +38,7 @@ export function usePlot(place: HTMLElement | null, data: uPlot.AlignedData, opti
   useEffect(() => {
     if (!place) return undefined;
     const known = new Map<string, string>();
-    // A canvas knows no variables.
+    // A canvas does not support CSS variables.
     const color: Color = (variable) => () => {
       const found = known.get(variable) ?? computed(place, variable);
       known.set(variable, found);
@@ -74,9 +74,9 @@ function computed(place: HTMLElement, variable: string): string {
 // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- uPlot's enumeration is of its types alone
 export const RIGHT_SIDE = 1 as uPlot.Axis.Side;
 
-/** Return how the legend writes a series: as it is under the pointer, else as it is at the end.
+/** Return the legend's text for a series: the value under the pointer, otherwise the last value.
  *
- * @param slots how many points at the end to look at, as the newest may not be measured yet.
+ * @param slots how many points at the end to search, as the newest may not be measured yet.
  */
 export function legendValue(write: (value: number) => string, slots = 1): uPlot.Series.Value {
   return (plot, _value, series, index) => {
@@ -86,7 +86,7 @@ export function legendValue(write: (value: number) => string, slots = 1): uPlot.
   };
 }
 
-/** Return what all axes have in common. */
+/** Return the options that all axes share. */
 export function axis(color: Color, more: uPlot.Axis): uPlot.Axis {
   return {
     stroke: color("--muted"),

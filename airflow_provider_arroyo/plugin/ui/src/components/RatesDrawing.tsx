@@ -73,7 +73,7 @@ export function RatesDrawing({ rates, isEnded, height = 240, ...rest }: Props) {
   const last = lastRates(rates);
   const label =
     `Rows per second over time. The last: ${said(last.in)} in, ${said(last.out)} out, ` +
-    `backpressure ${last.backpressure === null ? "not measured" : percent(last.backpressure)}. The table has them all.`;
+    `backpressure ${last.backpressure === null ? "not measured" : percent(last.backpressure)}. The table shows all of them.`;
   return (
     <Drawing title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
@@ -96,7 +96,7 @@ function RatesTable({ rates }: { rates: Rates }) {
   const cell = (value: number | null | undefined, write: (value: number) => string) => (value == null ? "–" : write(value));
   return (
     <DataTable
-      name="Rates, the newest first"
+      name="Rates, newest first"
       head={["Time", "Rows/s in", "Rows/s out", "Backpressure"]}
       empty="Nothing has been measured yet."
       rows={shown.map(({ at, index }) => [

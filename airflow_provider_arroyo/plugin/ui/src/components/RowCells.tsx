@@ -23,7 +23,7 @@ export interface RowProps {
   now: number;
   began: number | null;
   consoleUrl: string | null;
-  /** The query of the list, which the pipeline's own page keeps for the way back. */
+  /** The query of the list, kept by the pipeline's own page for the way back. */
   search: string;
   onAct: ((row: Row, action: ActionName) => void) | undefined;
   onExplain: (row: Row) => void;

@@ -1,4 +1,4 @@
-/* A small line without axes, drawn by uPlot. The numbers beside it say the same. */
+/* A small line chart without axes, drawn by uPlot. The numbers beside it say the same. */
 
 import { useMemo, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-/* A state as a coloured mark and a word: never the colour alone. */
+/* A state as a colored mark and a word: never the color alone. */
 
 import { stateInfo } from "../states";
 

@@ -1,4 +1,4 @@
-/* States on a time line: what Arroyo showed, beside what each task saw. */
+/* States on a timeline: what Arroyo showed, next to what each task saw. */
 
 import { duration, moment } from "../format";
 import type { Lane, Span } from "../lanes";
@@ -11,7 +11,7 @@ interface Props {
   lanes: Lane[];
   now: number;
   began: number;
-  /** One of WINDOWS; anything else is the whole time. */
+  /** One of WINDOWS; any other value means the whole time. */
   window: string;
   onWindow: (window: string) => void;
   isTable?: boolean;
@@ -85,7 +85,7 @@ function Piece({ span, axis, now }: { span: Span; axis: { from: number; to: numb
       class={span.to === null ? "piece lasting" : "piece"}
       title={`${span.state}${span.run === null ? "" : `, run ${span.run}`}\n${moment(span.from)}, ${lasted}`}
       style={{
-        // Something of a short state is seen at the very end, too.
+        // A short state at the very end also stays visible.
         left: `min(${place.left}%, 100% - 3px)`,
         width: `${place.width}%`,
         "--state": `var(--chakra-colors-${stateInfo(span.state).token}-solid, #71717a)`,
@@ -100,7 +100,7 @@ function spoken(lanes: Lane[], now: number): string {
     const until = last?.to ?? now;
     return last ? `${lane.name}: ${lane.spans.length} states, the last ${last.state} for ${duration(until - last.from)}.` : "";
   });
-  return `Time line of states. ${lines.join(" ")} The table has them all.`;
+  return `Timeline of states. ${lines.join(" ")} The table shows all of them.`;
 }
 
 function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
@@ -108,7 +108,7 @@ function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
   spans.sort((a, b) => b.span.from - a.span.from);
   return (
     <DataTable
-      name="States, the newest first"
+      name="States, newest first"
       head={["Since", "State", "Duration", "Run", "Seen by"]}
       empty="No state has been seen yet."
       rows={spans.map(({ lane, span }) => [

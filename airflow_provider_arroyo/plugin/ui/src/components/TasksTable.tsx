@@ -27,7 +27,7 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
       <DataTable
         name="Task instances of this pipeline"
         head={["Task", "State", "Run", "Started", "Duration", "Operator", "Relation"]}
-        empty="No task instance that you may see has to do with this pipeline."
+        empty="No task instance that you may see has touched this pipeline."
         rows={found.tasks.map((task) => [
           <TaskLink key="task" task={task} />,
           <TaskState key="state" state={task.state} />,
@@ -52,7 +52,7 @@ function TaskLink({ task }: { task: PipelineTasks["tasks"][number] }) {
   );
 }
 
-/** The state of a task instance, in Airflow's own colour. */
+/** The state of a task instance, in Airflow's own color. */
 function TaskState({ state }: { state: string | null }) {
   const token = state !== null && TOKENS.has(state) ? state : "none";
   return (

@@ -1,4 +1,4 @@
-/* What the pipeline is made of, in words: SQL, UDFs, the difference to the version before. All of it is text. */
+/* The texts of a pipeline's definition: SQL, UDFs, the diff to another generation. */
 
 import { memo } from "preact/compat";
 import { useMemo } from "preact/hooks";
@@ -11,7 +11,7 @@ import { Notice } from "./Notice";
 
 interface Props {
   definition: PipelineDefinition;
-  /** The query of the list, for the way back from another pipeline's page, too. */
+  /** The query of the list, also for the way back from another pipeline's page. */
   search: URLSearchParams;
 }
 
@@ -37,7 +37,7 @@ export function Texts({ definition, search }: Props) {
           </p>
         )}
         {sql ? <Source text={sql} isSql name="SQL of the pipeline" /> : <p class="faint">Arroyo returned no SQL.</p>}
-        {isCut && <p class="warn">The SQL goes on. Arroyo's console has all of it.</p>}
+        {isCut && <p class="warn">The SQL is longer than this. Arroyo's console shows all of it.</p>}
       </section>
       {udfs.length > 0 && (
         <section class="card" aria-label="UDFs">

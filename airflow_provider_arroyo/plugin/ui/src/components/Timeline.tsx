@@ -1,4 +1,4 @@
-/* States on a time line, and the same as a list: what the colours say can be read, too. */
+/* States on a timeline, and the same as a list, so that the meaning of the colors can be read. */
 
 import { duration, moment } from "../format";
 import { stateInfo } from "../states";
@@ -10,9 +10,9 @@ export function Timeline({ transitions }: { transitions: Transition[] }) {
     const next = transitions[index + 1];
     return { ...one, seconds: next ? Math.max(0, next.at - one.at) : null };
   });
-  // The last state has no length; it gets a visible piece of the line.
+  // The last state has no length, so it gets a visible part of the line.
   const whole = steps.reduce((sum, step) => sum + (step.seconds ?? 0), 0);
-  // Shares of a hundred: below one in all, they would not fill the line.
+  // Percentages: with a sum below one, they would not fill the line.
   const share = (seconds: number | null) => (whole > 0 ? Math.max(2, (100 * (seconds ?? whole / 20)) / whole) : 1);
   return (
     <>

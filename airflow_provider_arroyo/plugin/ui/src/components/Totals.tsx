@@ -1,4 +1,4 @@
-/* How many pipelines are in which state; each filters the table. */
+/* The number of pipelines in each state; each number filters the table. */
 
 import { rank } from "../states";
 import type { View } from "../view";
@@ -11,7 +11,7 @@ interface Props {
 }
 
 export function Totals({ totals, view, onChange }: Props) {
-  // A state that is filtered by stays to be seen when its last pipeline has left it.
+  // A state in the filter stays visible after its last pipeline has left it.
   const states = [...new Set([...Object.keys(totals), ...view.states])].sort((a, b) => rank(a) - rank(b));
   if (states.length === 0) return null;
   const toggle = (state: string) => {

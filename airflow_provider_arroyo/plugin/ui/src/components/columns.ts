@@ -1,4 +1,4 @@
-/* The columns of the table, and how each is ordered. */
+/* The columns of the table, and how each is sorted. */
 
 import { createColumnHelper, createSortedRowModel, rowSortingFeature, tableFeatures } from "@tanstack/preact-table";
 
@@ -28,7 +28,7 @@ export function ownerText(row: Row): string {
   return `${owner.dag}.${owner.task}${mapped}`;
 }
 
-/* Only what every row has can order them: details are known of the rows in view alone. */
+/* Only values of every row can be sorted by: details are known only for the rows in view. */
 export const COLUMNS = helper.columns([
   helper.accessor("state", { header: "State", sortFn: by((a, b) => rank(a.state) - rank(b.state)) }),
   helper.accessor("name", { header: "Pipeline", sortFn: by(byName) }),
