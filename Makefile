@@ -1,6 +1,6 @@
 # Needs Python 3.11, git and make; everything else goes into .venvs/ and build/.
 #   make demo      see a pipeline submitted, watched and stopped by a real Airflow
-#   make test      everything that must hold before a change goes in
+#   make test      every check; must pass before a change is merged
 #   make help      the other targets
 
 SHELL := bash
@@ -10,11 +10,11 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 NEWEST_AIRFLOW := 3.3.2
 OLDEST_AIRFLOW := 3.0.6
-# Between them, and as different inside: the pages in Airflow's UI are tried there, too.
+# Versions between them; the tests of the pages in Airflow's UI and `make matrix` use these, too.
 OTHER_AIRFLOWS := 3.1.8 3.2.2
-# Those that `make matrix` tries, where the machine has them or uv can fetch them.
+# The versions that `make matrix` tests, if the machine has them or uv can fetch them.
 PYTHONS := 3.11 3.12 3.13
-# What `make executors` tries on PostgreSQL.
+# The executors that `make executors` tests on PostgreSQL.
 EXECUTORS := executors-LocalExecutor executors-CeleryExecutor
 # More arguments for pytest: make unit ARGS="-k stop -x"
 ARGS ?=
@@ -22,7 +22,7 @@ ONLY ?=
 
 TOOLS := .venvs/tools
 UV := $(TOOLS)/bin/uv
-# npm, with the packages of the pages in Airflow's UI installed.
+# npm; installs the packages of the pages in Airflow's UI first.
 NPM := $(TOOLS)/bin/python scripts/ui_build.py
 NEWEST := .venvs/airflow-$(NEWEST_AIRFLOW)
 OLDEST := .venvs/airflow-$(OLDEST_AIRFLOW)
@@ -34,23 +34,23 @@ DIST := .venvs/dist
 WHEELS := build/wheel
 STAGE := build/stage
 
-# An environment is ready when it holds this mark. The lock's checksum is part of the name, so an
-# environment made from another lock is never taken for this one.
+# An environment is ready if it contains this file. The lock's checksum is part of its name, so an
+# environment that was made from another lock is not used.
 lock_sum = $(shell cksum < requirements/$(1).txt | cut -d' ' -f1)
 TOOLS_READY := $(TOOLS)/.ready-$(call lock_sum,tools)
 ready = $(1)/.ready-$(call lock_sum,$(notdir $(1)))
 NEWEST_READY := $(call ready,$(NEWEST))
 
-# What is imported must be the installed wheel and Airflow must not read the developer's own settings.
+# The tests must import the installed wheel, and Airflow must not read the developer's own settings.
 unexport PYTHONPATH
 unexport AIRFLOW_HOME
 # The tests are compiled once, not by each process.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = python -m pytest -p no:cacheprovider $(ARGS)
-# What the rest of the tests are about knows no Airflow: here the newest one's environment is enough for it.
+# The other tests do not use Airflow, so it is enough to run them in the environment of the newest one.
 MEETS_AIRFLOW = $(addprefix tests/,hooks on_kill packaging plugin stats tasks)
-# Most tests wait for a server that takes its time, so more of them run at once than there are cores. A process that
-# has none left takes some of another's, so that they all end at about the same time.
+# Most tests spend their time waiting for a server, so more processes than cores run. A process without tests takes over
+# some from another one, so that all end at about the same time.
 UNIT = $(PYTEST) -m "not e2e and not ui and not docs" -n 8 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -64,8 +64,8 @@ help: ## Show this list
 demo: $(NEWEST).wheel $(STAGE) ## Run the example DAG in a real Airflow; KEEP=1 leaves it up; ARROYO_URL=... uses your Arroyo
 	@$(call in_stage,$(NEWEST),python -m scripts.demo)
 
-# The largest suite comes last, so that the summary at the end is that of most tests.
-# What a page costs is measured by ui-test and bench.
+# The largest suite runs last, so that its summary is at the end.
+# Only ui-test and bench measure the speed of the pages.
 test: UI_ONLY := and not speed
 test: lint types ui-unit ui-test-$(NEWEST_AIRFLOW) e2e test-airflow-oldest docs unit ## Run every check; pytest's summary comes last
 
@@ -85,9 +85,9 @@ ui-unit: $(TOOLS_READY) ## Run the unit tests of the pages in Airflow's UI
 	@echo "== pages: unit tests"
 	@$(NPM) run test --silent
 
-ui-test: $(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW) ## Walk through the pages in a browser, on three Airflows
+ui-test: $(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW) ## Test the pages in a browser, on three Airflows
 
-# The pictures that the tests take are for people to look at.
+# The tests also take screenshots, to be looked at.
 UI_TEST = ARROYO_UI_AXE=$(CURDIR)/airflow_provider_arroyo/plugin/ui/node_modules/axe-core/axe.min.js \
     ARROYO_UI_SHOTS=$(CURDIR)/build/ui-shots/$(1) $(PYTEST) -m "ui $(UI_ONLY)" tests/ui
 .PHONY: $(OTHER_AIRFLOWS:%=ui-test-%) ui-test-$(NEWEST_AIRFLOW)
@@ -109,14 +109,14 @@ e2e: $(NEWEST).wheel $(STAGE) ## Run the tests in a real Airflow
 	@echo "== end to end, Airflow $(NEWEST_AIRFLOW)"
 	@$(call in_stage,$(NEWEST),$(PYTEST) -m e2e)
 
-# An old Airflow does not make Arroyo old: one version of it is enough here.
-test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run what meets Airflow on the oldest supported one
+# One version of Arroyo is enough here, since these tests are about Airflow.
+test-airflow-oldest: $(OLDEST).wheel $(STAGE) ## Run the tests that use Airflow on the oldest supported version
 	@echo "== unit and HTTP tests, Airflow $(OLDEST_AIRFLOW)"
 	@$(call in_stage,$(OLDEST),$(UNIT) -k "not 0.15" $(MEETS_AIRFLOW))
 
 docs: docs-html docs-examples ## Build the documentation into build/docs, and run every example in it
 
-# Airflow writes its settings where it is imported.
+# Importing Airflow writes its settings into AIRFLOW_HOME.
 docs-html: $(DOCS).wheel $(STAGE)
 	@echo "== documentation"
 	@$(call in_stage,$(DOCS),AIRFLOW_HOME=$(CURDIR)/build/docs-airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
@@ -127,7 +127,7 @@ docs-examples: $(NEWEST).wheel $(STAGE)
 	@echo "== examples of the documentation"
 	@$(call in_stage,$(NEWEST),$(PYTEST) -m docs tests/docs)
 
-docs-pictures: ui-test-$(NEWEST_AIRFLOW) ## Take the pictures in docs/pictures anew
+docs-pictures: ui-test-$(NEWEST_AIRFLOW) ## Update the screenshots in docs/pictures
 	@cp $(addprefix build/ui-shots/$(NEWEST_AIRFLOW)/,$(notdir $(wildcard docs/pictures/*.png))) docs/pictures/
 
 wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Airflow's UI
@@ -135,17 +135,17 @@ wheel: $(TOOLS_READY) ## Build the wheel into build/wheel, with the pages in Air
 	@$(UV) build --quiet --wheel --no-build-isolation --python $(TOOLS)/bin/python --out-dir $(WHEELS) .
 	@ls $(WHEELS)/*.whl
 
-# ONLY="3.0.6/3.12 3.3.2/3.13" tries some combinations, ARGS some tests; only a whole run is written down.
+# ONLY="3.0.6/3.12 3.3.2/3.13" selects combinations, ARGS tests; only a whole run updates the table.
 .PHONY: matrix latest
 MATRIX = $(TOOLS)/bin/python -m scripts.matrix --uv $(CURDIR)/$(UV) --pytest "$(ARGS)" --only "$(ONLY)"
 matrix: wheel $(STAGE) ## Test each Airflow on each Python, for an hour, and write the table into docs/reference/compatibility.md
 	@$(MATRIX) --airflows "$(OLDEST_AIRFLOW) $(OTHER_AIRFLOWS) $(NEWEST_AIRFLOW)" --pythons "$(PYTHONS)"
 
-latest: wheel $(STAGE) ## Test the newest Airflow, with the newest of all that it needs, to see what comes
+latest: wheel $(STAGE) ## Test the newest Airflow with its newest dependencies, to find problems early
 	@$(MATRIX) --airflows latest --pythons "$(firstword $(PYTHONS))"
 
 .PHONY: dist
-dist: $(TOOLS_READY) $(call ready,$(DIST)) ## Build the release into dist/, twice, and install both parts of it where nothing else is
+dist: $(TOOLS_READY) $(call ready,$(DIST)) ## Build the release into dist/ twice, compare, and install both files in empty environments
 	@$(TOOLS)/bin/python -c 'from pathlib import Path; from scripts.ui_build import install; install(Path.cwd())'
 	@$(TOOLS)/bin/python -m scripts.dist --uv $(CURDIR)/$(UV) --twine $(CURDIR)/$(DIST)/bin/python --python $(PYTHON) \
 	    --constraints $(CURDIR)/requirements/airflow-$(NEWEST_AIRFLOW).txt
@@ -153,14 +153,14 @@ dist: $(TOOLS_READY) $(call ready,$(DIST)) ## Build the release into dist/, twic
 conformance: $(NEWEST).wheel $(STAGE) ## Compare the sandbox, or ARROYO_URL, with the recordings of real servers
 	@$(call in_stage,$(NEWEST),python -m tests.conformance $(ARGS))
 
-fuzz: $(NEWEST).wheel $(STAGE) ## Explore at random, longer than the tests do; FUZZ_EXAMPLES=2000 each, FUZZ_RESPONSES=50000 of HTTP
+fuzz: $(NEWEST).wheel $(STAGE) ## Run the randomized tests for longer; FUZZ_EXAMPLES=2000 for each, FUZZ_RESPONSES=50000 for HTTP
 	@$(call in_stage,$(NEWEST),HYPOTHESIS_PROFILE=fuzz FUZZ_RESPONSES=$${FUZZ_RESPONSES:-50000} $(PYTEST) -p tests.profiles -m "(hypothesis or fuzz) and not e2e and not ui" -n 2)
 
 bench: $(NEWEST).wheel $(STAGE) chromium ## Measure on an idle machine, for an hour; writes benchmarks/RESULTS.md
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/bench.txt -r requirements/ui.txt
 	@$(call in_stage,$(NEWEST),python -m benchmarks --out $(CURDIR)/benchmarks/RESULTS.md $(ARGS))
 
-chaos: $(NEWEST).wheel $(STAGE) ## Kill, lose and delay what can be, and count what went wrong; needs PostgreSQL
+chaos: $(NEWEST).wheel $(STAGE) ## Inject faults and kill processes, and count what goes wrong; needs PostgreSQL
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/chaos.txt
 	@$(call in_stage,$(NEWEST),python -m tests.chaos $(ARGS))
 
@@ -172,19 +172,19 @@ $(EXECUTORS): executors-%: $(NEWEST).wheel $(STAGE)
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/celery.txt
 	@$(call in_stage,$(NEWEST),ARROYO_E2E_EXECUTOR=$* $(PYTEST) -m e2e tests/e2e)
 
-deferrals: $(NEWEST).wheel $(STAGE) ## Count the short deferrals that Airflow fails, with the hold and without; needs PostgreSQL and Redis
+deferrals: $(NEWEST).wheel $(STAGE) ## Count how many short deferrals Airflow fails, with and without the hold; needs PostgreSQL and Redis
 	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --no-deps -r requirements/celery.txt
 	@$(call in_stage,$(NEWEST),python -m tests.deferrals $(ARGS))
 
-lock: $(TOOLS_READY) ## Write requirements/*.txt anew
+lock: $(TOOLS_READY) ## Update requirements/*.txt
 	@scripts/lock.sh $(UV) $(NEWEST_AIRFLOW) $(OLDEST_AIRFLOW) $(OTHER_AIRFLOWS)
 
-clean: ## Remove everything that make made
+clean: ## Remove everything that make created
 	rm -rf airflow_provider_arroyo/plugin/{static,ui/built.sha256,ui/node_modules}
 	rm -rf .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# $(call in_stage,environment,command): run a command beside the tests, where the sources of the package
-# are out of reach, so that it can only import the installed wheel.
+# $(call in_stage,environment,command): run a command in a copy of the repository without the package's sources, so that
+# it can only import the installed wheel.
 in_stage = cd $(STAGE) && exec env PATH="$(CURDIR)/$(1)/bin:$$PATH" ARROYO_PROVIDER_INSTALLED=$(CURDIR)/$(1) $(2)
 
 .PHONY: $(STAGE)

@@ -30,7 +30,7 @@ COMPARED = (
 def rows(quick: bool) -> dict[str, Callable[[], list[report.Table]]]:
     """Return what can be measured, by name.
 
-    :param quick: short runs, to see that it works; the figures mean little.
+    :param quick: short runs that only show that the benchmark works; the figures mean little.
     """
     effort = Effort(1, 3, 3, 6) if quick else Effort(3, 4, 5, 8)
     waits = [1, 100, 1000] if quick else [1, 100, 500, 1000]
@@ -72,7 +72,7 @@ def main() -> None:
     about = f"{report.machine()}. {report.versions(COMPARED)}."
     print(about, flush=True)
     for name in chosen:
-        # After each, so that a run that is broken off leaves what it measured.
+        # After each row, so that an interrupted run keeps its results.
         report.write(options.out, known[name](), about=about, command=parser.prog)
 
 

@@ -1,4 +1,4 @@
-"""What a pipeline's own page in Airflow's UI asks of Arroyo, by how many look at it."""
+"""How many requests a pipeline's page in Airflow's UI sends to Arroyo, by the number of viewers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ASKS_EVERY_SECONDS = 2.0
 
 
 def page_requests_table(seconds: float) -> Table:
-    """Watch a pipeline with 0, 1 and 10 viewers, each asking at moments of their own.
+    """Watch a pipeline with 0, 1 and 10 viewers, each polling independently.
 
     :param seconds: how long for each.
     """
@@ -33,7 +33,7 @@ def page_requests_table(seconds: float) -> Table:
 
 
 async def _watched(sandbox: ArroyoSandbox, viewers: int, seconds: float) -> tuple[float, float]:
-    """Return the requests every two seconds, and the share of a core; the sandbox's own work is in it."""
+    """Return the requests every two seconds, and the share of a core, including the sandbox's own work."""
     limits = Limits(max_elapsed_seconds=0.0, first_try_seconds=5.0)
     watch = Watch(
         lambda: ArroyoClient(ClientSettings(base_url=sandbox.url), limits=limits), asyncio.to_thread

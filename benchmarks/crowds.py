@@ -1,4 +1,4 @@
-"""Crowds of waits for a real triggerer: ours, some that do nothing, and some that each poll by themselves."""
+"""Crowds of waits for a real triggerer: ours, some that do nothing, and some that poll individually."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_provider_arroyo.triggers.arroyo import TRIGGER_PATH
 
 TASKS_OF_A_DAG = 10
 FAR_AWAY = 4e9
-"""A deadline that no run reaches, the same each time that the DAG file is read."""
+"""A deadline that no run reaches. It is the same whenever the DAG file is parsed."""
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Waits of one kind, which nothing ends.
+    """Waits of one kind that never end.
 
     :param waits: how many.
     :param path: the trigger's class.
@@ -29,7 +29,7 @@ class Crowd:
 
     @property
     def dags(self) -> int:
-        """How many DAGs they are spread over."""
+        """The number of DAGs that contain them."""
         return self.waits // TASKS_OF_A_DAG
 
 

@@ -1,4 +1,4 @@
-"""What a deploy costs that finds everything as it should be."""
+"""What a deploy costs if nothing has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STARTED_SECONDS = 60.0
 
 
 def deploys_table(repeats: int, deployments: int) -> Table:
-    """Measure deployments that change nothing, one after the other on one connection.
+    """Measure deploys that change nothing, one after another on one connection.
 
     :param repeats: how often all of them are deployed.
     :param deployments: how many.
@@ -76,7 +76,7 @@ def _deploy(number: int) -> str:
         arroyo_conn_id="bench",
         deferrable=False,
     )
-    # What is logged goes to a file in Airflow, and nowhere here.
+    # In Airflow, logs go to a file; here they are discarded.
     operator._log = operator._cached_logger = _LOG  # type: ignore[assignment]  # Airflow's is structlog's
     ti = SimpleNamespace(
         dag_id="bench",
@@ -91,7 +91,7 @@ def _deploy(number: int) -> str:
 
 
 def _create(url: str, version: str, deployments: int) -> None:
-    """Create the pipelines as a deploy would, without its wait for each, and return when all run."""
+    """Create the pipelines as a deploy does, but without waiting for each, and return when all run."""
     client = ArroyoClient(ClientSettings(base_url=url))
     task = Owner(dag_id="bench", task_id="deploy", run_id="r", namespace=NAMESPACE)
 

@@ -1,4 +1,4 @@
-"""The ways to wait that are compared. Each waits for one pipeline at a time, again and again."""
+"""The compared designs. Each waits for one pipeline at a time, again and again."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Design(Protocol):
     """A way to wait."""
 
     async def open(self, url: str) -> None:
-        """Set up what all waits share."""
+        """Set up the resources that all waits share."""
 
     async def watch(self, pipeline_id: str, state: str) -> None:
-        """Return as soon as the pipeline is seen in the state."""
+        """Return as soon as the pipeline is in the state."""
 
     async def close(self) -> None:
-        """Close what all waits share."""
+        """Close these resources."""
 
 
 class Shared:
-    """This package: what its trigger does, with nothing of Airflow around it."""
+    """This package: the polling of its trigger, without Airflow."""
 
     def __init__(self) -> None:
         self._url = ""
@@ -53,7 +53,7 @@ class Shared:
             self.list_polls.append((sent_at, time.monotonic()))
             return listed
 
-        SharedPoller._get_list = timed_get_list  # type: ignore[assignment,method-assign]  # measured where it happens
+        SharedPoller._get_list = timed_get_list  # type: ignore[assignment,method-assign]  # measured in it
 
     async def _connect(self) -> Any:
         from airflow_provider_arroyo.client.client import ArroyoClient
@@ -135,7 +135,7 @@ class HttpSensor:
             {"conn_type": "http", "host": parts.hostname, "port": parts.port, "schema": "http"}
         )
         os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
-        # Before the waits, so that it does not count as waiting.
+        # Before the waits, so that its time does not count.
         self._triggers = importlib.import_module("airflow.providers.http.triggers.http")
 
     async def watch(self, pipeline_id: str, state: str) -> None:
@@ -158,7 +158,7 @@ class EventWatchers:
     async def open(self, url: str) -> None:
         os.environ["AIRFLOW_CONN_BENCH"] = json.dumps({"conn_type": "arroyo", "host": url})
         os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
-        # Before the watches, so that it does not count as watching.
+        # Before the watches, so that its time does not count.
         self._triggers = importlib.import_module("airflow_provider_arroyo.triggers.events")
         self._triggers._import_polling()
 

@@ -1,4 +1,4 @@
-"""In a real Airflow: what our waits do to other people's, and how soon a submit is done."""
+"""In a real Airflow: how our waits affect other triggers, and how soon a submit is done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 SETTLE_SECONDS = 40.0
 QUIET_SECONDS = 15.0
 ALARM_SECONDS = 2.0
-"""Between two alarms, so that one worker is done before the next begins."""
+"""Between two alarms, so that one worker is done before the next one begins."""
 
 EVENT_SECONDS = 3.0
 """Between two events of a wave …"""
@@ -41,7 +41,7 @@ def airflow(server: Child, crowd: str, dags: Sequence[str]) -> Iterator[LocalAir
     """Run an Airflow with some of our DAGs.
 
     :param server: the sandbox.
-    :param crowd: who waits in it, one of ``CROWDS``.
+    :param crowd: which waits it has, one of ``CROWDS``.
     :param dags: files in the folder of DAGs.
     """
     begun = server.read()
@@ -55,9 +55,9 @@ def airflow(server: Child, crowd: str, dags: Sequence[str]) -> Iterator[LocalAir
         env = {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
             "AIRFLOW_CONN_ARROYO_DEFAULT": json.dumps({"conn_type": "arroyo", "host": begun["url"]}),
-            # Airflow's default is 1,000: then the others wait until there is room.
+            # Airflow's default is 1,000; further triggers would wait until there is room.
             "AIRFLOW__TRIGGERER__CAPACITY": "2000",
-            # Reading hundreds of DAGs again and again would take a core from what is measured.
+            # Parsing hundreds of DAGs again and again would take a core from the measurement.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             FOLDER: str(scratch),
         }
@@ -68,7 +68,7 @@ def airflow(server: Child, crowd: str, dags: Sequence[str]) -> Iterator[LocalAir
 
 
 def _tell(scratch: Path, name: str, value: Any) -> None:
-    # Whole at once: triggers look at it meanwhile.
+    # Replaced in one step, since triggers read it meanwhile.
     draft = scratch / f"{name}.draft"
     draft.write_text(json.dumps(value))
     draft.replace(scratch / f"{name}.json")
@@ -85,7 +85,7 @@ def _ends(running: LocalAirflow, dag_id: str, run_id: str) -> dict[str, float]:
 
 
 def _fill(running: LocalAirflow, crowd: Crowd) -> None:
-    """Let a crowd in and wait until all of it waits."""
+    """Start a crowd, and wait until all of its tasks wait."""
     for number in range(crowd.dags):
         running.unpause(f"crowd_{number}")
         running.trigger(f"crowd_{number}")
@@ -99,7 +99,7 @@ def _fill(running: LocalAirflow, crowd: Crowd) -> None:
 
 
 def _alarms(running: LocalAirflow, seed: int) -> tuple[list[float], list[float]]:
-    """Let alarms go off; return how long after its event each task was done, by worker and by triggerer."""
+    """Fire alarms; return how long after its event each task was done, by worker and by triggerer."""
     running.unpause("neighbours")
     rng = random.Random(seed)
     first = time.time() + 20
@@ -123,9 +123,9 @@ def _triggerer(running: LocalAirflow, seconds: float) -> tuple[float, float]:
 
 
 def neighbours_table(repeats: int) -> Table:
-    """Measure other people's triggers beside crowds of waits.
+    """Measure other triggers next to crowds of waits.
 
-    :param repeats: Airflows for each crowd, one after another.
+    :param repeats: how many Airflows for each crowd, one after another.
     """
     table = Table(
         "Other people's triggers in a real triggerer: the event to the task's success, seconds",
@@ -175,9 +175,9 @@ def neighbours_table(repeats: int) -> Table:
 
 
 def _deferred(running: LocalAirflow, server: Child, wave: int) -> dict[str, list[float]]:
-    """Let submits and alarms wait side by side, then happen one by one; return how late each kind was done.
+    """Let submits and alarms wait at the same time, then end one by one; return how late each kind was done.
 
-    All of them meet the same triggerer, scheduler and workers in this way, at moments that nothing ties to theirs.
+    So all of them use the same triggerer, scheduler and workers, at independent moments.
     """
     _tell(running.home.parent, "alarms", None)
     run_id = running.trigger("deferred", {"wave": wave})

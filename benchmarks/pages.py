@@ -1,4 +1,4 @@
-"""What the pages in Airflow's UI take in the browser: the list of a thousand pipelines, and a pipeline's own page."""
+"""How fast the pages in Airflow's UI are in a browser: a list of a thousand pipelines, and a pipeline's page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pages_tables(repeats: int) -> list[Table]:
-    """Open the pages in a real API server as often as wanted, each time in a new window."""
+    """Open the pages of a real API server repeatedly, each time in a new window."""
     from tests.ui.site import Site, id_of, visiting
     from tests.ui.test_speed import measure, measure_page
 

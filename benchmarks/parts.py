@@ -1,4 +1,4 @@
-"""What the measured DAGs are made of: waits to compare with, and waits of other people."""
+"""The parts of the measured DAGs: waits to compare with, and triggers that are not ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUBMITS: dict[str, tuple[str, dict[str, Any] | None]] = {
 
 WAVES = 10
 WAVE = 3
-"""Submits of each kind, and alarms, that wait side by side."""
+"""How many submits of each kind, and how many alarms, wait at the same time."""
 DEFERRED: dict[str, dict[str, Any] | None] = {
     "after_defer_after": {"deferrable": True, "defer_after": 1},
     "always_defers_and_waits_long": None,
@@ -41,7 +41,7 @@ FOLDER = "ARROYO_BENCH_FOLDER"
 
 
 def read_shared(name: str) -> Any:
-    """Return what the measuring process wrote down, from a file in the folder."""
+    """Return what the measuring process wrote to a file in the folder."""
     return json.loads((Path(os.environ[FOLDER]) / f"{name}.json").read_text())
 
 
@@ -81,7 +81,7 @@ class Alarm(BaseTrigger):
 
 
 class Idle(BaseTrigger):
-    """Waits, and does nothing at all: what is left is Airflow's own."""
+    """Waits and does nothing, to measure Airflow's own cost."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.Idle", {}
@@ -92,7 +92,7 @@ class Idle(BaseTrigger):
 
 
 class PollingTrigger(BaseTrigger):
-    """Asks for one pipeline by itself, over a session that all of its kind share.
+    """Polls one pipeline individually, over a session that all triggers of this kind share.
 
     :param pipeline_id: which.
     :param state: fires when it is in this state; None: never.
@@ -138,7 +138,7 @@ class FromTrigger(BaseOperator):
 
 
 class DeferringSubmit(BaseOperator):
-    """Creates a pipeline and defers at once, as deferrable operators mostly do.
+    """Creates a pipeline and defers at once, as most deferrable operators do.
 
     :param name: the pipeline's.
     :param query: its SQL.

@@ -1,4 +1,4 @@
-"""Child processes that respond to a line with a line, and what a process uses."""
+"""Child processes that read and write lines, and measurements of what a process uses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Child:
         self._input.flush()
 
     def end(self) -> None:
-        """Close its input, at which it ends; else kill it."""
+        """Close its input, so that it ends; otherwise kill it."""
         self._input.close()
         try:
             self._process.wait(END_SECONDS)
@@ -54,14 +54,14 @@ class Child:
         self._output.close()
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Send it a line, and return the one that comes back."""
+        """Send it a line, and return its response."""
         self.send(**command)
         return self.read()
 
 
 @contextmanager
 def child(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run a module of this folder; it is ended on the way out.
+    """Run a module of this folder until the context ends.
 
     :param module: its name in ``benchmarks``.
     :param env: more environment for it.
@@ -80,6 +80,6 @@ def resident_megabytes(pid: int) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long a process has computed."""
+    """Return the CPU time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Tables of figures: medians over the repeats, and how far they spread."""
+"""Tables of figures: medians over the repeats, and their ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ machine, each in a process of its own; the server is the sandbox.
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Return the median, and the least and the greatest in brackets where there are several."""
+    """Return the median; if there are several figures, also the least and the greatest in brackets."""
     if not values:
         return "–"
     median = f"{statistics.median(values):.{digits}f}"
@@ -31,7 +31,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that a share of all do not exceed.
+    """Return the value that a share of all values does not exceed.
 
     :param share: 0 to 1.
     """
@@ -41,10 +41,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass
 class Table:
-    """One row of the table of promises, measured.
+    """One table of measurements, with what was promised.
 
     :param title: what is measured.
-    :param promise: what it must reach.
+    :param promise: the target.
     :param columns: what stands in the columns.
     """
 
@@ -112,9 +112,9 @@ def commit() -> str:
 
 
 def write(path: Path, tables: Sequence[Table], *, about: str, command: str) -> None:
-    """Write tables into the file of results; those of other titles that are there already stay, and so does its head.
+    """Write tables into the file of results. Its head stays, and so do tables with other titles.
 
-    :param about: machine and versions; stands under each table, which may be of different days.
+    :param about: machine and versions; written below each table, since tables may be from different days.
     """
     head, *there = path.read_text().split("\n## ") if path.exists() else [_HEAD.format(command=command)]
     measured = f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}. {about}"

@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, whose pipelines change when they are told to, and which tells when.
+"""A sandbox in its own process. Its pipelines change on command, and it reports when they changed.
 
 Speaks JSON, a line for a line: commands on standard input, responses on standard output.
 """
@@ -18,22 +18,22 @@ from airflow_provider_arroyo.sandbox.populate import QUERY
 from airflow_provider_arroyo.sandbox.records import Job
 
 JITTER_SECONDS = 0.15
-"""More than the interval between polls, so that changes fall anywhere between two polls."""
+"""Longer than the interval between polls, so that changes occur anywhere between two polls."""
 
 LATE = "late_"
-"""How the names of pipelines begin that take long to start …"""
+"""Pipelines whose names begin like this take long to start …"""
 
 LATE_SECONDS = (5.0, 6.0)
-"""… this long: more than a deferral takes."""
+"""… so long, which is longer than a deferral takes."""
 
 HELD = "held_"
-"""How the names of pipelines begin that start when they are let."""
+"""Pipelines whose names begin like this start on command."""
 
 
 class Script:
-    """Lets things happen in a sandbox.
+    """Makes pipelines of a sandbox change.
 
-    :param sandbox: runs already.
+    :param sandbox: already running.
     """
 
     def __init__(self, sandbox: ArroyoSandbox) -> None:
@@ -46,7 +46,7 @@ class Script:
         sandbox.engine.on_change.append(self._changed)
 
     def respond(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what a command says, and return what there is to tell."""
+        """Carry out a command, and return the response."""
         match command:
             case {"do": "change", "pipelines": list(names), "count": count, "seconds": seconds, "seed": seed}:
                 return {"changes": self._change(names, count, seconds, random.Random(seed))}
@@ -73,10 +73,11 @@ class Script:
     def _changed(self, job: Job, before: str) -> None:
         name = job.pipeline.name
         if job.state == JobState.RUNNING:
-            # Not the time now: the sandbox makes its moves when it is next asked, dated to when they were due.
+            # Not the current time: the sandbox applies changes at the next request, with the time at which
+            # they were due.
             self._ran.setdefault(name, self._sandbox.engine.now / 1e6)
         elif job.state == JobState.SCHEDULING and name.startswith((LATE, HELD)) and name not in self._held:
-            # Once: it shows this state again when it is released.
+            # Only the first time, since it shows this state again when it is released.
             self._held.add(name)
             engine = self._sandbox.engine
             engine.hold(job, job.state)

@@ -89,7 +89,7 @@ class Waiters:
 
 async def main() -> None:
     """Wait until standard input ends."""
-    # What libraries print must not come between the responses.
+    # Output of libraries must not appear between the responses.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     reader = asyncio.StreamReader(limit=2**24)

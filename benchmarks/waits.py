@@ -1,4 +1,4 @@
-"""Many waits on one event loop: how soon a change is noticed, and what waiting costs meanwhile."""
+"""Many waits on one event loop: how soon a change is noticed, and what waiting costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Effort:
 
 @dataclass
 class Run:
-    """What one run of many waits showed."""
+    """The result of one run with many waits."""
 
     lateness: list[float]
     missed: int
@@ -42,7 +42,7 @@ class Run:
 
 
 def run(design: str, waits: int, jobs: int, effort: Effort, *, seed: int, burst: bool = False) -> Run:
-    """Let so many wait, first while nothing happens, then while pipelines change.
+    """Start the waits, and measure first while nothing happens, then while pipelines change.
 
     :param design: one of ``designs.DESIGNS``.
     :param jobs: how many pipelines the server has.
@@ -158,7 +158,7 @@ def waits_table(effort: Effort, plan: dict[str, list[int]]) -> list[Table]:
 
 
 def burst_table(effort: Effort, waits: int) -> Table:
-    """Measure what happens when every pipeline changes in the same second."""
+    """Measure the waits while all pipelines change in the same second."""
     table = Table(
         f"A burst: {waits:,} pipelines change in one second",
         "every wait informed within 1 s; the loop never blocked over 50 ms",
@@ -179,7 +179,7 @@ def burst_table(effort: Effort, waits: int) -> Table:
 
 
 def events_table(effort: Effort, watchers: Sequence[int]) -> Table:
-    """Measure what watchers for events cost while nothing happens, and how soon each tells what does.
+    """Measure what event watchers cost while nothing happens, and how soon they report events.
 
     :param watchers: how many of them, on one connection.
     """
@@ -278,7 +278,7 @@ def _many(waits: int, effort: Effort, seed: int) -> dict[str, Any]:
             time.sleep(4 * effort.settle_seconds)
             quiet = waiters.ask(do="measure", seconds=effort.quiet_seconds)
             seconds = 2 * effort.change_seconds
-            # More often than polls, so that no two responses are the same.
+            # More often than the polls, so that all responses differ.
             server.send(
                 do="change", pipelines=begun["pipelines"], count=int(20 * seconds), seconds=seconds, seed=seed
             )
@@ -293,7 +293,7 @@ def _many(waits: int, effort: Effort, seed: int) -> dict[str, Any]:
     after, _ = _compare(
         [(*change[:2], at) for change, at in zip(changed, read_at, strict=True)], seen["results"]
     )
-    # As soon as nothing changes, polls take less, and are sent more often.
+    # While nothing changes, polls take less time, and are sent more often.
     polls = [poll for poll in polls if min(moments) <= poll[0] <= max(moments)]
     return {
         "quiet": quiet,

@@ -1,6 +1,6 @@
-"""Run a pipeline whose source has an end, and wait until it has processed everything.
+"""Run a pipeline with a bounded source, and wait until it has processed all rows.
 
-The SQL is a template: the DAG's parameter `rows` says how many there are.
+It needs a connection `arroyo_default` of type Arroyo. The SQL is a template: the param `rows` is the number of rows.
 """
 
 from datetime import timedelta

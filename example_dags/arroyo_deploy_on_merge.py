@@ -1,8 +1,8 @@
-"""Keep streaming SQL in git: one run makes the server match a folder of SQL files, and deletes what left it.
+"""Make the server match a folder of SQL files, and delete pipelines whose file is gone.
 
-Trigger it when something is merged (`airflow dags trigger arroyo_deploy_on_merge`), or give it a schedule. A run that
-finds everything as it should be changes nothing. The folder is read when the DAG runs, so a new file is a new mapped
-task.
+It needs a connection `arroyo_default` of type Arroyo. Trigger the DAG on each merge
+(`airflow dags trigger arroyo_deploy_on_merge`), or give it a schedule. If nothing has changed, a run changes nothing.
+The folder is read when the DAG runs, so a new file becomes a new mapped task.
 """
 
 from pathlib import Path
@@ -23,17 +23,17 @@ with DAG(
     tags=["arroyo", "example"],
     doc_md=__doc__,
 ):
-    # One set of arguments for each file; its settings stand in the comment at its top. A group is what is deployed
-    # and pruned together.
+    # Returns a set of arguments for each file. A file's settings are in the comment at its top. A group is a set of
+    # pipelines that are deployed and pruned together.
     specs = task(pipelines_from_folder)(str(Path(__file__).parent / "pipelines"), group="{{ dag.dag_id }}")
 
-    # One mapped task for each pipeline, shown by its name. Other SQL replaces a pipeline, and Arroyo cannot carry its
-    # state over: allow_state_loss says that this is accepted.
+    # One mapped task for each pipeline; Airflow shows it under the pipeline's name. If the SQL changes, the pipeline
+    # is replaced and loses its state. allow_state_loss=True accepts that.
     deploy = ArroyoDeployPipelineOperator.partial(task_id="deploy", allow_state_loss=True).expand_kwargs(
         specs
     )
 
-    # Deletes what this group deployed earlier and the folder no longer has; nothing else, and never more than five.
+    # Deletes only pipelines that this group deployed earlier and that are no longer in the folder, at most five.
     prune = ArroyoPrunePipelinesOperator(
         task_id="prune", group="{{ dag.dag_id }}", keep=specs, max_deletions=5
     )

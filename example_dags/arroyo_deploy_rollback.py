@@ -1,7 +1,7 @@
-"""Deploy a second version that does not come up, and see that the first one runs again.
+"""Deploy a second version that does not come up, and check that the first one runs again.
 
-The task of the second version fails, as it should: the pipeline that it deployed was removed, the one before was
-resumed from its last checkpoint, and the log says both and why.
+It needs a connection `arroyo_default` of type Arroyo. The task `second` fails, as intended: it deletes the pipeline
+that it deployed, and resumes the old one from its last checkpoint. Its log says what it did, and why.
 """
 
 from datetime import timedelta

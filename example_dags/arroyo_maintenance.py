@@ -1,7 +1,7 @@
-"""Stop a stream for maintenance of what it reads or writes, and let it go on where it was.
+"""Stop a pipeline for maintenance of its sources or sinks, then resume it where it stopped.
 
-Needs a connection `arroyo_default` of type Arroyo. The pipeline is deployed first, so that the example is complete;
-in practice another DAG does that.
+It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to make the example
+complete. In practice, another DAG does that.
 """
 
 from datetime import timedelta
@@ -29,7 +29,7 @@ with DAG(
         checkpoint_interval=timedelta(seconds=1),
     )
 
-    # Fails if nothing proves that the stop took its final checkpoint: the work must not begin then.
+    # Fails if there is no proof of a final checkpoint, so that the maintenance does not begin.
     stop = ArroyoStopPipelineOperator(
         task_id="stop", pipeline_name="orders_under_maintenance", require_checkpoint=True
     )
@@ -38,7 +38,7 @@ with DAG(
     def maintain() -> str:
         return "the broker is upgraded here"
 
-    # A stopped pipeline is resumed, one that failed is restarted. It has to finish a checkpoint before this succeeds.
+    # Resumes a stopped pipeline, or restarts a failed one. Succeeds once the new run has finished a checkpoint.
     resume = ArroyoRestartPipelineOperator(
         task_id="resume", pipeline_name="orders_under_maintenance", until_checkpoint=True
     )

@@ -1,6 +1,6 @@
-"""Look at the rows of a query before it runs for good, with SQL that a Python function makes.
+"""Check the rows of a query in a preview, then submit it as a pipeline, with SQL from a Python function.
 
-Needs a connection `arroyo_default` of type Arroyo. The preview writes to no sink.
+It needs a connection `arroyo_default` of type Arroyo. The preview writes to no sinks.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ SOURCE = "CREATE TABLE orders WITH (connector = 'impulse', event_rate = '50');"
 
 
 def no_gaps(rows: list[dict[str, Any]]) -> None:
-    """Raise if an order is missing between two others."""
+    """Raise an error if a number between two orders is missing."""
     numbers = [row["counter"] for row in rows]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         raise ValueError("orders are missing")

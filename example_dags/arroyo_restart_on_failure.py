@@ -1,6 +1,6 @@
-"""Start a stream again when it dies: diagnose it, restart it at most three times an hour, and alert people.
+"""When a pipeline dies, diagnose it, restart it at most three times an hour, and send an alert.
 
-No task waits for the stream. The asset's watcher polls in the triggerer, and starts this DAG when the pipeline
+No task waits for the pipeline. An asset watcher polls it in the triggerer, and starts this DAG when the pipeline
 `orders_kept_alive` fails, or restarts by itself more than five times in ten minutes.
 """
 
@@ -19,7 +19,7 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 
 MAX_RESTARTS_PER_HOUR = 3
 RESTARTS = "arroyo_restarts_of_orders_kept_alive"
-"""The Airflow variable that holds when this DAG restarted the pipeline."""
+"""The Airflow variable with the times at which this DAG restarted the pipeline."""
 
 ORDERS = pipeline_asset(
     host="arroyo.example.com",
@@ -39,7 +39,7 @@ ORDERS = pipeline_asset(
 
 
 class LogNotifier(BaseNotifier):
-    """Stands for the notifier of your choice: Slack, e-mail, a pager."""
+    """Logs a message. Replace it with a notifier for Slack, email or a pager."""
 
     template_fields = ("message",)
 
@@ -63,11 +63,11 @@ with DAG(
 
     @task
     def diagnose(triggering_asset_events: Any = None) -> dict[str, str]:
-        """Say what is wrong, unless that was dealt with externally."""
+        """Diagnose the pipeline, unless it has been restarted since the event."""
         events = [event for found in (triggering_asset_events or {}).values() for event in found]
         if not events:
-            raise AirflowSkipException("Nothing happened: this run was started by hand")
-        # An event may come twice, and late: what counts is how the pipeline is now.
+            raise AirflowSkipException("There is no event: this run was triggered manually")
+        # An event may arrive late or twice, so check whether the pipeline is still in that run.
         event = events[-1].extra["payload"]
         hook = ArroyoHook()
         job = hook.get_job(event["pipeline_id"])
@@ -79,7 +79,7 @@ with DAG(
 
     @task
     def count_restart() -> None:
-        """Give up on a pipeline that was restarted too often, and leave it to people."""
+        """Fail if the pipeline was restarted too often, so that someone looks at it."""
         now = time.time()
         restarts = [at for at in Variable.get(RESTARTS, default=[], deserialize_json=True) if at > now - 3600]
         if len(restarts) >= MAX_RESTARTS_PER_HOUR:

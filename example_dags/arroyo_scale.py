@@ -1,7 +1,7 @@
-"""Scale a stream up for the busy hours and down again: the same pipeline, another parallelism.
+"""Scale a pipeline up for the busy hours, and down again.
 
-A new parallelism is applied in place, in one request: Arroyo takes a checkpoint, restarts the pipeline with more or
-fewer subtasks, and continues where it was. In your own DAGs, the two tasks belong to two schedules.
+A deploy applies a new parallelism in one request: Arroyo takes a checkpoint, restarts the pipeline with more or fewer
+subtasks, and continues where it stopped. In your own DAGs, use two schedules for the two tasks.
 """
 
 from datetime import timedelta

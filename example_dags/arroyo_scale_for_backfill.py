@@ -1,6 +1,6 @@
-"""Give a stream more subtasks while it has much to catch up on, and fewer again afterwards.
+"""Raise the parallelism of a pipeline while it catches up, and lower it afterwards.
 
-Needs a connection `arroyo_default` of type Arroyo. A new parallelism begins a new run, from a checkpoint.
+It needs a connection `arroyo_default` of type Arroyo. A new parallelism begins a new run, from a checkpoint.
 """
 
 from datetime import timedelta
@@ -32,7 +32,7 @@ with DAG(
     scale_up = ArroyoUpdatePipelineOperator(
         task_id="scale_up", pipeline_name=NAME, parallelism=2, until_checkpoint=True
     )
-    # While it has much to read, its sources are faster than the operators behind them, whose queues are full.
+    # While the pipeline catches up, its sources are faster than the operators behind them, so there is backpressure.
     catch_up = ArroyoMetricSensor(
         task_id="catch_up",
         pipeline_name=NAME,

@@ -1,7 +1,7 @@
-"""Start a streaming pipeline, watch that it keeps running, and stop it with a final checkpoint.
+"""Start a streaming pipeline, check that it keeps running, and stop it with a final checkpoint.
 
-It needs an Airflow connection `arroyo_default` of type Arroyo. Set `deferrable=True` on the tasks, or
-`AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=True` for all, and they wait in the triggerer instead of a worker.
+It needs a connection `arroyo_default` of type Arroyo. To let the tasks wait in the triggerer instead of a worker, set
+`deferrable=True`, or `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE=True` for all tasks.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ with DAG(
     tags=["arroyo", "example"],
     doc_md=__doc__,
 ):
-    # Succeeds once the pipeline has been Running for two seconds. The pipeline itself runs on.
+    # Succeeds once the pipeline has been Running for two seconds. The pipeline keeps running after the task.
     submit = ArroyoSubmitPipelineOperator(
         task_id="submit",
         pipeline_name="orders_per_minute",

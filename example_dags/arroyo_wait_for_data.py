@@ -1,8 +1,8 @@
-"""Work on what a stream has written for an interval, once all of that interval is in.
+"""Process what a pipeline wrote for a data interval, once it has written all of it.
 
-A checkpoint that began after the end of the interval, and has finished, contains all that the stream had read by
-then. Needs a connection `arroyo_default` of type Arroyo. The pipeline is deployed first, so that the example is
-complete; in practice another DAG does that.
+A finished checkpoint that began after the end of the interval covers everything that the pipeline had read by then.
+It needs a connection `arroyo_default` of type Arroyo. This DAG deploys the pipeline itself, to make the example
+complete. In practice, another DAG does that.
 """
 
 from datetime import timedelta
@@ -28,7 +28,7 @@ with DAG(
         checkpoint_interval=timedelta(seconds=10),
     )
 
-    # Of a scheduled run, that is data_interval_end, which a run that was started by hand may not have.
+    # In a scheduled run, run_after is data_interval_end, which a manually triggered run may not have.
     data_is_in = ArroyoCheckpointSensor(
         task_id="data_is_in",
         pipeline_name="orders_for_reports",
@@ -38,6 +38,6 @@ with DAG(
 
     @task
     def report(found: Any) -> str:
-        return f"what was written up to checkpoint {found['checkpoint']['epoch']} is read here"
+        return f"read here what the pipeline wrote up to checkpoint {found['checkpoint']['epoch']}"
 
     chain(stream, data_is_in, report(data_is_in.output))

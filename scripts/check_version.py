@@ -1,4 +1,5 @@
-"""Checks that the version is said in one place: ``airflow_provider_arroyo/__init__.py``. Part of ``make lint``.
+"""Checks that the version is written in one place only: ``airflow_provider_arroyo/__init__.py``. Part of
+``make lint``.
 
 The changelog has a section for it. Everything else reads it from the package.
 """
@@ -15,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 SOURCE = "airflow_provider_arroyo/__init__.py"
 CHANGELOG = "CHANGELOG.md"
 
-# What names versions of other things, or was recorded.
+# Files with versions of other things, and recordings.
 OTHERS = re.compile(r"^(requirements/|tests/data/|.*/data/|benchmarks/RESULTS\.md|.*package(-lock)?\.json)")
 BINARY = {".png", ".svg", ".ico", ".woff2", ".gz"}
-# Since which version Airflow knows a setting stays as it is.
+# The version that added a setting does not change.
 ADDED = re.compile(r"version_added|versionadded|versionchanged|deprecated")
 
 
@@ -34,7 +35,7 @@ def version(root: Path) -> str:
 
 
 def problems(root: Path, names: Iterable[str]) -> Iterator[str]:
-    """Yield where the version is said once more, and what the changelog lacks.
+    """Yield the other places that contain the version, and what the changelog lacks.
 
     :param root: the folder of the project.
     :param names: its files.

@@ -48,7 +48,7 @@ class Followed:
     def update(self) -> None:
         """Print what is new."""
         states = self._airflow.task_states(DAG_ID, self._run_id)
-        # What a task logged came before its present state.
+        # A task logged this before it reached its current state.
         for task_id, text in self._new_lines(list(states)):
             self._say(task_id, f"  {text}")
         for task_id, state in states.items():
@@ -93,7 +93,7 @@ def say(text: str = "") -> None:
 
 
 def keeps_up() -> bool:
-    """Return whether everything is to stay up, for someone who looks around."""
+    """Return whether everything keeps running after the run."""
     return os.environ.get("KEEP") == "1"
 
 
@@ -171,7 +171,7 @@ def main() -> int:
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # The cleanup must not be interrupted: it is short, and what it left out would run for ever.
+            # An interrupted cleanup would leave processes running.
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted
 

@@ -39,7 +39,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="arroyo-dist-") as name:
             work = Path(name)
             first = build(work / "a", options.uv, wheel_from_sdist=False)
-            # A longer path, in case one gets into a file.
+            # A longer path, to detect whether the path gets into a file.
             second = build(work / "another" / "folder", options.uv, wheel_from_sdist=True)
             compare(first, second)
             say(run([options.twine, "-m", "twine", "check", "--strict", *first]).strip())
@@ -55,7 +55,7 @@ def main() -> int:
 def build(folder: Path, uv: Path, *, wheel_from_sdist: bool) -> list[Path]:
     """Build the source distribution and the wheel of the last commit; return both.
 
-    :param folder: where to; made anew.
+    :param folder: where to; replaced if it exists.
     :param wheel_from_sdist: whether the wheel is built from the source distribution, as pip would; else from the
         same files.
     """
@@ -66,7 +66,7 @@ def build(folder: Path, uv: Path, *, wheel_from_sdist: bool) -> list[Path]:
     run(["tar", "-xf", "-", "-C", sources], stdin=commit.stdout)
     if commit.wait() != 0:
         raise DistError("git cannot say what the last commit holds; see above.")
-    # Installing them once is enough. The pages themselves are built anew each time.
+    # The npm packages are installed once. The pages are built each time.
     shutil.copytree(ROOT / UI / "node_modules", sources / UI / "node_modules", symlinks=True)
     kinds = [] if wheel_from_sdist else ["--sdist", "--wheel"]
     run(
@@ -83,7 +83,7 @@ def build(folder: Path, uv: Path, *, wheel_from_sdist: bool) -> list[Path]:
             ".",
         ],
         cwd=sources,
-        # The time of the files in both; else hatchling's own, which is always the same, too.
+        # The timestamp of the files in both; without it, hatchling uses a fixed one of its own.
         env={"SOURCE_DATE_EPOCH": run(["git", "log", "-1", "--format=%ct"], cwd=ROOT).strip(), **os.environ},
     )
     return sorted([*out.glob("*.tar.gz"), *out.glob("*.whl")])
@@ -151,7 +151,7 @@ def check_install(path: Path, environment: Path, options: argparse.Namespace) ->
 
 
 def publish(paths: list[Path]) -> None:
-    """Put what was built and checked into ``dist/``, in the place of what was there."""
+    """Put the result into ``dist/``, replacing its contents."""
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     (ROOT / "dist").mkdir()
     for path in paths:

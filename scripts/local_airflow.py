@@ -52,7 +52,7 @@ class LocalAirflow(processes.Running):
         self.url = f"http://localhost:{port}"
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-            # The airflow command must be found by the commands that `airflow standalone` starts.
+            # `airflow standalone` starts further airflow commands, so the command must be on the PATH.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(home),
@@ -70,7 +70,7 @@ class LocalAirflow(processes.Running):
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-            # A trigger moves to another triggerer once its own was silent for this long.
+            # A trigger moves to another triggerer when its own has sent no heartbeat for this long.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             # A deferred task resumes this many seconds and 3 after its deferral at the earliest ([arroyo]
@@ -117,7 +117,7 @@ class LocalAirflow(processes.Running):
         )
 
     def log_path(self, name: str) -> Path:
-        """Return where the output of a component goes; all that ``standalone`` started write to its log."""
+        """Return the log file of a component; the components that ``standalone`` starts write to its log."""
         return self.home / f"{name}.log"
 
     def component(self, name: str) -> psutil.Process:
@@ -151,7 +151,7 @@ class LocalAirflow(processes.Running):
     def prioritise_triggerer(self) -> None:
         """Run everything else at a lower priority than the triggerer, as if that had its own machine.
 
-        Otherwise starting tasks delays it, and it reports a blocked event loop though nothing in it blocked.
+        Otherwise, starting tasks delays it, and it reports a blocked event loop although nothing in it blocks.
         """
         triggerer = self.component("triggerer")
         preferred = {triggerer.pid, *(one.pid for one in triggerer.children(recursive=True))}
@@ -162,11 +162,11 @@ class LocalAirflow(processes.Running):
 
     def stop(self) -> None:
         """End every process that this Airflow started; safe to call twice."""
-        # A task that still waits would not end by itself, and nothing here is needed any more.
+        # Tasks that still wait would not end by themselves.
         processes.stop_marked(self._mark, grace_seconds=5)
 
     def processes_left(self) -> list[str]:
-        """Return what still runs of this Airflow, one line a process."""
+        """Return the processes of this Airflow that still run, one line each."""
         return [f"{one.pid} {' '.join(one.cmdline())}" for one in processes.marked(self._mark)]
 
     def _healthy_or_ended(self, standalone: subprocess.Popen[bytes]) -> bool:
@@ -211,7 +211,7 @@ class LocalAirflow(processes.Running):
                 break
             except urllib.error.HTTPError as error:
                 words = error.read().decode(errors="replace")[:1000]
-                # SQLite was locked by another component, so nothing was written.
+                # Another component had locked SQLite, so nothing was written.
                 if "Database error" not in words or attempt == _LOCKED_TRIES - 1:
                     raise LocalAirflowError(f"{method} {path} returned {error.code}: {words}") from error
                 time.sleep(1)

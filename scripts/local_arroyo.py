@@ -22,7 +22,7 @@ class LocalArroyoError(RuntimeError):
 
 
 class ArroyoServer:
-    """An Arroyo that runs already.
+    """An Arroyo that is already running.
 
     :param url: its address without ``/api/v1``.
     :param api_key: its static API key; None sends none.
@@ -77,7 +77,7 @@ class SandboxServer(processes.Running, ArroyoServer):
     """The sandbox in its own process, on a free port.
 
     :param log: file for its output.
-    :param demo: begin with a pipeline in each of the situations that one meets, default False.
+    :param demo: start with a pipeline in each common situation, default False.
     """
 
     def __init__(self, *, log: Path, demo: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Runs the tests on every supported Airflow with every supported Python, and shows a table: ``make matrix``.
 
-A whole run writes the table into ``docs/reference/compatibility.md``. A Python that this machine does not have is
-fetched by uv where it can be, and else said to be missing; nothing else stops the other combinations.
+A whole run writes the table into ``docs/reference/compatibility.md``. If this machine lacks a Python, uv
+fetches it; if uv cannot, the table says that it is missing. A failure does not stop the other combinations.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ BEGIN, END = "<!-- written by make matrix -->", "<!-- until here -->"
 STAGE = ROOT / "build" / "stage"
 LATEST = "latest"
 
-# What has tests of its own that need more than the environment of an older Airflow has, by a module of it.
+# Test folders that need a package which the environments of older Airflows lack, and a module of that package.
 NEEDS = {"openlineage": "openlineage.client", "typing": "pyright"}
 # Once is enough.
 ONCE = ("docs", "ui")
-# An old Airflow or another Python does not make Arroyo old: one combination meets it.
+# Arroyo 0.15 is tested in one combination, since it does not depend on Airflow or Python.
 OLD_ARROYO = "0.15"
 AT_ONCE = 2
-"""How many combinations are tried at the same time."""
+"""How many combinations are tested at the same time."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How one combination went.
+    """The result of one combination.
 
     :param airflow: its version.
     :param python: its version, such as ``3.12``.
@@ -56,7 +56,7 @@ class Cell:
 
 
 class Missing(Exception):  # noqa: N818  # no error: the table shows it
-    """A combination cannot be tried; the message says why."""
+    """A combination cannot be tested; the message says why."""
 
 
 class Matrix:
@@ -77,7 +77,7 @@ class Matrix:
 
         :param airflow: its version, or ``latest`` for the newest, with the newest of all that it needs.
         :param python: the version of Python.
-        :param is_whole: whether they meet each version of Arroyo, or the newest alone.
+        :param is_whole: whether to test all versions of Arroyo, or only the newest.
         """
         try:
             environment = self._environment(airflow, python)
@@ -91,7 +91,7 @@ class Matrix:
         return Cell(shown, python, says, failed, environment)
 
     def end_to_end(self, cell: Cell) -> Cell:
-        """Run the tests with a real Airflow of a combination, and return it with what both suites showed."""
+        """Run the end-to-end tests of a combination, and return it with the results of both suites."""
         if cell.environment is None:
             return cell
         says, failed = self._suite(cell.environment, "end to end", "e2e")
@@ -112,7 +112,7 @@ class Matrix:
         )
         if not ready.exists() or airflow == LATEST:
             self._run([self._uv, "venv", "--quiet", "--clear", "--python", interpreter, folder])
-            # Not only the lock: on another Python than that of the lock, Airflow may need a package more.
+            # On another Python than the lock's, Airflow may need packages that are not in the lock.
             if airflow == LATEST:
                 self._pip(folder, f"{self._wheel}[sandbox]", "-r", ROOT / "requirements" / "dev.in")
             else:
@@ -155,7 +155,7 @@ class Matrix:
             code = self._call([*command, *ignored, *arguments, *self._arguments], environment, file)
         counts = _counts(report)
         say(f"== {environment.name}, {arguments[1]}: {counts} in {time.monotonic() - began:.0f} s")
-        # 5: no test of this kind is among those that were asked for.
+        # 5: none of the selected tests is of this kind.
         is_failed = code not in (0, 5)
         if is_failed:
             say(output.read_text())
@@ -209,7 +209,7 @@ def _output(command: Sequence[str | Path]) -> str:
 
 
 def _reason(text: str) -> str:
-    """Return the line of what uv wrote that says why, for a table."""
+    """Return the line of uv's output that says why, for the table."""
     if re.search(r"apache-airflow\S* depends on Python|does not satisfy Python", " ".join(text.split())):
         return "this Airflow does not support it"
     lines = [line.strip(" │╰├▶─×") for line in text.splitlines() if line.strip()]
@@ -272,11 +272,11 @@ def main() -> int:
     arguments = shlex.split(options.pytest)
     matrix = Matrix(options.uv, wheel, arguments)
     airflows, pythons, only = options.airflows.split(), options.pythons.split(), options.only.split()
-    # On the first Python: what a real Airflow does hardly depends on it.
+    # On the first Python only, since a real Airflow hardly depends on it.
     ends = {(airflows[0], pythons[0]), (airflows[-1], pythons[0])}
     pairs = [(airflow, python) for airflow in airflows for python in pythons]
     pairs = [pair for pair in pairs if not only or "/".join(pair) in only]
-    # Most tests wait for a server that takes its time, so that two combinations fit on two cores.
+    # Most tests spend their time waiting for a server, so two combinations fit on two cores.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         whole = (airflows[-1], pythons[0])
         cells = list(pool.map(lambda pair: matrix.cell(*pair, is_whole=pair == whole), pairs))

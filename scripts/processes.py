@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil
 
-# Every process that descends from one of ours inherits this, also after it was orphaned or left its group.
+# All descendants of a process inherit this, even if they are orphaned or leave its process group.
 MARK = "ARROYO_PROVIDER_RUN"
 
 
@@ -25,7 +25,7 @@ def free_ports(count: int) -> list[int]:
     """Return free ports, all different, for servers that this process starts; no other process is given them.
 
     Each stays bound until this process ends. A server may listen on it nevertheless, as long as it sets
-    ``SO_REUSEADDR``, which most do. Only Linux allows that: elsewhere the ports are let go at once.
+    ``SO_REUSEADDR``, which most do. Only Linux allows that. On other systems the ports are released at once.
 
     :param count: how many.
     """
@@ -83,7 +83,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # SPT_NOENV: without it a process that sets its title writes over the mark.
+            # SPT_NOENV: otherwise, a process that sets its title overwrites the mark.
             env={**(os.environ if env is None else env), MARK: mark, "SPT_NOENV": "1"},
             cwd=cwd,
             start_new_session=True,
@@ -97,7 +97,8 @@ def marked(mark: str) -> list[psutil.Process]:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # Airflow makes the environment of its tasks unreadable. A parent comes before its children.
+            # The environment of Airflow's tasks is unreadable, so they are found as children. A parent comes
+            # before its children.
             is_child = process.ppid() in found
             if process.pid != os.getpid() and (is_child or process.environ().get(MARK) == mark):
                 found[process.pid] = process
@@ -121,13 +122,13 @@ def kill_tree(process: psutil.Process) -> None:
 
 
 def stop_marked(mark: str, *, grace_seconds: float = 15.0) -> None:
-    """End every process that has a mark: with SIGTERM, and with SIGKILL those that remain.
+    """End every process that has a mark: first with SIGTERM, then with SIGKILL.
 
     :param mark: what :func:`start` was given.
     :param grace_seconds: how long they may take to end by themselves, default 15.
     """
     _stop(marked(mark), grace_seconds)
-    # A process that was just starting another one when it got its signal may have left that behind.
+    # A process that was starting another one when it got the signal may have left that one running.
     _stop(marked(mark), 0)
 
 

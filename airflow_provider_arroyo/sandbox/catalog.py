@@ -1,4 +1,4 @@
-"""What a server knows of connectors, and makes of the tables, profiles and UDFs that it is given."""
+"""What a server knows about connectors, and how it processes tables, profiles and UDFs."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ def micros(seconds: float) -> int:
 
 
 class Clock:
-    """A clock that goes at some speed, and can be moved on.
+    """A clock that runs at some speed, and can be advanced.
 
-    :param speed: seconds of the sandbox in one real second; 0: it stands until it is moved.
-    :param start_seconds: where it stands at first, in seconds since the epoch; None: now.
+    :param speed: seconds of the sandbox in one real second; 0: it stands still until it is advanced.
+    :param start_seconds: where it starts, in seconds since the epoch; None: now.
     """
 
     def __init__(self, *, speed: float, start_seconds: float | None = None) -> None:
@@ -36,7 +36,7 @@ class Clock:
         self._number = 0
 
     def now_micros(self) -> int:
-        """Return its time; never goes back, even where the computer's clock is set."""
+        """Return its time, which never goes back, even if the computer's clock is set."""
         elapsed = (time.perf_counter_ns() - self._started) / 1000
         return self._moved_to + int(elapsed * self._speed)
 
@@ -90,7 +90,7 @@ class Clock:
 
 
 class RealClock(Clock):
-    """The computer's clock, or one that runs faster or slower from its start on.
+    """The computer's clock, or one that runs faster or slower.
 
     :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
     :param start_seconds: where it begins, in seconds since the epoch; None (default): now.
@@ -104,11 +104,11 @@ class RealClock(Clock):
 
 
 class ManualClock(Clock):
-    """A clock that stands until it is moved: tests of minutes take milliseconds, and nothing sleeps.
+    """A clock that stands still until it is advanced: tests of minutes take milliseconds, and nothing sleeps.
 
     :param start_seconds: where it stands at first, in seconds since the epoch; None (default): now.
-    :param seconds_per_request: how far each request to the API moves it, so that a client that polls sees
-        time pass. Default 0: it moves only by hand.
+    :param seconds_per_request: how far each request to the API advances it, so that time passes for a client
+        that polls. Default 0: it only advances by hand.
     :raises ValueError: where ``seconds_per_request`` is below 0.
     """
 
@@ -141,7 +141,7 @@ class Agenda:
         self._skew = 0
 
     def advance(self) -> int:
-        """Do everything that is due, and return the time."""
+        """Carry out everything that is due, and return the time."""
         until = self.clock.now_micros() + self._skew
         heap = self._heap
         while heap and heap[0][0] <= until:

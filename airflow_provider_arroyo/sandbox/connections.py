@@ -1,4 +1,4 @@
-"""The calls about connectors, connection tables and profiles, and global UDFs; both versions do alike."""
+"""The calls about connectors, connection tables and profiles, and global UDFs; the same in both versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Connections:
             Route("DELETE", "connection_profiles/*", partial(_delete, profiles, "Connection profile")),
             Route("GET", "connection_tables", self._tables),
             Route("POST", "connection_tables", self._create_table, bodies.TABLE),
-            # One that is in use goes as well.
+            # One that is in use can be deleted, too.
             Route("DELETE", "connection_tables/*", partial(_delete, tables, "Connection table")),
             Route("POST", "udfs", self._create_udf, bodies.UDF),
             Route("GET", "udfs", lambda call: listing(map(render, udfs.values()))),

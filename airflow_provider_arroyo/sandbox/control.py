@@ -1,4 +1,4 @@
-"""``/sandbox/…``: what the sandbox offers beside Arroyo's API, and its page."""
+"""``/sandbox/…``: what the sandbox offers besides Arroyo's API, and its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the jobs: takes transitions out of the table as time passes."""
+"""Runs the jobs: applies the transitions of the table as time passes."""
 
 from __future__ import annotations
 

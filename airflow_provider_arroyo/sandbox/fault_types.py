@@ -1,4 +1,4 @@
-"""The faults that can be injected, as plain records: what each takes, and what is wrong with a request for one.
+"""The faults that can be injected, as plain records: their fields, and what is wrong with a request for one.
 
 One list for Python, the command line and ``/sandbox/faults``, so that they cannot differ.
 """
@@ -29,7 +29,7 @@ def _number(default: Any, low: float, high: float = _HIGHEST) -> Any:
 class Fault:
     """A fault.
 
-    :param id: given to it when it is injected; by it, it can be removed.
+    :param id: assigned when it is injected; ``remove(id)`` removes it.
     """
 
     positional: ClassVar[tuple[str, ...]] = ()
@@ -43,8 +43,8 @@ class RequestFault(Fault):
 
     :param method: only these, such as ``"GET"``; None: any.
     :param path: only paths like this pattern; ``*`` stands for anything, slashes included.
-    :param times: how many requests it hits; None: every one until it is removed.
-    :param skip: how many matching requests it lets pass before.
+    :param times: how many requests it hits; None: all until it is removed.
+    :param skip: how many matching requests to let pass first.
     """
 
     method: str | None = None
@@ -61,7 +61,7 @@ class RequestFault(Fault):
 class ReplacingFault(RequestFault):
     """A fault that replaces the response.
 
-    :param after_effect: let the call take effect first: only its response is lost.
+    :param after_effect: whether the call takes effect first, so that only its response is lost.
     """
 
     after_effect: bool = False
@@ -76,7 +76,7 @@ class HangUp(ReplacingFault):
 
 
 class Hang(ReplacingFault):
-    """Begin a response and never go on."""
+    """Start a response and never finish it."""
 
 
 @dataclass(kw_only=True)
@@ -104,7 +104,7 @@ class CutShort(RequestFault):
 
 @dataclass(kw_only=True)
 class NotJson(RequestFault):
-    """Respond 200 with something that is not Arroyo's: a page of a proxy, say."""
+    """Respond with status 200 and a body that is not Arroyo's, such as the page of a proxy."""
 
     body: str = "<html><body><h1>Sign in</h1></body></html>"
     content_type: str = "text/html; charset=utf-8"
@@ -112,7 +112,7 @@ class NotJson(RequestFault):
 
 @dataclass(kw_only=True)
 class Latency(RequestFault):
-    """Respond later by ``seconds``, in real time, and by ``jitter_seconds`` more at most, drawn at random."""
+    """Delay the response by ``seconds`` of real time, plus a random time of up to ``jitter_seconds``."""
 
     positional = ("seconds",)
     times: int | None = _number(None, 1)
@@ -129,9 +129,10 @@ class EarlyHints(RequestFault):
 
 @dataclass(kw_only=True)
 class Away(Fault):
-    """A part of the server is away.
+    """A part of the server is down.
 
-    :param seconds: for how long, on the sandbox's clock; None: until it is brought back (Python only for the API).
+    :param seconds: for how long, on the sandbox's clock; None: until it is brought back (for the API only
+        from Python).
     """
 
     positional = ("seconds",)
@@ -139,16 +140,16 @@ class Away(Fault):
 
 
 class ApiAway(Away):
-    """Take the API away for ``seconds``, or until ``api_back()``: connections are reset, new ones refused."""
+    """Take the API down for ``seconds``, or until ``api_back()``: connections are reset, new ones refused."""
 
 
 class ControllerAway(Away):
-    """Take the controller away for ``seconds``, or until ``controller_back()``: nothing that is asked for happens."""
+    """Take the controller down for ``seconds``, or until ``controller_back()``: requests have no effect meanwhile."""
 
 
 @dataclass(kw_only=True)
 class ServerRestart(Fault):
-    """Kill the whole server and start it again after so many seconds: every job is scheduled anew."""
+    """Kill the whole server, and start it again after ``seconds``. All jobs are scheduled again."""
 
     positional = ("seconds",)
     seconds: float = 3.0
@@ -156,7 +157,7 @@ class ServerRestart(Fault):
 
 @dataclass(kw_only=True)
 class ClockSkew(Fault):
-    """Set the server's clock so many seconds ahead: the ``date`` header and every time in the responses."""
+    """Set the server's clock ahead by ``seconds``: the ``date`` header and all times in responses."""
 
     positional = ("seconds",)
     seconds: float = _number(0.0, -_HIGHEST)
@@ -166,15 +167,15 @@ class ClockSkew(Fault):
 class PipelineFault(Fault):
     """A fault that hits pipelines.
 
-    :param pipeline: their id or name, or a pattern of it (``*`` stands for anything). Where there is none
-        yet, it waits for those that will be created, as many as ``times`` says.
-    :param after: seconds from now on, or from when the pipeline first runs where it was created later.
-    :param times: how many pipelines still to be created it hits, where there is none yet; None: all.
+    :param pipeline: id or name, or a pattern (``*`` stands for anything). If there is no such pipeline yet,
+        the fault waits for the next ``times`` pipelines that are created.
+    :param after: seconds from now, or for a pipeline that is created later, from its first run.
+    :param times: how many pipelines that do not exist yet it hits; None: all.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("pipeline",)
     at_creation: ClassVar[bool] = False
-    """It works from the creation of a pipeline on, not from its first run."""
+    """Whether it applies from the creation of a pipeline, not from its first run."""
     pipeline: str = "*"
     after: float = 0.0
     times: int | None = _number(1, 1)
@@ -188,9 +189,9 @@ class PipelineFault(Fault):
 
 @dataclass(kw_only=True)
 class Fail(PipelineFault):
-    """Let it fail for a reason.
+    """Let the pipeline fail with a reason.
 
-    :param restarts: let Arroyo try it again as often as it is allowed (0.15), where it would.
+    :param restarts: whether Arroyo first restarts it as often as allowed (0.15).
     """
 
     error: str = "injected failure"
@@ -200,7 +201,7 @@ class Fail(PipelineFault):
 
 @dataclass(kw_only=True)
 class Flap(PipelineFault):
-    """Let its next runs end after ``every`` seconds each, with a recovery."""
+    """Let the next runs of the pipeline end after ``every`` seconds each, and recover."""
 
     at_creation = True
     runs: int = 3
@@ -208,9 +209,9 @@ class Flap(PipelineFault):
 
 
 class KafkaAway(PipelineFault):
-    """Let its Kafka broker be unreachable: from its next run on it runs for 30 s at a time and recovers.
+    """Make the Kafka broker unreachable: from the next run on, the pipeline runs for 30 s, then recovers, and so on.
 
-    The first checkpoint of each run begins and never ends; a stop takes many seconds and leaves none.
+    The first checkpoint of each run begins and never finishes. A stop takes many seconds and takes no checkpoint.
     """
 
     at_creation = True
@@ -218,23 +219,23 @@ class KafkaAway(PipelineFault):
 
 @dataclass(kw_only=True)
 class LatePickup(PipelineFault):
-    """Let the controller pick it up late, as on a busy machine. A stop asked for by then leaves it unstarted."""
+    """Let the controller pick up the pipeline late. If it is stopped before that, it never starts."""
 
     at_creation = True
     seconds: float = 1.0
 
 
 class NeverStarts(PipelineFault):
-    """Let it stay in Scheduling for ever from its next start on."""
+    """Let the pipeline stay in Scheduling from its next start on."""
 
     at_creation = True
 
 
 @dataclass(kw_only=True)
 class ShowState(PipelineFault):
-    """Let it show a state, known or not, and stay there.
+    """Let the pipeline show a state, known or not, and stay there.
 
-    :param seconds: for how long; then it goes on where it was. None: until it is released.
+    :param seconds: for how long; then it continues where it was. None: until ``release()``.
     """
 
     positional = ("pipeline", "state")
@@ -244,12 +245,12 @@ class ShowState(PipelineFault):
 
 @dataclass(kw_only=True)
 class Traffic(PipelineFault):
-    """Let its metrics show other traffic than its SQL says, from now on; the state stays as it is.
+    """Let the metrics of the pipeline show other traffic than its SQL says, from now on. Its state does not change.
 
-    :param rate: rows a second of its sources together; None: as the SQL says.
-    :param swing: by which part of it the rate rises and falls, from 0 to 1.
-    :param period: how many seconds a rise and a fall last.
-    :param backpressure: of everything before its sinks, from 0 to 1; None: none to speak of.
+    :param rate: rows per second of all its sources; None: as the SQL says.
+    :param swing: by which share of it the rate rises and falls, 0 to 1.
+    :param period: how many seconds one rise and fall take.
+    :param backpressure: of all operators before its sinks, 0 to 1; None: almost none.
     """
 
     at_creation = True
@@ -260,16 +261,16 @@ class Traffic(PipelineFault):
 
 
 class KillWorker(PipelineFault):
-    """Kill its worker: the controller notices more than half a second later, and recovers it."""
+    """Kill the worker of the pipeline. After more than half a second, the controller notices and recovers it."""
 
 
 class Delete(PipelineFault):
-    """Delete it externally, whatever its state."""
+    """Delete the pipeline externally, in any state."""
 
 
 @dataclass(kw_only=True)
 class Stop(PipelineFault):
-    """Stop it externally."""
+    """Stop the pipeline externally."""
 
     mode: StopMode = "checkpoint"
 
@@ -288,7 +289,7 @@ def parse(fields: Mapping[str, Any], *, from_outside: bool = False) -> Fault:
     """Return the fault that a mapping describes, with texts read as what the fields take.
 
     :param fields: ``kind`` and the fields of that kind.
-    :param from_outside: it is not injected in Python: nobody could call ``api_back``.
+    :param from_outside: whether it is injected from outside of Python, where ``api_back`` cannot be called.
     :raises ValueError: naming the field and the choices.
     """
     values = dict(fields)

@@ -1,4 +1,4 @@
-"""The faults of a sandbox: keeps them, and lets them hit requests, pipelines and the server."""
+"""The faults of a sandbox: stores them, and applies them to requests, pipelines and the server."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Faults:
                 case types.ClockSkew():
                     engine.set_skew(micros(fault.seconds))
         if isinstance(fault, types.ApiAway | types.ServerRestart):
-            # Without the lock: what is closed has requests that wait for it.
+            # Without the lock, since open requests wait for it.
             self._cancel_return()
             self._server.close()
             if fault.seconds is not None:
@@ -120,7 +120,7 @@ class Faults:
             self._engine.start_controller()
 
     def release(self, pipeline: str = "*") -> None:
-        """Let pipelines that :meth:`show_state` holds go on where they were.
+        """Let pipelines that :meth:`show_state` holds continue where they were.
 
         :param pipeline: their id or name, or a pattern of it.
         """
@@ -131,7 +131,7 @@ class Faults:
                     self._engine.release(job)
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the faults that are not used up: on requests and pipelines to come, and those that hit later."""
+        """Return the faults that are not used up: on requests, on future pipelines, and those that hit later."""
         with self._lock:
             self._engine.advance()
             names = {kind: name for name, kind in types.KINDS.items()}
@@ -147,7 +147,7 @@ class Faults:
             return self._planned.pop(fault_id, None) is not None or len(self._pending) < before
 
     def clear(self) -> None:
-        """Remove all faults, those that would hit later too; bring everything back, release everything."""
+        """Remove all faults, also those that would hit later; bring the server back, and release all pipelines."""
         with self._lock:
             self._engine.advance()
             self._pending.clear()
@@ -217,7 +217,7 @@ class Faults:
             self._hit(job, fault)
 
     def job_created(self, job: Job) -> None:
-        """Let the faults that waited for such a pipeline hit it."""
+        """Apply the faults that waited for such a pipeline."""
         for fault in tuple(self._pending):
             if not (isinstance(fault, types.PipelineFault) and fault.matches(job.pipeline)):
                 continue

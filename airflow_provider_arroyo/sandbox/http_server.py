@@ -1,7 +1,7 @@
 """HTTP/1.1 over sockets, a thread for each connection, with h11 as the protocol's engine.
 
-Beside whole responses a handler may send what a well-behaved server never would: interim responses, half a
-body, a body without an end, a reset.
+Besides complete responses, a handler can send what a well-behaved server does not: interim responses, half a
+body, an endless body, a reset.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ConnectionGoneError(Exception):
-    """The connection was closed, or is to be closed in good order: nothing more is sent."""
+    """The connection was closed, or is about to be closed in good order. Nothing more is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class HttpRequest:
 
 
 class Connection:
-    """A connection with a client: what a handler sends its response to."""
+    """A connection to a client, to which a handler sends its response."""
 
     def __init__(self, server: HttpServer, sock: socket.socket) -> None:
         self._server = server
@@ -148,7 +148,7 @@ class Connection:
             self._server.forget(self)
 
     def _close(self) -> None:
-        # Bytes that were not read turn a close into a reset, which can overtake what was sent last.
+        # Unread bytes turn a close into a reset, which can overtake the last bytes that were sent.
         with contextlib.suppress(OSError, ValueError):
             if not self.aborted.is_set():
                 self._sock.settimeout(_FAREWELL_SECONDS)
@@ -226,7 +226,7 @@ class HttpServer:
         """Listen.
 
         :param port: 0 takes a free one; ``self.port`` says which.
-        :raises OSError: where the address cannot be had.
+        :raises OSError: if it cannot listen on the address.
         """
         self.host = host
         self._socket = _bound(host, port)
@@ -234,7 +234,7 @@ class HttpServer:
         self.open()
 
     def open(self) -> None:
-        """Take connections, on the port of before; does nothing once the server was stopped."""
+        """Accept connections on the same port again; does nothing after the server was stopped."""
         with self._lock:
             if self._accepting is None and self._socket is not None and not self._stopped:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,15 +243,15 @@ class HttpServer:
                 self._accepting.start()
 
     def close(self) -> None:
-        """Refuse connections, and reset the open ones but that of the thread that asks for it.
+        """Refuse connections, and reset the open ones except that of the calling thread.
 
-        The port is kept: nobody else can take it meanwhile.
+        The port is kept, so no other process can take it.
         """
         with self._lock:
             thread, self._accepting = self._accepting, None
             if thread is not None and self._socket is not None:
                 try:
-                    # Listens no more, and stays bound; with that option others could bind to it, too.
+                    # Stops listening and stays bound; with that option, other processes could bind to the port.
                     self._socket.shutdown(socket.SHUT_RDWR)
                     self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
                 except OSError:  # only Linux does that
@@ -299,7 +299,7 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.settimeout(_NOTICE_SECONDS)
         sock.bind((host, port))
         if port == 0 and sys.platform == "linux":
-            # It keeps a port over a shutdown only where it was asked for by its number.
+            # A port is kept over a shutdown only if it was given as a number.
             with sock:
                 return _bound(host, sock.getsockname()[1])
     except OSError:

@@ -4,10 +4,10 @@ The times are those of the recordings of real servers, in milliseconds. A row re
 to a job in ``state``, it goes to ``to`` and stays there for ``stays``; then it moves on by itself (the row of
 ``to`` with the cause ``TIME``). Without ``stays`` it stays until something else happens.
 
-The API only writes down what is wanted. The controller polls every 500 ms and acts on the first of the wanted
-things for which the job's state has a row. Where there is none nothing happens, however often it was asked
-for and whatever the API answered: a restart of a stopped job is answered with 200 and forgotten, and a stop
-that was asked for during a restart waits until the job runs.
+The API only stores requests. The controller polls every 500 ms, and acts on the first request for which the
+job's state has a row. If there is no such row, nothing happens, whatever the API responded: a restart of a
+stopped job gets status 200 and is ignored, and a stop that is requested during a restart waits until the job
+runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Version: TypeAlias = Literal["0.15", "0.16"]
 Variant: TypeAlias = Literal[Version, "0.16-worker"]
-"""The version of the server, and on 0.16 whether the controller or a worker leads the jobs."""
+"""The version of the server, and on 0.16 whether the controller or a worker controls the jobs."""
 
 Millis: TypeAlias = tuple[int, int]
 """A time that varies: the shortest and the longest that was seen."""
@@ -34,38 +34,38 @@ class Cause(Enum):
     """What moves a job."""
 
     TIME = "it stayed as long as the row before said"
-    # What the controller may find wanted at a poll.
-    STOP_UNREACHED = "a stop, asked for before the controller picked the job up"
-    STOP_BLOCKED = "a stop, while a source blocks"
+    # What may be requested.
+    STOP_UNREACHED = "a stop that was requested before the controller picked the job up"
+    STOP_BLOCKED = "a stop while a source blocks"
     STOP_CHECKPOINT = "stop: checkpoint"
     STOP_GRACEFUL = "stop: graceful"
     STOP_IMMEDIATE = "stop: immediate"
     STOP_FORCE = "stop: force"
     START = "stop: none, on a job that does not run"
-    RESTART_AND_STOP = "a restart and a stop, found in the same poll"
+    RESTART_AND_STOP = "a restart and a stop in the same poll"
     RESTART = "restart"
     RESTART_FORCE = "restart with force"
     RESTART_NO_STATE = "restart with ignore_state"
     ENV_CHANGED = "env_vars or scheduler_config changed"
     RESCALE = "parallelism changed"
-    # What happens without being asked for.
+    # What happens without a request.
     SOURCE_ENDED = "a source has ended"
     SOURCES_ENDED = "all sources have ended"
     SOURCE_LOST = "a source gave up on its server"
     TASK_FAILED = "a task failed"
-    TASK_FAILED_FOR_GOOD = "a task failed once more than the allowed restarts"
+    TASK_FAILED_FOR_GOOD = "a task failed, and no restarts are left"
     WORKER_LOST = "a worker no longer responds"
-    WORKER_LOST_FOR_GOOD = "a worker was lost once more than the allowed restarts"
-    TTL_OVER = "a preview's time is over"
-    CONTROLLER_BACK = "the controller started and found the job as it was"
-    CONTROLLER_BACK_STOP = "the controller started and found a stop wanted"
+    WORKER_LOST_FOR_GOOD = "a worker was lost, and no restarts are left"
+    TTL_OVER = "the time of a preview is over"
+    CONTROLLER_BACK = "the controller started"
+    CONTROLLER_BACK_STOP = "the controller started, and a stop was requested"
 
 
 STOPS = {mode: Cause[f"STOP_{mode.upper()}"] for mode in ("checkpoint", "graceful", "immediate", "force")}
 RESTARTS = frozenset({Cause.RESTART, Cause.RESTART_FORCE, Cause.RESTART_NO_STATE})
 
 POLL_MILLIS: Millis = (502, 505)
-"""The controller sleeps for 500 ms between two polls of what is wanted, and a poll takes a few more."""
+"""The controller sleeps for 500 ms between two polls, and a poll takes a few milliseconds."""
 TICK_MILLIS = 200
 """How often a running job reads what its workers reported: end, failure, checkpoint done."""
 WORKER_LOSS_NOTICED_MILLIS: Millis = (600, 680)
@@ -75,7 +75,7 @@ PREVIEW_TTL_SECONDS = 60
 HEALTHY_SECONDS = 120
 """A run that lasted longer clears the count of restarts."""
 STUCK_SCHEDULING_MILLIS = 1000
-"""A job that is scheduled for longer waits for workers that do not come; then it obeys a stop."""
+"""A job that is in Scheduling for longer waits for workers that do not come; then it obeys a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ _STOPPING: Millis = (22, 60)
 _FAILING: Millis = (5010, 5016)
 _BEFORE_SCHEDULING = (S.COMPILING, S.RECOVERING, S.RESTARTING, S.RESCALING)
 
-# Finished has no row: it is never left.
+# Finished has no row, since nothing leaves it.
 _STARTS = (
     _T(S.CREATED, Cause.START, S.COMPILING, _COMPILING),
     # A stop waits until the job runs, unless the controller picks the job up late.
@@ -134,7 +134,7 @@ _RUNNING = (
     _T(S.RUNNING, Cause.WORKER_LOST, S.RECOVERING, (580, 700)),
     _T(S.RUNNING, Cause.WORKER_LOST_FOR_GOOD, S.FAILED),
 )
-# Some sources have ended, the others run on. Only an immediate stop is obeyed, and it ends in Finished.
+# Some sources have ended. Only an immediate stop has an effect, and leads to Finished.
 _FINISHING = (
     _T(S.FINISHING, Cause.SOURCES_ENDED, S.FINISHED),
     _T(S.FINISHING, Cause.STOP_IMMEDIATE, S.FINISHED),
@@ -161,7 +161,7 @@ _CONTROLLER_RESTARTS = (
     *(_T(state, Cause.CONTROLLER_BACK_STOP, S.STOPPED) for state in (S.CREATED, *ACTIVE)),
 )
 _ONLY_015 = (
-    # A failed task is tried again without a word.
+    # A failed task is restarted, and no reason is reported.
     _T(S.RUNNING, Cause.TASK_FAILED, S.RECOVERING, (20, 28)),
     _T(S.RUNNING, Cause.TASK_FAILED_FOR_GOOD, S.FAILED),
     _T(S.RUNNING, Cause.SOURCE_LOST, S.RECOVERING, (20, 28)),
@@ -173,7 +173,7 @@ _ONLY_016 = (
     _T(S.RUNNING, Cause.SOURCE_LOST, S.RECOVERING, (5930, 6230)),
     _T(S.FAILED, Cause.RESTART_AND_STOP, S.STOPPED),
 )
-# A job that a worker leads: the same rows, other times.
+# A job that a worker controls: the same rows with other times.
 _ONLY_016_WORKER = (
     *(_T(state, Cause.TIME, S.SCHEDULING, _WORKERS_OF_WORKER_MODE) for state in _BEFORE_SCHEDULING),
     _T(S.RUNNING, Cause.RESTART, S.RESTARTING, (190, 205), leaves_checkpoint=True),

@@ -1,4 +1,4 @@
-"""API calls and responses, free of HTTP, and what every call needs."""
+"""API calls and responses, independent of HTTP, and what every call needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Call:
 
     :param ids: the parts of its path that name something, unescaped, in their order.
     :param fields: what its body says, once it was read.
-    :param plan: what becomes of its SQL, where it has some.
+    :param plan: the plan of its SQL, if it has any.
     """
 
     ids: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""Pipelines to begin with: a server that has been in use for a while, for tests of many or for demos."""
+"""Pipelines to start with, as on a server that has been in use for a while, for demos and tests."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def populate(engine: Engine, count: int) -> None:
             tasks=len(planned.graph["nodes"]),
             entered=begun,
         )
-        # Checkpoints of the last minute will do: there may be ten thousand pipelines.
+        # Only checkpoints of the last minute, since there may be ten thousand pipelines.
         runs.begin(job, max(begun, engine.now - 60_000_000), engine.rng)
         store.add(pipeline)
         engine.touch(job)
 
 
 DEMO_SECONDS = 900
-"""How long the pipelines of the demo have been there."""
+"""The age of the demo's pipelines."""
 _MINUTES = """\
 CREATE TABLE events WITH (connector = 'impulse', event_rate = '{rate}');
 CREATE TABLE totals (n BIGINT) WITH (connector = 'blackhole');
@@ -74,7 +74,7 @@ CREATE TABLE archive (id TEXT) WITH (connector = 'blackhole');
 INSERT INTO archive SELECT id FROM shipments;"""
 _BOUNDED = QUERY.replace("'10'", "'100', message_count = '6000'")
 _FAILED = {"error": "error in connector: the table refunds has no column amount", "domain": "user"}
-# Name, SQL, and what else there is to it: a fault with its fields.
+# Name, SQL, and a fault with its fields.
 _DEMO: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("clicks_per_day", QUERY, "stop", {"after": 400.0}),
     ("inventory_snapshot", _BOUNDED, "", {}),
@@ -89,7 +89,7 @@ HALF_MADE_ID = "half-made"
 
 
 def demo(api: Api, faults: Faults, advance: Callable[[float], None]) -> None:
-    """Add a pipeline in each of the situations that one meets, and let a quarter of an hour pass.
+    """Add a pipeline in each common situation, and let a quarter of an hour pass.
 
     They run with changing metrics, one slowly with backpressure; one keeps restarting, one has no broker, one
     failed, one was stopped, one finished, one waits for workers; and a half-made record holds its id without

@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading.Event) -> Iterator[bytes]:
-    """Yield the events of a preview from now on, as they happen, until its job runs no more.
+    """Yield the events of a preview from now on, as they happen, until its job no longer runs.
 
     Rows made before are lost, as on a real server; ``start_id`` of the first event says how many.
 
@@ -85,10 +85,10 @@ class _Rows:
         if self._count is not None:
             last = min(last, self._count - 1)
         if self._next is None:
-            # What was made before the connection is lost.
+            # Rows from before the connection are lost.
             self._next = last + 1 if last < 0 or self._made_at(last) < now - 50_000 else last
         batches = []
-        # A fast source sends many rows at once, a slow one each by itself.
+        # A fast source sends many rows at once, a slow one single rows.
         size = max(1, int(self._rate // 10))
         while self._next <= last:
             numbers = range(self._next, min(last + 1, self._next + size))

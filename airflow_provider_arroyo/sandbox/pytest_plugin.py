@@ -1,6 +1,6 @@
 """The fixture ``arroyo_sandbox`` for other projects' tests; pytest finds it where this package is installed.
 
-It costs test runs that do not use it nothing: a sandbox is imported when one is asked for.
+A sandbox is imported only when a test uses the fixture, so other test runs cost nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "arroyo_sandbox(**options): how the fixture arroyo_sandbox starts its sandbox: the arguments of "
@@ -32,7 +32,8 @@ def arroyo_sandbox(
     """An Arroyo API for one test, and an Airflow connection that leads to it.
 
     The marker ``arroyo_sandbox`` takes the arguments of :class:`ArroyoSandbox`, and ``conn_id``, the name of
-    the connection, default ``arroyo_default``. Of several markers the closest decides, argument by argument.
+    the connection, default ``arroyo_default``. If the test, its class and its module have markers, the
+    closest one wins for each argument.
     """
     markers = list(request.node.iter_markers("arroyo_sandbox"))
     given = [value for marker in markers for value in marker.args]

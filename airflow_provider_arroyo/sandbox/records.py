@@ -1,4 +1,4 @@
-"""What the sandbox holds: pipelines, their jobs, and what it needs to know to run them."""
+"""The sandbox's data: pipelines, their jobs, and what it needs to run them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTERVAL_RANGE_MICROS = (1_000_000, 86_400_000_000)
 
 @dataclass(slots=True)
 class Wanted:
-    """What was asked of a job: the API writes it, the controller reads it at its next poll."""
+    """What was requested of a job. The API writes it, and the controller reads it at its next poll."""
 
     parallelism: int
     interval_micros: int
@@ -29,7 +29,7 @@ class Wanted:
     env_vars: dict[str, str] = field(default_factory=dict)
     scheduler_config: dict[str, Any] = field(default_factory=dict)
     restarts: int = 0
-    """How often a restart was asked for."""
+    """How many restarts were requested."""
     restart_force: bool = False
     ignore_state: bool = False
 
@@ -63,27 +63,27 @@ class Job:
     """The error and its domain."""
 
     seen: Wanted = field(default_factory=lambda: Wanted(0, 0))
-    """What the controller has taken over of what is wanted."""
+    """The requests that the controller has already accepted."""
     restarted: bool = False
-    """It was restarted since it was last started: a rescale then shows as a restart, on real servers too."""
+    """Whether it was restarted since its last start. A rescale then shows as a restart, as on real servers."""
     started_anew: bool = False
-    """It was created, resumed, or restarted after a failure: its next run sets ``start_time``."""
+    """Whether it was created, resumed, or restarted after a failure, so that its next run sets ``start_time``."""
     entered: int = 0
     """When the state was entered."""
     turn: int = 0
-    """Rises with each change of state: what was planned in an earlier turn is void."""
+    """Rises with each change of state. Actions that were planned for an earlier turn are dropped."""
     failures: int = 0
 
     # The current or last run.
     run_started: int | None = None
     run_ended: int | None = None
     measured_until: int | None = None
-    """Since when it has been ending, so that nothing is measured; None: it runs."""
+    """Since when the run has been ending, so that nothing is measured; None: it runs."""
     run_parallelism: int = 0
     checkpointed_micros: int = 0
     """How long the run had lasted when its last checkpoint began."""
     progress_micros: int = 0
-    """How far the sources had come when the run began."""
+    """The position of the sources when the run began."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     next_checkpoint: int | None = None
     checkpoint_until: int | None = None
@@ -92,13 +92,13 @@ class Job:
 
     # Injected faults.
     state_before_hold: str | None = None
-    """Where it goes on when it is released; None: it does not show a state from outside."""
+    """The state in which it continues when it is released; None: it shows its own state."""
     never_starts: bool = False
     kafka_away: bool = False
     picked_up_at: int | None = None
-    """The controller does not pick it up earlier; None: at its next poll."""
+    """When the controller picks it up at the earliest; None: at its next poll."""
     traffic: list[tuple[int, Traffic]] = field(default_factory=list)
-    """What its metrics show from which moment on."""
+    """What its metrics show, and since when."""
     flap: tuple[int, int] | None = None
     """How many microseconds each run lasts, and how many runs are still to fail."""
 
@@ -169,7 +169,7 @@ class Store:
         return now_micros // self._unit * self._unit
 
     def add(self, pipeline: Pipeline) -> None:
-        """Keep a pipeline, or list it anew after it got another job."""
+        """Store a pipeline, or update it after it got another job."""
         self.pipelines[pipeline.id] = pipeline
         self._listed = None
 

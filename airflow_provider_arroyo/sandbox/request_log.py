@@ -1,4 +1,4 @@
-"""The requests that the sandbox received, for tests to read. It keeps no credentials."""
+"""The requests that the sandbox received, for tests. It stores no credentials."""
 
 from __future__ import annotations
 

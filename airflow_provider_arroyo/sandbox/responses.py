@@ -15,7 +15,7 @@ from .records import Checkpoint, Job, Pipeline
 
 
 def action(job: Job) -> tuple[str | None, str, bool]:
-    """Return what the console's button would do: the action, its label, whether it must wait."""
+    """Return what the console's button does: the action, its label, whether it is in progress."""
     desired = job.wanted.stop == "none"
     match job.state:
         case JobState.STOPPED:

@@ -1,4 +1,4 @@
-"""Which call a path and a method are: found, missing, or not allowed, as a real server says."""
+"""Finds the call for a path and a method, or refuses it as a real server does."""
 
 from __future__ import annotations
 

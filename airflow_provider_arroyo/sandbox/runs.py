@@ -1,6 +1,6 @@
-"""What a run leaves behind: checkpoints and metrics.
+"""The checkpoints and metrics of a run.
 
-Both follow from when the run began, so they are worked out when they are asked for, not as time passes: ten
+Both follow from when the run began, so they are computed when they are requested, not as time passes: ten
 thousand idle jobs cost nothing.
 """
 
@@ -15,7 +15,7 @@ from .fault_types import Traffic
 from .records import Checkpoint, Job
 
 KEPT_CHECKPOINTS = 500
-"""Older ones of a job are forgotten, so that a sandbox can run for days."""
+"""Older ones of a job are dropped, so that a sandbox can run for days."""
 KEPT_SAMPLES = 150
 _SHOWN_SUBTASKS = 256
 _NEVER = 2**62
@@ -24,7 +24,7 @@ _SMOOTHING = 0.1
 """How much of a rate is what was measured last; the rest is the rate before."""
 _SMOOTHED_SAMPLES = 200
 _CHECKPOINT_MICROS = 295_000
-"""From one checkpoint to the next it takes so much longer than the interval, about."""
+"""Roughly how much longer than the interval it takes from one checkpoint to the next."""
 _METRICS = ("bytes_recv", "bytes_sent", "messages_recv", "messages_sent", "backpressure")
 
 
@@ -130,7 +130,7 @@ def end_checkpoints(job: Job, now: int, rng: random.Random) -> None:
 
 
 def drop_unfinished(job: Job, now: int) -> bool:
-    """Forget a checkpoint that was under way when its run broke off; return whether there was one."""
+    """Drop a checkpoint that was in progress when its run was interrupted; return whether there was one."""
     if under_way(job, now) is None:
         return False
     job.checkpoints.pop()
@@ -189,7 +189,7 @@ def metric_groups(job: Job, now: int, rng: random.Random) -> list[dict[str, Any]
 def _series(job: Job, node_id: int, numbers: range, shown: float, name: str) -> list[dict[str, float]]:
     begun = job.run_started or 0
     is_smoothed = name != "backpressure"
-    # What came longer ago does not show any more.
+    # Older values have no visible effect any more.
     start = max(2, numbers.start - _SMOOTHED_SAMPLES) if is_smoothed else numbers.start
     series, last = [], None
     for number in range(start, numbers.stop):
@@ -217,7 +217,7 @@ def _measured(job: Job, number: int, moment: int, shown: float, name: str) -> fl
 
 
 def _factor(job: Job, traffic: Traffic, passed: int) -> float:
-    # How many times as much flows as the SQL says.
+    # The factor by which the traffic differs from what the SQL says.
     factor = 1.0 if traffic.rate is None else traffic.rate / _rate(job)
     return factor * (1 + traffic.swing * math.sin(math.tau * passed / micros(traffic.period)))
 

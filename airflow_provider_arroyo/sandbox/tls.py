@@ -1,4 +1,4 @@
-"""TLS as real servers end it: a handshake that fails says why."""
+"""TLS as on real servers: a failed handshake says why."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wrapped(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
     :raises OSError: where the client does not speak TLS; it was sent an alert that says so.
     """
     if sock.recv(1, socket.MSG_PEEK) != _HANDSHAKE_BYTE:
-        # To what is no TLS at all OpenSSL says nothing; Arroyo does.
+        # If the client does not speak TLS, OpenSSL sends nothing, but Arroyo sends an alert.
         sock.sendall(_DECODE_ERROR)
         raise OSError("not TLS")
     return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

@@ -1,4 +1,4 @@
-"""Small DAGs whose tasks only wait in the triggerer: the crowd that ``server.json`` names."""
+"""Small DAGs whose tasks only wait in the triggerer. ``server.json`` names the kind of crowd."""
 
 from __future__ import annotations
 

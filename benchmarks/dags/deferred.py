@@ -1,4 +1,4 @@
-"""Submits that wait in a triggerer side by side, and alarms among them; a run of it is a wave."""
+"""Submits and alarms that wait in a triggerer at the same time. A run of this DAG is a wave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits of other people: each fires at a known moment, and its task ends in a worker or in the triggerer."""
+"""Triggers that are not ours: each fires at a known moment, and its task ends in a worker or in the triggerer."""
 
 from __future__ import annotations
 

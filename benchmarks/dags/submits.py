@@ -1,4 +1,4 @@
-"""Submits one after another: ours in each way to wait, and one that always defers."""
+"""Submits one after another: ours in each mode, and one that always defers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The states of a pipeline, drawn and listed from the table that the sandbox follows.
 
-That table holds what was recorded on real servers. Only where each state stands in the drawing is decided here.
+That table contains what was recorded on real servers. This module only decides where each state is drawn.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ WORDS = {
     Cause.TASK_FAILED: "a task failed",
     Cause.WORKER_LOST: "or worker was lost",
 }
-"""What the caption of a box says of the causes that lead from Running into it."""
+"""The captions of the boxes: the causes that lead from Running into them."""
 
 NOT_DRAWN = frozenset(
-    # A controller that starts again leads from everywhere to Scheduling; the others are rare.
+    # A restarted controller leads from every state to Scheduling; the others are rare.
     {Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP, Cause.TTL_OVER, Cause.STOP_UNREACHED}
     | {Cause.RESTART_AND_STOP}
 )
 
 
 def seen() -> list[Transition]:
-    """Return the rows of the table that were seen on real servers of the newest kind."""
+    """Return the rows of the table that were seen on real servers of the newest version."""
     unseen = {(row.state, row.cause) for row in lifecycle._NOT_SEEN}
     rows = lifecycle.transitions("0.16").values()
     return [row for row in rows if (row.state, row.cause) not in unseen]
@@ -69,7 +69,7 @@ def seen() -> list[Transition]:
 def drawing() -> str:
     """Return the drawing, as SVG for a page.
 
-    :raises KeyError: where a state has no place in it.
+    :raises KeyError: if a state has no place in the drawing.
     """
     pairs = {(row.state, row.to) for row in seen() if row.cause not in NOT_DRAWN}
     lines = [_arrow(state, to) for state, to in sorted(pairs)]
@@ -127,7 +127,7 @@ def _arrow(state: JobState, to: JobState) -> str:
 
 
 def steps() -> str:
-    """Return every step that was seen, as a table in Markdown; those of a restarted controller are left out."""
+    """Return all transitions that were seen, as a table in Markdown, without those of a restarted controller."""
 
     def length(row: Transition) -> str:
         if row.stays is None:
@@ -142,7 +142,7 @@ def steps() -> str:
             if row.cause not in (Cause.CONTROLLER_BACK, Cause.CONTROLLER_BACK_STOP):
                 yield f"`{row.state}`", when, f"`{row.to}`", length(row)
 
-    return table(["in", "when", "it goes to", "and stays there for"], rows())
+    return table(["state", "what happens", "next state", "time in the next state"], rows())
 
 
 class States(SphinxDirective):

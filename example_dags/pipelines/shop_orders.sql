@@ -1,4 +1,4 @@
--- Orders, one row a minute.
+-- The number of orders, once a minute.
 -- arroyo:
 --   parallelism: 2
 --   checkpoint_interval: 1

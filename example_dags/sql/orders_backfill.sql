@@ -1,4 +1,4 @@
--- A stand-in for old orders: fifty rows per second until all are read; then the pipeline is Finished.
+-- This source stands for a table of old orders: fifty rows per second. After the last row, the pipeline is Finished.
 CREATE TABLE old_orders WITH (
     connector = 'impulse',
     event_rate = '50',

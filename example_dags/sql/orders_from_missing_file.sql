@@ -1,4 +1,4 @@
--- A source that cannot be opened: what a typing error in a topic or a path looks like.
+-- A source that cannot be opened, as after a typo in a topic or a path.
 CREATE TABLE orders (
     id BIGINT
 ) WITH (

@@ -1,10 +1,10 @@
--- A stand-in for a stream of orders: Arroyo's own generator, ten rows per second, without end.
+-- This source stands for a stream of orders. Arroyo's own generator makes ten rows per second, without end.
 CREATE TABLE orders WITH (
     connector = 'impulse',
     event_rate = '10'
 );
 
--- Where the results go. This connector discards them; yours may be a Kafka topic.
+-- The sink. This connector discards the results; yours may be a Kafka topic.
 CREATE TABLE orders_per_minute (
     orders BIGINT
 ) WITH (

@@ -1,4 +1,4 @@
-"""What the sensors for other things than a state wait for, and why they should not have succeeded."""
+"""The conditions of the sensors for checkpoints and metrics, and why they should not have succeeded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
 
 
 def draw_condition(draw: random.Random, truth: GroundTruth) -> Wanted:
-    """Draw what a pipeline that runs on is waited for."""
+    """Draw a condition of a pipeline that keeps running."""
     began = truth.now()
     if draw.random() < 0.5:
         wanted: dict[str, Any] = draw.choice(

@@ -1,4 +1,4 @@
-"""Deployments that are killed, lose responses, race each other and run out of time: what is there in the end.
+"""Deployments that are killed, lose responses, race each other and run out of time: what runs in the end.
 
 On the sandbox's manual clock, so that a thousand take minutes. A scenario deploys one version after the other, each
 until it succeeds or fails for good, as a user and Airflow's retries would.
@@ -49,7 +49,7 @@ class KilledError(BaseException):
 
 @dataclass
 class Turns:
-    """Lets two clients send their requests in a given order; when it is used up, as they come.
+    """Lets two clients send their requests in a given order; after that, in any order.
 
     :param order: whose turn it is.
     """
@@ -100,7 +100,7 @@ class Scenario:
         self.keep_old = self._draw.random() < 0.25
 
     def run(self) -> None:
-        """Deploy a few versions beside a pipeline of somebody else's."""
+        """Deploy a few versions next to a pipeline of another owner."""
         foreign = self._bench.create_externally(replace(SPEC, name="foreign"), pipeline_id="by-hand")
         namesake = self._bench.create_externally(SPEC, pipeline_id="namesake")
         self._bench.change(namesake.id, "Running", "stop", "Stopped")
@@ -140,7 +140,7 @@ class Scenario:
                 self._bench.log.info("failed, retried: %s", end)
                 continue
             if what == "two at once":
-                # What the other one still did came after this one's success; a retry sees it.
+                # The other one may change something after this one's success; a retry sees that.
                 continue
             self._figures.tasks += 1
             self._figures.created += 1

@@ -1,7 +1,7 @@
 """Events in a real Airflow: fifty pipelines die at random while triggerers are killed and frozen.
 
-A death counts as reported when its event is in Airflow's database. Only then the pipeline is restarted, as the DAG
-that the event starts would do: what somebody repairs while no triggerer runs cannot be seen.
+A death counts as reported when its event is in Airflow's database. Only then is the pipeline restarted, as
+the DAG that the event starts would do, since a repair while no triggerer runs cannot be seen.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Deaths:
     def repair(self) -> None:
         """Read what was reported, and restart it, until :meth:`end`."""
         while not self._is_over.wait(1.0):
-            # Airflow's API fails now and then where its machine is busy.
+            # Airflow's API fails occasionally on a busy machine.
             with contextlib.suppress(LocalAirflowError, OSError):
                 self.read()
 

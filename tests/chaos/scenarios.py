@@ -119,7 +119,7 @@ class Scenario:
     def __init__(self, environment: Environment, name: str, seed: str, namespace: str = "") -> None:
         self._environment = environment
         self._overtaken: list[Running] = []
-        """Waits of which another triggerer fired first; they are killed when the task has resumed."""
+        """Waits whose event another triggerer sent first; they are killed when the task has resumed."""
         self._truth = environment.truth
         self._draw = random.Random(seed)
         self.name = name
@@ -143,7 +143,7 @@ class Scenario:
 
     @property
     def key(self) -> str:
-        """What its pipelines are counted by."""
+        """The key by which its pipelines are counted."""
         return named_in(self.name, self._namespace)
 
     def run(self) -> Outcome:
@@ -199,7 +199,7 @@ class Scenario:
                 self._violation("unwanted stop", f"{running} ran and was replaced by {now} unasked")
 
     def _react(self, error: BaseException) -> None:
-        """Do what the error of a refused submit says."""
+        """Follow the advice in the error of a refused submit."""
         text = str(error)
         if "set the connection's extra namespace" in text:
             self.outcome.events["namespace set as the error says"] += 1
@@ -307,7 +307,7 @@ class Scenario:
         self._let_late_requests_arrive()
 
     def _two_tries_at_once(self) -> None:
-        """Let an old try run beside the new one, as on a machine that Airflow has lost contact with."""
+        """Let an old try run at the same time as the new one, as on a machine that Airflow has lost contact with."""
         if not self._is_bounded:
             self.final_state = JobState.RUNNING
         ti = self._submit_ti

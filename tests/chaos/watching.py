@@ -1,7 +1,7 @@
 """Pipelines that are only watched: a watcher for events and a guard each, while they die, stop and flap.
 
-Both are moved between triggerers and killed at any moment, and any request may meet a fault. A pipeline is left as it
-died: what somebody repairs while nobody polls cannot be seen.
+Both are moved between triggerers and killed at any moment, and any request may meet a fault. A pipeline is
+not repaired after its failure, since a repair between two polls could not be seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .scenarios import Environment, Journal
 from .small_airflow import Deferred, Failed, Running, Succeeded, Triggerer, Worker, log_to
 
 STORED_SECONDS = 0.3
-"""How long after a trigger's event Airflow stores it; of a triggerer that is killed before, it is lost."""
+"""How long after a trigger's event Airflow stores it; if the triggerer is killed before that, the event is lost."""
 
 MAX_RESTARTS = 3
 """More than what happens to the whole server causes."""
@@ -173,7 +173,7 @@ class Watched:
         self._disturb()
         self._wait_until(self._is_done)
         if self._draw.random() < 0.5:
-            # What was reported is reported again, or not where Airflow keeps that.
+            # Reported events are reported again, unless Airflow stores what was reported.
             self._move_watcher()
             time.sleep(self._draw.uniform(0.5, 1.5))
         if self.end != "flaps":
@@ -189,7 +189,7 @@ class Watched:
             self._draw.choice((self._move_watcher, self._move_guard))()
 
     def _move_watcher(self) -> None:
-        """Kill it and let another triggerer run it; nobody watches for a while."""
+        """Kill it and let another triggerer run it; nothing watches the pipeline for a while."""
         self.figures.events["watcher killed"] += 1
         self.watcher.kill()
         time.sleep(self._draw.choice((0.0, 0.0, 1.0)))

@@ -1,4 +1,4 @@
-"""What of a function's source may be shown: everything but the strings that something secret is made of."""
+"""Which parts of a function's source may be shown: everything except strings that belong to a secret."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_other_strings_are_kept(language: str, source: str) -> None:
 
 @pytest.mark.parametrize("language", ["rust", "python"])
 @pytest.mark.parametrize("unit", ['"', "'", "\\", "r#", "/*", "#", "password=(", "token\n", '"""', "é\ud800"])
-def test_what_is_no_source_takes_no_long_time(language: str, unit: str) -> None:
+def test_text_that_is_not_source_code_takes_no_long_time(language: str, unit: str) -> None:
     source = unit * (220_000 // len(unit))
     assert len(redact_code(source, language)) <= len(source) + 3

@@ -1,4 +1,4 @@
-"""What it means when no whole response comes, over real sockets."""
+"""Errors without a complete response, over real sockets."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def sent(server: Server) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("step", [CLOSE, RESET, BAD_GATEWAY], ids=["close", "reset", "behind a gateway"])
 @pytest.mark.parametrize("request_", WITH_SQL, ids=str)
-def test_sql_is_refused_for_good(
+def test_sql_is_refused_as_a_permanent_failure(
     request_: Request[Any], step: Reply, client: ArroyoClient, server: Server
 ) -> None:
     server.play(step, VALID, step, step)
@@ -79,7 +79,7 @@ def test_sql_is_refused_for_good(
         pytest.param([CLOSE, VALID, CLOSE, reply(None, 429)], id="too many requests"),
     ],
 )
-def test_what_is_no_matter_of_the_sql_is_an_outage(
+def test_failures_that_do_not_depend_on_the_sql_are_an_outage(
     script: list[Reply], client: ArroyoClient, server: Server
 ) -> None:
     server.play(*script)

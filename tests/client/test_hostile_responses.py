@@ -1,4 +1,4 @@
-"""What proxies, caches and meshes make of right responses: the right value comes of it, or an error, and no other."""
+"""Responses that proxies, caches and meshes have changed: the result is the right value or an error."""
 
 from __future__ import annotations
 

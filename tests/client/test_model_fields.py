@@ -1,4 +1,4 @@
-"""Every field of every model, against whatever may stand there: it is right, known as unknown, or nothing is read."""
+"""Every field of every model, with valid and invalid values: read, unknown, or a refusal of the whole response."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_pages_from_a_start(dates: list[int], limit: int, start: int) -> None:
     limit=st.integers(1, 12),
     deletions=st.integers(1, 3),
 )
-def test_pipelines_that_are_deleted_meanwhile(dates: list[int], limit: int, deletions: int) -> None:
+def test_pipelines_that_are_deleted_between_pages(dates: list[int], limit: int, deletions: int) -> None:
     listing = Listing(dates, deletions=deletions)
     found = {pipeline.id for pipeline in listing.walk(limit)}
     assert set(listing.ids()) <= found

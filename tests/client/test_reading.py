@@ -156,7 +156,7 @@ def pipelines(draw: st.DrawFn) -> list[dict[str, Any]]:
     separators=st.sampled_from([(",", ":"), (", ", ": ")]),
     turned=st.booleans(),
 )
-def test_a_page_of_one_name_is_the_whole_page_without_the_others(
+def test_a_page_for_one_name_has_only_pipelines_of_that_name(
     items: list[dict[str, Any]],
     name: str,
     has_more: bool,

@@ -177,7 +177,7 @@ def check_refusal(client: ArroyoClient, request: Request[Any], response: dict[st
     assert isinstance(error, ArroyoNotFoundError) == is_gone, where
     is_taken = words.startswith("A record already exists") or words.endswith("already exists")
     assert isinstance(error, ArroyoConflictError) == is_taken, where
-    # Of what the client sends to read, Arroyo refuses nothing; limit=x and limit=0 are never sent.
+    # Arroyo refuses none of the client's read requests; limit=x and limit=0 are never sent.
     is_foreign = words.startswith(("Failed to deserialize query string", "Limit must be greater than 0"))
     assert (error.disposition is Disposition.OUTAGE) == is_foreign, where
 

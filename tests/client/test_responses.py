@@ -50,7 +50,7 @@ def test_server_date(client: ArroyoClient, server: Server) -> None:
 @pytest.mark.parametrize(
     "date", ["soon", "Wed, 25 Nov 2026 03:55:27 +99999999999", f"1 Jan {10**19} 0:00:00 GMT"]
 )
-def test_date_that_is_none(date: str, client: ArroyoClient, server: Server) -> None:
+def test_invalid_date(date: str, client: ArroyoClient, server: Server) -> None:
     server.play(reply(PIPELINE, headers={"date": date}))
     assert client.send(api.get_pipeline("pl_1")).server_date is None
 

@@ -188,7 +188,7 @@ def test_delete_whose_response_was_lost_is_done(
     assert [record.levelname for record in log.records] == ["WARNING", "INFO"]
 
 
-def test_delete_of_what_was_never_there_is_not_done(client: ArroyoClient, server: Server) -> None:
+def test_delete_of_a_missing_pipeline_is_an_error(client: ArroyoClient, server: Server) -> None:
     server.play(GONE)
     assert isinstance(failure(client, DELETE), ArroyoNotFoundError)
 

@@ -97,7 +97,7 @@ NO_TOKENS = [
     "p95p99",
     "2026-11-28",
 ]
-"""Parts of paths: those that were drawn by lot, and those that somebody named."""
+"""Parts of paths: random ones, and names."""
 
 BROKEN = [
     "CREATE TABLE t WITH ('auth.password' = 'hunter2",

@@ -1,4 +1,4 @@
-"""What is sent where: connections that are kept, large bodies, proxies, and logins that are not wanted."""
+"""How requests are sent: persistent connections, large bodies, proxies, and unwanted logins."""
 
 from __future__ import annotations
 

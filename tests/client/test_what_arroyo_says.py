@@ -1,4 +1,4 @@
-"""Why something failed, in Arroyo's words: they may be megabytes, hold secrets, or be no text at all."""
+"""Arroyo's reasons for failures: they may be megabytes long, contain secrets, or not be text at all."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_no_secret_crosses_processes() -> None:
     "domain, read",
     [("external", "external"), (None, None), (5, None), ("x" * 101, None), ("a\nb", None), (["user"], None)],
 )
-def test_what_merely_explains_fails_nothing(domain: Any, read: str | None) -> None:
+def test_unreadable_explanations_fail_nothing(domain: Any, read: str | None) -> None:
     assert failed("boom", domain).failure == FailureReason("boom", read)
 
 

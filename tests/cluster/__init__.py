@@ -1,4 +1,4 @@
-"""A real Airflow as it is deployed: on PostgreSQL, with several of each process that may be killed."""
+"""A real Airflow as in production: on PostgreSQL, with several of each process that may be killed."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Triggerers(LocalAirflow):
 
 
 class Cluster(Triggerers):
-    """Airflow's components one by one, each of which can be killed and started again.
+    """Airflow's components as separate processes that can be killed and started again.
 
     Its scheduler is started again whenever it has ended, as in every deployment: Airflow's own may crash when a task
     is cleared just as Airflow processes the end of its worker.

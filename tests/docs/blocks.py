@@ -1,8 +1,8 @@
-"""The fenced blocks of the documentation, and what each is.
+"""The fenced blocks of the documentation, and how each is tested.
 
 A fence may say more than its language: ``run`` lets a DAG run by ``dag.test()``, and ``no-run: "reason"`` says why a
 block cannot run here. A first line that is a comment with a path alone, such as ``# dags/orders.py``, names the file
-that the block is. What no path names is part of a DAG file, or a test where it defines one.
+that the block is. A block without a path is part of a DAG file, or a test if it defines one.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ BLOCKS = [block for block in ALL if block.language in ("python", "sql")]
 SHELL = [block for block in ALL if block.language == "bash" and block.why_not is None]
 SHELL += [block for block in ALL if block.language == "text" and block.page in START]
 LIMIT_SECONDS = 900
-"""A minute of work; a machine that does much else takes ten."""
+"""It takes a minute on an idle machine, and up to ten on a busy one."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def _run_blocks(folder: Path) -> dict[str, str | None]:
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        # No scheduler is there that an early event could confuse.
+        # There is no scheduler that an early event could confuse.
         "AIRFLOW__ARROYO__DEFERRAL_HOLD": "0",
     }
     ran = _python("-m", "tests.docs.run", str(folder / "dags"), cwd=ROOT, env=airflow)
@@ -90,7 +90,7 @@ def test_what_is_shown_as_printed_must_be_printed() -> None:
 
 
 @pytest.mark.parametrize("block", [*BLOCKS, *SHELL], ids=lambda block: block.place)
-def test_a_block_does_what_the_reader_expects(block: Block, problems: dict[str, str | None]) -> None:
+def test_a_block_works_as_the_reader_expects(block: Block, problems: dict[str, str | None]) -> None:
     assert problems[block.place] is None, problems[block.place]
 
 

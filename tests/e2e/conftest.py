@@ -31,7 +31,7 @@ EXECUTOR = os.environ.get("ARROYO_E2E_EXECUTOR")
 collect_ignore = ["test_dags_test.py"] if EXECUTOR else ["test_survives_kills.py"]
 SETTINGS = {
     **QUICK_TAKEOVER,
-    # With less, what is only slow on a busy machine is taken for dead, and its tasks start anew.
+    # With a shorter time, a component that is only slow would count as dead, and its tasks would start again.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
     "AIRFLOW__CORE__PARALLELISM": "8",

@@ -1,4 +1,4 @@
-"""What a DAG author gets from a real Airflow: scheduler, workers, triggerer, REST API."""
+"""Tasks in a real Airflow, as DAG authors see them: scheduler, workers, triggerer, REST API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of tasks whose worker or triggerer is killed with SIGKILL, as when its machine dies.
+"""Tasks whose worker or triggerer is killed with SIGKILL, as when its machine dies.
 
 The last of these tests by its name, since with LocalExecutor all tasks die with the scheduler.
 """

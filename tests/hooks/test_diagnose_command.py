@@ -55,7 +55,7 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
         (["--conn-id", "no_such_connection", "orders"], "no Airflow connection 'no_such_connection'"),
     ],
 )
-def test_what_cannot_be_diagnosed(
+def test_pipelines_that_cannot_be_diagnosed(
     given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["diagnose", *given]) == 2
@@ -74,7 +74,7 @@ def test_what_cannot_be_diagnosed(
 def test_wrong_arguments_are_refused(
     given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # One without a name would be the whole list, of which Arroyo tells the first.
+    # An empty name would request the whole list, and Arroyo would return the first one.
     with pytest.raises(SystemExit) as ended:
         main(["diagnose", *given])
     assert ended.value.code == 2
@@ -82,7 +82,7 @@ def test_wrong_arguments_are_refused(
     assert sandbox.requests.total == 0
 
 
-def test_what_keeps_a_diagnosis_from_telling_is_named(
+def test_the_reason_why_a_diagnosis_is_unknown_is_named(
     sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit(sandbox)

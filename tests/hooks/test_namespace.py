@@ -25,7 +25,7 @@ def _namespace(monkeypatch: pytest.MonkeyPatch, base_url: str | None, **extra: A
 @pytest.mark.parametrize(
     "given, name", [("staging", "staging"), (" Team ü/1 ", "Team ü/1"), ("n" * 100,) * 2]
 )
-def test_of_the_connection(
+def test_namespace_of_the_connection(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, given: str, name: str
 ) -> None:
     assert _namespace(monkeypatch, base_url, namespace=given) == Namespace(name=name, is_explicit=True)
@@ -60,7 +60,7 @@ def test_of_the_connection(
     ],
 )
 @pytest.mark.parametrize("extra", [{}, {"namespace": ""}, {"namespace": None}])
-def test_of_airflows_address(
+def test_namespace_of_airflows_address(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, name: str, extra: dict[str, Any]
 ) -> None:
     assert _namespace(monkeypatch, base_url, **extra) == Namespace(name=name, is_explicit=False)
@@ -90,6 +90,6 @@ def test_the_ones_from_before_it_was_set(
         (["a"], "must be a string, got list"),
     ],
 )
-def test_what_cannot_be_one(monkeypatch: pytest.MonkeyPatch, given: Any, what: str) -> None:
+def test_invalid_namespaces(monkeypatch: pytest.MonkeyPatch, given: Any, what: str) -> None:
     with pytest.raises(ArroyoSettingsError, match=f"field 'namespace': {what}"):
         _namespace(monkeypatch, None, namespace=given)

@@ -151,7 +151,7 @@ CASES_OF_CHANGES = [
     Case("rollback_resume_of_the_old", sensor("Stopped"), FIRST_POLL, REACHED, "Stopped", 1),
     *(Case("rollback_resume_of_the_old", runs_again(stable), RESUME, REACHED, "Running", 2, stable)
       for stable in (0, 2000)),
-    # A parallelism of 0: Scheduling for ever.
+    # With a parallelism of 0, it stays in Scheduling.
     Case("after_bad_patches", submit("Running"), FIRST_POLL, TIMED_OUT, "Scheduling", 2, TIMEOUT, True),
     Case("after_bad_patches", sensor("Stopped"), FIRST_POLL, TIMED_OUT, "Scheduling", 2, TIMEOUT, True),
 ]

@@ -178,7 +178,7 @@ def test_new_ones_are_counted(seen: list[list[Checkpoint]], epoch: int | None) -
     assert found(TWO, *seen) == epoch
 
 
-def test_a_job_that_takes_the_place_of_another_begins_anew_at_epoch_1() -> None:
+def test_a_job_that_replaces_another_begins_at_epoch_1() -> None:
     first = TWO.check(Finding(), NEW_JOB, Reading([taken(7)], T0), T0)
     second = TWO.check(first, NEW_JOB, Reading([taken(7), taken(8)], T0), T0)
     other = Job(id="job_2", state="Running", run_id=1, pipeline_id="pl_1")
@@ -281,7 +281,7 @@ def read(wait: PipelineWait, now: float, *checkpoints: Checkpoint) -> WaitResult
         ("Stopped", Outcome.STOPPED),
     ],
 )
-def test_it_fails_at_once_where_none_can_come_any_more(state: str, outcome: Outcome) -> None:
+def test_it_fails_at_once_if_no_checkpoint_can_come(state: str, outcome: Outcome) -> None:
     wait, settled = waiting(), T0 + 1 + SETTLES_SECONDS
     wait.observe(job(), T0)
     assert read(wait, T0, taken(4)).outcome is Outcome.WAITING
@@ -422,7 +422,7 @@ def test_a_last_reading_that_the_deadline_cuts_short_is_no_cause() -> None:
     assert (result.outcome, result.details_error) == (Outcome.TIMED_OUT, None)
 
 
-def test_none_are_read_while_polls_fail() -> None:
+def test_no_checkpoints_are_read_while_polls_fail() -> None:
     wait = waiting()
     assert wait.details_due() is None
     wait.observe(job(), T0)

@@ -165,7 +165,9 @@ def test_a_job_that_failed_because_of_its_sql_says_so_itself(reason: str) -> Non
         ),
     ],
 )
-def test_one_that_somebody_stopped(checkpoints: tuple[Checkpoint, ...], kind: Kind, words: str) -> None:
+def test_a_pipeline_that_was_stopped_externally(
+    checkpoints: tuple[Checkpoint, ...], kind: Kind, words: str
+) -> None:
     job = Job("job_1", JobState.STOPPED, 1, running_desired=False)
     found = diagnose(Evidence(pipeline=PIPELINE, now=EPOCH, jobs=(job,), checkpoints=checkpoints))
     assert (found.kind, found.is_problem) == (kind, False)

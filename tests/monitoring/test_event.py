@@ -1,4 +1,4 @@
-"""What a trigger tells its task: never taken for success by accident."""
+"""The event of a trigger is never mistaken for a success."""
 
 from __future__ import annotations
 

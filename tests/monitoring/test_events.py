@@ -1,4 +1,4 @@
-"""Which changes of a pipeline are events: whole histories, and what each tells."""
+"""Which changes of a pipeline are events, by whole histories, and what each event contains."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
     "rule, seen, expected",
     [
         (FAILED, [("Running", 1), ("Failing", 1), ("Failed", 1), ("Failed", 1)], ["job_1/1/Failed"]),
-        # It failed before anybody watched.
+        # It failed before the watch began.
         (FAILED, [("Failed", 4)], ["job_1/4/Failed"]),
         (FAILED, [("Failed", 4), (None,), ("Failed", 4)], ["job_1/4/Failed"]),
-        # It failed twice while nobody watched.
+        # It failed twice while nothing watched it.
         (FAILED, [("Failed", 4), (None,), ("Failed", 5)], ["job_1/4/Failed", "job_1/5/Failed"]),
         # A run that fails before it is scheduled keeps its number.
         (FAILED, [("Failed", 1), ("Compiling", 1), ("Failed", 1)], ["job_1/1/Failed"] * 2),
@@ -58,7 +58,7 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         (ENDS, [("Rebooting", 1)], []),
         (FLAPPING, [("Running", run) for run in range(1, 4)], []),
         (FLAPPING, [("Running", run) for run in range(1, 5)], ["job_1/4/Restarts"]),
-        # Runs that nobody saw begin count, and after the event they count anew.
+        # Runs between two polls count. After the event, the count starts again from zero.
         (FLAPPING, [("Running", 1), ("Running", 4), ("Running", 6)], ["job_1/4/Restarts"]),
         # Its id is that of the run that was one too many, however it is polled.
         (FLAPPING, [("Running", 1), ("Running", 6)], ["job_1/4/Restarts"]),
@@ -76,7 +76,7 @@ def told(rule: EventRule, seen: Seen, *, seconds: float = 1.0) -> list[str]:
         (FLAPPING, [("Running", 1), ("Running", 10**15)], [f"job_1/{10**15 - 1}/Restarts"]),
         # As real servers show a request: the number rises after the state has changed once more.
         (FLAPPING, [(state, run) for run in range(1, 9) for state in ("Restarting", "Scheduling")], []),
-        # What somebody asked for is no restart.
+        # A requested run does not count as a restart.
         *(
             (FLAPPING, [(state, run) for run in range(1, 9) for state in ("Running", asked)], [])
             for asked in ("Restarting", "Rescaling", "Stopped", "Failed")
@@ -99,7 +99,7 @@ def test_only_restarts_within_the_window_count() -> None:
     assert told(FLAPPING, seen, seconds=29) == ["job_1/4/Restarts", "job_1/7/Restarts"]
 
 
-def test_a_triggerer_that_begins_anew_reports_the_same_run_again() -> None:
+def test_a_restarted_triggerer_reports_the_same_run_again() -> None:
     """What it kept is some seconds old, and the event that followed is in Airflow already."""
     kept, reported = EventMemory(), []
     for run in (1, 2, 3):
@@ -185,7 +185,7 @@ def test_an_event_says_what_happened_without_secrets() -> None:
 # -- the watch ----------------------------------------------------------------------------------------------
 
 
-def test_a_time_that_is_none_costs_no_event() -> None:
+def test_an_invalid_time_does_not_lose_an_event() -> None:
     for micros in (10**30, -(10**30), 10**18):
         failed = Job(
             id="job_1", state="Failed", run_id=1, start_time_micros=micros, finish_time_micros=micros

@@ -1,4 +1,4 @@
-"""The errors that a person reads when a wait did not end well, word for word."""
+"""The error messages of failed waits, word for word."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ ENDS: dict[str, tuple[WaitResult, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_every_bad_end_says_what_happened_and_what_to_do(name: str) -> None:
+def test_every_failure_says_what_happened_and_what_to_do(name: str) -> None:
     result, lines = ENDS[name]
     error = explain(result, ORDERS)
     assert str(error).splitlines() == lines

@@ -375,7 +375,7 @@ def test_time_without_a_poll_is_no_long_failure() -> None:
     assert move(stable, T0 + 300).observe(job(), T0 + 300).outcome is REACHED
 
 
-def test_polls_rarer_than_the_tolerance_are_retried_all_the_same() -> None:
+def test_polls_less_frequent_than_the_tolerance_are_still_retried() -> None:
     w = wait("Running", outage_tolerance=60)
     w.observe(job("Scheduling"), T0)
     assert not w.observe_error(REFUSED, T0 + 300, sent_at=T0 + 299).is_over

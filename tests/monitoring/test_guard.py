@@ -48,7 +48,7 @@ def guard(*, most: int = 2, **more: Any) -> PipelineWait:
         (("Running", 4), ("Running", 2), 1, 0),
     ],
 )
-def test_a_restart_is_a_run_that_nobody_requested(
+def test_a_restart_is_a_run_that_was_not_requested(
     before: tuple[str, int], after: tuple[str, int], first_run: int, restarts: int
 ) -> None:
     run, counted = SeenRun.of(job(*before)).follow(job(*after), first_run=first_run)
@@ -66,7 +66,7 @@ def test_a_request_counts_for_the_states_before_its_run_and_for_no_later_one() -
     assert restarts == [0, 0, 0, 1]
 
 
-def test_restarts_that_nobody_saw_are_spread_over_the_time_without_polls() -> None:
+def test_unseen_restarts_are_spread_over_the_time_without_polls() -> None:
     assert restart_times(3, since=None, now=90.0, most=9) == (90.0, 90.0, 90.0)
     assert restart_times(3, since=0.0, now=90.0, most=9) == (30.0, 60.0, 90.0)
     assert restart_times(1, since=0.0, now=90.0, most=9) == (90.0,)

@@ -1,4 +1,4 @@
-"""The hold: from when the deferral took effect, and never longer than itself by the trigger's own clock."""
+"""The hold counts from the deferral, and is never longer than its setting by the trigger's own clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_provider_arroyo.monitoring.hold import Hold
         (-3500.0, -3495.0, 3.0),
     ],
 )
-def test_what_is_left_of_it(started_at: float, now: float, left: float) -> None:
+def test_the_rest_of_the_hold(started_at: float, now: float, left: float) -> None:
     hold = Hold(deferred_at=100.0, seconds=8.0)
     assert hold.left(started_at=started_at, now=now) == pytest.approx(left)
     assert Hold.from_dict(json.loads(json.dumps(hold.to_dict()))) == hold
@@ -41,6 +41,6 @@ def test_what_is_left_of_it(started_at: float, now: float, left: float) -> None:
         {"deferred_at": 1, "seconds": -1},
     ],
 )
-def test_what_is_no_time_is_refused(fields: dict[str, float]) -> None:
+def test_invalid_times_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="not a time"):
         Hold(**fields)

@@ -146,7 +146,7 @@ def test_it_is_due_when_a_withdrawn_stop_counts_and_says_so_once() -> None:
     assert one.observe(job(), T0 + 6).outcome is WITHDRAWN
 
 
-def test_what_an_outage_hid_lasts_from_its_end_on() -> None:
+def test_a_state_that_an_outage_hid_counts_from_the_end_of_the_outage() -> None:
     one = stop()
     one.observe(job(), T0 + 0.1)
     one.observe_error(REFUSED, T0 + 1)
@@ -156,7 +156,7 @@ def test_what_an_outage_hid_lasts_from_its_end_on() -> None:
     assert one.observe(asked("Stopped"), T0 + 32).outcome is REACHED
 
 
-def test_time_in_which_nobody_polled_proves_nothing() -> None:
+def test_time_without_polls_proves_nothing() -> None:
     one = stop()
     one.observe(job(), T0 + 0.1)
     one = move(one, T0 + 60)
@@ -165,7 +165,7 @@ def test_time_in_which_nobody_polled_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("desired, outcome", [(True, REACHED), (None, Outcome.TIMED_OUT)])
-def test_a_guard_of_what_may_be_about_to_stop_has_not_reached_its_goal(
+def test_a_guard_of_a_pipeline_that_may_be_about_to_stop_has_not_reached_its_goal(
     desired: bool | None, outcome: Outcome
 ) -> None:
     guard = wait("Stopped", timeout_is_success=True)

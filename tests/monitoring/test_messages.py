@@ -54,7 +54,7 @@ def test_a_wait_may_begin_with_a_pipeline_that_is_stopping_or_has_failed() -> No
     assert line == f"Failed: orders (run 3). Reason: {'x' * 300}… (5000 characters)"
 
 
-def test_no_secret_that_arroyo_quotes_is_told() -> None:
+def test_no_secret_that_arroyo_quotes_is_logged() -> None:
     said = "cannot connect to postgres://me:hunter2@db:5432/shop"
     failed = wait("Running", pipeline=ORDERS)
     result = failed.observe(job("Failed", 1, reason=said), T0)

@@ -1,4 +1,4 @@
-"""When a metric counts as beyond its bound: only values that are new, in one run, for long enough without a hole."""
+"""When a metric has crossed its threshold: only new values of one run count, for long enough and without gaps."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_facts() -> None:
     }
 
 
-def test_what_is_old_is_said_to_be() -> None:
+def test_old_values_are_reported_as_old() -> None:
     history = History(condition())
     for seconds in range(0, 13, 2):
         history.read(seconds, [HIGH])
@@ -208,7 +208,7 @@ def test_what_is_old_is_said_to_be() -> None:
     )
 
 
-def test_each_crossing_is_told_once() -> None:
+def test_each_crossing_is_reported_once() -> None:
     history = History(condition(stable_for=60))
     for number, value in enumerate([LOW, LOW, HIGH, HIGH, HIGH, LOW, LOW, HIGH]):
         history.read(2 * number, [value], first=number)
@@ -284,7 +284,7 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
         ),
     ],
 )
-def test_what_could_never_hold_is_refused(given: dict[str, Any], says: str) -> None:
+def test_conditions_that_can_never_hold_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         condition(**given)
 
@@ -315,7 +315,7 @@ def test_it_crosses_processes() -> None:
         ("Finishing", True, Outcome.NO_CHECKPOINT, False),
     ],
 )
-def test_metrics_are_read_of_what_runs_and_nothing_else_is_waited_for_where_none_can_come(
+def test_metrics_are_read_only_while_running_and_the_wait_ends_if_none_can_come(
     state: str, desired: bool, outcome: Outcome | None, is_read: bool
 ) -> None:
     plan = WaitPlan(
@@ -369,7 +369,7 @@ def test_backpressure_is_that_of_the_worst_subtask() -> None:
 
 
 @pytest.mark.parametrize("memory", [{}, {"operators": "0"}, {"operators": [0], "run_id": "1"}, {"later": 1}])
-def test_a_memory_of_another_version_is_none(memory: dict[str, Any]) -> None:
+def test_a_memory_of_another_version_is_ignored(memory: dict[str, Any]) -> None:
     pipeline, running, _ = recorded("0.16-dev")
     one, before = condition(), Finding(seen="has shown nothing", memory=memory)
     reading = Reading(one.measured(running, lambda: pipeline.graph, before))

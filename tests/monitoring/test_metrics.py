@@ -153,7 +153,7 @@ def test_a_subtask_with_other_metrics_only_leaves_the_number_open() -> None:
 @pytest.mark.parametrize(
     "metric, expected", [("messages_sent", [1, 2]), ("bytes_recv", [1, 2]), ("backpressure", [5, 6])]
 )
-def test_the_worst_is_the_least_of_what_flows_and_the_highest_backpressure(
+def test_the_worst_value_is_the_lowest_rate_or_the_highest_backpressure(
     metric: str, expected: list[float]
 ) -> None:
     metrics = [operator(1, series(1, 6), series(5, 2), metric=metric)]
@@ -250,7 +250,7 @@ def test_the_order_of_what_is_listed_does_not_matter() -> None:
     "node, expected",
     [
         (operator(1, series(0.1, 0.9), series(0.2, 0.3), metric="backpressure"), 0.9),
-        # Of each subtask the latest, whatever the order.
+        # The latest value of each subtask, in any order.
         (operator(1, series(0.9, 0.1), series(0.2, 0.3)[::-1], metric="backpressure"), 0.3),
         (operator(1, (), series(0.2), metric="backpressure"), 0.2),
         (operator(1, series(7.0), metric="backpressure"), 1.0),

@@ -1,4 +1,4 @@
-"""Runs whose numbers go back: for a moment an old response, for good what a restored backup brings."""
+"""Run numbers that go back: for a moment after an old response, permanently after a restored backup."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _observed(wait: PipelineWait, *seen: tuple[float, Job]) -> str:
          "reached at 61"),
     ],
 )  # fmt: skip
-def test_numbers_that_went_back_for_good(
+def test_run_numbers_that_went_back_permanently(
     targets: tuple[str, ...], more: dict[str, Any], first: Job, then: Job, outcome: str
 ) -> None:
     wait = PipelineWait(plan(*targets, pipeline=ORDERS, **more), now=T0)
@@ -93,7 +93,7 @@ def test_checkpoints_that_are_read_meanwhile_prove_nothing_yet() -> None:
 def test_it_is_remembered_from_process_to_process() -> None:
     first = PipelineWait(plan("Running"), now=T0)
     _observed(first, (0.0, job("Scheduling", 5)), (1.0, job("Failed", 3)), (31.0, job("Failed", 3)))
-    # While nobody polled, nothing was seen to last.
+    # Time without polls does not count.
     second = PipelineWait(plan("Running"), now=T0 + 131, progress=first.progress())
     polls = ((float(seconds), job("Failed", 3)) for seconds in range(131, 200))
     assert _observed(second, *polls) == "failed at 161.0"

@@ -1,4 +1,4 @@
-"""A result crosses from the triggerer to the worker, and is never taken for a success by accident."""
+"""A result that crosses from the triggerer to the worker is never mistaken for a success."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_anything_else_is_refused_and_never_a_success(garbage: Any) -> None:
         WaitResult.from_dict(garbage)
 
 
-def test_a_job_leaves_behind_what_may_be_secret() -> None:
+def test_a_job_drops_possible_secrets() -> None:
     secretive = replace(job(), env_vars={"PASSWORD": "hunter2"}, scheduler_config={"token": "hunter2"})
     assert "hunter2" not in json.dumps(to_json(secretive)) + repr(secretive)
     assert from_json(Job, to_json(secretive)) == job()

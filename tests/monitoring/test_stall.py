@@ -1,4 +1,4 @@
-"""Checkpoints that stop coming: when that is an event, once, and that no clock makes one up."""
+"""A pipeline that stops finishing checkpoints is one event; a wrong clock never causes an event."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_checkpoints_that_cannot_be_read_are_warned_of_once_and_tried_again() ->
     ]
 
 
-def test_nothing_is_read_of_what_is_not_there_or_not_asked_for() -> None:
+def test_checkpoints_are_read_only_of_an_existing_job_and_only_if_requested() -> None:
     one, server = watch(), Server()
     assert one.details_due() is None
     one.observe(server.job(), T0)

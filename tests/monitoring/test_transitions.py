@@ -63,7 +63,7 @@ def test_only_the_last_fifty_are_kept() -> None:
     assert WaitResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
-def test_what_an_older_version_remembered_has_none() -> None:
+def test_the_memory_of_an_older_version_has_no_transitions() -> None:
     one = wait("Finished")
     one.observe(job("Running", 1), T0)
     progress = one.progress()

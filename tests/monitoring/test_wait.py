@@ -276,7 +276,7 @@ def test_a_clock_that_is_behind_delays_by_no_more_than_stable_for() -> None:
     ],
     ids=str,
 )
-def test_damaged_progress_is_as_if_nothing_had_been_seen(damage: dict[str, Any]) -> None:
+def test_damaged_progress_is_ignored(damage: dict[str, Any]) -> None:
     stable = wait("Running", stable_for=2)
     stable.observe(job(), T0)
     moved = move(stable, T0 + 10, **damage)

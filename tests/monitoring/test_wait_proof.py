@@ -72,7 +72,7 @@ def test_the_checkpoints_of_earlier_runs_prove_nothing() -> None:
     assert read(restart, T0 + 2.3, checkpoint(7), checkpoint(8)).outcome is REACHED
 
 
-def test_a_new_run_begins_its_proof_anew() -> None:
+def test_a_new_run_needs_a_checkpoint_of_its_own() -> None:
     flapping = wait(until_checkpoint=True, stable_for=2)
     flapping.observe(job(), T0)
     flapping.observe(job("Recovering"), T0 + 1)
@@ -307,7 +307,7 @@ def test_a_job_that_vanished_is_not_reported_in_its_old_state() -> None:
     assert (result.outcome, result.jobless_seconds) == (Outcome.TIMED_OUT, 590)
 
 
-def test_a_job_that_comes_back_is_logged_and_counts_anew() -> None:
+def test_a_job_that_comes_back_is_logged_and_counts_from_zero() -> None:
     sensor = wait(stable_for=2)
     sensor.observe(job(), T0)
     sensor.observe(None, T0 + 1)

@@ -169,7 +169,7 @@ def test_it_is_over_at_its_deadline_and_not_before(
 @given(plans, histories())
 def test_an_outage_ends_the_wait_exactly_at_its_limit(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
-    # The beginning of the wait counts as a response: before that nobody asked.
+    # The beginning of the wait counts as a response, since there was no request before.
     shown, last_response, has_responded = Run(plan, [Event("poll", T0)]), 0, False
     limit, on_its_way = plan.outage_tolerance.total_seconds(), 0.0
     for event, result in zip(done.events, done.results, strict=True):
@@ -187,7 +187,7 @@ def test_an_outage_ends_the_wait_exactly_at_its_limit(plan: WaitPlan, events: li
         is_failing = bool(errors)
         seconds = shown.since(last_response) + on_its_way
         if errors == [event] and has_responded and seconds >= limit - ALMOST and not result.is_over:
-            # Nobody asked for longer than the limit, so the outage counts from this poll.
+            # There was no poll for longer than the limit, so the outage counts from this poll.
             on_its_way = event.at - min(event.at, event.at if event.sent_at is None else event.sent_at)
             last_response, seconds = len(shown.events) - 1, on_its_way
         assert (result.unreachable_seconds is not None) == is_failing

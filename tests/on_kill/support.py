@@ -1,4 +1,4 @@
-"""A pipeline that runs, the task that watched it, and what happens when that task is killed in either process."""
+"""A running pipeline, the task that watched it, and a kill of that task in a worker or a triggerer."""
 
 from __future__ import annotations
 

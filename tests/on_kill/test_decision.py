@@ -140,7 +140,7 @@ def test_a_task_in_any_other_state_has_not_ended(state: str | None) -> None:
 
 
 @pytest.mark.parametrize("noted", ["x", 5, [], {}, {"pipeline": 1}])
-def test_a_note_of_another_shape_is_none(noted: Any) -> None:
+def test_a_note_of_another_shape_is_ignored(noted: Any) -> None:
     assert noted_wait(TaskInstance(noted=noted)) is None
 
 

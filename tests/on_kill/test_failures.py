@@ -1,4 +1,4 @@
-"""A task is killed while Airflow or Arroyo does not respond as it should: nothing is stopped, and it is logged."""
+"""A task is killed while Airflow or Arroyo does not respond properly: nothing is stopped, and the log says so."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_the_end_of_another_try_stops_nothing(bench: Bench, state: str, noted: A
     assert "keeps running; stop it" in bench.lines.only()[1]
 
 
-def test_a_later_try_that_waits_is_told_from_another_triggerer(triggerer: Bench) -> None:
+def test_a_later_try_that_waits_is_not_mistaken_for_another_triggerer(triggerer: Bench) -> None:
     assert not triggerer.kill(TaskInstance("deferred", noted={"try_number": 3}))
     text = f"The wait continues in a later try of its task. {triggerer.label} keeps running"
     assert triggerer.lines.only()[1] == text

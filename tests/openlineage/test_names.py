@@ -127,7 +127,7 @@ def test_names(connector: str, options: dict[str, str], namespace: str, name: st
         ("iceberg", {"catalog.rest.url": "c:8181", "table_name": "o"}),
     ],
 )
-def test_what_cannot_be_named(connector: str, options: dict[str, str]) -> None:
+def test_datasets_that_cannot_be_named(connector: str, options: dict[str, str]) -> None:
     assert dataset_name(connector, options) is None
 
 

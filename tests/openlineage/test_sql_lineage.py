@@ -93,7 +93,7 @@ def test_views_that_double_do_not_grow_without_bounds() -> None:
         "SELECT a FROM b -- " + "x" * MAX_CHARACTERS,
     ],
 )
-def test_what_cannot_be_read_is_one_kind_of_error_that_repeats_no_sql(query: str) -> None:
+def test_unreadable_sql_is_one_kind_of_error_that_does_not_repeat_the_sql(query: str) -> None:
     with pytest.raises(UnreadableSqlError) as caught:
         read_lineage(f"{query}")
     assert "a FROM" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What ``help()`` says of a class: every argument that it takes, also those of the classes that it is made from."""
+"""The docstring of a class documents each of its arguments, also the inherited ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = (
     *("client.client", "client.settings", "pipelines.spec"),
     *("monitoring.plan", "monitoring.wait", "polling.shared"),
 )
-"""Those of what users and the other rooms of the package make; the names of a response's fields are Arroyo's."""
+"""Classes that users or other parts of the package instantiate. The fields of a response are Arroyo's."""
 
 
 def public_classes() -> list[Any]:
@@ -31,7 +31,7 @@ def public_classes() -> list[Any]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_"):
                 found.add(value)
-    # What is only there to be inherited from is documented where it is.
+    # Base classes are documented in the classes that inherit from them.
     found = {
         cls
         for cls in found

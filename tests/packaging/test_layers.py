@@ -1,4 +1,4 @@
-"""The arrows between the rooms of the package, read from the sources: no module imports upwards."""
+"""The layers of the package, read from the sources: no module imports from a layer above its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import airflow_provider_arroyo
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 
-# From top to bottom. A room is a folder or a module at the top level. It may import what lies in the rows below its
-# own, and itself. The sandbox stands apart.
+# From top to bottom. A room is a folder or a module at the top level. It may import itself and the rooms in
+# the rows below its own. The sandbox has a rule of its own.
 ROWS = (
     {"decorators", "__main__"},
     {"operators", "sensors", "triggers", "plugin"},
@@ -23,10 +23,10 @@ ROWS = (
     {"client"},
     {"exceptions", "text", "get_provider_info", "sql"},
 )
-# What a room may import within its row.
+# Rooms that a room may import from its own row.
 SIDEWAYS = {
     "operators": {"triggers"},
-    # A deploy says what is to be waited for, and is told how that ended.
+    # A deploy describes its waits, and gets their results.
     "pipelines": {"monitoring"},
     "sensors": {"operators", "triggers"},
     "exceptions": {"text"},
@@ -35,8 +35,8 @@ SIDEWAYS = {
 }
 # Imported upwards for type checkers alone, never when the program runs.
 TYPES_ONLY = {("exceptions", f"{PACKAGE}.client.details")}
-# The sandbox knows no more of the package than the words of Arroyo's API and the grammar of its SQL, so that it
-# cannot share a client's mistake.
+# The sandbox uses only the names in Arroyo's API and the grammar of its SQL, so that it cannot share a
+# mistake of the client.
 SANDBOX_MAY = (f"{PACKAGE}.client.models.", f"{PACKAGE}.sql.")
 
 WITHOUT_AIRFLOW = {"client", "pipelines", "monitoring", "polling", "sandbox", *ROWS[-1]}
@@ -98,7 +98,7 @@ def all_imports(path: Path) -> set[str]:
 
 
 @each_module
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+def test_a_module_imports_only_modules_below_it(path: Path) -> None:
     room = room_of(module_name(path))
     ours = {name for name in all_imports(path) if name.startswith(f"{PACKAGE}.")}
     if room == "":
@@ -126,7 +126,7 @@ def test_what_is_imported_for_types_only_is_never_loaded() -> None:
 
 
 @each_module
-def test_what_knows_arroyo_knows_no_airflow(path: Path) -> None:
+def test_modules_that_know_arroyo_know_no_airflow(path: Path) -> None:
     room = room_of(module_name(path))
     if room in WITHOUT_AIRFLOW:
         names = all_imports(path)

@@ -22,7 +22,7 @@ def test_a_row_for_each_airflow_and_a_column_for_each_python() -> None:
     ]
 
 
-def test_it_is_written_between_its_marks_as_often_as_it_is_run(tmp_path: Path) -> None:
+def test_each_run_replaces_the_table_between_the_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n\n{BEGIN}\n\nan old table\n\n{END}\n\nafter\n")
     for _ in range(2):

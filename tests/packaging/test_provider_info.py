@@ -1,4 +1,4 @@
-"""What Airflow reads about the package. One wrong key here, and no Airflow command works any more."""
+"""What Airflow reads about the package. With one wrong key here, no Airflow command works."""
 
 from __future__ import annotations
 

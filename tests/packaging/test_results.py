@@ -1,4 +1,4 @@
-"""The file of benchmark results: rows that are measured alone are merged into it."""
+"""The file of benchmark results: rows that are measured separately are merged into it."""
 
 from __future__ import annotations
 

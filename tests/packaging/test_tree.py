@@ -1,4 +1,4 @@
-"""Rules for the files of the repository and the rooms of the package."""
+"""Rules for the files of the repository and the folders of the package."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOCKS = (
 )
 
 
-# The rooms of the package; what is optional comes with later features.
+# The folders of the package.
 ROOMS = {
     "client",
     "sql",
@@ -80,7 +80,7 @@ def test_the_top_level_of_the_package_is_as_designed() -> None:
     assert modules - MODULES <= OPTIONAL
 
 
-def test_every_room_has_a_docstring_that_says_what_is_in_it() -> None:
+def test_every_folder_has_a_docstring() -> None:
     for path in PACKAGE.glob("*/__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path.parent.name
 

@@ -1,4 +1,4 @@
-"""The check of ``make lint`` that the version is said in one place."""
+"""The check of ``make lint`` that the version is written in one place only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What means the same is the same; what differs is named, without secrets."""
+"""SQL with the same meaning is equal; differences are named, without secrets."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_what_is_the_same(wanted: dict[str, Any]) -> None:
     assert compare(replace(SPEC, **wanted), PIPELINE, JOB) == compare(SPEC, PIPELINE, JOB)
 
 
-def test_what_an_old_server_does_not_tell_is_taken_for_the_same() -> None:
+def test_fields_that_an_old_server_does_not_report_count_as_equal() -> None:
     pipeline = replace(PIPELINE, graph=PipelineGraph(), checkpoint_interval_micros=None)
     assert not compare(replace(SPEC, parallelism=7), pipeline).settings
     stored = replace(PIPELINE, tags={}, query=LABEL.to_comment(SPEC.tags) + ENDLESS)
@@ -170,7 +170,7 @@ def test_secrets_are_not_shown() -> None:
     assert "s3cr3t" not in shown + repr(comparison)
 
 
-def test_a_difference_that_nobody_would_see_is_seen() -> None:
+def test_an_invisible_difference_is_shown() -> None:
     wanted = replace(SPEC, query=PIPELINE.query + "-- \u202e} \u2066if is_admin\u2069")
     assert "-- \ufffd} \ufffdif is_admin\ufffd" in str(compare(wanted, PIPELINE).definition[0])
 

@@ -1,4 +1,4 @@
-"""Replaces, rollbacks, other people's pipelines, and what a deploy says."""
+"""Replaces, rollbacks, pipelines of other owners, and the messages of a deploy."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_what_was_stopped_externally_is_left_to_who_stopped_it(bench: DeployBenc
 
 
 @both_versions
-def test_what_somebody_else_runs_is_not_touched(bench: DeployBench) -> None:
+def test_a_pipeline_of_another_owner_is_not_touched(bench: DeployBench) -> None:
     theirs = bench.create_externally(SPEC)
     bench.sandbox.advance(5)
     with pytest.raises(
@@ -272,7 +272,7 @@ def test_what_somebody_else_runs_is_not_touched(bench: DeployBench) -> None:
     with pytest.raises(ArroyoOwnershipError, match="its SQL or UDFs differ from the wanted ones"):
         bench.deploy(SECOND, adopt_unowned=True)
     assert bench.states() == {theirs.id: "Running"}
-    # One that does not run is in nobody's way.
+    # One that does not run is no obstacle.
     bench.change(theirs.id, "stop", "Stopped")
     assert bench.deploy().progress.action == "created"
     assert bench.job(theirs.id).state == "Stopped"
@@ -390,7 +390,7 @@ def test_one_that_restarts_again_and_again_is_not_unchanged(bench: DeployBench) 
 
 
 @both_versions
-def test_two_dags_that_deploy_one_name_are_told_so(bench: DeployBench) -> None:
+def test_two_dags_that_deploy_one_name_get_a_warning(bench: DeployBench) -> None:
     bench.deployed()
     theirs = replace(OTHER_TASK, dag_id="crm")
     bench.deploy(task=theirs)
@@ -404,7 +404,7 @@ def test_two_dags_that_deploy_one_name_are_told_so(bench: DeployBench) -> None:
 
 @both_versions
 @pytest.mark.parametrize("when", [Step.STOP_OLD, Step.PROVE])
-def test_a_pipeline_that_is_deleted_by_hand_meanwhile(bench: DeployBench, when: Step) -> None:
+def test_a_pipeline_that_is_deleted_externally_during_the_deploy(bench: DeployBench, when: Step) -> None:
     bench.deployed()
 
     def delete(step: Waiting) -> None:

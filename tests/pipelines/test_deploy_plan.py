@@ -1,4 +1,4 @@
-"""What a deploy plans, from what is wanted and what is there. No server is asked."""
+"""The plan of a deploy, from what is wanted and what was found. No requests are sent."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_changes_that_a_patch_makes(
 
 
 def test_a_scheduler_config_is_compared_as_the_server_reads_it() -> None:
-    """Else each deploy would find it changed, and restart the pipeline."""
+    """Otherwise, each deploy would find it changed, and restart the pipeline."""
     wanted = replace(SPEC, scheduler_config={"labels": {1: "a"}, "ports": (1, 2)})
     found = generation()
     assert found.job is not None
@@ -116,7 +116,7 @@ def test_a_scheduler_config_is_compared_as_the_server_reads_it() -> None:
 
 
 @pytest.mark.parametrize("change", [{"tags": {"team": "b"}}, {"state_url": "s3://x"}])
-def test_what_cannot_be_patched_is_no_reason_for_a_replace(change: dict[str, Any]) -> None:
+def test_differences_that_cannot_be_patched_do_not_cause_a_replace(change: dict[str, Any]) -> None:
     plan = plan_deploy(replace(SPEC, **change), [generation()])
     assert (plan.action, plan.steps) == ("unchanged", ())
     assert {one.argument for one in plan.not_applied} == set(change)

@@ -1,4 +1,4 @@
-"""A folder of SQL files as pipelines, and what is said where it is not well written."""
+"""A folder of SQL files as pipelines, and the errors for mistakes in it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_one_pipeline_for_each_file(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_no_part_of_the_sql(tmp_path: Path) -> None:
-    """Else a new parallelism would replace the pipeline."""
+    """Otherwise, a new parallelism would replace the pipeline."""
     texts = (
         "-- Orders, by minute.\n" + BLOCK + "-- Since March.\n" + ENDLESS,
         "-- Orders, by minute.\n-- arroyo: {parallelism: 4}\n-- Since March.\n" + ENDLESS,
@@ -258,7 +258,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         pipelines_from_folder(tmp_path / "none")
 
 
-def test_what_is_hidden_is_left_alone(tmp_path: Path) -> None:
+def test_hidden_files_are_not_read(tmp_path: Path) -> None:
     """Systems and editors leave copies and locks beside a file; a lock is a link that leads nowhere."""
     write(tmp_path, a__sql=ENDLESS, __b__sql=ENDLESS, __pipelines__yml="x")
     (tmp_path / "._a.sql").write_bytes(b"\0\5\x16\7\xff")
@@ -268,7 +268,7 @@ def test_what_is_hidden_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("below", ["shop/a.sql", "x/y/A.SQL"])
 def test_a_file_that_was_moved_into_a_subfolder_is_missed(below: str, tmp_path: Path) -> None:
-    """Else its pipeline would be pruned."""
+    """Otherwise, its pipeline would be pruned."""
     write(tmp_path, b__sql=ENDLESS)
     (tmp_path / below).parent.mkdir(parents=True)
     (tmp_path / below).write_text(ENDLESS)
@@ -282,7 +282,7 @@ def test_a_file_that_was_moved_into_a_subfolder_is_missed(below: str, tmp_path: 
 
 
 def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
-    """Else a file that another system wrote again would be another pipeline, beside the first one."""
+    """Otherwise, a file that another system wrote again would become a second pipeline."""
     write(
         tmp_path,
         **{"cafe\u0301__sql": "\ufeff\ufeff" + ENDLESS, "pipelines__yaml": "caf\u00e9: {parallelism: 2}"},
@@ -314,7 +314,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", NO_FILES)
-def test_what_cannot_be_read_is_said_in_words(what: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_that_says_why(what: str, tmp_path: Path) -> None:
     make, words = NO_FILES[what]
     make(tmp_path)
     with pytest.raises(PipelineFileError) as caught:

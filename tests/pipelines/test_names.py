@@ -39,7 +39,7 @@ def test_one_that_is_alive_is_preferred_to_those_in_a_terminal_state(bench: Benc
     assert resolve_name(bench.client, SPEC.name).pipeline.id == alive.id
 
 
-def test_none_alive_means_the_newest(bench: Bench) -> None:
+def test_with_none_alive_a_name_means_the_newest(bench: Bench) -> None:
     for number in range(3):
         bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id=f"p{number}")
         bench.sandbox.advance(10)
@@ -129,7 +129,7 @@ def test_one_that_was_noted_and_is_gone(bench: Bench) -> None:
     assert resolve_name(bench.client, SPEC.name, noted_id=old, began_micros=began).pipeline.id == new
 
 
-def test_one_from_before_the_run_beside_others(bench: Bench) -> None:
+def test_a_pipeline_from_before_the_run_next_to_others(bench: Bench) -> None:
     _, new, _ = _with_successor(bench)
     bench.sandbox.advance(10)
     began = int(bench.now()) * 1_000_000
@@ -143,7 +143,7 @@ def test_one_from_before_the_run_beside_others(bench: Bench) -> None:
 def test_what_a_change_may_mean_where_no_older_one_is_left(
     bench: Bench, own_run: tuple[str, str] | None, is_meant: bool
 ) -> None:
-    """Who only looks may be wrong; who changes something asks, unless the very run created it."""
+    """A task that changes something fails in doubt, unless its own run created the pipeline. Others may be wrong."""
     began = int(bench.now()) * 1_000_000
     submitted = bench.submit().pipeline.id
     if is_meant:

@@ -50,14 +50,14 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("text", CLEAR)
-def test_what_is_clear_is_read_as_typed(text: str) -> None:
+def test_unambiguous_values_are_read_with_their_types(text: str) -> None:
     found = read_mapping(f"\na: {text}")["a"]
     assert found == Item(CLEAR[text], 2)
     assert type(found.value) is type(CLEAR[text])
 
 
 @pytest.mark.parametrize("kind", AMBIGUOUS)
-def test_what_could_be_read_as_something_else_is_refused(kind: str) -> None:
+def test_ambiguous_values_are_refused(kind: str) -> None:
     for text in AMBIGUOUS[kind]:
         for yaml in (f"a: {text}", f"{text}: a", f"a: [{{b: {text}}}]", f"a: {{{text}: b}}"):
             with pytest.raises(YamlError, match="is ambiguous in YAML; put quotes around it if it is text"):

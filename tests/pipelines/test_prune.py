@@ -1,4 +1,4 @@
-"""Pruning a group: what it deletes, and what it never touches."""
+"""Prunes of a group: what they delete, and what they never touch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(bench: DeployBench, keep: Collection[str], **more: Any) -> Pruned:
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
-def test_what_is_no_longer_wanted_goes_and_nothing_else(version: str) -> None:
+def test_only_pipelines_that_are_no_longer_wanted_are_deleted(version: str) -> None:
     with open_deploy_bench(version) as bench:
         for name in ("orders", "old", "stopped"):
             bench.deploy(named(name))
@@ -117,7 +117,7 @@ def test_one_that_does_not_stop_keeps_no_other_one() -> None:
         assert [one.name for one in run(bench, ["d"]).deleted] == ["b"]
 
 
-def test_one_that_comes_to_be_finishing_is_stopped_all_the_same() -> None:
+def test_a_pipeline_that_becomes_finishing_is_still_stopped() -> None:
     """No stop with a checkpoint ends it then."""
     with open_deploy_bench("0.16") as bench:
         bench.deploy(named("b"))
@@ -185,7 +185,7 @@ IN_OTHER_WORDS = replace(SPEC, query="-- pipelines/new.sql\n" + SPEC.query.repla
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("spec", [SPEC, IN_OTHER_WORDS], ids=["same text", "other spacing"])
-def test_what_was_renamed_is_kept_until_somebody_decides(version: str, spec: PipelineSpec) -> None:
+def test_a_renamed_pipeline_is_kept_until_it_is_decided_about(version: str, spec: PipelineSpec) -> None:
     with open_deploy_bench(version) as bench:
         old = bench.deployed()
         new = bench.deploy(replace(spec, name="new"), task=OTHER_TASK).pipeline
@@ -212,13 +212,13 @@ def test_a_file_that_was_moved_to_another_group() -> None:
         new = bench.deployed(group="shop", task=OTHER_TASK)
         with pytest.raises(ArroyoDeployError, match=f"now 'orders' of group 'shop' .{new.id}"):
             run(bench, ["other"])
-        # One that was renamed does not keep the others.
+        # A renamed pipeline does not prevent the others from being deleted.
         assert {one.name for one in bench.pipelines()} == {"orders", "other"}
         # Another Airflow deploys the same files, and may prune its own.
         bench.deploy(namespace="b", is_explicit=True, task=OTHER_TASK)
         assert run(bench, ["x"], group="shop", namespace=Namespace(name="b")).deleted == ()
         assert old.id in bench.running()
-        # Somebody deleted the old one.
+        # The old one was deleted externally.
         bench.change(old.id, "stop", "Stopped")
         bench.client.delete_pipeline(old.id)
         assert run(bench, ["other"]).deleted == ()
@@ -233,7 +233,7 @@ def test_a_renamed_one_that_is_not_deployed_yet() -> None:
         assert run(bench, ["new"], queries={"new": SECOND.query}).deleted[0].id == old.id
 
 
-def test_a_renamed_one_that_is_deleted_meanwhile_stops_no_prune() -> None:
+def test_a_renamed_pipeline_that_is_deleted_during_a_prune_does_not_stop_it() -> None:
     with open_deploy_bench("0.16") as bench:
         old = bench.deployed()
         bench.change(old.id, "stop", "Stopped")
@@ -260,7 +260,7 @@ def test_copies_that_one_run_deployed_are_several_pipelines() -> None:
             run(bench, ["c", "d"])
 
 
-def test_what_has_finished_has_no_state_to_lose() -> None:
+def test_a_finished_pipeline_has_no_state_to_lose() -> None:
     with open_deploy_bench("0.16") as bench:
         for name, task in (("a", TASK), ("b", OTHER_TASK)):
             bench.deploy(replace(SPEC, name=name, query=BOUNDED), task=task, until_checkpoint=False)
@@ -307,7 +307,7 @@ def test_what_does_not_run_writes_nothing(version: str, steps: tuple[str | float
             run(bench, ["new"])
 
 
-def test_what_a_later_run_deployed_is_left_to_it() -> None:
+def test_pipelines_that_a_later_run_deployed_are_kept() -> None:
     """Two runs at once, or a prune of yesterday that is cleared: what is to be kept is older than what is there."""
     with open_deploy_bench("0.16") as bench:
         for name in ("a", "old", "replaced"):

@@ -1,4 +1,4 @@
-"""From where the sources that some SQL declares will read."""
+"""Where the sources that SQL declares start to read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_only_sources_that_are_declared() -> None:
 @pytest.mark.parametrize(
     "query", ["", "SELECT 1", "CREATE TABLE", "CREATE TABLE x WITH (", "CREATE TABLE x WITH (a ="]
 )
-def test_what_is_no_sql(query: str) -> None:
+def test_text_that_is_not_sql(query: str) -> None:
     assert sources_of(query) == ()
 
 

@@ -155,7 +155,7 @@ def test_spec_names_the_argument(field: str, value: Any, argument: str) -> None:
         PipelineSpec(**{"name": "n", "query": "q", field: value})
 
 
-def test_spec_takes_what_users_write() -> None:
+def test_spec_accepts_the_forms_that_users_write() -> None:
     written: dict[str, Any] = {"parallelism": " 3 ", "checkpoint_interval": 30, "udfs": ["fn f() {}"]}
     spec = PipelineSpec(name="n", query="q", **written)
     assert (spec.parallelism, spec.checkpoint_interval) == (3, 30 * SECOND)

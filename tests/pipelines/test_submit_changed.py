@@ -46,7 +46,7 @@ RUNNING: dict[str, tuple[str | float, ...]] = {
 
 @pytest.mark.parametrize("changed", CHANGED)
 @pytest.mark.parametrize("state", RUNNING)
-def test_what_runs_is_not_touched(bench: Bench, state: str, changed: str) -> None:
+def test_a_running_pipeline_is_not_touched(bench: Bench, state: str, changed: str) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, *RUNNING[state])
     bench.sandbox.requests.clear()
@@ -69,7 +69,7 @@ def test_what_runs_is_not_touched(bench: Bench, state: str, changed: str) -> Non
 
 @pytest.mark.parametrize("changed", CHANGED)
 @pytest.mark.parametrize("state", DOWN)
-def test_what_does_not_run_is_replaced(bench: Bench, state: str, changed: str) -> None:
+def test_a_pipeline_that_does_not_run_is_replaced(bench: Bench, state: str, changed: str) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, *DOWN[state])
     spec, shown = CHANGED[changed]
@@ -82,7 +82,7 @@ def test_what_does_not_run_is_replaced(bench: Bench, state: str, changed: str) -
     assert shown in warning
 
 
-def test_backfill_that_has_finished_is_run_anew_with_other_sql(bench: Bench) -> None:
+def test_a_finished_backfill_is_run_again_with_other_sql(bench: Bench) -> None:
     bench.submit(replace(SPEC, query=BOUNDED))
     bench.sandbox.advance(10)
     submitted = bench.submit(replace(SPEC, query=BOUNDED.replace("'20'", "'30'")), try_number=2)
@@ -173,7 +173,7 @@ def test_old_server_refuses_an_environment_before_an_existing_pipeline_is_touche
     assert bench_015.only_pipeline().id == pipeline_id
 
 
-def test_what_cannot_be_applied_is_warned_about(bench: Bench) -> None:
+def test_settings_that_cannot_be_applied_cause_a_warning(bench: Bench) -> None:
     bounded = replace(SPEC, query=BOUNDED)
     bench.submit(bounded)
     bench.sandbox.advance(10)

@@ -19,7 +19,7 @@ def _crashing_client(bench: Bench, at: int, *, after_effect: bool) -> ArroyoClie
     """Return a client that is killed at one of its HTTP requests.
 
     :param at: at which, counted from 1; repeated requests count.
-    :param after_effect: after the request took effect, so that nobody reads its response.
+    :param after_effect: after the request took effect, so that its response is lost.
     """
     sent = 0
 
@@ -65,7 +65,7 @@ def test_killed_at_every_request(
         with open_bench(version) as bench:
             _arrange(bench, arrangement)
             if fault != "none":
-                # Of what changes something; so requests that the client repeats are killed, too.
+                # Requests that change something, including those that the client repeats.
                 for method in ("PUT", "POST", "PATCH", "DELETE"):
                     bench.sandbox.faults.reset(method=method, after_effect=True)
             client = _crashing_client(bench, at, after_effect=after_effect)

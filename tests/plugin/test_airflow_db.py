@@ -1,4 +1,4 @@
-"""What the pages read of Airflow's database, on a real one: SQLite in a folder of its own."""
+"""What the pages read from Airflow's database, on a real SQLite database."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_no_number_of_dags_that_the_user_may_not_read_hides_one_that_he_may(
     assert len(asked) <= 200
 
 
-def test_of_many_readable_dags_those_that_touched_it_last_are_shown(database: Database) -> None:
+def test_the_readable_dags_that_touched_it_last_are_shown(database: Database) -> None:
     crowd(database, 300)
     asked: list[str] = []
 
@@ -219,7 +219,7 @@ def test_of_many_readable_dags_those_that_touched_it_last_are_shown(database: Da
     found = touched(may_read=may_read, readable=lambda: {f"dag-{n:03}" for n in range(300)})
     assert {dag_id for dag_id, *_ in names(found)} == {f"dag-{n}" for n in range(250, 300)}
     assert (len(asked), found["more"]) == (MAX_TASKS + 1, True)
-    # Of those that he may read, but not their XComs, only so many are asked about, which is said.
+    # If the user may read DAGs but not their XComs, only a limited number is checked, and the result says so.
     found = touched(may_read=lambda _: False, readable=lambda: {f"dag-{n:03}" for n in range(300)})
     assert found == {"tasks": [], "more": True}
 
@@ -284,7 +284,7 @@ def test_a_task_without_a_pipeline_has_none(database: Database) -> None:
     assert (found["pipeline_id"], found["pipeline_name"], found["state"]) == (None, None, None)
 
 
-def test_what_of_an_owner_is_gone(database: Database) -> None:
+def test_missing_parts_of_an_owner(database: Database) -> None:
     for dag_id, is_stale in (("shop", False), ("old", True)):
         database.add(
             DagModel,

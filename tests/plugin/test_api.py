@@ -232,7 +232,7 @@ def test_a_page_asks_what_an_action_came_to(site: Site) -> None:
     assert said["outcome"] == {"ok": True, "text": "It is running again."}
 
 
-def test_a_refusal_is_told_in_arroyos_words_and_logged(site: Site) -> None:
+def test_a_refusal_is_shown_in_arroyos_words_and_logged(site: Site) -> None:
     pipeline_id = site.ids()["pipeline-1"]
     response = site.act("delete", pipeline_id)
     assert response.status_code == 409

@@ -1,4 +1,4 @@
-"""How an action from a page ended, as the audit log's second row has it: on the sandbox, whose time the tests set."""
+"""The outcome of an action in the second row of the audit log, on a sandbox whose clock the tests set."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def ended(looked: Looked, what: Acted) -> dict[str, Any]:
     "action, more, state",
     [("stop", {}, "Stopped"), ("restart", {}, "Running"), ("rescale", {"parallelism": 2}, "Running")],
 )
-async def test_the_second_row_says_what_it_came_to(
+async def test_the_second_row_has_the_outcome(
     looked: Looked, action: Action, more: dict[str, Any], state: str
 ) -> None:
     what = await act(looked, action, **more)
@@ -87,7 +87,7 @@ async def test_one_that_fails_instead_says_why(looked: Looked) -> None:
     assert (row["outcome"], row["failure_reason"]) == ("failed", "broker is away")
 
 
-async def test_one_that_is_deleted_meanwhile(looked: Looked) -> None:
+async def test_a_pipeline_that_is_deleted_instead(looked: Looked) -> None:
     what = await act(looked, "stop")
     looked.sandbox.faults.delete(what.facts.pipeline_id, after=0)
     row = await ended(looked, what)
@@ -156,7 +156,7 @@ def test_the_first_row_says_what_the_response_tells(
         ("stop", LOST, [job(1), job(1)], "waiting"),
     ],
 )
-def test_what_others_do_meanwhile(
+def test_actions_of_others_before_the_effect(
     action: Action, failure: ArroyoError | None, seen: list[Job], outcome: str
 ) -> None:
     wait = acted(action, job(1), failure).wait()

@@ -279,7 +279,7 @@ async def test_another_generation_that_cannot_be_read_is_named(looked: Looked) -
     assert found["missing"][0].startswith("Diff to generation 1: ")
 
 
-async def test_a_failure_is_told_and_not_asked_for_again_at_once(looked: Looked) -> None:
+async def test_a_failure_is_shown_and_not_requested_again_at_once(looked: Looked) -> None:
     looked.sandbox.faults.status(500, path="*/pipelines/af-2", times=1)
     for _ in range(3):
         with pytest.raises(ArroyoError, match="500"):
@@ -288,7 +288,7 @@ async def test_a_failure_is_told_and_not_asked_for_again_at_once(looked: Looked)
     assert (await fetched(looked))["sql"].startswith("CREATE TABLE")
 
 
-async def test_a_pipeline_that_is_not_there_has_none(looked: Looked) -> None:
+async def test_a_missing_pipeline_has_no_definition(looked: Looked) -> None:
     assert await looked.watch.definition("pl_gone") is None
 
 

@@ -88,7 +88,7 @@ def test_errors_are_the_newest_shortened_and_without_the_secrets_of_the_sql() ->
     }
 
 
-def test_of_many_checkpoints_the_newest_are_kept_and_all_are_counted() -> None:
+def test_the_newest_checkpoints_are_kept_and_all_are_counted() -> None:
     events = (Span("write", 0),)
     kept = details.kept_checkpoints([Checkpoint(n, n * S, n * S + 1, events=events) for n in range(5000)])
     assert (kept.listed, len(kept.newest), kept.newest[-1].epoch) == (5000, details.MAX_CHECKPOINTS, 4999)
@@ -98,6 +98,6 @@ def test_of_many_checkpoints_the_newest_are_kept_and_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("micros", [-1, 10**400, 2**63])
-def test_a_time_that_is_none_is_shown_as_some_time(micros: int) -> None:
+def test_an_invalid_time_is_shown_as_some_time(micros: int) -> None:
     found = details.checkpoint_to_json(Checkpoint(1, micros, micros), None)
     assert 0 <= found["began"] == found["finished"] <= 1e10

@@ -123,7 +123,7 @@ def test_another_pipeline_of_the_same_id_has_its_own_secrets(created: int) -> No
     assert "hunter2222" not in new.shown("login with hunter2222 refused")
 
 
-def test_of_sql_that_is_very_long_nothing_that_the_server_says_is_shown() -> None:
+def test_messages_of_the_server_are_hidden_if_the_sql_is_too_long_to_mask() -> None:
     found = facts_of(pipeline(SECRET_SQL + " " * plugin_facts.MAX_READ_SQL))
     assert found.secrets is None
     assert found.shown("login with hunter2222 refused").startswith("Not shown")

@@ -1,4 +1,4 @@
-"""What a pipeline's own page says of it now: a sentence for each state, and a diagnosis where enough is known."""
+"""What a pipeline's page says about it now: a sentence for each state, and a diagnosis if enough is known."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def test_what_was_asked_of_it_is_said(state: str, wanted: bool, expected: str) -
     assert shown(row(job(1, state, running_desired=wanted)))["sentence"] == expected
 
 
-def test_what_never_ran_has_no_checkpoint_to_continue_from() -> None:
+def test_a_pipeline_that_never_ran_has_no_checkpoint_to_continue_from() -> None:
     assert shown(row(job(1, "Failed", run=0)))["sentence"] == "Failed before its first run."
     assert shown(row(job(1, "Failed", run=1)))["sentence"].endswith("continues from the last checkpoint.")
 
 
-def test_a_pipeline_without_a_job_is_neither_well_nor_unwell() -> None:
+def test_a_pipeline_without_a_job_is_neither_healthy_nor_unhealthy() -> None:
     found = shown(row(None))
     assert found["sentence"].startswith("No job yet")
     assert found["diagnosis"] is None
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Failed", "Recovering", "Scheduling"])
-def test_nothing_is_measured_now_of_what_does_not_run_though_arroyo_keeps_the_last_values(state: str) -> None:
+def test_a_stopped_pipeline_has_no_current_metrics_although_arroyo_keeps_the_last_values(state: str) -> None:
     found = shown(row(job(1, state)))
     assert found["nodes"] == []
     assert found["rates"]["in"] == (1234.0,)
@@ -109,7 +109,7 @@ def test_while_arroyo_is_away_nothing_gets_worse() -> None:
     assert found["diagnosis"]["kind"] == "healthy"
 
 
-def test_without_checkpoints_nobody_knows_whether_it_is_well() -> None:
+def test_without_checkpoints_its_health_is_unknown() -> None:
     unread = row(job(1))
     assert shown(unread)["diagnosis"]["kind"] == "healthy"
     assert unread.readings is not None
@@ -150,7 +150,7 @@ def test_a_restart_that_someone_asked_for_is_no_flapping_and_many_are() -> None:
 
 
 @pytest.mark.parametrize("micros", [10**400, -(10**400)])
-def test_times_that_are_none_break_nothing(micros: int) -> None:
+def test_invalid_times_break_nothing(micros: int) -> None:
     found = shown(row(job(1, "Created", run=0, created_at_micros=micros, start_time_micros=micros)))
     assert found["sentence"]
 

@@ -1,4 +1,4 @@
-"""A pipeline's own page on the sandbox: what it costs Arroyo, and what it shows where Arroyo answers half."""
+"""A pipeline's page on the sandbox: what it costs Arroyo, and what it shows if only some requests succeed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_ten_viewers_cost_three_requests_every_two_seconds(page: Page) -> 
     assert looked.requests("*/operator_metric_groups") >= 25
 
 
-async def test_a_page_that_nobody_looks_at_costs_nothing(page: Page) -> None:
+async def test_a_page_without_viewers_costs_nothing(page: Page) -> None:
     await page.open()
     asked = len(page.looked.sandbox.requests)
     page.looked.now += 3600

@@ -150,7 +150,7 @@ def test_a_definition_that_is_nonsense_is_an_error_in_words(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
-def test_an_error_of_any_request_is_told_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
+def test_an_error_of_any_request_is_shown_without_the_secrets_of_the_sql(site: Site, status: int) -> None:
     option = "'kafka', topic = 't', type = 'sink', format = 'json', 'auth.password' = 'hunter2hunter2'"
     query = ENDLESS.replace("'blackhole'", f"{option}, bootstrap_servers = 'b', 'auth.type' = 'sasl'")
     pipeline_id = create(site, json.dumps({"name": "p", "query": query, "parallelism": 1}))

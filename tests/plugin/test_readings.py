@@ -39,7 +39,7 @@ def test_a_page_begins_with_everything_and_then_reads_few_parts_in_turns() -> No
 
 
 @pytest.mark.parametrize("state", ["Stopped", "Finished", "Failed"])
-def test_what_has_ended_is_read_once(state: str) -> None:
+def test_a_pipeline_that_has_ended_is_read_once(state: str) -> None:
     readings, ended = Readings(job_id="job_1"), job(1, state)
     read(readings, readings.due_for_page(job(1), 100.0), 100.0)
     parts = readings.due_for_page(ended, 150.0) + readings.due_for_page(ended, 150.0)

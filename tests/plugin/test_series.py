@@ -1,4 +1,4 @@
-"""What the metrics of a job say, drawn: sums over subtasks that measure at different moments, holes, nonsense."""
+"""The metrics of a job as series for charts: sums over subtasks that measure at different times, gaps, bad values."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_values_that_no_sum_can_hold_are_holes() -> None:
     json.dumps(result.to_json(), allow_nan=False)
 
 
-def test_what_is_old_is_not_now() -> None:
+def test_old_values_are_not_shown_as_current() -> None:
     result = found(
         node(0, messages_sent=[{-1000: 1, 0: 2}]),
         node(1, messages_sent=[{-20: 5}]),

@@ -1,4 +1,4 @@
-"""Several Arroyos at once: each has threads of its own, and one that hangs takes nothing from another one."""
+"""Several Arroyos at once: each has its own threads, and one that hangs does not affect the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def look(at: Watch, sandbox: ArroyoSandbox) -> int:
     return sandbox.requests.count("GET", "*/jobs") - before
 
 
-async def test_beside_an_arroyo_that_hangs_in_every_request_another_ones_pages_stay_as_fresh_as_alone(
+async def test_an_arroyo_that_hangs_does_not_delay_the_pages_of_another_one(
     arroyos: dict[str, ArroyoSandbox],
 ) -> None:
     healthy = arroyos["healthy"]
@@ -82,7 +82,7 @@ async def test_beside_an_arroyo_that_hangs_in_every_request_another_ones_pages_s
     hanging.close()
 
 
-async def test_an_arroyo_has_no_more_threads_than_its_share_though_nobody_waits_any_longer() -> None:
+async def test_an_arroyo_has_no_more_threads_than_its_share_even_after_its_callers_gave_up() -> None:
     run, ended, running = in_few_threads(), threading.Event(), threading.Semaphore(0)
 
     def hang() -> None:

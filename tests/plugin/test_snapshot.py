@@ -33,7 +33,7 @@ def test_a_new_page_gets_all_rows_and_then_only_what_changed() -> None:
     assert row["failure"] == {"text": "broken", "domain": "user"}
 
 
-def test_a_deleted_pipeline_is_told_once() -> None:
+def test_a_deleted_pipeline_is_reported_once() -> None:
     snapshot = filled()
     known = snapshot.changes_since("", 0)
     snapshot.take_jobs([job(1), job(3)], 101.0)
@@ -42,12 +42,12 @@ def test_a_deleted_pipeline_is_told_once() -> None:
     assert snapshot.changes_since(after["epoch"], after["version"])["gone"] == []
 
 
-def test_versions_of_another_process_get_everything_anew() -> None:
+def test_a_page_with_the_version_of_another_process_gets_everything() -> None:
     snapshot = filled()
     assert snapshot.changes_since("another", snapshot.version)["complete"]
 
 
-def test_a_page_that_missed_too_many_deletions_gets_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_missed_too_many_deletions_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MAX_GONE", 1)
     snapshot = filled()
     known = snapshot.changes_since("", 0)
@@ -57,7 +57,7 @@ def test_a_page_that_missed_too_many_deletions_gets_everything_anew(monkeypatch:
     assert [row["id"] for row in after["rows"]] == ["pl_3"]
 
 
-def test_a_new_run_is_a_restart_and_the_time_in_a_state_begins_anew() -> None:
+def test_a_new_run_is_a_restart_and_resets_the_time_in_a_state() -> None:
     snapshot = filled()
     snapshot.take_jobs([job(1, run=2), job(2), job(3)], 130.0)
     row = snapshot.rows["pl_1"]
@@ -76,7 +76,7 @@ def test_a_new_run_is_a_restart_and_the_time_in_a_state_begins_anew() -> None:
         (job(1, "Recovering"), None),
     ],
 )
-def test_since_when_is_told_where_the_first_sight_tells_it(first: Job, since: float | None) -> None:
+def test_the_start_of_a_state_is_shown_if_the_first_poll_has_it(first: Job, since: float | None) -> None:
     assert filled(first, job(2), job(3)).rows["pl_1"].since == since
 
 

@@ -1,4 +1,4 @@
-"""A watch on the sandbox: what it asks for, how often, and what it tells when Arroyo is away."""
+"""A watch on the sandbox: what it requests, how often, and what it shows while Arroyo is down."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_many_pipelines_are_listed_once(many: Looked) -> None:
     assert many.requests("*/jobs") == 3
 
 
-async def test_ten_viewers_cost_what_one_does(many: Looked) -> None:
+async def test_ten_viewers_cost_as_much_as_one(many: Looked) -> None:
     await many.refresh()
     before = many.requests("*/jobs")
     many.now += 2.0
@@ -77,7 +77,7 @@ async def test_only_what_is_shown_gets_details_and_no_sooner_than_due(looked: Lo
     assert looked.requests("*/operator_metric_groups") == asked + 1
 
 
-async def test_nothing_is_fetched_while_nobody_looks(looked: Looked) -> None:
+async def test_nothing_is_requested_without_viewers(looked: Looked) -> None:
     await looked.refresh()
     asked = len(looked.sandbox.requests)
     looked.now += 1000
@@ -96,7 +96,7 @@ async def test_a_new_pipeline_a_change_and_a_deletion_are_seen(looked: Looked) -
     assert len(changes["gone"]) == 1
 
 
-async def test_an_outage_is_told_and_the_last_data_stays(looked: Looked) -> None:
+async def test_an_outage_is_shown_and_the_last_data_stays(looked: Looked) -> None:
     await looked.refresh()
     await looked.refresh()
     seen_at = looked.watch.seen_at
@@ -122,7 +122,7 @@ async def test_a_server_that_does_not_respond_keeps_no_page_waiting(looked: Look
     # A page waits 1.5 seconds at most; the margin is for a slow machine.
     assert time.monotonic() - began < 10
     looked.watch.close()
-    # Else the thread that waits would be waited for.
+    # Otherwise, the test would wait for the waiting thread.
     looked.sandbox.faults.api_away()
 
 

@@ -116,7 +116,7 @@ class FakeArroyo:
         self.checkpoints[pipeline_id] = [*others, (epoch, finished)]
 
     def forget(self) -> None:
-        """Let the counts begin anew."""
+        """Reset the counts."""
         self.log.clear()
         self.most_at_once.clear()
 

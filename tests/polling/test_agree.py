@@ -1,4 +1,4 @@
-"""Whatever happens, the worker's loop and the shared poller come to the same result, with the same log lines."""
+"""In every case, the worker's loop and the shared poller have the same result and the same log lines."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def lines_of(seen: Seen) -> tuple[list[tuple[str, str]], list[float]]:
     """Return what was logged: the texts, and the seconds in them, which the modes may round differently."""
     texts, seconds = [], []
     for level, line in seen[1]:
-        # A worker whose poll hangs has nobody to write that it still waits.
+        # A worker whose poll hangs cannot log that it still waits.
         if not line.startswith("Still "):
             seconds += [float(number) for number in re.findall(r"([\d.]+) s\b", line)]
             text = line.replace("GET /pipelines/pl_0/jobs", "GET /jobs").replace(

@@ -49,7 +49,7 @@ async def test_one_wait_reads_about_as_often_as_it_polls() -> None:
 
 
 @virtual
-async def test_however_many_wait_the_server_is_asked_a_hundred_times_a_second_at_most() -> None:
+async def test_any_number_of_waits_send_at_most_a_hundred_requests_a_second() -> None:
     server = FakeArroyo()
     server.seconds = lambda kind, of: 0.005 if kind == CHECKPOINTS else 0.0
     waits, _ = await many(server, 500, ONE)

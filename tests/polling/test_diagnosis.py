@@ -191,7 +191,7 @@ def test_what_arroyo_echoes_of_the_pipeline_is_told_without_its_secrets(patient:
     assert not canaries.leaked(f"{evidence.jobs[-1].failure.error}{evidence.errors}")
 
 
-def test_sql_that_arroyo_refuses_by_now(patient: Patient) -> None:
+def test_sql_that_arroyo_no_longer_accepts(patient: Patient) -> None:
     patient.submit()
     patient.sandbox.faults.fail("orders", error="worker left")
     patient.sandbox.advance(30)
@@ -299,7 +299,7 @@ def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [403, 500])
-def test_what_a_gateway_keeps_back_is_named_and_not_taken_for_nothing(
+def test_data_that_a_gateway_withholds_is_named_and_not_read_as_empty(
     status: int, route: str, kind: Kind, says: str, patient: Patient
 ) -> None:
     patient.submit()
@@ -310,7 +310,7 @@ def test_what_a_gateway_keeps_back_is_named_and_not_taken_for_nothing(
     assert "unreachable" not in str(patient.diagnosed())
 
 
-def test_a_failure_is_told_where_nothing_else_can_be_read(patient: Patient) -> None:
+def test_a_failure_is_reported_if_nothing_else_can_be_read(patient: Patient) -> None:
     patient.submit()
     patient.sandbox.faults.fail("orders", error="worker left")
     patient.sandbox.advance(30)
@@ -356,7 +356,7 @@ def test_what_explains_an_error_is_one_round_of_requests(patient: Patient) -> No
         lambda faults: faults.status(404, error="Pipeline not found", path="*/pipelines/pl_*", times=None),
     ],
 )
-def test_what_cannot_be_read_is_missing_and_prevents_nothing(
+def test_unreadable_parts_are_missing_and_prevent_nothing(
     inject: Callable[[Any], object], patient: Patient
 ) -> None:
     patient.submit()

@@ -36,7 +36,7 @@ def end(waits: Waits) -> None:
 
 @pytest.mark.parametrize("watches", [1, 1000])
 @virtual
-async def test_a_thousand_watches_of_a_pipeline_cost_what_one_does(watches: int) -> None:
+async def test_a_thousand_watches_of_a_pipeline_cost_as_much_as_one(watches: int) -> None:
     server, told = FakeArroyo(), list[str]()
     server.set("pl_1", "Running")
     waits = Waits(server)
@@ -71,7 +71,7 @@ async def test_a_thousand_watches_of_as_many_pipelines_cost_one_list_for_each_in
 
 
 @virtual
-async def test_each_death_is_told_through_outages_and_restarts() -> None:
+async def test_each_failure_is_reported_despite_outages_and_restarts() -> None:
     server, told = FakeArroyo(), list[str]()
     server.set("pl_1", "Running")
     waits = Waits(server)

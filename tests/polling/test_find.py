@@ -186,7 +186,7 @@ def _stopped(client: ArroyoClient, sandbox: ArroyoSandbox) -> str:
 
 
 def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(sandbox: ArroyoSandbox) -> None:
-    """Looking for another pipeline of that name does not begin the retries of a poll anew."""
+    """Looking for another pipeline of that name does not restart the retries of a poll."""
     reloads: list[float] = []
     clock = FakeClock()
 

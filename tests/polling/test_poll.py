@@ -1,4 +1,4 @@
-"""The worker's loop, on a clock that only moves when somebody sleeps or a request takes its time."""
+"""The worker's loop, on a clock that only advances during sleeps and requests."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_heartbeat_of_nothing_does_not_spin() -> None:
 # -- outages -------------------------------------------------------------------------------------------------
 
 
-def test_an_outage_is_retried_announced_and_its_end_told() -> None:
+def test_an_outage_is_retried_and_its_begin_and_end_are_logged() -> None:
     worker = Worker()
     worker.away(2, 42)
     worker.server.at(42, lambda: worker.server.set("pl_1", "Running"))

@@ -1,4 +1,4 @@
-"""The shared poller in virtual time: who is told what and when, and what that costs the server."""
+"""The shared poller in virtual time: when waits are notified of changes, and what that costs the server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_fixed_rule_chooses_the_list(intervals: list[float], jobs: int | None,
     assert prefers_list(intervals, jobs) is expected
 
 
-# -- what is told --------------------------------------------------------------------------------------------
+# -- notifications -------------------------------------------------------------------------------------------
 
 
 @virtual
@@ -60,7 +60,7 @@ async def test_the_first_poll_is_sent_at_once() -> None:
 
 @MODES
 @virtual
-async def test_a_change_is_told_within_an_interval(count: int) -> None:
+async def test_a_change_is_reported_within_an_interval(count: int) -> None:
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(count))
@@ -96,7 +96,7 @@ async def test_a_thousand_waits_cost_one_list_for_each_interval(version: str) ->
 
 
 class Counting(PipelineWait):
-    """Counts what it is told."""
+    """Counts its notifications."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -109,7 +109,7 @@ class Counting(PipelineWait):
 
 @pytest.mark.parametrize("count", [6, 50])
 @virtual
-async def test_each_wait_is_told_of_its_own_job_and_only_when_it_changed(count: int) -> None:
+async def test_each_wait_is_notified_of_its_own_job_and_only_when_it_changed(count: int) -> None:
     server = FakeArroyo()
     waits = Waits(server)
     clock = VirtualClock()
@@ -156,7 +156,9 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
     "env_vars", [{"run_id": "7"}, {"state": "Running", "id": "job_pl_8", "pipeline_id": "pl_8"}]
 )
 @virtual
-async def test_environment_that_looks_like_a_job_is_none(version: str, env_vars: dict[str, str]) -> None:
+async def test_environment_that_looks_like_a_job_is_not_read_as_one(
+    version: str, env_vars: dict[str, str]
+) -> None:
     server = FakeArroyo(version=version)
     waits = Waits(server)
     waits.start_all(server.many(20))
@@ -171,7 +173,7 @@ async def test_environment_that_looks_like_a_job_is_none(version: str, env_vars:
 
 @pytest.mark.parametrize("count", [1, 20])
 @virtual
-async def test_a_wait_is_not_told_of_a_poll_that_was_sent_before_it_joined(count: int) -> None:
+async def test_a_wait_is_not_notified_of_a_poll_that_was_sent_before_it_joined(count: int) -> None:
     server = FakeArroyo()
     waits = Waits(server)
     waits.start_all(server.many(count), "Stopped")
@@ -226,7 +228,7 @@ async def test_lines_are_written_in_the_context_of_the_task_that_waits() -> None
     await waits.all_over()
     assert Counter(name for name, _ in written) == dict.fromkeys(names, 2)
     assert all(name in text for name, text in written)
-    # What the shared polls log goes to nobody's task.
+    # Log lines of the shared polls go to no task's log.
     assert connected_as == ["nobody"]
 
 
@@ -428,7 +430,7 @@ async def test_each_wait_keeps_its_own_clock(count: int) -> None:
 
 
 @virtual
-async def test_in_one_turn_of_the_event_loop_few_waits_are_told() -> None:
+async def test_in_one_turn_of_the_event_loop_few_waits_are_notified() -> None:
     told: Counter[int] = Counter()
 
     class Told(PipelineWait):
@@ -458,8 +460,8 @@ async def test_in_one_turn_of_the_event_loop_few_waits_are_told() -> None:
 
 @pytest.mark.parametrize("pipelines", [10_000, 1], ids=["each its pipeline", "all one pipeline"])
 @virtual
-async def test_ten_thousand_waits_join_are_told_one_change_each_and_leave(pipelines: int) -> None:
-    """The work grows with their number: each is told twice, and some lists are polled."""
+async def test_ten_thousand_waits_join_are_notified_of_one_change_each_and_leave(pipelines: int) -> None:
+    """The work grows with their number: each wait is notified twice, and some lists are polled."""
     server = FakeArroyo()
     names = server.many(pipelines)
     waits, clock = Waits(server), VirtualClock()

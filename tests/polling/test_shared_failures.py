@@ -1,4 +1,4 @@
-"""The shared poller when requests fail or hang, in virtual time: whose waits are told, how often is polled."""
+"""The shared poller when requests fail or hang, in virtual time: which waits are notified, how often it polls."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_healthy_pipeline_is_polled_as_often_as_if_it_were_alone(
 def test_single_polls_that_fail_or_hang_do_not_delay_others(
     version: str, bad: dict[int, Answer], hidden: set[int]
 ) -> None:
-    """Twenty previews, of which some get no response, beside pipelines of the list and healthy previews."""
+    """Twenty previews, some of which get no response, next to pipelines of the list and healthy previews."""
 
     @virtual
     async def main() -> None:
@@ -112,7 +112,7 @@ def test_single_polls_that_fail_or_hang_do_not_delay_others(
 
 
 @virtual
-async def test_an_error_about_one_pipeline_is_told_to_its_own_waits() -> None:
+async def test_an_error_about_one_pipeline_is_reported_to_its_own_waits() -> None:
     server = FakeArroyo()
     server.many(3)
     server.fault = lambda kind, of: (401, "") if of == "pl_1" else None
@@ -205,7 +205,7 @@ async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tole
     names = server.many(count)
     waits = Waits(server)
     waits.start_all(names, outage_tolerance=timedelta(seconds=tolerance))
-    # Nothing changes for long, so that nobody is told of a poll; the outage begins with the last one.
+    # Nothing changes for a long time, so no wait is notified of a poll. The outage begins with the last poll.
     await pass_time(200)
     server.fault = always(fault)
     assert await waits.all_over() == {"unreachable": count}
@@ -343,7 +343,7 @@ async def test_a_state_that_lasted_while_a_poll_was_slow_is_reached_with_its_res
 
 @MODES
 @virtual
-async def test_a_key_that_is_refused_for_good_ends_every_wait_at_once(count: int) -> None:
+async def test_a_key_that_stays_refused_ends_every_wait_at_once(count: int) -> None:
     server = FakeArroyo()
     loaded: list[float] = []
 

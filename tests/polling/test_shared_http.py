@@ -134,7 +134,7 @@ async def test_a_key_that_stays_refused_ends_the_wait() -> None:
         assert await over(connection.start(*pipelines_of(sandbox), target="Running")) == [Outcome.ERROR]
 
 
-async def test_those_who_were_led_elsewhere_do_not_share_their_polls() -> None:
+async def test_waits_on_different_servers_do_not_share_polls() -> None:
     """A pipeline that is on the new server was not deleted on the old one."""
     with (
         ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=1) as old,

@@ -1,4 +1,4 @@
-"""What fails for one pipeline, or for the list alone, concerns nobody else; in virtual time."""
+"""A failure of one pipeline, or of the list alone, does not affect other waits. In virtual time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_list_that_is_slow_is_not_given_up() -> None:
 
 
 @virtual
-async def test_a_list_whose_keys_come_in_another_order_is_one() -> None:
+async def test_a_list_whose_keys_come_in_another_order_is_valid() -> None:
     server = FakeArroyo()
     names = server.many(30)
     answers = itertools.cycle(
@@ -119,7 +119,7 @@ async def test_a_list_whose_keys_come_in_another_order_is_one() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 @virtual
-async def test_a_hung_pipeline_beside_a_refused_list_delays_nobody_else(status: int) -> None:
+async def test_a_hung_pipeline_next_to_a_refused_list_delays_no_other_wait(status: int) -> None:
     server = FakeArroyo()
     names = server.many(12)
     waits = Waits(server)
@@ -162,7 +162,7 @@ async def test_pipelines_that_hang_leave_room_for_others(version: str, hanging: 
     for name in healthy:
         times = [time for time, _, of in server.log if of == name]
         assert max(b - a for a, b in itertools.pairwise(times)) <= 2.5 * INTERVAL
-    # Who joins now is told within a moment, too: of its job's id on 0.15.
+    # A wait that joins now gets a response within a moment, too; on 0.15, the id of its job.
     server.set("pl_new", "Running")
     began = now()
     assert (await waits.start("pl_new")).outcome is Outcome.REACHED

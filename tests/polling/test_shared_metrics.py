@@ -31,7 +31,7 @@ class Server:
         return Reading(self.fetched)
 
 
-def test_those_that_come_while_it_is_on_its_way_or_just_after_share_it() -> None:
+def test_callers_during_a_request_or_just_after_it_share_the_response() -> None:
     server, now = Server(), [100.0]
     shared = SharedMetrics(lambda: now[0])
     with ThreadPoolExecutor(4) as pool:

@@ -52,7 +52,7 @@ async def test_single_polls_are_at_most_eight_at_a_time() -> None:
 
 @VERSIONS
 @virtual
-async def test_a_pipeline_that_was_deleted_is_told_to_its_own_waits(version: str) -> None:
+async def test_a_deleted_pipeline_is_reported_to_its_own_waits(version: str) -> None:
     server = FakeArroyo(version=version)
     waits = Waits(server)
     waits.start_all(server.many(30))
@@ -84,7 +84,7 @@ async def test_a_job_that_is_replaced_is_followed(version: str) -> None:
 
 
 @virtual
-async def test_of_two_jobs_of_a_pipeline_a_single_poll_tells_the_newest() -> None:
+async def test_a_single_poll_returns_the_newest_of_two_jobs() -> None:
     server = FakeArroyo()
     names = server.many(30)
     server.set("pl_4", "Failed", id="job_old")
@@ -135,7 +135,7 @@ async def test_a_job_id_that_a_wait_brings_along_spares_the_single_polls_of_0_15
 
 
 @virtual
-async def test_an_unknown_pipeline_is_told_at_once() -> None:
+async def test_an_unknown_pipeline_is_reported_at_once() -> None:
     result = await Waits(FakeArroyo()).start("pl_gone")
     assert (result.outcome, now()) == (Outcome.MISSING, 0)
 

@@ -88,7 +88,7 @@ def test_a_failure_is_a_failure(mode: str, version: str, name: str, value: Any) 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("value", [None, "false", "true", 0, 1, []])
-def test_what_is_no_boolean_is_no_wish_to_run(mode: str, value: Any) -> None:
+def test_a_value_that_is_not_a_boolean_does_not_mean_that_it_should_run(mode: str, value: Any) -> None:
     fields = {"running_desired": value}
     result = ended_in(
         mode, "0.16", fields, "Running", "Running", timeout=30.0, stable_for=timedelta(seconds=1)
@@ -102,7 +102,9 @@ def test_what_is_no_boolean_is_no_wish_to_run(mode: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "value, outcome", [(None, Outcome.TIMED_OUT), ("true", Outcome.TIMED_OUT), (True, Outcome.REACHED)]
 )
-def test_what_is_no_boolean_is_no_success_of_a_guard(mode: str, value: Any, outcome: Outcome) -> None:
+def test_a_value_that_is_not_a_boolean_is_not_a_success_of_a_guard(
+    mode: str, value: Any, outcome: Outcome
+) -> None:
     fields = {"running_desired": value}
     result = ended_in(mode, "0.16", fields, "Running", "Stopped", timeout=30.0, timeout_is_success=True)
     assert result.outcome is outcome

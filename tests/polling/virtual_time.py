@@ -1,4 +1,4 @@
-"""An event loop whose time passes only while nobody has anything to do: hours of waiting in milliseconds."""
+"""An event loop whose time passes only while it is idle: hours of waiting take milliseconds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class VirtualClock(SteadyClock):
 
 
 class ManualTime:
-    """Moves only when somebody sleeps by it: the time of a worker's loop."""
+    """Time for a worker's loop; it only passes during sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -60,7 +60,9 @@ def test_names_and_comments_come_back_unharmed(call: Caller) -> None:
     assert (pipeline["name"], pipeline["query"]) == (name, query)
 
 
-def test_pages_follow_the_date_and_skip_what_shares_its_second(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_pages_follow_the_date_and_skip_pipelines_of_the_same_second(
+    sandbox: ArroyoSandbox, call: Caller
+) -> None:
     made = []
     for _ in range(3):
         made.append(call.create())
@@ -375,7 +377,7 @@ def shared() -> Iterator[Caller]:
     method_and_path=st.sampled_from(CALLS),
     body=JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
 )
-def test_whatever_is_sent_is_responded_to_in_words(
+def test_every_request_gets_a_response_with_a_message(
     shared: Caller, method_and_path: tuple[str, str], body: Any
 ) -> None:
     answer = shared(*method_and_path, body)

@@ -1,4 +1,4 @@
-"""What nobody should do to a sandbox: refused in words, or coped with."""
+"""Bad input to a sandbox: it is refused with a clear message, or handled."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_kept_data_is_read_again(kept: Path) -> None:
         lambda text: "\x00\x01",
     ],
 )
-def test_a_damaged_file_is_refused_in_words(kept: Path, damage: Callable[[str], str]) -> None:
+def test_a_damaged_file_is_refused_with_a_message(kept: Path, damage: Callable[[str], str]) -> None:
     damaged = damage(kept.read_text())
     assert damaged != kept.read_text()
     kept.write_text(damaged)

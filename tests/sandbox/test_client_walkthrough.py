@@ -1,4 +1,4 @@
-"""What an API client's own integration test does, done by a strict client of a few lines."""
+"""The integration test of an API client, with a strict client of a few lines."""
 
 from __future__ import annotations
 

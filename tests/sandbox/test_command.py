@@ -37,7 +37,7 @@ def running(*arguments: str, code: int = 0) -> Iterator[str]:
         process.wait(10)
 
 
-def test_it_says_what_it_is_and_ends_when_told() -> None:
+def test_it_prints_what_it_is_and_ends_at_a_signal() -> None:
     with running("--arroyo-version", "0.15", "--pipelines", "30", "--fault", "status,status=502") as url:
         assert requests.get(f"{url}/api/v1/ping", timeout=60).status_code == 502
         assert len(requests.get(f"{url}/api/v1/jobs", timeout=60).json()["data"]) == 30

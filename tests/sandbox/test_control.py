@@ -1,4 +1,4 @@
-"""``/sandbox/…`` and the page: what they show, and who may ask."""
+"""``/sandbox/…`` and the page: what they show, and who may read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that has been in use for a while: what is shown in demos, and tests of pages can begin with."""
+"""A server that has been in use for a while, for demos and for tests of the pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_each_situation_is_there(demo: Caller) -> None:
     )
     assert "no column amount" in errors.json()["data"][0]["details"]
     orders = series(demo, listed["orders_per_minute"], "messages_sent")
-    # Of a swing by 200 the smoothing leaves so much.
+    # The smoothing reduces a swing of 200 to this.
     assert (min(orders), max(orders)) == pytest.approx((323, 677), rel=0.02)
     assert min(series(demo, listed["payments_to_warehouse"], "backpressure")) > 0.8
     assert max(series(demo, listed["orders_per_minute"], "backpressure")) < 0.1
@@ -66,7 +66,7 @@ def test_its_time_is_now() -> None:
         assert abs(sandbox.clock.now_micros() - other.clock.now_micros()) < 60_000_000
 
 
-def test_traffic_changes_what_comes_and_leaves_what_was(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_traffic_changes_future_metrics_and_keeps_past_ones(sandbox: ArroyoSandbox, call: Caller) -> None:
     pipeline_id = call.create(query=bounded(500, 10_000_000))
     sandbox.advance(30)
     before = series(call, pipeline_id, "messages_sent")

@@ -153,7 +153,7 @@ def test_the_api_comes_back_by_itself_when_its_time_is_over(sandbox: ArroyoSandb
     assert call("GET", "/ping").json() == "Pong"
 
 
-def test_a_server_that_was_killed_schedules_its_jobs_anew(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_a_server_that_was_killed_schedules_its_jobs_again(sandbox: ArroyoSandbox, call: Caller) -> None:
     pipeline_id = call.create()
     sandbox.advance(5)
     sandbox.faults.server_restart(seconds=3)

@@ -1,4 +1,4 @@
-"""HTTP as clients of all kinds speak it, byte by byte."""
+"""HTTP at the level of bytes, as different clients send it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_response_has_the_reason_of_its_status(sandbox: ArroyoSandbox) -> None
     assert received(sandbox, LAST_PING).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
 
 
-def test_a_reset_is_one(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_a_reset_is_a_real_tcp_reset(sandbox: ArroyoSandbox, call: Caller) -> None:
     for after_effect, kept_alive in itertools.product((False, True), repeat=2):
         with socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) as client:
             if kept_alive:
@@ -88,7 +88,7 @@ def test_head_has_the_headers_of_get_and_no_body(call: Caller, sandbox: ArroyoSa
     assert requests.head(f"{sandbox.url}/", timeout=60).status_code == 200
 
 
-def test_a_client_that_leaves_in_the_middle_harms_nobody(sandbox: ArroyoSandbox, call: Caller) -> None:
+def test_a_client_that_leaves_in_the_middle_does_no_harm(sandbox: ArroyoSandbox, call: Caller) -> None:
     for data in (b"", PING[:10], POST % b"content-length: 100\r\n" + BODY, PING):
         with socket.create_connection(("127.0.0.1", sandbox.port), timeout=60) as client:
             client.sendall(data)

@@ -1,4 +1,4 @@
-"""Whatever is asked for, whenever: a job keeps to the rules of the table."""
+"""Whatever is requested at any time, a job follows the rules of the table."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_any_order_of_events_keeps_the_rules(
     assert set(world.seen) <= allowed
     assert run_ids == sorted(run_ids)
     assert not any(before == JobState.FINISHED for before, _ in world.seen)
-    # Whatever happened, a stop is carried out once the server is in good order.
+    # Whatever happened, a stop takes effect once the server works again.
     world.act("controller:back")
     world.act("stop:immediate")
     world.advance(30)
@@ -131,7 +131,7 @@ def test_any_order_of_events_keeps_the_rules(
 
 
 @given(variant=st.sampled_from(ALL), seed=st.integers(0, 1000), moment=st.floats(0, 3))
-def test_a_stop_with_checkpoint_leaves_one_whatever_the_clock_says(
+def test_a_stop_with_checkpoint_takes_one_whatever_the_clock_says(
     variant: Variant, seed: int, moment: float
 ) -> None:
     world = World(variant, seed)

@@ -1,4 +1,4 @@
-"""The fixture that people's own tests get."""
+"""The fixture for tests of other projects."""
 
 from __future__ import annotations
 

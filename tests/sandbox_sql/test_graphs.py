@@ -218,7 +218,7 @@ def test_a_file_is_a_source_with_its_path() -> None:
     assert [(source.name, source.missing_path) for source in found.sources] == [("f", "/in.json")]
 
 
-def test_a_sink_without_columns_takes_what_comes() -> None:
+def test_a_sink_without_columns_takes_any_columns() -> None:
     sink = f"CREATE TABLE s WITH ({KAFKA.format('json', 'sink')});"
     assert accepted(sink + "INSERT INTO s SELECT counter, 'x' AS x FROM impulse").sinks[0].columns == (
         "counter",

@@ -28,7 +28,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
 
 
 def _set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the stats that tasks use start anew, from Airflow's configuration, as the process of a task does."""
+    """Set up the stats again from Airflow's configuration, as the process of a task does."""
     stats: Any = Stats
     try:
         make = import_module("airflow.sdk.observability.metrics.statsd_logger").get_statsd_logger

@@ -1,4 +1,4 @@
-"""What Airflow and DAG authors do to a task around our own code: default arguments, alarms."""
+"""How tasks behave with Airflow's own features: default arguments, alarms, kills."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_sensor_that_is_poked_again_after_an_error_sees_what_was_fixed(
 @pytest.mark.parametrize(
     "kind, next_kwargs", [("submit", {}), ("sensor", {}), ("stop", None), ("restart", {}), ("deploy", None)]
 )
-def test_a_task_that_is_resumed_without_an_event_begins_anew(
+def test_a_task_that_is_resumed_without_an_event_starts_again(
     kind: str, next_kwargs: dict[str, Any] | None, arrange: Arrange
 ) -> None:
     """As Airflow does to a task that is cleared just while it defers."""

@@ -1,4 +1,4 @@
-"""What DAG authors write: refused early where it is final, accepted where it is still to be rendered."""
+"""Arguments of DAG authors: final values are checked early, templates are accepted."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 def test_a_pipeline_has_one_uri(host: str, name: str, uri: str) -> None:
     asset = pipeline_asset(host=host, pipeline_name=name)
     assert (asset.uri, asset.name) == (uri, uri)
-    # As Airflow reads it back, and as a person may have written it.
+    # As Airflow reads it back, and as a user may write it.
     assert Asset(uri).uri == uri
     assert Asset(uri.replace("arroyo://", "ARROYO://") + "/").uri == uri
 
@@ -47,7 +47,7 @@ def test_a_pipeline_has_one_uri(host: str, name: str, uri: str) -> None:
         ("arroyo://h/pipelines/orders?token=1", "has no query"),
     ],
 )
-def test_what_is_no_pipelines_uri_is_refused(uri: str, words: str) -> None:
+def test_uris_that_name_no_pipeline_are_refused(uri: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Asset(uri)
 

@@ -1,4 +1,4 @@
-"""What a DAG author gets for a mistake: the argument's name and range, before any request; else what to do next."""
+"""Mistakes of DAG authors: errors name the argument and its range before any request, or say what to do next."""
 
 from __future__ import annotations
 

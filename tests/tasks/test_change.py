@@ -119,7 +119,7 @@ def test_a_restart_begins_a_new_run(state: str, mode: str, arrange: Arrange) -> 
 @MODES
 @pytest.mark.parametrize("operator", [restart, update])
 @pytest.mark.parametrize("state, said", [("finished", "can never run again"), ("finishing", "is Finishing")])
-def test_what_has_finished_is_not_changed(
+def test_a_finished_pipeline_is_not_changed(
     state: str, said: str, operator: Any, mode: str, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = STATES[state](arrange)
@@ -345,7 +345,7 @@ def test_bad_arguments_are_refused_in_the_constructor(
 
 
 @pytest.mark.parametrize("make", [restart, update, delete])
-def test_a_template_that_rendered_nothing_fails_for_good(make: Any, sandbox: ArroyoSandbox) -> None:
+def test_a_template_that_rendered_nothing_fails_without_a_retry(make: Any, sandbox: ArroyoSandbox) -> None:
     operator = make("{{ x }}")()
     operator.pipeline_id = "None"
     with pytest.raises(ArroyoFatalTaskError, match="pipeline_id must not be empty"):

@@ -105,7 +105,7 @@ def _requests_after_the_event(
 def test_a_resumed_submit_requests_nothing_or_looks_for_a_late_create(
     sandbox: ArroyoSandbox, looked_up: list[str]
 ) -> None:
-    # On 0.15 a gateway may have sent the create twice, and nobody looks again after this.
+    # On 0.15 a gateway may have sent the create twice, and this is the last check.
     allowed = ["pipelines"] if sandbox.arroyo_version == "0.15" else []
     assert _requests_after_the_event(submit(), sandbox, fired=looked_up.clear) == allowed
     assert looked_up == (["arroyo_default"] if allowed else [])

@@ -73,7 +73,9 @@ def test_it_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
 
 
 @pytest.mark.parametrize("returned, said", [(None, "NoneType"), ("", "an empty string"), (7, "int")])
-def test_what_is_no_sql_fails_for_good(returned: Any, said: str, sandbox: ArroyoSandbox) -> None:
+def test_a_result_that_is_not_sql_fails_without_a_retry(
+    returned: Any, said: str, sandbox: ArroyoSandbox
+) -> None:
     def no_sql() -> Any:
         return returned
 
@@ -82,7 +84,7 @@ def test_what_is_no_sql_fails_for_good(returned: Any, said: str, sandbox: Arroyo
     assert sandbox.requests.total == 0
 
 
-def test_a_query_beside_the_function_is_refused() -> None:
+def test_a_query_argument_next_to_the_function_is_refused() -> None:
     with pytest.raises(ValueError, match="query must not be given"):
         made(lambda: ENDLESS, query=ENDLESS, task_id="a_task")
 

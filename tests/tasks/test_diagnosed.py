@@ -1,4 +1,4 @@
-"""The error of a wait says what is wrong with its pipeline, where that says more; and nothing stands in its way."""
+"""The error of a wait includes a diagnosis if that adds something; a failed diagnosis never hides the error."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_broker_that_is_away_is_named_by_a_timeout(sandbox: ArroyoSandbox, arr
     assert "allow more time" in str(error)
 
 
-def test_one_that_somebody_paused(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_pipeline_that_was_paused_externally(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     def pause() -> None:
         sandbox.advance(15)
         sandbox.faults.stop("orders")

@@ -171,7 +171,7 @@ def test_it_is_refused_where_something_would_be_lost(cls: Any, more: dict[str, A
     assert cls(**given).end_from_trigger is False
 
 
-def test_an_overridden_post_execute_is_one(sandbox: ArroyoSandbox) -> None:
+def test_an_overridden_post_execute_is_refused(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(ValueError, match="post_execute: it would never be called"):
         WithPostExecute(task_id="watch", pipeline_id="pl_1", end_from_trigger=True)
     assert WithPostExecute(task_id="watch", pipeline_id="pl_1").end_from_trigger is False
@@ -191,7 +191,7 @@ def test_default_arguments_of_the_dag_count() -> None:
 
 
 @pytest.mark.parametrize("late", ["outlets", "on_success_callback"])
-def test_what_came_after_the_task_was_made_is_refused_in_execute(late: str, sandbox: ArroyoSandbox) -> None:
+def test_attributes_that_are_set_later_are_refused_in_execute(late: str, sandbox: ArroyoSandbox) -> None:
     sensor = sense("pl_1", deferrable=True, end_from_trigger=True)()
     setattr(sensor, late, [Asset("orders")] if late == "outlets" else print)
     with pytest.raises(ArroyoArgumentError, match=f"cannot be used with {late}"):
@@ -199,7 +199,7 @@ def test_what_came_after_the_task_was_made_is_refused_in_execute(late: str, sand
     assert sandbox.requests.total == 0
 
 
-def test_a_mapped_task_is_refused_for_good_when_it_runs() -> None:
+def test_a_mapped_task_fails_without_a_retry_when_it_runs() -> None:
     """Its arguments are not checked when the DAG is parsed, since no task is made then."""
     with DAG("a_dag", schedule=None):
         mapped = ArroyoPipelineSensor.partial(

@@ -1,4 +1,4 @@
-"""``end_from_trigger``, and a triggerer that is killed, cancelled, or runs a wait beside another one."""
+"""``end_from_trigger``, and a triggerer that is killed or cancelled, or that runs a wait of another one, too."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_two_triggerers_at_once_store_the_same(sandbox: ArroyoSandbox, arrange: 
 def test_a_pipeline_that_has_failed_since_is_no_success(
     at: int, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    """The first triggerer saw the end that was wanted, and was killed before Airflow heard of it."""
+    """The first triggerer saw the wanted state, and was killed before it could report that to Airflow."""
     ti = FakeTaskInstance()
     pipeline_id = arrange.pipeline("Running")
     make = sense(pipeline_id, "Stopped", timeout=100)

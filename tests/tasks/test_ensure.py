@@ -1,4 +1,4 @@
-"""Connection profiles, connection tables and UDFs: created once, left alone, and how they differ is said."""
+"""Connection profiles, connection tables and UDFs: created once, never changed, and differences are reported."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_bad_arguments(make: Any, arguments: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("make, field", [(profile, "config"), (table, "config")])
-def test_what_renders_wrongly_fails_for_good_before_any_request(
+def test_invalid_rendered_arguments_fail_without_a_retry_before_any_request(
     make: Any, field: str, sandbox: ArroyoSandbox
 ) -> None:
     operator = make()

@@ -1,4 +1,4 @@
-"""The trigger of events: real connection, polls and threads, against a sandbox."""
+"""The event trigger with a real connection, real polls and threads, against a sandbox."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def rebuilt(
 async def watching(
     lines: Lines | None = None, store: Any = None, **arguments: Any
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """Run a trigger as the triggerer does; what it tells is in the list."""
+    """Run a trigger as the triggerer does; its events are in the list."""
     told: list[dict[str, Any]] = []
     trigger = rebuilt(ArroyoPipelineEventTrigger(**arguments), lines or Lines(), store)
 
@@ -149,7 +149,7 @@ def test_airflow_knows_a_watcher_again_however_it_was_written() -> None:
     assert BaseEventTrigger.hash(*one.serialize()) == BaseEventTrigger.hash(*other.serialize())
 
 
-async def test_a_death_is_told_with_its_reason(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+async def test_a_failure_is_reported_with_its_reason(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     async with watching(pipeline_name="orders") as told:
         pipeline_id = await asyncio.to_thread(arrange.pipeline, query=BROKEN)
         await until(lambda: bool(told))
@@ -163,7 +163,7 @@ async def test_a_death_is_told_with_its_reason(sandbox: ArroyoSandbox, arrange: 
 
 
 @pytest.mark.arroyo_versions("0.16")
-async def test_a_stop_is_told_and_the_watch_follows_the_name(
+async def test_a_stop_is_reported_and_the_watch_follows_the_name(
     client: ArroyoClient, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_FOLLOW_SECONDS", 0.1)
@@ -190,7 +190,7 @@ async def test_a_stop_is_told_and_the_watch_follows_the_name(
     assert lines.text("ERROR") == ""
 
 
-async def test_checkpoints_that_stop_coming_are_told_and_the_watch_goes_on(
+async def test_missing_checkpoints_are_reported_and_the_watch_goes_on(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     sandbox.faults.kafka_away("orders")
@@ -210,7 +210,7 @@ async def test_checkpoints_that_stop_coming_are_told_and_the_watch_goes_on(
 
 
 @pytest.mark.arroyo_versions("0.16")
-async def test_what_was_told_is_kept_and_a_triggerer_without_a_store_repeats_it_with_the_same_id(
+async def test_reported_events_are_remembered_and_a_triggerer_without_a_store_repeats_them_with_the_same_id(
     arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_STORED_SECONDS", 1)

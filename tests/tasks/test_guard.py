@@ -148,7 +148,7 @@ def test_restarts_between_pokes_count_for_the_same_try_only(sandbox: ArroyoSandb
 @pytest.mark.parametrize(
     "kept", [None, 5, {}, {"run": {}}, {"run": {"job_id": "j", "run_id": 1}, "seen_at": 1e999}]
 )
-def test_a_damaged_memory_is_none(kept: Any, arrange: Arrange) -> None:
+def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
     ti.state_store = StateStore(
@@ -231,7 +231,7 @@ async def test_restarts_survive_a_triggerers_restart(
 
 
 @pytest.mark.parametrize("noted", [None, 7, {"try_number": 2, "progress": {"now": 9e9}}, {"try_number": 1}])
-async def test_what_is_no_progress_of_this_try_is_not_taken(noted: Any) -> None:
+async def test_only_the_progress_of_this_try_is_used(noted: Any) -> None:
     ti = FakeTaskInstance(xcoms={} if noted is None else {KEPT: noted})
     with supervisor(ti):
         assert await progress.latest_progress(ti, {"now": 1.0}, recording([])) == {"now": 1.0}

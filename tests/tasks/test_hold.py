@@ -73,7 +73,7 @@ def test_a_bad_setting_is_refused_when_the_dag_is_parsed(
         ValueError, match=r"\[arroyo\] deferral_hold: must be 'auto' or seconds from 0 to 3600, got"
     ):
         make(deferrable=True)
-    # It concerns nobody who does not defer.
+    # Tasks that do not defer are not affected.
     assert make(deferrable=False).deferrable is False
 
 
@@ -157,7 +157,7 @@ def test_an_early_event_is_held_and_not_evaluated_again(sandbox: ArroyoSandbox, 
 @pytest.mark.parametrize(
     "seconds, deferred_ago", [(3600.0, 3600.5), (3600.0, 7200.0), (0.0, 0.0)], ids=["just", "long ago", "off"]
 )
-def test_what_comes_later_than_the_hold_is_not_delayed(
+def test_an_event_after_the_hold_is_not_delayed(
     seconds: float, deferred_ago: float, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     trigger = held(

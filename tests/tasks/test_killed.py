@@ -1,4 +1,4 @@
-"""A task that is killed goes on polling until Airflow ends its process: its error says who asked for the stop."""
+"""A killed task keeps polling until Airflow ends its process, so its error says who requested the stop."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ INSERT INTO sink SELECT counter FROM few;"""
 Act = Callable[[Arrange, str], object]
 
 LONG = 120
-"""Seconds that no task here may wait for: each is told."""
+"""No task here may wait for so many seconds: each finds out earlier."""
 
 
 def _made(operator: Any, pipeline_id: str, **arguments: Any) -> Make:
@@ -227,7 +227,7 @@ def test_a_stop_that_is_withdrawn_at_once(
     pipeline_id = arrange.pipeline("Running", query=withdrawn.query)
     if withdrawn.state == "Finishing":
         _ends("Finishing")(arrange, pipeline_id)
-    # Else it could have stopped before.
+    # Otherwise, it could have stopped before.
     arrange.sandbox.faults.show_state(pipeline_id, withdrawn.state)
     at_request(monkeypatch, after=lambda: _resume(arrange, pipeline_id))
     ended = run_task(withdrawn.make(pipeline_id), SYNC)

@@ -1,4 +1,4 @@
-"""The sensor for a metric: each way in which its wait can go, in every mode; and what it refuses."""
+"""The metric sensor: each possible outcome in every mode, and what it refuses."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_each_scenario_ends_alike_in_every_mode(
         for piece in scenario.says:
             assert piece in str(ended.error)
     if mode != RESCHEDULE:
-        # Each change is logged once; a rescheduled sensor begins anew each time.
+        # Each change is logged once; a rescheduled sensor starts again each time.
         assert len(ended.changes()) == len(set(ended.changes()))
 
 

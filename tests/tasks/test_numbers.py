@@ -1,4 +1,4 @@
-"""Every argument that is a number: what it accepts, and that it refuses what can never make sense."""
+"""Every numeric argument: what it accepts, and that it refuses values that can never make sense."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) ->
         ("START", "other"),
         ("COMPLETE", "other"),
     ]
-    # Also of those that were replaced or pruned, of which no more is known.
+    # This includes replaced and pruned pipelines, about which nothing else is known.
     for event in emitted:
         assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
         assert event["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == event["job"]["name"]
@@ -370,5 +370,5 @@ def test_a_backend_that_hangs_costs_a_task_no_more_than_its_limit(
     ends.set()
     assert names(lineage.inputs) == [INPUT]
     assert "has not accepted the events of pipelines within 0.30 s" in caplog.text
-    # Of the second one: the old pipeline has ended, the new one has begun and runs.
+    # The events of the second deploy: the old pipeline has ended, the new one has started and runs.
     assert len(emitted) <= 2 + hangs_at

@@ -59,7 +59,7 @@ def test_a_valid_query_returns_its_graph(sandbox: ArroyoSandbox) -> None:
     assert sandbox.store.pipelines == {}
 
 
-def test_a_refused_query_fails_for_good_with_the_place_marked(sandbox: ArroyoSandbox) -> None:
+def test_a_refused_query_fails_without_a_retry_and_the_place_is_marked(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(ArroyoFatalTaskError) as caught:
         run(validate(REFUSED))
     text = str(caught.value)
@@ -150,7 +150,7 @@ def test_a_check_that_fails_says_what_it_said_and_shows_the_rows(
         ("null", None),
     ],
 )
-def test_output_that_is_no_list_of_rows_or_holds_what_json_has_not(batch: str, rows: int | None) -> None:
+def test_output_that_is_not_a_list_of_rows_or_not_valid_json(batch: str, rows: int | None) -> None:
     preview = Preview(Mock())
     output = OutputBatch(operator_id="sink", subtask_index=0, start_id=0, batch=batch)
     if rows is None:

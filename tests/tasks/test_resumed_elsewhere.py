@@ -1,4 +1,4 @@
-"""A task that resumes in another world than it was deferred in: its DAG was changed, or its connection."""
+"""A task that resumes after its DAG or its connection has changed."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _delete(pipeline_id: str) -> Make:
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("make", [_stop, _delete, lambda _: deploy(SECOND)], ids=["stop", "delete", "deploy"])
-def test_connection_that_leads_to_another_server_meanwhile(
+def test_connection_that_was_edited_to_another_server(
     make: Callable[[str], Make], sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange
 ) -> None:
     """Ids of pipelines are the same on both, so what the task knows of one must not be done to the other."""

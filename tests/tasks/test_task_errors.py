@@ -83,7 +83,7 @@ def test_a_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     check_traceback(run_task(sense(pipeline_id, "Stopped", timeout=0.5), mode).error)
     if mode in OPERATOR_MODES:
-        # Else a slow machine may find it stopped at the first poll.
+        # Otherwise, a slow machine may find it stopped at the first poll.
         sandbox.faults.controller_away()
         ended_in(stop(pipeline_id, timeout=0), mode, ArroyoTaskError)
 

@@ -1,4 +1,4 @@
-"""What Airflow makes of templated fields: files of SQL, values of native rendering, names that are not defined."""
+"""How Airflow renders templated fields: files of SQL, native rendering, undefined names."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def test_a_file_is_read_when_the_dag_is_parsed_and_rendered_when_the_task_runs(d
         ("query", "SELECT 1 -- from sql/orders.sql"),
     ],
 )
-def test_what_ends_like_a_path_and_is_none_stays_as_it_is(dag: Any, field: str, value: Any) -> None:
+def test_text_that_ends_like_a_path_is_not_changed(dag: Any, field: str, value: Any) -> None:
     operator = rendered(submit(dag=dag, **{field: value})())
     assert getattr(operator, field) == value
     operator._spec()
 
 
-def test_a_file_that_is_not_there_is_told_and_does_not_break_the_dag(dag: Any, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_and_does_not_break_the_dag(dag: Any, tmp_path: Path) -> None:
     operator = submit("sql/missing.sql")(dag=dag)
     dag.resolve_template_files()
     with pytest.raises(ArroyoArgumentError, match=rf"'sql/missing.sql' was not found in .*{tmp_path}"):
@@ -182,7 +182,7 @@ def test_what_another_task_returned_is_neither_read_nor_rendered(
 
 
 @pytest.mark.parametrize("query", ["{{ 'sql/' ~ params.table ~ '.sql' }}", literal("sql/orders.sql\n")])
-def test_a_path_that_a_template_makes_was_not_read_and_is_told(dag: Any, query: Any) -> None:
+def test_a_path_from_a_template_is_not_read_and_the_error_says_so(dag: Any, query: Any) -> None:
     operator = rendered(submit(query)(dag=dag))
     with pytest.raises(ValueError, match=r"looks like the path of a file that was not read.*read_text\(\)"):
         operator._spec()
@@ -230,7 +230,7 @@ def native(**fields: Any) -> Any:
 
 @pytest.mark.parametrize("text", NATIVE)
 @pytest.mark.parametrize("field", ["pipeline_name", "tags", "env_vars"])
-def test_what_native_rendering_made_of_a_string_is_refused_with_the_way_out(text: str, field: str) -> None:
+def test_a_value_that_native_rendering_converted_is_refused_with_a_solution(text: str, field: str) -> None:
     template = "{{ params.value }}"
     value: Any = {"A": template} if field in ("tags", "env_vars") else template
     operator = submit(dag=native(), **{field: value})()

@@ -1,4 +1,4 @@
-"""The trigger: its way through Airflow's database, versions, secrets, and a connection edited meanwhile."""
+"""The trigger: serialization through Airflow's database, versions, secrets, and a connection that is edited."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_trigger_that_restarts_after_its_deadline_says_so(sandbox: ArroyoSandb
     assert result.job.state == "Running"
 
 
-def test_a_restarted_triggerer_does_not_begin_the_time_anew(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_restarted_triggerer_does_not_restart_the_timeout(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     trigger = watching(arrange.pipeline("Running"), "Stopped", seconds=3)
 
     async def moved() -> Any:

@@ -1,4 +1,4 @@
-"""What a task leaves in XCom, whichever way it ends: its pipeline as soon as it is known, and what it saw."""
+"""The XComs of a task, however it ends: its pipeline as soon as it is known, and the states that it saw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public surface of the package as text, a line for each thing that users may rely on.
+"""The public API of the package as text, one line for each item that users may rely on.
 
 ``python -m tests.typing.public_api`` writes it to ``public_api.txt``, with which the tests compare it.
 """

@@ -1,4 +1,4 @@
-"""The public surface is the one that was committed: what breaks a user's DAG is seen in review."""
+"""The public API is the committed one, so that a breaking change is seen in review."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[ArroyoSandbox]:
-    """Return an Arroyo with a pipeline in each of the situations that one meets."""
+    """Return an Arroyo with a pipeline in each common situation."""
     with ArroyoSandbox(demo=True, seed=1) as sandbox:
         yield sandbox
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 BASE_PATH = "/air/flow"
-"""The whole site is under a base path: whatever works there works at the root."""
+"""The whole site is under a base path, since what works there also works at the root."""
 
 USERS = {"admin": "admin", "jane": "viewer"}
 DAGS = Path(__file__).parent / "dags"
@@ -166,7 +166,7 @@ class Visitor:
         dialog.wait_for(state="detached")
 
     def shot(self, name: str, *, whole: bool = False) -> None:
-        """Keep a picture of the page, to be looked at.
+        """Take a screenshot of the page.
 
         :param whole: also of what is to be scrolled to.
         """
@@ -181,7 +181,7 @@ class Visitor:
             self.page.set_viewport_size(before)
 
     def faults(self) -> list[str]:
-        """Return the serious faults that axe finds in what is ours: what is in a shadow root."""
+        """Return the serious problems that axe finds in our part of the page, which is in a shadow root."""
         self.page.evaluate(Path(os.environ["ARROYO_UI_AXE"]).read_text())
         result = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [

@@ -1,4 +1,4 @@
-"""Acting on a pipeline: confirm, see the state change, read the audit log; orphans; the task's tab; the keyboard."""
+"""Actions on a pipeline: confirmation, state changes, the audit log; orphans; the task's tab; the keyboard."""
 
 from __future__ import annotations
 

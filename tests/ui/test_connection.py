@@ -21,7 +21,7 @@ def test_the_form_has_labels_and_hides_what_is_secret(site: Site) -> None:
     assert {"base_path", "console_url", "verify", "read_timeout"} <= set(extra)
 
 
-def test_the_test_button_tells_what_it_found(site: Site, demo: ArroyoSandbox) -> None:
+def test_the_test_button_shows_its_result(site: Site, demo: ArroyoSandbox) -> None:
     url = urlsplit(demo.url)
     body = {"connection_id": "tried", "conn_type": "arroyo", "host": url.hostname, "port": url.port}
     found = site.call("POST", "/api/v2/connections/test", body)

@@ -1,4 +1,4 @@
-"""The list, as people use it: look, filter, order, share the address, read why; light, dark, narrow, wide."""
+"""The list, as users use it: filter, sort, share the address, read reasons; light, dark, narrow, wide."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_navigation_leads_to_the_list(admin: Visitor) -> None:
     assert "connection=arroyo_default" in admin.page.url
 
 
-def test_each_pipeline_is_there_with_its_state_and_what_is_known_of_it(admin: Visitor) -> None:
+def test_each_pipeline_is_listed_with_its_state_and_details(admin: Visitor) -> None:
     admin.open_list()
     for name, state in {
         "refunds_backfill": "Failed",

@@ -1,4 +1,4 @@
-"""A pipeline's own page, as people use it: from the list and back, drawings and tables, act, what is missing."""
+"""A pipeline's own page, as users use it: from the list and back, charts and tables, actions, missing data."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_from_the_list_to_a_pipeline_and_back(admin: Visitor, demo: ArroyoSandbo
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name=SLOW)).to_be_visible()
-    # Airflow's own link, which tells nobody where it leads.
+    # Airflow's own link, whose text does not say where it leads.
     entry = page.get_by_role("link", name="Arroyo", exact=True)
     menu = page.get_by_role("button", name="Plugins", exact=True)
     entry.or_(menu).first.wait_for()

@@ -1,4 +1,4 @@
-"""A thousand pipelines: what a page shows and costs. The times are printed, for people; the bounds are far off."""
+"""A thousand pipelines: what a page shows and costs. The times are printed; the asserted bounds are wide."""
 
 from __future__ import annotations
 
@@ -172,7 +172,9 @@ def test_only_the_rows_in_view_are_in_the_document_and_scrolling_shows_the_other
         assert visitor.page.locator("tr.row").count() < 60
 
 
-def test_several_viewers_cost_arroyo_what_one_does(browser: Browser, site: Site, many: ArroyoSandbox) -> None:
+def test_several_viewers_cost_arroyo_as_much_as_one(
+    browser: Browser, site: Site, many: ArroyoSandbox
+) -> None:
     with visiting(browser, site) as first:
         first.open_list(connection="arroyo_many")
         pages = [first.page.context.new_page() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Functions: those that Arroyo has, by name, and those of users, read from their source."""
+"""Arroyo's own functions by name, and users' functions, read from their source."""
 
 from __future__ import annotations
 
@@ -165,6 +165,6 @@ def mismatch(udf: Udf, given: Sequence[str | None]) -> str | None:
 
 
 def _fits(given: str, wanted: str) -> bool:
-    """Whether an integer type goes into another: a wider one, and unsigned into signed only if wider."""
+    """Whether an integer type fits into another: a wider one, or for unsigned into signed only a wider one."""
     size, room = int(given.strip("UInt")), int(wanted.strip("UInt"))
     return size <= room if given[0] == wanted[0] else given[0] == "U" and size < room

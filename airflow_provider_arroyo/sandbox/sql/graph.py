@@ -1,4 +1,4 @@
-"""The graph: from the steps of a query to the nodes and edges that the API shows.
+"""The graph: turns the steps of a query into the nodes and edges that the API shows.
 
 Arroyo first gives every step a node, numbered in the order in which they are made, and then chains
 steps that hand their rows straight on. Ids therefore have gaps, and nodes stand in an order that
@@ -16,7 +16,7 @@ from airflow_provider_arroyo.sandbox.sql.model import Sink, Source
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One piece of work.
+    """One step of a query.
 
     :param operator: what it is called when it stands alone; ``{}`` stands for its number. Sources and
         sinks carry their connector's name.
@@ -49,7 +49,7 @@ class _Node:
     operators: list[str]
     step: Step
     place: int = 0
-    # In the order in which they were added; a dict for want of an ordered set.
+    # In the order in which they were added; a dict, since Python has no ordered set.
     leaving: dict[_Edge, None] = field(default_factory=dict)
     entering: dict[_Edge, None] = field(default_factory=dict)
 
@@ -109,7 +109,7 @@ class Graph:
                 continue
             node.description += f" -> {following.description}"
             node.operators += following.operators
-            # The node that moves to the free place may still have to be visited.
+            # The node that moves to the free place may not have been visited yet.
             place = min(place, following.place)
             self._remove(following, node)
 

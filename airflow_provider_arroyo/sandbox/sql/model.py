@@ -1,4 +1,4 @@
-"""What comes out of the evaluation of a query."""
+"""The result of evaluating a query."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that the query reads, as far as it decides how long a pipeline runs.
+    """A source that the query reads, with what decides how long the pipeline runs.
 
     :param name: name of the table.
-    :param event_rate: rows a second that it makes; None when the connector has no such setting.
-    :param message_count: after how many rows it ends; None when it never ends by itself.
+    :param event_rate: rows per second; None if the connector has no such setting.
+    :param message_count: after how many rows it ends; None if it never ends by itself.
     :param missing_path: the file of this machine that it reads, where there is none.
     """
 
@@ -45,7 +45,7 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What Arroyo would say of a query: a graph, errors, or nothing at all because it panics.
+    """Arroyo's response to a query: a graph, errors, or nothing because it panics.
 
     :param graph: the graph as the API shows it; None when there is none.
     :param errors: ``{"message": …, "span": {"start": {"line", "column"}, "end": …} | None}`` each.
@@ -56,7 +56,7 @@ class Evaluation:
         response; there is neither a graph nor an error then.
     :param sources: the sources that the query reads, in the order of the graph.
     :param sinks: the sinks that it writes to, in the order of the graph.
-    :param not_judged: what was accepted without being checked, each a few words.
+    :param not_judged: what was accepted without a check, each in a few words.
     """
 
     graph: dict[str, Any] | None

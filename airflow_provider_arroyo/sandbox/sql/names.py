@@ -1,4 +1,4 @@
-"""Names: every table, column and function that a query uses must be there."""
+"""Names: every table, column and function that a query uses must exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_JUDGED = {
     **{"Placeholder": "parameters", "Parameter": "parameters", "Exists": "subqueries in expressions"},
 }
 _INNER = "names qualified by what a subquery without an alias reads"
-# What stands in an expression without making it one whose type could be wrong.
+# Parts of an expression that cannot give it a wrong type.
 _PLAIN = (
     exp.Column,
     exp.Identifier,
@@ -41,7 +41,7 @@ _PLAIN = (
     exp.Paren,
     exp.Var,
 )
-# The clauses that see only columns, and those that see the names given in SELECT too.
+# The clauses in which only columns are visible, and those in which the names of SELECT are visible, too.
 _BEFORE = ("joins", "where", "expressions", "distinct")
 _AFTER = ("group", "having", "qualify", "order", "windows")
 
@@ -91,7 +91,7 @@ class Names:
     def check(self, tree: exp.Expression) -> Relation:
         """Check a query whose names are in small letters, and return its columns.
 
-        :raises RefusedError: a name is not there.
+        :raises RefusedError: a name does not exist.
         """
         self._note(tree)
         try:
@@ -249,7 +249,7 @@ class Names:
         return found
 
     def _star(self, star: Any, table: str, sources: Mapping[str, Relation], found: Relation) -> None:
-        """Add the columns for which a star stands."""
+        """Add the columns that a star selects."""
         meant = [relation for name, relation in sources.items() if table in ("", name)]
         if not meant and "" in sources:
             self.not_judged[_INNER] = None

@@ -1,4 +1,4 @@
-"""The options of a WITH clause, and what kinds of values they take."""
+"""The options of a WITH clause, and the kinds of their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals: in which words each version of Arroyo says what is wrong with a query."""
+"""Refusals: the messages of each version of Arroyo for what is wrong with a query."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def in_table(name: str, refusal: RefusedError) -> RefusedError:
 
 
 def no_table(name: str, span: Span | None) -> RefusedError:
-    """Return the refusal of a table that is not there."""
+    """Return the refusal of a table that does not exist."""
     return planning(f"Table {name} not found", f"table '{name}' not found", span)
 
 
 def no_column(column: Column, valid: Sequence[Column], span: Span | None) -> RefusedError:
-    """Return the refusal of a column that is not there.
+    """Return the refusal of a column that does not exist.
 
     :param column: the column, with the table that the query names for it, if any.
-    :param valid: every column that is there.
+    :param valid: every column that exists.
     :param span: where the query names it; None where Arroyo tells no place.
     """
     qualifier, name = column
@@ -53,7 +53,7 @@ def no_column(column: Column, valid: Sequence[Column], span: Span | None) -> Ref
 
 
 def no_function(name: str, known: Iterable[str], span: Span | None) -> RefusedError:
-    """Return the refusal of a function that is not there."""
+    """Return the refusal of a function that does not exist."""
     near = min(known, key=lambda one: (_distance(one, name[:200]), one))
     headline = f"Invalid function '{name}'"
     return planning(f"{headline}.\nDid you mean '{near}'?", headline, span)

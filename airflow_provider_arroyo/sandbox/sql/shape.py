@@ -1,4 +1,4 @@
-"""The shape of the graph: the steps that Arroyo makes of a query, by its clauses alone."""
+"""The shape of the graph: the steps into which Arroyo divides a query, derived from its clauses alone."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _aggregated(flow: Flow, window: tuple[str, str] | None) -> Flow:
 
 
 def _united(flows: Sequence[Flow]) -> Flow:
-    """Return flows one behind the other."""
+    """Return flows in sequence."""
     parts = tuple(part for flow in flows for part in (flow.parts or (flow,)))
     steps = [
         part.steps[0]

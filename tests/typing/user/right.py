@@ -1,4 +1,4 @@
-"""What users write. A type checker finds nothing wrong with it, and knows what they get."""
+"""Code that users write. A type checker finds nothing wrong with it, and infers the right types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A DAG whose tasks the pages are about; nothing runs it."""
+"""A DAG with the tasks that the pages show; nothing runs it."""
 
 from __future__ import annotations
 
