@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.checks import (
-    check_duration,
-    check_max_restarts,
-)
+from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts, check_text
 from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
@@ -227,7 +224,7 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
     def _users_id(self) -> str | None:
         if self.pipeline_id is None and not self._has_users_id:
             return None
-        return str(check_rendered_id(as_string(self.pipeline_id, "pipeline_id")))
+        return str(check_rendered_id(check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")))
 
     def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun
