@@ -39,28 +39,28 @@ _NAME = re.compile(r"[\w.-]{1,100}")
 
 
 def redact_code(source: str, language: str | None, values: Iterable[str] = ()) -> str:
-    """Return source with ``***`` for its secrets.
+    """Return source with ``***`` in place of its secrets.
 
-    Those are the strings that follow a secret name in the same statement, and what strings and comments hold as those
-    of SQL do.
+    These are the strings that follow a secret name in the same statement, and the same secrets in strings and
+    comments as in SQL.
 
-    :param source: of a function; broken source, too.
+    :param source: source of a function; it may be broken.
     :param language: ``python``; anything else is read as Rust.
-    :param values: what else is secret, such as the values in the SQL that uses it; default nothing.
+    :param values: further secrets, such as values in the SQL that uses it; default none.
     """
     return without_values(mask(source, _secrets(source, language)), values)
 
 
 def code_secret_values(source: str, language: str | None) -> frozenset[str]:
-    """Return the values that are secret in some source, such as a compiler may echo.
+    """Return the secret values in some source, in forms in which a compiler may repeat them.
 
-    :param source, language: as :func:`redact_code` takes them.
+    :param source, language: see :func:`redact_code`.
     """
     return echoed_values(source[one.start : one.end] for one in _secrets(source, language))
 
 
 def _secrets(source: str, language: str | None) -> Iterator[Secret]:
-    """Yield where the secrets are; they may overlap."""
+    """Yield the positions of the secrets; they may overlap."""
     is_python = language == "python"
     depth, is_secret = 0, False
     for found in (_PYTHON if is_python else _RUST).finditer(source):
@@ -70,7 +70,7 @@ def _secrets(source: str, language: str | None) -> Iterator[Secret]:
         if kind == "comment":
             yield from secrets_in_comment(text, found.start())
         elif kind == "end" and text == "\n":
-            # In Python, a line is a statement, but within brackets and where it obviously goes on.
+            # In Python, a line is a statement, except within brackets and if it obviously continues.
             before = source[max(0, found.start() - 100) : found.start()].rstrip(" \t\r")[-1:]
             is_secret = is_secret and not (is_python and depth == 0 and before not in ("=", "\\"))
         elif kind == "end" or (not is_python and text in ("{", "}")):

@@ -173,7 +173,7 @@ def list_pipelines(
     """
     read = page(Pipeline.from_api)
     if name is not None:
-        # Those of other names are left without one.
+        # Pipelines of other names are returned without a name.
         read = named_page(Pipeline.from_api, id_alone, check_text(name, "name"))
     return get("/pipelines", read, params=paging(limit, starting_after))
 
@@ -244,10 +244,10 @@ def restart_pipeline(
 def delete_pipeline(pipeline_id: str) -> Request[None]:
     """Delete a pipeline that is Stopped, Finished or Failed; Arroyo refuses to delete others.
 
-    It is read again after that: a gateway may respond to a DELETE in place of Arroyo.
+    It is read again afterwards, because a gateway may respond to a DELETE in place of Arroyo.
     """
     about = f"pipeline {pipeline_id!r}"
-    # Another task may create one at the same id at any time, so that it is read.
+    # Another task may create one with the same id at any time, so it is read instead of deleted again.
     return delete(_pipeline_path(pipeline_id), about=about, gone=PIPELINE_GONE, proof=get_job(pipeline_id))
 
 

@@ -1,8 +1,8 @@
-"""Whether it is the SQL that a request failed on, where Arroyo's own words do not say so.
+"""Decides whether a request failed because of its SQL, if Arroyo's own message does not say so.
 
-On some statements its planner crashes, each time, without a word. A gateway may put words of its own in place of a
-refusal, or take the SQL for an attack. All are told apart from an outage by requests that change nothing, never by
-repeating a create.
+On some statements, Arroyo's planner crashes every time, without a response. A gateway may replace the message of a
+refusal, or mistake the SQL for an attack. All of these are told apart from an outage by requests that change nothing,
+never by repeating a create.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.text import shorten
 
 SendOnce = Callable[[Request[Any]], Any]
-"""Sends a request, once, and returns what it read; raises :class:`ArroyoError`."""
+"""Sends a request once, and returns its value; raises :class:`ArroyoError`."""
 
 OTHER_SQL = "SELECT nope FROM nowhere;"
-"""What every Arroyo responds to, if only with what is wrong."""
+"""SQL to which every Arroyo responds, if only with an error."""
 
 _VALIDATIONS = 2
 _MAX_LISTED = 10
 
 _MAY_PASS = (404, 408, 421, 425, 429)
-"""What a gateway says for a moment, while it changes."""
+"""Statuses that a gateway sends for a moment while it changes."""
 
 
 def error_of_sql(
     request: Request[Any], error: ArroyoError, send_once: SendOnce, settings: ClientSettings
 ) -> ArroyoApiError | None:
-    """Return the error to raise where it is the SQL of a request that made it fail; None where it may be an outage.
+    """Return the error to raise if a request failed because of its SQL; None if it may be an outage.
 
-    :param request: what failed.
-    :param error: how.
+    :param request: the failed request.
+    :param error: its error.
     :param send_once: sends a request that changes nothing.
-    :param settings: nothing secret of them is repeated.
+    :param settings: the settings used; no secret of theirs is repeated.
     """
     if not request.has_sql:
         return None
@@ -63,7 +63,7 @@ def _may_be_hang_up(error: ArroyoError) -> bool:
     """Return whether the server may have closed the connection instead of responding."""
     if isinstance(error, ArroyoConnectionError):
         return error.is_hang_up
-    # What a gateway makes of it.
+    # A gateway's status for a closed connection.
     return isinstance(error, ArroyoForeignResponseError) and error.status == 502
 
 
@@ -75,13 +75,14 @@ def _validation_of(request: Request[Any], body: Mapping[str, Any] | None = None)
 
 
 def _breaks_on_sql(request: Request[Any], send_once: SendOnce) -> bool:
-    """Return whether it is the SQL of a request that makes Arroyo break the connection.
+    """Return whether the SQL of a request makes Arroyo close the connection.
 
-    So it is where two validations of it meet the same end, while Arroyo responds to a ping and validates other SQL.
+    This is so if two validations of the SQL fail in the same way, while Arroyo responds to a ping and validates other
+    SQL.
     """
     try:
         send_once(ping())
-        # As long, since something in between may hang up on what is too large for it.
+        # Equally long, since something in between may close the connection if a body is too large.
         length = len(str((request.body or {}).get("query", "")))
         send_once(_validation_of(request, {"query": OTHER_SQL.ljust(length)}))
         for _ in range(_VALIDATIONS):
@@ -101,9 +102,9 @@ def _breaks_on_sql(request: Request[Any], send_once: SendOnce) -> bool:
 def _refused_in_other_words(
     request: Request[Any], error: ArroyoForeignResponseError, send_once: SendOnce, settings: ClientSettings
 ) -> ArroyoApiError | None:
-    """Return the error for a request that something refuses, in words that are not Arroyo's, while Arroyo responds.
+    """Return the error for a request that is refused in words that are not Arroyo's, although Arroyo responds.
 
-    To a validation Arroyo responds with 200, whatever is wrong with the SQL.
+    Arroyo responds to a validation with 200, whatever is wrong with the SQL.
     """
     if error.status in _MAY_PASS:
         return None
@@ -124,7 +125,7 @@ def _refused_in_other_words(
         what = f"{error}. Arroyo responds to a ping, so that it is this request that something in between refuses."
         return ArroyoForeignResponseError(what, disposition=Disposition.PERMANENT, **data)
     if not request.changes or not found:
-        # Repeated, it may succeed.
+        # It may succeed if repeated.
         return None
     secrets = body_secret_values(request.body or {})
     shown = [redact_values(settings.redact(one.message), secrets) for one in found]
@@ -141,7 +142,7 @@ def _refused_in_other_words(
 def _broken_on_sql(request: Request[Any], settings: ClientSettings) -> ArroyoQueryError:
     return ArroyoQueryError(
         f"Arroyo at {settings.shown_url} closes the connection on this SQL: {request} and {_VALIDATIONS} validations "
-        "of it got no response, while a ping and other SQL do. Its planner crashed, and nothing was created. The log "
+        "of it got no response, but a ping and other SQL did. Its planner crashed, and nothing was created. The log "
         "of Arroyo's API (the process `arroyo api` or `arroyo cluster`) says where: look for `panicked at`. "
         "Change the SQL, then clear this task. Known causes are a window of zero width and DISTINCT ON.",
         **request.where,

@@ -10,10 +10,10 @@ _REFUSED = {
     r"if-.+|range": "the response would be incomplete",
     r"x-(http-)?method(-override)?": "it turns a request into a different one",
     r"proxy-authorization": "put the login in the proxy's address, in proxies",
-    # Else two servers would have one address, and a wait would take the one for the other.
+    # Otherwise two servers would have the same address, and a wait could confuse them.
     r"host": "set host to that name and, for http, set proxies to the address that serves it",
 }
-"""Headers that would break requests, or change what they mean, and why each is refused."""
+"""Headers that would break requests or change their meaning, with the reason why each is refused."""
 
 _HARMLESS_VALUES = {
     "accept": ("application/json", "*/*"),
@@ -22,19 +22,19 @@ _HARMLESS_VALUES = {
     "connection": ("keep-alive", "close"),
     "content-type": ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"),
 }
-"""What some of those may say all the same: what the client says itself, or what is no less safe."""
+"""Values that are allowed for some of them: those that the client sends itself, or that are equally safe."""
 
 
 def check_header_name(name: str, value: str) -> None:
     """Check that a header may be sent with every request.
 
-    :raises ValueError: says why not; never shows the value, which may be a secret.
+    :raises ValueError: if it may not; says why. Never shows the value, which may be a secret.
     """
     if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-        # The value may stand there, too.
+        # The value may have been written there too.
         begins = re.match(r"[\w.-]{0,30}", name, re.ASCII)
         raise ValueError(f"headers: {begins and begins[0]!r}… is not the name of a header")
-    # Some gateways take an underscore for a hyphen.
+    # Some gateways treat an underscore as a hyphen.
     plain = name.lower().replace("_", "-")
     allowed = _HARMLESS_VALUES.get(plain, ())
     if allowed and {one.strip() for one in value.lower().split(",")} <= {*allowed}:
@@ -48,7 +48,7 @@ def check_header_name(name: str, value: str) -> None:
 def check_header_value(name: str, value: str) -> None:
     """Check that a value can be sent in a header.
 
-    :raises ValueError: names the setting; never shows the value, which may be a secret.
+    :raises ValueError: if it cannot; names the setting. Never shows the value, which may be a secret.
     """
     if not value or value != value.strip():
         raise ValueError(f"{name} must not be empty, nor begin or end with white space or a line break")

@@ -53,8 +53,8 @@ class HttpResponse:
     :param status: the HTTP status.
     :param headers: names in lower case.
     :param body: decompressed.
-    :param url: what was requested.
-    :param took_seconds: from the request to the end of the response.
+    :param url: the requested address.
+    :param took_seconds: time from the request to the end of the response.
     """
 
     status: int
@@ -115,12 +115,12 @@ class Request(Generic[T_co]):
     :param body: sent as JSON; default None sends no body.
     :param is_idempotent: whether sending it twice has the same effect as once.
     :param changes: whether it can change anything on the server.
-    :param about: what it is about, for messages: ``pipeline 'pl_1'``.
-    :param gone: Arroyo's exact words for "there is no such thing", for the thing that this is about.
-    :param proof: of a DELETE, what Arroyo refuses as gone once that took effect; None needs none.
-    :param has_sql: whether a refusal may be about the SQL in it.
-    :param min_read_timeout_seconds: how long the server may take at least, for requests that are known to be
-        slow; the client's own timeout counts where it is longer.
+    :param about: the thing it concerns, for messages: ``pipeline 'pl_1'``.
+    :param gone: Arroyo's exact messages that this thing does not exist.
+    :param proof: for a DELETE: a request that Arroyo refuses as gone once the DELETE took effect; None needs none.
+    :param has_sql: whether it contains SQL, so that a refusal may be about the SQL.
+    :param min_read_timeout_seconds: minimum read timeout, for requests that are known to be slow; if the client's own
+        timeout is longer, that is used.
     """
 
     method: str
@@ -150,7 +150,9 @@ class Request(Generic[T_co]):
         return f"{self.path}?{urlencode(self.params, quote_via=quote)}" if self.params else self.path
 
     def not_proved(self) -> ArroyoForeignResponseError:
-        """Return the error for a DELETE that did not take effect: Arroyo responds without a word, as anyone may."""
+        """Return the error for a DELETE without effect: Arroyo's response is empty, so something else may have sent
+        it.
+        """
         return ArroyoForeignResponseError(
             f"{self} got status 200, and {self.about} is still there: {self.proof} was not refused after it. "
             "Something in between responds in place of Arroyo. Let the gateway pass DELETE on.",
@@ -194,7 +196,7 @@ def get(
 def delete(
     path: str, *, about: str, gone: tuple[str, ...] = (), proof: Request[Any] | None = None
 ) -> Request[None]:
-    """Return a request that deletes what ``path`` names; the parameters are those of :class:`Request`.
+    """Return a request that deletes ``path``; the parameters are those of :class:`Request`.
 
     :param proof: default None: the same request again, since the server never uses an id twice.
     """

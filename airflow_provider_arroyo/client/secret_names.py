@@ -1,4 +1,4 @@
-"""What gives a secret away: the name of an option, or what the secret itself looks like."""
+"""What identifies a secret: the name of an option, or the form of the secret itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from airflow_provider_arroyo.client.path_secrets import WORD
 
-# HTTP headers are masked whole: which of them hold a secret depends on the server that reads them.
+# HTTP headers are masked as a whole: which of them are secret depends on the server that reads them.
 _SECRET = re.compile(
     r"passw|passphrase|passcode|pwd|secret|token(?!i[sz]er)|credential|sasl|jwt|jaas|authorization|cookie|signature"
     r"|headers\b"
@@ -14,13 +14,13 @@ _SECRET = re.compile(
 _SECRET_WORDS = re.compile(
     r"\bbearer\b|keys?\b|\b(o?auth(\.2)?|user\.?info|pass|pat|sas|sig|psk|otp|creds?|keytab|hmac|salt)$"
 )
-# Keys of tables and messages: what stands there is a format, or names columns.
+# Keys of tables and messages are not secrets: their values are formats or column names.
 _HARMLESS_KEYS = re.compile(
     r"\b(primary|foreign|partition|sort|order|unique|cluster|clustering|routing|shuffle|row)\.keys?\b"
     r"|\bkeys?\.(columns?|converter|encoding|fields?|format|prefix|suffix|schema|subject|type|(de)?serializer)\b"
     r"|\b(monkey|turkey)s?\b"
 )
-# What is said about a secret, or where it is.
+# Metadata of a secret, or where it is stored.
 _ABOUT = re.compile(
     r"^(max|min|num|number)\."
     r"|\b(algorithm|changes|class|counts?|enabled|encoding|endpoint|expiration|expiry|file|format|interval|length"
@@ -45,20 +45,20 @@ _SHAPES = re.compile(
     """,
     re.VERBOSE,
 )
-"""Private keys, what HTTP's header Authorization holds, JSON web tokens, keys of AWS and others, seeds of NATS."""
+"""Private keys, values of HTTP's header Authorization, JSON web tokens, keys of AWS and others, seeds of NATS."""
 
 _NO_SECRET = re.compile(
     r"\W{0,2}|basic|bearer|digest|false|none|null|oauth2?|plain|sasl|true|\{\{\s*\w*\s*(\}\})?",
     re.IGNORECASE,
 )
-"""Values that say that there is none, or of which kind it is; and the name of one of Arroyo's variables."""
+"""Values that mean "none" or name a kind of secret, and the names of Arroyo's variables."""
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether the name of an option speaks of a password, secret, token, key, credential or SASL.
+    """Return whether an option's name suggests a password, secret, token, key, credential or SASL.
 
-    :param name: ``auth.password``, ``apiKey`` …; the keys of tables and messages, such as ``key.format`` and
-        ``primary_key``, are no secrets, nor is what is said about one, such as ``token_count``.
+    :param name: ``auth.password``, ``apiKey`` …; keys of tables and messages, such as ``key.format`` and
+        ``primary_key``, are not secrets, nor are metadata such as ``token_count``.
     """
     words = ".".join(WORD.findall(name)).lower()
     if _ABOUT.search(words):
@@ -67,20 +67,20 @@ def is_secret_name(name: str) -> bool:
 
 
 def names_user(name: str) -> bool:
-    """Return whether an option names who logs in, as ``sasl.username`` does: that is as likely a word of any text."""
+    """Return whether an option names a user, like ``sasl.username``; its value may be a word of any text."""
     return _USER.search(name) is not None
 
 
 def is_no_secret(value: str) -> bool:
-    """Return whether a value is no secret whatever its name is: ``none``, ``true``, one of Arroyo's variables.
+    """Return whether a value is not a secret, whatever its name is: ``none``, ``true``, one of Arroyo's variables.
 
-    :param value: without its quotes.
+    :param value: the value, without quotes.
     """
     return _NO_SECRET.fullmatch(value.strip()) is not None
 
 
 def secret_shapes(text: str) -> list[tuple[int, int]]:
-    """Return where a text has what looks like a secret by itself, in order.
+    """Return the positions of what looks like a secret by itself, in order.
 
     :param text: any text.
     """

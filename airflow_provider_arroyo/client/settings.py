@@ -209,7 +209,7 @@ class ClientSettings:
 
         :param server: their :attr:`server`.
         :param led: the beginning of the message: that a connection led there.
-        :raises ArroyoSettingsError: where they lead to another server.
+        :raises ArroyoSettingsError: if they lead to another server.
         """
         if self.server != server:
             # A secret part may be the name of another tenant, as well as a new token for the same.

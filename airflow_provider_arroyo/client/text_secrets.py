@@ -1,7 +1,7 @@
-"""Secrets in any text: SQL that no parser accepts, strings, comments, and what a server says.
+"""Finds secrets in any text: SQL that cannot be parsed, strings, comments, and a server's messages.
 
-Those are options such as ``password=…``, logins and tokens in addresses, and what looks like a secret by itself. In
-doubt it masks too much.
+These are options such as ``password=…``, logins and tokens in addresses, and what looks like a secret by itself. If
+in doubt, it masks too much.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from airflow_provider_arroyo.client.path_secrets import MASK, secret_parts
 from airflow_provider_arroyo.client.secret_names import is_no_secret, is_secret_name, secret_shapes
 
-# An option inside a string or a comment, or in SQL whose quotes do not pair.
+# An option inside a string or a comment, or in SQL with unbalanced quotes.
 _PAIR = re.compile(
     r"""
     (?<![\w.]) (?<![\w.]-) (?<!://) (?P<name>[A-Za-z_][\w.-]*+) (?:\\?["'`]){0,2} \s*+
@@ -25,7 +25,7 @@ _PAIR = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-# In a comment, words may stand for the sign between a name and its value.
+# In a comment, words may replace the sign between a name and its value.
 _SAID = re.compile(
     r"""
     \b (?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|(?:api|access|private)[\s_-]?key) \b
@@ -36,10 +36,11 @@ _SAID = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _SPOKEN = re.compile(r"(.*[._-])?(sasl|o?auth2?|tokens?|credentials?|signature|keys?)", re.IGNORECASE)
-"""Names that also stand before what is said of them: ``SASL: handshake failed``, ``Invalid token: expected …``."""
+"""Names that also precede a message about them: ``SASL: handshake failed``, ``Invalid token: expected …``."""
 _IDENTIFIER = re.compile(r"[a-z]+(_([a-z]+|\d+))+")
-# Up to the last @: an @ or a / in a password is often not escaped. Clients of NATS and others take a login without a
-# scheme; there an address of e-mail and the digest of an image are none. In those of Azure's files it is a container.
+# Up to the last @: an @ or a / in a password is often not escaped. Clients of NATS and others accept a login without
+# a scheme; in that form, e-mail addresses and image digests are not logins. In Azure's file addresses, it is a
+# container.
 _LOGIN = re.compile(
     r"""
     (?<=://) (?<!abfs://) (?<!abfss://)
@@ -51,20 +52,20 @@ _LOGIN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _QUERY = re.compile(r"[?&](?P<name>[\w.-]++)=(?P<value>[^\s&#'\"]++)")
-# The signatures and keys of Azure's addresses.
+# The signatures and keys in Azure addresses.
 _SECRET_PARAMETERS = ("sig", "code")
 _PATH = re.compile(r"\b(?:https?|wss?)://[^/\s'\"`?#]++/(?P<path>[^\s'\"`?#<>,;)]++)", re.IGNORECASE)
 _PART = re.compile(r"(?=[^\s,;:=]*[A-Za-z])[^\s,;:=]{6,}+")
 _MIN_VALUE_LENGTH = 5
 _MIN_LENGTH = 16
-"""What is shorter and has no digit is as likely a word, or the name of a column."""
+"""Shorter values without a digit may be words or column names."""
 
 
 class Secret(NamedTuple):
-    """A secret in some SQL, or another text.
+    """A secret in some SQL or other text.
 
-    :param start, end: where its value is, without its quotes.
-    :param name: the option, in lower case; empty for the login in an address, and a part of its path.
+    :param start, end: position of its value, without quotes.
+    :param name: the option, in lower case; empty for the login in an address or a part of its path.
     """
 
     start: int
@@ -75,8 +76,8 @@ class Secret(NamedTuple):
 def secrets_in_text(text: str, offset: int = 0) -> Iterator[Secret]:
     """Yield the secrets in some text; they may overlap.
 
-    :param text: a string of SQL, or of source, or what a server says.
-    :param offset: where it stands, default 0.
+    :param text: a string of SQL or of source, or a server's message.
+    :param offset: its position, default 0.
     """
     yield from pairs(text, offset)
     for one in recognized(text):
@@ -84,10 +85,10 @@ def secrets_in_text(text: str, offset: int = 0) -> Iterator[Secret]:
 
 
 def secrets_in_comment(text: str, offset: int = 0) -> Iterator[Secret]:
-    """Yield the secrets in a comment, also those after words instead of a sign: ``the password is …``.
+    """Yield the secrets in a comment, also after words instead of a sign: ``the password is …``.
 
     :param text: the comment.
-    :param offset: where it stands, default 0.
+    :param offset: its position, default 0.
     """
     yield from secrets_in_text(text, offset)
     for found in _SAID.finditer(text):
@@ -95,17 +96,17 @@ def secrets_in_comment(text: str, offset: int = 0) -> Iterator[Secret]:
 
 
 def redact_values(text: str, values: Iterable[str]) -> str:
-    """Return a text without values that are secret, and without any secret of its own.
+    """Return a text without the given secret values, and without secrets of its own.
 
-    :param text: what a server says about some SQL.
-    :param values: of that SQL, as :func:`.secret_values` returns them.
+    :param text: a server's text about some SQL.
+    :param values: the SQL's secret values, from :func:`.secret_values`.
     """
     text = without_values(text, values)
     return mask(text, secrets_in_text(text))
 
 
 def without_values(text: str, values: Iterable[str]) -> str:
-    """Return a text with ``***`` for each of some values, where it is a word of its own."""
+    """Return a text with ``***`` in place of some values where they are whole words."""
     # The longest first, since one may be part of another.
     for value in sorted((one for one in values if one in text), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: MASK, text)
@@ -113,7 +114,7 @@ def without_values(text: str, values: Iterable[str]) -> str:
 
 
 def redact_logins(text: str) -> str:
-    """Return a text without the logins in it, such as the name of a topic that was written as an address.
+    """Return a text without the logins in it, for example the name of a topic that is written as an address.
 
     :param text: any text.
     """
@@ -130,17 +131,17 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
 
 
 def echoed_values(secrets: Iterable[str]) -> frozenset[str]:
-    """Return of some secrets what is looked for in what may echo them: each, its parts, and nothing that is short."""
+    """Return the values to search for in texts that may repeat secrets: each secret and its parts, unless short."""
     values = set(secrets)
-    # What follows a value may belong to it, or be what is broken.
+    # The text after a value may belong to it, or be the syntax error.
     pieces = {piece for value in values for piece in re.split("['\"\n]", value)}
-    # Of a login the password, of a header what follows its name. What has no digit is as likely a word.
+    # The password of a login, and the value of a header. Values without a digit may be words.
     parts = {part for piece in pieces for part in _PART.findall(piece) if re.search(r"\d", part)}
     return frozenset(value for value in values | pieces | parts if len(value.strip()) >= _MIN_VALUE_LENGTH)
 
 
 def merged(secrets: Iterable[Secret]) -> Iterator[Secret]:
-    """Yield secrets in order, those that overlap as one."""
+    """Yield secrets in order; overlapping ones are merged."""
     last: Secret | None = None
     for secret in sorted(secrets):
         if secret.end <= secret.start:
@@ -159,7 +160,7 @@ def pairs(text: str, offset: int = 0, *, depth: int = 2) -> Iterator[Secret]:
     """Yield the values of secret options in some text.
 
     :param text: any text.
-    :param offset: where it stands, default 0.
+    :param offset: its position, default 0.
     :param depth: how deep options may nest in the quoted values of others, default 2.
     """
     for found in _PAIR.finditer(text):
@@ -176,19 +177,19 @@ def pairs(text: str, offset: int = 0, *, depth: int = 2) -> Iterator[Secret]:
 
 
 def _is_prose(pair: re.Match[str]) -> bool:
-    """Return whether what reads like an option is a sentence: ``SASL: handshake failed``, ``key: see below``."""
+    """Return whether an apparent option is a sentence: ``SASL: handshake failed``, ``key: see below``."""
     name, value = pair["name"].lower(), pair["value"]
     bare = value.strip("'\"`")
     is_word = len(bare) < _MIN_LENGTH and re.search(r"\d", bare) is None
     if name in ("key", "keys"):
-        # Of tables and messages there are more than of secrets.
+        # Keys of tables and messages are more frequent than secrets.
         return is_word or (bare == value and _IDENTIFIER.fullmatch(value) is not None)
     is_spaced = pair["colon"] is not None and pair.start("value") > pair.end("colon")
     return is_spaced and is_word and bare == value and _SPOKEN.fullmatch(name) is not None
 
 
 def recognized(text: str) -> Iterator[Secret]:
-    """Yield what is known as a secret wherever it stands: its form, a login, and parts of addresses."""
+    """Yield what is recognized as a secret anywhere: by its form, as a login, or in addresses."""
     yield from (Secret(*span, "") for span in secret_shapes(text))
     for found in _LOGIN.finditer(text):
         yield Secret(*found.span(), "")

@@ -174,7 +174,7 @@ class ArroyoHook(BaseHook):
 
         :param settings: where it leads now.
         :param server: what its settings called the server that it led to; empty for any.
-        :raises ArroyoSettingsError: where it leads to another server.
+        :raises ArroyoSettingsError: if it leads to another server.
         """
         if server:
             led = f"Airflow connection {self.arroyo_conn_id!r} led to {server} when this wait began"

@@ -52,7 +52,7 @@ def shared_client(
 
 
 def version_of(client: ArroyoClient) -> str:
-    """Return `` 0.15`` or `` 0.16 or later``; empty where it does not tell. No endpoint names the version."""
+    """Return `` 0.15`` or `` 0.16 or later``; empty if it does not tell. No endpoint names the version."""
     from airflow_provider_arroyo.client import endpoints
     from airflow_provider_arroyo.client.reading import object_of
     from airflow_provider_arroyo.client.request import Request

@@ -152,7 +152,7 @@ def check_rollback_in_time(task: Any) -> None:
     """Check that Airflow leaves a deploy the time to roll back.
 
     :param task: has ``timeout``, ``execution_timeout``, ``on_failure`` and ``rollback_timeout``.
-    :raises ValueError: where it does not: says how much it needs.
+    :raises ValueError: if it does not: says how much it needs.
     """
     needed, what = task.timeout, "timeout"
     if task.on_failure == "rollback":

@@ -37,10 +37,10 @@ class Changed:
     """What was requested.
 
     :param action: what was done.
-    :param before: its job before the request, where a new run follows from it; None where none does.
-    :param must_run: whether the pipeline is to be running in the end.
-    :param differences: the settings that were not as wanted.
-    :param wanted: what all the settings are to be, as a hash; empty for a restart.
+    :param before: its job before the request, if a new run follows; None if none does.
+    :param must_run: whether the pipeline must be running in the end.
+    :param differences: the settings that differed.
+    :param wanted: a hash of all the wanted settings; empty for a restart.
     """
 
     action: Action
@@ -52,12 +52,12 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeNote(JsonValue):
-    """What a task is about to request, for a later try: once the server has the settings, nothing else tells it.
+    """What a task is about to request, for a later try: once the server has the settings, nothing else records it.
 
-    :param pipeline_id: of which pipeline.
-    :param wanted: what all the settings are to be, as a hash.
-    :param changes: the settings that are changed, as they may be shown.
-    :param before: its job before the request, where a new run follows from it; None where none does.
+    :param pipeline_id: id of the pipeline.
+    :param wanted: a hash of all the wanted settings.
+    :param changes: the changed settings, without secrets.
+    :param before: its job before the request, if a new run follows; None if none does.
     """
 
     pipeline_id: str
@@ -67,22 +67,22 @@ class ChangeNote(JsonValue):
 
 
 class ChangeNotes:
-    """Keeps the note of a task's change between its tries, until the task has succeeded.
+    """Stores the note about a task's change between its tries, until the task has succeeded.
 
-    :param store: has ``get(key)`` and ``set(key, value)``, as the state store that Airflow 3.3 gives a task; None
-        where there is none, and nothing is kept.
+    :param store: has ``get(key)`` and ``set(key, value)``, like a task's state store in Airflow 3.3; None if there is
+        none, so that nothing is stored.
     """
 
     def __init__(self, store: Any) -> None:
         self._store = store
 
     def write(self, note: ChangeNote) -> None:
-        """Keep what is about to be requested."""
+        """Store what is about to be requested."""
         if self._store is not None:
             self._store.set(_NOTE_KEY, note.to_dict())
 
     def read(self, wanted: ChangeNote) -> ChangeNote | None:
-        """Return the note of an earlier try that wanted the same of the same pipeline; None where there is none."""
+        """Return the note of an earlier try that wanted the same for the same pipeline; None if there is none."""
         if self._store is None:
             return None
         with suppress(ValueError):
@@ -92,7 +92,7 @@ class ChangeNotes:
         return None
 
     def forget(self) -> None:
-        """Keep nothing any more."""
+        """Delete the note."""
         if self._store is not None and self._store.get(_NOTE_KEY):
             self._store.set(_NOTE_KEY, {})
 
@@ -104,8 +104,8 @@ class Change:
     :param pipeline: the pipeline.
     :param log: gets a line for what is dropped, and for what is waited for first.
     :param deadline: until when the pipeline may take to run or to end, by ``monotonic``.
-    :param note: called with what an update changes right before its request, default nothing.
-    :param sleep, monotonic: how to wait and to measure, in seconds.
+    :param note: called with the changes of an update right before its request, default does nothing.
+    :param sleep, monotonic: wait for and measure seconds.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Change:
         differences, wanted = compare_settings(self._pipeline, job, **settings), settings_hash(settings)
         if not differences:
             return Changed(action=Action.UNCHANGED, must_run=runs, wanted=wanted)
-        # What is stopped or failed has it from its next start on.
+        # A stopped or failed pipeline uses them at its next start.
         is_new_run = runs and begins_new_run(differences)
         changed = Changed(
             action=Action.UPDATED,
@@ -251,16 +251,18 @@ class Change:
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Return a hash that tells whether two tries want the same.
+    """Return a hash that tells whether two tries want the same settings.
 
-    :param settings: as for :meth:`Change.update`.
+    :param settings: see :meth:`Change.update`.
     """
     text = json.dumps(dict(settings), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def begins_new_run(differences: Iterable[Difference]) -> bool:
-    """Return whether a pipeline that runs begins a new run with these settings: not for a new interval alone."""
+    """Return whether a running pipeline begins a new run with these settings; a new interval alone restarts
+    nothing.
+    """
     return any(one.argument != "checkpoint_interval" for one in differences)
 
 

@@ -24,7 +24,7 @@ from airflow_provider_arroyo.pipelines.ownership import (
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 _LISTINGS = 3
-"""How often the pipelines are listed, where one is deleted in the middle of it."""
+"""How often the pipelines are listed, if one is deleted in the meantime."""
 
 UNOWNED = 0
 """The number of a pipeline without a label that a deployment took over."""
@@ -41,9 +41,10 @@ class Deployed:
 
     :param deployment: the deployment.
     :param namespace: of this Airflow.
-    :param adopt_unowned: whether a pipeline of that name without a label, with the same SQL, is taken over.
-    :param settles: whether what two deploys created at once is settled, default True; else nothing is changed.
-    :param log: gets a line for what is settled.
+    :param adopt_unowned: whether to take over a pipeline of that name without a label, with the same SQL.
+    :param settles: whether duplicates that two deploys created at once are removed, default True; otherwise nothing
+        is changed.
+    :param log: gets a line for each removed duplicate.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class Deployed:
         On 0.15, two deploys can create the same generation at once, and a request may come in late or be sent twice.
         Then the older pipeline is kept and the younger one deleted.
 
-        :param spec: what is wanted, before anything is changed: where the deployment has no pipeline, one of that
+        :param spec: the wanted pipeline, before anything is changed: if the deployment has no pipeline, one of that
             name may be taken over, or stand in the way.
-        :raises ArroyoOwnershipError: where a pipeline of that name, not of this deployment, stands in the way. It is
+        :raises ArroyoOwnershipError: if a pipeline of that name, not of this deployment, stands in the way. It is
             not touched.
         """
         for _ in range(_LISTINGS):
@@ -85,7 +86,7 @@ class Deployed:
     ) -> tuple[list[Generation], list[_Labelled], bool]:
         """Return the deployment's pipelines, the others of its name, and whether none was deleted meanwhile.
 
-        One that was may have been replaced by another deploy, and its successor is not in the list.
+        A deleted one may have been replaced by another deploy, and its successor is not in the list.
         """
         mine: dict[int, list[tuple[Pipeline, OwnershipLabel]]] = defaultdict(list)
         others: list[_Labelled] = []
@@ -120,7 +121,7 @@ class Deployed:
     def _among_others(
         self, client: ArroyoClient, others: Sequence[_Labelled], spec: PipelineSpec
     ) -> list[Generation]:
-        """Return the pipeline to be taken over, if any; none where the others do not stand in the way."""
+        """Return the pipeline to take over, if any; empty if the others do not stand in the way."""
         unowned = []
         for one in others:
             owner = one.label.owner if one.label else None

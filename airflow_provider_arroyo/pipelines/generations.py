@@ -68,9 +68,9 @@ class Generations:
         return self._deployed.find(client, self.existing(client))
 
     def to_plan(self, spec: PipelineSpec, deadline: float) -> list[Generation]:
-        """Return all generations; of the highest, whether it finished checkpoints, where that matters.
+        """Return all generations; for the highest, with whether it finished checkpoints, if that matters.
 
-        :param spec: what is wanted.
+        :param spec: the wanted pipeline.
         :param deadline: for the requests, seconds since the epoch.
         """
         client = self._client_until(deadline)
@@ -93,16 +93,17 @@ class Generations:
         return found
 
     def is_mine(self, one: Generation, progress: DeployProgress) -> bool:
-        """Return whether a pipeline is the one that is deployed, or this deploy or an earlier try of it created it.
+        """Return whether a pipeline is the deployed one, or this deploy or an earlier try of it created it.
 
-        Its id does not tell: once this deploy has deleted its own, another one may create the same generation anew.
+        Its id does not tell: once this deploy has deleted its own, another deploy may create the same generation
+        again.
         """
         label = OwnershipLabel.of(one.pipeline)
         if label is None:
             return False
         if label.request_id and label.request_id == progress.request_id:
             return True
-        # A create that failed may have taken effect all the same, and that of an earlier try come in late.
+        # A failed create may still have taken effect, and one of an earlier try may come in late.
         if label.task != self._label.task:
             return False
         return label.try_number <= self._label.try_number
@@ -117,13 +118,13 @@ class Generations:
                 raise self.lost(str(one))
 
     def give_way(self, progress: DeployProgress, number: int, pipeline: PipelineRef) -> None:
-        """Stop what was created or brought back, if another deploy has created a higher generation meanwhile.
+        """Stop what was created or resumed, if another deploy has created a higher generation meanwhile.
 
         A late create of this deploy is removed instead.
 
-        :param progress: how far this deploy got.
-        :param number, pipeline: the generation that was created or brought back.
-        :raises ArroyoDeployError: where another deploy has.
+        :param progress: the progress of this deploy.
+        :param number, pipeline: the generation that was created or resumed.
+        :raises ArroyoDeployError: if another deploy has.
         """
         # A late create may come in after the deadline.
         client = self._client_until(max(progress.deadline, self._clock() + RETIRE_SECONDS))

@@ -80,9 +80,9 @@ class OwnedPipelines:
     """Finds the pipelines of a submit's owner, or of one generation of a deployment.
 
     :param client: sends the requests.
-    :param label: whose.
-    :param existing: removes what is there twice.
-    :param spec: what is wanted, before anything is created; default None.
+    :param label: the owner.
+    :param existing: removes duplicates.
+    :param spec: the wanted pipeline, before anything is created; default None.
     :param log: gets a warning for each pipeline that is ignored or removed.
     """
 
@@ -121,7 +121,7 @@ class OwnedPipelines:
                 of_other_runs[label.key].append((pipeline, label))
         for created in of_other_runs.values():
             self._warn_if_late(created)
-        # A server on SQLite lists those of one second in the order in which they were created.
+        # A server on SQLite lists pipelines of the same second in the order of their creation.
         return sorted(found, key=lambda item: item[0].created_at_micros)
 
     def find_one(self) -> Pipeline | None:
@@ -155,11 +155,11 @@ class OwnedPipelines:
         return found[0]
 
     def remove_late(self, pipeline_id: str, created_at_micros: int, seconds: float = 0.0) -> None:
-        """Remove what was created beside a pipeline: by a create that came in late, or was sent twice.
+        """Remove duplicates of a pipeline, from a create that came in late or was sent twice.
 
         :param pipeline_id, created_at_micros: the pipeline.
-        :param seconds: for how long one may still come in.
-        :raises ArroyoError: where another one is older, so that this one was removed.
+        :param seconds: for how long a duplicate may still appear, default 0.
+        :raises ArroyoError: if another one is older, so that this one was removed.
         """
 
         def remove() -> None:
@@ -216,7 +216,7 @@ class OwnedPipelines:
                     owner=str(err.owner) if err.owner else None,
                 ) from err
             if self._spec is not None:
-                # Else that was said before the create.
+                # Otherwise this was logged before the create.
                 self._warn_once(pipeline.id, "Pipeline %s is ignored: %s", pipeline.id, err)
             return None
 
@@ -225,12 +225,14 @@ class OwnedPipelines:
         return (task.namespace, task.dag_id, task.task_id) == (own.namespace, own.dag_id, own.task_id)
 
     def _warn_if_late(self, created: Sequence[Labelled]) -> None:
-        """Say where a create of another run came in when its task had ended, so that two pipelines do its work."""
+        """Warn if a create of another run came in after its task had ended, so that two pipelines do the same
+        work.
+        """
         if len({label.request_id for _, label in created}) < 2:
             return
         alive: list[Pipeline] = []
         for pipeline, _ in created:
-            # It may be deleted just now, and is no concern of this task.
+            # It may just have been deleted, and does not concern this task.
             with suppress(ArroyoError):
                 job = self._client.get_job(pipeline.id)
                 alive += [pipeline] if job is not None and not is_down(job) else []

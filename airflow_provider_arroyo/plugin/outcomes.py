@@ -48,7 +48,8 @@ class Followed(BaseModel):
 def first_response(acted: Acted, server: str) -> dict[str, Any]:
     """Return the ``outcome`` of an action that was just requested, or what to ``follow``; the other one is None.
 
-    :param server: the address of the Arroyo.
+    :param acted: the action.
+    :param server: the address of the Arroyo server.
     """
     wait = acted.wait()
     if wait is None:
@@ -59,6 +60,7 @@ def first_response(acted: Acted, server: str) -> dict[str, Any]:
 def next_response(one: Followed, watch: Watch, now: float) -> dict[str, Any]:
     """Return the same for a later request.
 
+    :param one: the followed action.
     :param watch: the watch of the connection, just refreshed.
     :param now: seconds since the epoch.
     :raises UnreadablePlanError: if another version of this package wrote the plan.
@@ -87,7 +89,7 @@ def _text_at_once(acted: Acted) -> str:
     if acted.action != "rescale":
         return "Requested. It has no job yet."
     if acted.options.parallelism == acted.facts.parallelism:
-        return "It has this parallelism already."
+        return "It already has this parallelism."
     return "The new parallelism takes effect when it is started again."
 
 

@@ -21,7 +21,7 @@ _RELOAD_SECONDS = 10.0
 
 
 class PollerConnection:
-    """The client: connected once, however many ask at the same time, and looked up again while polls fail.
+    """The client: connected once, however many callers ask at the same time, and looked up again while polls fail.
 
     :param connect: returns the client.
     :param run: runs a blocking function in a thread.

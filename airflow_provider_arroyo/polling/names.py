@@ -1,4 +1,4 @@
-"""Waits for a pipeline by its name in a triggerer; all of them on a connection share one list of names."""
+"""Waits for pipelines by name in a triggerer; all waits on a connection share one list of names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_arroyo.polling.threads import DaemonThreads
 
 
 class NameFinder:
-    """Looks for pipelines by name, for all triggers of an event loop on one connection.
+    """Looks up pipelines by name, for all triggers of an event loop on one connection.
 
     :param connect: returns the client; awaited for the first look-up.
     """
@@ -45,11 +45,11 @@ class NameFinder:
     async def find(
         self, wait: PipelineWait, resolve: Resolve, *, clock: SteadyClock, interval_seconds: float, log: Any
     ) -> WaitResult | None:
-        """Look for the pipeline of a wait at once, then again and again, until there is one.
+        """Look up the pipeline of a wait at once, then repeatedly, until it exists.
 
-        :param wait, resolve, clock, interval_seconds, log: as for :func:`find_until`.
-        :returns: None once it is found; else the result, which is over.
-        :raises Exception: what ``connect`` raised.
+        :param wait, resolve, clock, interval_seconds, log: see :func:`find_until`.
+        :returns: None once it is found; otherwise the result, which is over.
+        :raises Exception: any error of ``connect``.
         """
         polls = look_up_polls(wait, clock, interval_seconds, log)
         while True:
@@ -81,10 +81,10 @@ class NameFinder:
     ) -> WaitResult | None:
         """Wait for the result of polling; None once the name means another pipeline, see :func:`poll_named_until`.
 
-        :param wait, resolve: as for :func:`find_until`.
-        :param polling: polls until the wait is over; cancelled where this returns None.
-        :param every_seconds: how often the name is looked up while the pipeline may be replaced.
-        :param is_endless: whether one that was seen to run may be replaced later, too.
+        :param wait, resolve: see :func:`find_until`.
+        :param polling: polls until the wait is over; cancelled if this returns None.
+        :param every_seconds: time between two look-ups of the name while the pipeline may be replaced.
+        :param is_endless: whether a pipeline that was seen running may also be replaced later.
         """
         task = asyncio.ensure_future(polling)
         looking: asyncio.Future[bool] | None = None
@@ -92,7 +92,7 @@ class NameFinder:
             while not (await asyncio.wait({task}, timeout=every_seconds))[0]:
                 if wait.may_be_replaced:
                     if wait.unreachable_since is not None and not is_endless:
-                        continue  # the look-up would fail, too, and be sent anew for each who waits
+                        continue  # the look-up would fail too, and would be sent again for each waiter
                     looking = asyncio.ensure_future(self._means_another(wait, resolve))
                     await asyncio.wait({task, looking}, return_when=asyncio.FIRST_COMPLETED)
                     if not task.done() and looking.result():
@@ -127,7 +127,7 @@ class NameFinder:
     async def _ids_of(
         self, name: str, tolerance_seconds: float, failures: int = 0
     ) -> tuple[ArroyoClient, frozenset[str]]:
-        """Return the client, and the ids of the pipelines of a name, from a list that is a few seconds old."""
+        """Return the client, and the ids of the pipelines with a name, from a list at most a few seconds old."""
         async with self._reading:
             client = await self._connection.client()
             if failures or time.monotonic() >= self._read_at + self._pause_seconds:
@@ -135,7 +135,7 @@ class NameFinder:
                 began = time.monotonic()
                 self._ids = await self._run(partial(_ids, single_try(client, tolerance_seconds)))
                 self._read_at = time.monotonic()
-                # However many names are looked for, the server gets a rest.
+                # However many names are looked up, the server gets a pause.
                 self._pause_seconds = max(FIND_SECONDS / 2, 10 * (self._read_at - began))
         return client, self._ids.get(name, frozenset())
 
@@ -167,14 +167,14 @@ async def poll_named(
     on_found: Callable[[PipelineRef], Awaitable[None]] | None = None,
     **options: Any,
 ) -> WaitResult | None:
-    """Look for the pipeline of a wait if it is unknown, then poll it until the wait is over.
+    """Look up the pipeline of a wait if it is unknown, then poll it until the wait is over.
 
-    :param key, connect: as for :meth:`.PerLoop.join`.
-    :param wait, resolve, every_seconds, is_endless: as for :meth:`NameFinder.follow`.
+    :param key, connect: see :meth:`.PerLoop.join`.
+    :param wait, resolve, every_seconds, is_endless: see :meth:`NameFinder.follow`.
     :param on_found: awaited with the pipeline that was found.
-    :param options: the others of :meth:`.SharedPoller.watch`.
+    :param options: further arguments of :meth:`.SharedPoller.watch`.
     :returns: the result; None once the name means another pipeline.
-    :raises Exception: what ``connect`` raised.
+    :raises Exception: any error of ``connect``.
     """
     async with name_finder(key, connect) as finder:
         if not wait.plan.pipeline.pipeline_id:

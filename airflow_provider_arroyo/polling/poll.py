@@ -61,7 +61,7 @@ class Polls:
 
     :param wait: decides.
     :param clock: the clock of the wait's deadline.
-    :param interval_seconds: from the beginning of one poll to that of the next; polls do not overlap.
+    :param interval_seconds: time from the start of one poll to the start of the next; polls do not overlap.
     :param log: gets the messages of the wait.
     :param rest: minimum pause after a poll, as a multiple of its duration; default 0.
     """
@@ -75,7 +75,7 @@ class Polls:
         self._log = log
         self._rest = rest
         self.failures = 0
-        """Tries that failed in a row."""
+        """Number of consecutive failed tries."""
         self.next_at = clock()
         self.limit = max(wait.plan.deadline, clock() + FIRST_POLL_SECONDS)
         """When a poll must have ended."""
@@ -144,11 +144,11 @@ def poll_until(
     """Poll at once, then at the interval, until the wait is over.
 
     :param client: sends the polls.
-    :param wait, clock, interval_seconds, log: as for :class:`Polls`.
-    :param until: return at this moment of the clock, though the wait is not over.
-    :param stop_when: return as soon as this is true of a result, though the wait is not over.
-    :param sleep: how to sleep, in seconds.
-    :returns: the result; ``WAITING`` only where ``until`` or ``stop_when`` ended it.
+    :param wait, clock, interval_seconds, log: see :class:`Polls`.
+    :param until: return at this time of the clock even if the wait is not over; default None.
+    :param stop_when: return as soon as this is true for a result, even if the wait is not over; default None.
+    :param sleep: sleeps for a number of seconds.
+    :returns: the result; ``WAITING`` only if ``until`` or ``stop_when`` ended it.
     """
 
     def observe(poll: ArroyoClient) -> WaitResult:
@@ -169,9 +169,10 @@ def poll_by(
 ) -> T | WaitResult:
     """Poll at once, then repeatedly, until the wait is over.
 
-    :param observe: sends a poll and lets the wait observe it; a value that is no :class:`.WaitResult` ends the loop.
+    :param observe: sends a poll and lets the wait observe it; a value that is not a :class:`.WaitResult` ends the
+        loop.
     :param polls: the polls of the wait.
-    :param client, until, stop_when, sleep: as for :func:`poll_until`.
+    :param client, until, stop_when, sleep: see :func:`poll_until`.
     """
     wait, clock = polls.wait, polls.clock
 

@@ -31,7 +31,7 @@ async def push_xcoms(ti: Any, values: Mapping[str, Any]) -> None:
 
 
 async def pull_xcom(ti: Any, key: str) -> Any:
-    """Return an XCom of a deferred task; None where it has none of that key.
+    """Return an XCom of a deferred task; None if it has none of that key.
 
     :param ti: as for :func:`push_xcoms`.
     :param key: which.

@@ -99,7 +99,7 @@ def test_what_is_said(action: Action, before: Job | None, seen: list[Job | None]
 def test_the_parallelism_that_it_has_already_changes_nothing() -> None:
     what = acted("rescale", job(1), parallelism=4)
     object.__setattr__(what, "facts", facts(1, parallelism=4))
-    assert first_response(what, "")["outcome"] == {"ok": True, "text": "It has this parallelism already."}
+    assert first_response(what, "")["outcome"] == {"ok": True, "text": "It already has this parallelism."}
 
 
 def test_nobody_waits_for_ever() -> None:

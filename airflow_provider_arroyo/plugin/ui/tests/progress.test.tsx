@@ -61,9 +61,9 @@ describe("an action", () => {
   });
 
   test("may be over at once", async () => {
-    acted = { outcome: { ok: true, text: "It has this parallelism already." }, follow: null };
+    acted = { outcome: { ok: true, text: "It already has this parallelism." }, follow: null };
     await stop();
-    expect(root.querySelector(".progress.ok")?.textContent).toBe("It has this parallelism already.");
+    expect(root.querySelector(".progress.ok")?.textContent).toBe("It already has this parallelism.");
     await show(10);
     expect(outcomesAsked()).toBe(0);
   });
