@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -166,19 +168,18 @@ def test_what_cannot_be_kept_is_said_once_and_tried_again(
     monkeypatch.setattr("airflow_provider_arroyo.sandbox.persistence._PAUSE_SECONDS", 0.01)
     caplog.set_level("WARNING", "airflow_provider_arroyo.sandbox")
     with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox, requests.Session() as session:
-        tries: list[object] = []
+        tries = itertools.count(1)
+        tried_thrice = threading.Event()
 
-        def full(*files: object) -> None:
-            tries.append(files)
+        def full(*_: object) -> None:
+            if next(tries) == 3:
+                tried_thrice.set()
             raise OSError(28, "no space left")
 
         monkeypatch.setattr(type(kept), "replace", full)
         Caller(session, sandbox.url).create("later")
-        deadline = time.monotonic() + 60
-        while len(tries) < 3 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        assert tried_thrice.wait(60)
         monkeypatch.undo()
-    assert len(tries) >= 3
     (line,) = caplog.messages
     assert line == "Changes cannot be kept, and are tried again: [Errno 28] no space left"
     with ArroyoSandbox(clock=ManualClock(), data=kept.parent) as sandbox:

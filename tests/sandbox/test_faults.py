@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import pytest
 import requests
 
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
+from scripts.local_airflow import wait_until
 from tests.sandbox.support import Caller
 from tests.support import ENDLESS
 
@@ -115,8 +115,10 @@ def test_responses_that_never_end_are_cut_short_or_are_not_json(sandbox: ArroyoS
     sandbox.faults.hang(path="*/jobs")
     with pytest.raises(requests.exceptions.RequestException):
         requests.get(f"{sandbox.url}/api/v1/jobs", timeout=0.2)
-    while sandbox.faults.pending():  # a slow machine may not have read the request yet
-        time.sleep(0.005)
+    # A slow machine may not have read the request yet.
+    wait_until(
+        lambda: not sandbox.faults.pending(), what="the hang", timeout_seconds=60, interval_seconds=0.005
+    )
     sandbox.faults.endless(path="*/jobs")
     with requests.get(f"{sandbox.url}/api/v1/jobs", timeout=60, stream=True) as endless:
         assert len(endless.raw.read(100_000)) == 100_000
