@@ -72,7 +72,7 @@ def test_a_refusal_is_shown_and_logged(admin: Visitor, site: Site, demo: ArroyoS
     admin.open_list(f"&q={NAME}")
     expect(admin.state(NAME)).to_have_text("Running")
     fault = demo.faults.status(
-        409, path=f"*/pipelines/{walked}/restart", error="cannot restart job job_1 just now"
+        409, path=f"*/pipelines/{walked}/restart", error="cannot restart job job_1: not just now"
     )
     dialog = admin.choose(NAME, "Restart")
     dialog.get_by_role("button", name="Restart pipeline").click()
