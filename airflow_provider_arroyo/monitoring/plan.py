@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts
-from airflow_provider_arroyo.client.enums import JobState
+from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.monitoring.checkpoint_condition import CheckpointCondition
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail
@@ -199,6 +199,23 @@ class WaitPlan(JsonValue):
             raise ValueError("until_checkpoint: needs Running among the wanted states")
         for name in ("stable_for", "outage_tolerance", "stale_grace", "heartbeat", "details_interval"):
             check_duration(getattr(self, name), name)
+
+    @classmethod
+    def of_stop(cls, pipeline: PipelineRef, job: Job | None, *, requested_at: float, **more: Any) -> Self:
+        """Return the plan of a wait for a stop that was requested.
+
+        :param pipeline: the pipeline.
+        :param job: its job before the request; None if it had none.
+        :param requested_at: when the request was sent, seconds since the epoch by the waiter's clock.
+        :param more: the other fields.
+        """
+        return cls(
+            pipeline=pipeline,
+            target_states=TERMINAL_STATES,
+            resume_is_final=True,
+            baseline=None if job is None else Baseline.of(job, requested_at=requested_at),
+            **more,
+        )
 
     @property
     def condition(self) -> Condition | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoNotFoundError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError, TaskDeferralError, TaskDeferralTimeout
 from airflow_provider_arroyo.links import ArroyoPageLink, ArroyoPipelineLink
@@ -151,20 +151,19 @@ class ArroyoOperator(OpenLineageMixin, ArroyoTask, BaseOperator):
 
     def _stop_immediately(self, pipeline: PipelineRef, job: Job, waited_seconds: float) -> dict[str, Any]:
         """Stop a pipeline that became ``Finishing`` after the stop request; return the task's result."""
-        from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
+        from airflow_provider_arroyo.monitoring.plan import WaitPlan
 
         self._log_immediate_stop(pipeline)
         began = self.clock()
         left = max(_LEAST_SECONDS, self.timeout.total_seconds() - waited_seconds)
         deadline, argument = self._deadline(timedelta(seconds=left))
         self._client(deadline=deadline).patch_pipeline(pipeline.pipeline_id, stop=StopMode.IMMEDIATE)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=frozenset(TERMINAL_STATES),
+        plan = WaitPlan.of_stop(
+            pipeline,
+            job,
+            requested_at=began,
             deadline=deadline,
             deadline_argument=argument,
-            resume_is_final=True,
-            baseline=Baseline.of(job, requested_at=began),
             outage_tolerance=self.api_outage_tolerance,
         )
         # The time counts from the first request; a timeout reports all of it.

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, StopMode
+from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoApiError,
     ArroyoError,
@@ -107,7 +107,7 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
 
         :returns: the task's result.
         """
-        from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
         from airflow_provider_arroyo.pipelines.existing import effective_stop_mode, is_down
 
         self._ti = context["ti"]
@@ -134,14 +134,13 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
         deadline, argument = self._deadline(self.timeout)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=frozenset(TERMINAL_STATES),
+        plan = WaitPlan.of_stop(
+            pipeline,
+            job,
+            requested_at=began,
             deadline=deadline,
             deadline_argument=argument,
             finishing_is_final=mode in (StopMode.CHECKPOINT, StopMode.GRACEFUL),
-            resume_is_final=True,
-            baseline=Baseline.of(job, requested_at=began),
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(context, plan, {"mode": mode.value})

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
-from airflow_provider_arroyo.client.enums import TERMINAL_STATES, JobState, StopMode
+from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import (
     ArroyoError,
     ArroyoNoSuchNameError,
@@ -144,7 +144,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
 
         :returns: the task's result.
         """
-        from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 
         with self._rendered_arguments():
             pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
@@ -169,17 +169,16 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         if not self.wait_for_completion:
             return self._result(pipeline, job, checkpoint=None, missing=False)
         deadline, argument = self._deadline(self.timeout)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=frozenset(TERMINAL_STATES),
+        plan = WaitPlan.of_stop(
+            pipeline,
+            job,
+            requested_at=began,
             deadline=deadline,
             deadline_argument=argument,
             finishing_is_final=(
                 mode is StopMode.CHECKPOINT
                 or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate")
             ),
-            resume_is_final=True,
-            baseline=Baseline.of(job, requested_at=began) if job else None,
             outage_tolerance=self.api_outage_tolerance,
         )
         return self._wait(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.details import JobError
-from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState, Pipeline, StopMode
+from airflow_provider_arroyo.client.models import Job, JobState, Pipeline, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stop
 from airflow_provider_arroyo.monitoring.diagnosis import Diagnosis
@@ -126,13 +126,12 @@ class DeploySteps:
             self._log.warning("%s was deleted externally", old.label)
             return progress.done()
         self._log.info("Stop requested (%s): %s, id %s", mode.value, old.short, old.pipeline_id)
-        wait = WaitPlan(
-            pipeline=old,
-            target_states=frozenset(TERMINAL_STATES),
+        wait = WaitPlan.of_stop(
+            old,
+            job,
+            requested_at=began,
             deadline=progress.deadline,
-            baseline=Baseline.of(job, requested_at=began),
             finishing_is_final=mode is StopMode.CHECKPOINT,
-            resume_is_final=True,
             outage_tolerance=self._options.outage_tolerance,
         )
         return Waiting(progress=replace(progress, stop=stop), wait=wait, may_defer=may_defer)

@@ -13,7 +13,7 @@ from airflow_provider_arroyo.client.models import TERMINAL_STATES, Job, JobState
 from airflow_provider_arroyo.client.retry import may_have_taken_effect
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.monitoring.explain import explain
-from airflow_provider_arroyo.monitoring.plan import Baseline, PipelineRef, WaitPlan
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -203,13 +203,12 @@ class Existing:
         began = self._monotonic()
         self._client.patch_pipeline(pipeline_id, stop=mode)
         pipeline = PipelineRef(pipeline_id=pipeline_id)
-        plan = WaitPlan(
-            pipeline=pipeline,
-            target_states=TERMINAL_STATES,
+        plan = WaitPlan.of_stop(
+            pipeline,
+            job,
+            requested_at=began,
             deadline=max(ends_at, began + _LEAST_SECONDS),
-            resume_is_final=True,
             finishing_is_final=mode is StopMode.CHECKPOINT,
-            baseline=Baseline.of(job, requested_at=began),
         )
         wait = PipelineWait(plan, now=began)
 
