@@ -127,21 +127,25 @@ class Change:
 
 KEPT = "It keeps the new settings for its next start"
 CHANGES = {
-    "restart, finished": Change(restart, _ends("Finished"), "has finished", BOUNDED, ArroyoFatalTaskError),
+    "restart, finished": Change(
+        restart, _ends("Finished"), "can never run again", BOUNDED, ArroyoFatalTaskError
+    ),
     "restart, finishing": Change(
         restart, _ends("Finishing"), "is Finishing; a new run was wanted", ONE_IS_BOUNDED
     ),
     "restart, failed": Change(restart, _fails, None),
     "restart, failing": Change(restart, _begins_to_fail, None),
     "restart, stopped": Change(restart, _stopped, "A new try of this task starts it again"),
-    "update, finished": Change(update, _ends("Finished"), "has finished", BOUNDED, ArroyoFatalTaskError),
+    "update, finished": Change(
+        update, _ends("Finished"), "can never run again", BOUNDED, ArroyoFatalTaskError
+    ),
     "update, finishing": Change(
         update, _ends("Finishing"), "Arroyo ignores restarts and new settings", ONE_IS_BOUNDED
     ),
     "update, failed": Change(update, _fails, KEPT),
     "update, stopped": Change(update, _stopped, KEPT),
     "new interval, finished": Change(
-        new_interval, _ends("Finished"), "has finished", BOUNDED, ArroyoFatalTaskError
+        new_interval, _ends("Finished"), "can never run again", BOUNDED, ArroyoFatalTaskError
     ),
 }
 
