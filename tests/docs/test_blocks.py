@@ -86,6 +86,8 @@ def test_what_is_shown_as_printed_must_be_printed() -> None:
     shown = "Created → Running after 0.30 s: orders (run 1)\nDone, Running: orders, id af-…-g1 (run 1)"
     printed = "12:00 Created: orders (run 0)\n12:01 Done, Running: orders, id af-6f1-g1 (run 2)"
     assert list(lines_missing(shown, printed)) == []
+    # A first state that no poll has seen.
+    assert list(lines_missing(f"Created: orders (no run yet)\n{shown}", printed)) == []
     assert list(lines_missing(shown, printed.replace("Done", "Gone"))) == shown.splitlines()[-1:]
 
 
