@@ -24,7 +24,9 @@ SANDBOX = "127.0.0.1:5115"
 """Where the sandbox of the pages listens; that of the tests has another port."""
 
 _LIMIT_SECONDS = 600
-_OPTIONAL = re.compile(r"^\w+(?: → \w+ after [\d.]+ s)?: [\w-]+ \((?:run \d+|no run yet)(?:, stop requested)?\)$")
+_OPTIONAL = re.compile(
+    r"^\w+(?: → \w+ after [\d.]+ s)?: [\w-]+ \((?:run \d+|no run yet)(?:, stop requested)?\)$"
+)
 """A change of state: a poll on a busy machine misses some."""
 
 
