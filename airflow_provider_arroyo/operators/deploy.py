@@ -70,8 +70,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     :param parallelism: number of subtasks of each operator, 1 or more, default 1. Templated.
     :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds. Default None
         keeps the server's value; for a new pipeline that is its default, 10 seconds.
-    :param tags: labels of the pipeline, default none; on Arroyo 0.15 they are stored in the first line of the SQL.
-        Templated.
+    :param tags: labels of the pipeline, default none; Arroyo 0.15 stores them in the SQL's first line. Templated.
     :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); default None keeps the server's.
         Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
     :param state_url: where checkpoints are stored (Arroyo 0.16); default None leaves that to the server. Templated.

@@ -301,34 +301,28 @@ def without_label(query: str) -> str:
     return query.partition("\n")[2] if query.startswith(_COMMENT) else query
 
 
-def _text_or_none(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    return value if isinstance(value, str) else None
+def _texts(fields: Mapping[str, Any], *names: str) -> list[str] | None:
+    """Return the values of some fields; None unless all are texts."""
+    values = [value for name in names if isinstance(value := fields.get(name), str)]
+    return values if len(values) == len(names) else None
 
 
 def _task_or_none(fields: Mapping[str, Any]) -> Owner | None:
-    dag_id, task_id, run_id, namespace = (
-        _text_or_none(fields, name) for name in ("dag", "task", "run", "namespace")
-    )
-    if dag_id is None or task_id is None or run_id is None or namespace is None:
+    if (texts := _texts(fields, "dag", "task", "run", "namespace")) is None:
         return None
+    dag_id, task_id, run_id, namespace = texts
     with suppress(KeyError, OverflowError, TypeError, ValueError):
-        return Owner(
-            dag_id=dag_id,
-            task_id=task_id,
-            run_id=run_id,
-            map_index=int(fields["map_index"]),
-            namespace=namespace,
-        )
+        index = int(fields["map_index"])
+        return Owner(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=index, namespace=namespace)
     return None
 
 
 def _owner_or_none(fields: Mapping[str, Any]) -> Owner | Deployment | None:
     if not {"group", "name", "generation"} & set(fields):
         return _task_or_none(fields)
-    group, name, namespace = (_text_or_none(fields, field) for field in ("group", "name", "namespace"))
-    if group is None or name is None or namespace is None:
+    if (texts := _texts(fields, "group", "name", "namespace")) is None:
         return None
+    group, name, namespace = texts
     return Deployment(group=group, name=name, namespace=namespace)
 
 
