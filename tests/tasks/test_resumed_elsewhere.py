@@ -96,6 +96,7 @@ class Wait:
 
     :param given: its arguments.
     :param error: what it says; None: it succeeds, with a new generation.
+    :param deferrals: how often it defers at most.
     """
 
     given: dict[str, Any]
@@ -135,7 +136,8 @@ def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> No
     after = running(sandbox)
     assert others <= after.keys()
     assert len(after) == 3
-    assert ended.deferrals == expected.deferrals
+    # A slow machine may find the stop carried out at its first poll, and does not wait for it.
+    assert 1 <= ended.deferrals <= expected.deferrals
     if expected.error is not None:
         assert isinstance(ended.error, ArroyoFatalTaskError)
         assert expected.error in str(ended.error)
