@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, Disposition
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
-from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.operators.arguments import as_string
 
 if TYPE_CHECKING:
-    import jinja2
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_arroyo.client.client import ArroyoClient
@@ -212,22 +210,6 @@ class ConnectedTask:
             if err.disposition is Disposition.PERMANENT and not is_waited_for:
                 raise
             return PipelineRef(pipeline_id=pipeline_id, console_url=self.hook.console_url(pipeline_id)), err
-
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
-    ) -> None:
-        """Render the fields, and keep what is secret in them out of Airflow's logs and pages."""
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
-        fields = [getattr(self, field, None) for field in template_fields] if parent is self else []
-        if settings := [value for value in fields if isinstance(value, Mapping)]:
-            from airflow_provider_arroyo.client.body_secrets import setting_secret_values
-
-            hide_values(setting_secret_values(settings))
 
     @contextmanager
     def _rendered_arguments(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.event import WaitEvent
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 
@@ -141,17 +142,13 @@ class SpecFields(QueryField):
             state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),
         )
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume when the trigger has fired, with what it saw.
-
-        :returns: the task's result.
-        """
+    def _resume(self, event: Any) -> WaitEvent:
         if self._render_error is not None:
             self.log.warning(
                 "An argument cannot be rendered any more. The task continues with what it began: %s",
                 self._render_error,
             )
-            # It is not that of the pipeline, which whoever wants its SQL can ask for.
+            # It is not the pipeline's; lineage can get that from Arroyo.
             self.query = None
-        resumed: dict[str, Any] = super().execute_complete(context, event)  # type: ignore[misc]  # the operator's
+        resumed: WaitEvent = super()._resume(event)  # type: ignore[misc]  # the task's
         return resumed

@@ -140,8 +140,8 @@ def test_an_early_event_is_held_and_not_evaluated_again(sandbox: ArroyoSandbox, 
         running = asyncio.create_task(fire(trigger))
         await asyncio.to_thread(arrange.until, pipeline_id, "Stopped")
         await _over(trigger)
-        polls = sandbox.requests.count("GET", "*/jobs")
         arrange.client.delete_pipeline(pipeline_id)
+        polls = sandbox.requests.count("GET", "*/jobs")
         assert not running.done()
         (payload,) = await running
         return payload, time.monotonic() - began, sandbox.requests.count("GET", "*/jobs") - polls
