@@ -123,11 +123,11 @@ class Polls:
         log_messages(self._log, self.wait.messages())
 
     def seconds_to(self, *ends: float | None) -> float:
-        """Return how many seconds are left until one of these times, or until the wait needs a tick."""
-        now = self.clock()
-        due = (self.wait.next_due(), self.wait.plan.deadline, *ends)
-        # What was due before now needs a poll.
-        return min((end - now for end in due if end is not None and end > now), default=0.05)
+        """Return how many seconds are left until one of these times, or until the wait needs a tick; at least 0."""
+        now, due = self.clock(), self.wait.next_due()
+        # What is still due after a tick needs a poll.
+        times = (due if due > now else self.wait.plan.deadline, *ends)
+        return max(0.0, min(end - now for end in times if end is not None))
 
 
 def poll_until(

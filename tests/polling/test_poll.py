@@ -76,6 +76,20 @@ def test_a_slow_server_is_polled_without_a_pause_but_not_twice_at_a_time() -> No
     assert worker.server.count() == 5
 
 
+@pytest.mark.parametrize("step", [0.0001, 0.0013, 0.0037, 0.011])
+def test_a_poll_that_becomes_due_between_two_readings_of_the_clock_is_not_skipped(step: float) -> None:
+    for stable_for in (0.29 + 0.0005 * number for number in range(40)):
+        worker = Worker("Running")
+
+        def passing(time: ManualTime = worker.time) -> float:
+            time.sleep(step)
+            return time()
+
+        worker.clock = VirtualClock(monotonic=passing)
+        assert worker.wait(stable_for=timedelta(seconds=stable_for)).outcome is Outcome.REACHED
+        assert worker.time() < 1, stable_for
+
+
 @pytest.mark.parametrize("interval", [0.1, 60.0])
 def test_the_deadline_is_kept(interval: float) -> None:
     worker = Worker()
