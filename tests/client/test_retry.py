@@ -137,10 +137,10 @@ def test_requests_that_did_not_get_through_a_tunnel_are_repeated(
     server.play(step)
     proxies = {"https": server.url()}
     client = connect(
-        "https://arroyo.invalid", proxies=proxies, connect_timeout_seconds=0.1, read_timeout_seconds=0.1
+        "https://arroyo.invalid", proxies=proxies, connect_timeout_seconds=0.5, read_timeout_seconds=0.5
     )
     with pytest.raises(ArroyoUnreachableError) as caught:
-        client.with_limits(max_elapsed_seconds=0.5).send(request_)
+        client.with_limits(max_elapsed_seconds=3).send(request_)
     assert "taken effect" not in str(caught.value)
     assert len(server.requests) > 1
     assert {one.method for one in server.requests} == {"CONNECT"}
@@ -151,8 +151,8 @@ def test_requests_behind_a_handshake_that_does_not_end_are_repeated(
     request_: Request[Any], connect: Connect
 ) -> None:
     with Server(to_tls=None, script=[CLOSE]) as server:
-        client = connect(server.url("https"), connect_timeout_seconds=0.1, read_timeout_seconds=0.1)
-        error = failure(client.with_limits(max_elapsed_seconds=0.5), request_)
+        client = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5)
+        error = failure(client.with_limits(max_elapsed_seconds=3), request_)
         assert isinstance(error, ArroyoUnreachableError)
         assert "taken effect" not in str(error)
         assert server.connections > 1
