@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -176,7 +177,11 @@ def test_a_resumed_pipeline_that_is_stopped_again(arrange: Arrange, monkeypatch:
     at_request(monkeypatch, after=lambda: arrange.client.patch_pipeline(pipeline_id, stop="immediate"))
     ended = run_task(restart(pipeline_id), SYNC)
     assert type(ended.error) is ArroyoTaskError
-    assert "was resumed, and stopped again externally before it ran" in str(ended.error)
+    # On a slow machine, it may run in between.
+    expected = (
+        r"was resumed, and stopped again externally before it ran|was stopped externally; Running was wanted"
+    )
+    assert re.search(expected, str(ended.error))
 
 
 @pytest.mark.parametrize("until_checkpoint", [False, True])
