@@ -18,7 +18,7 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.connected import TaskEnd
 from airflow_provider_arroyo.operators.deferral import deferrable_or_default
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
-from airflow_provider_arroyo.operators.masking import MaskedFields
+from airflow_provider_arroyo.operators.rendering import RenderedFields
 from airflow_provider_arroyo.operators.task import (
     DEFAULT_CONN_ID,
     ArroyoTask,
@@ -39,7 +39,7 @@ _LEAST_SECONDS = 10.0
 """Minimum time for a second stop request, even if less of ``timeout`` is left."""
 
 
-class ArroyoOperator(OpenLineageMixin, MaskedFields, ArroyoTask, BaseOperator):
+class ArroyoOperator(OpenLineageMixin, RenderedFields, ArroyoTask, BaseOperator):
     """The base class of the operators that wait.
 
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_sql
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.operators.arguments import as_string
+from airflow_provider_arroyo.operators.rendering import RenderedFields
 
 if TYPE_CHECKING:
     import jinja2
@@ -46,7 +47,7 @@ def rendered_query(query: Any) -> str:
     return text
 
 
-class QueryField:
+class QueryField(RenderedFields):
     """Mixin for the operators that take SQL; must precede Airflow's base class."""
 
     # Airflow would treat every templated field with this ending as a path, including names and tags.
@@ -63,30 +64,24 @@ class QueryField:
                 _log.warning("%s", err)
         super().resolve_template_files()  # type: ignore[misc]  # Airflow's
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
+    def _render_field(
+        self, field: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]
     ) -> None:
-        """Render all fields. Errors in ``query`` say what to do.
+        """Render one field. Errors in ``query`` say what to do.
 
-        Airflow also calls this on the unmapped operator, whose literal path has not been read yet.
+        Airflow also renders the unmapped operator, whose literal path has not been read yet.
         """
-        fields = list(template_fields)
-        has_query = parent is self and "query" in fields
+        # What another task returned is not rendered, so that no data becomes a template.
+        is_template = field == "query" and isinstance(self.query, str) and id(self.query) not in seen_oids
         try:
-            # What another task returned is not rendered, so that no data becomes a template.
-            if has_query and isinstance(self.query, str) and id(self.query) not in seen_oids:
+            if is_template:
                 query = _source(jinja_env, self.query) if is_path(self.query) else self.query
                 self.query = self.render_query(query, context, jinja_env, seen_oids)
-                fields.remove("query")
-            super()._do_render_template_fields(parent, fields, context, jinja_env, seen_oids)  # type: ignore[misc]  # Airflow's
+            else:
+                super()._render_field(field, context, jinja_env, seen_oids)
         finally:
             # Also of one that cannot be rendered, which Airflow shows as it is.
-            if has_query and isinstance(self.query, str):
+            if field == "query" and isinstance(self.query, str):
                 hide_secrets(self.query)
 
     def render_query(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,21 +88,13 @@ class SpecFields(QueryField):
         self.env_vars = env_vars
         self.scheduler_config = scheduler_config
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
+    def _render_field(
+        self, field: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]
     ) -> None:
-        for field in template_fields:
-            try:
-                super()._do_render_template_fields(parent, [field], context, jinja_env, seen_oids)
-            except Exception as err:
-                if parent is not self:
-                    raise
-                self._render_error = self._render_error or err
+        try:
+            super()._render_field(field, context, jinja_env, seen_oids)
+        except Exception as err:  # noqa: BLE001  # execute raises it
+            self._render_error = self._render_error or err
 
     def _check_is_rendered(self) -> None:
         """Raise what kept a field from being rendered."""

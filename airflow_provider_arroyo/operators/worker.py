@@ -8,11 +8,11 @@ from typing import Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_arroyo.client.checks import check_duration
-from airflow_provider_arroyo.operators.masking import MaskedFields
+from airflow_provider_arroyo.operators.rendering import RenderedFields
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, ArroyoTask
 
 
-class ArroyoWorkerOperator(MaskedFields, ArroyoTask, BaseOperator):
+class ArroyoWorkerOperator(RenderedFields, ArroyoTask, BaseOperator):
     """The base class of the operators that only make requests.
 
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
