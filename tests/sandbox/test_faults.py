@@ -166,8 +166,12 @@ def test_a_server_that_was_killed_schedules_its_jobs_again(sandbox: ArroyoSandbo
     assert (job["state"], job["run_id"]) == ("Running", 2)
 
 
-def test_without_a_controller_a_pipeline_stays_created(sandbox: ArroyoSandbox, call: Caller) -> None:
-    sandbox.faults.controller_away(seconds=100)
+@pytest.mark.parametrize("faults", [(100,), (10, 100)], ids=["one", "the last one decides"])
+def test_without_a_controller_a_pipeline_stays_created(
+    faults: tuple[int, ...], sandbox: ArroyoSandbox, call: Caller
+) -> None:
+    for seconds in faults:
+        sandbox.faults.controller_away(seconds=seconds)
     pipeline_id = call.create()
     sandbox.advance(99)
     assert call.job(pipeline_id)["state"] == "Created"
@@ -293,16 +297,6 @@ def test_what_is_cleared_hits_nothing_later_and_holds_nothing_back(
     sandbox.advance(120)
     assert [call.job(one)["state"] for one in (running, *others)] == ["Running"] * 4
     assert [call.job(one)["run_id"] for one in others] == [1, 1, 1]
-
-
-def test_a_controller_returns_when_the_last_fault_says_so(sandbox: ArroyoSandbox, call: Caller) -> None:
-    sandbox.faults.controller_away(seconds=10)
-    sandbox.faults.controller_away(seconds=100)
-    pipeline_id = call.create()
-    sandbox.advance(99)
-    assert call.job(pipeline_id)["state"] == "Created"
-    sandbox.advance(3)
-    assert call.job(pipeline_id)["state"] == "Running"
 
 
 def test_an_unknown_kind_of_fault_is_an_error_that_lists_the_kinds(sandbox: ArroyoSandbox) -> None:
