@@ -1,4 +1,4 @@
-"""Secrets of every kind, each another one, in SQL of every connector: none of them may be shown anywhere."""
+"""Secrets of every kind, all different, in the SQL of every connector. None of them may be shown anywhere."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "single_file": ("path = '/tmp/token={}/passphrase={}', type = 'sink', format = 'json'",),
 }
-"""Of each connector, options with secrets."""
+"""Options with secrets, by connector."""
 
 COMMENTS = (
     "-- the password is {}",
@@ -90,7 +90,7 @@ _numbers = itertools.count(10)
 
 
 def planted(text: str) -> str:
-    """Return a text with another secret for each ``{}`` in it."""
+    """Return a text in which each ``{}`` is replaced by a new secret."""
     return re.sub(
         r"\{\}|\{\{|\}\}",
         lambda found: f"cNary{next(_numbers)}Zq7x" if found[0] == "{}" else found[0][0],
@@ -99,14 +99,14 @@ def planted(text: str) -> str:
 
 
 def planted_in(value: Any) -> Any:
-    """Return JSON values with another secret for each ``{}`` in them."""
+    """Return JSON values in which each ``{}`` is replaced by a new secret."""
     if isinstance(value, dict):
         return {name: planted_in(item) for name, item in value.items()}
     return planted(value) if isinstance(value, str) else value
 
 
 def leaked(text: str) -> list[str]:
-    """Return the secrets that a text has."""
+    """Return the secrets that a text contains."""
     known = r"cNary\d+Zq7x|AKIAIOSFODNN7EXAMPLE|SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
     return re.findall(known, text)
 

@@ -6,30 +6,30 @@ from typing import Any
 import pytest
 
 from airflow_provider_arroyo.hooks.clients import forget_clients
-from tests import profiles as profiles  # how all property tests draw
+from tests import profiles as profiles  # importing it sets Hypothesis's profile
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the type checkers, which take longest: at the end, everything else would wait for them."""
+    """Run the type checkers first: they take longest, and everything would wait for them at the end."""
     items.sort(key=lambda item: item.path.parent.name != "typing")
 
 
 @pytest.fixture(autouse=True)
 def _new_clients() -> None:
-    """Let no test have a client that an earlier one used: a sandbox may listen on the same port again."""
+    """Forget the clients of earlier tests: a new sandbox may listen on the same port."""
     forget_clients()
 
 
 @pytest.fixture(autouse=True)
 def _no_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let deferred tasks resume at once: no worker's process is left behind here. Tests of the hold set their own."""
+    """Let deferred tasks resume at once, since no worker process is left behind. Tests of the hold set their own."""
     monkeypatch.setenv("AIRFLOW__ARROYO__DEFERRAL_HOLD", "0")
 
 
 @pytest.fixture
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the connections that were looked up in Airflow since the test began."""
-    # Here, since some tests run where there is no Airflow.
+    """Return the ids of the connections that were looked up in Airflow since the test began."""
+    # Imported here, since some tests run without Airflow.
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
     seen: list[str] = []

@@ -1,6 +1,6 @@
-"""How the property tests draw: the same examples in each run, or with ``make fuzz`` others, and many more.
+"""How property tests choose their examples: the same in each run, or with ``make fuzz`` many random ones.
 
-Importing it sets the default; ``pytest -p tests.profiles`` does so before any test is collected.
+Importing this module sets the profile; ``pytest -p tests.profiles`` does so before tests are collected.
 """
 
 from __future__ import annotations

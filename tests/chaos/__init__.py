@@ -5,8 +5,8 @@ is not.
 
 ``python -m tests.chaos --in-process`` runs thousands of submits, clears and stops through the operators' own code
 against the sandbox, in one process for each version of the server (``--tasks 200`` for a short run). A seed decides
-the faults, where tries crash and what happens between tries; how threads interleave is up to the machine. To run one
-scenario again, give ``--seed`` and ``--only``.
+the faults, where tries crash and what happens between tries, but not how threads interleave. To run one scenario
+again, give ``--seed`` and ``--only``.
 
 The same part watches pipelines (``--pipelines 30``): each has a watcher for its events and a guard, which are killed
 and moved between triggerers while the pipelines die, stop and flap.
@@ -20,7 +20,7 @@ restarts its processes while tasks of all operators run.
 ``python -m tests.chaos --deploy`` runs deployments, and ``--change`` restarts, updates and deletes: they are killed
 at any request, lose responses or race each other.
 
-The figures, all taken from what the sandbox itself knows and never from what a task says:
+The figures come from the state of the sandbox itself, never from what a task reports:
 
 - *pipelines wanted, created*: pipelines that tasks were to create, and those that exist at the end.
 - *duplicated*: pipelines that exist twice.
@@ -30,8 +30,8 @@ The figures, all taken from what the sandbox itself knows and never from what a 
 - *unproven checkpoint*: final checkpoints that a task reported and the server never took.
 - *not finished*: tasks that did not succeed, however often they were tried.
 - *lost event, false event*: deaths that no event reports, and events of what never happened.
-- *repeat under another id*: events that report the same death twice, and cannot be known as one.
-- *guard missed it, guard ended wrongly*: sensors whose pipeline died, stopped or flapped, and that did not end,
-  or otherwise than it did.
-- *outcome not logged*: killed waits whose log does not say what happens to the pipeline.
+- *repeat under another id*: events that report the same death twice, with different ids.
+- *guard missed it, guard ended wrongly*: sensors that did not end although their pipeline died, stopped or flapped,
+  or that ended with the wrong result.
+- *outcome not logged*: killed waits whose log does not state what happens to the pipeline.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: runs the parts, prints a table, and fails if a figure is not zero that must be."""
+"""``python -m tests.chaos``: runs the parts, prints a table, and fails if a figure that must be zero is not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import multiprocessing
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from typing import Any
 
 from . import events_in_airflow, in_airflow
 from .changes import run_changes
@@ -23,35 +24,11 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def in_process(*, tasks: int, seed: str, versions: Sequence[str], only: str | None) -> list[Figures]:
-    """Run the first part, in one process for each version."""
-    run_version = partial(run, tasks=tasks, seed=seed, only=only, report=report_to_stderr)
+def per_version(run_one: Callable[..., Figures], versions: Sequence[str], **arguments: Any) -> list[Figures]:
+    """Run a part in one process for each version of the server."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
-        return list(pool.map(run_version, versions))
-
-
-def deployments(*, count: int, seed: str, versions: Sequence[str], only: str | None) -> list[Figures]:
-    """Run deployments, in one process for each version."""
-    run_version = partial(run_deployments, deployments=count, seed=seed, only=only, report=report_to_stderr)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
-        return list(pool.map(run_version, versions))
-
-
-def changes(*, count: int, seed: str, versions: Sequence[str]) -> list[Figures]:
-    """Run restarts, updates and deletes, in one process for each version."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
-        return list(pool.map(partial(run_changes, changes=count, seed=seed), versions))
-
-
-def watching(*, pipelines: int, seed: str, versions: Sequence[str]) -> list[Figures]:
-    """Watch pipelines for their events, and guard them, in one process for each version."""
-    run_version = partial(run_watching, pipelines=pipelines, seed=seed, report=report_to_stderr)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(versions), mp_context=spawn) as pool:
-        return list(pool.map(run_version, versions))
+        return list(pool.map(partial(run_one, **arguments), versions))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,43 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--versions", default=",".join(VERSIONS), help="of the server, separated by commas")
     parser.add_argument("--only", help="the name of one scenario, to run it again")
     options = parser.parse_args(arguments)
-    # So that every process that was started is ended in any case.
+    # Exit normally, so that every process that was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     parts = (options.in_process, options.deploy, options.change, options.airflow, options.events)
     whole = not any(parts)
+    versions, seed, only = options.versions.split(","), options.seed, options.only
     runs: list[Figures] = []
+
+    def add(figures: list[Figures]) -> None:
+        runs.extend(figures)
+        _say(table(figures))
+
+    logged = {"seed": seed, "report": report_to_stderr}
     if options.in_process or whole:
-        runs += in_process(
-            tasks=options.tasks, seed=options.seed, versions=options.versions.split(","), only=options.only
-        )
-        _say(table(runs))
-        if not options.only:
-            watched = watching(
-                pipelines=options.pipelines, seed=options.seed, versions=options.versions.split(",")
-            )
-            runs += watched
-            _say(table(watched))
+        add(per_version(run, versions, tasks=options.tasks, only=only, **logged))
+        if not only:
+            add(per_version(run_watching, versions, pipelines=options.pipelines, **logged))
     if options.deploy or whole:
-        deployed = deployments(
-            count=options.deployments,
-            seed=options.seed,
-            versions=options.versions.split(","),
-            only=options.only,
-        )
-        runs += deployed
-        _say(table(deployed))
+        add(per_version(run_deployments, versions, deployments=options.deployments, only=only, **logged))
     if options.change or whole:
-        changed = changes(count=options.changes, seed=options.seed, versions=options.versions.split(","))
-        runs += changed
-        _say(table(changed))
+        add(per_version(run_changes, versions, changes=options.changes, seed=seed))
     if options.airflow or whole:
-        figures = in_airflow.run(seed=options.seed, say=_say)
-        runs.append(figures)
-        _say(table([figures]))
+        add([in_airflow.run(seed=seed, say=_say)])
     if options.events or options.airflow or whole:
-        figures = events_in_airflow.run(seed=options.seed, say=_say)
-        runs.append(figures)
-        _say(table([figures]))
+        add([events_in_airflow.run(seed=seed, say=_say)])
     return 0 if all(one.has_passed for one in runs) else 1
 
 

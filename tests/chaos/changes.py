@@ -1,4 +1,4 @@
-"""Restarts, updates and deletes that are killed at any request or lose responses: what is there in the end.
+"""Restarts, updates and deletes that are killed at any request or lose responses: what is left at the end.
 
 Real operators against a sandbox whose time passes quickly. A task is tried until it succeeds, as Airflow would.
 """
@@ -23,7 +23,7 @@ from airflow_provider_arroyo.operators.arroyo import (
     ArroyoUpdatePipelineOperator,
 )
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS
+from tests.support import ENDLESS, KilledError, kill_at
 from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, run_task
 
 from .figures import Figures
@@ -36,23 +36,17 @@ TRIES_WITH_FAULTS = 4
 _SETTLED = {"Running", "Stopped", "Failed"}
 
 
-class KilledError(BaseException):
-    """The process of a try was killed: nothing that handles errors catches it."""
-
-
 @contextmanager
 def _killed_at(number: int, *, is_after: bool) -> Iterator[None]:
     """Kill the try at one of its requests, before it is sent or after it was."""
-    send, sent = ArroyoClient.send, 0
+    send, kill = ArroyoClient.send, kill_at(number)
 
     def counted(client: ArroyoClient, request: Any) -> Any:
-        nonlocal sent
-        sent += 1
-        if sent == number and not is_after:
-            raise KilledError
+        if not is_after:
+            kill(request)
         response = send(client, request)
-        if sent == number:
-            raise KilledError
+        if is_after:
+            kill(request)
         return response
 
     with mock.patch.object(ArroyoClient, "send", counted):
@@ -60,11 +54,11 @@ def _killed_at(number: int, *, is_after: bool) -> Iterator[None]:
 
 
 class Scenario:
-    """One pipeline that tasks change one after the other, and at last delete.
+    """One pipeline that is changed by several tasks in turn, and deleted by the last one.
 
     :param sandbox: its server.
     :param seed: decides what happens.
-    :param figures: gets what must not happen.
+    :param figures: collects the violations.
     """
 
     def __init__(self, sandbox: ArroyoSandbox, seed: str, figures: Figures) -> None:
@@ -91,10 +85,10 @@ class Scenario:
     def _arrange(self, pipeline_id: str) -> None:
         """Bring the pipeline into one of the states that a task may find."""
         self._sandbox.advance(20)
-        kind = self._draw.choice(("as it is", "stopped", "failed", "stopping"))
+        kind = self._draw.choice(("unchanged", "stopped", "failed", "stopping"))
         if kind == "failed":
             self._sandbox.faults.fail(pipeline_id)
-        elif kind != "as it is":
+        elif kind != "unchanged":
             self._client.patch_pipeline(pipeline_id, stop=StopMode.CHECKPOINT)
         if kind != "stopping":
             self._sandbox.advance(20)
@@ -111,7 +105,7 @@ class Scenario:
         self._task(ArroyoUpdatePipelineOperator, pipeline_id, stable_for=0.3, parallelism=wanted)
         if self._settled(pipeline_id) is None:
             return
-        # What is stopped or failed has it from its next start on; the graph shows what was requested.
+        # A stopped or failed pipeline uses it from its next start on; the graph shows what was requested.
         found = self._client.get_pipeline(pipeline_id).graph.parallelism
         if found != wanted:
             self._violation("wrong settings", f"parallelism {found}, not {wanted}")
@@ -133,7 +127,7 @@ class Scenario:
             what = self._draw.choice(("nothing", "killed", "killed", "lost"))
             what = what if number <= TRIES_WITH_FAULTS else "nothing"
             self._figures.events[what] += 1
-            # A triggerer only polls; it is the worker that may be killed between two changes.
+            # A triggerer only polls, so only a worker can be killed between two changes.
             mode = SYNC if what == "killed" else self._draw.choice((SYNC, DEFERRED))
             ended = self._try(lambda **m: operator(**{**given, **m}), what, mode, number)
             self._sandbox.faults.clear()
@@ -157,7 +151,7 @@ class Scenario:
             ended = run_task(make, mode, ti)
         return None if isinstance(ended.error, KilledError) else ended
 
-    # -- what is there then ------------------------------------------------------------------------------------
+    # -- what is left afterwards ------------------------------------------------------------------------------------
 
     def _job(self, pipeline_id: str) -> Job:
         job = self._client.get_job(pipeline_id)
@@ -166,7 +160,7 @@ class Scenario:
         return job
 
     def _settled(self, pipeline_id: str) -> Job | None:
-        """Return the job after a while, in which nothing may change any more; None where the pipeline is gone."""
+        """Return the job once its state no longer changes; None if the pipeline is gone."""
         self._sandbox.advance(15)
         try:
             job = self._job(pipeline_id)
@@ -182,7 +176,7 @@ class Scenario:
 
 
 def run_changes(version: str, *, changes: int, seed: str) -> Figures:
-    """Run scenarios until so many changes have ended.
+    """Run scenarios until that many changes have ended.
 
     :param version: the version of the server.
     :param changes: how many.

@@ -19,8 +19,8 @@ class Wanted(NamedTuple):
     """What a sensor waits for.
 
     :param sensor: its class.
-    :param arguments: what it is given beside the pipeline.
-    :param why_false: returns why it should not have succeeded with a result; None where it was right.
+    :param arguments: its arguments besides the pipeline.
+    :param why_false: returns why it should not have succeeded with a result; None if it was right to.
     """
 
     sensor: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""A client that crashes: with a given request of a thread, its try of the task ends."""
+"""A client that crashes at a given request of a thread, which ends the thread's try of the task."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from unittest import mock
 from airflow_provider_arroyo.client import client
 from airflow_provider_arroyo.client.client import ArroyoClient
 from airflow_provider_arroyo.client.request import Request, Response
+from tests.support import KilledError
 
 T = TypeVar("T")
-
-
-class Killed(BaseException):
-    """The process of a try was killed."""
+Killed = KilledError
 
 
 class _Limit(threading.local):
@@ -32,7 +30,7 @@ def crash_at(request: int | None, *, after_response: bool = False) -> Iterator[N
     """Crash at this thread's n-th request.
 
     :param request: counted from 1; None never crashes.
-    :param after_response: whether it crashes once the response is there, rather than before the request is sent.
+    :param after_response: whether it crashes after the response, instead of before the request is sent.
     """
     _limit.requests_left, _limit.crashes_after_response = request, after_response
     try:
@@ -42,7 +40,7 @@ def crash_at(request: int | None, *, after_response: bool = False) -> Iterator[N
 
 
 class CrashingClient(ArroyoClient):
-    """Raises :class:`Killed` at the request that :func:`crash_at` names, and at each one after it."""
+    """Raises :class:`KilledError` at the request that :func:`crash_at` names, and at every later one."""
 
     def send(self, request: Request[T]) -> Response[T]:
         """Send a request, or crash."""
@@ -53,7 +51,7 @@ class CrashingClient(ArroyoClient):
             return super().send(request)
         if _limit.requests_left == 0 and _limit.crashes_after_response:
             super().send(request)
-        raise Killed(f"during {request}")
+        raise KilledError(f"during {request}")
 
 
 @contextmanager

@@ -1,31 +1,30 @@
-"""Deployments that are killed, lose responses, race each other and run out of time: what runs in the end.
+"""Deployments that are killed, lose responses, race each other and run out of time: what runs at the end.
 
-On the sandbox's manual clock, so that a thousand take minutes. A scenario deploys one version after the other, each
-until it succeeds or fails for good, as a user and Airflow's retries would.
+The sandbox's clock is manual, so that a thousand deployments take minutes. A scenario deploys several versions in
+turn, each until it succeeds or fails for good, as a user and Airflow's retries would.
 """
 
 from __future__ import annotations
 
-import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import requests
-
+import airflow_provider_arroyo
 from airflow_provider_arroyo.client.models import Pipeline
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import Owner, without_label
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.support import KilledError, Turns, kill_at
 
 from .figures import Figures
+from .in_process import quiet_logs
 
 DEPLOY_FIGURES = (
     "two running",
@@ -43,46 +42,12 @@ MAX_TRIES = 12
 TRIES_WITH_FAULTS = 4
 
 
-class KilledError(BaseException):
-    """The process of a try was killed: nothing that handles errors catches it."""
-
-
-@dataclass
-class Turns:
-    """Lets two clients send their requests in a given order; after that, in any order.
-
-    :param order: whose turn it is.
-    """
-
-    order: list[int]
-    changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def wait_for(self, who: int) -> None:
-        """Return when it is the turn of one of the two."""
-        with self.changed:
-            # On a busy machine the other one may not get to its request for a while; then this one goes first.
-            self.changed.wait_for(lambda: not self.order or self.order[0] == who, timeout=5)
-
-    def pass_on(self, who: int) -> None:
-        """End a turn."""
-        with self.changed:
-            if self.order and self.order[0] == who:
-                self.order.pop(0)
-            self.changed.notify_all()
-
-    def end(self, who: int) -> None:
-        """Let the other one go on alone."""
-        with self.changed:
-            self.order = [one for one in self.order if one != who]
-            self.changed.notify_all()
-
-
 class Scenario:
     """One deployment, through several versions.
 
     :param bench: its server.
     :param seed: decides what happens.
-    :param figures: gets what must not happen.
+    :param figures: collects the violations.
     """
 
     def __init__(self, bench: DeployBench, seed: str, figures: Figures) -> None:
@@ -92,15 +57,15 @@ class Scenario:
         self._seed = seed
         self._run = 0
         self._good: PipelineSpec | None = None
-        """The last version that was deployed with success."""
+        """The last version that was deployed successfully."""
         self._good_ids: set[str] = set()
-        """What a rollback may lead to: the pipeline of that version, and what a race brought up after it."""
+        """The pipelines that a rollback may return to: that version's, and what a race started after it."""
         self._has_kept = False
         self.strategy = self._draw.choice(("stop_first", "stop_first", "start_first"))
         self.keep_old = self._draw.random() < 0.25
 
     def run(self) -> None:
-        """Deploy a few versions next to a pipeline of another owner."""
+        """Deploy a few versions next to pipelines of other owners."""
         foreign = self._bench.create_externally(replace(SPEC, name="foreign"), pipeline_id="by-hand")
         namesake = self._bench.create_externally(SPEC, pipeline_id="namesake")
         self._bench.change(namesake.id, "Running", "stop", "Stopped")
@@ -113,7 +78,7 @@ class Scenario:
             if request.method != "GET" and any(f"/pipelines/{one}" in request.path for one in others):
                 self._violation("foreign touched", f"{request.method} {request.path}")
         if {one.id for one in self._bench.pipelines()} & others != others:
-            self._violation("foreign touched", "a pipeline of somebody else's is gone")
+            self._violation("foreign touched", "another owner's pipeline is gone")
 
     # -- one version, until it succeeds or fails for good --------------------------------------------------------
 
@@ -140,7 +105,7 @@ class Scenario:
                 self._bench.log.info("failed, retried: %s", end)
                 continue
             if what == "two at once":
-                # The other one may change something after this one's success; a retry sees that.
+                # The other deploy may change something after this one has succeeded; a retry sees that.
                 continue
             self._figures.tasks += 1
             self._figures.created += 1
@@ -165,15 +130,8 @@ class Scenario:
             options["timeout"] = timedelta(seconds=draw.uniform(0.05, 4))
         elif what == "outage":
             bench.sandbox.faults.status(503, times=draw.randint(1, 40), path="*")
-        sent, at = 0, 1 + int(draw.expovariate(0.06))
+        kill = kill_at(1 + int(draw.expovariate(0.06)))
         is_after = draw.random() < 0.5
-
-        def kill(_: requests.PreparedRequest) -> None:
-            nonlocal sent
-            sent += 1
-            if sent == at:
-                raise KilledError
-
         hooks = {"after" if is_after else "before": kill} if what == "killed" else {}
         return self._once(spec, run_id, hooks, options)
 
@@ -199,7 +157,9 @@ class Scenario:
     def _race(self, spec: PipelineSpec, run_id: str) -> ArroyoError | None:
         """Run two deploys at once, of the same version or of two."""
         other = spec if self._draw.random() < 0.4 else self._draw.choice((SPEC, SECOND))
-        turns = Turns([self._draw.randint(0, 1) for _ in range(self._draw.choice((10, 40, 150)))])
+        # On a busy machine, the other deploy may not send for a while; then this one goes first.
+        order = [self._draw.randint(0, 1) for _ in range(self._draw.choice((10, 40, 150)))]
+        turns = Turns(order, limit_seconds=5)
 
         def run(who: int) -> ArroyoError | None:
             hooks = {"before": lambda _: turns.wait_for(who), "after": lambda _: turns.pass_on(who)}
@@ -217,7 +177,8 @@ class Scenario:
             self._violation("none running", f"after a race: {ends}")
         return ends[0]
 
-    # -- what is there then --------------------------------------------------------------------------------------
+    # -- what is left afterwards
+    # --------------------------------------------------------------------------------------
 
     def _check(self, spec: PipelineSpec, end: ArroyoError | None) -> None:
         bench, running = self._bench, self._running()
@@ -245,7 +206,7 @@ class Scenario:
         return [one for one in self._bench.pipelines() if one.name == "orders" and _is_labelled(one)]
 
     def _running(self) -> list[Pipeline]:
-        """Return the deployment's pipelines that run, once each had time to reach its state."""
+        """Return the deployment's running pipelines, after each has had time to reach its state."""
         self._bench.sandbox.advance(15)
         return [one for one in self._own() if self._bench.job(one.id).state in ("Running", "Finishing")]
 
@@ -266,7 +227,7 @@ def run_deployments(
     only: str | None = None,
     report: Callable[[str], object] | None = None,
 ) -> Figures:
-    """Run scenarios until so many deployments have ended.
+    """Run scenarios until that many deployments have ended.
 
     :param version: the version of the server.
     :param deployments: how many.
@@ -278,7 +239,10 @@ def run_deployments(
     began = time.monotonic()
     for name in _names(seed, only):
         before = sum(map(len, figures.violations.values()))
-        with _quiet_logs(), open_deploy_bench(version, log_size=100_000) as bench:
+        with (
+            quiet_logs(airflow_provider_arroyo.__name__),
+            open_deploy_bench(version, log_size=100_000) as bench,
+        ):
             with suppress(KilledError):
                 Scenario(bench, name, figures).run()
             if report is not None and sum(map(len, figures.violations.values())) > before:
@@ -289,18 +253,6 @@ def run_deployments(
             break
     figures.seconds = time.monotonic() - began
     return figures
-
-
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Silence what clients and the server log; the deploys log to the bench."""
-    logger = logging.getLogger("airflow_provider_arroyo")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _names(seed: str, only: str | None) -> Iterator[str]:

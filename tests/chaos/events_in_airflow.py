@@ -1,7 +1,7 @@
 """Events in a real Airflow: fifty pipelines die at random while triggerers are killed and frozen.
 
-A death counts as reported when its event is in Airflow's database. Only then is the pipeline restarted, as
-the DAG that the event starts would do, since a repair while no triggerer runs cannot be seen.
+A death counts as reported when its event is in Airflow's database. Only then is the pipeline restarted, as the DAG
+that the event starts would do: a triggerer cannot see a restart that happened while it was down.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ OUTAGE_SECONDS = 15.0
 DEATHS_PER_SECOND = 1.5
 WITHOUT_TRIGGERERS_SECONDS = 20.0
 END_SECONDS = 180.0
-"""How long the last events may take."""
+"""The longest time that the last events may take."""
 
 _PAGE = 100
 
 
 class Deaths:
-    """Lets pipelines die, and restarts those whose death was reported.
+    """Makes pipelines die, and restarts those whose deaths were reported.
 
     :param sandbox: the server.
     :param airflow: where the events arrive.
@@ -58,9 +58,9 @@ class Deaths:
         self._client = ArroyoClient(ClientSettings(base_url=sandbox.url))
         self._ids: dict[str, str] = {}
         self.died: dict[str, tuple[str, float]] = {}
-        """By the id of its event: the pipeline, and when it died."""
+        """The pipeline and the time of each death, by the id of its event."""
         self.events: dict[int, dict[str, Any]] = {}
-        """What Airflow has stored, by its own id."""
+        """The events that Airflow has stored, by Airflow's ids."""
         self._is_over = threading.Event()
         self._restarted: set[str] = set()
         sandbox.engine.on_change.append(self._changed)
@@ -76,23 +76,23 @@ class Deaths:
                 self.died[f"{job.id}/{job.run_id}/Failed"] = (job.pipeline.name, time.time())
 
     def run(self) -> None:
-        """Let them die, until :meth:`end`."""
+        """Let pipelines die until :meth:`stop`."""
         while not self._is_over.wait(self._draw.expovariate(DEATHS_PER_SECOND)):
             name = self._draw.choice(NAMES)
             if self._sandbox.state(name) == JobState.RUNNING:
                 self._sandbox.faults.fail(name, error=f"{name} had an accident", domain="external")
 
     def repair(self) -> None:
-        """Read what was reported, and restart it, until :meth:`end`."""
+        """Restart the pipelines whose deaths were reported, until :meth:`stop`."""
         while not self._is_over.wait(1.0):
-            # Airflow's API fails occasionally on a busy machine.
+            # On a busy machine, Airflow's API fails occasionally.
             with contextlib.suppress(LocalAirflowError, OSError):
                 self.read()
 
     def read(self) -> None:
-        """Read what Airflow has stored, and restart what was reported to have died."""
+        """Read Airflow's events, and restart the pipelines whose deaths they report."""
         while True:
-            # Two triggerers may store theirs in another order than they are numbered.
+            # Two triggerers may store their events out of order.
             offset = max(0, len(self.events) - _PAGE // 2)
             path = f"/api/v2/assets/events?limit={_PAGE}&offset={offset}&order_by=timestamp"
             page = self._airflow.call("GET", path)["asset_events"]
@@ -107,17 +107,24 @@ class Deaths:
             self._restarted.add(event_id)
             self._client.restart_pipeline(self._ids[self.died[event_id][0]])
 
-    def end(self) -> None:
-        """Let no more die, and wait for the last events."""
+    def stop(self) -> None:
+        """Stop causing deaths."""
         self._is_over.set()
-        until = time.monotonic() + END_SECONDS
-        while time.monotonic() < until:
-            # A failure takes some seconds to become one.
-            time.sleep(2.0)
+
+    def wait_for_the_last(self) -> None:
+        """Wait until each death has been reported and its pipeline runs again."""
+
+        def is_settled() -> bool:
             with contextlib.suppress(LocalAirflowError, OSError):
                 self.read()
-            if not self.died.keys() - {one["extra"]["payload"]["event_id"] for one in self.events.values()}:
-                return
+            # A failing pipeline takes seconds to become Failed; until then its death is not in `died`.
+            return self._restarted >= self.died.keys() and all(
+                self._sandbox.state(name) == JobState.RUNNING for name in NAMES
+            )
+
+        # What has not been reported by then is a figure.
+        with contextlib.suppress(LocalAirflowError):
+            wait_until(is_settled, what="the last events", timeout_seconds=END_SECONDS, interval_seconds=1.0)
 
     def evaluate(self, figures: Figures) -> None:
         """Compute the figures."""
@@ -156,7 +163,7 @@ class Deaths:
 def _disturb(
     airflow: Cluster, sandbox: ArroyoSandbox, figures: Figures, say: Callable[[str], object]
 ) -> None:
-    """Kill and freeze triggerers, one and both of them."""
+    """Kill and freeze one triggerer, then both."""
 
     def note(what: str) -> None:
         figures.events[what] += 1
@@ -198,7 +205,7 @@ def _disturb(
 
 
 def run(*, seed: str, say: Callable[[str], object]) -> Figures:
-    """Let pipelines die while triggerers are killed and frozen, and return the figures.
+    """Make pipelines die while triggerers are killed and frozen, and return the figures.
 
     :param seed: decides which ones die.
     :param say: gets a line for each disturbance.
@@ -224,9 +231,10 @@ def run(*, seed: str, say: Callable[[str], object]) -> Figures:
         for thread in threads:
             thread.start()
         _disturb(airflow, sandbox, figures, say)
-        deaths.end()
+        deaths.stop()
         for thread in threads:
             thread.join(30)
+        deaths.wait_for_the_last()
         deaths.evaluate(figures)
     figures.seconds = time.monotonic() - began
     if figures.has_passed:

@@ -30,7 +30,7 @@ class Figures:
     :param created: pipelines that exist at the end.
     :param tasks: submits, clears and stops that were run until they succeeded.
     :param tries: tries of these tasks.
-    :param violations: what must not happen, by the name of the figure: a line of text for each.
+    :param violations: the violations, by the name of the figure: a line of text for each.
     :param events: what was done to the tasks, and how often.
     """
 
@@ -45,7 +45,7 @@ class Figures:
 
     @property
     def has_passed(self) -> bool:
-        """Whether every figure is zero that must be, and anything was done at all."""
+        """Whether every figure that must be zero is, and anything was done at all."""
         return self.tasks > 0 and self.created == self.wanted and not any(self.violations.values())
 
     def add(self, other: Figures) -> None:

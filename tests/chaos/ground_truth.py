@@ -1,4 +1,4 @@
-"""What really happened, as the sandbox knows it, and when a stop was wanted."""
+"""What really happened according to the sandbox, and when a stop was wanted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class WantedStops:
 
 
 class GroundTruth:
-    """Records every state of every job of a sandbox, also of pipelines that were deleted since.
+    """Records every state of every job of a sandbox, including those of deleted pipelines.
 
     :param sandbox: the sandbox, still empty.
     """
@@ -104,10 +104,10 @@ class GroundTruth:
         with self._lock:
             return " > ".join(f"{one.state}({one.run_id})" for one in self._reached[pipeline_id])
 
-    # -- what must not happen ------------------------------------------------------------------------------------
+    # -- violations --------------------------------------------------------------------------------------
 
     def why_false(self, result: dict[str, Any], wanted: frozenset[str]) -> str | None:
-        """Return why a task should not have succeeded; None if it was right.
+        """Return why a task should not have succeeded; None if it was right to.
 
         :param result: what the task returned.
         :param wanted: the states that are a success.
@@ -140,7 +140,7 @@ class GroundTruth:
         return None
 
     def why_not_taken(self, result: dict[str, Any], since: int) -> str | None:
-        """Return why a sensor should not have found the checkpoint that it reports; None if it was right.
+        """Return why a sensor should not have accepted the checkpoint that it reports; None if it was right to.
 
         :param since: when it must have finished at the earliest, by the sandbox's clock.
         """
@@ -151,13 +151,13 @@ class GroundTruth:
         return None
 
     def why_not_measured(self, result: dict[str, Any], stable_for: float) -> str | None:
-        """Return why a sensor should not have found the metric that it reports; None if it was right.
+        """Return why a sensor should not have accepted the metric that it reports; None if it was right to.
 
-        :param stable_for: for how many seconds its bound was to be crossed.
+        :param stable_for: for how many seconds the metric had to be beyond its bound.
         """
         reported, job = result["metric"], self.job(result["pipeline_id"])
         if job is None or (job.id, job.run_id) != (result["job_id"], result["run_id"]):
-            return None  # another run has begun since then, and Arroyo has forgotten the values
+            return None  # Arroyo dropped the values when a new run began
         began, at = job.run_started or 0, reported["time_micros"]
         held_seconds = reported["held_seconds"]
         if not began + held_seconds * 1e6 < at <= self.now() or held_seconds < stable_for:
@@ -165,7 +165,7 @@ class GroundTruth:
         return None
 
     def unwanted_stops(self) -> list[str]:
-        """Return the requests for a stop of a pipeline that was not to be stopped."""
+        """Return the requests to stop a pipeline that should not have been stopped."""
         found = []
         for request in self._sandbox.requests.find("PATCH", "*/pipelines/*"):
             mode = (request.json or {}).get("stop", "none")
@@ -180,7 +180,7 @@ class GroundTruth:
         return found
 
     def _was_duplicate(self, pipeline_id: str, key: str) -> bool:
-        """Return whether this was created beside the one that was kept, and was deleted."""
+        """Return whether this was a duplicate of the one that was kept, and was deleted."""
         kept = {pipeline.id for pipeline in self.pipelines(key)}
         return bool(kept) and pipeline_id not in kept
 
@@ -194,7 +194,7 @@ def _may_become(reported: str, now: str) -> bool:
 
 
 def key_of(pipeline: Pipeline) -> str:
-    """Return what a pipeline is counted by: its name, and the namespace of its owner where it has one."""
+    """Return the key that a pipeline is counted by: its name, and the namespace of its owner if it has one."""
     stored = ApiPipeline(id=pipeline.id, name=pipeline.name, query=pipeline.query, tags=pipeline.tags)
     label = OwnershipLabel.of(stored)
     return named_in(pipeline.name, label.task.namespace if label else "")

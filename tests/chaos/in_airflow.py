@@ -30,7 +30,7 @@ from .scenarios import OUTCOMES_LOGGED
 
 OUTAGE_SECONDS = 60.0
 FROZEN_SECONDS = 25.0
-"""Longer than the 10 seconds without a heartbeat after which a triggerer loses its triggers here."""
+"""Longer than the 10 seconds without a heartbeat after which a triggerer loses its triggers."""
 
 LIMIT_SECONDS = 900.0
 ACTIVE = ("running", "deferred")
@@ -40,7 +40,7 @@ ACTIVE = ("running", "deferred")
 class Interrupted:
     """A wait that was interrupted.
 
-    :param was_killed: whether its process had no chance to log anything.
+    :param was_killed: whether its process could not log anything.
     """
 
     task_id: str
@@ -49,7 +49,7 @@ class Interrupted:
 
 
 class ChaosMonkey:
-    """Interrupts tasks and processes in every way that must do no harm.
+    """Interrupts tasks and processes in every way that must be harmless.
 
     :param airflow: the cluster.
     :param sandbox: the server.
@@ -79,7 +79,7 @@ class ChaosMonkey:
         self.interrupted: list[Interrupted] = []
 
     def run(self) -> None:
-        """Interrupt in every way."""
+        """Interrupt in each of the ways."""
         self._wait_for_active(8)
         self._kill_tasks(3)
         self._clear(3)
@@ -101,7 +101,7 @@ class ChaosMonkey:
     # -- the interruptions -------------------------------------------------------------------------------------
 
     def _kill_tasks(self, count: int) -> None:
-        """Kill processes of tasks with SIGKILL, as soon as there are enough of them."""
+        """Kill task processes with SIGKILL, as soon as there are enough of them."""
         self._until(lambda: len(self._airflow.task_processes()) >= count, 60)
         by_id = {one["id"]: one for one in self._instances()}
         found = [
@@ -182,7 +182,7 @@ class ChaosMonkey:
         self._until(lambda: len(active()) >= count, 60)
         found = active()
         self._draw.shuffle(found)
-        # Alternately one that waits in a triggerer and one in a worker, as far as there are any.
+        # Alternate between tasks that wait in a triggerer and in a worker, while there are both.
         deferred = [one for one in found if one["state"] == "deferred"]
         others = [one for one in found if one["state"] != "deferred"]
         mixed = [one for pair in zip_longest(deferred, others) for one in pair if one is not None]
@@ -193,7 +193,7 @@ class ChaosMonkey:
         self._until(lambda: sum(one["state"] in wanted for one in self._instances()) >= count, 90)
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait until a condition holds, but no longer than so many seconds."""
+        """Wait until a condition holds, but at most that many seconds."""
         until = time.monotonic() + seconds
         while not condition() and time.monotonic() < until:
             self._pause.wait(1)
@@ -271,7 +271,7 @@ class ChaosMonkey:
                 self._truth.wanted_stops[f"lane-{lane}"].open(int(min(dates).timestamp() * 1_000_000))
 
     def _is_outcome_logged(self, one: Interrupted) -> bool:
-        """Return whether the log of an interrupted wait, or of the next try, says what happens to the pipeline."""
+        """Return whether the log of an interrupted wait, or of the next try, states what happens to the pipeline."""
         if not one.task_id.startswith("submit_"):
             # The others did not create a pipeline.
             return True
@@ -279,7 +279,7 @@ class ChaosMonkey:
         if not one.was_killed and any(text in log for text in OUTCOMES_LOGGED):
             return True
         next_log = self._airflow.logs_on_disk(DAG_ID, self._run_id, one.task_id, one.try_number + 1)
-        # One that was interrupted before it created a pipeline has nothing to log.
+        # A task that was interrupted before it created a pipeline has nothing to log.
         return "created by an earlier try: " in next_log or "Pipeline created: " not in log
 
 

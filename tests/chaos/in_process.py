@@ -27,7 +27,7 @@ from .small_airflow import Triggerer, fake_task_states
 VERSIONS = ("0.15", "0.16")
 
 SPEED = 3.0
-"""How much faster than a real server the sandbox is, so that less time is spent waiting."""
+"""How much faster than real time the sandbox runs, so that less time is spent waiting."""
 
 OUTAGES: Sequence[Callable[[ArroyoSandbox], object] | None] = (
     None,
@@ -37,15 +37,15 @@ OUTAGES: Sequence[Callable[[ArroyoSandbox], object] | None] = (
     lambda sandbox: sandbox.faults.server_restart(seconds=1 * SPEED),
     lambda sandbox: sandbox.faults.kill_worker("*"),
 )
-"""What else happens, once in a batch."""
+"""Server faults, each injected once in a batch."""
 
 
 @contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Silence what clients and the server log of each fault."""
-    logger = logging.getLogger(client.__name__)
+def quiet_logs(name: str) -> Iterator[None]:
+    """Silence the log lines of a logger about each fault; those of tasks go to their own loggers."""
+    logger = logging.getLogger(name)
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -63,7 +63,7 @@ def environment_of(version: str, seed: str, limit_seconds: float) -> Iterator[En
     with ExitStack() as stack:
         stack.enter_context(crashing_clients())
         stack.enter_context(fake_task_states())
-        stack.enter_context(_quiet_logs())
+        stack.enter_context(quiet_logs(client.__name__))
         sandbox = stack.enter_context(
             ArroyoSandbox(
                 arroyo_version=version,
@@ -75,12 +75,12 @@ def environment_of(version: str, seed: str, limit_seconds: float) -> Iterator[En
         conn_id = f"chaos_{sandbox.port}"
         for namespace in ("", *NAMESPACES):
             variable = f"AIRFLOW_CONN_{conn_id_in(conn_id, namespace).upper()}"
-            # A response may hang or come late, and the client must not wait for it for long.
+            # A response may hang or come late, and the client must not wait long for it.
             extra: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 1}
             extra |= {"namespace": namespace} if namespace else {}
             os.environ[variable] = sandbox.airflow_connection_uri(**extra)
             stack.callback(os.environ.pop, variable)
-        # No worker's process is left behind here that a hold would have to wait for.
+        # There is no worker process here that a hold would have to wait for.
         stack.enter_context(mock.patch.dict(os.environ, {"AIRFLOW__ARROYO__DEFERRAL_HOLD": "0"}))
         triggerers = [stack.enter_context(Triggerer(f"triggerer-{number}")) for number in (1, 2)]
         until = time.monotonic() + limit_seconds
@@ -97,7 +97,7 @@ def batch(
     only: str | None = None,
     report: Callable[[str], object] | None = None,
 ) -> Figures:
-    """Run scenarios side by side, on a server of their own, and return their figures.
+    """Run scenarios concurrently on one server, and return their figures.
 
     :param version: the version of the server.
     :param scenarios: how many.
@@ -155,7 +155,7 @@ def _namespaces(draw: random.Random) -> Sequence[str]:
 def _let_settle(
     environment: Environment, scenarios: Sequence[Scenario], *, limit_seconds: float = 10.0
 ) -> None:
-    """Wait until every pipeline is in its final state, but no longer than the limit."""
+    """Wait until every pipeline is in its final state, but at most until the limit."""
     until = time.monotonic() + limit_seconds
     pause = threading.Event()
 
@@ -168,7 +168,7 @@ def _let_settle(
 
 
 def report_to_stderr(text: str) -> None:
-    """Print the log of a scenario apart from the table."""
+    """Print the log of a scenario to stderr, apart from the table."""
     sys.stderr.write(f"{text}\n")
 
 
@@ -182,7 +182,7 @@ def run(
     report: Callable[[str], object] | None = None,
     limit_seconds: float = 1500.0,
 ) -> Figures:
-    """Run batches until so many tasks have finished.
+    """Run batches until that many tasks have finished.
 
     :param version: the version of the server.
     :param tasks: submits, clears and stops.
@@ -190,7 +190,7 @@ def run(
     :param batch_size: scenarios on one server.
     :param only: the name of the one scenario to run, in the batch of that name.
     :param report: gets the logs of scenarios that violated a rule.
-    :param limit_seconds: after how long no further batch is started; what is missing counts as not finished.
+    :param limit_seconds: after how long no more batches are started; missing tasks count as not finished.
     """
     total = Figures(title=version)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Network faults at random: any request to the sandbox may meet one, as a seed decides."""
+"""Random network faults: a seed decides which requests to the sandbox fail."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from airflow_provider_arroyo.sandbox.fault_types import (
 )
 
 CHANGES_FAULTY = 0.3
-"""The share of requests that change something which meet a fault: they are rare, and matter most."""
+"""The share of changing requests that fail: they are rare, and matter most."""
 
 READS_FAULTY = 0.04
 
 LATE_SECONDS = 1.8
-"""How long a request may be on its way at most before it takes effect."""
+"""The longest time before a delayed request takes effect."""
 
 _KINDS: tuple[tuple[str, int, Callable[[random.Random], RequestFault]], ...] = (
     ("reset before", 4, lambda draw: Reset()),
@@ -39,7 +39,7 @@ _KINDS: tuple[tuple[str, int, Callable[[random.Random], RequestFault]], ...] = (
     ("hang after", 2, lambda draw: Hang(after_effect=True)),
     ("cut short", 2, lambda draw: CutShort()),
     ("garbage", 1, lambda draw: NotJson()),
-    # The client gives up after a second; its request takes effect a moment later.
+    # The client gives up after a second, and its request takes effect a moment later.
     ("late effect", 2, lambda draw: Latency(seconds=draw.uniform(0.2, LATE_SECONDS), times=1)),
 )
 
@@ -48,7 +48,7 @@ class NetworkFaults:
     """Injects faults into the requests to a sandbox.
 
     :param sandbox: the sandbox.
-    :param seed: decides which fault meets which request; the same for the same order of requests.
+    :param seed: decides which request gets which fault; the same for the same order of requests.
     """
 
     def __init__(self, sandbox: ArroyoSandbox, seed: str) -> None:
@@ -60,7 +60,7 @@ class NetworkFaults:
         def matching(method: str, path: str) -> list[RequestFault]:
             return injected(method, path) or self._draw_fault(method)
 
-        # The sandbox has a list of faults; here there may be one at any of thousands of requests.
+        # Instead of the sandbox's list of faults: any of thousands of requests may get one.
         sandbox.faults.matching = matching  # type: ignore[method-assign]  # see above
 
     def switch_off(self) -> None:

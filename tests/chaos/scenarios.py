@@ -15,18 +15,17 @@ from typing import Any
 from airflow_provider_arroyo.client.models import JobState
 from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator, ArroyoSubmitPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import BOUNDED, ENDLESS
+from tests.support import BOUNDED, ENDLESS, KilledError
 from tests.tasks.harness import FakeTaskInstance
 
 from .conditions import draw_condition
-from .crashing_client import Killed
 from .figures import Figures
 from .ground_truth import GroundTruth, named_in
 from .network_faults import LATE_SECONDS
 from .small_airflow import Deferred, Failed, MakeOperator, Running, Succeeded, Triggerer, Worker
 
 TRIES_WITH_CRASHES = 5
-"""How many tries of a task may crash; after that only its requests meet faults."""
+"""How many tries of a task may crash; later ones only meet network faults."""
 
 MAX_TRIES = 40
 
@@ -40,7 +39,7 @@ OUTCOMES_LOGGED = (
     "continues without this task",
     "nothing was stopped",
 )
-"""How the log of a task that was killed says what happens to its pipeline."""
+"""Texts by which the log of a killed task states what happens to its pipeline."""
 
 EVENTS = (
     *("clear", "clear", "stop", "break", "mark failed", "two tries at once"),
@@ -48,16 +47,16 @@ EVENTS = (
 )
 
 NAMESPACES = ("production", "staging", "laptop")
-"""Deployments of Airflow that use one Arroyo; the last takes its name when an error tells it to."""
+"""Deployments of Airflow that share one Arroyo; the last sets its namespace when an error says so."""
 
 
 def conn_id_in(conn_id: str, namespace: str) -> str:
-    """Return the connection of one deployment of Airflow; without a namespace the one that has none."""
+    """Return the connection of one deployment of Airflow; with an empty namespace, the one without a namespace."""
     return f"{conn_id}_{namespace}" if namespace else conn_id
 
 
 class Journal(logging.Handler):
-    """Keeps the log lines of a scenario's tasks, to be shown if it violates a rule."""
+    """Collects the log lines of a scenario's tasks, which are shown if it violates a rule."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -94,7 +93,7 @@ class Environment:
 class Outcome:
     """How a scenario ended.
 
-    :param violations: what must not happen: the name of the figure and a line of text.
+    :param violations: the violations: the name of the figure and a line of text.
     """
 
     violations: list[tuple[str, str]] = field(default_factory=list)
@@ -108,12 +107,12 @@ class NotFinishedError(Exception):
 
 
 class Scenario:
-    """One pipeline, from its first submit on.
+    """The life of one pipeline, beginning with its first submit.
 
     :param environment: where it runs.
     :param name: the name of the pipeline.
     :param seed: decides what happens.
-    :param namespace: of the Airflow that it runs in; empty where none is set.
+    :param namespace: of the Airflow that it runs in; empty if none is set.
     """
 
     def __init__(self, environment: Environment, name: str, seed: str, namespace: str = "") -> None:
@@ -184,7 +183,7 @@ class Scenario:
             self._violation("false success", f"submit: its SQL is not revision {self._revision}")
 
     def _clear_under_changed_sql(self) -> None:
-        """Clear the submit after its SQL was edited: what runs is not touched before the user says so."""
+        """Clear the submit after its SQL was edited: a running pipeline stays untouched until the user decides."""
         pipelines = self._truth.pipelines(self.key)
         running = [one.job.id for one in pipelines if one.job and one.job.state == JobState.RUNNING]
         is_wanted = all(one.job is not None and one.job.wanted.stop == "none" for one in pipelines)
@@ -279,9 +278,9 @@ class Scenario:
             running = self._draw.choice(self._environment.triggerers).start(half.trigger())
             if not running.has_fired(within_seconds=self._draw.uniform(0.0, 0.4)):
                 self._mark_failed_in_triggerer(running)
-        elif isinstance(half, Failed) and isinstance(half.error, Killed):
+        elif isinstance(half, Failed) and isinstance(half.error, KilledError):
             self._kill_marked(worker.operator.on_kill)
-        # Whatever the result, the task is cleared now.
+        # Whatever the result, a user clears the task.
         self._submit()
 
     def _mark_failed_in_triggerer(self, running: Running) -> None:
@@ -307,7 +306,7 @@ class Scenario:
         self._let_late_requests_arrive()
 
     def _two_tries_at_once(self) -> None:
-        """Let an old try run at the same time as the new one, as on a machine that Airflow has lost contact with."""
+        """Run an old try at the same time as the new one, as on a machine that Airflow has lost contact with."""
         if not self._is_bounded:
             self.final_state = JobState.RUNNING
         ti = self._submit_ti
@@ -321,13 +320,13 @@ class Scenario:
         thread.start()
         self._submit()
         thread.join(60)
-        # The last request of the old try may have come after the new one's success: the next clear repairs that.
+        # The old try's last request may have arrived after the new one succeeded; the next clear repairs that.
         self._submit()
 
     # -- a task, until it succeeds ---------------------------------------------------------------------------
 
     def _run_until_success(self, ti: FakeTaskInstance, make: MakeOperator) -> dict[str, Any]:
-        """Try a task until it succeeds; the first tries may crash anywhere."""
+        """Run a task until it succeeds; the first tries may crash anywhere."""
         self.outcome.tasks += 1
         for number in range(MAX_TRIES):
             if time.monotonic() > self._environment.until:
@@ -343,7 +342,7 @@ class Scenario:
             if isinstance(end, Succeeded):
                 return end.result
             if end.is_fatal:
-                # A user reads the log, and clears it.
+                # A user reads the log and clears the task.
                 self.outcome.events["failed without retry, cleared"] += 1
                 if isinstance(end, Failed):
                     self._react(end.error)
@@ -358,10 +357,10 @@ class Scenario:
             payload = self._run_trigger(half, may_crash=may_crash)
             if payload is None or (may_crash and self._draw.random() < 0.15):
                 self._record("killed between event and resume" if payload else "cleared while deferred")
-                return Failed(Killed("before it could resume"))
+                return Failed(KilledError("before it could resume"))
             ti.state = "running"
             half = worker.resume(half, payload, **self._draw_crash(may_crash))
-        if isinstance(half, Failed) and isinstance(half.error, Killed):
+        if isinstance(half, Failed) and isinstance(half.error, KilledError):
             self._record("killed in the worker")
             if ti is not self._watch_ti and self._draw.random() < 0.4:
                 # A worker that shuts down calls on_kill; the task itself is tried again elsewhere.
@@ -378,7 +377,7 @@ class Scenario:
         }
 
     def _run_trigger(self, deferred: Deferred, *, may_crash: bool) -> Any:
-        """Run a trigger until it fires, and return its event; None if its task was cleared meanwhile."""
+        """Run a trigger until it fires, and return its event; None if its task was cleared in the meantime."""
         here, there = self._draw.sample(self._environment.triggerers, 2)
         running = here.start(deferred.trigger())
         while may_crash and self._draw.random() < 0.5:
@@ -397,7 +396,7 @@ class Scenario:
                 # A triggerer whose heartbeat stopped continues its wait until Airflow kills it.
                 successor = there.start(deferred.trigger())
                 if running.has_fired(within_seconds=self._draw.uniform(0.0, 0.5)):
-                    # Its event counts, and the other one is killed only when Airflow has processed the event.
+                    # Its event counts; the successor is killed only after Airflow has processed the event.
                     self._record("triggerer fired after it was taken over")
                     self._overtaken.append(successor)
                     break
@@ -439,7 +438,7 @@ class Scenario:
         }
 
     def _kill(self, kill: Callable[[], object]) -> None:
-        """Kill a wait, and check that its log says what happens to the pipeline."""
+        """Kill a wait, and check that its log states what happens to the pipeline."""
         before = len(self.journal.lines)
         kill()
         if not any(text in line for line in self.journal.lines[before:] for text in OUTCOMES_LOGGED):
@@ -448,7 +447,7 @@ class Scenario:
     # -- the pipeline ----------------------------------------------------------------------------------------
 
     def _let_late_requests_arrive(self) -> None:
-        """Wait as long as a request may be on its way whose client gave up: no user clears a task faster."""
+        """Wait until every request whose client gave up must have arrived: no user clears a task faster."""
         threading.Event().wait(LATE_SECONDS)
 
     def _is_in(self, pipeline_id: str, *states: str) -> bool:
@@ -477,7 +476,7 @@ class Scenario:
 
 
 def check_the_end(scenario: Scenario, truth: GroundTruth, figures: Figures) -> None:
-    """Count a scenario's pipelines when nothing moves any more, and what is wrong with them."""
+    """Count a scenario's pipelines once nothing changes any more, and record what is wrong with them."""
     pipelines = truth.pipelines(scenario.key)
     figures.wanted += 1
     figures.created += len(pipelines)

@@ -1,7 +1,8 @@
 """A small Airflow: workers that run tries, triggerers that run waits, and the state of the task instance.
 
-It treats a task as Airflow 3.3 does: arguments and events cross JSON, the resumed half runs on a new operator, and a
-trigger whose task was cleared, or that another triggerer took over, is cancelled and its ``on_kill`` called later.
+It treats a task as Airflow 3.3 does: arguments and events are converted to JSON and back, the resumed half runs on a
+new operator, and a trigger whose task was cleared, or that another triggerer took over, is cancelled, and its
+``on_kill`` is called later.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
 from airflow_provider_arroyo.on_kill import WAIT_XCOM_KEY
 from airflow_provider_arroyo.triggers import on_kill
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
+from tests.support import KilledError
 from tests.tasks.harness import FakeTaskInstance
 
-from .crashing_client import Killed, crash_at
+from .crashing_client import crash_at
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ MakeOperator = Callable[[], Any]
 
 @contextmanager
 def fake_task_states() -> Iterator[None]:
-    """Make triggers get the state of their task from a fake task instance instead of Airflow."""
+    """Make triggers read the state of their task from a fake task instance instead of Airflow."""
 
     async def ask_fake(ti: SeenTaskInstance) -> tuple[str | None, dict[str, Any]]:
         state = ti.now.state
@@ -47,14 +49,14 @@ def fake_task_states() -> Iterator[None]:
 
 
 class SeenTaskInstance:
-    """A task instance as a trigger gets it when it starts, and keeps it even if the task has a later try.
+    """A task instance as a trigger gets it at its start and keeps it, even if the task has a later try.
 
     :param ti: the task instance.
     """
 
     def __init__(self, ti: FakeTaskInstance) -> None:
         self.now = ti
-        """The task instance as Airflow has it."""
+        """The current task instance in Airflow."""
         self.dag_id, self.task_id, self.run_id = ti.dag_id, ti.task_id, ti.run_id
         self.map_index, self.try_number = ti.map_index, ti.try_number
 
@@ -104,13 +106,13 @@ class Running:
         return [event.payload async for event in self._trigger.run()]
 
     def has_fired(self, *, within_seconds: float) -> bool:
-        """Wait for its event, and return whether it has fired by then."""
+        """Wait for its event for that long, and return whether it has fired."""
         with suppress(TimeoutError):
             self.payloads.result(within_seconds)
         return self.payloads.done()
 
     def cancel(self) -> None:
-        """Cancel it, as Airflow does when the trigger moves or its task no longer waits; return when it has ended."""
+        """Cancel it, as Airflow does when the trigger moves or its task no longer waits, and wait for its end."""
 
         async def cancelled() -> None:
             if self._task is not None:
@@ -120,7 +122,7 @@ class Running:
         self._triggerer.run(cancelled()).result(20)
 
     def kill(self) -> None:
-        """Cancel it and call its ``on_kill``, as Airflow does after a user's action, and also when it only moves."""
+        """Cancel it and call its ``on_kill``, as Airflow does after a user's action, or if a trigger only moves."""
         self.cancel()
         self._triggerer.run(self._trigger.on_kill()).result(30)
 
@@ -155,7 +157,7 @@ class Succeeded:
 class Failed:
     """A try that failed.
 
-    :param error: what it raised; :class:`Killed` where it was killed.
+    :param error: what it raised; :class:`KilledError` where it was killed.
     """
 
     error: BaseException
@@ -172,7 +174,7 @@ class Failed:
 
 
 def log_to(thing: Any, log: logging.Logger) -> Any:
-    """Set the logger of an operator or a trigger, and return it."""
+    """Set the logger of an operator or a trigger, and return the operator or trigger."""
     # Airflow keeps an operator's logger under one name and a trigger's under the other.
     thing._log = thing._cached_logger = log
     return thing
@@ -239,8 +241,8 @@ class Worker:
                 return Succeeded(work(operator))
         except TaskDeferred:
             raise
-        except Killed as err:
+        except KilledError as err:
             return Failed(err)
-        except Exception as err:  # noqa: BLE001  # whatever it is, the scenario counts it
+        except Exception as err:  # noqa: BLE001  # the scenario counts every error
             self._log.error("%s: %s", type(err).__name__, err)
             return Failed(err)

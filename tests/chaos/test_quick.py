@@ -12,28 +12,28 @@ from .watching import run_watching
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_pipeline_is_lost_duplicated_or_stopped_unasked(version: str) -> None:
+def test_no_pipeline_is_lost_duplicated_or_stopped_without_a_request(version: str) -> None:
     logs: list[str] = []
     figures = batch(version, scenarios=20, seed="quick", workers=10, limit_seconds=100, report=logs.append)
     assert figures.has_passed, "\n\n".join([table([figures]), *logs])
     assert figures.tasks >= 40
-    # Else nothing was tested.
+    # Otherwise nothing was tested.
     assert figures.events["killed in the worker"] > 0
     assert figures.tries > figures.tasks
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_deployment_is_doubled_or_lost(version: str) -> None:
+def test_no_deployment_is_duplicated_or_lost(version: str) -> None:
     logs: list[str] = []
     figures = run_deployments(version, deployments=12, seed="quick", report=logs.append)
     assert figures.has_passed, "\n\n".join([table([figures]), *logs])
-    # Else nothing was tested.
+    # Otherwise nothing was tested.
     assert figures.events["killed"] > 0
     assert figures.tries > figures.tasks
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_changed_pipeline_is_lost_or_left_as_it_was(version: str) -> None:
+def test_no_change_is_lost(version: str) -> None:
     figures = run_changes(version, changes=15, seed="quick")
     assert figures.has_passed, table([figures])
     assert figures.events["killed"] > 0
@@ -41,11 +41,11 @@ def test_no_changed_pipeline_is_lost_or_left_as_it_was(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_event_is_lost_and_no_guard_misses_it(version: str) -> None:
+def test_no_event_is_lost_and_no_guard_misses_a_death(version: str) -> None:
     logs: list[str] = []
     figures = run_watching(version, pipelines=12, seed="quick", report=logs.append)
     assert figures.has_passed, "\n\n".join([table([figures]), *logs])
-    # Else nothing was tested.
+    # Otherwise nothing was tested.
     assert figures.events["watcher killed"] > 0
     assert figures.events["events stored"] > 0
     assert figures.events["pipeline flaps"] > 0

@@ -43,7 +43,7 @@ def airflow(sandbox: ArroyoSandbox, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def runs(airflow: Triggerers, sandbox: ArroyoSandbox) -> dict[str, str]:
-    """Start all runs at once, and return their ids when every task waits and its pipeline runs."""
+    """Start all runs at once, and return their ids as soon as every task waits and its pipeline runs."""
     sandbox.faults.show_state("killed_too_late", "Rescaling")
     for case in CASES:
         airflow.unpause(f"stop_on_kill_{case}")
@@ -82,7 +82,7 @@ def wait_for_log(
 
 
 def stops_of(sandbox: ArroyoSandbox, case: str) -> list[str]:
-    """Return the modes of the stops that were requested of a pipeline."""
+    """Return the modes of the stops that were requested for a pipeline."""
     ids = [pipeline.id for pipeline in sandbox.store.pipelines.values() if pipeline.name == case]
     return [
         request.json["stop"]
@@ -118,10 +118,10 @@ def test_a_task_that_is_cleared_leaves_its_pipeline_to_the_next_try(
 
 
 # Last, since it freezes the first triggerer.
-def test_a_triggerer_that_was_frozen_stops_nothing(
+def test_a_triggerer_that_continues_after_a_freeze_stops_nothing(
     airflow: Triggerers, sandbox: ArroyoSandbox, runs: dict[str, str]
 ) -> None:
-    """One wait was only taken over; the task of another was cleared meanwhile, and has succeeded since."""
+    """One wait was only taken over; the task of the other was cleared and has succeeded since then."""
     moved, late = "taken_over", "killed_too_late"
     airflow.start_triggerer(2)
     airflow.signal_triggerer(1, signal.SIGSTOP)

@@ -1,7 +1,7 @@
 """Pipelines that are only watched: a watcher for events and a guard each, while they die, stop and flap.
 
-Both are moved between triggerers and killed at any moment, and any request may meet a fault. A pipeline is
-not repaired after its failure, since a repair between two polls could not be seen.
+Both are moved between triggerers and killed at any moment, and any request may fail. A failed pipeline is not
+restarted, since a restart between two polls could not be seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_provider_arroyo.sensors.arroyo import ArroyoPipelineSensor
 from airflow_provider_arroyo.triggers import events, progress
 from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 from tests.support import ENDLESS
-from tests.tasks.harness import FakeTaskInstance
+from tests.tasks.harness import FakeTaskInstance, StateStore
 
 from .figures import Figures
 from .in_process import environment_of
@@ -36,27 +36,13 @@ STORED_SECONDS = 0.3
 """How long after a trigger's event Airflow stores it; if the triggerer is killed before that, the event is lost."""
 
 MAX_RESTARTS = 3
-"""More than what happens to the whole server causes."""
+"""More restarts than the faults of the whole server cause."""
 
 LIMIT_SECONDS = 60.0
 
 
-class Store(dict[str, Any]):
-    """Airflow's state store of an asset, which survives its triggerers."""
-
-    async def aget(self, key: str, default: Any = None) -> Any:
-        """Return what is kept."""
-        await asyncio.sleep(0)
-        return self.get(key, default)
-
-    async def aset(self, key: str, value: Any) -> None:
-        """Keep something."""
-        await asyncio.sleep(0)
-        self[key] = json.loads(json.dumps(value))
-
-
 class Watcher:
-    """A watcher of an asset, as Airflow runs it: again and again, on one triggerer after the other.
+    """A watcher of an asset, as Airflow runs it: restarted again and again, on changing triggerers.
 
     :param name: the pipeline's name.
     :param conn_id: the connection.
@@ -64,7 +50,7 @@ class Watcher:
     :param journal: gets the log.
     """
 
-    def __init__(self, name: str, conn_id: str, store: Store | None, journal: Journal) -> None:
+    def __init__(self, name: str, conn_id: str, store: StateStore | None, journal: Journal) -> None:
         self._arguments = ArroyoPipelineEventTrigger(
             pipeline_name=name,
             states=["Failed", "Stopped"],
@@ -76,7 +62,7 @@ class Watcher:
         self._journal = journal
         self._running: tuple[Triggerer, asyncio.Task[None]] | None = None
         self.stored: list[dict[str, Any]] = []
-        """What is in Airflow's database."""
+        """The events in Airflow's database."""
 
     def start(self, triggerer: Triggerer) -> None:
         """Run it on a triggerer."""
@@ -101,7 +87,7 @@ class Watcher:
         self._running = triggerer, triggerer.run(begin()).result(20)
 
     def kill(self) -> None:
-        """End it, as if its triggerer was killed."""
+        """End it, as if its triggerer had been killed."""
         if self._running is None:
             return
         triggerer, task = self._running
@@ -132,7 +118,7 @@ class Watched:
         self.journal = Journal(name)
         self.figures = Figures(title="")
         self.end = self._draw.choice(("Failed", "Failed", "Stopped", "flaps", "lives"))
-        self._store = self._draw.choice((None, Store()))
+        self._store = self._draw.choice((None, StateStore()))
         self.watcher = Watcher(name, environment.conn_id, self._store, self.journal)
         self._ti = FakeTaskInstance(dag_id="chaos", task_id="guard", run_id=name, try_number=1)
         self._worker = Worker(self._make_guard, self._ti, self.journal.logger)
@@ -157,7 +143,7 @@ class Watched:
     # -- what happens ----------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Let something happen to the pipeline while its watcher and its guard are moved about."""
+        """Let something happen to the pipeline while its watcher and its guard are moved between triggerers."""
         half = self._worker.begin()
         if not isinstance(half, Deferred):
             self._violation("guard ended wrongly", f"it began with {half}")
@@ -173,7 +159,7 @@ class Watched:
         self._disturb()
         self._wait_until(self._is_done)
         if self._draw.random() < 0.5:
-            # Reported events are reported again, unless Airflow stores what was reported.
+            # Without a state store, events are reported again.
             self._move_watcher()
             time.sleep(self._draw.uniform(0.5, 1.5))
         if self.end != "flaps":
@@ -277,7 +263,7 @@ class Watched:
 
 @contextmanager
 def _kept_progress() -> Iterator[None]:
-    """Keep what guards saw in their task instances, as Airflow's XComs do, and sooner than Airflow needs."""
+    """Store the progress of guards in their task instances, as Airflow's XComs do, but sooner."""
 
     async def pull(ti: Any, key: str) -> Any:
         await asyncio.sleep(0)

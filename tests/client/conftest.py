@@ -23,13 +23,13 @@ PIPELINE = {
     "created_at": 1_795_573_005_000_000,
     "udfs": [],
 }
-"""A pipeline as short as it can be read."""
+"""The shortest pipeline that can be read."""
 
 SPEC: dict[str, Any] = {"name": "orders", "query": "SELECT 1"}
 """What ``create_pipeline`` and ``put_pipeline`` need."""
 
 ONCE = Limits(max_elapsed_seconds=0)
-"""Every request is tried once."""
+"""Limits with which every request is tried once."""
 
 _CLIENT_OPTIONS = ("limits", "reload", "session", "log", "sleep", "clock")
 
@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def connect(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
-    """Make clients, from the arguments of both the client and its settings; close them after the test."""
+    """Make clients from arguments of the client and of its settings; close them after the test."""
     for variable in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(variable.upper(), raising=False)
@@ -102,7 +102,7 @@ def ca_cert(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def server_context(authority: trustme.CA, *names: str, client_ca: trustme.CA | None = None) -> ssl.SSLContext:
-    """Return TLS for a server with a certificate for ``names``; with ``client_ca`` it wants one of the client."""
+    """Return a TLS context with a certificate for ``names``; with ``client_ca`` it requires a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     if client_ca is not None:
@@ -127,14 +127,14 @@ def write_client_cert(authority: trustme.CA, folder: Path) -> tuple[str, str]:
 
 
 def failure(client: ArroyoClient, request: Request[Any]) -> ArroyoError:
-    """Send a request that fails; return the error."""
+    """Send a request that must fail; return the error."""
     with pytest.raises(ArroyoError) as caught:
         client.send(request)
     return caught.value
 
 
 def free_port() -> int:
-    """Return a port that refuses connections."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

@@ -1,4 +1,4 @@
-"""Responses of hostile servers, made at random: any part of a good one may be missing, doubled or broken."""
+"""Random responses of hostile servers: any part of a good response may be missing, doubled or broken."""
 
 from __future__ import annotations
 
@@ -30,38 +30,9 @@ STATUS_LINES = (
     b"SSH-2.0-x",
 )
 STATUSES = (
-    101,
-    201,
-    204,
-    206,
-    300,
-    301,
-    302,
-    304,
-    307,
-    308,
-    400,
-    401,
-    403,
-    404,
-    405,
-    407,
-    408,
-    409,
-    413,
-    421,
-    422,
-    425,
-    429,
-    431,
-    451,
-    499,
-    500,
-    502,
-    503,
-    504,
-    520,
-    999,
+    *(101, 201, 204, 206, 300, 301, 302, 304, 307, 308),
+    *(400, 401, 403, 404, 405, 407, 408, 409, 413, 421, 422, 425, 429, 431, 451, 499),
+    *(500, 502, 503, 504, 520, 999),
 )
 INTERIM = (
     b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -132,10 +103,10 @@ class RandomResponse:
 
 
 def random_response(rng: Random, body: bytes, other_response: bytes) -> RandomResponse:
-    """Return a response with a body, mostly broken in one way or several.
+    """Return a response with a body, usually broken in one or more ways.
 
-    :param body: what the request deserves.
-    :param other_response: what another request would deserve, which may follow unasked.
+    :param body: the right body for the request.
+    :param other_response: the right body for another request, which may follow unasked.
     """
 
     def now_and_then(probability: float = 0.15) -> bool:
@@ -230,9 +201,9 @@ def _chunks(rng: Random, body: bytes) -> bytes:
 
 
 def _mutated(rng: Random, text: bytes, *, keeps_text: bool = False) -> bytes:
-    """Return the text with a byte or two missing, doubled, or another one.
+    """Return the text with one or two bytes removed, doubled or changed.
 
-    :param keeps_text: change no letter or digit, since a body with other ones would be as good as the right one.
+    :param keeps_text: change no letters or digits, since the result would look like a valid body.
     """
     changed = bytearray(text)
     for _ in range(rng.randint(1, 2)):

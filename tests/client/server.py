@@ -1,4 +1,4 @@
-"""A scripted HTTP server, for responses and network errors that the sandbox cannot make."""
+"""A scripted HTTP server, for responses and network errors that the sandbox cannot produce."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
-"""What a TLS server written in Rust sends to a client that speaks plain HTTP: a fatal alert."""
+"""What a TLS server written in Rust sends to a plain HTTP client: a fatal alert."""
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 _IDLE_SECONDS = 20.0
-"""How long a connection is kept that a test did not close."""
+"""How long a connection that a test did not close is kept."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Request:
 class Reply:
     """One step of a script: what is sent, and what happens to the connection.
 
-    :param data: sent as it is, after the request was read.
+    :param data: sent unchanged after the request was read.
     :param then: ``keep``, ``close`` or ``reset`` the connection; or, until the server stops, ``hang`` or
         ``drip`` (send ``drop`` every 20 ms).
     :param pieces: sent one by one after that.
-    :param unread: leave the request's body unread.
+    :param unread: do not read the request's body.
     """
 
     data: bytes = b""
@@ -59,7 +59,7 @@ def reply(
     content_type: str = "application/json",
     then: str = "keep",
 ) -> Reply:
-    """Return a response with a JSON body; text of another content type and bytes as they are; None has no body."""
+    """Return a response with a JSON body. Bytes, and text of another content type, are unchanged; None is no body."""
     if body is None:
         content = b""
     elif isinstance(body, bytes):
@@ -76,7 +76,7 @@ def reply(
 
 
 def cut(body: bytes, promised: int, *, chunked: bool = False) -> Reply:
-    """Return a response that ends before the length that it promised."""
+    """Return a response that ends before the length that its header announces."""
     length = "transfer-encoding: chunked" if chunked else f"content-length: {promised}"
     if chunked:
         body = f"{promised:x}\r\n".encode() + body
@@ -91,13 +91,13 @@ HANG = Reply(then="hang")
 
 @dataclass
 class Server:
-    """Responds to each request with the next reply of its script; to further ones with the last.
+    """Responds to each request with the next reply of its script, and to further requests with the last one.
 
     :param tls: makes it a TLS server.
     :param to_plain: what a TLS server sends to plain HTTP before it closes.
     :param to_tls: what a plain server sends to TLS before it closes; None sends nothing and hangs.
     :param ping: responds to pings, which are then neither scripted nor recorded.
-    :param answer: returns the reply to a target; then nothing is scripted or recorded.
+    :param answer: returns the reply to a target, instead of the script; nothing is recorded.
     :param closes_after_handshake: a TLS server closes after each handshake.
     """
 
@@ -175,7 +175,7 @@ class Server:
                 return
             self._talk(connection)
         except OSError:
-            # The client is gone, or the handshake failed: both are what some tests are about.
+            # The client has left, or the handshake failed, as in some tests.
             pass
         finally:
             with self._lock:

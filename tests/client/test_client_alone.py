@@ -1,4 +1,4 @@
-"""The client on its own: without Airflow, from many threads, and without secrets in what it shows."""
+"""The client on its own: without Airflow, in many threads, and without secrets in its representation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_client_works_where_airflow_cannot_be_imported(server: Server) -> None:
     assert run(WITHOUT_AIRFLOW, server.url()) == "orders\n"
 
 
-def test_descriptions_of_requests_need_no_http_library() -> None:
+def test_describing_a_request_loads_no_http_library() -> None:
     modules = ["client.endpoints", "client.request", "client.details", "client.models", "client.settings"]
     imports = "\n".join(f"import airflow_provider_arroyo.{name}" for name in [*modules, "exceptions"])
     code = f"import sys\n{imports}\n" + (
@@ -51,7 +51,7 @@ def test_descriptions_of_requests_need_no_http_library() -> None:
     assert run(code) == "[]\n"
 
 
-def test_one_client_for_many_threads(client: ArroyoClient, server: Server) -> None:
+def test_many_threads_can_share_a_client(client: ArroyoClient, server: Server) -> None:
     server.play(reply({"data": []}))
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: client.list_jobs(), range(64))) == [()] * 64

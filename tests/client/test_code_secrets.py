@@ -1,4 +1,4 @@
-"""Which parts of a function's source may be shown: everything except strings that belong to a secret."""
+"""Which parts of a UDF's source may be shown: everything except strings that belong to a secret."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_string_that_follows_a_secret_name_is_masked(language: str | None, sou
         ("python", "connect('host=a password=hunter2')", "connect('host=a password=***')"),
     ],
 )
-def test_strings_and_comments_are_read_as_those_of_sql_are(language: str, source: str, shown: str) -> None:
+def test_secrets_in_strings_and_comments_are_masked_as_in_sql(language: str, source: str, shown: str) -> None:
     assert redact_code(source, language) == shown
     assert code_secret_values(source, language) == {"hunter2"} or "me:hunter2" in source
 
@@ -69,12 +69,12 @@ def test_strings_and_comments_are_read_as_those_of_sql_are(language: str, source
         ("python", "# its token\nlog('done')"),
     ],
 )
-def test_other_strings_are_kept(language: str, source: str) -> None:
+def test_other_strings_are_shown(language: str, source: str) -> None:
     assert redact_code(source, language) == source
 
 
 @pytest.mark.parametrize("language", ["rust", "python"])
 @pytest.mark.parametrize("unit", ['"', "'", "\\", "r#", "/*", "#", "password=(", "token\n", '"""', "é\ud800"])
-def test_text_that_is_not_source_code_takes_no_long_time(language: str, unit: str) -> None:
+def test_text_that_is_not_source_code_takes_linear_time(language: str, unit: str) -> None:
     source = unit * (220_000 // len(unit))
     assert len(redact_code(source, language)) <= len(source) + 3

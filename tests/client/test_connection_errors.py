@@ -1,4 +1,4 @@
-"""Errors without a complete response, over real sockets."""
+"""Errors in which there is no complete response, over real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RETRY, IF_IDEMPOTENT = Disposition.RETRY, Disposition.RETRY_IF_IDEMPOTENT
 
 
 def failure(client: ArroyoClient, request: Request[Any], disposition: Disposition) -> str:
-    """Send a request once that gets no response; return the error's message."""
+    """Send a request once, which gets no response; return the error's message."""
     with pytest.raises(ArroyoConnectionError) as caught:
         client.with_limits(max_elapsed_seconds=0).send(request)
     error = caught.value
@@ -46,25 +46,25 @@ def client(connect: Connect, server: Server) -> ArroyoClient:
 # -- not sent ------------------------------------------------------------------------------------------------------
 
 
-def test_refused_connection(connect: Connect) -> None:
+def test_a_refused_connection_is_retryable_and_names_host_and_port(connect: Connect) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     message = failure(connect(address), CREATE, RETRY)
     assert f"{address} refused the connection" in message
     assert "host and port" in message
 
 
-def test_name_that_does_not_exist(connect: Connect) -> None:
+def test_an_unknown_host_name_is_reported(connect: Connect) -> None:
     message = failure(connect("http://arroyo.invalid:5115"), CREATE, RETRY)
     assert "cannot be resolved" in message
     assert "arroyo.invalid" in message
 
 
-def test_connection_that_is_not_accepted(connect: Connect) -> None:
+def test_a_connection_that_is_not_accepted_times_out(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
-            # A full queue of connections that nothing accepts: Linux does not respond to further ones.
+            # The queue of connections to accept is full: Linux does not respond to further ones.
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         try:
@@ -75,21 +75,22 @@ def test_connection_that_is_not_accepted(connect: Connect) -> None:
     assert "did not accept a connection within 0.3 s (connect_timeout)" in message
 
 
-# -- sent, and no whole response -----------------------------------------------------------------------------------
+# -- sent, without a complete response
+# -----------------------------------------------------------------------------------
 
 
-def test_response_that_does_not_come(client: ArroyoClient, server: Server) -> None:
+def test_a_missing_response_times_out(client: ArroyoClient, server: Server) -> None:
     server.play(HANG)
     assert "did not respond to GET /jobs in time" in failure(client, LIST, IF_IDEMPOTENT)
 
 
-def test_response_that_stops_in_the_middle(client: ArroyoClient, server: Server) -> None:
+def test_a_response_that_stops_in_the_middle_times_out(client: ArroyoClient, server: Server) -> None:
     server.play(Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "hang"))
     assert "in time" in failure(client, LIST, IF_IDEMPOTENT)
 
 
 @pytest.mark.parametrize("step", [RESET, CLOSE, Reply(unread=True, then="reset")])
-def test_connection_that_breaks(step: Reply, client: ArroyoClient, server: Server) -> None:
+def test_a_broken_connection_may_have_an_effect(step: Reply, client: ArroyoClient, server: Server) -> None:
     server.play(step)
     message = failure(client, CREATE, IF_IDEMPOTENT)
     assert "closed the connection before it responded to POST /pipelines" in message
@@ -97,7 +98,7 @@ def test_connection_that_breaks(step: Reply, client: ArroyoClient, server: Serve
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_response_that_is_cut_short(chunked: bool, client: ArroyoClient, server: Server) -> None:
+def test_a_response_cut_short_is_an_error(chunked: bool, client: ArroyoClient, server: Server) -> None:
     server.play(cut(b'{"data": []', 500, chunked=chunked))
     message = failure(client, LIST, IF_IDEMPOTENT)
     assert "was cut short" in message
@@ -105,7 +106,7 @@ def test_response_that_is_cut_short(chunked: bool, client: ArroyoClient, server:
 
 
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.6\r\n", b"-ERR unknown command 'GET'\r\n"])
-def test_server_that_does_not_speak_http(greeting: bytes, connect: Connect, server: Server) -> None:
+def test_a_server_without_http_is_reported(greeting: bytes, connect: Connect, server: Server) -> None:
     server.play(Reply(greeting, "close"))
     with pytest.raises(ArroyoForeignResponseError) as caught:
         connect(server.url(), limits=ONCE).send(LIST)
@@ -113,7 +114,7 @@ def test_server_that_does_not_speak_http(greeting: bytes, connect: Connect, serv
     assert greeting.decode().split()[0] in str(caught.value)
 
 
-def test_server_that_closes_on_a_large_body(connect: Connect, server: Server) -> None:
+def test_a_server_that_closes_on_a_large_body_is_reported(connect: Connect, server: Server) -> None:
     server.play(Reply(unread=True, then="reset"))
     with pytest.raises(ArroyoApiError, match="2 MB") as caught:
         connect(server.url()).create_pipeline(name="big", query="-- " + "x" * 8_000_000)
@@ -126,7 +127,9 @@ def test_server_that_closes_on_a_large_body(connect: Connect, server: Server) ->
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "without"])
-def test_proxy_that_is_down(scheme: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_named(
+    scheme: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", f"{scheme}someone:pa55word@127.0.0.1:{free_port()}")
     client = connect("http://arroyo.invalid", limits=ONCE)
     with pytest.raises(ArroyoConnectionError, match="proxy") as caught:
@@ -138,7 +141,7 @@ def test_proxy_that_is_down(scheme: str, connect: Connect, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("by", ["settings", "environment"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_proxy_that_refuses(
+def test_a_refusal_by_a_proxy_is_shown_without_its_password(
     by: str, scheme: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = "<html>who is http://someone:pa55word@proxy?</html>"

@@ -135,7 +135,7 @@ PATCH = api.patch_pipeline
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, Request) else "",
 )
-def test_what_is_sent(
+def test_each_request_is_sent_as_documented(
     request_: Request[Any], line: str, body: Any, response: Any, client: ArroyoClient, server: Server
 ) -> None:
     server.play(reply(response), *(reply({"error": words}, 404) for words in request_.gone[:1]))
@@ -184,7 +184,7 @@ def test_chunked_response_keeps_the_connection(client: ArroyoClient, server: Ser
     assert server.connections == 1
 
 
-def test_newest_job(client: ArroyoClient, server: Server) -> None:
+def test_the_newest_job_is_returned(client: ArroyoClient, server: Server) -> None:
     jobs = [{"id": name, "state": "Running", "run_id": 1} for name in ("job_2", "job_1")]
     server.play(reply({"data": jobs}), reply(LIST))
     job = client.get_job("pl_1")
@@ -195,14 +195,16 @@ def test_newest_job(client: ArroyoClient, server: Server) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"id": ""}, {"id": ".."}, {"state": " "}])
-def test_job_without_id_or_state(client: ArroyoClient, server: Server, wrong: dict[str, str]) -> None:
+def test_a_job_without_id_or_state_is_not_arroyos(
+    client: ArroyoClient, server: Server, wrong: dict[str, str]
+) -> None:
     server.play(reply({"data": [{"id": "job_1", "state": "Running", "run_id": 1, **wrong}]}))
     with pytest.raises(ArroyoError, match=rf"something that is not Arroyo's \({next(iter(wrong))} must"):
         client.with_limits(max_elapsed_seconds=0.0).get_job("pl_1")
 
 
-def test_every_request_is_a_method_of_the_client() -> None:
-    # The stream has a method that reads it as it comes.
+def test_every_endpoint_is_a_method_of_the_client() -> None:
+    # The stream has a method that yields it as it arrives.
     makers = {
         name: make
         for module in (api, catalog)
@@ -244,7 +246,7 @@ def test_methods_send_their_requests(client: ArroyoClient, server: Server) -> No
         (lambda: catalog.create_connection_profile(name="x", connector="", config={}), "connector"),
     ],
 )
-def test_bad_arguments_are_named(make: Any, argument: str) -> None:
+def test_invalid_arguments_are_named(make: Any, argument: str) -> None:
     with pytest.raises(ValueError, match=argument):
         make()
 
@@ -257,7 +259,7 @@ def test_bad_arguments_are_named(make: Any, argument: str) -> None:
         (PATCH("pl_1", scheduler_config={"x": float("nan")}), "JSON"),
     ],
 )
-def test_bodies_that_cannot_be_sent(
+def test_bodies_that_cannot_be_encoded_are_refused(
     request_: Request[Any], what: str, client: ArroyoClient, server: Server
 ) -> None:
     server.play(reply(PIPELINE))

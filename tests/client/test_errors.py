@@ -1,4 +1,4 @@
-"""Errors cross processes whole: pools pickle them, and the trigger sends them to the worker as JSON."""
+"""Errors keep all their data between processes: pools pickle them, and a trigger sends them to a worker as JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ STAY_IN_PYTHON = [
 ]
 
 
-def test_all_errors_are_here() -> None:
+def test_the_tables_contain_every_error() -> None:
     defined = {
         cls for _, cls in inspect.getmembers(exceptions, inspect.isclass) if issubclass(cls, ArroyoError)
     }
@@ -72,13 +72,13 @@ def test_all_errors_are_here() -> None:
 
 
 @pytest.mark.parametrize("error", CROSS_AS_JSON + STAY_IN_PYTHON, ids=lambda error: type(error).__name__)
-def test_error_is_copied_whole(error: ArroyoError) -> None:
+def test_a_copy_of_an_error_has_all_its_data(error: ArroyoError) -> None:
     for again in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
         assert_same(again, error)
 
 
 @pytest.mark.parametrize("error", CROSS_AS_JSON, ids=lambda error: type(error).__name__)
-def test_error_crosses_as_json(error: ArroyoError) -> None:
+def test_an_error_survives_json(error: ArroyoError) -> None:
     again = error_from_dict(json.loads(json.dumps(error.to_dict())))
     assert_same(again, error)
     assert isinstance(again.disposition, Disposition)
@@ -92,19 +92,19 @@ def assert_same(again: ArroyoError, error: ArroyoError) -> None:
     assert (again.disposition, again.is_fatal) == (error.disposition, error.is_fatal)
 
 
-def test_error_of_an_unknown_kind_becomes_a_plain_one() -> None:
+def test_an_error_of_an_unknown_kind_becomes_a_plain_one() -> None:
     error = error_from_dict({"type": "ArroyoNewError", "message": "no", "is_fatal": True, "novelty": 1})
     assert type(error) is ArroyoError
     assert (str(error), error.is_fatal) == ("no", True)
     assert not hasattr(error, "novelty")
 
 
-def test_misspelled_attribute_is_refused() -> None:
+def test_a_misspelled_attribute_is_refused() -> None:
     with pytest.raises(TypeError, match="ArroyoConnectionError has no attribute 'staus'"):
         ArroyoConnectionError("no", staus=400)
 
 
-def test_names_in_messages() -> None:
+def test_messages_about_names() -> None:
     assert "no pipeline named 'orders'" in str(ArroyoNoSuchNameError.of("orders"))
     message = str(ArroyoAmbiguousNameError.of("orders", [("pl_1", "Running", 0), ("pl_2", "no job", 10**15)]))
     assert message.splitlines() == [

@@ -1,4 +1,4 @@
-"""SQL that Arroyo does not refuse in its own words, told apart from an outage without repeating a create."""
+"""SQL on which Arroyo fails without refusing it, distinguished from an outage without repeating a create."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sent(server: Server) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("step", [CLOSE, RESET, BAD_GATEWAY], ids=["close", "reset", "behind a gateway"])
 @pytest.mark.parametrize("request_", WITH_SQL, ids=str)
-def test_sql_is_refused_as_a_permanent_failure(
+def test_sql_on_which_arroyo_hangs_up_is_a_permanent_failure(
     request_: Request[Any], step: Reply, client: ArroyoClient, server: Server
 ) -> None:
     server.play(step, VALID, step, step)
@@ -62,7 +62,7 @@ def test_sql_is_refused_as_a_permanent_failure(
     assert (error.disposition, error.is_fatal, error.status) == (Disposition.PERMANENT, True, 0)
     assert "closes the connection on this SQL" in str(error)
     assert "log of Arroyo's API" in str(error)
-    # The request itself once, then nothing that changes anything.
+    # The request itself once, then only requests that change nothing.
     other = "SELECT nope FROM nowhere;".ljust(len(QUERY))
     assert sent(server) == [(request_.method, QUERY), ("POST", other), ("POST", QUERY), ("POST", QUERY)]
     assert [one.target for one in server.requests[1:]] == ["/api/v1/pipelines/validate_query"] * 3
@@ -92,7 +92,7 @@ def test_failures_that_do_not_depend_on_the_sql_are_an_outage(
 
 @pytest.mark.parametrize("ping", [CLOSE, BAD_GATEWAY], ids=["close", "502"])
 @pytest.mark.parametrize("request_", [PUT, VALIDATE], ids=str)
-def test_gateway_that_hangs_up_on_everything_is_an_outage(
+def test_a_gateway_that_hangs_up_on_everything_is_an_outage(
     request_: Request[Any], ping: Reply, client: ArroyoClient, server: Server
 ) -> None:
     server.ping = ping
@@ -101,13 +101,13 @@ def test_gateway_that_hangs_up_on_everything_is_an_outage(
     assert {one.target for one in server.requests} == {f"/api/v1{request_.path}"}
 
 
-def test_put_goes_on_where_it_was_something_else(client: ArroyoClient, server: Server) -> None:
+def test_a_put_is_repeated_if_the_sql_was_not_the_cause(client: ArroyoClient, server: Server) -> None:
     server.play(CLOSE, CLOSE, CLOSE, VALID, CLOSE, VALID, reply(PIPELINE))
     assert client.send(PUT).value.id == "pl_1"
 
 
-def test_gateway_that_hangs_up_on_what_is_too_large_for_it(connect: Connect, server: Server) -> None:
-    """Arroyo's planner is not to blame."""
+def test_a_gateway_that_hangs_up_on_large_bodies_is_an_outage(connect: Connect, server: Server) -> None:
+    """Arroyo's planner is not the cause."""
     large = api.create_pipeline(name="orders", query=f"SELECT 1 -- {'x' * 1_500_000}")
     server.play(Reply(unread=True, then="reset"))
     error = failure(connect(server.url()), large)
@@ -116,20 +116,21 @@ def test_gateway_that_hangs_up_on_what_is_too_large_for_it(connect: Connect, ser
     assert int(server.requests[1].headers["content-length"]) > 1_500_000
 
 
-def test_what_has_no_sql_is_not_probed(client: ArroyoClient, server: Server) -> None:
+def test_a_request_without_sql_is_not_validated(client: ArroyoClient, server: Server) -> None:
     server.play(CLOSE, reply({**PIPELINE, "id": "pl_1"}))
     client.send(api.patch_pipeline("pl_1", stop="checkpoint"))
     assert len(server.requests) == 2
 
 
-def test_response_of_arroyos_own_is_no_hang_up(connect: Connect, server: Server) -> None:
+def test_a_response_of_arroyo_itself_is_not_a_hang_up(connect: Connect, server: Server) -> None:
     server.play(reply({"error": "the leader is not currently available; try again later"}, 502))
     error = failure(connect(server.url()), CREATE)
     assert not isinstance(error, ArroyoForeignResponseError)
     assert len(server.requests) == 1
 
 
-# -- words that a gateway has replaced -----------------------------------------------------------------------------
+# -- responses that a gateway has replaced
+# -----------------------------------------------------------------------------
 
 HIDDEN = {
     "a page": reply("<html>400 Bad Request</html>", 400, content_type="text/html"),
@@ -153,7 +154,7 @@ WRONG = {"message": "table 'nowhere' not found", "span": {"start": {"line": 3, "
 
 @pytest.mark.parametrize("errors", [["table 'nowhere' not found"], [WRONG]], ids=["0.15", "0.16"])
 @pytest.mark.parametrize("words", HIDDEN)
-def test_refused_sql_behind_a_gateway_that_hides_why(
+def test_a_refusal_that_a_gateway_hides_is_shown_from_a_validation(
     words: str, errors: list[Any], client: ArroyoClient, server: Server
 ) -> None:
     server.play(HIDDEN[words], reply({"graph": None, "errors": errors}))
@@ -170,10 +171,10 @@ def test_refused_sql_behind_a_gateway_that_hides_why(
 
 @pytest.mark.parametrize("request_", [CREATE, PUT, VALIDATE], ids=str)
 @pytest.mark.parametrize("words", HIDDEN)
-def test_firewall_that_takes_sql_for_an_attack(
+def test_a_firewall_that_blocks_the_sql_is_reported(
     words: str, request_: Request[Any], client: ArroyoClient, server: Server
 ) -> None:
-    """Arroyo responds, so that no retry helps; but neither was it Arroyo that refused the SQL."""
+    """Arroyo responds, so no retry helps, although it was not Arroyo that refused the SQL."""
     server.play(HIDDEN[words])
     error = failure(client, request_)
     assert type(error) is ArroyoForeignResponseError
@@ -184,7 +185,7 @@ def test_firewall_that_takes_sql_for_an_attack(
 
 
 @pytest.mark.parametrize("words", ["a page", "405"])
-def test_gateway_that_refuses_a_change(words: str, client: ArroyoClient, server: Server) -> None:
+def test_a_gateways_refusal_of_a_change_is_reported(words: str, client: ArroyoClient, server: Server) -> None:
     server.play(HIDDEN[words], VALID)
     error = failure(client, PUT)
     assert (type(error), error.disposition) == (ArroyoForeignResponseError, Disposition.PERMANENT)
@@ -192,38 +193,34 @@ def test_gateway_that_refuses_a_change(words: str, client: ArroyoClient, server:
 
 
 @pytest.mark.parametrize("words", MAY_PASS)
-def test_gateway_that_changes_is_an_outage(words: str, client: ArroyoClient, server: Server) -> None:
+def test_a_gateway_that_changes_is_an_outage(words: str, client: ArroyoClient, server: Server) -> None:
     server.play(MAY_PASS[words], *([VALID] if words == "302" else []), reply({**PIPELINE, "id": "pl_1"}))
     assert client.send(PUT).value.id == "pl_1"
 
 
 @pytest.mark.parametrize("words", HIDDEN)
-def test_words_in_place_of_one_validation_are_an_outage(
-    words: str, client: ArroyoClient, server: Server
-) -> None:
+def test_a_gateway_that_validates_is_an_outage(words: str, client: ArroyoClient, server: Server) -> None:
     server.play(HIDDEN[words], reply({"graph": None, "errors": ["no"]}))
     assert [one.message for one in client.validate_query(QUERY).errors] == ["no"]
 
 
-def test_page_in_place_of_one_response_is_an_outage(client: ArroyoClient, server: Server) -> None:
+def test_a_page_instead_of_a_response_is_an_outage(client: ArroyoClient, server: Server) -> None:
     server.play(HIDDEN["a page with 200"], VALID, reply({**PIPELINE, "id": "pl_1"}))
     assert client.send(PUT).value.id == "pl_1"
 
 
 @pytest.mark.parametrize("words", HIDDEN)
-def test_gateway_that_refuses_everything_is_an_outage(
-    words: str, client: ArroyoClient, server: Server
-) -> None:
+def test_a_gateways_refusals_of_all_are_an_outage(words: str, client: ArroyoClient, server: Server) -> None:
     server.ping = HIDDEN[words]
     server.play(HIDDEN[words])
     assert isinstance(failure(client, PUT), ArroyoUnreachableError)
     assert {one.method for one in server.requests} == {"PUT"}
 
 
-def test_secrets_in_what_a_validation_says(connect: Connect, server: Server) -> None:
+def test_the_result_of_a_validation_shows_no_secrets(connect: Connect, server: Server) -> None:
     secret = "SELECT * FROM t WITH (password = 'hunter2hunter2')"
-    said = f"s3cret-key cannot read {secret}"
-    server.play(HIDDEN["a page"], reply({"graph": None, "errors": [said]}))
+    text = f"s3cret-key cannot read {secret}"
+    server.play(HIDDEN["a page"], reply({"graph": None, "errors": [text]}))
     error = failure(connect(server.url(), api_key="s3cret-key"), api.preview_query(secret))
     assert isinstance(error, ArroyoQueryError)
     assert "hunter2" not in f"{error} {error.diagnostics}"
@@ -240,7 +237,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[ArroyoSandbox]:
 
 
 @pytest.mark.parametrize("query", PANICS, ids=["zero width", "DISTINCT ON"])
-def test_on_both_versions(query: str, connect: Connect, sandbox: ArroyoSandbox) -> None:
+def test_the_sandbox_hangs_up_on_such_sql(query: str, connect: Connect, sandbox: ArroyoSandbox) -> None:
     client = connect(sandbox.url)
     for request in (
         api.create_pipeline(name="orders", query=query),

@@ -1,4 +1,4 @@
-"""What gateways say, to every request of the client: never "gone", never "taken", never a success."""
+"""Responses of gateways to every request of the client: never "gone", never "already exists", never a success."""
 
 from __future__ import annotations
 
@@ -175,10 +175,10 @@ OUTAGES: dict[str, Reply] = {
     "null": reply(b"null", 200),
     "a guard against scripts": reply(b")]}',\n{}", 200),
     "a call of a function": reply(b"callback({});", 200, content_type="application/javascript"),
-    "gzip that is none": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "gzip"}),
-    "deflate that is none": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "deflate"}),
-    "br that is none": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "br"}),
-    "zstd that is none": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "zstd"}),
+    "not gzip": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "gzip"}),
+    "not deflate": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "deflate"}),
+    "not br": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "br"}),
+    "not zstd": reply(b"<html>Sign in</html>", 200, headers={"content-encoding": "zstd"}),
     **{
         f"Cloudflare {status}": html(status, f"arroyo.example | {status}", "cloudflare")
         for status in (520, 523, 524, 525, 526, 527)
@@ -204,7 +204,7 @@ REFUSALS: dict[str, tuple[type[ArroyoError], Disposition, Reply]] = {
         ),
         (
             ArroyoApiError,
-            # It does not prove that Arroyo never got the request.
+            # It does not prove that the request did not reach Arroyo.
             Disposition.RETRY_IF_IDEMPOTENT,
             {
                 "Envoy 429": text(429, "local_rate_limited"),
@@ -219,15 +219,17 @@ REFUSALS: dict[str, tuple[type[ArroyoError], Disposition, Reply]] = {
 
 @pytest.mark.parametrize("is_first_contact", [True, False], ids=["first contact", "later"])
 @pytest.mark.parametrize("gateway", OUTAGES)
-def test_gateway_is_an_outage(gateway: str, is_first_contact: bool, connect: Connect, server: Server) -> None:
+def test_a_response_of_a_gateway_is_an_outage(
+    gateway: str, is_first_contact: bool, connect: Connect, server: Server
+) -> None:
     server.play(OUTAGES[gateway])
     client = connect(server.url(), limits=ONCE)
     if not is_first_contact:
         client.expect_arroyo()
-    # What has been seen of the server changes how long an outage may last, and nothing else.
+    # Earlier responses change only how long an outage may last.
     requests = REQUESTS if is_first_contact else LATER
     for request in requests:
-        # It would tell SQL on which Arroyo breaks the connection from an outage.
+        # A ping would distinguish SQL on which Arroyo breaks the connection from an outage.
         server.ping = CLOSE if request.has_sql else None
         error = failure(client, request)
         assert type(error) is ArroyoForeignResponseError, f"{request}: {error!r}"
@@ -239,7 +241,7 @@ def test_gateway_is_an_outage(gateway: str, is_first_contact: bool, connect: Con
 
 
 @pytest.mark.parametrize("gateway", REFUSALS)
-def test_gateway_that_refuses(gateway: str, connect: Connect, server: Server) -> None:
+def test_a_refusal_of_a_gateway_has_its_own_error(gateway: str, connect: Connect, server: Server) -> None:
     cls, disposition, response = REFUSALS[gateway]
     server.play(response)
     client = connect(server.url(), limits=ONCE)
@@ -249,7 +251,7 @@ def test_gateway_that_refuses(gateway: str, connect: Connect, server: Server) ->
     assert not client.has_responded
 
 
-def test_gateway_with_a_lower_limit_for_bodies(connect: Connect, server: Server) -> None:
+def test_a_lower_limit_for_bodies_is_reported(connect: Connect, server: Server) -> None:
     server.play(html(413, "413 Request Entity Too Large", "nginx/1.25"))
     client = connect(server.url(), limits=ONCE)
     for request in REQUESTS:
@@ -260,7 +262,7 @@ def test_gateway_with_a_lower_limit_for_bodies(connect: Connect, server: Server)
 
 @pytest.mark.parametrize("gateway", ["nginx 404", "nginx 502", "Envoy 503", "Spring 404", "a login page"])
 @pytest.mark.parametrize("request_", [api.get_job("pl_1"), api.delete_pipeline("pl_1")], ids=str)
-def test_how_long_an_outage_is_retried(
+def test_an_outage_is_retried_shorter_if_arroyo_never_responded(
     request_: Request[Any], gateway: str, connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(OUTAGES[gateway])

@@ -1,4 +1,4 @@
-"""Responses that proxies, caches and meshes have changed: the result is the right value or an error."""
+"""Responses that proxies, caches and meshes have changed: the result is correct or an error."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def changed(change: Callable[[bytes], bytes]) -> Trick:
 
 
 def with_field(field: bytes) -> Trick:
-    """Put a field before the others; a body that is no object becomes one."""
+    """Put a field before the others; a body that is not an object becomes one."""
     return changed(lambda body: b"{" + field + (b", " + body[1:] if body[:1] == b"{" else b"}"))
 
 
@@ -70,7 +70,7 @@ def raw_deflate(body: bytes) -> bytes:
 
 
 HARMLESS: dict[str, Trick] = {
-    "as it is": changed(bytes),
+    "unchanged": changed(bytes),
     "gzip": encoded("gzip", gzip.compress),
     "x-gzip": encoded("x-gzip", gzip.compress),
     "deflate": encoded("deflate", zlib.compress),
@@ -91,8 +91,8 @@ HARMLESS: dict[str, Trick] = {
     "validated": lambda body: (body, {"age": "1", "x-cache": "HIT", "cf-cache-status": "DYNAMIC"}),
 }
 HARMFUL: dict[str, Trick] = {
-    "gzip that is none": encoded("gzip"),
-    "deflate that is none": encoded("deflate"),
+    "not gzip": encoded("gzip"),
+    "not deflate": encoded("deflate"),
     "gzip that is not named": changed(gzip.compress),
     "gzip named once too few": encoded("gzip", lambda body: gzip.compress(gzip.compress(body))),
     "gzip that is zstd": encoded("gzip", lambda body: b"(\xb5/\xfd" + body),
@@ -133,10 +133,10 @@ def sent(body: Any, trick: Trick) -> Reply:
 
 
 @pytest.mark.parametrize("trick", HARMLESS)
-def test_harmless_changes_change_nothing(trick: str, connect: Connect, server: Server) -> None:
+def test_harmless_changes_do_not_change_the_result(trick: str, connect: Connect, server: Server) -> None:
     client = connect(server.url(), limits=ONCE)
     for request, body in RIGHT:
-        server.play(sent(body, HARMLESS["as it is"]), sent(body, HARMLESS[trick]))
+        server.play(sent(body, HARMLESS["unchanged"]), sent(body, HARMLESS[trick]))
         wanted = client.send(request).value
         assert client.send(request).value == wanted, request
     assert client.has_responded
@@ -144,7 +144,7 @@ def test_harmless_changes_change_nothing(trick: str, connect: Connect, server: S
 
 @pytest.mark.parametrize("is_first_contact", [True, False], ids=["first contact", "later"])
 @pytest.mark.parametrize("trick", HARMFUL)
-def test_harmful_changes_are_no_response(
+def test_harmful_changes_are_an_error(
     trick: str, is_first_contact: bool, connect: Connect, server: Server
 ) -> None:
     client = connect(server.url(), limits=ONCE)
@@ -198,7 +198,7 @@ OTHER = {**PIPELINE, "id": "pl_2"}
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_response_to_another_request(
+def test_a_response_to_another_request_is_an_error(
     request_: Request[Any], body: Any, connect: Connect, server: Server
 ) -> None:
     server.play(reply(body))
@@ -218,10 +218,10 @@ def test_response_to_another_request(
     ],
 )
 @pytest.mark.parametrize("headers", [{"age": "3600"}, {"x-cache-status": "HIT"}], ids=str)
-def test_a_refusal_that_a_cache_kept(
+def test_an_old_refusal_from_a_cache_is_an_outage(
     headers: Mapping[str, str], words: str, request_: Request[Any], connect: Connect, server: Server
 ) -> None:
-    """Caches keep a 404, too: what was missing an hour ago may be there."""
+    """Caches store a 404, too: what was missing an hour ago may exist now."""
     status = 404 if "not found" in words else 400
     server.play(reply({"error": words}, status, headers=headers))
     error = failure(connect(server.url(), limits=ONCE), request_)
@@ -231,7 +231,7 @@ def test_a_refusal_that_a_cache_kept(
     assert type(failure(connect(server.url(), limits=ONCE), request_)) is not ArroyoForeignResponseError
 
 
-# -- what a success does not prove ---------------------------------------------------------------------------------
+# -- deletes are verified ---------------------------------------------------------------------------------
 
 
 GONE = reply({"error": "Pipeline not found"}, 404)
@@ -252,10 +252,10 @@ DELETES: list[tuple[Request[Any], str, Reply]] = [
 
 
 @pytest.mark.parametrize("request_, proof, gone", DELETES, ids=str)
-def test_a_delete_is_proved(
+def test_a_delete_is_verified(
     request_: Request[Any], proof: str, gone: Reply, connect: Connect, server: Server
 ) -> None:
-    """Arroyo responds to it without a word, as anyone may; what it deleted, it does not know any more."""
+    """Arroyo's response is empty, so that it proves nothing; what is deleted is not found any more."""
     client = connect(server.url(), limits=ONCE)
     server.play(reply(None), gone)
     client.send(request_)
@@ -264,7 +264,7 @@ def test_a_delete_is_proved(
 
 
 @pytest.mark.parametrize("request_, proof, gone", DELETES, ids=str)
-def test_a_gateway_that_responds_to_a_delete_in_place_of_arroyo(
+def test_a_delete_that_a_gateway_answered_is_repeated(
     request_: Request[Any], proof: str, gone: Reply, connect: Connect, server: Server
 ) -> None:
     client = connect(server.url(), limits=ONCE)
@@ -273,7 +273,7 @@ def test_a_gateway_that_responds_to_a_delete_in_place_of_arroyo(
     assert type(error) is ArroyoForeignResponseError
     assert "is still there" in str(error)
     assert (error.disposition, error.is_fatal) == (Disposition.OUTAGE, False)
-    # As soon as it lets one through, it is deleted; an old response to the read does no harm either.
+    # As soon as a delete gets through, it succeeds; an old response to the read is harmless.
     server.play(reply(None), reply(JOBS) if proof.startswith("GET") else reply(None), reply(None), gone)
     client.with_limits(max_elapsed_seconds=20).send(request_)
 
@@ -281,21 +281,21 @@ def test_a_gateway_that_responds_to_a_delete_in_place_of_arroyo(
 @pytest.mark.parametrize(
     "lost", [CLOSE, reply(None, 503), reply(None), reply("<html>Sign in</html>")], ids=str
 )
-def test_a_delete_whose_proof_is_lost(lost: Reply, client: ArroyoClient, server: Server) -> None:
+def test_a_lost_proof_of_a_delete_is_repeated(lost: Reply, client: ArroyoClient, server: Server) -> None:
     server.play(reply(None), lost, GONE)
     client.delete_pipeline("pl_1")
     assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
 
 
-def test_a_delete_whose_key_is_changed_before_its_proof(connect: Connect, server: Server) -> None:
+def test_a_key_that_changes_before_the_verification_is_loaded_again(connect: Connect, server: Server) -> None:
     settings = ClientSettings(base_url=server.url(), api_key="new-key")
     server.play(reply(None), reply(None, 401), GONE)
     connect(server.url(), reload=lambda: settings).delete_pipeline("pl_1")
     assert [request.method for request in server.requests] == ["DELETE", "GET", "DELETE"]
 
 
-def test_a_delete_behind_a_gateway_that_says_204(client: ArroyoClient, server: Server) -> None:
-    """It may have been deleted; asked again, Arroyo says so in its own words."""
+def test_a_delete_behind_a_gateway_that_responds_204(client: ArroyoClient, server: Server) -> None:
+    """It may have been deleted; a repeated delete gets Arroyo's own response."""
     server.play(reply(None, 204), GONE)
     client.delete_pipeline("pl_1")
     assert [request.method for request in server.requests] == ["DELETE", "DELETE"]
@@ -304,10 +304,8 @@ def test_a_delete_behind_a_gateway_that_says_204(client: ArroyoClient, server: S
 @pytest.mark.parametrize(
     "request_", [api.list_jobs(), api.list_pipelines(limit=9), api.get_job("pl_1")], ids=str
 )
-def test_arroyo_refuses_nothing_that_is_only_read(
-    request_: Request[Any], connect: Connect, server: Server
-) -> None:
-    """So a 400 in its form is another service's: an outage, which may pass."""
+def test_a_400_to_a_read_is_an_outage(request_: Request[Any], connect: Connect, server: Server) -> None:
+    """Arroyo refuses no read requests, so it comes from another service."""
     server.play(reply({"error": "invalid_request"}, 400))
     error = failure(connect(server.url(), limits=ONCE), request_)
     assert error.disposition is Disposition.OUTAGE
@@ -325,7 +323,9 @@ def test_arroyo_refuses_nothing_that_is_only_read(
         ("https://login.example/?code=hunter2hunter2&state=x", "code=***"),
     ],
 )
-def test_a_redirect_says_what_to_set(location: str, advice: str, connect: Connect, server: Server) -> None:
+def test_the_message_about_a_redirect_says_what_to_set(
+    location: str, advice: str, connect: Connect, server: Server
+) -> None:
     server.play(reply(None, 301, headers={"location": location}))
     message = str(failure(connect(server.url(), limits=ONCE), api.list_jobs()))
     assert advice in message
@@ -336,8 +336,8 @@ def test_a_redirect_says_what_to_set(location: str, advice: str, connect: Connec
 # -- connections that are closed at random -------------------------------------------------------------------------
 
 
-def test_a_gateway_that_closes_idle_connections_at_random(client: ArroyoClient, server: Server) -> None:
-    """Whether it says so or not: reads are right, and a change is sent once."""
+def test_random_closing_of_idle_connections_is_harmless(client: ArroyoClient, server: Server) -> None:
+    """With or without an announcement: reads are correct, and a change is sent once."""
     for close in ("keep", "close", "close", "keep", "close"):
         server.play(reply(JOBS, then=close))
         job = client.get_job("pl_1")
@@ -353,10 +353,10 @@ def test_a_gateway_that_closes_idle_connections_at_random(client: ArroyoClient, 
 @pytest.mark.parametrize(
     "request_", [api.get_pipeline("pl_1"), api.patch_pipeline("pl_1", stop="none")], ids=str
 )
-def test_a_bad_gateway_between_good_responses(
+def test_requests_succeed_between_faults(
     request_: Request[Any], connect: Connect, server: Server, clock: Clock
 ) -> None:
-    """Every other response is another fault: each request ends in the right pipeline all the same."""
+    """Every second response is a fault, yet each request returns the right pipeline."""
     faults = [trick for name, trick in HARMFUL.items() if "nested" not in name]
     client = connect(server.url(), limits=Limits(max_elapsed_seconds=600))
     server.play(*(sent(PIPELINE, fault) for fault in faults), reply(PIPELINE))
@@ -365,7 +365,7 @@ def test_a_bad_gateway_between_good_responses(
     with suppress(ArroyoNotFoundError):
         server.play(CLOSE, reply({"error": "Pipeline not found"}, 404))
         client.send(request_)
-        raise AssertionError("what is gone is gone")
+        raise AssertionError("a deleted pipeline stays deleted")
 
 
 @pytest.mark.parametrize(
@@ -378,10 +378,10 @@ def test_a_bad_gateway_between_good_responses(
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_how_long_a_gateway_asks_to_wait(
+def test_an_absurd_retry_after_fails_and_an_invalid_one_is_ignored(
     status: int, value: str, seconds: float | None, connect: Connect, server: Server, clock: Clock
 ) -> None:
-    """An absurd time ends the request at once, rather than hold it; what is no time counts for nothing."""
+    """An absurd time fails the request at once instead of delaying it."""
     server.play(reply(None, status, headers={"retry-after": value}))
     client = connect(server.url(), limits=Limits(max_elapsed_seconds=10))
     client.expect_arroyo()

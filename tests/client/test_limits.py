@@ -1,4 +1,4 @@
-"""For how long requests are repeated, and how long one try may take."""
+"""How long requests are repeated, and how long one try may take."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_failures_are_repeated_for_max_elapsed(connect: Connect, server: Server,
     assert time.time() - 60 < error.since <= time.time()
 
 
-def test_address_that_never_was_arroyo_is_given_up_after_60_seconds(
+def test_an_address_that_never_was_arroyo_fails_in_60_s(
     connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(PAGE)
@@ -63,7 +63,7 @@ def test_address_that_never_was_arroyo_is_given_up_after_60_seconds(
     assert "Sign in" in str(error)
 
 
-def test_address_that_was_arroyo_is_tried_for_max_elapsed(
+def test_an_address_of_arroyo_is_retried_for_max_elapsed(
     connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(GONE, PAGE)
@@ -75,7 +75,7 @@ def test_address_that_was_arroyo_is_tried_for_max_elapsed(
     assert str(error).startswith("Arroyo has been unreachable for 10 min, since ")
 
 
-def test_address_that_was_arroyo_before_is_tried_for_max_elapsed(
+def test_an_address_that_earlier_was_arroyo_is_retried_for_max_elapsed(
     connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(PAGE)
@@ -91,7 +91,7 @@ def test_address_that_was_arroyo_before_is_tried_for_max_elapsed(
     [(STOP, CLOSE, True), (STOP, reply(None, 429), True), (READ, CLOSE, False)],
     ids=["lost change", "change that a gateway turned away", "read"],
 )
-def test_change_that_may_have_taken_effect(
+def test_the_message_about_a_change_that_may_have_taken_effect(
     request_: Request[Any], step: Reply, may_have_taken_effect: bool, client: ArroyoClient, server: Server
 ) -> None:
     server.play(step, NOT_AVAILABLE if may_have_taken_effect else step)
@@ -112,7 +112,7 @@ def test_one_try_raises_the_error_itself(connect: Connect, server: Server, clock
 
 
 @pytest.mark.parametrize("max_elapsed", [15, 600])
-def test_deadline_is_a_moment_not_a_duration(
+def test_a_deadline_is_a_point_in_time_not_a_duration(
     max_elapsed: float, connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(NOT_AVAILABLE)
@@ -130,7 +130,7 @@ def test_deadline_is_a_moment_not_a_duration(
 
 
 @pytest.mark.parametrize("step", [HANG, Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "drip")])
-def test_deadline_bounds_a_try(step: Reply, connect: Connect, server: Server) -> None:
+def test_a_deadline_limits_each_try(step: Reply, connect: Connect, server: Server) -> None:
     server.play(step)
     client = connect(server.url(), clock=time.monotonic, sleep=time.sleep)
     began = time.monotonic()
@@ -139,7 +139,7 @@ def test_deadline_bounds_a_try(step: Reply, connect: Connect, server: Server) ->
 
 
 class Scripted(requests.adapters.BaseAdapter):
-    """Fails each request after so many seconds of a clock, or after its timeout where that is shorter."""
+    """Fails each request after that many seconds of a clock, or after its timeout if that is shorter."""
 
     def __init__(self, clock: Clock, seconds: list[float]) -> None:
         super().__init__()
@@ -174,10 +174,10 @@ def scripted(
     max_elapsed=st.floats(6, 700),
     read_timeout=st.floats(0.5, 60),
 )
-def test_max_elapsed_is_kept_to_a_second(
+def test_max_elapsed_is_exact_to_a_second(
     seconds: list[float], max_elapsed: float, read_timeout: float
 ) -> None:
-    """However long the server takes to fail each try, and also where it hangs."""
+    """However long the server takes to fail each try, and also if it hangs."""
     clock = Clock()
     client, _ = scripted(
         clock,
@@ -192,7 +192,7 @@ def test_max_elapsed_is_kept_to_a_second(
 
 
 @pytest.mark.parametrize("seconds", [None, 0.5, 20])
-def test_first_try_has_its_time(seconds: float | None, clock: Clock) -> None:
+def test_the_first_try_gets_its_full_time(seconds: float | None, clock: Clock) -> None:
     client, adapter = scripted(clock, 100.0, limits=ONCE)
     client = client.with_limits(first_try_seconds=seconds)
     began = clock()
@@ -201,7 +201,7 @@ def test_first_try_has_its_time(seconds: float | None, clock: Clock) -> None:
     assert len(adapter.timeouts) == 1
 
 
-def test_slow_requests_have_their_time(clock: Clock) -> None:
+def test_slow_requests_get_a_longer_timeout(clock: Clock) -> None:
     """Compiling a UDF takes long, and the output of a preview may pause."""
     client, adapter = scripted(clock, 0.0)
     failure(client, catalog.create_udf(prefix="/", definition="fn f() {}"))

@@ -1,4 +1,4 @@
-"""Every field of every model, with valid and invalid values: read, unknown, or a refusal of the whole response."""
+"""Every field of every model, with valid and invalid values: it is read, or unknown, or the response is refused."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def is_list_of(item: Right) -> Right:
 
 
 def is_a(model: type[ApiModel]) -> Right:
-    """What stands there is read as a model of its own, whose fields have rows of their own."""
+    """The value is read as another model, whose fields have their own rows."""
 
     def right(value: Any) -> bool:
         if not isinstance(value, dict):
@@ -97,13 +97,14 @@ REFUSED: Any = object()
 
 
 class Field(NamedTuple):
-    """What a field may hold.
+    """What a field may contain.
 
-    :param right: whether a value is one that Arroyo may send.
-    :param bad: what stands for any other value; refused where the field identifies something or decides.
-    :param missing: what stands for a field that is not there.
-    :param none: whether null means that there is no value.
-    :param zero_is_none: whether 0 does.
+    :param right: whether Arroyo may send a value.
+    :param bad: the result for any other value; the response is refused if the field identifies something or is used
+        for a decision.
+    :param missing: the result for a missing field.
+    :param none: whether null means no value.
+    :param zero_is_none: whether 0 means no value.
     """
 
     right: Right
@@ -115,17 +116,17 @@ class Field(NamedTuple):
 
 
 def must(right: Right, attribute: str = "") -> Field:
-    """It identifies something, or something is decided by it, and every server sends it."""
+    """It identifies something or is used for a decision, and every server sends it."""
     return Field(right, attribute=attribute)
 
 
 def decides(right: Right, missing: Any, attribute: str = "", *, none: bool = False) -> Field:
-    """Something is decided by it; a server may leave it out."""
+    """It is used for a decision; a server may leave it out."""
     return Field(right, REFUSED, missing, none, attribute)
 
 
 def explains(right: Right, unknown: Any, attribute: str = "", *, zero_is_none: bool = False) -> Field:
-    """It fails nothing."""
+    """It only explains; an invalid value is unknown."""
     return Field(right, unknown, unknown, True, attribute, zero_is_none)
 
 
@@ -311,7 +312,7 @@ GOOD: dict[type[ApiModel], dict[str, Any]] = {
     catalog.Connector: {"id": "kafka", "name": "Kafka"},
 }
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
-"""What makes a response one that is not Arroyo's."""
+"""Stands for a response that is refused as not Arroyo's."""
 
 
 def attributes() -> Iterator[tuple[type[ApiModel], str]]:
@@ -323,7 +324,7 @@ def attributes() -> Iterator[tuple[type[ApiModel], str]]:
 
 def test_every_field_of_every_model_has_its_row() -> None:
     rows = {(model, row.attribute or name) for model, named in FIELDS.items() for name, row in named.items()}
-    # The places in SQL have tests of their own, since they come in an object of their own.
+    # The positions in SQL have their own tests, since they are in a separate object.
     assert rows == {(model, name) for model, name in attributes() if model is not details.SqlDiagnostic}
 
 
@@ -340,7 +341,7 @@ def expected(row: Field, value: Any) -> Any:
 @pytest.mark.parametrize(
     "model, name", [(model, name) for model, named in FIELDS.items() for name in named], ids=str
 )
-def test_a_field_is_right_or_unknown_or_nothing_is_read(model: type[ApiModel], name: str) -> None:
+def test_a_field_is_read_or_unknown_or_the_response_is_refused(model: type[ApiModel], name: str) -> None:
     row = FIELDS[model][name]
     for value in VALUES:
         case = f"{model.__name__}.{name} = {value!r:.50}"
@@ -360,7 +361,7 @@ def test_a_field_is_right_or_unknown_or_nothing_is_read(model: type[ApiModel], n
 
 def is_same(found: Any, wanted: Any) -> bool:
     if isinstance(found, tuple):
-        # Its items have rows of their own.
+        # Its items have their own rows.
         return len(found) == len(wanted)
     if isinstance(found, ApiModel):
         return found == wanted or isinstance(wanted, dict)
@@ -400,10 +401,10 @@ def read(request: Request[Any], body: Mapping[str, Any]) -> Any:
 
 @pytest.mark.parametrize("request_, model", [*ONE, *MANY], ids=lambda one: getattr(one, "__name__", str(one)))
 @pytest.mark.parametrize("value", [MISSING, None, [], "7", -1, math.nan], ids=repr)
-def test_a_response_with_such_a_field_is_not_arroyos(
+def test_a_response_with_an_invalid_required_field_is_refused(
     request_: Request[Any], model: type[ApiModel], value: Any
 ) -> None:
-    """In a response as a whole, alone and in a list: an error that names the field, and no other."""
+    """In a whole response, alone and in a list: the error names the field."""
     for name, row in FIELDS[model].items():
         if expected(row, value) is not REFUSED:
             continue
@@ -419,9 +420,7 @@ def test_a_response_with_such_a_field_is_not_arroyos(
 
 @pytest.mark.parametrize("request_, model", MANY, ids=lambda one: getattr(one, "__name__", str(one)))
 @pytest.mark.parametrize("item", [None, 5, "x", [], True])
-def test_an_item_that_is_no_object_is_not_arroyos(
-    request_: Request[Any], model: type[ApiModel], item: Any
-) -> None:
+def test_an_item_must_be_an_object(request_: Request[Any], model: type[ApiModel], item: Any) -> None:
     with pytest.raises(ArroyoForeignResponseError):
         read(request_, {"data": [item], "hasMore": False})
 
@@ -438,15 +437,15 @@ BAD_SPANS: list[Any] = [None, 5, "x", [], {}, {"start": None}, {"start": []}, {"
         *((bad, None) for bad in BAD_SPANS),
     ],
 )
-def test_a_place_in_sql_that_cannot_be_read_is_unknown(span: Any, line: int | None) -> None:
+def test_an_invalid_position_in_sql_is_unknown(span: Any, line: int | None) -> None:
     body = {"errors": [{"message": "no", "span": span}], "graph": None}
     (diagnostic,) = read(api.validate_query("SELECT 1"), body).errors
     assert (diagnostic.message, diagnostic.line) == ("no", line)
 
 
 @pytest.mark.parametrize("id_", [None, 5, [], {}, "", "..", True])
-def test_the_id_of_a_pipeline_with_another_name_must_be_readable(id_: Any) -> None:
-    """It tells pages apart, though nothing else of that pipeline is read."""
+def test_the_id_of_each_listed_pipeline_must_be_valid(id_: Any) -> None:
+    """Paging needs it, although nothing else of that pipeline is read."""
     items = [{**PIPELINE, "name": "other", "id": id_}]
     with pytest.raises(ArroyoForeignResponseError):
         read(api.list_pipelines(limit=9, name="orders"), {"data": items, "hasMore": False})

@@ -1,4 +1,4 @@
-"""The client against the sandbox, of both versions: the life of a pipeline, and faults."""
+"""The client against sandboxes of both versions: the life of a pipeline, and faults."""
 
 from __future__ import annotations
 
@@ -94,19 +94,19 @@ def test_put(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     ],
     ids=str,
 )
-def test_what_does_not_exist(request_: Request[Any], client: ArroyoClient) -> None:
+def test_missing_objects_are_not_found(request_: Request[Any], client: ArroyoClient) -> None:
     with pytest.raises(ArroyoNotFoundError, match="_gone"):
         client.send(request_)
 
 
-def test_sql_that_is_refused(client: ArroyoClient) -> None:
+def test_refused_sql_has_its_positions(client: ArroyoClient) -> None:
     with pytest.raises(ArroyoQueryError) as caught:
         client.create_pipeline(name="x", query="SELEC 1")
     assert [(d.line, d.column) for d in caught.value.diagnostics] == [(1, 1)]
     assert not client.validate_query("SELEC 1").is_valid
 
 
-def test_sql_that_is_too_large(client: ArroyoClient) -> None:
+def test_sql_that_is_too_large_is_refused(client: ArroyoClient) -> None:
     with pytest.raises(ArroyoApiError, match="2 MB") as caught:
         client.create_pipeline(name="x", query="-- " + "x" * 9_000_000)
     assert caught.value.status == 413
@@ -121,7 +121,7 @@ def test_sql_passes_unchanged(comment: str, client: ArroyoClient) -> None:
     assert (found.name, found.query) == (name, query)
 
 
-def test_create_whose_response_is_lost(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+def test_a_create_with_a_lost_response_is_not_repeated(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.reset(times=1, method="POST", path="*/pipelines", after_effect=True)
     with pytest.raises(ArroyoConnectionError, match="may have taken effect") as caught:
         client.create_pipeline(**ORDERS)
@@ -130,7 +130,7 @@ def test_create_whose_response_is_lost(client: ArroyoClient, sandbox: ArroyoSand
     assert len(client.list_pipelines().data) == 1
 
 
-def test_delete_whose_response_is_lost(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+def test_a_delete_whose_response_is_lost_succeeds(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     pipeline = client.create_pipeline(**ORDERS)
     client.patch_pipeline(pipeline.id, stop=StopMode.IMMEDIATE)
     sandbox.advance(5)
@@ -140,7 +140,7 @@ def test_delete_whose_response_is_lost(client: ArroyoClient, sandbox: ArroyoSand
     assert client.list_pipelines().data == ()
 
 
-def test_faults_that_pass(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+def test_short_faults_are_retried(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=2, error="try again later")
     sandbox.faults.cut_short(times=1)
     sandbox.faults.reset(times=1)
@@ -148,7 +148,7 @@ def test_faults_that_pass(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     assert sandbox.requests.count("GET", "*/jobs") == 5
 
 
-def test_api_that_is_down(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+def test_an_api_that_is_down_is_an_outage(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     client.ping()
     sandbox.faults.api_away()
     with pytest.raises(ArroyoUnreachableError, match="Arroyo has been unreachable for 1"):

@@ -1,4 +1,4 @@
-"""The output stream of a preview, however its bytes are cut, and however it ends."""
+"""The output stream of a preview, however it is split into chunks and however it ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def chunk(text: str) -> bytes:
 
 
 @given(st.lists(st.integers(min_value=0, max_value=400)), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_batches_do_not_depend_on_how_the_bytes_are_cut(cuts: list[int], line_end: str) -> None:
+def test_batches_do_not_depend_on_the_chunks(cuts: list[int], line_end: str) -> None:
     text = (": keep-alive\n\n" + event(1) + "event: other\n\n" + event(2) + event(3)).replace("\n", line_end)
     data = text.encode() + (b":" if line_end == "\r" else b"")
     places = [0, *sorted({min(place, len(data)) for place in cuts}), len(data)]
@@ -57,7 +57,7 @@ def test_data_of_several_lines_is_one_event() -> None:
 
 
 @pytest.mark.parametrize("line", ["data: {}\n", "data: {}"], ids=["many lines", "one line"])
-def test_event_that_does_not_end(line: str) -> None:
+def test_an_event_that_does_not_end_is_an_error(line: str) -> None:
     parser, chunk = OutputParser(), line.format("x" * 1_000_000).encode()
     for _ in range(MAX_EVENT_BYTES // len(chunk)):
         assert list(parser.feed(chunk)) == []
@@ -65,18 +65,18 @@ def test_event_that_does_not_end(line: str) -> None:
         list(parser.feed(chunk))
 
 
-def test_event_that_is_not_finished_is_left_out(client: ArroyoClient, server: Server) -> None:
+def test_an_unfinished_event_is_left_out(client: ArroyoClient, server: Server) -> None:
     server.play(reply(event(1) + event(2)[:-1], content_type=STREAM))
     assert [batch.start_id for batch in client.stream_output("p", "j")] == [1]
 
 
-def test_batches_come_while_the_stream_is_open(client: ArroyoClient, server: Server) -> None:
+def test_batches_are_yielded_while_the_stream_is_open(client: ArroyoClient, server: Server) -> None:
     server.play(Reply(OPEN + chunk(event(1)) + chunk(event(2)), "hang"))
     stream = client.stream_output("p", "j")
     assert [next(stream).start_id, next(stream).start_id] == [1, 2]
 
 
-def test_stream_before_the_job_runs(client: ArroyoClient, server: Server, clock: Clock) -> None:
+def test_there_is_no_output_before_the_job_runs(client: ArroyoClient, server: Server, clock: Clock) -> None:
     server.play(reply({"error": "Job must be running to read output"}, 400))
     with pytest.raises(ArroyoApiError, match="Job must be running to read output") as caught:
         list(client.stream_output("p", "j"))
@@ -84,13 +84,13 @@ def test_stream_before_the_job_runs(client: ArroyoClient, server: Server, clock:
     assert clock.slept == []
 
 
-def test_opening_is_repeated(client: ArroyoClient, server: Server, clock: Clock) -> None:
+def test_opening_the_stream_is_retried(client: ArroyoClient, server: Server, clock: Clock) -> None:
     server.play(CLOSE, reply(None, 503), reply(event(1), content_type=STREAM))
     assert [batch.start_id for batch in client.stream_output("p", "j")] == [1]
     assert len(clock.slept) == 2
 
 
-def test_stream_that_breaks_is_not_opened_again(client: ArroyoClient, server: Server, clock: Clock) -> None:
+def test_a_broken_stream_is_not_opened_again(client: ArroyoClient, server: Server, clock: Clock) -> None:
     server.play(Reply(OPEN + chunk(event(1)), "close"))
     with pytest.raises(ArroyoConnectionError, match="cut short"):
         list(client.stream_output("p", "j"))
@@ -110,13 +110,15 @@ def test_stream_that_breaks_is_not_opened_again(client: ArroyoClient, server: Se
         (reply("data: " + "x" * MAX_EVENT_BYTES, content_type=STREAM), "an event that is not Arroyo's"),
     ],
 )
-def test_foreign_stream(response: Reply, what: str, connect: Connect, server: Server) -> None:
+def test_a_stream_of_another_service_is_refused(
+    response: Reply, what: str, connect: Connect, server: Server
+) -> None:
     server.play(response)
     with pytest.raises(ArroyoForeignResponseError, match=what):
         list(connect(server.url(), limits=ONCE).stream_output("p", "j"))
 
 
-def test_deadline_ends_a_stream(connect: Connect, server: Server) -> None:
+def test_a_deadline_ends_a_stream(connect: Connect, server: Server) -> None:
     server.play(Reply(OPEN + chunk(event(1)), "hang"))
     began = time.monotonic()
     client = connect(server.url(), clock=time.monotonic).with_limits(deadline=began + 0.4)

@@ -1,4 +1,4 @@
-"""Whatever a server sends: an error of ours, or the right pipeline's response, and a client that works on."""
+"""Whatever a server sends: the result is one of our errors or the right pipeline, and the client remains usable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.client.server import Reply, Server, reply
 RESPONSES = int(os.environ.get("FUZZ_RESPONSES", "1000"))
 SHARDS = 4
 WAIT_SECONDS = 0.03
-"""How long a response may take that may never end. Where the machine is slower, it is an error that is fine, too."""
+"""The time limit for responses that may never end. On a slower machine the result is an error, which is fine."""
 
 
 GONE = reply({"error": "Pipeline not found"}, 404)
@@ -43,7 +43,7 @@ def good(body: bytes) -> bytes:
 
 
 def ask(client: ArroyoClient, kind: str, name: str) -> str | None:
-    """Send a request about a pipeline; return whose response came, None for one that names none."""
+    """Send a request about a pipeline; return the id in the response, or None."""
     match kind:
         case "job":
             found = client.get_job(f"pl_{name}")
@@ -65,7 +65,7 @@ def test_random_responses(shard: int, caplog: pytest.LogCaptureFixture) -> None:
     replies: dict[str, Reply] = {}
 
     def answer(target: str) -> Reply:
-        # By path, since a request whose time was over may be read late.
+        # By path, since a request that timed out may be read late.
         path = target.split("/pl_")[1]
         return replies.get(path) or Reply(good(job(path.partition("/")[0])))
 
@@ -89,7 +89,7 @@ def test_random_responses(shard: int, caplog: pytest.LogCaptureFixture) -> None:
             else:
                 assert came in (f"a{number}", None), case
                 outcomes["right"] += 1
-            # It may have to be repeated: a server that closes a connection may do so a moment too late.
+            # It may have to be repeated, since a server may close a connection a moment too late.
             assert ask(client, "job", f"b{number}") == f"b{number}", case
     # Retries are logged by the client; nothing else is, by any library.
     assert {record.name for record in caplog.records} <= {"airflow_provider_arroyo.client.client"}

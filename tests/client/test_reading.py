@@ -1,4 +1,4 @@
-"""Bodies of megabytes are read item by item, and mean what ``json.loads`` says they mean."""
+"""Bodies of megabytes are read item by item, with the same result as ``json.loads``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OBJECTS = st.dictionaries(TEXT, VALUES, max_size=4)
 
 
 def with_white_space(value: Any, rng: random.Random) -> str:
-    """Write JSON with white space wherever it may be."""
+    """Write JSON with white space wherever it is allowed."""
 
     def space() -> str:
         return "".join(rng.choices(" \t\r\n", k=rng.choice([0, 0, 1, 3])))
@@ -51,7 +51,7 @@ def with_white_space(value: Any, rng: random.Random) -> str:
 
 @settings(max_examples=50)
 @given(items=st.lists(OBJECTS, max_size=4), rest=OBJECTS, rng=st.randoms(use_true_random=False))
-def test_items_are_those_of_json_loads(
+def test_items_are_the_same_as_with_json_loads(
     items: list[dict[str, Any]], rest: dict[str, Any], rng: random.Random
 ) -> None:
     fields = [("data", items), *((f"x{key}", value) for key, value in rest.items())]
@@ -61,7 +61,7 @@ def test_items_are_those_of_json_loads(
 
 
 @given(items=st.lists(OBJECTS, max_size=4), place=st.floats(0, 1, exclude_max=True), space=st.booleans())
-def test_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: bool) -> None:
+def test_a_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: bool) -> None:
     body = json.dumps({"data": items}, indent=1 if space else None).encode()
     with pytest.raises(NotJsonError):
         list(iter_items(body[: int(len(body) * place)]))
@@ -83,7 +83,7 @@ def test_cut_body_is_an_error(items: list[dict[str, Any]], place: float, space: 
     ],
     ids=lambda body: body[:40].decode("latin-1"),
 )
-def test_foreign_body_is_an_error(body: bytes) -> None:
+def test_another_body_is_an_error(body: bytes) -> None:
     with pytest.raises(NotJsonError):
         list(iter_items(body))
 
@@ -105,7 +105,7 @@ def test_foreign_body_is_an_error(body: bytes) -> None:
     ],
 )
 def test_json_of_another_shape_is_named(body: bytes, words: str) -> None:
-    """Read item by item, and as a whole: both say what was expected, and what came."""
+    """Read item by item or as a whole: the error names what was expected and what came."""
     request = endpoints.list_checkpoints("pl_1", "job_1")
     reads: tuple[Any, ...] = (lambda response: tuple(iter_items(response.body)), request.read)
     for read in reads:
@@ -123,7 +123,7 @@ def test_items_before_the_cut_are_yielded() -> None:
         next(items)
 
 
-def test_items_that_are_no_objects_are_left_out() -> None:
+def test_items_that_are_not_objects_are_left_out() -> None:
     assert list(iter_items(b'{"data": [1, null, {"id": "a"}, "x", [{}]]}')) == [{"id": "a"}]
 
 

@@ -1,4 +1,4 @@
-"""Every response that was recorded from a real server, of both versions, read over real HTTP."""
+"""Every response that was recorded from real servers of both versions, read over real HTTP."""
 
 from __future__ import annotations
 
@@ -72,26 +72,26 @@ REQUESTS: tuple[tuple[str, str, Callable[..., Request[Any]]], ...] = (
 )
 
 UNKNOWN = ("GET /api/v1/nope", "PUT /api/v1/ping", "GET /pipelines/pl_x")
-"""What was requested to see how a server responds to what it does not know."""
+"""Requests that were recorded to see how a server responds to unknown objects."""
 
 
 def recorded(version: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in sorted((DATA / version).glob("*.json")):
         content = json.loads(path.read_text())
-        # The stream of a preview has a form of its own.
+        # The stream of a preview has another format.
         if isinstance(content, list):
             for exchange in content:
                 yield path.stem, exchange
 
 
 def request_for(sent: dict[str, Any]) -> Request[Any] | None:
-    """Return our request that is like a recorded one; None for one that we never send."""
+    """Return our request that corresponds to a recorded one; None if we never send it."""
     if f"{sent['method']} {sent['path']}" in UNKNOWN:
         return None
     path = urlsplit(sent["path"]).path.removeprefix("/api/v1")
     for method, pattern, make in REQUESTS:
         if method == sent["method"] and (found := re.fullmatch(pattern, path)):
-            # Arroyo repeats name and SQL as they were sent, which the client checks.
+            # Arroyo returns name and SQL as they were sent, which the client checks.
             body = sent["body"] if isinstance(sent["body"], dict) else {}
             texts = {name: body[name] for name in SPEC if body.get(name) and isinstance(body[name], str)}
             given = {**SPEC, **texts} if inspect.signature(make).parameters.keys() == {"sent"} else {}
@@ -132,7 +132,7 @@ def test_there_is_a_recording_of_both_versions() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_response_is_read(version: str, client: ArroyoClient, server: Server) -> None:
+def test_every_recorded_response_is_read(version: str, client: ArroyoClient, server: Server) -> None:
     read = proofs = 0
     for name, exchange in recorded(version):
         request = request_for(exchange["request"])
@@ -140,10 +140,10 @@ def test_every_response_is_read(version: str, client: ArroyoClient, server: Serv
             continue
         where = f"{name}: {exchange['note']}"
         response = exchange["response"]
-        # What was deleted is asked for once more.
+        # A delete is verified by a read.
         server.play(as_reply(response), *(reply({"error": words}, 404) for words in request.gone[:1]))
         sent_before = len(server.requests)
-        # Else it would be found out that the SQL is what breaks the connection.
+        # Otherwise, the client would find out that the SQL breaks the connection.
         server.ping = CLOSE if request.has_sql else None
         if response["status"] is None:
             with pytest.raises(ArroyoConnectionError, match="closed the connection before it responded"):

@@ -1,4 +1,4 @@
-"""What errors say about a response, and what they never show. Their kinds are in ``test_dispositions.py``."""
+"""The texts of errors about responses, and what they never show. Their kinds are in ``test_dispositions.py``."""
 
 from __future__ import annotations
 
@@ -56,14 +56,12 @@ def test_invalid_date(date: str, client: ArroyoClient, server: Server) -> None:
 
 
 @pytest.mark.parametrize("errors", [None, "no", [5], [{"words": "no"}]], ids=str)
-def test_validation_that_cannot_be_read_does_not_pass(
-    errors: Any, client: ArroyoClient, server: Server
-) -> None:
+def test_an_unreadable_validation_does_not_pass(errors: Any, client: ArroyoClient, server: Server) -> None:
     server.play(reply({"graph": None, "errors": errors}))
     refusal(client, api.validate_query("SELECT 1"), ArroyoForeignResponseError)
 
 
-def test_refusal_carries_its_data(client: ArroyoClient, server: Server) -> None:
+def test_a_refusal_has_the_data_of_the_response(client: ArroyoClient, server: Server) -> None:
     server.play(reply({"error": "Pipeline's jobs must be in a terminal state"}, 400))
     error = refusal(client, api.delete_pipeline("pl_1"))
     assert (error.status, error.method, error.path) == (400, "DELETE", "/pipelines/pl_1")
@@ -139,7 +137,7 @@ def test_message(
         lambda name, query: api.validate_query(query),
     ],
 )
-def test_place_in_refused_sql(
+def test_the_position_in_refused_sql_is_read(
     make: Callable[..., Request[Any]], client: ArroyoClient, server: Server
 ) -> None:
     words = 'SQL error: ParserError("Expected: an SQL statement, found: SELEC at Line: 3, Column: 14")'
@@ -148,7 +146,7 @@ def test_place_in_refused_sql(
     assert [(d.message, d.line, d.column) for d in error.diagnostics] == [(words, 3, 14)]
 
 
-def test_several_points_about_sql(client: ArroyoClient, server: Server) -> None:
+def test_several_errors_in_sql_are_read(client: ArroyoClient, server: Server) -> None:
     words = "Failed to plan query:\n * table 'nowhere' not found\n * column 'a' not found"
     server.play(reply({"error": words}, 400))
     error = refusal(client, CREATE, ArroyoQueryError)
@@ -159,7 +157,7 @@ def test_several_points_about_sql(client: ArroyoClient, server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_key_is_not_shown(status: int, connect: Connect, server: Server) -> None:
+def test_a_refused_key_is_not_shown(status: int, connect: Connect, server: Server) -> None:
     server.play(reply({"error": "who is s3cret-key?"}, status))
     client = connect(server.url(), api_key="s3cret-key")
     error = refusal(client, api.list_jobs(), ArroyoAuthError)
@@ -172,7 +170,7 @@ def test_refused_key_is_not_shown(status: int, connect: Connect, server: Server)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_missing_key(status: int, client: ArroyoClient, server: Server) -> None:
+def test_a_missing_key_is_reported(status: int, client: ArroyoClient, server: Server) -> None:
     server.play(reply(None, status))
     message = str(refusal(client, api.ping(), ArroyoAuthError))
     assert "authorization" not in server.requests[0].headers
@@ -180,7 +178,7 @@ def test_missing_key(status: int, client: ArroyoClient, server: Server) -> None:
     assert "API key" in message
 
 
-def test_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
+def test_a_refused_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
     server.play(reply(LOGIN_PAGE, 403, content_type="text/html"))
     headers = {"X-Gate-Token": "open-sesame", "X-Forwarded-Proto": "https"}
     message = str(refusal(connect(server.url(), headers=headers), api.ping(), ArroyoAuthError))
@@ -188,7 +186,7 @@ def test_header_of_a_gateway_is_named(connect: Connect, server: Server) -> None:
     assert "header X-Gate-Token do not" in message
 
 
-def test_firewall_that_forbids_sql(client: ArroyoClient, server: Server) -> None:
+def test_the_message_about_a_firewall_that_forbids_sql(client: ArroyoClient, server: Server) -> None:
     server.play(reply("<html>Request blocked</html>", 403, content_type="text/html"))
     about_sql = str(refusal(client, api.validate_query("SELECT 1"), ArroyoAuthError))
     assert "any gateway in between, whose firewall may mistake SQL for an attack" in about_sql
@@ -196,7 +194,7 @@ def test_firewall_that_forbids_sql(client: ArroyoClient, server: Server) -> None
 
 
 def test_secrets_do_not_change_what_a_response_means(connect: Connect, server: Server) -> None:
-    """A header of a gateway may have any value, also one that is a word of Arroyo's."""
+    """A header of a gateway may have any value, even one that occurs in Arroyo's messages."""
     server.play(reply({"error": "No jobs for pipeline"}, 400))
     client = connect(server.url(), headers={"X-Secret": "pipeline"})
     error = refusal(client, api.restart_pipeline("pl_1"), ArroyoNotFoundError)
@@ -232,7 +230,7 @@ def test_token_in_the_path_of_the_address_is_not_shown(
         logged = "".join(traceback.format_exception(caught.value))
         assert "T0ken" not in f"{logged} {caught.value!r} {caught.value.to_dict()} {client!r}"
     assert server.requests[0].target == "/t/T0kenOfALot1234567/arroyo/api/v1/pipelines/pl_1"
-    # As the libraries log for debugging, the values are masked by Airflow, which is told of them.
+    # The libraries' debug logs are masked by Airflow, which gets these values.
     assert "T0kenOfALot1234567" in client.settings.secrets
     own = [record for record in caplog.records if record.name.startswith("airflow_provider_arroyo")]
     assert "T0ken" not in " ".join(record.getMessage() for record in own)
@@ -242,7 +240,7 @@ def test_token_in_the_path_of_the_address_is_not_shown(
 
 
 class Connection:
-    """A connection whose settings may change."""
+    """An Airflow connection whose settings may change."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = ClientSettings(**settings)
@@ -254,7 +252,7 @@ class Connection:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_rotated_key_is_loaded(status: int, connect: Connect, server: Server) -> None:
+def test_a_rotated_key_is_loaded(status: int, connect: Connect, server: Server) -> None:
     connection = Connection(base_url=server.url(), api_key="new")
     client = connect(server.url(), api_key="old", reload=connection)
     server.play(reply(None, status), reply("Pong"))
@@ -265,13 +263,13 @@ def test_rotated_key_is_loaded(status: int, connect: Connect, server: Server) ->
     assert connection.loaded == 1
 
 
-def test_rotated_key_is_loaded_for_a_stream(connect: Connect, server: Server) -> None:
+def test_a_rotated_key_is_loaded_for_a_stream(connect: Connect, server: Server) -> None:
     client = connect(server.url(), api_key="old", reload=Connection(base_url=server.url(), api_key="new"))
     server.play(reply(None, 401), reply("", content_type="text/event-stream"))
     assert list(client.stream_output("p", "j")) == []
 
 
-def test_key_that_another_thread_loaded_is_used(
+def test_a_key_that_another_thread_has_loaded_is_used(
     connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = Connection(base_url=server.url(), api_key="new")
@@ -291,7 +289,7 @@ def test_key_that_another_thread_loaded_is_used(
 
 
 @pytest.mark.parametrize("new_key", ["old", "also-wrong"])
-def test_key_that_stays_refused_is_loaded_once(new_key: str, connect: Connect, server: Server) -> None:
+def test_a_key_that_stays_refused_is_loaded_only_once(new_key: str, connect: Connect, server: Server) -> None:
     connection = Connection(base_url=server.url(), api_key=new_key)
     client = connect(server.url(), api_key="old", reload=connection)
     server.play(reply(None, 401))
@@ -302,7 +300,7 @@ def test_key_that_stays_refused_is_loaded_once(new_key: str, connect: Connect, s
     assert len(server.requests) == (1 if new_key == "old" else 2)
 
 
-def test_connection_that_leads_to_another_server(connect: Connect, server: Server) -> None:
+def test_a_connection_that_leads_to_another_server_is_an_error(connect: Connect, server: Server) -> None:
     connection = Connection(base_url="http://other.example:5115")
     client = connect(server.url(), reload=connection)
     server.play(reply(None, 401))
@@ -314,7 +312,7 @@ def test_connection_that_leads_to_another_server(connect: Connect, server: Serve
     assert client.settings.base_url == server.url()
 
 
-def test_connection_with_another_secret_in_its_path(connect: Connect, server: Server) -> None:
+def test_a_connection_with_another_secret_in_its_path_is_an_error(connect: Connect, server: Server) -> None:
     connection = Connection(base_url=f"{server.url()}/t/T0kenOfALot7654321")
     client = connect(f"{server.url()}/t/T0kenOfALot1234567", reload=connection)
     server.play(reply(None, 401))
@@ -323,7 +321,7 @@ def test_connection_with_another_secret_in_its_path(connect: Connect, server: Se
     assert "T0ken" not in str(caught.value)
 
 
-def test_settings_that_stay_the_same_keep_the_connection(connect: Connect, server: Server) -> None:
+def test_unchanged_settings_keep_the_connection_open(connect: Connect, server: Server) -> None:
     client = connect(server.url(), reload=Connection(base_url=server.url()))
     server.play(reply("Pong"))
     client.ping()
@@ -352,7 +350,7 @@ def test_retry_after(
 
 
 @pytest.mark.parametrize("state", ["Running\nStopped", "\x1b[31mRunning", "x" * 101, "\u2028", ""])
-def test_a_state_that_is_no_name_makes_a_job_unreadable(state: str) -> None:
+def test_a_job_whose_state_is_not_a_name_is_refused(state: str) -> None:
     with pytest.raises(ValueError, match="state"):
         Job.from_api({"id": "job_1", "state": state, "run_id": 1})
 
@@ -360,10 +358,10 @@ def test_a_state_that_is_no_name_makes_a_job_unreadable(state: str) -> None:
 @pytest.mark.parametrize(
     "fields, wish", [({}, None), ({"running_desired": None}, None), ({"running_desired": False}, False)]
 )
-def test_a_job_that_does_not_say_whether_it_is_to_run(fields: dict[str, Any], wish: bool | None) -> None:
+def test_a_job_without_running_desired_is_read(fields: dict[str, Any], wish: bool | None) -> None:
     job = Job.from_api({"id": "job_1", "state": "Running", "run_id": 1, **fields})
     assert job.running_desired is wish
 
 
-def test_a_state_of_a_newer_server_is_kept() -> None:
+def test_an_unknown_state_is_kept() -> None:
     assert Job.from_api({"id": "job_1", "state": "Hibernating", "run_id": 1}).state == "Hibernating"

@@ -1,4 +1,4 @@
-"""Which requests are repeated, how long is waited in between, and what is logged."""
+"""Which requests are repeated, how long the pauses are, and what is logged."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NOT_AVAILABLE = reply({"error": "try again later"}, 503)
 
 
 def good(request: Request[Any]) -> Reply:
-    """Return a response that the request expects."""
+    """Return a valid response to the request."""
     if request.method == "DELETE":
         return reply(None)
     return reply({"graph": None, "errors": []} if request is VALIDATE else PIPELINE)
@@ -58,7 +58,7 @@ def good(request: Request[Any]) -> Reply:
 
 @pytest.fixture(autouse=True)
 def _no_ping(server: Server) -> None:
-    # SQL on which Arroyo breaks the connection is told from an outage by a ping. Here it is an outage.
+    # A ping distinguishes SQL on which Arroyo breaks the connection from an outage. Here it is an outage.
     server.ping = CLOSE
 
 
@@ -130,10 +130,10 @@ TUNNEL = b"HTTP/1.1 200 OK\r\n\r\n"
     ids=["close", "reset", "hang", "no tunnel", "503", "half"],
 )
 @pytest.mark.parametrize("request_", [CREATE, RESTART], ids=str)
-def test_requests_that_did_not_get_through_a_tunnel_are_repeated(
+def test_requests_that_did_not_pass_a_tunnel_are_repeated(
     request_: Request[Any], step: Reply, connect: Connect, server: Server
 ) -> None:
-    """A gateway that restarts takes connections, and then neither TLS nor the request behind it gets anywhere."""
+    """A restarting gateway accepts connections, but the TLS handshake behind it fails."""
     server.play(step)
     proxies = {"https": server.url()}
     client = connect(
@@ -147,9 +147,7 @@ def test_requests_that_did_not_get_through_a_tunnel_are_repeated(
 
 
 @pytest.mark.parametrize("request_", [CREATE, READ], ids=str)
-def test_requests_behind_a_handshake_that_does_not_end_are_repeated(
-    request_: Request[Any], connect: Connect
-) -> None:
+def test_requests_whose_handshake_does_not_end_are_repeated(request_: Request[Any], connect: Connect) -> None:
     with Server(to_tls=None, script=[CLOSE]) as server:
         client = connect(server.url("https"), connect_timeout_seconds=0.5, read_timeout_seconds=0.5)
         error = failure(client.with_limits(max_elapsed_seconds=3), request_)
@@ -159,10 +157,10 @@ def test_requests_behind_a_handshake_that_does_not_end_are_repeated(
 
 
 @pytest.mark.parametrize("step", [CLOSE, RESET], ids=["close", "reset"])
-def test_lost_response_behind_a_proxy_may_have_taken_effect(
+def test_a_request_whose_response_a_proxy_lost_may_have_taken_effect(
     step: Reply, connect: Connect, server: Server
 ) -> None:
-    """urllib3 says of it that the proxy cannot be reached, which would be safe to repeat."""
+    """urllib3 reports that the proxy cannot be reached, which would be safe to repeat."""
     server.play(step)
     client = connect("http://arroyo.invalid", proxies={"http": server.url()})
     error = failure(client, CREATE)
@@ -172,7 +170,7 @@ def test_lost_response_behind_a_proxy_may_have_taken_effect(
 
 
 @pytest.mark.parametrize("request_", [VALIDATE, STOP, CREATE], ids=str)
-def test_permanent_failures_are_not_repeated(
+def test_fatal_failures_are_not_repeated(
     request_: Request[Any], client: ArroyoClient, server: Server
 ) -> None:
     server.play(reply({"error": "Failed to deserialize the JSON body into the target type: no"}, 422))
@@ -180,7 +178,7 @@ def test_permanent_failures_are_not_repeated(
     assert len(server.requests) == 1
 
 
-def test_delete_whose_response_was_lost_is_done(
+def test_a_delete_whose_response_was_lost_succeeds(
     client: ArroyoClient, server: Server, log: pytest.LogCaptureFixture
 ) -> None:
     server.play(CLOSE, GONE)
@@ -188,20 +186,20 @@ def test_delete_whose_response_was_lost_is_done(
     assert [record.levelname for record in log.records] == ["WARNING", "INFO"]
 
 
-def test_delete_of_a_missing_pipeline_is_an_error(client: ArroyoClient, server: Server) -> None:
+def test_a_delete_of_a_missing_pipeline_is_an_error(client: ArroyoClient, server: Server) -> None:
     server.play(GONE)
     assert isinstance(failure(client, DELETE), ArroyoNotFoundError)
 
 
-def test_put_whose_response_was_lost_is_a_conflict(client: ArroyoClient, server: Server) -> None:
+def test_a_repeated_put_whose_response_was_lost_is_a_conflict(client: ArroyoClient, server: Server) -> None:
     server.play(CLOSE, reply({"error": "A record already exists with that name or id"}, 400))
     assert isinstance(failure(client, PUT), ArroyoConflictError)
 
 
-# -- how long is waited --------------------------------------------------------------------------------------------
+# -- pauses --------------------------------------------------------------------------------------------
 
 
-def test_waits_grow_to_two_seconds_and_are_random(connect: Connect, server: Server, clock: Clock) -> None:
+def test_pauses_grow_to_two_seconds_and_are_random(connect: Connect, server: Server, clock: Clock) -> None:
     server.play(NOT_AVAILABLE)
     failure(connect(server.url(), limits=Limits(max_elapsed_seconds=60)), READ)
     most = [0.2, 0.4, 0.8, 1.6, *[2.0] * 16]
@@ -211,7 +209,7 @@ def test_waits_grow_to_two_seconds_and_are_random(connect: Connect, server: Serv
 
 
 @pytest.mark.parametrize("seconds", [7, 119])
-def test_retry_after_is_waited_for(seconds: int, connect: Connect, server: Server, clock: Clock) -> None:
+def test_retry_after_is_respected(seconds: int, connect: Connect, server: Server, clock: Clock) -> None:
     server.play(reply(None, 503, headers={"retry-after": str(seconds)}), reply(PIPELINE))
     client = connect(server.url(), limits=Limits(max_elapsed_seconds=seconds + 2))
     client.expect_arroyo()
@@ -220,7 +218,7 @@ def test_retry_after_is_waited_for(seconds: int, connect: Connect, server: Serve
 
 
 @pytest.mark.parametrize("max_elapsed, seconds", [(600, 121), (600, 3600), (15, 20)])
-def test_retry_after_that_is_too_long_fails_at_once(
+def test_a_retry_after_beyond_the_limit_fails_at_once(
     max_elapsed: float, seconds: int, connect: Connect, server: Server, clock: Clock
 ) -> None:
     server.play(reply(None, 429, headers={"retry-after": str(seconds)}))
@@ -239,7 +237,7 @@ def test_retries_of_a_poll() -> None:
     assert poll_retry_seconds(11, 0.1, error) == 0.1, "the poll is missed, and the next one is due"
     assert poll_retry_seconds(12, 0.1, error) <= 0.2
     assert poll_retry_seconds(11, 0.1, ArroyoApiError("no", retry_after_seconds=3.0)) == 3.0
-    # A server that asks for an hour may be well again in a moment, and only a poll can tell.
+    # A server that asks for an hour may recover in a moment, which only a poll can find out.
     assert poll_retry_seconds(1, 0.1, ArroyoApiError("no", retry_after_seconds=3600.0)) == 5.0
 
 
@@ -258,7 +256,7 @@ def test_one_warning_then_debug_then_one_info(
     assert re.fullmatch(r"Arroyo responds again after [\d.]+ s", last)
 
 
-def test_no_info_where_the_outage_did_not_end(
+def test_no_info_is_logged_if_the_outage_did_not_end(
     client: ArroyoClient, server: Server, log: pytest.LogCaptureFixture
 ) -> None:
     server.play(reply(PIPELINE), NOT_AVAILABLE)
@@ -269,7 +267,7 @@ def test_no_info_where_the_outage_did_not_end(
     assert {record.levelname for record in log.records} == {"WARNING", "DEBUG"}
 
 
-def test_given_log_gets_the_retries(client: ArroyoClient, server: Server) -> None:
+def test_retries_are_logged_to_the_given_log(client: ArroyoClient, server: Server) -> None:
     log, handler = logging.Logger("task"), Lines()
     log.addHandler(handler)
     server.play(NOT_AVAILABLE, reply(PIPELINE))

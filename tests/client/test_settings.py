@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused by name before any request, and no secret is shown."""
+"""Invalid settings are refused by name before any request, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_bad_setting_is_named(given: dict[str, Any], named: str) -> None:
         ("Host", "set host to that name"),
     ],
 )  # fmt: skip
-def test_header_that_would_break_requests(name: str, why: str) -> None:
+def test_a_header_that_would_break_requests_is_refused(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=f"headers: '{name}' must not be set: .*{why}") as caught:
         ClientSettings(headers={"X-Ok": "1", name: "pa55word"})
     assert "pa55" not in str(caught.value)
@@ -86,7 +86,7 @@ def test_header_that_would_break_requests(name: str, why: str) -> None:
 
 def test_headers_of_gateways_may_be_set() -> None:
     headers = {
-        # As they are pasted along: what the client says itself.
+        # These are pasted along with others; the client sets them itself.
         "Accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "Content-Type": "Application/JSON; charset=UTF-8",
@@ -106,7 +106,7 @@ def test_headers_of_gateways_may_be_set() -> None:
     assert ClientSettings(headers=headers).request_headers == headers
 
 
-def test_header_twice() -> None:
+def test_a_repeated_header_is_refused() -> None:
     with pytest.raises(ValueError, match="headers: a name occurs twice"):
         ClientSettings(headers={"X-Org": "a", "x-org": "b"})
 
@@ -135,7 +135,7 @@ GATE = f"https://gate.example/t/{TOKEN}/arroyo"
         ),
     ],
 )
-def test_secret_in_the_path_of_the_address(base_url: str, shown: str) -> None:
+def test_a_secret_in_the_path_of_the_address_is_not_shown(base_url: str, shown: str) -> None:
     settings = ClientSettings(base_url=base_url)
     assert settings.shown_url == shown
     assert settings.api_url == f"{base_url}/api/v1"
@@ -163,11 +163,11 @@ def test_secret_in_the_path_of_the_address(base_url: str, shown: str) -> None:
         ("arroyo.example pa55word", "arroyo.example…"),
     ],
 )
-def test_what_is_shown_of_an_address_that_is_wrong(address: str, shown: str) -> None:
+def test_an_invalid_address_is_shown_without_secrets(address: str, shown: str) -> None:
     assert shown_address(address) == repr(shown)
 
 
-def test_contents_in_place_of_a_path_are_not_shown() -> None:
+def test_file_contents_instead_of_a_path_are_not_shown() -> None:
     settings = ClientSettings(client_cert="pa55word/" * 40)
     with pytest.raises(
         ArroyoSettingsError, match="client_cert: cannot read a path of 360 characters"
@@ -192,7 +192,7 @@ PARSER = "Expected: ), found: https at Line: 1, Column: 15"
 @pytest.mark.parametrize(
     "headers, secret_headers, text, shown",
     [
-        # Only headers that speak of a secret, and no short values.
+        # Only headers whose names suggest a secret, and no short values.
         ({"X-Scope-OrgID": "1"}, (), PARSER, PARSER),
         ({"X-Forwarded-Proto": "https"}, (), PARSER, PARSER),
         ({"X-Tenant": "production"}, (), "in production", "in production"),
@@ -236,22 +236,22 @@ def test_values_of_headers_are_masked(
         ("1", "who is Bearer 1?", "who is ***?"),
     ],
 )
-def test_key_is_masked(key: str, text: str, shown: str) -> None:
+def test_the_key_is_masked(key: str, text: str, shown: str) -> None:
     assert ClientSettings(api_key=key).redact(text) == shown
 
 
-def test_password_of_a_proxy_is_masked() -> None:
+def test_the_password_of_a_proxy_is_masked() -> None:
     settings = ClientSettings(proxies={"http": "http://user:p%40ssw%C3%B6rd@proxy:3128"})
     text = "p%40ssw%C3%B6rd, p@sswörd, http://user:p%40ssw%C3%B6rd@proxy:3128, http://any:one@else"
     assert settings.redact(text) == "***, ***, http://***@proxy:3128, http://***@else"
 
 
-def test_secret_that_is_part_of_another() -> None:
+def test_a_secret_that_is_part_of_another_is_masked() -> None:
     settings = ClientSettings(api_key="abcdefgh", headers={"X-Key": "abcdefghijkl"})
     assert settings.redact("abcdefghijkl abcdefgh") == "*** ***"
 
 
-def test_names_of_headers_that_hold_credentials() -> None:
+def test_headers_with_credentials_are_recognised_by_name() -> None:
     headers = {"X-Org": "production", "X-Gate": "open-sesame", "X-Token": "abcdefgh"}
     settings = ClientSettings(api_key="k", headers=headers, secret_headers=("X-Gate",))
     assert settings.credentials_headers == "X-Gate, X-Token, Authorization"
@@ -264,5 +264,5 @@ def test_names_of_headers_that_hold_credentials() -> None:
         ("https://console.example/arroyo/", "https://console.example/arroyo/pipelines/a%2Fb%20c"),
     ],
 )
-def test_console_page_of_a_pipeline(base: str | None, url: str) -> None:
+def test_the_address_of_a_pipeline_in_the_console(base: str | None, url: str) -> None:
     assert ClientSettings(console_url=base).pipeline_console_url("a/b c") == url

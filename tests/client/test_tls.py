@@ -1,4 +1,4 @@
-"""TLS that works, and each way in which it does not, over real handshakes."""
+"""TLS that works, and each way in which it can fail, over real handshakes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def serve() -> Iterator[Serve]:
 
 
 def tls_error(client: ArroyoClient, clock: Clock) -> str:
-    """Ping; return the message of the error, which is fatal and was not repeated."""
+    """Ping; return the message of the error, which must be fatal and not repeated."""
     with pytest.raises(ArroyoTlsError) as caught:
         client.ping()
     assert caught.value.disposition is Disposition.PERMANENT
@@ -51,7 +51,7 @@ def tls_error(client: ArroyoClient, clock: Clock) -> str:
     return str(caught.value)
 
 
-def test_own_authority(connect: Connect, tls_server: Server, ca_cert: str) -> None:
+def test_a_private_authority_is_trusted_if_set(connect: Connect, tls_server: Server, ca_cert: str) -> None:
     tls_server.play(reply("Pong"))
     client = connect(tls_server.url(), ca_cert=ca_cert, api_key="k")
     client.ping()
@@ -61,7 +61,7 @@ def test_own_authority(connect: Connect, tls_server: Server, ca_cert: str) -> No
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_bundle_of_the_environment(
+def test_the_bundle_of_the_environment_is_trusted(
     variable: str, connect: Connect, tls_server: Server, ca_cert: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls_server.play(reply("Pong"))
@@ -74,26 +74,28 @@ def test_bundle_of_the_environment(
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_verify_off(connect: Connect, serve: Serve, authority: trustme.CA) -> None:
+def test_verify_false_accepts_any_certificate(connect: Connect, serve: Serve, authority: trustme.CA) -> None:
     server = serve(server_context(authority, "another.example"))
     connect(server.url(), verify=False).ping()
     assert len(server.requests) == 1
 
 
-def test_unknown_authority(connect: Connect, tls_server: Server, clock: Clock) -> None:
+def test_an_unknown_authority_is_reported(connect: Connect, tls_server: Server, clock: Clock) -> None:
     message = tls_error(connect(tls_server.url()), clock)
     assert "not signed by any of the authorities that this machine trusts" in message
     assert "Set ca_cert" in message
 
 
-def test_wrong_authority(connect: Connect, tls_server: Server, clock: Clock, tmp_path: Path) -> None:
+def test_a_wrong_authority_is_named(
+    connect: Connect, tls_server: Server, clock: Clock, tmp_path: Path
+) -> None:
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     message = tls_error(connect(tls_server.url(), ca_cert=str(other)), clock)
     assert f"not signed by any of the authorities in ca_cert {str(other)!r}" in message
 
 
-def test_certificate_for_another_name(
+def test_a_certificate_for_another_name_is_reported(
     connect: Connect, serve: Serve, authority: trustme.CA, ca_cert: str, clock: Clock
 ) -> None:
     server = serve(server_context(authority, "another.example"))
@@ -102,7 +104,7 @@ def test_certificate_for_another_name(
     assert "is for another name" in tls_error(by_name, clock)
 
 
-def test_certificate_that_has_expired(
+def test_an_expired_certificate_is_reported(
     connect: Connect, serve: Serve, authority: trustme.CA, ca_cert: str, clock: Clock
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,7 +115,7 @@ def test_certificate_that_has_expired(
 
 
 @pytest.mark.parametrize("response", [TLS_ALERT, b""], ids=["alert", "closes"])
-def test_plain_http_to_a_port_with_tls(
+def test_plain_http_to_a_tls_port_is_reported(
     response: bytes, connect: Connect, tls_server: Server, clock: Clock
 ) -> None:
     tls_server.play(reply("Pong"))
@@ -123,7 +125,9 @@ def test_plain_http_to_a_port_with_tls(
 
 
 @pytest.mark.parametrize("response", [BAD_REQUEST, b"", None], ids=["refuses", "closes", "hangs"])
-def test_tls_to_a_plain_port(response: bytes | None, connect: Connect, server: Server, clock: Clock) -> None:
+def test_tls_to_a_plain_http_port_is_reported(
+    response: bytes | None, connect: Connect, server: Server, clock: Clock
+) -> None:
     server.play(reply("Pong"))
     server.to_tls = response
     client = connect(server.url("https"), connect_timeout_seconds=1, read_timeout_seconds=1, api_key="k")
@@ -133,10 +137,8 @@ def test_tls_to_a_plain_port(response: bytes | None, connect: Connect, server: S
     assert all("authorization" not in request.headers for request in server.requests)
 
 
-def test_port_with_tls_that_responds_in_plain_text_is_not_a_plain_port(
-    connect: Connect, server: Server, clock: Clock
-) -> None:
-    """Many respond with 400 in plain text to clients without TLS; their handshake may fail for a while."""
+def test_plain_text_from_a_tls_port_is_an_outage(connect: Connect, server: Server, clock: Clock) -> None:
+    """Many servers respond with 400 in plain text to clients without TLS; their handshake may fail for a while."""
     server.play(reply("The plain HTTP request was sent to HTTPS port", 400, content_type="text/plain"))
     server.to_tls = b""
     with pytest.raises(ArroyoConnectionError) as caught:
@@ -177,7 +179,7 @@ class TestClientCertificates:
 def test_server_that_closes_after_the_handshake(
     connect: Connect, tls_server: Server, authority: trustme.CA, ca_cert: str, tmp_path: Path
 ) -> None:
-    """A proxy does so while Arroyo is down, so it is not final."""
+    """A proxy does this while Arroyo is down, so it is not permanent."""
     tls_server.closes_after_handshake = True
     cert, key = write_client_cert(authority, tmp_path)
     for certificate, likely in (
@@ -203,7 +205,7 @@ def test_server_that_closes_on_a_request_but_not_after_the_handshake(
 
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert", "client_key"])
 @pytest.mark.parametrize("wrong", ["missing", "folder", "not PEM"])
-def test_file_that_cannot_be_used(
+def test_an_unusable_file_is_named(
     name: str,
     wrong: str,
     connect: Connect,
@@ -226,7 +228,7 @@ def test_file_that_cannot_be_used(
     assert tls_server.connections == 0
 
 
-def test_key_with_a_password_is_refused_instead_of_asking(
+def test_an_encrypted_key_is_refused_without_a_prompt(
     connect: Connect, tls_server: Server, authority: trustme.CA, tmp_path: Path
 ) -> None:
     from cryptography.hazmat.primitives import serialization
@@ -285,7 +287,9 @@ def tunnel_to(port: int, greeting: bytes) -> Iterator[str]:
     ],
     ids=["plain", "with headers", "early hints"],
 )
-def test_tunnel_through_a_proxy(greeting: bytes, connect: Connect, tls_server: Server, ca_cert: str) -> None:
+def test_tls_works_behind_a_proxy(
+    greeting: bytes, connect: Connect, tls_server: Server, ca_cert: str
+) -> None:
     tls_server.play(reply("Pong"))
     with tunnel_to(tls_server.port, greeting) as proxy:
         client = connect(tls_server.url(), ca_cert=ca_cert, proxies={"https": proxy})

@@ -45,7 +45,7 @@ def test_closed_client_opens_again(client: ArroyoClient, server: Server) -> None
     assert server.connections == 2
 
 
-def test_given_session_stays_open(connect: Connect, server: Server) -> None:
+def test_a_given_session_stays_open(connect: Connect, server: Server) -> None:
     with requests.Session() as session:
         with connect(server.url(), session=session) as client:
             client.ping()
@@ -70,13 +70,13 @@ def test_proxy(by: str, connect: Connect, server: Server, monkeypatch: pytest.Mo
     connect("http://arroyo.invalid:5115/base", proxies=proxies, api_key="k").ping()
     request = server.requests[0]
     assert request.target == "http://arroyo.invalid:5115/base/api/v1/ping"
-    # As a server behind an ingress without a DNS entry is reached.
+    # This is how a server behind an ingress without a DNS entry is reached.
     assert request.headers["host"] == "arroyo.invalid:5115"
     assert request.headers["proxy-authorization"] == LOGIN
     assert request.headers["authorization"] == "Bearer k"
 
 
-def test_proxy_of_the_settings_goes_before_the_environments(
+def test_the_proxy_setting_overrides_the_environment(
     connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://other.invalid:3128")
@@ -100,7 +100,7 @@ def test_no_proxy(connect: Connect, server: Server, monkeypatch: pytest.MonkeyPa
         ("a@b", "a@b"),
     ],
 )
-def test_password_of_a_proxy_may_hold_anything(
+def test_the_password_of_a_proxy_may_contain_any_character(
     password: str, written: str, by: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"http://user:{written}@127.0.0.1:{server.port}"
@@ -123,7 +123,7 @@ def test_password_of_a_proxy_may_hold_anything(
         ("http_proxy", "http://"),
     ],
 )
-def test_proxy_of_the_environment_that_cannot_work_is_refused_at_once(
+def test_an_invalid_proxy_of_the_environment_is_refused_at_once(
     variable: str, value: str, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -131,20 +131,20 @@ def test_proxy_of_the_environment_that_cannot_work_is_refused_at_once(
         connect("http://arroyo.invalid")
     assert "pa55word" not in str(caught.value)
     assert "no_proxy" in str(caught.value)
-    # It concerns only what goes through it.
+    # It matters only for requests that go through it.
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     connect(server.url()).ping()
     connect("http://arroyo.invalid", proxies={"http": server.url()}).ping()
 
 
-def test_proxy_for_another_scheme_is_not_looked_at(
+def test_a_proxy_for_another_scheme_is_ignored(
     connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", "socks5://proxy")
     connect(server.url()).ping()
 
 
-def test_cookies_of_gateways_are_not_kept(client: ArroyoClient, server: Server) -> None:
+def test_cookies_of_gateways_are_not_stored(client: ArroyoClient, server: Server) -> None:
     server.play(reply("Pong", headers={"set-cookie": "session=x; path=/"}))
     client.ping()
     client.ping()

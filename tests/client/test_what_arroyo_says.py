@@ -1,4 +1,4 @@
-"""Arroyo's reasons for failures: they may be megabytes long, contain secrets, or not be text at all."""
+"""Arroyo's reasons for failures may be megabytes long, contain secrets, or not be valid text."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def failed(reason: Any, domain: Any = "user", **more: Any) -> Job:
         lambda client: client.list_job_errors("pl_1", "job_1").data[0].message,
     ],
 )
-def test_bytes_that_are_no_text_are_replaced(
+def test_bytes_that_are_not_text_are_replaced(
     read: Callable[[ArroyoClient], str], client: ArroyoClient, server: Server
 ) -> None:
-    """A pipeline that has failed is not unreachable for it."""
+    """A failed pipeline does not count as unreachable for that reason."""
     item = {**JOB, "failure_reason": {"error": "no such file: b?r"}, "message": "no such file: b?r"}
     body = json.dumps({"data": [item], "hasMore": False}).encode()
     server.play(reply(body.replace(b"?", b"\xe4")))
@@ -49,28 +49,28 @@ def test_bytes_that_are_no_text_are_replaced(
 
 @pytest.mark.parametrize("wrong", [b"\xe4", rb"\ud800", rb"\udc00\ud800"])
 @pytest.mark.parametrize("field", ["query", "name"])
-def test_what_is_no_text_in_a_definition(
+def test_bytes_that_are_not_text_in_a_definition_are_refused(
     field: str, wrong: bytes, client: ArroyoClient, server: Server
 ) -> None:
-    """Replaced, it would be a difference, for which a pipeline may be replaced."""
+    """A replacement character would be a difference, for which a pipeline may be replaced."""
     server.play(reply(json.dumps({**PIPELINE, field: "b?r"}).encode().replace(b"?", wrong)))
     with pytest.raises(ArroyoForeignResponseError):
         client.with_limits(max_elapsed_seconds=0.0).get_pipeline(str(PIPELINE["id"]))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "expected",
     ["x " * 2_500_000, "'" * 5_000_000, "postgres://a:" * 400_000, "password = " * 450_000, "\n" * 5_000_000],
-    ids=lambda said: said[:12],
+    ids=lambda expected: expected[:12],
 )
-def test_megabytes_are_cut(said: str) -> None:
+def test_megabytes_are_cut(expected: str) -> None:
     for text in (
-        failed(said).failure,
-        Job.from_api({**JOB, "failure_message": said}).failure,
+        failed(expected).failure,
+        Job.from_api({**JOB, "failure_message": expected}).failure,
     ):
         assert text is not None
         assert len(text.error) < MAX_READABLE
-    error = JobError.from_api({"id": "1", "message": said, "details": said})
+    error = JobError.from_api({"id": "1", "message": expected, "details": expected})
     assert max(len(error.message), len(error.details)) < MAX_READABLE
 
 
@@ -78,9 +78,9 @@ def test_megabytes_are_cut(said: str) -> None:
 @pytest.mark.parametrize(
     "secret", ["kafka://user:hunter2222@broker:9092", "password='hunter2222'", "sasl.password = hunter2222"]
 )
-def test_cut_shows_no_part_of_a_secret(around: int, secret: str) -> None:
-    said = "x " * (around // 2) + secret + " y" * 10_000
-    reason = failed(said).failure
+def test_a_cut_shows_no_part_of_a_secret(around: int, secret: str) -> None:
+    expected = "x " * (around // 2) + secret + " y" * 10_000
+    reason = failed(expected).failure
     assert reason is not None
     assert "hunt" not in reason.error
 
@@ -94,16 +94,16 @@ def test_no_secret_crosses_processes() -> None:
     "domain, read",
     [("external", "external"), (None, None), (5, None), ("x" * 101, None), ("a\nb", None), (["user"], None)],
 )
-def test_unreadable_explanations_fail_nothing(domain: Any, read: str | None) -> None:
+def test_an_invalid_reason_is_not_an_error(domain: Any, read: str | None) -> None:
     assert failed("boom", domain).failure == FailureReason("boom", read)
 
 
 @pytest.mark.parametrize(
-    "said, stored",
+    "expected, stored",
     [("a\0b", "a\ufffdb"), ("a\ud800b", "a\ufffdb"), ("a\nb\tc", "a\nb\tc"), ("größe 😀", "größe 😀")],
 )
-def test_what_no_database_stores_is_replaced(said: str, stored: str) -> None:
-    reason = failed(said).failure
+def test_characters_that_no_database_stores_are_replaced(expected: str, stored: str) -> None:
+    reason = failed(expected).failure
     assert reason is not None
     assert reason.error == stored
     assert json.dumps(to_json(reason)).encode()

@@ -20,11 +20,11 @@ QUICK_TAKEOVER = {
     # The tasks of a killed scheduler: after 15 s and 15 s more, instead of 30 and 300.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
-    # The triggers of a killed triggerer: LocalAirflow has settings for that.
-    # Redis delivers what a killed Celery worker had received once more: after 60 s, instead of a day.
+    # For the triggers of a killed triggerer, LocalAirflow has settings.
+    # Redis delivers again what a killed Celery worker had received: after 60 s, instead of a day.
     "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "60",
 }
-"""Settings with which a test need not wait long until a killed process is replaced by another one."""
+"""Settings that shorten the time until a killed process is replaced."""
 
 
 @contextmanager

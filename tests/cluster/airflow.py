@@ -20,7 +20,7 @@ RESTART_SECONDS = 3.0
 
 
 class Triggerers(LocalAirflow):
-    """``airflow standalone`` with numbered triggerers: the one that it started is number 1.
+    """``airflow standalone`` with numbered triggerers; the one that it starts itself is number 1.
 
     :param arguments: see :class:`.LocalAirflow`.
     """
@@ -64,7 +64,7 @@ class Triggerers(LocalAirflow):
         return self._triggerers[number]
 
     def signal_triggerer(self, number: int, signum: signal.Signals) -> None:
-        """Send a signal to a triggerer and all its children, as if its machine ended or froze."""
+        """Send a signal to a triggerer and all its children, as if its machine stopped or froze."""
         processes.signal_tree(self.triggerer(number), signum)
 
     # The REST API
@@ -89,7 +89,7 @@ class Triggerers(LocalAirflow):
         return int(self.task_instance(dag_id, run_id, task_id)["try_number"])
 
     def logs_on_disk(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
-        """Return the log of a try, those of the triggerers included, as it is on disk."""
+        """Return the log of a try on disk, including those of the triggerers."""
         files = self.task_log_files(dag_id, run_id, task_id)
         return "\n".join(
             path.read_text(errors="replace") for path in files if path.name.startswith(f"attempt={attempt}.")
@@ -97,10 +97,9 @@ class Triggerers(LocalAirflow):
 
 
 class Cluster(Triggerers):
-    """Airflow's components as separate processes that can be killed and started again.
-
-    Its scheduler is started again whenever it has ended, as in every deployment: Airflow's own may crash when a task
-    is cleared just as Airflow processes the end of its worker.
+    """Airflow's components as separate processes that can be killed and started again. The scheduler is started again
+    whenever it has ended, as in every deployment: it may crash if a task is cleared just as Airflow processes the end
+    of its worker.
 
     :param triggerers: how many triggerers, default 2.
     :param arguments: see :class:`.LocalAirflow`; the environment names a database.
@@ -115,7 +114,7 @@ class Cluster(Triggerers):
         )
         self._was_killed = False
         self.scheduler_crashes = 0
-        """How often the scheduler ended without being killed."""
+        """How often the scheduler crashed."""
 
     def start(self, *, timeout_seconds: float = 240.0) -> None:
         """Create the database, start every component, and wait until all are healthy."""

@@ -25,7 +25,7 @@ class NoRedisError(RuntimeError):
 
 
 class Redis:
-    """Runs inside a ``with`` block, on a free port, and keeps nothing."""
+    """Runs inside a ``with`` block, on a free port, without persistence."""
 
     def __init__(self) -> None:
         program = shutil.which("redis-server")
@@ -44,7 +44,7 @@ class Redis:
             "appendonly": "no",
             "dir": self._folder,
         }
-        # Not by scripts.processes: it overwrites its environment, and the mark in it.
+        # scripts.processes cannot stop it: it overwrites its environment, including the mark.
         self._server = subprocess.Popen(
             [self._program, *(str(one) for name, value in settings.items() for one in (f"--{name}", value))],
             stdin=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ class Redis:
 
 
 class CeleryAirflow(Cluster):
-    """Airflow's components one by one, with Celery workers.
+    """Airflow's components as separate processes, with Celery workers.
 
     :param workers: how many, default 2.
     :param arguments: see :class:`.Cluster`; the environment names the executor, its broker and a database.
@@ -96,7 +96,7 @@ class CeleryAirflow(Cluster):
 
     def _start_worker(self) -> Path:
         name = f"worker-{next(self._numbers)}"
-        # All have one folder for their logs, so nobody has to serve them.
+        # All workers write to one folder, so no log server is needed.
         more = ["--concurrency", CONCURRENCY, "--celery-hostname", f"{name}@%h", "--skip-serve-logs"]
         self._workers.append(self.start_process("celery", "worker", *more, log=name))
         return self.log_path(name)
@@ -116,5 +116,5 @@ class CeleryAirflow(Cluster):
         self._start_worker()
 
     def worker_logs(self) -> str:
-        """Return what all workers have logged, those that were killed, too."""
+        """Return the logs of all workers, including killed ones."""
         return "\n".join(path.read_text(errors="replace") for path in self.home.glob("worker-*.log"))

@@ -1,4 +1,4 @@
-"""The recordings of real servers, as a suite for the sandbox and for any other server.
+"""A suite that compares the sandbox, or any other server, with the recordings of real servers.
 
 ``python -m tests.conformance`` prints a table; ``ARROYO_URL`` points it at a real server.
 """

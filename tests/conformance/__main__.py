@@ -12,7 +12,7 @@ from tests.conformance.target import NoServerError, server_target
 
 
 def report(results: Iterable[Result]) -> int:
-    """Print each recording as it was compared, then the table; return how many differ."""
+    """Print the result for each recording, then the table; return how many differ."""
     totals: dict[tuple[str, str], list[int]] = {}
     left_out: dict[str, int] = {}
     differing = 0

@@ -1,8 +1,8 @@
 """Compares a response with a recorded one, by rules.
 
-Two responses are equal when status, headers that matter, keys and their order, types and texts are. By rule
-excepted: ids (any id of the same kind, but the same one everywhere), moments (any moment of the same kind),
-measured numbers, lists whose order is not stable, and what other people have on the server.
+Two responses are equal if their status, relevant headers, keys and key order, types and texts are. The exceptions:
+ids (any id of the same kind, used consistently), times (any time of the same kind), measured numbers, lists whose
+order is not stable, and what belongs to other users of the server.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MAPS = frozenset({"tags", "env_vars", "config"})
 class Matching:
     """Which recorded id is which id now.
 
-    :param ids: by recorded id; and by recorded name where a name must be the suite's own.
+    :param ids: by recorded id, and by recorded name if the suite uses a name of its own.
     :param exact: lists that grow with time must have as many entries as were recorded.
-    :param others: set once a list held what does not belong to the suite.
+    :param others: set once a list contained something that does not belong to the suite.
     """
 
     ids: dict[str, str] = field(default_factory=dict)
@@ -44,18 +44,18 @@ class Matching:
     others: bool = False
 
     def now(self, text: str) -> str:
-        """Return a recorded text with the ids of now."""
+        """Return a recorded text with the current ids."""
         for recorded, current in self.ids.items():
             text = re.sub(rf"\b{re.escape(recorded)}\b", current.replace("\\", r"\\"), text)
         return text
 
     def known(self, recorded: str) -> bool:
-        """Return whether a recorded id belongs to something that was made again."""
+        """Return whether a recorded id belongs to something that this run created again."""
         return recorded in self.ids
 
 
 def compare_headers(recorded: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    """Return what differs between the headers that matter."""
+    """Return the differences between the relevant headers."""
     found = [
         f"header {name}: {recorded.get(name)!r} was recorded, got {current.get(name)!r}"
         for name in HEADERS
@@ -67,7 +67,7 @@ def compare_headers(recorded: Mapping[str, str], current: Mapping[str, str]) -> 
 
 
 def compare(recorded: Any, current: Any, matching: Matching, path: Sequence[str] = ()) -> list[str]:
-    """Return what differs between two bodies, each with its place."""
+    """Return the differences between two bodies, each with its place."""
     where = ".".join(path) or "body"
     name = next((part for part in reversed(path) if not part.isdigit()), "")
     if isinstance(recorded, dict) and isinstance(current, dict):
@@ -77,7 +77,7 @@ def compare(recorded: Any, current: Any, matching: Matching, path: Sequence[str]
     if name in MOMENTS and _is_number(recorded) and _is_number(current):
         return _compare_moments(recorded, current, where, name)
     if name in MEASURED and _is_number(recorded) and _is_number(current):
-        # So little is nothing: the backpressure of a pipeline that has all the time it needs.
+        # This counts as 0: the backpressure of a pipeline that is not under load.
         same = (recorded < 0.05) == (current < 0.05) and isinstance(recorded, int) == isinstance(current, int)
         return [] if same else [f"{where}: {recorded!r} was recorded, got {current!r}"]
     if isinstance(recorded, str) and isinstance(current, str):
@@ -141,7 +141,7 @@ def _compare_lists(
 
 
 def _mine(recorded: list[Any], current: list[Any], matching: Matching) -> tuple[list[Any], list[Any]]:
-    """Leave out what was not made again, and what does not belong to the suite."""
+    """Leave out what this run did not create, and what does not belong to the suite."""
     kinds = ("pl_", "job_", "ct_", "cp_", "udf_")
     if not all(isinstance(item, dict) and isinstance(item.get("id"), str) for item in [*recorded, *current]):
         return recorded, current
@@ -175,13 +175,13 @@ def _sort_key(items: list[Any], name: str) -> str | None:
 
 
 def _kinds(checkpoints: list[Any]) -> list[str | None]:
-    """Return the types in their order; how many scheduled ones follow each other is a matter of timing."""
+    """Return the types in order; how many scheduled ones follow each other depends on timing."""
     kinds = [item.get("checkpoint_type") for item in checkpoints]
     return [kind for kind, _ in itertools.groupby(kinds)]
 
 
 def _of_the_moment(recorded: list[Any], current: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Pair the entries: how many there are by now, and whether the last is under way, is a matter of timing."""
+    """Pair the entries; how many there are, and whether the last one is in progress, depends on timing."""
 
     def group(item: Any) -> tuple[Any, bool]:
         return item.get("checkpoint_type"), item.get("finish_time", 1) is None

@@ -25,7 +25,7 @@ PREVIEW = (
 
 
 def bounded(rate: int, count: int) -> str:
-    """A pipeline that ends after so many rows."""
+    """A pipeline that ends after that many rows."""
     return IMPULSE.replace("event_rate = '10'", f"event_rate = '{rate}', message_count = '{count}'")
 
 

@@ -1,4 +1,4 @@
-"""Reads what was recorded of real servers."""
+"""Reads the recordings of real servers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RecordedCall:
 
     :param body: what was sent as JSON, or text under the key ``raw``.
     :param status: None: the server closed the connection without a response.
-    :param response: the response's body: a JSON value, or a text where it was not JSON.
-    :param authorization: the header that was sent, where the recording is about it.
+    :param response: the response's body: a JSON value, or a text if it was not JSON.
+    :param authorization: the header that was sent, if the recording is about it.
     """
 
     file: str
@@ -35,7 +35,7 @@ class RecordedCall:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a timeline: what a poll saw first, or, with ``call``, what was done."""
+    """A line of a timeline: what a poll was the first to see, or, with ``call``, what was requested."""
 
     ms: int
     call: str | None

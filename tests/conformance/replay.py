@@ -34,12 +34,12 @@ OWN_NAMES = (
     "conflict-words",
     "deploy-id",
 )
-"""Ids and names that the recordings chose: replaced, so that no others are touched."""
+"""Ids and names that the recordings chose. They are replaced, so that no other pipelines are touched."""
 
 
 @dataclass
 class Outcome:
-    """How one call or timeline compared."""
+    """The result for one call or timeline."""
 
     name: str
     differences: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass
 class Replay:
-    """Recorded calls of one situation, sent one after the other.
+    """The recorded calls of one situation, sent in order.
 
     :param files: whose calls, in their order.
     """
@@ -90,7 +90,7 @@ class Replay:
         return next(part for item in self.listed for part in item.path.split("/") if part.startswith("pl_"))
 
     def know_job(self, pipeline_id: str) -> None:
-        """Match the job that the recorded paths name with that of a pipeline."""
+        """Map the job in the recorded paths to that of a pipeline."""
         for item in self.listed:
             for part in item.path.split("/"):
                 if part.startswith("job_") and part != "job_nope":
@@ -206,12 +206,12 @@ def replay_stream(target: Target) -> Outcome:
     reader = threading.Thread(target=read)
     reader.start()
     if target.sandbox is not None:
-        # A slow machine may take a while to ask.
+        # A slow machine may take a while to send the request.
         while reader.is_alive() and not target.sandbox.requests.count("GET", "*/output"):
             time.sleep(0.005)
     deadline = 300
     while reader.is_alive() and deadline:
-        # The manual clock must move while the stream is read; a real one moves by itself.
+        # A manual clock must be advanced while the stream is read; a real one advances by itself.
         if target.sandbox is not None:
             target.sandbox.advance(0.05)
         reader.join(0.02 if target.sandbox else 0.2)

@@ -1,4 +1,4 @@
-"""The situations in which calls were recorded, made again."""
+"""Recreates the situations in which calls were recorded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _calls(replay: Replay) -> None:
 
 
 def _learn_jobs(replay: Replay, item: RecordedCall) -> None:
-    # A job of 0.15 does not say whose it is: those in the list are matched by their pipelines' order.
+    # A job of 0.15 does not name its pipeline: those in the list are matched by the order of their pipelines.
     notes = {other.note: other for other in replay.listed}
     owners = [notes[note].response["id"] for note in ("parallelism 0", "unknown field", "create")]
     for recorded, owner in zip(item.response["data"], owners, strict=True):
@@ -101,7 +101,7 @@ def _checkpoints(replay: Replay) -> None:
 
 
 def _connections(replay: Replay) -> None:
-    # In the recording there was another table, older than all of these.
+    # When this was recorded, there was another table, older than all of these.
     body = {"name": f"older_{secrets.token_hex(4)}", "connector": "impulse", "config": {"event_rate": 1}}
     assert replay.target.send("POST", "/connection_tables", body).status_code == 200
     replay.target.wait(1.1)
@@ -233,9 +233,9 @@ def _straight(replay: Replay) -> None:
 
 @dataclass(frozen=True)
 class Situation:
-    """Recordings that belong together, and how to come to where they were made.
+    """Recordings that belong together, and how to recreate their situation.
 
-    :param needs: what a server must be for them: ``sandbox`` (takes faults), ``worker`` or ``controller``
+    :param needs: what a server must be able to do: ``sandbox`` (takes faults), ``worker`` or ``controller``
         (who leads jobs), ``key``, ``restarts`` (allowed-restarts 2 on 0.15), ``whole`` (nothing).
     """
 
@@ -265,7 +265,7 @@ SITUATIONS = (
 
 
 def replay(target: Target, situation: Situation) -> list[Outcome]:
-    """Send the calls of a situation again; what the recording of this version lacks is left out."""
+    """Send the calls of a situation again, without those that this version's recording lacks."""
     there = recordings.call_files(target.version)
     files = tuple(file for file in situation.files if file in there)
     run = Replay(target, files)

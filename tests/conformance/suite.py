@@ -17,7 +17,7 @@ KEY = "sekrit-key"
 
 @dataclass
 class Result:
-    """How one recording file compared.
+    """The result for one recording file.
 
     :param part: ``calls`` or ``timelines``.
     """
@@ -29,12 +29,12 @@ class Result:
 
     @property
     def differing(self) -> list[Outcome]:
-        """What did not compare equal."""
+        """The calls or timelines that differ."""
         return [outcome for outcome in self.outcomes if outcome.differences]
 
     @property
     def skipped(self) -> list[Outcome]:
-        """What was left out."""
+        """Those that were left out."""
         return [outcome for outcome in self.outcomes if outcome.skipped]
 
 
@@ -72,7 +72,7 @@ def on_sandbox(version: str, seed: int = 1) -> Iterator[Result]:
 
 
 def on_server(target: Target) -> Iterator[Result]:
-    """Compare a server that is not ours: leaves out what needs faults or another configuration."""
+    """Compare a server that the suite did not start, without what needs faults or another configuration."""
     version = target.version
     for situation in situations(version):
         name = "+".join(situation.files)

@@ -1,4 +1,4 @@
-"""The server that the suite talks to: a sandbox that it starts, or one that runs already."""
+"""The server that the suite uses: a sandbox that it starts, or a server that is already running."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox, ManualClock
 
 API = "/api/v1"
 CONSOLE_PAGE = "/pipelines/pl_x"
-"""The one recorded path that is not the API's."""
+"""The only recorded path outside of the API."""
 
 
 class NoServerError(Exception):
-    """The server that was named does not answer, or is not Arroyo."""
+    """The given server does not respond, or is not Arroyo."""
 
 
 @dataclass
 class Target:
-    """A server, and what this suite made on it.
+    """A server, and what this suite created on it.
 
-    :param sandbox: None for a server that is not ours: it can be given no faults.
-    :param made: ids of the pipelines, tables and profiles that the suite made, by kind.
+    :param sandbox: None for a server that the suite did not start; no faults can be injected into it.
+    :param made: ids of the pipelines, tables and profiles that the suite created, by kind.
     """
 
     url: str
@@ -61,7 +61,7 @@ class Target:
             data = _as_recorded(body)
             headers["content-type"] = "application/json"
         full = path if path.startswith("/api") or path == CONSOLE_PAGE else f"{API}{path}"
-        # Compression is the transport's: the recordings were made without it.
+        # Compression is not part of the API; the recordings were made without it.
         headers["accept-encoding"] = "identity"
         answer = self.session.request(method, f"{self.url}{full}", data=data, headers=headers, timeout=30)
         self._note(method, full, answer)
@@ -77,7 +77,7 @@ class Target:
                     if value["id"] not in listed:
                         listed.append(value["id"])
         elif method == "PUT" and answer.status_code == 400:
-            # It may have left a half-made record.
+            # It may have left a half-created record.
             self.made.setdefault("half_made", []).append(path)
 
     def wait(self, seconds: float) -> None:
@@ -94,7 +94,7 @@ class Target:
         return time.monotonic()
 
     def idle_seconds(self) -> float:
-        """Return for how long nothing can happen on the server; 0 where that cannot be known."""
+        """Return for how long nothing can happen on the server; 0 if that is unknown."""
         if self.sandbox is None or (due := self.sandbox.engine.next_due) is None:
             return 0.0
         return (due - self.sandbox.engine.now) / 1_000_000
@@ -108,7 +108,7 @@ class Target:
         return job
 
     def until(self, pipeline_id: str, state: str, *, run_id: int | None = None) -> dict[str, Any]:
-        """Wait until a job shows a state, and if given a run."""
+        """Wait until a job is in a state and, if given, in a run."""
         return self.until_job(
             pipeline_id, lambda job: job["state"] == state and run_id in (None, job["run_id"])
         )
@@ -127,7 +127,7 @@ class Target:
             self.wait(0.02)
 
     def clean_up(self) -> None:
-        """Take away what the suite made, and nothing else."""
+        """Delete what the suite created, and nothing else."""
         for pipeline_id in self.made.pop("pipelines", []):
             path = f"/pipelines/{requests.utils.quote(pipeline_id, safe='')}"  # type: ignore[attr-defined]  # its stubs do not show it
             jobs = self.send("GET", f"{path}/jobs")
@@ -181,7 +181,7 @@ def server_target() -> Iterator[Target]:
             ping = target.send("GET", "/ping")
             if ping.status_code != 200 or ping.text != '"Pong"':
                 raise NoServerError(f"{url} does not respond as Arroyo: {ping.status_code} {ping.text[:80]}")
-            # A body that lacks everything creates nothing: 0.15 does not know the call, 0.16 refuses the body.
+            # An empty body creates nothing: 0.15 does not have this call, and 0.16 refuses the body.
             if target.send("PUT", "/pipelines/conformance-probe", {}).status_code == 405:
                 target.version = "0.15"
             target.made.clear()

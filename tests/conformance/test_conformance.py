@@ -14,7 +14,7 @@ VERSIONS = ("0.15", "0.16")
 CALLS = [(version, item) for version in VERSIONS for item in suite.situations(version)]
 TIMELINES = [(version, name) for version in VERSIONS for name in recordings.timelines(version)]
 SEEDS = (1, 2)
-"""The controller's polls fall differently with each: what holds must hold wherever they fall."""
+"""Each shifts the controller's polls in time; the results must be the same."""
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_no_recording_is_forgotten(version: str) -> None:
     assert suite.all_files_have_a_situation(version) == set()
 
 
-def test_the_rules_see_what_differs() -> None:
+def test_the_rules_detect_differences() -> None:
     recorded = {"id": "pl_aaaaaaaaaa", "state": "Running", "created_at": 1_795_573_005_000_000, "tasks": None}
     good = {"id": "pl_bbbbbbbbbb", "state": "Running", "created_at": 1_795_999_005_000_000, "tasks": None}
     assert compare(recorded, good, Matching()) == []
@@ -62,13 +62,13 @@ def test_the_rules_see_what_differs() -> None:
     assert compare_headers({"allow": "GET,HEAD"}, {}) != []
 
 
-def test_an_id_must_stay_the_same() -> None:
+def test_an_id_must_be_used_consistently() -> None:
     matching = Matching()
     assert compare({"id": "pl_aaaaaaaaaa"}, {"id": "pl_bbbbbbbbbb"}, matching) == []
     assert compare({"id": "pl_aaaaaaaaaa"}, {"id": "pl_cccccccccc"}, matching) != []
 
 
-def test_a_timeline_that_goes_another_way_is_seen() -> None:
+def test_another_course_of_a_timeline_is_detected() -> None:
     # A server that allows more restarts fails later than was recorded.
     with sandbox_target("0.15", allowed_restarts=4) as target:
         assert timelines.provoke(target, "failing_source").differences != []

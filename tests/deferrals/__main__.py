@@ -1,7 +1,7 @@
 """``python -m tests.deferrals``: how many short deferrals Airflow fails, with the hold and without.
 
 A real Airflow on PostgreSQL with its default settings runs sensors that defer at once; their pipelines are stopped at
-random within twelve seconds of that.
+random times within the next twelve seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INSERT INTO sink SELECT counter FROM source;
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run showed.
+    """The result of one run.
 
     :param states: how many tasks ended in each state.
     :param latencies: seconds from the end of each pipeline to the success of its task.
@@ -66,10 +66,10 @@ class Figures:
 
 
 class Stopper:
-    """Stops each pipeline at random within twelve seconds of the first look at it, which its sensor takes.
+    """Stops each pipeline at a random time within twelve seconds of its sensor's first poll.
 
     :param sandbox: has the pipelines.
-    :param seed: draws the times.
+    :param seed: decides the times.
     """
 
     def __init__(self, sandbox: ArroyoSandbox, pipelines: Sequence[str], seed: str) -> None:
@@ -105,7 +105,7 @@ class Stopper:
                 self._note(client)
 
     def _note(self, client: ArroyoClient) -> None:
-        """Note when a pipeline was first seen to be stopped."""
+        """Record when a pipeline was first in state Stopped."""
         for job in client.list_jobs():
             if job.state == JobState.STOPPED:
                 self.stopped_at.setdefault(job.pipeline_id or job.id, time.time())
@@ -116,7 +116,7 @@ def _airflow(executor: str, scratch: Path, env: dict[str, str]) -> Iterator[Loca
     dags = scratch / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags)
     env = {
-        # Airflow's defaults, which the demo and other tests change.
+        # Airflow's defaults; the demo and other tests use other values.
         "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
@@ -130,7 +130,7 @@ def _airflow(executor: str, scratch: Path, env: dict[str, str]) -> Iterator[Loca
 
 
 def _wait_for_run(airflow: LocalAirflow, run_id: str) -> None:
-    """Return when the run has ended; a busy Airflow may take its time to say so."""
+    """Wait for the run to end; a busy Airflow may take long to report that."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         with suppress(OSError):
@@ -141,7 +141,7 @@ def _wait_for_run(airflow: LocalAirflow, run_id: str) -> None:
 
 
 def run(name: str, executor: str, *, count: int, at_once: int, seed: str, env: dict[str, str]) -> Figures:
-    """Run so many deferrals and return what became of them."""
+    """Run that many deferrals and return the figures."""
     scratch = Path(tempfile.mkdtemp(prefix="arroyo-deferrals-"))
     pipelines = [f"pl_{number}" for number in range(count)]
     with ArroyoSandbox(arroyo_version="0.16", seed=1, log_size=200_000) as sandbox:
@@ -190,7 +190,7 @@ RUNS: dict[str, dict[str, str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for, print a table, and return 0 where no task failed but those without a hold."""
+    """Run what the arguments ask for, print a table, and return 0 if no task failed, except those without a hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.deferrals", description=__doc__)
     parser.add_argument("--executor", choices=[LOCAL, CELERY], action="append", help="default both")
     parser.add_argument("--run", choices=list(RUNS), action="append", help="default all")
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, default=16, help="tasks that run at once: Airflow's default")
     parser.add_argument("--seed", default="1", help="draws when the pipelines end")
     options = parser.parse_args(arguments)
-    # So that every process that was started is ended in any case.
+    # Exit normally, so that every process that was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     sys.stdout.write("| run | deferrals | failed | end of the pipeline to success, median | worst |\n")
     sys.stdout.write("|---|---|---|---|---|\n")

@@ -1,6 +1,6 @@
-"""An idle event loop: what delays it is the machine, not a trigger.
+"""An idle event loop: if it is delayed, the cause is the machine and not a trigger.
 
-Prints a line for each delay: when it was noticed (seconds since the epoch), and how long it was.
+Prints a line for each delay: when it was noticed (seconds since the epoch), and its length.
 """
 
 from __future__ import annotations

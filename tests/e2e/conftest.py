@@ -1,7 +1,7 @@
 """One real Airflow and one sandbox for all end-to-end tests: starting them takes most of a minute.
 
 It is ``airflow standalone`` (SQLite, LocalExecutor). Where the environment variable ``ARROYO_E2E_EXECUTOR`` names an
-executor, it runs on PostgreSQL with that executor and two triggerers, and the tests that kill are run, too.
+executor, it runs on PostgreSQL with that executor and two triggerers, and the tests that kill processes are run, too.
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ EXECUTOR = os.environ.get("ARROYO_E2E_EXECUTOR")
 collect_ignore = ["test_dags_test.py"] if EXECUTOR else ["test_survives_kills.py"]
 SETTINGS = {
     **QUICK_TAKEOVER,
-    # With a shorter time, a component that is only slow would count as dead, and its tasks would start again.
+    # With a shorter time, a slow component would count as dead, and its tasks would be started again.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
     "AIRFLOW__CORE__PARALLELISM": "8",
-    # With LocalExecutor, Airflow fails a task that resumes before its worker is gone, which may take that long there.
+    # With LocalExecutor, Airflow fails a task that resumes before its worker process has ended, which may take this
+    # long.
     "AIRFLOW__ARROYO__DEFERRAL_HOLD": "20",
-    # Airflow's default, which the demo and other tests change.
+    # Airflow's default; the demo and other tests use another value.
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
 }
+Runs = dict[str, str]
+"""The ids of the runs, by DAG id."""
+
 EXAMPLES = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill")
 LIFE_EXAMPLES = (
     "arroyo_maintenance",
@@ -68,6 +72,10 @@ FAILS_LATER = {
 }
 
 
+SLOW_LIST = {"kind": "latency", "seconds": 3, "method": "GET", "path": "/api/v1/jobs", "times": 3}
+"""Only triggerers request the list, so that a request that blocks an event loop blocks it for so long."""
+
+
 def in_worker(dag_id: str) -> str:
     """Return the id of the copy of an example DAG that does not defer."""
     return f"{dag_id}_in_worker"
@@ -91,7 +99,7 @@ def arroyo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
 
 @pytest.fixture(scope="session")
 def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the file in which an idle event loop records when the machine delayed it."""
+    """Return the file in which an idle event loop records delays that the machine causes."""
     log = tmp_path_factory.mktemp("bystander") / "late"
     mark = uuid.uuid4().hex
     script = Path(__file__).parent / "bystander.py"
@@ -154,9 +162,10 @@ def broken(airflow: LocalAirflow, arroyo: SandboxServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def runs(airflow: LocalAirflow, arroyo: SandboxServer, broken: str) -> dict[str, str]:
+def runs(airflow: LocalAirflow, arroyo: SandboxServer, broken: str) -> Runs:
     """Start a run of every DAG, all at once, and return the run ids by DAG id."""
-    arroyo.call("POST", "/sandbox/faults", FAILS_LATER)
+    for fault in (FAILS_LATER, SLOW_LIST):
+        arroyo.call("POST", "/sandbox/faults", fault)
     dag_ids = (*EXAMPLES, *map(in_worker, EXAMPLES), *DEPLOY_EXAMPLES, *LIFE_EXAMPLES, *OWN)
     for dag_id in dag_ids:
         airflow.unpause(dag_id)

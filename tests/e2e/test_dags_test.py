@@ -26,7 +26,7 @@ DAG_IDS = ("arroyo_submit_watch_stop", "arroyo_bounded_backfill", "arroyo_wait_f
 
 
 class CommandLine:
-    """Airflow's command line, with a home and a database of its own, and nothing that runs.
+    """Airflow's command line with its own home and database; no component is running.
 
     :param home: a folder.
     """
@@ -40,7 +40,7 @@ class CommandLine:
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
-            # No scheduler is there that an early event could confuse.
+            # No scheduler is running that an early event could confuse.
             "AIRFLOW__ARROYO__DEFERRAL_HOLD": "0",
             # Airflow drops an event that takes longer, 10 seconds by default, which a busy machine may need.
             "AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": "120",
@@ -48,14 +48,15 @@ class CommandLine:
         self.lineage = home / "lineage"
 
     def copied(self, home: Path) -> CommandLine:
-        """Return another one, whose database begins as this one's is now."""
+        """Return another one, with a copy of this one's database."""
         shutil.copytree(self.home, home)
         return CommandLine(home)
 
     def run(self, *arguments: str, lineage_of: str = "") -> str:
-        """Run a command, and return what it printed; a test fails where it fails.
+        """Run a command and return its output; a failure fails the test.
 
-        :param lineage_of: to which file in ``lineage`` Airflow's listener emits events; none without it.
+        :param lineage_of: the file in ``lineage`` to which Airflow's listener emits events; without it, none are
+            emitted.
         """
         if lineage_of:
             self.lineage.mkdir(exist_ok=True)
@@ -76,7 +77,7 @@ class CommandLine:
 
 @pytest.fixture(scope="module")
 def airflow_command(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """Return a command line whose database has the connection ``arroyo_default``."""
+    """Return a command line with the connection ``arroyo_default`` in its database."""
     command = CommandLine(tmp_path_factory.mktemp("dags_test"))
     command.run("db", "migrate")
     where = urlsplit(arroyo.url)
@@ -91,8 +92,8 @@ def airflow_command(arroyo: SandboxServer, tmp_path_factory: pytest.TempPathFact
 class Inline:
     """A run of a DAG by the command line.
 
-    :param command: runs it.
-    :param printed: what that prints, once it has ended.
+    :param command: the command line that runs it.
+    :param printed: what it has printed, once it has ended.
     """
 
     command: CommandLine
@@ -103,7 +104,7 @@ class Inline:
 def inline(
     airflow_command: CommandLine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Inline]]:
-    """Run the DAGs at the same time, since they wait most of it; SQLite wants a database for each."""
+    """Run the DAGs at the same time, since they mostly wait; with SQLite, each needs its own database."""
     folder = tmp_path_factory.mktemp("inline")
     with ThreadPoolExecutor(len(DAG_IDS)) as pool:
         found = {}
@@ -118,10 +119,10 @@ def inline(
 @pytest.mark.parametrize("dag_id", DAG_IDS)
 def test_an_example_dag_runs_inline(dag_id: str, inline: dict[str, Inline]) -> None:
     command, printed = inline[dag_id].command, inline[dag_id].printed.result()
-    if dag_id == "arroyo_submit_watch_stop":  # the other one is over before it would be deferred
+    if dag_id == "arroyo_submit_watch_stop":  # the other one ends before it would defer
         assert "running trigger in line" in printed
     assert "There is no Airflow connection" not in printed
-    # That of the other one runs on, so that its run has no end.
+    # The other one's wait goes on, so its run does not end.
     ends = dag_id != "arroyo_wait_for_data"
     if ends and find_spec("airflow.providers.openlineage") is not None:
         check_lineage(dag_id, command.lineage / dag_id)
@@ -141,7 +142,7 @@ def test_a_pipeline_is_diagnosed_by_a_connection_of_the_database(airflow_command
 
 
 def check_lineage(dag_id: str, path: Path) -> None:
-    """Check the events that Airflow's own listener emitted, of tasks that deferred and resumed, too."""
+    """Check the events that Airflow's own listener emitted, including those of tasks that deferred and resumed."""
     from tests.openlineage import events
 
     emitted = events.read(path)

@@ -12,12 +12,12 @@ pytestmark = pytest.mark.e2e
 
 
 def ended(airflow: LocalAirflow) -> list[str]:
-    """Return the ids of the DAG's runs, the first one first, without one that is under way."""
+    """Return the ids of the DAG's finished runs, oldest first."""
     runs = airflow.call("GET", f"/api/v2/dags/{WATCHER}/dagRuns?order_by=run_after&limit=50")["dag_runs"]
     return [run["dag_run_id"] for run in runs if run["state"] in ("success", "failed")]
 
 
-def test_each_death_starts_the_dag_and_it_restarts_no_more_than_three_times(
+def test_each_failure_starts_the_dag_which_restarts_at_most_three_times(
     airflow: LocalAirflow, arroyo: SandboxServer, broken: str
 ) -> None:
     # Each restart fails again.

@@ -1,6 +1,6 @@
 """Tasks whose worker or triggerer is killed with SIGKILL, as when its machine dies.
 
-The last of these tests by its name, since with LocalExecutor all tasks die with the scheduler.
+Last by its name, since with LocalExecutor all tasks die with the scheduler.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 TAKEOVER_SECONDS = 240
 HANG = {"kind": "hang", "method": "PUT", "path": "*/pipelines/*", "after_effect": True}
 REASON = "the disk is full"
-# What Celery workers log of a message that Redis delivers again after its visibility timeout.
+# What Celery workers log if Redis delivers a message again after its visibility timeout.
 OF_DEAD_TRY, OF_LIVING_TRY = "Task Instance not found", "Task already running elsewhere"
 
 
@@ -34,7 +34,7 @@ def pipelines(arroyo: SandboxServer, name: str) -> list[dict[str, Any]]:
 
 
 def stops(arroyo: SandboxServer, pipeline_id: str) -> list[str]:
-    """Return what was requested of a pipeline after its creation."""
+    """Return the requests that changed a pipeline after its creation."""
     found = arroyo.call("GET", f"/sandbox/requests?method=PATCH&path=/api/v1/pipelines/{pipeline_id}")
     return [one["body"] for one in found["data"]]
 
@@ -83,7 +83,7 @@ def test_a_killed_worker_leaves_one_pipeline_to_the_next_try(
 
 
 def end(arroyo: SandboxServer, names: Sequence[str]) -> None:
-    """End pipelines: every second one fails, the others are stopped."""
+    """End the pipelines: every second one fails, the others are stopped."""
     for name in names:
         if is_to_fail(name):
             fault = {"kind": "fail", "pipeline": name, "error": REASON, "domain": "external"}
@@ -97,7 +97,7 @@ def is_to_fail(name: str) -> bool:
     return HELD.index(name) % 2 == 1
 
 
-def test_a_killed_triggerer_loses_and_doubles_no_wait(airflow: Cluster, arroyo: SandboxServer) -> None:
+def test_a_killed_triggerer_loses_and_duplicates_no_wait(airflow: Cluster, arroyo: SandboxServer) -> None:
     dag_id = "e2e_held_in_triggerers"
     for name in HELD:
         arroyo.call("POST", "/api/v1/pipelines", {"name": name, "query": ENDLESS, "parallelism": 1})
@@ -118,7 +118,7 @@ def test_a_killed_triggerer_loses_and_doubles_no_wait(airflow: Cluster, arroyo: 
     killed = airflow.triggerer_of(logs(HELD[0]))
     assert killed is not None
     processes.kill_tree(killed)
-    # While no triggerer looks at this one, and at others.
+    # While no triggerer polls this one and some others.
     end(arroyo, HELD[:10])
     wait_until(
         lambda: "deferred" not in {states()[name] for name in HELD[:10]},

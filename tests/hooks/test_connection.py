@@ -34,7 +34,7 @@ def read(extra: dict[str, Any] | None = None, **fields: Any) -> ClientSettings:
 
 
 def test_a_uri_whose_scheme_becomes_the_type_keeps_its_tls() -> None:
-    """AIRFLOW_CONN_…=https://:key@arroyo.example: its key must not go out in plain text."""
+    """With AIRFLOW_CONN_…=https://:key@arroyo.example, the key must not be sent in plain text."""
     assert read(conn_type="https", password="k").base_url == "https://arroyo.example:5115"
     assert read(conn_type="https", schema="http").base_url == "http://arroyo.example:5115"
     assert read(conn_type="http").base_url == "http://arroyo.example:5115"
@@ -85,7 +85,9 @@ def refuse(extra: dict[str, Any] | None = None, **fields: Any) -> str:
         ("arroyo.example", "", None, "http://arroyo.example:5115"),
     ],
 )
-def test_address(host: str | None, port: Any, schema: str | None, base_url: str) -> None:
+def test_an_address_may_be_written_in_several_ways(
+    host: str | None, port: Any, schema: str | None, base_url: str
+) -> None:
     assert read(host=host, port=port, schema=schema).base_url == base_url
 
 
@@ -99,7 +101,7 @@ def test_address(host: str | None, port: Any, schema: str | None, base_url: str)
         *("arroyo.example?x", "://", ":5115"),
     ],
 )
-def test_invalid_host(host: str) -> None:
+def test_an_invalid_host_is_refused(host: str) -> None:
     assert "field 'host': must" in refuse(host=host)
 
 
@@ -152,16 +154,16 @@ def test_a_secret_in_the_wrong_field_is_not_shown(fields: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, "x", "5115.0", [1]])
-def test_invalid_port(port: Any) -> None:
+def test_an_invalid_port_is_refused(port: Any) -> None:
     assert f"field 'port': must be from 1 to 65535, got {port!r}" in refuse(port=port)
 
 
 @pytest.mark.parametrize("schema", ["ftp", "httpx", "http://", "prod"])
-def test_invalid_schema(schema: str) -> None:
+def test_an_invalid_schema_is_refused(schema: str) -> None:
     assert f"field 'schema': must be 'http' or 'https', got {schema!r}" in refuse(schema=schema)
 
 
-def test_fields_that_contradict_each_other() -> None:
+def test_contradicting_fields_are_refused() -> None:
     assert "field 'schema': is 'http', but host begins with https://" in refuse(
         host="https://arroyo.example", schema="http"
     )
@@ -193,21 +195,21 @@ def test_base_path(base_path: str | None, path: str) -> None:
 
 
 @pytest.mark.parametrize("base_path", ["/a?b", "/a#b", "/a b", "http://x/y", 5, ["/a"], "a\\b"])
-def test_invalid_base_path(base_path: Any) -> None:
+def test_an_invalid_base_path_is_refused(base_path: Any) -> None:
     assert "field 'base_path': must be a" in refuse({"base_path": base_path})
 
 
 # -- key and headers --------------------------------------------------------------------------------------------
 
 
-def test_password_is_the_api_key() -> None:
+def test_the_password_is_the_api_key() -> None:
     assert read(password="key").api_key == "key"
     assert read(password="").api_key is None
     assert read().api_key is None
 
 
 @pytest.mark.parametrize("password", [f"{SECRET}\n", f" {SECRET}", "s3cr3t\nX-Other: 1", SECRET])
-def test_password_that_cannot_be_sent(password: str) -> None:
+def test_a_password_that_cannot_be_sent_is_refused(password: str) -> None:
     text = refuse(password=password)
     assert "field 'password': must" in text
     assert "s3cr3t" not in text
@@ -229,13 +231,13 @@ def test_secret_headers(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [5, {"X-Gate": "a"}, ["X-Gate", 5], "X-Other"])
-def test_invalid_secret_headers(value: Any) -> None:
+def test_invalid_secret_headers_are_refused(value: Any) -> None:
     assert "field 'secret_headers': " in refuse({"headers": {"X-Gate": "a"}, "secret_headers": value})
 
 
 @pytest.mark.parametrize("name", ["headers", "proxies"])
 @pytest.mark.parametrize("value", [None, "", "  ", "{}", {}])
-def test_empty_mappings(name: str, value: Any) -> None:
+def test_empty_mappings_are_accepted(name: str, value: Any) -> None:
     assert getattr(read({name: value}), name) == {}
 
 
@@ -247,21 +249,21 @@ def test_empty_mappings(name: str, value: Any) -> None:
         *({"http": {"x": SECRET}}, {"http": 5}, {5: SECRET}, "null", "5", 7, True),
     ],
 )
-def test_invalid_mappings(name: str, value: Any) -> None:
+def test_invalid_mappings_are_refused(name: str, value: Any) -> None:
     text = refuse({name: value})
     assert f"field {name!r}: must be a JSON object" in text
     assert SECRET not in text
 
 
 @pytest.mark.parametrize("name", ["Host", "Transfer-Encoding", "content-length", "Connection", "Range"])
-def test_headers_that_would_break_requests(name: str) -> None:
+def test_headers_that_would_break_requests_are_refused(name: str) -> None:
     text = refuse({"headers": {name: SECRET}})
     assert f"field 'headers': {name!r} must not be set: " in text
     assert SECRET not in text
 
 
-def test_headers_that_say_what_the_client_says() -> None:
-    """As they are pasted from a command line, or from an HTTP connection."""
+def test_headers_that_the_client_sets_itself_are_accepted() -> None:
+    """They are often pasted from a command line or from an HTTP connection."""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "Cache-Control": "no-cache"}
     assert read({"headers": json.dumps(headers)}).headers == headers
 
@@ -270,7 +272,7 @@ def test_headers_that_say_what_the_client_says() -> None:
     "headers",
     [{"X Token": SECRET}, {"": SECRET}, {"X-Token": SECRET}, {"X-Token": "s3cr3t\n"}, {"Ü": "s3cr3t"}],
 )
-def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
+def test_headers_that_cannot_be_sent_are_refused(headers: dict[str, str]) -> None:
     text = refuse({"headers": headers})
     assert "field 'headers': " in text
     assert "s3cr3t" not in text
@@ -290,7 +292,7 @@ def test_proxies() -> None:
         *({"http": f"http://user:{SECRET}@proxy:port"}, {"http": "http://"}, {"http": ""}),
     ],
 )
-def test_invalid_proxies(proxies: dict[str, str]) -> None:
+def test_invalid_proxies_are_refused(proxies: dict[str, str]) -> None:
     text = refuse({"proxies": proxies})
     assert "field 'proxies': " in text
     assert SECRET not in text
@@ -316,7 +318,7 @@ def test_verify(value: Any, verify: bool) -> None:
 
 
 @pytest.mark.parametrize("value", ["no", "0", 0, 1, "off", [], {"a": 1}])
-def test_invalid_verify(value: Any) -> None:
+def test_an_invalid_verify_is_refused(value: Any) -> None:
     assert f"field 'verify': must be true or false, got {value!r}" in refuse({"verify": value})
 
 
@@ -328,11 +330,11 @@ def test_certificates() -> None:
 
 
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert", "client_key", "base_path", "console_url"])
-def test_strings_of_another_type(name: str) -> None:
+def test_values_that_are_not_strings_are_refused(name: str) -> None:
     assert f"field {name!r}: must be a string, got int" in refuse({name: 5})
 
 
-def test_key_without_its_certificate() -> None:
+def test_a_client_key_without_its_certificate_is_refused() -> None:
     assert "field 'client_key': needs client_cert" in refuse({"client_key": "/c.pem"})
 
 
@@ -352,7 +354,7 @@ def test_default_timeouts() -> None:
 @pytest.mark.parametrize(
     "value", [0, -1, "x", "nan", float("inf"), "1e999", True, False, [], {"a": 1}, 10**400, "1_0", 86_401]
 )
-def test_invalid_timeouts(name: str, value: Any) -> None:
+def test_invalid_timeouts_are_refused(name: str, value: Any) -> None:
     assert f"field {name!r}: must be a number of seconds, more than 0 and 86,400 or less, got" in refuse(
         {name: value}
     )
@@ -370,28 +372,28 @@ def test_console_url(url: str) -> None:
         "https://x:y",
     ],
 )
-def test_invalid_console_url(url: str) -> None:
+def test_an_invalid_console_url_is_refused(url: str) -> None:
     assert "field 'console_url': must be http(s)://host[:port][/path]" in refuse({"console_url": url})
 
 
 @pytest.mark.parametrize(
     "url", [f"https://user:{SECRET}@console.example", f"user:{SECRET}@console.example", f"ftp://{SECRET}@x"]
 )
-def test_console_url_with_credentials(url: str) -> None:
+def test_a_console_url_with_credentials_is_refused(url: str) -> None:
     text = refuse({"console_url": url})
     assert "field 'console_url': must" in text
     assert SECRET not in text
 
 
 @pytest.mark.parametrize("name", ["verfiy", "Headers", "timeout", "extra__arroyo__verify", ""])
-def test_unknown_extra(name: str) -> None:
+def test_an_unknown_extra_is_refused(name: str) -> None:
     text = refuse({name: SECRET, "verify": True})
     assert f"field 'extra.{name}': is unknown; known: base_path, console_url, verify" in text
     assert SECRET not in text
 
 
 @pytest.mark.parametrize(
-    "said, text",
+    "message, text",
     [
         ("ca_cert: cannot read '/x': No such file", "field 'ca_cert': cannot read '/x'"),
         ("client_cert '/x': not a certificate", "field 'client_cert': '/x': not a certificate"),
@@ -404,8 +406,8 @@ def test_unknown_extra(name: str) -> None:
         ("", "'a': "),
     ],
 )
-def test_settings_error_names_the_field(said: str, text: str) -> None:
-    assert text in str(settings_error("a", ValueError(said)))
+def test_an_error_in_the_settings_names_the_field(message: str, text: str) -> None:
+    assert text in str(settings_error("a", ValueError(message)))
 
 
 anything = st.one_of(
@@ -438,8 +440,8 @@ def test_any_connection_gives_settings_or_names_a_field(
     try:
         made = read(extra, host=host, port=port, schema=schema, password=password)
     except ArroyoSettingsError as err:
-        assert "Airflow connection 'arroyo_prod', field '" in str(err)  # noqa: PT017  # either is right
+        assert "Airflow connection 'arroyo_prod', field '" in str(err)  # noqa: PT017  # either is correct
         return
-    # The result is itself a valid host, and leads to the same place.
+    # The result is itself a valid host, and leads to the same address.
     again = read({"base_path": None}, host=made.base_url)
     assert again.base_url == made.base_url

@@ -1,4 +1,4 @@
-"""The command that says what is wrong with a pipeline."""
+"""The command that diagnoses a pipeline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def submit(sandbox: ArroyoSandbox) -> str:
     return made.id
 
 
-def test_a_healthy_pipeline_by_name_and_by_id(
+def test_a_healthy_pipeline_is_reported_by_name_and_by_id(
     sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline_id = submit(sandbox)
@@ -38,7 +38,7 @@ def test_a_healthy_pipeline_by_name_and_by_id(
         assert f"/pipelines/{pipeline_id}" in printed
 
 
-def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_problem_sets_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline_id = submit(sandbox)
     sandbox.faults.fail(pipeline_id, error="out of memory", domain="internal")
     sandbox.advance(30)
@@ -47,7 +47,7 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    "given, says",
+    "given, message",
     [
         (["nothing"], "There is no pipeline named 'nothing' on this Arroyo. Check the name"),
         (["a/b"], "No pipeline has this id either."),
@@ -55,15 +55,15 @@ def test_a_problem_is_the_exit_code(sandbox: ArroyoSandbox, capsys: pytest.Captu
         (["--conn-id", "no_such_connection", "orders"], "no Airflow connection 'no_such_connection'"),
     ],
 )
-def test_pipelines_that_cannot_be_diagnosed(
-    given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
+def test_the_message_about_a_pipeline_that_cannot_be_diagnosed(
+    given: list[str], message: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["diagnose", *given]) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "given, says",
+    "given, message",
     [
         ([""], "argument NAME: must not be empty"),
         (["--observe", "nan", "orders"], "argument --observe: must be from 0 seconds to a day, got nan"),
@@ -72,13 +72,13 @@ def test_pipelines_that_cannot_be_diagnosed(
     ],
 )
 def test_wrong_arguments_are_refused(
-    given: list[str], says: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
+    given: list[str], message: str, sandbox: ArroyoSandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # An empty name would request the whole list, and Arroyo would return the first one.
     with pytest.raises(SystemExit) as ended:
         main(["diagnose", *given])
     assert ended.value.code == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert sandbox.requests.total == 0
 
 

@@ -1,4 +1,4 @@
-"""From errors to what a task raises: Airflow retries exactly what a retry can fix."""
+"""Which exceptions a task raises for our errors: Airflow retries exactly what a retry can fix."""
 
 from __future__ import annotations
 
@@ -8,26 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 
 from airflow_provider_arroyo import exceptions
-from airflow_provider_arroyo.exceptions import (
-    ArroyoAmbiguousNameError,
-    ArroyoApiError,
-    ArroyoAuthError,
-    ArroyoConflictError,
-    ArroyoConnectionError,
-    ArroyoDeployError,
-    ArroyoError,
-    ArroyoForeignResponseError,
-    ArroyoNoConnectionError,
-    ArroyoNoSuchNameError,
-    ArroyoNotFoundError,
-    ArroyoOwnershipError,
-    ArroyoPipelineError,
-    ArroyoQueryError,
-    ArroyoSettingsError,
-    ArroyoTlsError,
-    ArroyoUnreachableError,
-    ArroyoUnsupportedError,
-)
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import (
     ArroyoArgumentError,
     ArroyoFatalTaskError,
@@ -37,46 +18,32 @@ from airflow_provider_arroyo.hooks.errors import (
     task_error,
 )
 
-FATAL: list[type[ArroyoError]] = [
-    ArroyoSettingsError,
-    ArroyoTlsError,
-    ArroyoAuthError,
-    ArroyoQueryError,
-    ArroyoOwnershipError,
-    ArroyoUnsupportedError,
-]
-RETRYABLE: list[type[ArroyoError]] = [
-    ArroyoError,
-    ArroyoDeployError,
-    ArroyoNoConnectionError,
-    ArroyoUnreachableError,
-    ArroyoConnectionError,
-    ArroyoApiError,
-    ArroyoForeignResponseError,
-    ArroyoNotFoundError,
-    ArroyoConflictError,
-    ArroyoPipelineError,
-    ArroyoNoSuchNameError,
-    ArroyoAmbiguousNameError,
-]
+ERRORS = {
+    name: cls
+    for name, cls in vars(exceptions).items()
+    if isinstance(cls, type) and issubclass(cls, ArroyoError)
+}
+FATAL = {f"Arroyo{name}Error" for name in ("Settings", "Tls", "Auth", "Query", "Ownership", "Unsupported")}
+RETRYABLE = {
+    *(f"Arroyo{name}Error" for name in ("", "Deploy", "NoConnection", "Unreachable", "Connection", "Api")),
+    *(f"Arroyo{name}Error" for name in ("ForeignResponse", "NotFound", "Conflict", "Pipeline")),
+    *(f"Arroyo{name}Error" for name in ("NoSuchName", "AmbiguousName")),
+}
 
 
-@pytest.mark.parametrize("cls", [*FATAL, *RETRYABLE])
-def test_what_a_task_raises(cls: type[ArroyoError]) -> None:
-    error = cls("what happened")
+@pytest.mark.parametrize("name", ERRORS)
+def test_each_error_is_raised_as_retryable_or_fatal(name: str) -> None:
+    error = ERRORS[name]("what happened")
     raised = task_error(error, "arroyo_prod")
-    assert type(raised) is (ArroyoFatalTaskError if cls in FATAL else ArroyoTaskError)
+    assert type(raised) is (ArroyoFatalTaskError if name in FATAL else ArroyoTaskError)
     assert isinstance(raised, AirflowException)
-    assert isinstance(raised, AirflowFailException) == (cls in FATAL)
+    assert isinstance(raised, AirflowFailException) == (name in FATAL)
     assert raised.error is error
     assert str(raised) == "what happened\nAirflow connection: arroyo_prod"
 
 
 def test_every_error_of_the_package_is_listed_above() -> None:
-    ours = {
-        cls for cls in vars(exceptions).values() if isinstance(cls, type) and issubclass(cls, ArroyoError)
-    }
-    assert ours == {*FATAL, *RETRYABLE}
+    assert set(ERRORS) == {*FATAL, *RETRYABLE}
 
 
 def test_a_wrong_argument_is_a_value_error_that_is_not_retried() -> None:

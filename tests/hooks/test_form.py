@@ -17,7 +17,7 @@ from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 
 @dataclass
 class Field:
-    """What Airflow uses in place of the fields of wtforms: it takes these arguments and no others."""
+    """Airflow's stand-in for a field of wtforms: it accepts only these arguments."""
 
     label: str | None = None
     validators: Any = None
@@ -40,7 +40,7 @@ class BooleanField(Field):
 
 @pytest.fixture
 def form(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install stand-ins, as Airflow does."""
+    """Install the stand-ins, as Airflow does."""
     wtforms, babel = ModuleType("wtforms"), ModuleType("flask_babel")
     for field in (StringField, PasswordField, BooleanField):
         setattr(wtforms, field.__name__, field)
@@ -66,9 +66,7 @@ def test_the_old_form_has_the_same_fields() -> None:
 
 
 @pytest.mark.parametrize("missing", ["wtforms", "flask_babel"])
-def test_the_old_form_without_the_packages_that_it_needs(
-    monkeypatch: pytest.MonkeyPatch, missing: str
-) -> None:
+def test_the_old_form_needs_its_packages(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     assert ArroyoHook.get_connection_form_widgets() == {}
 
@@ -83,7 +81,7 @@ def test_the_old_form_has_the_same_labels() -> None:
 
 
 def test_the_old_form_is_found() -> None:
-    """Airflow before 3.2 looks for it in the hook's own class: one that is inherited counts as its parent's."""
+    """Airflow before 3.2 searches the hook's own class: an inherited form counts as that of the parent."""
     assert vars(ArroyoHook).keys() >= {"get_connection_form_widgets", "get_ui_field_behaviour"}
 
 

@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to a client that works, and errors that say what to fix."""
+"""The hook: from an Airflow connection to a working client, and errors that say what to fix."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def as_json(host: str, **fields: Any) -> str:
 # -- the Test button -------------------------------------------------------------------------------------------
 
 
-def test_button_with_a_connection_that_works(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+def test_the_test_button_accepts_a_working_connection(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     good, text = hook.test_connection()
     assert good
     version = {"0.15": "0.15", "0.16": "0.16 or later"}[sandbox.arroyo_version]
@@ -65,7 +65,9 @@ def test_button_with_a_connection_that_works(hook: ArroyoHook, sandbox: ArroyoSa
     assert re.fullmatch(rf"{where} within \S+ s and accepts the connection\. It has 0 pipelines\.", text)
 
 
-def test_button_with_a_gateway_that_refuses_to_validate(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+def test_the_test_button_accepts_a_gateway_that_refuses_validations(
+    hook: ArroyoHook, sandbox: ArroyoSandbox
+) -> None:
     sandbox.faults.status(403, path="*/validate_query")
     good, text = hook.test_connection()
     assert good
@@ -73,7 +75,9 @@ def test_button_with_a_gateway_that_refuses_to_validate(hook: ArroyoHook, sandbo
 
 
 @pytest.mark.parametrize("password", ["wrong-key", None])
-def test_button_with_a_wrong_key(sandbox: ArroyoSandbox, connect: Connect, password: str | None) -> None:
+def test_the_test_button_refuses_a_wrong_key(
+    sandbox: ArroyoSandbox, connect: Connect, password: str | None
+) -> None:
     good, text = ArroyoHook(connect(as_json(sandbox.url, password=password))).test_connection()
     assert not good
     assert "401" in text
@@ -93,7 +97,7 @@ def test_button_with_a_wrong_key(sandbox: ArroyoSandbox, connect: Connect, passw
         ),
     ],
 )
-def test_button_where_it_is_not_arroyo(connect: Connect, response: Any, words: str) -> None:
+def test_the_test_button_refuses_another_service(connect: Connect, response: Any, words: str) -> None:
     with Server() as server:
         server.play(response)
         good, text = ArroyoHook(connect(as_json(server.url()))).test_connection()
@@ -102,7 +106,7 @@ def test_button_where_it_is_not_arroyo(connect: Connect, response: Any, words: s
     assert "lead to Arroyo" in text
 
 
-def test_button_where_nothing_listens(connect: Connect) -> None:
+def test_the_test_button_reports_a_refused_connection(connect: Connect) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         good, text = ArroyoHook(connect(as_json("127.0.0.1", port=unused.getsockname()[1]))).test_connection()
@@ -110,12 +114,12 @@ def test_button_where_nothing_listens(connect: Connect) -> None:
     assert "refused the connection" in text
 
 
-def test_button_retries_a_short_fault(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+def test_the_test_button_retries_a_short_fault(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, method="GET", path="*/ping")
     assert hook.test_connection()[0]
 
 
-def test_button_ends_in_time(
+def test_the_test_button_is_limited_in_time(
     hook: ArroyoHook, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hook_module, "_TEST_SECONDS", 0.3)
@@ -125,19 +129,19 @@ def test_button_ends_in_time(
     assert "did not respond" in text
 
 
-def test_button_without_a_connection() -> None:
+def test_the_test_button_reports_a_missing_connection() -> None:
     good, text = ArroyoHook("nowhere").test_connection()
     assert not good
     assert "There is no Airflow connection 'nowhere'" in text
 
 
-def test_button_with_a_wrong_field(connect: Connect) -> None:
+def test_the_test_button_names_an_invalid_field(connect: Connect) -> None:
     good, text = ArroyoHook(connect(as_json("h", extra=json.dumps({"verify": "perhaps"})))).test_connection()
     assert not good
     assert "Airflow connection 'arroyo_tested', field 'verify': must be true or false" in text
 
 
-def test_button_with_a_file_that_is_missing(connect: Connect, tmp_path: Path) -> None:
+def test_the_test_button_names_a_missing_file(connect: Connect, tmp_path: Path) -> None:
     extra = {"ca_cert": str(tmp_path / "ca.pem")}
     good, text = ArroyoHook(connect(as_json("https://h", extra=json.dumps(extra)))).test_connection()
     assert not good
@@ -147,18 +151,18 @@ def test_button_with_a_file_that_is_missing(connect: Connect, tmp_path: Path) ->
 # -- the connection --------------------------------------------------------------------------------------------
 
 
-def test_default_connection() -> None:
+def test_the_default_connection_is_arroyo_default() -> None:
     assert ArroyoHook().arroyo_conn_id == DEFAULT_CONN_ID == "arroyo_default"
 
 
-def test_connection_as_uri(connect: Connect) -> None:
+def test_a_connection_may_be_a_uri(connect: Connect) -> None:
     uri = "arroyo://:k%2Fey@gate.example:8443/https?base_path=%2Farroyo&read_timeout=7&headers=%7B%22X-A%22%3A%22b%22%7D"
     settings = ArroyoHook(connect(uri)).settings
     assert settings.base_url == "https://gate.example:8443/arroyo"
     assert (settings.api_key, settings.read_timeout_seconds, settings.headers) == ("k/ey", 7.0, {"X-A": "b"})
 
 
-def test_connection_as_json(connect: Connect) -> None:
+def test_a_connection_may_be_json(connect: Connect) -> None:
     extra = {"verify": False, "proxies": {"http": "http://p:1"}, "console_url": "https://c.example/x/"}
     hook = ArroyoHook(connect(as_json("h", port=1, password="k", extra=extra)))
     assert (hook.settings.verify, hook.settings.proxies) == (False, {"http": "http://p:1"})
@@ -166,7 +170,7 @@ def test_connection_as_json(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("extra", ["s3cr3t", "[1]", '"s3cr3t"', "{s3cr3t"])
-def test_extra_that_is_not_an_object(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+def test_an_extra_that_is_not_an_object_is_refused(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     class Stored:
         conn_id, host, port, schema, password = "arroyo_tested", "h", None, None, None
 
@@ -179,7 +183,7 @@ def test_extra_that_is_not_an_object(monkeypatch: pytest.MonkeyPatch, extra: str
     assert caught.value.__cause__ is None
 
 
-def test_connection_is_looked_up_once(connect: Connect, looked_up: list[str]) -> None:
+def test_the_connection_is_looked_up_once(connect: Connect, looked_up: list[str]) -> None:
     hook = ArroyoHook(connect(as_json("h")))
     assert looked_up == []
     assert hook.client is hook.get_conn()
@@ -187,9 +191,7 @@ def test_connection_is_looked_up_once(connect: Connect, looked_up: list[str]) ->
     assert looked_up == ["arroyo_tested"]
 
 
-def test_secrets_of_gateways_and_proxies_are_masked(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_of_gateways_and_proxy_are_masked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     masked: list[str] = []
     monkeypatch.setattr("airflow.providers.common.compat.sdk.mask_secret", masked.append, raising=False)
     extra = {
@@ -209,15 +211,15 @@ def test_secrets_of_gateways_and_proxies_are_masked(
 # -- in a triggerer ----------------------------------------------------------------------------------------------
 
 
-async def test_a_client_for_an_event_loop(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
+async def test_a_client_can_be_made_on_an_event_loop(hook: ArroyoHook, sandbox: ArroyoSandbox) -> None:
     with await hook.get_async_client(sandbox.url) as client:
         assert (await asyncio.to_thread(client.list_pipelines, limit=1)).data == ()
 
 
-async def test_a_connection_that_only_a_synchronous_look_up_finds(
+async def test_the_connection_is_looked_up_synchronously_if_it_must_be(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under ``airflow dags test``, the asynchronous one does not reach Airflow's database."""
+    """Under ``airflow dags test``, the asynchronous look-up does not reach Airflow's database."""
 
     async def not_found(*_: Any, **__: Any) -> Any:
         raise AirflowNotFoundException("The conn_id `arroyo_tested` isn't defined")
@@ -234,13 +236,13 @@ async def test_async_settings_are_looked_up_each_time(connect: Connect) -> None:
     assert (await hook.async_settings()).api_key == "new"
 
 
-async def test_async_errors() -> None:
+async def test_asynchronous_look_ups_report_a_missing_connection() -> None:
     for look_up in (ArroyoHook("nowhere").async_settings, ArroyoHook("nowhere").get_async_client):
         with pytest.raises(ArroyoSettingsError, match="There is no Airflow connection 'nowhere'"):
             await look_up()
 
 
-async def test_a_connection_that_leads_to_another_server_now(connect: Connect) -> None:
+async def test_a_connection_that_now_leads_to_another_server_is_an_error(connect: Connect) -> None:
     hook = ArroyoHook(connect(as_json("http://new:1")))
     with pytest.raises(ArroyoSettingsError) as caught:
         await hook.get_async_client("http://old:1")
@@ -250,8 +252,8 @@ async def test_a_connection_that_leads_to_another_server_now(connect: Connect) -
     )
 
 
-async def test_another_secret_in_the_path_of_the_address(connect: Connect) -> None:
-    """It may be the key of another tenant, to whom no pipeline that is waited for is known."""
+async def test_another_secret_in_the_path_of_the_address_is_an_error(connect: Connect) -> None:
+    """It may be the key of another tenant, who does not have the pipelines."""
     before, now = (f"https://gate/t/T0kenOfALot123456{digit}/arroyo" for digit in (7, 8))
     hook = ArroyoHook(connect(as_json(before)))
     server = hook.settings.server
@@ -267,7 +269,7 @@ async def test_another_secret_in_the_path_of_the_address(connect: Connect) -> No
 
 @pytest.mark.parametrize("name", ["ca_cert", "client_cert"])
 @pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_files_that_cannot_be_used(
+async def test_unusable_files_are_named(
     connect: Connect, tmp_path: Path, name: str, content: str | None
 ) -> None:
     path = tmp_path / "file.pem"
@@ -285,7 +287,7 @@ async def test_files_that_cannot_be_used(
 async def test_nothing_slow_is_done_on_the_event_loop(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Looking up where Airflow cannot do it asynchronously, masking, and reading certificates."""
+    """Synchronous look-ups, masking, and reading certificates."""
     ca_cert = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(ca_cert))
     extra = {"headers": {"X-Token": "t0ken-of-it"}, "ca_cert": str(ca_cert)}
@@ -318,7 +320,9 @@ async def _client(hook: ArroyoHook, where: str) -> ArroyoClient:
 
 
 @pytest.mark.parametrize("where", ["worker", "triggerer"])
-async def test_a_rotated_key(where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect) -> None:
+async def test_a_rotated_key_is_loaded(
+    where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect
+) -> None:
     connect(as_json(sandbox.url, password="old-key"))
     client = await _client(hook, where)
     connect(sandbox.airflow_connection_uri())
@@ -328,7 +332,7 @@ async def test_a_rotated_key(where: str, hook: ArroyoHook, sandbox: ArroyoSandbo
 
 
 @pytest.mark.parametrize("where", ["worker", "triggerer"])
-async def test_a_key_that_stays_wrong_is_looked_up_once_more(
+async def test_a_key_that_stays_wrong_is_loaded_only_once_more(
     where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, connect: Connect, looked_up: list[str]
 ) -> None:
     connect(as_json(sandbox.url, password="old-key"))
@@ -351,10 +355,10 @@ async def test_a_connection_edited_to_another_server_is_an_error(
 
 
 @pytest.mark.parametrize("where", ["worker", "triggerer"])
-async def test_an_airflow_that_cannot_look_it_up_again_is_not_the_end(
+async def test_a_failing_look_up_does_not_end_an_outage(
     where: str, hook: ArroyoHook, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secrets backend may raise anything; Arroyo's outage goes on, and ends without it."""
+    """A secrets backend may raise anything; Arroyo's outage continues, and can end without it."""
     client = await _client(hook, where)
 
     def fail(conn_id: str) -> Any:
@@ -407,7 +411,7 @@ def test_the_methods_of_the_hook(hook: ArroyoHook, sandbox: ArroyoSandbox) -> No
         hook.resolve_name("orders")
 
 
-def test_name_that_means_several(hook: ArroyoHook) -> None:
+def test_an_ambiguous_name_is_an_error(hook: ArroyoHook) -> None:
     for _ in range(2):
         hook.create_pipeline(PipelineSpec(name="orders", query=ENDLESS))
     with pytest.raises(ArroyoAmbiguousNameError):

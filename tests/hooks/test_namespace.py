@@ -25,7 +25,7 @@ def _namespace(monkeypatch: pytest.MonkeyPatch, base_url: str | None, **extra: A
 @pytest.mark.parametrize(
     "given, name", [("staging", "staging"), (" Team ü/1 ", "Team ü/1"), ("n" * 100,) * 2]
 )
-def test_namespace_of_the_connection(
+def test_the_namespace_of_the_connection_is_used(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, given: str, name: str
 ) -> None:
     assert _namespace(monkeypatch, base_url, namespace=given) == Namespace(name=name, is_explicit=True)
@@ -42,25 +42,15 @@ def test_namespace_of_the_connection(
         *(
             (address, "")
             for address in (
-                None,
-                "",
-                "http://localhost:8080",
-                "http://airflow.localhost",
-                "http://localhost.localdomain",
-                "http://127.0.0.1:8080",
-                "http://127.1.2.3",
-                "http://0.0.0.0:8080",
-                "http://[::1]:8080",
-                "http://169.254.1.1",
-                "localhost:8080",
-                "http://[x",
-                "no address",
+                *(None, "", "no address", "http://[x", "localhost:8080", "http://localhost:8080"),
+                *("http://airflow.localhost", "http://localhost.localdomain", "http://127.0.0.1:8080"),
+                *("http://127.1.2.3", "http://0.0.0.0:8080", "http://[::1]:8080", "http://169.254.1.1"),
             )
         ),
     ],
 )
 @pytest.mark.parametrize("extra", [{}, {"namespace": ""}, {"namespace": None}])
-def test_namespace_of_airflows_address(
+def test_the_namespace_defaults_to_the_host_of_airflows_address(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, name: str, extra: dict[str, Any]
 ) -> None:
     assert _namespace(monkeypatch, base_url, **extra) == Namespace(name=name, is_explicit=False)
@@ -74,7 +64,7 @@ def test_namespace_of_airflows_address(
         ("http://localhost:8080", "prod", {"": True, "prod": False}),
     ],
 )
-def test_the_ones_from_before_it_was_set(
+def test_former_namespaces_are_those_before_it_was_set(
     monkeypatch: pytest.MonkeyPatch, base_url: str, given: str | None, before: dict[str, bool]
 ) -> None:
     namespace = _namespace(monkeypatch, base_url, namespace=given)
@@ -90,6 +80,6 @@ def test_the_ones_from_before_it_was_set(
         (["a"], "must be a string, got list"),
     ],
 )
-def test_invalid_namespaces(monkeypatch: pytest.MonkeyPatch, given: Any, what: str) -> None:
+def test_invalid_namespaces_are_refused(monkeypatch: pytest.MonkeyPatch, given: Any, what: str) -> None:
     with pytest.raises(ArroyoSettingsError, match=f"field 'namespace': {what}"):
         _namespace(monkeypatch, None, namespace=given)

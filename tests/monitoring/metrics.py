@@ -1,4 +1,4 @@
-"""Metrics for the tests: series as Arroyo reports them, and those that were recorded."""
+"""Metrics for the tests: series as Arroyo reports them, and recorded ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STEP = 2 * S
 
 
 def series(*values: float | None, start: int = 0, step: int = STEP) -> tuple[Metric, ...]:
-    """Return values, one every two seconds; None leaves one out.
+    """Return metrics, one value every two seconds; None leaves a value out.
 
-    :param start: when the first one was measured, microseconds after T0.
+    :param start: when the first value was measured, microseconds after T0.
     """
     return tuple(
         Metric(T0 + start + number * step, value) for number, value in enumerate(values) if value is not None
@@ -31,7 +31,7 @@ def series(*values: float | None, start: int = 0, step: int = STEP) -> tuple[Met
 def operator(
     node_id: int, *subtasks: Sequence[Metric], metric: str = "messages_sent", more: Sequence[MetricGroup] = ()
 ) -> OperatorMetrics:
-    """Return the metrics of an operator, of each of its subtasks."""
+    """Return the metrics of an operator's subtasks."""
     found = tuple(SubtaskMetrics(index, tuple(values)) for index, values in enumerate(subtasks))
     return OperatorMetrics(node_id, (MetricGroup(metric, found), *more))
 

@@ -1,7 +1,7 @@
-"""Every recorded timeline of real servers, and what each sensible wait must make of it.
+"""Every recorded timeline of real servers, and how each sensible wait must end in it.
 
-The table is meant to be read beside the timelines: each row says which wait begins where, and how it must end: with
-which outcome, in which state and run, and how long after that state was first seen.
+Read the table together with the timelines: each row has a wait, where it begins, and how it must end: with which
+outcome, in which state and run, and how long after that state was first seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACE = 5_000
 
 @dataclass(frozen=True)
 class Goal:
-    """What is waited for, and how, as the operators and the sensor set it."""
+    """What to wait for, and how, as operators and sensors set it."""
 
     name: str
     target_states: frozenset[str]
@@ -111,7 +111,7 @@ class Case:
     timeline: str
     goal: Goal
     begins: str | tuple[str, int] | None
-    """The call that the wait follows; with a number where the timeline has several."""
+    """The call that the wait follows, with a number if the timeline has several."""
     outcome: Outcome
     state: str
     run: int
@@ -120,11 +120,11 @@ class Case:
     from_start: bool = False
     restarts: int = 0
     missed: int = 0
-    """How many requests a poll at an interval may miss, and count as restarts."""
+    """How many requests polls at an interval may miss, and count as restarts."""
     is_unchanged: bool = False
     versions: tuple[str, ...] = BOTH
     polled: bool = True
-    """False where the states that decide are shorter than a poll interval of 100 ms."""
+    """False if the decisive states are shorter than a poll interval of 100 ms."""
 
 
 REACHED, FAILED, FINISHED = Outcome.REACHED, Outcome.FAILED, Outcome.FINISHED
@@ -132,7 +132,7 @@ STOPPED, DELETED, TIMED_OUT = Outcome.STOPPED, Outcome.DELETED, Outcome.TIMED_OU
 
 # fmt: off
 CASES = [
-    # A source with an end, that runs for a bit over two seconds. Nothing requested afterwards has an effect.
+    # A bounded source that runs for a bit over two seconds. Later requests have no effect.
     *(Case("bounded_finishes_and_never_leaves", goal, begins, outcome, state, 1, after, from_start)
       for goal, begins, outcome, state, after, from_start in [
         (submit("Running", 2000),  CREATE,          REACHED,   "Running",  2000, False),
@@ -150,7 +150,7 @@ CASES = [
          is_unchanged=True),
     *(Case("bounded_finishes_and_never_leaves", goal, begins, FINISHED, "Finished", 1, 0, True, is_unchanged=True)
       for begins in (RESTART, RESUME) for goal in (runs_again(0), runs_again(2000), RUNS_AGAIN_EVENTUALLY)),
-    # A preview is an ordinary job to a wait; its recording begins with the first poll.
+    # For a wait, a preview is an ordinary job; its recording begins with the first poll.
     Case("preview_bounded", submit("Running", 2000), FIRST_POLL, REACHED,  "Running",  1, 2000),
     Case("preview_bounded", submit("Finished"),      FIRST_POLL, REACHED,  "Finished", 1),
     Case("preview_bounded", sensor("Stopped"),       FIRST_POLL, FINISHED, "Finished", 1),
@@ -181,10 +181,10 @@ CASES = [
         (sensor("Failed"),        CREATE,          REACHED, "Failed",  1, 0, False),
         (runs_again(0),           RESTART,         REACHED, "Running", 2, 0, False),
         (runs_again(2000),        RESTART,         FAILED,  "Failing", 2, 0, False),
-        # Resuming a failed one does nothing; the run that is seen comes from the restart 2 s later.
+        # Resuming a failed pipeline does nothing; the new run comes from the restart 2 s later.
         (runs_again(2000),        RESUME,          FAILED,  "Failing", 2, 0, False),
     ]),
-    # The same on 0.15: no Failing, but three runs within a second; then the same after a restart.
+    # The same on 0.15: no Failing, but three runs within a second; and again after a restart.
     *(Case("failing_source", goal, begins, outcome, state, run, after, from_start, restarts, versions=V15)
       for goal, begins, outcome, state, run, after, from_start, restarts in [
         (submit("Running", 2000), CREATE,          FAILED,  "Failed",  3, 0, False, 2),
@@ -196,7 +196,7 @@ CASES = [
         (runs_again(2000),        RESTART,         FAILED,  "Failed",  6, 0, False, 2),
         (runs_again(2000),        RESUME,          FAILED,  "Failed",  6, 0, False, 2),
     ]),
-    # Stopping a failed one does nothing either: it stays as it was, which counts after the grace time.
+    # Stopping a failed pipeline does nothing either: it stays Failed, which counts after the grace time.
     Case("failing_source", STOP, STOP_CHECKPOINT, REACHED, "Failed", 2, GRACE, True, is_unchanged=True, versions=V16),
     Case("failing_source", STOP, STOP_CHECKPOINT, REACHED, "Failed", 6, GRACE, True, is_unchanged=True, versions=V15),
     Case("failing_source_default_restarts", submit("Running", 2000), CREATE, FAILED, "Failed", 21,
@@ -211,7 +211,7 @@ CASES = [
     Case("rescale_and_interval", runs_again(2000),        RESCALE,  REACHED, "Running", 2, 2000),
     Case("rescale_and_interval", sensor("Running", 2000), INTERVAL, REACHED, "Running", 2, 2000, True),
     Case("rescale_and_interval", runs_again(0), INTERVAL, TIMED_OUT, "Running", 2, TIMEOUT, True, is_unchanged=True),
-    # Each change before the last one had lasted: what others request meanwhile ends a stable wait.
+    # Changes that follow quickly: requests of others end a wait for a stable state.
     Case(BUSY, submit("Running", 2000), CREATE,          REACHED, "Running", 1, 2000),
     Case(BUSY, runs_again(0),           RESTART,         REACHED, "Running", 2),
     Case(BUSY, runs_again(2000),        RESTART,         STOPPED, "Stopped", 3, polled=False),
@@ -223,7 +223,7 @@ CASES = [
     Case(BUSY, STOP,                    STOP_IMMEDIATE,  REACHED, "Stopped", 4),
     Case(BUSY, sensor("Stopped"),       CREATE,          REACHED, "Stopped", 3,
          missed=2),
-    # Restarted, restarted by force a second later, stopped; restarting a stopped one never does anything.
+    # Restarted, restarted by force a second later, stopped; restarting a stopped pipeline does nothing.
     Case("restart_running_force_and_stopped", submit("Running", 2000), CREATE,  REACHED, "Running", 1, 2000),
     Case("restart_running_force_and_stopped", runs_again(0),           RESTART, REACHED, "Running", 2),
     Case("restart_running_force_and_stopped", runs_again(2000),        RESTART, STOPPED, "Stopped", 3, missed=1),
@@ -246,7 +246,7 @@ CASES = [
     *(Case("start_stop_modes_resume", runs_again(500),  (RESUME, n), REACHED, "Running", n + 1, 500)
       for n in (1, 2, 3)),
     *(Case("start_stop_modes_resume", runs_again(2000), (RESUME, n), STOPPED, "Stopped", n + 1) for n in (1, 2, 3)),
-    # Stop requested 50 ms after the create: it runs all the same, about to stop, which is no success.
+    # Stop requested 50 ms after the create: it still runs, but is about to stop, which is not a success.
     Case("stop_asked_before_running", submit("Running", 0),    CREATE, STOPPED,   "Stopped", 1),
     Case("stop_asked_before_running", submit("Running", 2000), CREATE, STOPPED,   "Stopped", 1),
     Case("stop_asked_before_running", submit("Finished"),      CREATE, STOPPED,   "Stopped", 1),
@@ -254,13 +254,13 @@ CASES = [
     Case("stop_asked_before_running", sensor("Stopped"),       CREATE, REACHED,   "Stopped", 1),
     Case("stop_asked_before_running", sensor("Stopped", 9000), CREATE, REACHED,   "Stopped", 1),
     Case("stop_asked_before_running", STOP, STOP_CHECKPOINT,           REACHED,   "Stopped", 1),
-    # Requested twice within 3 ms, and once more when it had stopped: an old Stopped counts after the grace time.
+    # Stopped twice within 3 ms, and once more when it was Stopped: an old Stopped counts after the grace time.
     Case("stop_twice_and_when_stopped", submit("Running", 0), CREATE,        REACHED, "Running", 1),
     Case("stop_twice_and_when_stopped", STOP, (STOP_CHECKPOINT, 1),          REACHED, "Stopped", 1),
     Case("stop_twice_and_when_stopped", STOP, (STOP_CHECKPOINT, 2),          REACHED, "Stopped", 1),
     Case("stop_twice_and_when_stopped", STOP, (STOP_CHECKPOINT, 3),          REACHED, "Stopped", 1, GRACE, True,
          is_unchanged=True),
-    # The controller is down when the stop is requested: Running for six more seconds.
+    # The controller is down when the stop is requested: it stays Running for six more seconds.
     Case("controller_down", submit("Running", 2000), CREATE,          REACHED, "Running", 1, 2000, versions=V16),
     Case("controller_down", STOP,                    STOP_CHECKPOINT, REACHED, "Stopped", 1, versions=V16),
     # Other settings of 0.16 that start a new run of the same job.
@@ -271,7 +271,7 @@ CASES = [
     Case("restart_ignore_state", submit("Running", 2000), CREATE, REACHED, "Running", 1, 2000, versions=V16),
     Case("restart_ignore_state", runs_again(0),     IGNORE_STATE, REACHED, "Running", 2, versions=V16),
     Case("restart_ignore_state", runs_again(2000),  IGNORE_STATE, REACHED, "Running", 2, 2000, versions=V16),
-    # The whole server is killed, or ended, and started again: an outage that the wait survives, and a new run.
+    # The whole server is killed, or terminated, and started again: an outage that the wait survives, and a new run.
     *(Case(name, goal, CREATE, REACHED, "Running", run, after, restarts=run - 1, versions=V16)
       for name in ("server_killed_and_restarted", "server_terminated_and_restarted")
       for goal, run, after in [
@@ -298,7 +298,7 @@ CASES = [
 
 
 def begin(case: Case, timeline: Timeline) -> float:
-    """When the wait begins: at the call that it follows, or with the first poll."""
+    """When the wait begins: at its call, or with the first poll."""
     if case.begins is None:
         return timeline.rows[0].ms
     return max(timeline.call(*call_of(case)).ms, timeline.rows[0].ms)

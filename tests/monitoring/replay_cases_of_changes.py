@@ -1,6 +1,6 @@
-"""More recorded timelines: a source that ends or is away, several changes at once, stops in the middle of something.
+"""More recorded timelines: a source that ends or is unreachable, several changes at once, stops during other changes.
 
-Read like the table in ``replay_cases.py``.
+The table has the same columns as that in ``replay_cases.py``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FOR_A_MINUTE = replace(submit("Running", 60_000), timeout_ms=LONG)
 
 # fmt: off
 CASES_OF_CHANGES = [
-    # One of two sources ends at once, the other never: Finishing counts as Running, takes no checkpoint, and obeys
+    # One of two sources ends at once, the other never: Finishing counts as Running, takes no checkpoints, and obeys
     # only an immediate stop. (How long after Finishing was seen Running had lasted for two seconds, by version.)
     *(Case("one_source_of_two_ends", submit("Running", 2000), FIRST_POLL, REACHED, "Finishing", 1, after,
            versions=version) for version, after in ((V15, 1800), (V16, 1796))),
@@ -86,7 +86,7 @@ CASES_OF_CHANGES = [
     Case("one_source_ends_sooner", sensor("Running", 12000), FIRST_POLL, FINISHED,      "Finished",  1),
     Case("one_source_ends_sooner", submit("Finished"),       FIRST_POLL, REACHED,       "Finished",  1),
     Case("one_source_ends_sooner", proven(),                 FIRST_POLL, NO_CHECKPOINT, "Finishing", 1, SETTLED),
-    # A Kafka source whose broker is away: Running for 30 s at a time, and no checkpoint ever finishes.
+    # A Kafka source whose broker is unreachable: Running for 30 s at a time, and no checkpoint ever finishes.
     Case("kafka_unreachable", submit("Running", 2000), FIRST_POLL, REACHED,   "Running", 1, 2000),
     Case("kafka_unreachable", proven(),                FIRST_POLL, TIMED_OUT, "Running", 1, TIMEOUT, True),
     Case("kafka_unreachable", proven(2000, LONG),      FIRST_POLL, TIMED_OUT, "Running", 3, LONG, True, restarts=2),
@@ -97,7 +97,7 @@ CASES_OF_CHANGES = [
     *(Case("restart_then_force_stop", runs_again(stable), begins, REACHED, "Running", run, stable)
       for stable in (0, 2000) for begins, run in ((RESUME, 2), (RESTART, 3))),
     Case("restart_then_force_stop", STOP, STOP_FORCE, REACHED, "Stopped", 3),
-    # A stop 30 ms after a restart of a failed one is obeyed: nothing runs.
+    # A stop 30 ms after a restart of a failed pipeline is obeyed: nothing runs.
     *(Case("stop_right_after_restart_of_failed", goal, begins, outcome, "Stopped", run, versions=version)
       for version, run in ((V15, 22), (V16, 1))
       for goal, begins, outcome in [
@@ -105,10 +105,10 @@ CASES_OF_CHANGES = [
         (runs_again(0),    RESTART,         STOPPED),
         (runs_again(2000), RESTART,         STOPPED),
     ]),
-    # The same after a resume: Stopped all along, which counts after the grace time.
+    # The same after a resume: it stays Stopped, which counts after the grace time.
     *(Case("stop_right_after_resume", goal, begins, outcome, "Stopped", 1, GRACE, True, is_unchanged=True)
       for goal, begins, outcome in ((STOP, STOP_CHECKPOINT, REACHED), (runs_again(0), RESUME, STOPPED))),
-    # A PATCH of a failed one applies from the restart on; its file is still missing.
+    # A PATCH of a failed pipeline applies from the restart on; its file is still missing.
     Case("patch_failed_then_restart", sensor("Running"), RESCALE, FAILED,  "Failed", 21, 0, True, versions=V15),
     Case("patch_failed_then_restart", sensor("Running"), RESCALE, FAILED,  "Failed",  1, 0, True, versions=V16),
     Case("patch_failed_then_restart", runs_again(0),     RESTART, REACHED, "Running", 22, versions=V15),
@@ -123,12 +123,12 @@ CASES_OF_CHANGES = [
     Case("patch_several_fields_at_once", STOP, (RESCALE, 2), REACHED, "Stopped", 2),
     *(Case("resume_and_rescale_in_one_patch", runs_again(stable), RESUME_AND_MORE, REACHED, "Running", 2, stable)
       for stable in (0, 2000)),
-    # A PATCH of a stopped one applies from the resume on.
+    # A PATCH of a stopped pipeline applies from the resume on.
     Case("patch_stopped_then_resume", sensor("Stopped"), RESCALE,  REACHED, "Stopped", 1, 0, True),
     Case("patch_stopped_then_resume", sensor("Stopped"), INTERVAL, REACHED, "Stopped", 1, 0, True),
     *(Case("patch_stopped_then_resume", runs_again(stable), RESUME, REACHED, "Running", 2, stable)
       for stable in (0, 2000)),
-    # The same values again change nothing; on 0.16, other env_vars begin a run eight seconds in.
+    # The same values again change nothing; on 0.16, other env_vars start a run after eight seconds.
     *(Case("patch_with_the_same_values", sensor("Running", 2000), begins, REACHED, "Running", 1, 2000, True)
       for begins in (RESCALE, INTERVAL)),
     *(Case("patch_with_the_same_values", runs_again(0), begins, TIMED_OUT, "Running", 1, TIMEOUT, True,
@@ -137,10 +137,10 @@ CASES_OF_CHANGES = [
       for begins in (RESCALE, INTERVAL, (ENV_VARS, 1), (ENV_VARS, 2))),
     *(Case("patch_with_the_same_values", runs_again(0), begins, TIMED_OUT, "Running", 2, TIMEOUT, True,
            is_unchanged=True, versions=V16) for begins in ((ENV_VARS, 3), SCHEDULER)),
-    # Two restarts 20 ms apart are one.
+    # Two restarts 20 ms apart count as one.
     *(Case("restart_twice_and_force", runs_again(stable), begins, REACHED, "Running", run, stable)
       for stable in (0, 2000) for begins, run in (((RESTART, 1), 2), ((RESTART, 2), 2), (FORCE, 3))),
-    # A stop in the middle of a rescale or a restart is carried out once the new run has begun.
+    # A stop during a rescale or a restart takes effect once the new run has begun.
     *(Case(timeline, goal, begins, outcome, "Stopped", 2)
       for timeline, change in (("stop_while_rescaling", RESCALE), ("stop_while_restarting", RESTART))
       for goal, begins, outcome in [

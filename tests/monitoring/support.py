@@ -32,7 +32,7 @@ def api_error(
     message: str | None = None,
     disposition: Disposition | None = None,
 ) -> ArroyoApiError:
-    """An error for a response; without a disposition, that of its kind, or by its status as the client does."""
+    """An error for a response; the default disposition is that of its kind, or of its status."""
     more: dict[str, Any] = {}
     if disposition is not None:
         more["disposition"] = disposition
@@ -80,7 +80,7 @@ def wait(*targets: str, **more: Any) -> PipelineWait:
 
 
 def move(wait: PipelineWait, now: float, **changes: Any) -> PipelineWait:
-    """The wait as another process continues it, by way of JSON; ``changes`` are made to its progress."""
+    """The wait as another process continues it, from JSON; ``changes`` are applied to its progress."""
     progress = {**json.loads(json.dumps(wait.progress())), **changes}
     return PipelineWait(wait.plan, now=now, progress=progress)
 
@@ -91,7 +91,7 @@ def logged(wait: PipelineWait) -> list[str]:
 
 @contextmanager
 def no_messages(wait: PipelineWait) -> Iterator[None]:
-    """Check that what is done inside logs nothing."""
+    """Check that the block logs nothing."""
     wait.messages()
     yield
     assert logged(wait) == []

@@ -1,4 +1,4 @@
-"""Which checkpoint is enough, and when none can come any more: recorded histories, and what real ones can do."""
+"""Which checkpoint is sufficient, and when none can follow any more: recorded and generated histories."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def recorded(version: str, name: str, note: str) -> tuple[Checkpoint, ...]:
 
 
 def taken(epoch: int, ago: float = 5.0, kind: str | None = "scheduled", *, took: float = 1.0) -> Checkpoint:
-    """A checkpoint that began so many seconds ago; ``took`` 0 for one that is under way."""
+    """A checkpoint that began that many seconds ago; ``took`` 0 means unfinished."""
     start = NOW - int(ago * SECOND)
     finish = start + int(took * SECOND) if took else None
     return Checkpoint(epoch=epoch, start_time_micros=start, finish_time_micros=finish, checkpoint_type=kind)
 
 
 def found(condition: CheckpointCondition, *seen: Sequence[Checkpoint], server: float | None = T0) -> Any:
-    """Return the epoch that is enough after these readings, one after the other; None without one."""
+    """Return the epoch that is sufficient after these readings, in order; None if there is none."""
     finding = Finding()
     for number, checkpoints in enumerate(seen):
         finding = condition.check(finding, NEW_JOB, Reading(checkpoints, server), T0 + 300 + number)
@@ -65,7 +65,7 @@ RESTARTS = "checkpoints_of_restart_rescale_stop"
 
 
 @pytest.mark.parametrize("version, began", [("0.15.0", 1795575195582329), ("0.16-dev", 1795575189786038)])
-def test_a_recorded_history(version: str, began: int) -> None:
+def test_a_recorded_history_has_a_sufficient_checkpoint(version: str, began: int) -> None:
     history = recorded(version, RESTARTS, AFTER)
     last = max(one.finish_time_micros or 0 for one in history) / 1e6
     assert found(CheckpointCondition(min_epoch=1), history) == 4
@@ -74,21 +74,21 @@ def test_a_recorded_history(version: str, began: int) -> None:
     assert found(CheckpointCondition(began_after_micros=began + 10 * SECOND), history) is None
     assert found(CheckpointCondition(max_age=timedelta(seconds=30)), history, server=last + 29) == 4
     assert found(CheckpointCondition(max_age=timedelta(seconds=30)), history, server=last + 31) is None
-    # As it grew: by one with the rescale, by one with the stop.
+    # The list grows: by one with the rescale, by one with the stop.
     grown = [recorded(version, RESTARTS, note) for note in ("after a restart", "after a rescale", AFTER)]
     assert [found(CheckpointCondition(new_checkpoints=2), *grown[: n + 1]) for n in range(3)] == [
         *(None, None, 4)
     ]
 
 
-def test_types_in_a_recorded_history() -> None:
+def test_checkpoint_types_are_distinguished_in_a_recorded_history() -> None:
     history = recorded("0.16-dev", RESTARTS, "after a restart")
     assert found(CheckpointCondition(checkpoint_type=STOPPING), history) == 2
     assert found(CheckpointCondition(checkpoint_type=CheckpointType.SCHEDULED), history) == 1
 
 
 @pytest.mark.parametrize("checkpoints", [(), recorded("0.15.0", RESTARTS, AFTER)], ids=["none yet", "some"])
-def test_a_server_without_types(checkpoints: Sequence[Checkpoint]) -> None:
+def test_a_server_without_types_is_refused_if_a_type_is_wanted(checkpoints: Sequence[Checkpoint]) -> None:
     old = Job(id="job_1", state="Running", run_id=1)
     condition = CheckpointCondition(checkpoint_type=STOPPING)
     with pytest.raises(ArroyoUnsupportedError, match=r"older than 0\.16 and would ignore checkpoint_type"):
@@ -107,7 +107,7 @@ def test_a_server_without_types(checkpoints: Sequence[Checkpoint]) -> None:
         ({"min_epoch": 1}, [taken(3), taken(1), taken(2)], 3),
         ({"max_age": 5}, [taken(1, 6)], 1),
         ({"max_age": 5}, [taken(1, 6.1)], None),
-        # One that takes long may have begun long ago.
+        # A slow checkpoint may have begun long ago.
         ({"max_age": 5}, [taken(1, 60, took=58)], 1),
         ({"began_after": 10}, [taken(1, 10.1, took=9)], None),
         ({"began_after": 10}, [taken(1, 10, took=9)], 1),
@@ -115,12 +115,12 @@ def test_a_server_without_types(checkpoints: Sequence[Checkpoint]) -> None:
         ({"max_age": 5}, [taken(1, -60)], 1),
         ({"checkpoint_type": STOPPING}, [taken(1, kind="stopping"), taken(2)], 1),
         ({"checkpoint_type": STOPPING}, [taken(1), taken(2, kind="final")], None),
-        # All of it is asked of one and the same.
+        # One checkpoint must meet all the conditions.
         ({"min_epoch": 2, "max_age": 5}, [taken(1, 2), taken(2, 100)], None),
         ({"min_epoch": 2, "checkpoint_type": STOPPING}, [taken(1, kind="stopping"), taken(2)], None),
     ],
 )
-def test_which_checkpoint_is_enough(
+def test_which_checkpoint_is_sufficient(
     condition: dict[str, Any], checkpoints: list[Checkpoint], epoch: int | None
 ) -> None:
     values = dict(condition)
@@ -145,7 +145,7 @@ def test_without_a_server_time_the_waiters_clock_counts() -> None:
         ("Failed", {"min_epoch": 1}, True),
     ],
 )
-def test_a_failed_pipeline_is_not_healthy_however_fresh_its_last_checkpoint_is(
+def test_a_fresh_checkpoint_does_not_make_a_failed_pipeline_healthy(
     state: str, wanted: dict[str, Any], is_enough: bool
 ) -> None:
     condition, failed = CheckpointCondition(**wanted), replace(NEW_JOB, state=state)
@@ -165,16 +165,16 @@ TWO = CheckpointCondition(new_checkpoints=2)
         ([[taken(1), taken(2)], [taken(1), taken(2), taken(3)]], None),
         ([[taken(1), taken(2)], [taken(1), taken(2), taken(3), taken(4)]], 4),
         ([[], [taken(1)], [taken(1), taken(2)]], 2),
-        # One that is under way when the wait begins finishes during it.
+        # A checkpoint that is unfinished when the wait begins finishes during it.
         ([[taken(1), taken(2, took=0)], [taken(1), taken(2), taken(3)]], 3),
-        # Arroyo drops old ones from the list.
+        # Arroyo removes old checkpoints from the list.
         ([[taken(7)], [taken(8)], [taken(9)]], 9),
-        # The same list again, and one twice in it.
+        # The same list again, with a duplicate.
         ([[taken(1)], [taken(1), taken(2)], [taken(1), taken(2)]], None),
         ([[taken(1)], [taken(1), taken(2), taken(2)]], None),
     ],
 )
-def test_new_ones_are_counted(seen: list[list[Checkpoint]], epoch: int | None) -> None:
+def test_new_checkpoints_are_counted(seen: list[list[Checkpoint]], epoch: int | None) -> None:
     assert found(TWO, *seen) == epoch
 
 
@@ -187,8 +187,8 @@ def test_a_job_that_replaces_another_begins_at_epoch_1() -> None:
     assert third.facts["checkpoint"]["epoch"] == 1
 
 
-def test_in_a_wait_without_memory_the_servers_clock_tells_what_is_new() -> None:
-    # It began 100 s ago. The two clocks may differ; the server's tells whole seconds.
+def test_a_wait_without_memory_counts_by_the_servers_clock() -> None:
+    # It began 100 s ago. The two clocks may differ; the server's has whole seconds.
     condition = CheckpointCondition(new_checkpoints=2, counts_since=T0 + 200)
     old, first, second = taken(1, 102, took=2), taken(2, 50), taken(3, 20)
     assert found(condition, [old, first]) is None
@@ -200,17 +200,17 @@ def test_in_a_wait_without_memory_the_servers_clock_tells_what_is_new() -> None:
     st.lists(st.lists(st.builds(taken, st.integers(1, 9), st.floats(0, 200)), max_size=5), min_size=1),
     st.integers(0, 3),
 )
-def test_no_more_are_counted_than_there_are(seen: list[list[Checkpoint]], wanted: int) -> None:
+def test_no_checkpoint_is_counted_twice(seen: list[list[Checkpoint]], wanted: int) -> None:
     if found(CheckpointCondition(new_checkpoints=wanted), *seen) is None:
         return
     new = {one.epoch for checkpoints in seen[1:] for one in checkpoints} - {one.epoch for one in seen[0]}
     assert len(new) >= wanted
 
 
-# -- words ---------------------------------------------------------------------------------------------------------
+# -- texts ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_goal_in_words() -> None:
+def test_the_text_of_the_goal() -> None:
     every = CheckpointCondition(
         max_age=timedelta(minutes=2),
         began_after_micros=NOW,
@@ -227,12 +227,12 @@ def test_the_goal_in_words() -> None:
 
 
 @pytest.mark.parametrize("micros", [-(10**30), 0, 10**30])
-def test_times_that_no_calendar_has_break_nothing(micros: int) -> None:
+def test_times_outside_of_the_calendar_are_harmless(micros: int) -> None:
     odd = Checkpoint(epoch=1, start_time_micros=micros, finish_time_micros=micros or 1)
     assert found(CheckpointCondition(min_epoch=2, new_checkpoints=1), [odd], [odd]) is None
 
 
-def test_what_was_seen_in_words() -> None:
+def test_the_text_of_what_was_seen() -> None:
     def seen(*checkpoints: Checkpoint) -> str | None:
         return TWO.check(Finding(), NEW_JOB, Reading(checkpoints, T0), T0).seen
 
@@ -241,7 +241,7 @@ def test_what_was_seen_in_words() -> None:
     assert seen(taken(7, 65, took=5)) == (
         "finished its last checkpoint, 7, 1 min ago (scheduled, begun 2026-11-25 01:58:55 UTC), 0 of 2 new"
     )
-    # What a gateway may make of it stays on the line.
+    # Invalid types from a gateway stay on one line.
     assert "\n" not in str(seen(taken(7, kind="a\nb" * 100)))
     assert len(str(seen(taken(7, kind="x" * 5000)))) < 200
 
@@ -263,7 +263,7 @@ def waiting(**more: Any) -> PipelineWait:
 
 
 def read(wait: PipelineWait, now: float, *checkpoints: Checkpoint) -> WaitResult:
-    """Let the wait have the checkpoints, which it wants now."""
+    """Give the wait the checkpoints that it wants now."""
     due, asked = wait.details_due(), wait.job
     assert due is not None
     assert asked is not None
@@ -281,12 +281,12 @@ def read(wait: PipelineWait, now: float, *checkpoints: Checkpoint) -> WaitResult
         ("Stopped", Outcome.STOPPED),
     ],
 )
-def test_it_fails_at_once_if_no_checkpoint_can_come(state: str, outcome: Outcome) -> None:
+def test_it_fails_at_once_if_no_checkpoint_can_follow(state: str, outcome: Outcome) -> None:
     wait, settled = waiting(), T0 + 1 + SETTLES_SECONDS
     wait.observe(job(), T0)
     assert read(wait, T0, taken(4)).outcome is Outcome.WAITING
     wait.observe(job(state, desired=False), T0 + 1)
-    # One that was under way has its metadata written a moment later.
+    # The metadata of an unfinished checkpoint may be written a moment later.
     assert read(wait, T0 + 1, taken(4)).outcome is Outcome.WAITING
     assert wait.details_due() == settled
     assert move(wait, settled).details_due() == settled
@@ -296,7 +296,7 @@ def test_it_fails_at_once_if_no_checkpoint_can_come(state: str, outcome: Outcome
     assert in_time.details_due() is None
 
 
-def test_a_checkpoint_that_is_there_is_enough_in_any_state() -> None:
+def test_an_existing_checkpoint_is_sufficient_in_any_state() -> None:
     for state in ("Created", "Running", "Recovering", "Failed", "Stopped", "Hibernating"):
         wait = waiting()
         wait.observe(job(state), T0)
@@ -304,7 +304,7 @@ def test_a_checkpoint_that_is_there_is_enough_in_any_state() -> None:
         assert (result.outcome, result.facts["checkpoint"]["epoch"]) == (Outcome.REACHED, 5)
 
 
-def test_a_stopped_pipeline_that_is_to_be_resumed_may_make_one() -> None:
+def test_a_stopped_pipeline_that_is_being_resumed_may_take_one() -> None:
     wait = waiting()
     wait.observe(job("Stopped", desired=True), T0)
     for second in (0, 2, 4):
@@ -313,7 +313,7 @@ def test_a_stopped_pipeline_that_is_to_be_resumed_may_make_one() -> None:
     assert wait.observe(job("Stopped", desired=False), T0 + 5).outcome is Outcome.STOPPED
 
 
-def test_a_reading_that_was_sent_in_an_earlier_state_proves_no_end() -> None:
+def test_a_reading_from_an_earlier_state_does_not_end_the_wait() -> None:
     wait = waiting()
     wait.observe(job(), T0)
     asked = wait.job
@@ -323,7 +323,7 @@ def test_a_reading_that_was_sent_in_an_earlier_state_proves_no_end() -> None:
     assert read(wait, T0 + 3, taken(5)).outcome is Outcome.REACHED
 
 
-def test_a_reading_of_another_run_is_not_taken() -> None:
+def test_a_reading_of_another_run_is_ignored() -> None:
     wait = waiting()
     wait.observe(job(), T0)
     asked = wait.job
@@ -333,7 +333,7 @@ def test_a_reading_of_another_run_is_not_taken() -> None:
     assert read(wait, T0 + 1, taken(5)).outcome is Outcome.REACHED
 
 
-def test_long_readings_are_rare() -> None:
+def test_slow_readings_are_less_frequent() -> None:
     wait = waiting()
     wait.observe(job(), T0)
     asked = wait.job
@@ -342,7 +342,7 @@ def test_long_readings_are_rare() -> None:
     assert wait.details_due() == T0 + 1
     wait.observe_details(asked, Reading([]), T0 + 5, sent_at=T0 + 3)
     assert wait.details_due() == T0 + 3 + 20
-    # What could be the end is not put off by that.
+    # A state that could end the wait is still read at once.
     wait.observe(job("Stopped", desired=False), T0 + 6)
     assert wait.details_due() == T0 + 6 + SETTLES_SECONDS
 
@@ -354,7 +354,7 @@ lists = st.lists(
 
 @settings(deadline=None, max_examples=200)
 @given(histories(), st.lists(lists, min_size=1, max_size=12))
-def test_no_history_ends_without_its_checkpoint_or_is_read_for_ever(
+def test_any_history_ends_with_a_sufficient_checkpoint_and_finitely_many_readings(
     events: list[Event], seen: list[list[Checkpoint]]
 ) -> None:
     wait, enough = waiting(), False
@@ -378,7 +378,7 @@ def fail(wait: PipelineWait, now: float, error: Any) -> WaitResult:
     return wait.observe_details(wait.job, error, now, sent_at=now)
 
 
-def test_without_the_right_it_ends_at_once() -> None:
+def test_a_403_ends_the_wait_at_once() -> None:
     wait, error = waiting(), api_error(403, ArroyoAuthError)
     wait.observe(job(), T0)
     wait.messages()
@@ -388,7 +388,7 @@ def test_without_the_right_it_ends_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [REFUSED, api_error(503), GONE], ids=["refused", "503", "404"])
-def test_checkpoints_alone_that_cannot_be_read_are_an_outage(error: Any) -> None:
+def test_unreadable_checkpoints_are_an_outage(error: Any) -> None:
     wait = waiting()
     wait.observe(job(), T0)
     wait.messages()
@@ -404,7 +404,7 @@ def test_checkpoints_alone_that_cannot_be_read_are_an_outage(error: Any) -> None
     assert read(late, T0 + 61, taken(5)).outcome is Outcome.REACHED
 
 
-def test_a_state_is_no_end_while_the_checkpoints_cannot_be_read() -> None:
+def test_no_state_ends_the_wait_while_checkpoints_cannot_be_read() -> None:
     wait = waiting()
     wait.observe(job("Stopped", desired=False), T0)
     for second in (0, 1, 30):
@@ -413,7 +413,7 @@ def test_a_state_is_no_end_while_the_checkpoints_cannot_be_read() -> None:
     assert read(wait, T0 + 31).outcome is Outcome.STOPPED
 
 
-def test_a_last_reading_that_the_deadline_cuts_short_is_no_cause() -> None:
+def test_a_last_reading_cut_short_by_the_deadline_is_not_the_cause() -> None:
     wait = waiting()
     wait.observe(job(), T0)
     read(wait, T0, taken(4))
@@ -422,7 +422,7 @@ def test_a_last_reading_that_the_deadline_cuts_short_is_no_cause() -> None:
     assert (result.outcome, result.details_error) == (Outcome.TIMED_OUT, None)
 
 
-def test_no_checkpoints_are_read_while_polls_fail() -> None:
+def test_checkpoints_are_not_read_while_polls_fail() -> None:
     wait = waiting()
     assert wait.details_due() is None
     wait.observe(job(), T0)

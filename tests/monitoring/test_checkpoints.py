@@ -1,4 +1,4 @@
-"""A stop's final checkpoint is reported only where it is proven."""
+"""A stop's final checkpoint is reported only if it is proven."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_request_that_cannot_be_read_is_refused(data: Any) -> None:
         pytest.param([taken(6, "final")], None, id="an unknown type"),
     ],
 )
-def test_proof_where_the_server_sends_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
+def test_proof_if_the_server_sends_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
     found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5, requested_at_micros=REQUESTED))
     assert (found.epoch if found else None) == proven
 
@@ -103,10 +103,10 @@ def test_proof_where_the_server_sends_types(checkpoints: list[Checkpoint], prove
         pytest.param([taken(6), taken(7, finished=False)], None, id="the last one was cut short"),
     ],
 )
-def test_proof_where_the_server_sends_no_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
+def test_proof_if_the_server_sends_no_types(checkpoints: list[Checkpoint], proven: int | None) -> None:
     found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5, requested_at_micros=REQUESTED))
     assert (found.epoch if found else None) == proven
-    # Our own clock proves nothing: without the server's there is no proof.
+    # Our own clock proves nothing; without the server's, there is no proof.
     assert checkpoint_of_stop(checkpoints, StopRequest(after_epoch=5)) is None
 
 
@@ -126,19 +126,17 @@ def test_proof_where_the_server_sends_no_types(checkpoints: list[Checkpoint], pr
         pytest.param([taken(5, "stopping")], replace(JOB, start_time_micros=None), None, id="it never ran"),
     ],
 )
-def test_proof_for_a_job_that_was_found_stopped(
-    checkpoints: list[Checkpoint], job: Job, proven: int | None
-) -> None:
+def test_proof_for_a_stopped_job(checkpoints: list[Checkpoint], job: Job, proven: int | None) -> None:
     found = checkpoint_of_stopped(checkpoints, job)
     assert (found.epoch if found else None) == proven
 
 
-def test_a_gateways_clock_denies_no_checkpoint() -> None:
-    """Whatever the date of the response says, a higher epoch than after the request began after it."""
+def test_a_gateways_clock_invalidates_no_checkpoint() -> None:
+    """Whatever the date of the response, a checkpoint with a higher epoch than at the request began after it."""
     for ahead in (-10_000, 0, 10_000):
         request = StopRequest.after([taken(5)], REQUESTED + ahead, accepted=[taken(5)])
         assert checkpoint_of_stop([taken(5), taken(6)], request) == taken(6)
-    # Begun between the two lists: the clock tells, as long as there is no gateway.
+    # It began between the two lists: the clock decides, if there is no gateway.
     request = StopRequest.after([taken(5)], REQUESTED, accepted=[taken(5), taken(6)])
     assert checkpoint_of_stop([taken(6)], request) == taken(6)
     assert checkpoint_of_stop([taken(6, start=REQUESTED - 1)], request) is None
@@ -149,7 +147,7 @@ RUNNING = replace(JOB, state="Running", run_id=3)
 
 
 @pytest.mark.parametrize("kind", ["stopping", None])
-def test_the_checkpoint_of_a_restart_after_the_request_is_not_the_stops(kind: str | None) -> None:
+def test_a_restarts_checkpoint_after_the_request_does_not_count(kind: str | None) -> None:
     request = StopRequest.after([taken(5, kind)], REQUESTED, accepted=[taken(5, kind)], job=RUNNING)
     stopped = replace(RUNNING, state="Stopped", run_id=4)
     assert checkpoint_of_stop([taken(5, kind), taken(6, kind)], request, stopped) is None
@@ -159,22 +157,22 @@ def test_the_checkpoint_of_a_restart_after_the_request_is_not_the_stops(kind: st
 
 @pytest.mark.parametrize("kind", ["stopping", None])
 def test_the_first_run_after_the_request_is_no_restart(kind: str | None) -> None:
-    """It was created a moment ago, and runs before it is stopped."""
+    """It was created a moment ago, and still runs before it is stopped."""
     request = StopRequest.after([], REQUESTED, accepted=[], job=replace(RUNNING, state="Created", run_id=0))
     stopped = replace(RUNNING, state="Stopped", run_id=1)
     assert checkpoint_of_stop([taken(1, kind)], request, stopped) == taken(1, kind)
     assert checkpoint_of_stop([taken(1, kind)], request, replace(stopped, run_id=2)) is None
 
 
-def test_a_stop_that_is_requested_in_the_middle_of_something() -> None:
+def test_proof_for_a_stop_during_another_change() -> None:
     stopped = replace(RUNNING, state="Stopped", run_id=4)
-    # The restart's checkpoint is there already, and its run comes before the stop.
+    # The restart's checkpoint exists already, and its run precedes the stop.
     request = StopRequest.after([taken(5, "stopping")], job=replace(RUNNING, state="Restarting"))
     assert checkpoint_of_stop([taken(5, "stopping"), taken(6, "stopping")], request, stopped) == taken(
         6, "stopping"
     )
     assert checkpoint_of_stop([taken(5, "stopping")], request, stopped) is None
-    # An earlier request is under way: its checkpoint is this one's, too.
+    # An earlier stop is in progress: its checkpoint counts for this one, too.
     stopping = replace(RUNNING, state="CheckpointStopping", running_desired=False)
     under_way = taken(6, "stopping", finished=False)
     request = StopRequest.after([taken(5, "scheduled"), under_way], job=stopping)
@@ -203,7 +201,7 @@ checkpoints_of = st.lists(
     after=st.integers(0, 12),
     requested_at=st.one_of(st.none(), st.just(REQUESTED)),
 )
-def test_a_proven_checkpoint_is_finished_the_last_and_newer(
+def test_a_proven_checkpoint_is_finished_the_last_one_and_newer(
     checkpoints: list[Checkpoint], after: int, requested_at: int | None
 ) -> None:
     found = checkpoint_of_stop(checkpoints, StopRequest(after_epoch=after, requested_at_micros=requested_at))
@@ -245,7 +243,7 @@ def test_recorded_restarts_and_rescales_prove_no_later_stop(version: str) -> Non
         seen = lists[note]
         requested_at = max(each.finish_time_micros or 0 for each in seen)
         assert checkpoint_of_stop(seen, StopRequest.after(seen, requested_at)) is None
-    # The immediate stop made none, and that of the stop before does not count for it.
+    # The immediate stop took none, and that of the previous stop does not count.
     last = lists["resumed, then stopped immediately"]
     stopped = lists["after the stop with checkpoint"]
     requested_at = max(each.finish_time_micros or 0 for each in stopped)
@@ -260,6 +258,6 @@ def test_a_recorded_force_stop_after_a_restart_is_no_proof(version: str) -> None
     lists = dict(_lists(version, "found_by_trying", "/checkpoints"))
     seen = lists["its checkpoints: the newest stopping one is the restart's"]
     assert job.run_id == 3
-    # Its start_time is that of the resume before, so every checkpoint here came later than that.
+    # Its start_time is that of the previous resume, so every checkpoint here is later.
     for last in (len(seen), len(seen) - 1, len(seen) - 2):
         assert checkpoint_of_stopped(seen[:last], job) is None

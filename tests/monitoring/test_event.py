@@ -1,4 +1,4 @@
-"""The event of a trigger is never mistaken for a success."""
+"""An unreadable event of a trigger is never mistaken for a success."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_event_is_read_as_it_was_written(
     assert data["version"] == EVENT_VERSION
 
 
-def test_an_event_of_an_older_version_lacks_what_is_optional() -> None:
+def test_an_event_of_an_older_version_may_lack_optional_fields() -> None:
     read = WaitEvent.from_dict(written("version", "resume_context", pipeline={"pipeline_id": "pl_1"}))
     assert read == WaitEvent(pipeline=PipelineRef(pipeline_id="pl_1"), result=REACHED)
 
@@ -104,7 +104,7 @@ event_like = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(json_values | event_like)
-def test_anything_is_unreadable_or_names_a_pipeline_and_an_end(data: Any) -> None:
+def test_any_value_is_unreadable_or_names_a_pipeline_and_an_outcome(data: Any) -> None:
     try:
         event = WaitEvent.from_dict(data)
     except UnreadableEventError:

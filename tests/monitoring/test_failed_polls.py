@@ -21,7 +21,7 @@ WAITING, REACHED, FAILED, UNREACHABLE = Outcome.WAITING, Outcome.REACHED, Outcom
 
 
 def seen(*targets: str, **more: object) -> PipelineWait:
-    """A wait to which Arroyo has responded at ``T0``."""
+    """A wait after a response of Arroyo at ``T0``."""
     sensor = wait(*targets, **more)
     sensor.observe(job("Created", 0), T0)
     sensor.messages()
@@ -86,8 +86,8 @@ def test_an_outage_counts_from_the_last_response() -> None:
     assert sensor.tick(T0 + 70).outcome is UNREACHABLE
 
 
-def test_a_response_that_was_left_out_counts_as_well() -> None:
-    """A poller leaves out what shows nothing new, but tells when Arroyo last responded."""
+def test_an_unchanged_response_counts_as_well() -> None:
+    """A poller skips unchanged responses, but reports when Arroyo last responded."""
     sensor = seen(outage_tolerance=60)
     result = sensor.observe_error(REFUSED, T0 + 200, responded_at=T0 + 199)
     assert (result.outcome, result.unreachable_since) == (WAITING, T0 + 199)
@@ -97,14 +97,14 @@ def test_a_response_that_was_left_out_counts_as_well() -> None:
 
 
 @pytest.mark.parametrize("responded_at", [T0 + 5, T0 + 90])
-def test_an_outage_begins_no_earlier_than_the_last_poll_and_not_in_the_future(responded_at: float) -> None:
+def test_an_outage_begins_between_the_last_poll_and_now(responded_at: float) -> None:
     sensor = seen()
     sensor.observe(job("Created", 0), T0 + 10)
     result = sensor.observe_error(REFUSED, T0 + 20, responded_at=responded_at)
     assert result.unreachable_since == (T0 + 10 if responded_at < T0 + 10 else T0 + 20)
 
 
-def test_an_outage_before_the_first_response_counts_from_the_beginning() -> None:
+def test_an_outage_before_the_first_response_counts_from_the_start_of_the_wait() -> None:
     sensor = wait("Running", outage_tolerance=60)
     sensor.observe_error(REFUSED, T0 + 15)
     result = sensor.observe_error(REFUSED, T0 + 60)
@@ -112,20 +112,20 @@ def test_an_outage_before_the_first_response_counts_from_the_beginning() -> None
     assert not result.has_responded
 
 
-def test_without_tolerance_the_first_failure_ends_the_wait_and_is_not_said_to_be_retried() -> None:
+def test_without_tolerance_the_first_failure_ends_the_wait_without_a_warning() -> None:
     sensor = seen(outage_tolerance=0)
     assert sensor.observe_error(REFUSED, T0 + 1).outcome is UNREACHABLE
     assert logged(sensor) == []
 
 
-def test_where_deadline_and_tolerance_end_together_the_deadline_is_named() -> None:
+def test_if_deadline_and_tolerance_end_together_the_deadline_is_named() -> None:
     sensor = wait("Running", outage_tolerance=600)
     sensor.observe_error(REFUSED, T0)
     result = sensor.observe_error(REFUSED, T0 + 600)
     assert (result.outcome, result.unreachable_seconds) == (Outcome.TIMED_OUT, 600)
 
 
-def test_a_foreign_response_before_arroyo_ever_responded_ends_the_wait_after_a_minute() -> None:
+def test_foreign_responses_end_the_wait_after_a_minute_if_arroyo_never_responded() -> None:
     sensor = wait("Running")
     assert sensor.observe_error(FOREIGN, T0 + 1).outcome is WAITING
     assert sensor.next_due() == T0 + 60
@@ -136,7 +136,7 @@ def test_a_foreign_response_before_arroyo_ever_responded_ends_the_wait_after_a_m
     assert shorter.observe_error(FOREIGN, T0 + 5).outcome is UNREACHABLE
 
 
-def test_a_refused_connection_before_arroyo_ever_responded_is_retried_for_the_tolerance() -> None:
+def test_refused_connections_are_retried_for_the_tolerance_if_arroyo_never_responded() -> None:
     sensor = wait("Running", deadline=T0 + 3600)
     assert sensor.observe_error(REFUSED, T0 + 599).outcome is WAITING
     assert sensor.observe_error(REFUSED, T0 + 600).outcome is UNREACHABLE
@@ -145,7 +145,7 @@ def test_a_refused_connection_before_arroyo_ever_responded_is_retried_for_the_to
 @pytest.mark.parametrize(
     "how", ["in a poll", "in a poll that was left out", "earlier in this task", "before moving"]
 )
-def test_a_foreign_response_after_arroyo_responded_is_an_outage_like_any_other(how: str) -> None:
+def test_foreign_responses_after_arroyo_responded_are_an_outage(how: str) -> None:
     sensor, responded_at = wait("Running", deadline=T0 + 3600), None
     if how in ("in a poll", "before moving"):
         sensor.observe(job("Created", 0), T0)
@@ -172,7 +172,7 @@ def test_a_clock_that_steps_back_extends_no_outage() -> None:
 # -- what is logged -----------------------------------------------------------------------------------------------
 
 
-def test_ten_retries_are_warnings_then_the_outage_is_announced_once_and_its_end_is_one_line() -> None:
+def test_ten_retries_the_announcement_and_the_end_are_logged() -> None:
     sensor = seen()
     fail(sensor, 34, T0 + 1, step=1.5)
     sensor.observe(job("Created", 0), T0 + 60)
@@ -185,7 +185,7 @@ def test_ten_retries_are_warnings_then_the_outage_is_announced_once_and_its_end_
         "Arroyo unreachable for 16.0 s, retrying for up to 10 min in total (api_outage_tolerance): "
         "orders_per_minute: Connection refused"
     )
-    # The 22nd and the 33rd try each end a poll, and no retry follows them.
+    # The 22nd and the 33rd try are the last ones of their polls.
     assert lines == [
         *retries,
         announced,
@@ -199,18 +199,18 @@ def test_ten_retries_are_warnings_then_the_outage_is_announced_once_and_its_end_
     )
 
 
-def test_failures_that_pass_before_the_announcement_add_no_line() -> None:
+def test_failures_that_end_before_the_announcement_add_no_line() -> None:
     sensor = seen()
     fail(sensor, 10, T0 + 1)
     assert len(logged(sensor)) == 10
     sensor.observe(job("Created", 0), T0 + 3)
     assert logged(sensor) == []
-    # A minute later, a failure is the first one again.
+    # A minute later, the count of failures starts again.
     sensor.observe_error(REFUSED, T0 + 63)
     assert logged(sensor) == ["Poll failed, retry 1 of 10: orders_per_minute: Connection refused"]
 
 
-def test_a_server_that_flaps_is_warned_of_once() -> None:
+def test_a_flapping_server_is_one_warning() -> None:
     sensor = seen()
     for second in range(1, 300):
         sensor.observe_error(REFUSED, T0 + second)
@@ -218,7 +218,7 @@ def test_a_server_that_flaps_is_warned_of_once() -> None:
     assert [
         message.text.split(":")[0] for message in sensor.messages() if message.level >= logging.WARNING
     ] == ["Poll failed, retry 1 of 10"]
-    # An outage in between is announced, and its retries are not warned of.
+    # An outage in between is announced, without warnings about its retries.
     fail(sensor, 13, T0 + 301)
     assert [message.text[:18] for message in sensor.messages() if message.level >= logging.WARNING] == [
         "Arroyo unreachable"
@@ -257,7 +257,7 @@ def test_the_announcement_names_the_limit_of_the_first_contact() -> None:
     )
 
 
-def test_a_heartbeat_during_failures_speaks_of_an_outage_only_once_that_was_announced() -> None:
+def test_a_heartbeat_mentions_an_outage_only_after_its_announcement() -> None:
     sensor = seen("Finished", heartbeat=300, deadline=T0 + 3600, outage_tolerance=3000)
     sensor.observe_error(REFUSED, T0 + 299)
     sensor.observe_error(REFUSED, T0 + 300)
@@ -284,16 +284,14 @@ def test_an_outage_does_not_reset_a_long_stable_for() -> None:
     stable.observe(job(), T0)
     stable.observe_error(REFUSED, T0 + 10)
     assert stable.observe(job(), T0 + 58).outcome is WAITING
-    # The grace time after the first response, since that may show the state before the outage.
+    # For the grace time, responses may show the state before the outage.
     assert stable.observe(job(), T0 + 60).outcome is WAITING
     assert stable.observe(job(), T0 + 63).outcome is REACHED
 
 
 @pytest.mark.parametrize("failing_seconds, counts", [(0.9, True), (1.0, False), (8.0, False)])
-def test_what_was_stable_counts_again_only_after_a_grace_time_where_failures_were_long(
-    failing_seconds: float, counts: bool
-) -> None:
-    """A server that was restarted within that time may show the state before it."""
+def test_after_long_failures_stable_for_needs_a_grace_time(failing_seconds: float, counts: bool) -> None:
+    """A server that was restarted in that time may show an older state."""
     started = wait("Running", stable_for=2)
     started.observe(job(), T0)
     back = T0 + 2 + failing_seconds
@@ -306,10 +304,8 @@ def test_what_was_stable_counts_again_only_after_a_grace_time_where_failures_wer
 
 
 @pytest.mark.parametrize("failing_seconds, counts", [(0.9, True), (1.0, False), (60.0, False)])
-def test_the_grace_time_of_an_old_failure_begins_again_where_failures_were_long(
-    failing_seconds: float, counts: bool
-) -> None:
-    """A server that was unreachable has had no time to carry out the change."""
+def test_after_long_failures_the_grace_time_starts_again(failing_seconds: float, counts: bool) -> None:
+    """An unreachable server had no time to carry out the change."""
     restart = wait("Running", before=job("Failed", 1))
     restart.observe(job("Failed", 1), T0)
     back = T0 + 5 + failing_seconds
@@ -330,7 +326,7 @@ def test_failures_count_from_when_the_first_was_sent() -> None:
     assert stable.observe(job(), T0 + 4.2).outcome is REACHED
 
 
-def test_a_clock_that_steps_back_hides_no_long_failure() -> None:
+def test_a_clock_that_steps_back_does_not_hide_a_long_failure() -> None:
     stable = wait("Running", stable_for=2)
     stable.observe(job(), T0)
     stable.observe_error(REFUSED, T0 + 1)
@@ -355,8 +351,8 @@ def test_an_outage_goes_on_in_the_next_process_with_its_error() -> None:
 
 
 @pytest.mark.parametrize("is_failing", [False, True], ids=["reachable", "in an outage"])
-def test_time_without_a_poll_is_no_outage(is_failing: bool) -> None:
-    """A triggerer is started again after hours, and Arroyo is unreachable at that very moment."""
+def test_time_without_polls_is_not_an_outage(is_failing: bool) -> None:
+    """A triggerer is restarted after hours, and Arroyo is unreachable at that moment."""
     sensor = wait("Stopped", deadline=T0 + 100_000, outage_tolerance=60)
     sensor.observe(job(), T0)
     if is_failing:
@@ -368,14 +364,14 @@ def test_time_without_a_poll_is_no_outage(is_failing: bool) -> None:
     assert moved.observe_error(REFUSED, T0 + 7261).outcome is UNREACHABLE
 
 
-def test_time_without_a_poll_is_no_long_failure() -> None:
+def test_time_without_polls_is_not_a_long_failure() -> None:
     stable = wait("Running", stable_for=2)
     stable.observe(job(), T0)
     stable.observe_error(REFUSED, T0 + 2, sent_at=T0 + 1.9)
     assert move(stable, T0 + 300).observe(job(), T0 + 300).outcome is REACHED
 
 
-def test_polls_less_frequent_than_the_tolerance_are_still_retried() -> None:
+def test_polls_at_intervals_longer_than_the_tolerance_are_still_retried() -> None:
     w = wait("Running", outage_tolerance=60)
     w.observe(job("Scheduling"), T0)
     assert not w.observe_error(REFUSED, T0 + 300, sent_at=T0 + 299).is_over

@@ -24,7 +24,7 @@ FLAPPING, REACHED, TIMED_OUT, WAITING = (
 
 
 def guard(*, most: int = 2, **more: Any) -> PipelineWait:
-    """Return a wait of seven days that a third restart within an hour ends."""
+    """Return a wait of seven days, which a third restart within an hour ends."""
     goal = {"max_restarts": most, "restart_window": timedelta(hours=1), "deadline": T0 + 7 * DAY}
     return wait("Stopped", "Finished", **{**goal, "timeout_is_success": True, **more})
 
@@ -38,17 +38,17 @@ def guard(*, most: int = 2, **more: Any) -> PipelineWait:
         (("Running", 1), ("Running", 4), 1, 3),
         (("Created", 0), ("Running", 1), 1, 0),
         (("Created", 0), ("Running", 3), 1, 2),
-        # What was requested.
+        # Requested runs.
         *(((asked, 3), ("Running", 4), 1, 0) for asked in ("Restarting", "Rescaling", "Stopped", "Failed")),
         (("Stopped", 3), ("Running", 6), 1, 2),
-        # The wait's own change began run 4, whatever the state before it.
+        # The wait's own change started run 4, whatever the previous state.
         (("Failed", 3), ("Running", 4), 4, 0),
         (("Failed", 3), ("Running", 6), 4, 2),
         # An old response, and another job.
         (("Running", 4), ("Running", 2), 1, 0),
     ],
 )
-def test_a_restart_is_a_run_that_was_not_requested(
+def test_only_a_run_that_was_not_requested_is_a_restart(
     before: tuple[str, int], after: tuple[str, int], first_run: int, restarts: int
 ) -> None:
     run, counted = SeenRun.of(job(*before)).follow(job(*after), first_run=first_run)
@@ -57,8 +57,8 @@ def test_a_restart_is_a_run_that_was_not_requested(
     assert SeenRun.of(job(*before, job_id="job_0")).follow(job(*after)) == (SeenRun.of(job(*after)), 0)
 
 
-def test_a_request_counts_for_the_states_before_its_run_and_for_no_later_one() -> None:
-    # As real servers show it: the number rises after the state has changed once more.
+def test_a_request_explains_only_the_run_that_follows() -> None:
+    # On real servers, the run number rises only after the state has changed once more.
     run, restarts = SeenRun.of(job("Restarting", 1)), []
     for state, number in [("Scheduling", 1), ("Scheduling", 2), ("Running", 2), ("Scheduling", 3)]:
         run, more = run.follow(job(state, number))
@@ -94,7 +94,7 @@ def test_only_restarts_within_the_window_end_a_guard(gap: float, outcome: Outcom
         assert "It restarted 3 times within 1 h (restart_window)." in text
 
 
-def test_a_week_without_a_triggerer_is_no_flapping_and_an_hour_of_it_is() -> None:
+def test_restarts_in_a_week_without_polls_are_not_flapping_but_those_in_an_hour_are() -> None:
     for gap, outcome in ((7 * DAY - 10, WAITING), (HOUR, FLAPPING)):
         one = guard()
         one.observe(job("Running", 1), T0)
@@ -110,11 +110,11 @@ def test_restarts_during_an_outage_of_the_api_are_spread_over_it_too() -> None:
         one.observe_error(REFUSED, T0 + outage)
         assert one.observe(job("Running", 5), T0 + outage + 1).outcome is outcome
         if outcome is WAITING:
-            # From then on it is polled again.
+            # From here on, it is polled again.
             assert one.observe(job("Running", 8), T0 + outage + 2).outcome is FLAPPING
 
 
-def test_restarts_that_were_seen_count_after_a_move_too() -> None:
+def test_restarts_count_across_processes() -> None:
     one = guard()
     for run in (1, 2, 3):
         one.observe(job("Running", run), T0 + run)
@@ -124,7 +124,7 @@ def test_restarts_that_were_seen_count_after_a_move_too() -> None:
     assert late.observe(job("Running", 4), T0 + 2 * HOUR).outcome is WAITING
 
 
-def test_a_clock_that_steps_back_makes_no_restart_one_of_the_future() -> None:
+def test_a_clock_that_steps_back_dates_no_restart_in_the_future() -> None:
     one = guard()
     one.observe(job("Running", 1), T0 + 10 * HOUR)
     one.observe(job("Running", 3), T0 + 10 * HOUR)
@@ -132,7 +132,7 @@ def test_a_clock_that_steps_back_makes_no_restart_one_of_the_future() -> None:
     assert one.observe(job("Running", 4), T0 + 1.1 * HOUR).outcome is WAITING
 
 
-def test_a_rescale_and_a_resume_count_for_nothing() -> None:
+def test_a_rescale_and_a_resume_are_not_restarts() -> None:
     one = guard(most=0)
     for number, (state, run) in enumerate(
         [
@@ -158,7 +158,7 @@ def ended(one: PipelineWait, *, argument: str | None = None) -> WaitResult:
     return one.expire(end, argument) if argument else one.tick(end)
 
 
-def test_a_guard_whose_pipeline_runs_at_the_end_has_reached_its_goal() -> None:
+def test_a_guard_whose_pipeline_runs_at_the_deadline_succeeds() -> None:
     for state in ("Running", "Finishing"):
         one = guard()
         one.observe(job(state), T0 + 1)
@@ -181,7 +181,7 @@ def test_a_guard_whose_pipeline_runs_at_the_end_has_reached_its_goal() -> None:
         [job("Running"), REFUSED],
     ],
 )
-def test_one_that_does_not_run_or_is_not_known_to_has_timed_out(seen: list[Any]) -> None:
+def test_a_guard_whose_pipeline_does_not_surely_run_at_the_deadline_times_out(seen: list[Any]) -> None:
     one = guard(outage_tolerance=30 * DAY)
     for number, what in enumerate(seen):
         if isinstance(what, Exception):
@@ -191,7 +191,7 @@ def test_one_that_does_not_run_or_is_not_known_to_has_timed_out(seen: list[Any])
     assert ended(one).outcome is TIMED_OUT
 
 
-def test_other_limits_and_other_ends_are_no_success() -> None:
+def test_a_guard_does_not_succeed_at_other_limits_or_ends() -> None:
     one = guard()
     one.observe(job("Running"), T0 + 1)
     assert ended(one, argument="execution_timeout").outcome is TIMED_OUT
@@ -205,14 +205,14 @@ def test_other_limits_and_other_ends_are_no_success() -> None:
     assert gone.observe_error(GONE, T0 + 1).outcome is Outcome.DELETED
 
 
-def test_a_last_poll_that_the_deadline_cut_short_is_no_outage() -> None:
+def test_a_last_poll_cut_short_by_the_deadline_is_not_an_outage() -> None:
     one = guard()
     one.observe(job("Running"), T0 + 7 * DAY - 60)
     end = T0 + 7 * DAY
     assert one.observe_error(REFUSED, end, sent_at=end - 0.4).outcome is REACHED
 
 
-def test_a_plan_of_a_guard_crosses_as_json_and_is_checked() -> None:
+def test_the_plan_of_a_guard_survives_json_and_is_checked() -> None:
     goal = guard().plan
     assert WaitPlan.from_dict(goal.to_dict()) == goal
     with pytest.raises(ValueError, match="restart_window must be a timedelta"):

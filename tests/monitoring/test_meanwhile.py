@@ -1,4 +1,4 @@
-"""What happens externally, or to the pipeline itself, between a request and its effect."""
+"""Events between a request and its effect: external requests, and failures of the pipeline."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def stop(**more: Any) -> PipelineWait:
 
 
 def restart(**more: Any) -> PipelineWait:
-    """A restart, which Arroyo also carries out where the pipeline fails first."""
+    """A restart, which Arroyo also carries out if the pipeline fails first."""
     return wait(**{"before": job(), "restart_requested": True, "stopped_is_final": True, **more})
 
 
 def change(**more: Any) -> PipelineWait:
-    """Other settings, which it does not carry out then."""
+    """New settings, which Arroyo does not apply if the pipeline fails first."""
     return wait(**{"before": job(), "stopped_is_final": True, "finished_is_success": True, **more})
 
 
@@ -36,9 +36,9 @@ def asked(state: str, run_id: int = 1, **more: Any) -> Job:
 
 @dataclass
 class History:
-    """What is seen, how long after the request, and how the wait ends.
+    """What is seen how long after the request, and how the wait ends.
 
-    :param seen: seconds and jobs; the last one ends the wait, none before does.
+    :param seen: seconds and jobs; only the last one ends the wait.
     """
 
     wait: Any
@@ -126,7 +126,7 @@ HISTORIES = {
 
 @pytest.mark.parametrize("moves", [False, True], ids=["in one process", "in several"])
 @pytest.mark.parametrize("name", HISTORIES)
-def test_what_happens_meanwhile_ends_the_wait_when_it_can_no_longer_succeed(name: str, moves: bool) -> None:
+def test_the_wait_ends_as_soon_as_it_can_no_longer_succeed(name: str, moves: bool) -> None:
     history = HISTORIES[name]
     one = history.wait()
     outcomes = []
@@ -136,7 +136,7 @@ def test_what_happens_meanwhile_ends_the_wait_when_it_can_no_longer_succeed(name
     assert outcomes == [WAITING] * (len(outcomes) - 1) + [history.outcome]
 
 
-def test_it_is_due_when_a_withdrawn_stop_counts_and_says_so_once() -> None:
+def test_a_withdrawn_stop_is_polled_when_it_counts_and_logged_once() -> None:
     one = stop()
     one.observe(asked("Running"), T0 + 0.1)
     one.observe(job(), T0 + 1)
@@ -146,7 +146,7 @@ def test_it_is_due_when_a_withdrawn_stop_counts_and_says_so_once() -> None:
     assert one.observe(job(), T0 + 6).outcome is WITHDRAWN
 
 
-def test_a_state_that_an_outage_hid_counts_from_the_end_of_the_outage() -> None:
+def test_a_state_during_an_outage_counts_from_its_end() -> None:
     one = stop()
     one.observe(job(), T0 + 0.1)
     one.observe_error(REFUSED, T0 + 1)
@@ -165,9 +165,7 @@ def test_time_without_polls_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("desired, outcome", [(True, REACHED), (None, Outcome.TIMED_OUT)])
-def test_a_guard_of_a_pipeline_that_may_be_about_to_stop_has_not_reached_its_goal(
-    desired: bool | None, outcome: Outcome
-) -> None:
+def test_a_guard_fails_if_its_pipeline_may_be_about_to_stop(desired: bool | None, outcome: Outcome) -> None:
     guard = wait("Stopped", timeout_is_success=True)
     guard.observe(Job("job_1", "Running", 1, desired), T0 + 1)
     assert guard.tick(T0 + 600).outcome is outcome

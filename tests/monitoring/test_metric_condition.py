@@ -30,7 +30,7 @@ from .metrics import T0 as BEGAN_MICROS
 from .metrics import VERSIONS, S, operator, recorded, series
 
 NOW = 5_000_000.0
-"""The waiter's clock has nothing to do with that of the server."""
+"""The waiter's clock is independent of the server's."""
 
 
 def condition(**given: Any) -> MetricCondition:
@@ -44,7 +44,7 @@ def condition(**given: Any) -> MetricCondition:
 
 @dataclass
 class History:
-    """Readings of one condition, one after the other; what is remembered crosses JSON each time."""
+    """Successive readings of one condition; its memory is converted to JSON and back each time."""
 
     condition: MetricCondition
     finding: Finding = field(default_factory=Finding)
@@ -62,7 +62,7 @@ class History:
         desired: bool | None = True,
         job_id: str = "job_1",
     ) -> Finding:
-        """Read values of the rounds from number ``first`` on, so many seconds after the beginning."""
+        """Read the values of the rounds from number ``first`` on, that many seconds after the start."""
         found = [
             Round(BEGAN_MICROS + int((first + number) * step * S), value)
             for number, value in enumerate(values)
@@ -81,11 +81,11 @@ LOW, HIGH = 50.0, 150.0
 
 @dataclass
 class Case:
-    """Readings, and whether the last one lets the condition hold.
+    """Readings, and whether the condition holds after the last one.
 
-    :param readings: arguments of :meth:`History.read`, one after the other.
+    :param readings: arguments of :meth:`History.read`, in order.
     :param stable_for: in seconds.
-    :param is_unsettled: whether another reading is to follow soon.
+    :param is_unsettled: whether another reading should follow soon.
     """
 
     readings: Sequence[tuple[float, Sequence[float | None], dict[str, Any]]]
@@ -173,11 +173,11 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("direction", ["above", "below"])
-def test_when_it_holds(case: Case, direction: str) -> None:
+def test_when_the_condition_holds(case: Case, direction: str) -> None:
     history = History(condition(**{direction: 100.0}, stable_for=case.stable_for))
     finding = Finding()
     for seconds, values, more in case.readings:
-        # The same the other way round.
+        # The same with the opposite bound.
         mirrored = [None if value is None else 200.0 - value for value in values]
         finding = history.read(seconds, values if direction == "above" else mirrored, **more)
         assert finding.facts is None or (seconds, values, more) == case.readings[-1]
@@ -185,7 +185,7 @@ def test_when_it_holds(case: Case, direction: str) -> None:
     assert finding.is_unsettled == case.is_unsettled
 
 
-def test_facts() -> None:
+def test_the_facts_of_a_condition_that_holds() -> None:
     history = History(condition(stable_for=2))
     history.read(0, [HIGH, HIGH])
     assert history.read(2, [HIGH, HIGH, 152.5]).facts == {
@@ -242,14 +242,14 @@ def test_each_crossing_is_reported_once() -> None:
         ),
     ],
 )
-def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
+def test_the_texts_of_a_condition(given: dict[str, Any], goal: str, seen: str) -> None:
     history = History(condition(**given))
     assert history.condition.goal == goal
     assert str(history.read(0, [50.0]).seen).startswith(seen.removesuffix(", below"))
 
 
 @pytest.mark.parametrize(
-    "given, says",
+    "given, message",
     [
         ({"above": None}, "exactly one of above and below must be given, got neither"),
         ({"above": 1.0, "below": 2.0}, "exactly one of above and below must be given, got both"),
@@ -284,12 +284,12 @@ def test_in_words(given: dict[str, Any], goal: str, seen: str) -> None:
         ),
     ],
 )
-def test_conditions_that_can_never_hold_are_refused(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_conditions_that_can_never_hold_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         condition(**given)
 
 
-def test_it_crosses_processes() -> None:
+def test_a_condition_survives_json() -> None:
     for given in (
         {},
         {"below": 2.5, "measure": Measure.RATE, "aggregation": Aggregation.WORST, "stable_for": 5},
@@ -315,7 +315,7 @@ def test_it_crosses_processes() -> None:
         ("Finishing", True, Outcome.NO_CHECKPOINT, False),
     ],
 )
-def test_metrics_are_read_only_while_running_and_the_wait_ends_if_none_can_come(
+def test_metrics_are_read_only_while_running_and_the_wait_ends_if_none_can_follow(
     state: str, desired: bool, outcome: Outcome | None, is_read: bool
 ) -> None:
     plan = WaitPlan(
@@ -330,17 +330,17 @@ def test_metrics_are_read_only_while_running_and_the_wait_ends_if_none_can_come(
     assert (wait.details_due() is not None) == is_read
     assert not result.is_unsettled or is_read
     timed_out = wait.tick(NOW + 60)
-    said = str(explain(timed_out, plan.pipeline))
-    assert "messages_sent above 100/s at its sources" in said
+    text = str(explain(timed_out, plan.pipeline))
+    assert "messages_sent above 100/s at its sources" in text
     if outcome is Outcome.NO_CHECKPOINT:
-        assert "from then on Arroyo measures nothing" in said
+        assert "from then on Arroyo measures nothing" in text
 
 
-# -- what is read -----------------------------------------------------------------------------------------------
+# -- readings -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_recorded(version: str) -> None:
+def test_conditions_on_recorded_metrics(version: str) -> None:
     pipeline, running, stopped = recorded(version)
     one = condition(above=900.0, stable_for=18)
     first = one.measured(running, lambda: pipeline.graph, Finding())
@@ -351,7 +351,7 @@ def test_recorded(version: str) -> None:
         or before.seen
     )
     assert before.is_unsettled
-    # The operators are known from then on; the stop's last value is newer.
+    # The operators are known now; the stop's last value is newer.
     second = one.measured(stopped, PipelineGraph, before)
     assert second.operators == first.operators == {0}
     assert one.check(before, job, Reading(second), NOW + 2).facts is not None

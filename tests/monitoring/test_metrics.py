@@ -1,4 +1,4 @@
-"""From the metrics as Arroyo reports them to one number for each round: which operators, subtasks, times."""
+"""How Arroyo's metrics become one number for each round: which operators, subtasks, times."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ GRAPH = PipelineGraph(
         ("4", {4}),
         ("KafkaSource<users>", {1}),
         ("filesystem", {6}),
-        # An id goes before a description.
+        # An id takes precedence over a description.
         ("12", {12}),
     ],
 )
@@ -59,7 +59,7 @@ def test_operators_by_role_id_description_or_type(name: str, found: set[int]) ->
 
 
 @pytest.mark.parametrize(
-    "name, graph, says",
+    "name, graph, message",
     [
         (
             "KafkaSource<clicks>",
@@ -70,7 +70,7 @@ def test_operators_by_role_id_description_or_type(name: str, found: set[int]) ->
         ("", GRAPH, ("no ''",)),
         ("chained_op", GRAPH, ("several are named 'chained_op'", "4 (join", "7 (12)")),
         ("sources", PipelineGraph(), ("no 'sources'", "It has none")),
-        # A ring has neither beginning nor end.
+        # A cycle has neither a start nor an end.
         (
             "sinks",
             replace(GRAPH, edges=tuple(PipelineEdge(n.node_id, 0) for n in GRAPH.nodes)),
@@ -79,12 +79,10 @@ def test_operators_by_role_id_description_or_type(name: str, found: set[int]) ->
         ("x", PipelineGraph(nodes=tuple(PipelineNode(n, "op") for n in range(40))), ("29 (op) and 10 more",)),
     ],
 )
-def test_an_unknown_operator_lists_those_that_exist(
-    name: str, graph: PipelineGraph, says: Sequence[str]
-) -> None:
+def test_an_unknown_operator_lists_the_known(name: str, graph: PipelineGraph, message: Sequence[str]) -> None:
     with pytest.raises(UnknownNameError, match=r"^operator: ") as caught:
         find_operators(name, graph)
-    for piece in says:
+    for piece in message:
         assert piece in str(caught.value)
 
 
@@ -92,7 +90,7 @@ def test_an_unknown_metric_lists_those_that_exist() -> None:
     metrics = [operator(3, (), metric="queue"), operator(1, series(1.0), metric="lag")]
     with pytest.raises(UnknownNameError, match=r"^metric: operator 3 has no 'messages_sent'. It has queue$"):
         rounds(metrics, frozenset({3}), metric=MetricName.MESSAGES_SENT)
-    # Nothing is known of operators that are not listed yet, or not measured.
+    # Operators that are not listed yet, or not measured, cannot be checked.
     for later in ([], [OperatorMetrics(3)], [operator(3)]):
         assert rounds(later, frozenset({3}), metric="messages_sent") == ()
 
@@ -103,7 +101,7 @@ def values(metrics: Sequence[OperatorMetrics], nodes: set[int], **more: str) -> 
 
 
 SHIFTED = series(5, 6, 7, start=300)
-"""Measured in the same rounds as others, a moment later."""
+"""Measured in the same rounds, a moment later."""
 
 
 @pytest.mark.parametrize(
@@ -141,7 +139,9 @@ SHIFTED = series(5, 6, 7, start=300)
         pytest.param([OperatorMetrics(1)], {1}, [], id="no metrics"),
     ],
 )
-def test_rounds(metrics: Sequence[OperatorMetrics], nodes: set[int], expected: list[float | None]) -> None:
+def test_values_are_combined_by_round(
+    metrics: Sequence[OperatorMetrics], nodes: set[int], expected: list[float | None]
+) -> None:
     assert values(metrics, nodes) == expected
 
 
@@ -153,7 +153,7 @@ def test_a_subtask_with_other_metrics_only_leaves_the_number_open() -> None:
 @pytest.mark.parametrize(
     "metric, expected", [("messages_sent", [1, 2]), ("bytes_recv", [1, 2]), ("backpressure", [5, 6])]
 )
-def test_the_worst_value_is_the_lowest_rate_or_the_highest_backpressure(
+def test_the_worst_value_is_the_lowest_rate_or_highest_backpressure(
     metric: str, expected: list[float]
 ) -> None:
     metrics = [operator(1, series(1, 6), series(5, 2), metric=metric)]
@@ -192,7 +192,7 @@ def test_a_source_that_falls_silent_has_a_rate_of_zero_at_once() -> None:
     metrics = [operator(1, series(*smoothed([1000.0] * 5 + [0.0] * 60)))]
     assert values(metrics, {1}, measure="rate") == pytest.approx([1000] * 4 + [0] * 60, abs=0)
     assert values(metrics, {1})[-1] == pytest.approx(1.797, abs=0.001)
-    # Also where its numbers were rounded on their way.
+    # Also if a gateway has rounded the numbers.
     rounded = [float(f"{value:.12g}") for value in smoothed([1000.0] * 5 + [0.0] * 60)]
     assert values([operator(1, series(*rounded))], {1}, measure="rate")[4:] == [0.0] * 60
 
@@ -214,7 +214,7 @@ def test_the_recorded_rates_are_whole_numbers_of_rows(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_recorded(version: str) -> None:
+def test_rounds_of_recorded_metrics(version: str) -> None:
     pipeline, running, stopped = recorded(version)
 
     def last(name: str, metrics: Sequence[OperatorMetrics], **more: str) -> float | None:
@@ -228,11 +228,11 @@ def test_recorded(version: str) -> None:
         133, rel=0.01
     )
     assert last("all", running, metric="backpressure", aggregation="worst") == pytest.approx(0.0122, rel=0.01)
-    # The last values stay after the stop.
+    # The last values remain after the stop.
     assert last("sources", stopped) == pytest.approx(1000, rel=0.01)
 
 
-def test_the_order_of_what_is_listed_does_not_matter() -> None:
+def test_the_order_of_the_lists_does_not_matter() -> None:
     _, metrics, _ = recorded("0.16-dev")
     expected = rounds(metrics, frozenset({0, 1, 4, 6}), metric="backpressure", aggregation="worst")
     rng = random.Random(7)
@@ -276,7 +276,7 @@ NODES = st.builds(OperatorMetrics, st.integers(0, 3), st.lists(GROUPS, max_size=
 
 @given(st.lists(NODES, max_size=5), st.sampled_from(["value", "rate"]), st.sampled_from(["sum", "worst"]))
 @settings(max_examples=60, deadline=None)
-def test_whatever_is_sent_the_rounds_are_in_order_and_apart(
+def test_for_any_metrics_the_rounds_are_in_order_and_apart(
     metrics: list[OperatorMetrics], measure: str, aggregation: str
 ) -> None:
     found = rounds(

@@ -1,4 +1,4 @@
-"""Run numbers that go back: for a moment after an old response, permanently after a restored backup."""
+"""Run numbers that decrease: briefly because of an old response, permanently because of a restored backup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS = range(1, 100)
 
 
 def _observed(wait: PipelineWait, *seen: tuple[float, Job]) -> str:
-    """Return how a wait stands after these polls, seconds after its beginning."""
+    """Return the status of a wait after these polls, seconds after its start."""
     for seconds, one in seen:
         result = wait.observe(one, T0 + seconds)
         if result.is_over:
@@ -32,13 +32,13 @@ def _observed(wait: PipelineWait, *seen: tuple[float, Job]) -> str:
         (("Finished",), {}, job("Running", 5), job("Finished", 3), "reached at 61"),
         (("Running",), {}, job("Scheduling", 5), job("Failed", 3), "failed at 61"),
         (("Running",), {"stable_for": 9}, job("Running", 5), job("Running", 3), "reached at 70"),
-        # A guard's pipeline has failed, whatever number its run has.
+        # A guard's pipeline has failed, whatever its run number.
         (("Stopped",), {"timeout_is_success": True}, job("Running", 5), job("Failed", 3), "failed at 61"),
         (("Stopped",), {"before": job("Running", 5)}, job("Running", 5), job("Stopped", 3, desired=False),
          "reached at 61"),
     ],
 )  # fmt: skip
-def test_run_numbers_that_went_back_permanently(
+def test_permanently_lower_run_numbers_are_accepted_after_a_minute(
     targets: tuple[str, ...], more: dict[str, Any], first: Job, then: Job, outcome: str
 ) -> None:
     wait = PipelineWait(plan(*targets, pipeline=ORDERS, **more), now=T0)
@@ -46,7 +46,7 @@ def test_run_numbers_that_went_back_permanently(
     assert "back from run 5" in "\n".join(logged(wait))
 
 
-def test_only_the_poll_that_is_due_is_needed() -> None:
+def test_a_poll_is_due_when_lower_run_numbers_are_accepted() -> None:
     wait = PipelineWait(plan("Running", heartbeat=3600), now=T0)
     wait.observe(job("Scheduling", 5), T0)
     wait.observe(job("Failed", 3), T0 + 1)
@@ -54,8 +54,8 @@ def test_only_the_poll_that_is_due_is_needed() -> None:
     assert _observed(wait, (61, job("Failed", 3))) == "failed at 61"
 
 
-def test_job_before_the_one_that_replaced_it_is_not_believed() -> None:
-    """A restart without state can replace the job; a replica that lags behind still shows the old one."""
+def test_a_replaced_job_is_ignored() -> None:
+    """A restart without state can replace the job; a lagging replica still shows the old one."""
     old, new = (
         replace(job("Running", 3, job_id=f"job_{at}"), created_at_micros=at) for at in (1_000_000, 2_000_000)
     )
@@ -66,7 +66,7 @@ def test_job_before_the_one_that_replaced_it_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("late", [10.0, 59.0])
-def test_replica_that_lags_behind_is_not_believed(late: float) -> None:
+def test_a_lagging_replica_is_ignored(late: float) -> None:
     wait = PipelineWait(plan("Finished"), now=T0)
     seen = [(0.0, job("Running", 5))]
     for begin in range(1, 500, 70):
@@ -74,13 +74,13 @@ def test_replica_that_lags_behind_is_not_believed(late: float) -> None:
     assert _observed(wait, *seen) == "waiting"
 
 
-def test_guard_whose_time_ends_among_old_responses_has_not_succeeded() -> None:
+def test_a_guard_that_ends_with_old_responses_does_not_succeed() -> None:
     wait = PipelineWait(plan("Stopped", timeout_is_success=True, deadline=T0 + 30), now=T0)
     polls = [(0.0, job("Running", 5)), *((float(second), job("Failed", 3)) for second in range(1, 31))]
     assert _observed(wait, *polls) == "timed_out at 30.0"
 
 
-def test_checkpoints_that_are_read_meanwhile_prove_nothing_yet() -> None:
+def test_checkpoints_read_during_that_time_prove_nothing() -> None:
     wait = PipelineWait(plan("Running", until_checkpoint=True), now=T0)
     wait.observe(job("Running", 1), T0)
     wait.observe(job("Running", 0), T0 + 1)
@@ -90,7 +90,7 @@ def test_checkpoints_that_are_read_meanwhile_prove_nothing_yet() -> None:
     assert _observed(wait, (3.0, job("Running", 1))) == "reached at 3.0"
 
 
-def test_it_is_remembered_from_process_to_process() -> None:
+def test_the_memory_of_lower_run_numbers_survives_json() -> None:
     first = PipelineWait(plan("Running"), now=T0)
     _observed(first, (0.0, job("Scheduling", 5)), (1.0, job("Failed", 3)), (31.0, job("Failed", 3)))
     # Time without polls does not count.

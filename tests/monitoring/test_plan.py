@@ -1,4 +1,4 @@
-"""A plan crosses processes and versions: it is read, or refused with what to do."""
+"""A plan from another process or version is read, or refused with advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_arroyo.monitoring.plan import (
 )
 from tests.monitoring.support import ORDERS, T0, UNNAMED, job, plan
 
-# Seconds as a float keep microseconds for a few centuries.
+# Seconds as a float are exact to the microsecond for a few centuries.
 spans = st.timedeltas(timedelta(0), timedelta(days=10_000))
 moments = st.floats(0, 1e11)
 texts = st.text(min_size=1, max_size=20)
@@ -48,7 +48,7 @@ def test_a_plan_is_read_as_it_was_written(original: WaitPlan) -> None:
     assert WaitPlan.from_dict(json.loads(json.dumps(original.to_dict()))) == original
 
 
-def test_the_written_form_is_plain_and_versioned() -> None:
+def test_the_json_is_plain_and_versioned() -> None:
     assert plan("Running", "Stopped", stable_for=2, before=job("Failed", 3)).to_dict() == {
         "version": PLAN_VERSION,
         "pipeline": {
@@ -133,7 +133,7 @@ BASELINE = {"job_id": "job_1", "run_id": 1, "state": "Failed", "requested_at": T
     ],
     ids=str,
 )
-def test_a_plan_that_cannot_be_read_says_so_and_what_to_do(changes: dict[str, Any]) -> None:
+def test_an_unreadable_plan_is_an_error_with_advice(changes: dict[str, Any]) -> None:
     with pytest.raises(
         UnreadablePlanError, match=r"of this wait cannot be read: .*a new try starts the wait"
     ):
@@ -141,7 +141,7 @@ def test_a_plan_that_cannot_be_read_says_so_and_what_to_do(changes: dict[str, An
 
 
 @pytest.mark.parametrize("missing", ["pipeline", "target_states", "deadline"])
-def test_required_fields_are_named_where_they_are_missing(missing: str) -> None:
+def test_missing_required_fields_are_named(missing: str) -> None:
     written = plan().to_dict()
     del written[missing]
     with pytest.raises(UnreadablePlanError, match=missing):
@@ -167,7 +167,7 @@ def test_anything_but_a_plan_is_refused(garbage: Any) -> None:
         ),
     ],
 )
-def test_a_plan_that_could_not_end_is_refused_by_name(argument: str, value: Any) -> None:
+def test_a_plan_that_could_not_end_is_refused(argument: str, value: Any) -> None:
     arguments: dict[str, Any] = {
         "pipeline": ORDERS,
         "target_states": frozenset({"Running"}),
@@ -201,6 +201,6 @@ def test_states_are_checked_by_name() -> None:
 @pytest.mark.parametrize(
     "names, shown", [([], "needs at least one state"), (["running", "Gone"], "'Gone', 'running'")]
 )
-def test_unknown_states_are_refused_with_the_choices(names: list[str], shown: str) -> None:
+def test_an_error_about_unknown_states_lists_the_choices(names: list[str], shown: str) -> None:
     with pytest.raises(ValueError, match=rf"^target_states: {shown}.*; allowed: .*CheckpointStopping"):
         check_states(names, "target_states")

@@ -1,4 +1,4 @@
-"""A result that crosses from the triggerer to the worker is never mistaken for a success."""
+"""An unreadable result from a triggerer is never mistaken for a success."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_an_error_that_this_version_does_not_know_is_still_an_error() -> None:
     assert str(error) == "too much"
 
 
-def test_only_waiting_is_not_over() -> None:
+def test_every_outcome_but_waiting_is_over() -> None:
     assert [outcome for outcome in Outcome if not WaitResult(outcome=outcome).is_over] == [Outcome.WAITING]
 
 
-def test_a_result_of_another_version_is_read_as_far_as_it_goes() -> None:
+def test_a_result_of_another_version_is_read_as_far_as_possible() -> None:
     assert WaitResult.from_dict({"outcome": "timed_out"}) == WaitResult(outcome=Outcome.TIMED_OUT)
     failed = job("Failed")
     newer = {
@@ -128,7 +128,7 @@ def test_anything_else_is_refused_and_never_a_success(garbage: Any) -> None:
         WaitResult.from_dict(garbage)
 
 
-def test_a_job_drops_possible_secrets() -> None:
+def test_possible_secrets_of_a_job_are_left_out() -> None:
     secretive = replace(job(), env_vars={"PASSWORD": "hunter2"}, scheduler_config={"token": "hunter2"})
     assert "hunter2" not in json.dumps(to_json(secretive)) + repr(secretive)
     assert from_json(Job, to_json(secretive)) == job()

@@ -1,4 +1,4 @@
-"""How a wait is decided, case by case, where a recording has none."""
+"""How a wait is decided: cases that no recording has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAITING, REACHED, FAILED = Outcome.WAITING, Outcome.REACHED, Outcome.FAILED
 # -- the state before the change ---------------------------------------------------------------------------------
 
 
-def test_the_old_run_never_counts_however_long_it_lasts() -> None:
+def test_the_old_run_never_counts() -> None:
     rescale = wait("Running", before=job("Running", 1))
     for second in range(0, 600, 10):
         assert rescale.observe(job("Running", 1), T0 + second).outcome is WAITING
@@ -60,7 +60,7 @@ def test_an_old_failure_counts_at_once_when_another_state_was_seen_in_between() 
     assert restart.observe(job("Failed", 1), T0 + 0.2).outcome is FAILED
 
 
-def test_an_old_failing_that_ends_in_failed_is_still_the_old_failure() -> None:
+def test_an_old_failing_that_becomes_failed_is_still_the_old_failure() -> None:
     restart = wait("Running", before=job("Failing", 1))
     assert restart.observe(job("Failing", 1), T0 + 0.1).outcome is WAITING
     assert restart.observe(job("Failed", 1), T0 + 3).outcome is WAITING
@@ -82,7 +82,7 @@ def test_stopping_a_failing_pipeline_ends_with_its_failure() -> None:
     assert stop.observe(job("Failed", 1, desired=False), T0 + 11).outcome is REACHED
 
 
-def test_stopping_a_pipeline_that_fails_meanwhile_ends_at_once() -> None:
+def test_stopping_a_pipeline_that_then_fails_ends_at_once() -> None:
     stop = wait("Stopped", "Failed", "Finished", before=job("Running", 1))
     assert stop.observe(job("Failing", 1, desired=False), T0 + 0.1).outcome is WAITING
     assert stop.observe(job("Failed", 1, desired=False), T0 + 5.1).outcome is REACHED
@@ -113,7 +113,7 @@ def test_a_clock_behind_that_of_the_request_does_not_extend_the_grace_time() -> 
     assert restart.observe(job("Failed", 1), T0 - 3595).outcome is FAILED
 
 
-# -- how long it lasted -------------------------------------------------------------------------------------------
+# -- stable_for -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_clock_that_steps_back_silences_no_heartbeat() -> None:
     ]
 
 
-def test_time_alone_is_no_success() -> None:
+def test_time_without_polls_is_not_a_success() -> None:
     stable = wait("Running", stable_for=2)
     stable.observe(job(), T0)
     assert stable.tick(T0 + 10).outcome is WAITING
@@ -173,7 +173,7 @@ def test_unknown_states_are_progress() -> None:
 # -- terminal states without a change -----------------------------------------------------------------
 
 
-def test_a_wait_for_the_failure_waits_for_it() -> None:
+def test_a_wait_for_a_failure_ends_with_the_failure() -> None:
     sensor = wait("Failed")
     assert sensor.observe(job("Failing"), T0).outcome is WAITING
     assert sensor.observe(job("Failed"), T0 + 5).outcome is REACHED
@@ -181,8 +181,8 @@ def test_a_wait_for_the_failure_waits_for_it() -> None:
     assert wait("Failing").observe(job("Failed"), T0).outcome is FAILED
 
 
-def test_a_wait_for_stopped_does_not_begin_with_one_that_was_asked_to_resume() -> None:
-    """For half a second the old state still shows. What stops during the wait counts, however soon it is resumed."""
+def test_a_wait_for_stopped_ignores_a_pipeline_that_is_being_resumed() -> None:
+    """The old state shows for another half a second. A stop during the wait counts, however soon it is resumed."""
     stopped = wait("Stopped")
     seen = [("Stopped", 1), ("Stopped", 1), ("Scheduling", 2), ("Running", 2), ("Stopped", 2)]
     outcomes = [stopped.observe(job(*one), T0 + at).outcome for at, one in enumerate(seen)]
@@ -192,7 +192,7 @@ def test_a_wait_for_stopped_does_not_begin_with_one_that_was_asked_to_resume() -
     assert withdrawn.observe(job("Stopped", 1, desired=False), T0 + 1).outcome is REACHED
 
 
-def test_a_stopped_pipeline_ends_only_the_wait_of_the_task_that_started_it() -> None:
+def test_a_stopped_pipeline_ends_only_a_wait_whose_task_started_it() -> None:
     assert wait("Running").observe(job("Stopped", desired=False), T0).outcome is WAITING
     submit = wait("Running", stopped_is_final=True)
     assert submit.observe(job("Stopped", desired=True), T0).outcome is WAITING
@@ -217,7 +217,7 @@ def test_a_limit_from_outside_is_named_in_the_result() -> None:
     assert named.tick(T0 + 600).deadline_argument == "startup_timeout"
 
 
-def test_restarts_count_even_where_the_first_run_was_never_seen() -> None:
+def test_restarts_count_even_if_the_first_run_was_never_seen() -> None:
     created = wait("Running", stable_for=2)
     created.observe(job("Created", 0), T0)
     assert created.observe(job("Failed", 21), T0 + 10).restarts == 20
@@ -238,7 +238,7 @@ def test_the_next_process_knows_that_another_state_was_seen() -> None:
     assert move(restart, T0 + 0.2).observe(job("Failed", 1), T0 + 0.2).outcome is FAILED
 
 
-def test_the_state_itself_shows_that_the_baseline_was_left_where_the_progress_does_not() -> None:
+def test_a_different_state_proves_that_the_baseline_was_left() -> None:
     stop = wait("Stopped", before=job("Running", 1))
     stop.observe(job("CheckpointStopping", 1, desired=False), T0 + 0.2)
     moved = move(stop, T0 + 1, left_baseline=None)
@@ -250,7 +250,7 @@ def test_the_state_itself_shows_that_the_baseline_was_left_where_the_progress_do
     assert moved.observe(job("Failed", 1), T0 + 1).outcome is FAILED
 
 
-def test_a_clock_that_is_behind_delays_by_no_more_than_stable_for() -> None:
+def test_a_slow_clock_delays_by_at_most_stable_for() -> None:
     stable = wait("Running", stable_for=2)
     stable.observe(job(), T0)
     moved = move(stable, T0 - 3600)
@@ -286,7 +286,7 @@ def test_damaged_progress_is_ignored(damage: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("progress", [[1], "old", 7, {"unknown": 1}, {"job": None}], ids=str)
-def test_anything_but_progress_begins_the_wait_again(progress: Any) -> None:
+def test_invalid_progress_starts_the_wait_again(progress: Any) -> None:
     begun = PipelineWait(plan("Running", stable_for=2), now=T0, progress=progress)
     result = begun.observe(job(), T0 + 1)
     assert (result.outcome, result.waited_seconds) == (WAITING, 1)

@@ -1,7 +1,7 @@
-"""What must hold for any wait, whatever it is shown: stated over the history alone, not over the implementation.
+"""Properties of every wait, whatever it observes: they refer to the history alone, not to the implementation.
 
-"For how long, by the clock" is the longest stretch that the clock itself showed since: the last time minus the
-earliest one since then, as a clock may step back.
+"How long, by the clock" is the longest time that the clock itself showed: the last time minus the earliest one since
+then, as a clock may step back.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ thorough = settings(max_examples=150, deadline=None, suppress_health_check=[Heal
 
 @settings(thorough, max_examples=400)
 @given(plans, histories())
-def test_success_is_never_unwanted_unstable_or_stale(plan: WaitPlan, events: list[Event]) -> None:
+def test_a_success_is_wanted_stable_and_not_stale(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     if done.ended is None or done.ended.outcome is not Outcome.REACHED:
         return
@@ -71,7 +71,7 @@ def test_success_is_never_unwanted_unstable_or_stale(plan: WaitPlan, events: lis
 
 @thorough
 @given(plans, histories())
-def test_no_failure_that_was_shown_is_missed(plan: WaitPlan, events: list[Event]) -> None:
+def test_no_observed_failure_is_missed(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     for event, result in zip(done.events, done.results, strict=True):
         job = event.job
@@ -87,7 +87,7 @@ def test_no_failure_that_was_shown_is_missed(plan: WaitPlan, events: list[Event]
 
 @thorough
 @given(plans, histories())
-def test_each_outcome_but_success_has_its_cause(plan: WaitPlan, events: list[Event]) -> None:
+def test_each_other_outcome_has_its_cause(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     result, last = done.results[-1], done.events[-1]
     if result.outcome in (Outcome.FAILED, Outcome.FINISHED, Outcome.STOPPED):
@@ -117,7 +117,7 @@ def test_each_outcome_but_success_has_its_cause(plan: WaitPlan, events: list[Eve
 
 @thorough
 @given(plans, histories())
-def test_success_is_seen_at_once(plan: WaitPlan, events: list[Event]) -> None:
+def test_a_success_is_reported_at_once(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     for event, result in zip(done.events, done.results, strict=True):
         job = event.job
@@ -127,7 +127,7 @@ def test_success_is_seen_at_once(plan: WaitPlan, events: list[Event]) -> None:
             plan.stable_for == timedelta(0)
             and (job.state not in ("Running", "Finishing") or job.running_desired)
         )
-        # Another terminal state than before the change is not stale either.
+        # A terminal state other than the one before the change is not stale.
         is_new = is_fresh(plan, job) or (job.state in TERMINAL and shows_a_change(plan, job))
         if counts_at_once and is_new and not is_withdrawn(plan, job):
             assert result.outcome is Outcome.REACHED
@@ -135,9 +135,7 @@ def test_success_is_seen_at_once(plan: WaitPlan, events: list[Event]) -> None:
 
 @thorough
 @given(plans, histories(forward_steps))
-def test_a_state_that_lasted_long_enough_counts_whatever_short_failures_came_between(
-    plan: WaitPlan, events: list[Event]
-) -> None:
+def test_short_failures_do_not_reset_a_stable_state(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     last = done.events[-1]
     if last.job is None or last.job.state not in plan.target_states or not is_fresh(plan, last.job):
@@ -153,9 +151,7 @@ def test_a_state_that_lasted_long_enough_counts_whatever_short_failures_came_bet
 
 @thorough
 @given(plans, histories(), st.data())
-def test_it_is_over_at_its_deadline_and_not_before(
-    plan: WaitPlan, events: list[Event], data: st.DataObject
-) -> None:
+def test_it_ends_exactly_at_its_deadline(plan: WaitPlan, events: list[Event], data: st.DataObject) -> None:
     done = run(plan, events)
     for event, result in zip(done.events, done.results, strict=True):
         assert result.is_over or event.at < plan.deadline
@@ -187,7 +183,7 @@ def test_an_outage_ends_the_wait_exactly_at_its_limit(plan: WaitPlan, events: li
         is_failing = bool(errors)
         seconds = shown.since(last_response) + on_its_way
         if errors == [event] and has_responded and seconds >= limit - ALMOST and not result.is_over:
-            # There was no poll for longer than the limit, so the outage counts from this poll.
+            # There were no polls for longer than the limit, so the outage counts from this poll.
             on_its_way = event.at - min(event.at, event.at if event.sent_at is None else event.sent_at)
             last_response, seconds = len(shown.events) - 1, on_its_way
         assert (result.unreachable_seconds is not None) == is_failing
@@ -214,9 +210,7 @@ def test_a_wait_that_is_over_stays_over(plan: WaitPlan, events: list[Event], lat
 
 @thorough
 @given(plans, histories(), st.lists(st.booleans(), max_size=20))
-def test_moving_to_another_process_changes_nothing(
-    plan: WaitPlan, events: list[Event], moves: list[bool]
-) -> None:
+def test_another_process_changes_nothing(plan: WaitPlan, events: list[Event], moves: list[bool]) -> None:
     stayed, went = run(plan, events), run(plan, events, moves)
     assert [result.to_dict() for result in went.results] == [result.to_dict() for result in stayed.results]
     assert [message.text for message in went.messages] == [message.text for message in stayed.messages]
@@ -242,10 +236,10 @@ def test_an_unchanged_poll_before_it_is_due_changes_nothing(
     wait = as_it_stands()
     due = wait.next_due()
     if events[-1] is last:
-        assert due > now, "it would be due for ever"
+        assert due > now, "polls are due forever"
     early = now + (due - now) * part
     if now <= early < due:
-        # A failed try is never left out, so that each is logged.
+        # A failed try is never skipped, so that each is logged.
         again = replace(last, at=early) if polls and last.error is None else Event("time", early)
         with no_messages(wait):
             assert not show(wait, again).is_over
@@ -292,7 +286,7 @@ def test_each_change_and_each_failed_try_is_logged_exactly_once(plan: WaitPlan, 
 
 @thorough
 @given(plans, histories(forward_steps))
-def test_a_wait_is_silent_for_no_longer_than_its_heartbeat(plan: WaitPlan, events: list[Event]) -> None:
+def test_a_wait_logs_at_least_every_heartbeat(plan: WaitPlan, events: list[Event]) -> None:
     wait = PipelineWait(plan, now=T0)
     logged_at = T0
     for event in events:
@@ -305,9 +299,7 @@ def test_a_wait_is_silent_for_no_longer_than_its_heartbeat(plan: WaitPlan, event
 
 @thorough
 @given(plans, histories())
-def test_results_messages_and_progress_hold_no_secret_and_cross_as_json(
-    plan: WaitPlan, events: list[Event]
-) -> None:
+def test_what_leaves_a_wait_has_no_secret_and_survives_json(plan: WaitPlan, events: list[Event]) -> None:
     wait = PipelineWait(plan, now=T0)
     for event in events:
         result = show(wait, event)
@@ -322,10 +314,10 @@ def test_results_messages_and_progress_hold_no_secret_and_cross_as_json(
 
 @thorough
 @given(plans, histories())
-def test_restarts_count_the_runs_that_began_by_themselves(plan: WaitPlan, events: list[Event]) -> None:
+def test_restarts_are_the_runs_that_were_not_requested(plan: WaitPlan, events: list[Event]) -> None:
     done = run(plan, events)
     shown = [event.job for event in done.events if event.job is not None]
-    # Run 0 has not begun yet, and the run that follows a change did not begin by itself.
+    # Run 0 has not begun, and the run that follows a change was requested.
     first = {plan.baseline.job_id: plan.baseline.run_id + 1} if plan.baseline is not None else {}
     asked, restarts, was_asked_for = {*TERMINAL, "Restarting", "Rescaling"}, 0, False
     for earlier, later in zip([None, *shown], shown, strict=False):
@@ -341,7 +333,7 @@ def test_restarts_count_the_runs_that_began_by_themselves(plan: WaitPlan, events
 
 @thorough
 @given(plans, histories(), histories(forward_steps), st.data())
-def test_damaged_progress_ends_no_wait_wrongly(
+def test_damaged_progress_causes_no_wrong_outcome(
     plan: WaitPlan, before: list[Event], later: list[Event], data: st.DataObject
 ) -> None:
     wait = PipelineWait(plan, now=T0)

@@ -26,7 +26,7 @@ from tests.monitoring.timelines import (
 from tests.monitoring.wait_histories import moved
 
 PHASES = (0, 23, 51, 87)
-"""Milliseconds by which the polls at an interval of 100 ms are shifted against the start."""
+"""Offsets of the polls at an interval of 100 ms, in milliseconds after the start."""
 
 ALL_CASES = [*CASES, *CASES_OF_CHANGES]
 
@@ -53,7 +53,7 @@ def check(case: Case, result: WaitResult) -> None:
 
 
 class MovingWait(PipelineWait):
-    """A wait that another process continues, by way of JSON, before each poll."""
+    """A wait that another process continues, from JSON, before each poll."""
 
     def _move(self) -> None:
         self.__dict__.update(moved(self).__dict__)
@@ -77,7 +77,9 @@ def test_polling_at_each_change_ends_exactly_when_it_must(case: Case, version: s
     assert result.restarts == case.restarts
     assert ended == pytest.approx(expected_end(case, timeline, start), abs=0.1)
     went, ended_there = replay_changes(MovingWait(plan, now=moment(start)), timeline, start)
-    assert (went.to_dict(), ended_there) == (result.to_dict(), ended), "moving changed it"
+    assert (went.to_dict(), ended_there) == (result.to_dict(), ended), (
+        "moving it to another process changed the result"
+    )
 
 
 @pytest.mark.parametrize("case, version", params(polled=True))
@@ -167,7 +169,7 @@ def test_every_recorded_timeline_and_call_has_a_case() -> None:
             if case.begins is not None:
                 call = Timeline(version, case.timeline).call(*call_of(case))
                 covered.add((version, case.timeline, call.text, call.ms))
-    # What is no request for a change, and the one request that was refused with 409.
+    # Notes that are not requests for a change, and the only request that was refused with 409.
     assert {row[:3] for row in recorded - covered} == {
         *((version, "stop_asked_before_running", "checkpoints") for version in VERSIONS),
         *(

@@ -1,4 +1,4 @@
-"""The recorded timelines of real servers, as the polls that a wait would have made."""
+"""The recorded timelines of real servers, as polls of a wait."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.monitoring.support import GONE, REFUSED
 RECORDINGS = Path(__file__).parent.parent / "data" / "arroyo"
 VERSIONS = ("0.15.0", "0.16-dev")
 CHECKPOINTS = {"kafka_unreachable": [Checkpoint(epoch=1, start_time_micros=1)]}
-"""What was seen of the checkpoints, as far as they matter; where one source of two ends, there are none."""
+"""The relevant checkpoints; if one of two sources ends, there are none."""
 EPOCH = 1_795_572_000.0
-"""The moment that a timeline counts its milliseconds from."""
+"""The time from which a timeline counts its milliseconds."""
 
 
 def moment(ms: float) -> float:
@@ -56,7 +56,7 @@ class Timeline:
                 times = {"start_time": None, "finish_time": None}
                 self.rows.append(Row(entry["ms"], job=Job.from_api({**entry, **times})))
             elif "call" in entry:
-                # Some recordings have the path of the pipeline, too.
+                # Some recordings also contain the path of the pipeline.
                 text = re.sub(r" /pipelines/\w+(?=[ /])/?", " ", entry["call"]).replace("  ", " ")
                 self.calls.append(Call(entry["ms"], text))
             else:
@@ -67,12 +67,12 @@ class Timeline:
         return [call for call in self.calls if call.text.startswith(text)][number - 1]
 
     def shown_at(self, ms: float) -> Row | None:
-        """What a poll at that moment shows."""
+        """What a poll at that time shows."""
         shown = [row for row in self.rows if row.ms <= ms + 1e-3]
         return shown[-1] if shown else None
 
     def first(self, state: str, run: int, *, after: float) -> float:
-        """When a job in that state and run was first seen after a moment."""
+        """When a job in that state and run was first seen after a given time."""
         for row in self.rows:
             if row.ms > after and row.job and (row.job.state, row.job.run_id) == (state, run):
                 return row.ms
@@ -100,7 +100,7 @@ def replay_changes(wait: PipelineWait, timeline: Timeline, start: float) -> tupl
             return result, milliseconds(now)
         due = min([change for change in changes if change > now] + [wait.next_due()])
         due = min(due, wait.details_due() or due)
-        assert due > now, "what is due now would be due for ever"
+        assert due > now, "a poll would be due forever"
         now = due
 
 

@@ -1,7 +1,7 @@
-"""Histories for the properties of a wait: what may happen, and what a wait makes of it.
+"""Histories for the properties of a wait: what may happen, and how a wait reacts.
 
-A history is what happened, in order: polls that succeeded, tries of polls that failed, and time that passed. Its
-times are what the clock showed, which may step back.
+A history is a list of what happened: polls that succeeded, tries of polls that failed, and time that passed. Its
+times are those of the clock, which may step back.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tests.monitoring.support import FOREIGN, GONE, ORDERS, REFUSED, T0, api_err
 SECRET = "hunter2"
 TERMINAL = {"Stopped", "Finished", "Failed"}
 LASTING = {*TERMINAL, "Failing"}
-"""States that no controller leaves unasked."""
+"""States that no controller leaves without a request."""
 ALMOST = 1e-5
-"""More than what is lost where moments since the epoch are added."""
+"""More than the rounding error when times since the epoch are added."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: a poll (``job``, maybe None), a try that failed (``error``), or only time."""
+    """One event: a poll (``job``, may be None), a try that failed (``error``), or only passing time."""
 
     kind: str
     at: float
@@ -91,7 +91,7 @@ forward_steps = steps.filter(lambda seconds: seconds >= 0)
 
 
 def histories(moves: st.SearchStrategy[float] = steps) -> st.SearchStrategy[list[Event]]:
-    """Histories of a few things that are shown again and again, so that states last and come back."""
+    """Histories of a few jobs that are shown repeatedly, so that states last and recur."""
     kinds = st.sampled_from(["poll"] * 18 + ["failed", "failed", "outage", "error", "none", "time"])
     return st.builds(
         _history,
@@ -116,7 +116,7 @@ def _history(seen: list[Job], script: list[tuple[float, str, int]]) -> list[Even
         else:
             error = RETRIED[choice % len(RETRIED)]
             events.append(Event("error", now, error=error, sent_at=sent_at))
-            # As many further tries as announce an outage, or nearly.
+            # As many more tries as announce an outage, or one fewer.
             for _ in range(choice if kind == "outage" else 0):
                 now += 0.125
                 events.append(Event("error", now, error=error))
@@ -169,7 +169,7 @@ def show(wait: PipelineWait, event: Event) -> WaitResult:
 
 @dataclass
 class Run:
-    """A wait as far as it got: the events up to the one that ended it, the result after each, what was logged."""
+    """A wait so far: the events up to the one that ended it, the result after each, and the log."""
 
     plan: WaitPlan
     events: list[Event] = field(default_factory=list)
@@ -181,15 +181,15 @@ class Run:
         return self.results[-1] if self.results[-1].is_over else None
 
     def since(self, index: int) -> float:
-        """For how long, by the clock, after the event of that index, at the last one."""
+        """How long, by the clock, since the event with that index."""
         return self.events[-1].at - min(event.at for event in self.events[index:])
 
 
 def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> Run:
-    """Show events until the wait is over; where ``moves`` says so, another process takes over before an event.
+    """Show events until the wait is over; if ``moves`` says so, another process takes over before an event.
 
-    It takes over at once, since time in which nobody polls is no outage. What shows an earlier run than before is
-    left out: it is ignored, which has cases of its own.
+    It takes over at once, since time without polls is not an outage. Events with an earlier run than before are left
+    out: they are ignored, which has its own tests.
     """
     done = Run(plan)
     wait = PipelineWait(plan, now=T0)
@@ -205,7 +205,7 @@ def run(plan: WaitPlan, events: Sequence[Event], moves: Sequence[bool] = ()) -> 
 
 
 def without_old(plan: WaitPlan, events: Sequence[Event]) -> list[Event]:
-    """Return the events; of polls that show a job in an earlier run than before, nothing but their time."""
+    """Return the events; a poll that shows a job in an earlier run than before becomes passing time."""
     before = None if plan.baseline is None else (plan.baseline.job_id, plan.baseline.run_id)
     last, kept = before, []
     for event in events:
@@ -220,7 +220,7 @@ def without_old(plan: WaitPlan, events: Sequence[Event]) -> list[Event]:
 
 
 def moved(wait: PipelineWait) -> PipelineWait:
-    """Return the wait as another process continues it at once, by way of JSON."""
+    """Return the wait as another process continues it at once, from JSON."""
     plan, progress = json.loads(json.dumps([wait.plan.to_dict(), wait.progress()]))
     return PipelineWait(WaitPlan.from_dict(plan), now=progress["now"], progress=progress)
 
@@ -234,14 +234,14 @@ def shows_a_change(plan: WaitPlan, job: Job) -> bool:
     assert plan.baseline is not None
     if (plan.baseline.state, job.state) == ("Failing", "Failed") and not is_fresh(plan, job):
         return False
-    # Which a restart that was requested may yet follow.
+    # A requested restart may still follow it.
     if plan.restart_requested and job.state in ("Failing", "Failed") and not is_fresh(plan, job):
         return False
     return job.state != plan.baseline.state
 
 
 def is_withdrawn(plan: WaitPlan, job: Job) -> bool:
-    """Whether this is a pipeline that is asked to run again though its stop is waited for, and has not stopped."""
+    """Whether the pipeline was asked to run again although the wait is for its stop, and it has not stopped."""
     ends = {"Failing", "Failed", "Finished"}
     if plan.baseline is None or is_fresh(plan, job) or plan.baseline.state != "Stopped":
         ends.add("Stopped")
@@ -249,10 +249,10 @@ def is_withdrawn(plan: WaitPlan, job: Job) -> bool:
 
 
 def unbroken(events: Sequence[Event], *, strictly: bool, targets: Collection[str] = ()) -> int:
-    """Index of the first of the polls that have shown what the last one shows, without another in between.
+    """Index of the first of the uninterrupted polls that show what the last one shows.
 
-    Strictly means that running_desired was the same too, and that no poll showed no job at all. Where Running is a
-    target, Finishing is the same state.
+    Strictly means that running_desired was the same, too, and that every poll showed a job. If Running is a target,
+    Finishing is the same state.
     """
 
     def key(job: Job) -> tuple[Any, ...]:
@@ -275,7 +275,7 @@ def unbroken(events: Sequence[Event], *, strictly: bool, targets: Collection[str
 
 
 def last_recovery(events: Sequence[Event], failing_seconds: float) -> int | None:
-    """Index of the last poll that succeeded after tries had failed for so long; None without one."""
+    """Index of the last poll that succeeded after a long time of failed tries; None if there is none."""
     found: int | None = None
     failing_since: float | None = None
     for index, event in enumerate(events):
@@ -296,7 +296,7 @@ def assert_it_lasted(done: Run, wanted: float) -> None:
     assert done.since(first) >= wanted - ALMOST
     recovery = last_recovery(done.events, RESTARTED_SECONDS + ALMOST)
     if recovery is not None:
-        # A response after an outage can be the state before it.
+        # A response after an outage can show the state before it.
         grace = done.plan.stale_grace.total_seconds()
         assert done.since(recovery) >= min(wanted, grace) - ALMOST
 

@@ -1,4 +1,4 @@
-"""A running pipeline, the task that watched it, and a kill of that task in a worker or a triggerer."""
+"""A running pipeline, the task that waits for it, and a kill of that task in a worker or a triggerer."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ NOT_ENDED = [
 
 
 class DeadlockImminentError(BaseException):
-    """Like Airflow's own: not an Exception."""
+    """Like Airflow's own, which is not an Exception."""
 
 
 @dataclass
 class TaskInstance:
-    """A task instance, and the supervisor that knows its state.
+    """A task instance, and the supervisor that has its state.
 
-    :param response: its state; an exception is raised instead.
-    :param try_number: which try this is.
-    :param noted: what was noted about the wait last; None: that this try waits.
-    :param hangs: set to let the response come.
+    :param response: its state, or an exception to raise.
+    :param try_number: the number of this try.
+    :param noted: the last note about the wait; None: that this try waits.
+    :param hangs: set to release the response.
     """
 
     response: Any = "running"
@@ -60,7 +60,7 @@ class TaskInstance:
             self.hangs.wait(20)
         if isinstance(self.response, BaseException):
             raise self.response
-        # What was cleared has no state; Airflow then leaves the task out, or gives it none.
+        # A cleared task has no state; Airflow leaves it out, or returns None.
         key = "submit" if self.map_index in (-1, None) else f"submit_{self.map_index}"
         return {self.run_id: {key: self.response}}
 
@@ -82,7 +82,7 @@ class TaskInstance:
 
 
 class Bench:
-    """A pipeline that runs, the task that watched it, and both ways to kill that task."""
+    """A running pipeline, the task that waits for it, and both ways to kill that task."""
 
     def __init__(self, sandbox: ArroyoSandbox, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sandbox = sandbox
@@ -107,13 +107,13 @@ class Bench:
         return self.opened[-1]
 
     def watched_as(self, **changes: Any) -> WatchedRun:
-        """Return the run as the task would have seen it with other fields of its job."""
+        """Return the run as the task would have seen it if its job had other fields."""
         assert self.job is not None
         fields = {name: getattr(self.job, name) for name in ("id", "state", "run_id", "running_desired")}
         return WatchedRun(pipeline=self.watched.pipeline, job=Job(**{**fields, **changes}))
 
     def supervise(self, supervisor: Any) -> None:
-        """Let a triggerer ask this supervisor."""
+        """Make the triggerer ask this supervisor."""
         self._monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
     async def kill_async(self, ti: Any, **more: Any) -> bool:

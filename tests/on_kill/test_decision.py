@@ -1,4 +1,4 @@
-"""May this pipeline be stopped? Only the very run that was watched, only for a task that ended with this try."""
+"""May this pipeline be stopped? Only the very run that the task watched, and only if the task ended with this try."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_the_run_that_was_watched_may_be_stopped(state: str) -> None:
         (replace(JOB, id="job_2"), "it is now at run 3 of job_2, but this task watched run 3 of job_1"),
     ],
 )
-def test_others_may_not(job: Job | None, reason: str) -> None:
+def test_any_other_run_may_not_be_stopped(job: Job | None, reason: str) -> None:
     assert reason_not_to_stop(job, JOB) == reason
 
 
-def test_a_run_that_was_never_seen_may_not() -> None:
+def test_a_run_that_was_never_seen_may_not_be_stopped() -> None:
     assert reason_not_to_stop(JOB, None) == "this task never saw it run"
 
 
-def test_the_first_run_of_a_job_that_was_seen_before_it_was_scheduled_may() -> None:
+def test_the_first_run_of_a_job_seen_before_it_was_scheduled_may_be_stopped() -> None:
     created = replace(JOB, state="Created", run_id=0)
     assert reason_not_to_stop(replace(JOB, run_id=1), created) is None
     assert reason_not_to_stop(created, created) is None
@@ -87,7 +87,7 @@ def test_a_run_that_this_task_requested_may_be_stopped_before_it_begins(job: Job
     assert reason_not_to_stop(job, watched, awaits_run=True) == reason
 
 
-def test_what_a_wait_watches_is_the_run_that_follows_its_change() -> None:
+def test_a_wait_after_a_change_watches_the_run_that_follows() -> None:
     restart = wait("Running", before=job("Failed", 3))
     assert WatchedRun.of(restart).awaits_run
     assert WatchedRun.of(restart).job == job("Failed", 3)
@@ -127,7 +127,7 @@ def test_the_table_of_states_is_complete() -> None:
         ({}, "a later try of its task has begun"),
     ],
 )
-def test_a_task_ended_with_this_try_only_where_that_was_noted_last(
+def test_a_task_ended_with_this_try_only_if_this_try_was_noted_last(
     state: str, noted: dict[str, Any], reason: str | None
 ) -> None:
     assert reason_not_ended(state, noted, 2) == reason

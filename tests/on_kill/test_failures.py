@@ -1,4 +1,4 @@
-"""A task is killed while Airflow or Arroyo does not respond properly: nothing is stopped, and the log says so."""
+"""A task is killed while Airflow or Arroyo does not respond properly: nothing is stopped, which is logged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow_provider_arroyo.exceptions import ArroyoSettingsError
 from tests.on_kill.support import Bench, DeadlockImminentError, TaskInstance
 
 LIMIT_SECONDS = 4.0
-"""How long a kill may take where Airflow responds and then something hangs; half of it is for Airflow's response."""
+"""How long a kill may take if Airflow responds and then something hangs; half of it is for Airflow's response."""
 
 
 def check_unknown(bench: Bench) -> str:
-    """Check that nothing was sent to Arroyo, and that the log says that the task's state is unknown."""
+    """Check that nothing was sent to Arroyo, and that the task's state is logged as unknown."""
     assert bench.sandbox.requests.total == 0
     level, text = bench.lines.only()
     assert level == "WARNING"
@@ -41,13 +41,13 @@ def test_an_error_of_airflow_stops_nothing(bench: Bench, error: BaseException) -
 
 
 @pytest.mark.parametrize("response", [None, [], "failed", {"manual__1": None}])
-def test_a_response_of_another_shape_stops_nothing(worker: Bench, response: Any) -> None:
+def test_an_invalid_response_of_airflow_stops_nothing(worker: Bench, response: Any) -> None:
     identity = {"dag_id": "orders", "task_id": "submit", "run_id": "manual__1", "map_index": -1}
     assert not worker.kill(SimpleNamespace(**identity, get_task_states=lambda **_: response))
     check_unknown(worker)
 
 
-def test_a_task_instance_that_cannot_be_asked(worker: Bench) -> None:
+def test_without_a_task_instance_nothing_is_stopped(worker: Bench) -> None:
     assert not worker.kill(None)
     check_unknown(worker)
 
@@ -73,8 +73,8 @@ def test_an_airflow_that_never_responds_is_given_up(bench: Bench) -> None:
     assert "no response in 0.2 s" in check_unknown(bench)
 
 
-async def test_a_question_that_takes_too_long_is_not_cancelled(triggerer: Bench) -> None:
-    """A triggerer shares its channel to the supervisor: a cancelled question leaves its response to the next."""
+async def test_a_slow_request_to_the_supervisor_is_not_cancelled(triggerer: Bench) -> None:
+    """All triggers share a channel to the supervisor: a cancelled request leaves its response to the next one."""
     response, ended = asyncio.Event(), asyncio.Event()
     cancelled: list[bool] = []
 
@@ -92,11 +92,11 @@ async def test_a_question_that_takes_too_long_is_not_cancelled(triggerer: Bench)
     assert not await triggerer.kill_async(TaskInstance(), limit_seconds=0.1)
     assert not ended.is_set()
     response.set()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 30)
     assert cancelled == []
 
 
-async def test_it_finishes_though_airflow_cancels_it_once_a_second(triggerer: Bench) -> None:
+async def test_a_kill_finishes_although_airflow_keeps_cancelling_it(triggerer: Bench) -> None:
     asked, response = asyncio.Event(), asyncio.Event()
     ti = TaskInstance("failed")
 
@@ -119,7 +119,7 @@ async def test_it_finishes_though_airflow_cancels_it_once_a_second(triggerer: Be
 # -- Arroyo ------------------------------------------------------------------------------------------------------
 
 
-def test_an_arroyo_that_is_away(bench: Bench) -> None:
+def test_an_unreachable_arroyo_is_logged(bench: Bench) -> None:
     bench.sandbox.faults.api_away()
     assert not bench.kill(TaskInstance("failed"), limit_seconds=LIMIT_SECONDS)
     level, text = bench.lines.only()
@@ -128,7 +128,7 @@ def test_an_arroyo_that_is_away(bench: Bench) -> None:
     assert "stop it with ArroyoStopPipelineOperator" in text
 
 
-def test_an_arroyo_that_hangs(bench: Bench) -> None:
+def test_a_hanging_arroyo_is_given_up_in_time(bench: Bench) -> None:
     bench.sandbox.faults.hang(times=None)
     began = time.monotonic()
     assert not bench.kill(TaskInstance("failed"), limit_seconds=LIMIT_SECONDS)
@@ -150,7 +150,7 @@ def test_short_faults_are_retried(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "error", [ArroyoSettingsError("no connection"), RuntimeError("secrets backend away")]
 )
-def test_a_connection_that_cannot_be_looked_up(triggerer: Bench, error: Exception) -> None:
+def test_a_failing_look_up_of_the_connection_is_logged(triggerer: Bench, error: Exception) -> None:
     async def connect() -> ArroyoClient:
         raise error
 
@@ -158,7 +158,7 @@ def test_a_connection_that_cannot_be_looked_up(triggerer: Bench, error: Exceptio
     assert f"The stop of a task that ended failed: {error}. " in triggerer.lines.only()[1]
 
 
-def test_a_connection_that_hangs(triggerer: Bench) -> None:
+def test_a_hanging_look_up_of_the_connection_is_given_up_in_time(triggerer: Bench) -> None:
     async def connect() -> ArroyoClient:
         await asyncio.sleep(20)
         raise AssertionError
@@ -168,9 +168,7 @@ def test_a_connection_that_hangs(triggerer: Bench) -> None:
 
 
 @pytest.mark.parametrize("fault", ["none", "away"])
-def test_the_client_of_a_triggerer_is_closed(
-    triggerer: Bench, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_triggerers_client_is_closed(triggerer: Bench, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[ArroyoClient] = []
     close = ArroyoClient.close
 

@@ -47,7 +47,7 @@ def test_without_a_policy_nothing_is_stopped(bench: Bench, state: str | None) ->
     assert "keeps running" in bench.lines.only()[1]
 
 
-def test_a_timeout_needs_no_question(worker: Bench) -> None:
+def test_a_timeout_stops_the_pipeline_without_asking_airflow(worker: Bench) -> None:
     ti = TaskInstance("running")
     assert worker.kill(ti, is_timeout=True)
     assert ti.questions == []
@@ -59,7 +59,7 @@ def test_a_timeout_needs_no_question(worker: Bench) -> None:
 )
 @pytest.mark.parametrize("state", ENDED)
 def test_the_end_of_another_try_stops_nothing(bench: Bench, state: str, noted: Any) -> None:
-    """After a clear, the old try is killed late, and the new one may have succeeded by then."""
+    """After a clear, the old try is killed late, when the new one may have succeeded."""
     assert not bench.kill(TaskInstance(state, noted=noted))
     assert bench.sandbox.requests.total == 0
     assert "killed, but a later try of its task has begun. " in bench.lines.only()[1]
@@ -73,7 +73,7 @@ def test_a_later_try_that_waits_is_not_mistaken_for_another_triggerer(triggerer:
 
 
 @pytest.mark.parametrize("state", ["deferred", *ENDED])
-def test_nothing_is_claimed_of_a_sensor_which_notes_nothing(triggerer: Bench, state: str) -> None:
+def test_a_wait_without_a_note_logs_only_what_its_task_state_proves(triggerer: Bench, state: str) -> None:
     assert not triggerer.kill(TaskInstance(state, noted={}), stop=None)
     began = "The wait continues. " if state == "deferred" else "This wait was killed. "
     assert triggerer.lines.only()[1].startswith(f"{began}{triggerer.label} keeps running")
@@ -81,14 +81,14 @@ def test_nothing_is_claimed_of_a_sensor_which_notes_nothing(triggerer: Bench, st
 
 @pytest.mark.parametrize("state", ENDED)
 def test_a_task_that_ended_by_itself_stops_nothing(bench: Bench, state: str) -> None:
-    """The event of another triggerer resumed it; this one is killed when the task is done."""
+    """Another triggerer's event resumed the task; this wait is killed when the task is done."""
     assert not bench.kill(TaskInstance(state, noted={"try_number": 2, "is_over": True}))
     assert bench.sandbox.requests.total == 0
     assert "killed, but its task had ended by itself. " in bench.lines.only()[1]
 
 
 @pytest.mark.parametrize("map_index", [-1, None, 0, 7])
-def test_mapped_tasks_ask_for_themselves(bench: Bench, map_index: int | None) -> None:
+def test_a_mapped_task_asks_for_its_own_state(bench: Bench, map_index: int | None) -> None:
     ti = TaskInstance("failed", map_index=map_index)
     assert bench.kill(ti)
     (question,) = ti.questions
@@ -96,7 +96,7 @@ def test_mapped_tasks_ask_for_themselves(bench: Bench, map_index: int | None) ->
     assert question == {"dag_id": "orders", "task_ids": ["submit"], "run_ids": ["manual__1"], **own}
 
 
-# -- which run the pipeline is at --------------------------------------------------------------------------------
+# -- the current run of the pipeline --------------------------------------------------------------------------------
 
 
 def _stopped(bench: Bench) -> None:
@@ -134,9 +134,7 @@ def _resumed_externally(bench: Bench) -> None:
         (_resumed_externally, "it is now at run 2 of"),
     ],
 )
-def test_a_pipeline_that_is_at_another_run_is_left_alone(
-    bench: Bench, arrange: Callable[[Bench], None], reason: str
-) -> None:
+def test_another_run_is_left_alone(bench: Bench, arrange: Callable[[Bench], None], reason: str) -> None:
     arrange(bench)
     assert not bench.kill(TaskInstance("failed"))
     assert bench.changes() == []
@@ -156,7 +154,7 @@ def test_a_pipeline_that_was_never_seen_is_left_alone(bench: Bench) -> None:
     assert "this task never saw it run" in bench.lines.only()[1]
 
 
-def test_a_pipeline_that_was_deleted(bench: Bench) -> None:
+def test_a_deleted_pipeline_is_logged(bench: Bench) -> None:
     bench.sandbox.faults.delete(bench.pipeline_id)
     assert not bench.kill(TaskInstance("failed"))
     assert bench.changes() == []
@@ -164,7 +162,7 @@ def test_a_pipeline_that_was_deleted(bench: Bench) -> None:
     assert "The stop of a task that ended failed: " in bench.lines.only()[1]
 
 
-def test_the_first_run_of_a_job_that_was_seen_before_it_was_scheduled(bench: Bench) -> None:
+def test_the_first_run_of_a_job_seen_before_it_was_scheduled_is_stopped(bench: Bench) -> None:
     assert bench.kill(TaskInstance("failed"), watched=bench.watched_as(state="Created", run_id=0))
 
 
@@ -177,7 +175,7 @@ def test_a_stop_is_not_waited_for(bench: Bench) -> None:
 # -- the note ----------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_is_noted_for_whatever_kills_the_task(worker: Bench) -> None:
+def test_the_note_of_a_wait_can_be_read_back(worker: Bench) -> None:
     class Noting(TaskInstance):
         def xcom_push(self, key: str, value: Any) -> None:
             self.noted = value
@@ -196,9 +194,7 @@ def test_a_wait_is_noted_for_whatever_kills_the_task(worker: Bench) -> None:
 
 
 @pytest.mark.parametrize("before", ["Stopped", "Failed"])
-def test_what_this_task_started_is_stopped_though_the_old_state_still_shows(
-    bench: Bench, before: str
-) -> None:
+def test_a_pipeline_that_the_task_started_is_stopped_despite_its_old_state(bench: Bench, before: str) -> None:
     client, sandbox, pipeline_id = bench.client, bench.sandbox, bench.pipeline_id
     if before == "Stopped":
         client.patch_pipeline(pipeline_id, stop="checkpoint")

@@ -1,4 +1,4 @@
-"""Names of datasets: one row for each way in which a connector says where its data is."""
+"""Names of datasets: one row for each way in which a connector states where its data is."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("connector, options, namespace, name", NAMES)
-def test_names(connector: str, options: dict[str, str], namespace: str, name: str) -> None:
+def test_names_of_each_connector(connector: str, options: dict[str, str], namespace: str, name: str) -> None:
     assert dataset_name(connector, options) == (namespace, name)
 
 
@@ -104,13 +104,13 @@ def test_names(connector: str, options: dict[str, str], namespace: str, name: st
             (one, {})
             for one in ("kafka", "kinesis", "redis", "nats", "mqtt", "rabbitmq", "filesystem", "iceberg")
         ),
-        # Variables of Arroyo's own environment.
+        # Variables of Arroyo's environment.
         ("kafka", KAFKA | {"bootstrap_servers": "{{ BROKERS }}"}),
         ("kafka", KAFKA | {"topic": "{{ TOPIC }}"}),
         ("webhook", {"endpoint": "{{ HOOK }}"}),
         ("webhook", {"endpoint": "https://h/{{ TOKEN }}"}),
         ("filesystem", {"path": "{{ BUCKET }}/orders"}),
-        # What is no address, and a login that was not escaped.
+        # Invalid addresses, and a login that was not escaped.
         ("kafka", KAFKA | {"bootstrap_servers": " "}),
         ("kafka", KAFKA | {"bootstrap_servers": "b:not_a_port"}),
         ("webhook", {"endpoint": "h/a"}),
@@ -127,7 +127,7 @@ def test_names(connector: str, options: dict[str, str], namespace: str, name: st
         ("iceberg", {"catalog.rest.url": "c:8181", "table_name": "o"}),
     ],
 )
-def test_datasets_that_cannot_be_named(connector: str, options: dict[str, str]) -> None:
+def test_options_without_an_address_have_no_dataset_name(connector: str, options: dict[str, str]) -> None:
     assert dataset_name(connector, options) is None
 
 

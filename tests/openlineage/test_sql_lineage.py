@@ -1,4 +1,4 @@
-"""Which tables some SQL reads and writes: through views, names of WITH and tables in memory."""
+"""Which tables SQL reads and writes: through views, WITH clauses and memory tables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_reads_and_writes(query: str, reads: list[str], writes: list[str]) -> No
     assert list(lineage.writes) == writes
 
 
-def test_what_is_declared_and_what_is_not() -> None:
+def test_declared_and_undeclared_tables_are_distinguished() -> None:
     lineage = read_lineage(
         f"{ORDERS}{SINK}CREATE TABLE unused WITH (connector = 'kafka', connection_profile = 'other');"
         "CREATE TABLE p (a INT) WITH (connector = 'kafka', 'Connection_Profile' = 'mine');"
@@ -72,7 +72,7 @@ def test_columns() -> None:
     )
 
 
-def test_views_that_double_do_not_grow_without_bounds() -> None:
+def test_views_that_double_take_limited_time() -> None:
     views = "".join(f"CREATE VIEW v{n} AS SELECT * FROM v{n - 1}, v{n - 1} b;" for n in range(1, 60))
     assert read_lineage(f"{views}SELECT * FROM v59").reads == ("v0",)
 
@@ -93,7 +93,7 @@ def test_views_that_double_do_not_grow_without_bounds() -> None:
         "SELECT a FROM b -- " + "x" * MAX_CHARACTERS,
     ],
 )
-def test_unreadable_sql_is_one_kind_of_error_that_does_not_repeat_the_sql(query: str) -> None:
+def test_unreadable_sql_is_one_error_that_does_not_contain_the_sql(query: str) -> None:
     with pytest.raises(UnreadableSqlError) as caught:
         read_lineage(f"{query}")
     assert "a FROM" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_unreadable_sql_is_one_kind_of_error_that_does_not_repeat_the_sql(query:
         *{case["query"]: None for version, case in CASES if version == "0.16" and "tables" not in case},
     ],
 )
-def test_what_arroyo_accepts_is_read_and_has_the_sources_and_sinks_of_its_graph(query: str) -> None:
+def test_accepted_sql_has_the_sources_and_sinks_of_its_graph(query: str) -> None:
     found = evaluate(query, arroyo_version="0.16")
     if found.graph is None:
         return

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it is what the tests import."""
+"""The wheel: its contents, and that the tests import it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 INSTALLED = os.environ.get("ARROYO_PROVIDER_INSTALLED")
 needs_wheel = pytest.mark.skipif(
     not INSTALLED,
-    reason="only with make: the package is imported from the sources here, no wheel is installed",
+    reason="only with make: no wheel is installed, the package is imported from its sources",
 )
 
 
@@ -38,7 +38,7 @@ def test_the_tests_import_the_installed_wheel() -> None:
 
 
 @needs_wheel
-def test_the_wheel_holds_the_package_and_nothing_else(wheel_names: list[str]) -> None:
+def test_the_wheel_contains_the_package_and_nothing_else(wheel_names: list[str]) -> None:
     tops = {name.split("/")[0] for name in wheel_names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {PACKAGE}
     assert f"{PACKAGE}/py.typed" in wheel_names
@@ -47,12 +47,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel_names: list[str]) ->
 
 
 @needs_wheel
-def test_the_wheel_carries_its_license(wheel_names: list[str]) -> None:
+def test_the_wheel_contains_its_license(wheel_names: list[str]) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in wheel_names)
 
 
 @needs_wheel
-def test_the_wheel_carries_the_licenses_of_what_its_pages_hold() -> None:
+def test_the_wheel_contains_the_licenses_of_its_pages_libraries() -> None:
     text = (Path(airflow_provider_arroyo.__file__).parent / "plugin" / "static" / "licenses.md").read_text()
     for library in ("@tanstack/preact-table", "@tanstack/virtual-core", "preact", "uplot"):
         assert re.search(rf"^#+ {library} ", text, re.MULTILINE), library

@@ -13,8 +13,8 @@ import airflow_provider_arroyo
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 
-# From top to bottom. A room is a folder or a module at the top level. It may import itself and the rooms in
-# the rows below its own. The sandbox has a rule of its own.
+# From top to bottom. A room is a top-level folder or module. It may import itself and the rooms in the rows below.\n#
+# The sandbox has its own rule.
 ROWS = (
     {"decorators", "__main__"},
     {"operators", "sensors", "triggers", "plugin"},
@@ -23,10 +23,10 @@ ROWS = (
     {"client"},
     {"exceptions", "text", "get_provider_info", "sql"},
 )
-# Rooms that a room may import from its own row.
+# Rooms that a room may import from the same row.
 SIDEWAYS = {
     "operators": {"triggers"},
-    # A deploy describes its waits, and gets their results.
+    # A deploy describes its waits and gets their results.
     "pipelines": {"monitoring"},
     "sensors": {"operators", "triggers"},
     "exceptions": {"text"},
@@ -158,7 +158,7 @@ def test_modules_of_tasks_load_no_http_library(folder: str) -> None:
         assert not loaded & (HTTP_LIBRARIES | OTHER_HTTP_LIBRARIES), path.name
 
 
-def test_the_test_sees_an_arrow_that_points_up() -> None:
+def test_an_upward_import_is_found() -> None:
     tree = ast.parse("def f():\n    from ..hooks import arroyo\n")
     assert f"{PACKAGE}.hooks.arroyo" in set(imports(tree, f"{PACKAGE}.monitoring.wait"))
     assert room_of(f"{PACKAGE}.hooks.arroyo") == "hooks"

@@ -10,8 +10,8 @@ import pytest
 from scripts.processes import free_ports
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port cannot be kept for a server")
-def test_a_free_port_is_for_the_server_alone_that_it_was_asked_for() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reserve a port for a server")
+def test_a_free_port_is_reserved_for_the_server_that_requested_it() -> None:
     ports = free_ports(3)
     assert len({*ports, *free_ports(3)}) == 6
     for port in ports:

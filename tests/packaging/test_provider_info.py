@@ -1,4 +1,4 @@
-"""What Airflow reads about the package. With one wrong key here, no Airflow command works."""
+"""The provider info. With one wrong key in it, no Airflow command works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_arroyo.get_provider_info import get_provider_info
 
 PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
-# What the operators share; not for users.
+# Shared by the operators; not for users.
 BASES = {
     "ArroyoOperator",
     "ArroyoWorkerOperator",
@@ -48,7 +48,7 @@ def test_it_satisfies_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), airflow_schema("provider_info.schema.json"))
 
 
-def test_the_schema_is_not_satisfied_by_anything() -> None:
+def test_the_schema_refuses_an_invalid_provider_info() -> None:
     broken = {**get_provider_info(), "triggers": [{"integration-name": "Arroyo"}]}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, airflow_schema("provider_info.schema.json"))

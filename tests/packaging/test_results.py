@@ -11,7 +11,7 @@ def table(title: str, cell: str) -> Table:
     return Table(title, "little", ["what"], lines=[[cell]])
 
 
-def test_a_row_that_is_measured_alone_replaces_its_own_table_and_nothing_else(tmp_path: Path) -> None:
+def test_a_row_that_is_measured_alone_replaces_only_its_own_table(tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     write(path, [table("Waits", "old"), table("Pages", "old")], about="here", command="bench")
     noted = path.read_text().replace("the sandbox.\n", "the sandbox.\nA word about some of them.\n")

@@ -14,21 +14,8 @@ import airflow_provider_arroyo
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(airflow_provider_arroyo.__file__).parent
 TEXTS = {
-    ".py",
-    ".md",
-    ".toml",
-    ".txt",
-    ".in",
-    ".sh",
-    ".sql",
-    ".json",
-    ".html",
-    ".js",
-    ".ts",
-    ".tsx",
-    ".css",
-    ".cfg",
-    "",
+    *("", ".py", ".md", ".toml", ".txt", ".in", ".sh", ".sql", ".json", ".cfg"),
+    *(".html", ".js", ".ts", ".tsx", ".css"),
 }
 FOREIGN = {"__pycache__", "node_modules"}
 # Built from pieces, so that this file does not match itself.
@@ -44,16 +31,8 @@ LOCKS = (
 
 # The folders of the package.
 ROOMS = {
-    "client",
-    "sql",
-    "pipelines",
-    "monitoring",
-    "polling",
-    "hooks",
-    "operators",
-    "sensors",
-    "triggers",
-    "sandbox",
+    *("client", "sql", "pipelines", "monitoring", "polling"),
+    *("hooks", "operators", "sensors", "triggers", "sandbox"),
 }
 MODULES = {"__init__", "get_provider_info", "exceptions", "text", "links", "on_kill"}
 OPTIONAL = {"assets", "decorators", "openlineage", "__main__", "plugin"}
@@ -120,7 +99,7 @@ def test_every_skipped_check_has_its_reason() -> None:
     assert found == []
 
 
-def test_no_test_sleeps_and_hopes() -> None:
+def test_no_test_sleeps_instead_of_waiting_for_a_condition() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / "tests").rglob("test_*.py")

@@ -41,7 +41,7 @@ def found(root: Path) -> list[str]:
     return list(problems(root, [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]))
 
 
-def test_one_place_is_right(root: Path) -> None:
+def test_one_place_is_accepted(root: Path) -> None:
     assert version(root) == "7.8.9"
     assert found(root) == []
 
@@ -55,7 +55,7 @@ def test_a_second_place_is_found(root: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_what_only_looks_like_it_is_not(root: Path, case: str) -> None:
+def test_similar_text_is_not_found(root: Path, case: str) -> None:
     write(root, *HARMLESS[case])
     assert found(root) == []
 

@@ -14,14 +14,14 @@ settings.load_profile("without deadline")
 
 @pytest.fixture(params=["0.15", "0.16"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench of each version of Arroyo in turn."""
+    """A bench for each version of Arroyo in turn."""
     with open_bench(request.param) as opened:
         yield opened
 
 
 @pytest.fixture
 def bench_015() -> Iterator[Bench]:
-    """A bench of 0.15, which has no PUT."""
+    """A bench for 0.15, which has no PUT."""
     with open_bench("0.15") as opened:
         yield opened
 

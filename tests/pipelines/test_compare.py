@@ -41,7 +41,7 @@ PIPELINE = Pipeline(
 JOB = Job(id="job_1", state="Running", run_id=1, env_vars={"A": "1"}, scheduler_config={"x": 1})
 
 SAME_SQL = {
-    "as it is": ENDLESS,
+    "unchanged": ENDLESS,
     "line ends of Windows": ENDLESS.replace("\n", "\r\n"),
     "white space at line ends": ENDLESS.replace("\n", " \t \n") + "  ",
     "newlines at the end": ENDLESS + "\n\n \n",
@@ -51,7 +51,7 @@ SAME_SQL = {
 
 @pytest.mark.parametrize("wanted", SAME_SQL.values(), ids=list(SAME_SQL))
 @pytest.mark.parametrize("comment", ["", LABEL.to_comment({"team": "data"})], ids=["tags", "comment"])
-def test_sql_that_means_the_same(comment: str, wanted: str) -> None:
+def test_sql_with_the_same_meaning_is_equal(comment: str, wanted: str) -> None:
     stored = wanted if "--" not in wanted else wanted.replace("  \n", "\n")
     stored = ENDLESS if "--" not in wanted else stored
     assert is_same_query(comment + stored, wanted)
@@ -68,7 +68,7 @@ OTHER_SQL = {
 
 
 @pytest.mark.parametrize("wanted", OTHER_SQL.values(), ids=list(OTHER_SQL))
-def test_sql_that_may_mean_another_thing(wanted: str) -> None:
+def test_sql_that_may_have_another_meaning_differs(wanted: str) -> None:
     assert not is_same_query(ENDLESS, wanted)
     assert not is_same_query(LABEL.to_comment({}) + ENDLESS, wanted)
 
@@ -82,7 +82,7 @@ def test_white_space_in_quotes_is_data(quoted: str) -> None:
     assert not is_same_query(query, query.replace("  \n", "\n"))
 
 
-def test_sql_that_begins_like_a_label() -> None:
+def test_a_first_line_that_looks_like_a_label_is_part_of_the_sql() -> None:
     query = f"-- airflow: runs orders\n{ENDLESS}"
     assert is_same_query(query, query)
     assert is_same_query(LABEL.to_comment({}) + query, query)
@@ -97,12 +97,12 @@ def test_normalizing_is_stable(query: str) -> None:
 
 
 def test_normalizing_takes_linear_time() -> None:
-    # Each of these takes hours where the time grows with the square of the length.
+    # Each of these would take hours if the time were quadratic.
     for text in (" " * 500_000 + "x", "/*" * 250_000, "-" * 500_001, "'" * 500_001, "$a" * 250_000):
         assert len(normalized_query(text)) == len(text)
 
 
-def test_same_pipeline() -> None:
+def test_an_equal_pipeline_has_no_differences() -> None:
     assert compare(SPEC, PIPELINE, JOB) == compare(SPEC, PIPELINE)
     assert not compare(SPEC, PIPELINE, JOB).patch
 
@@ -131,7 +131,7 @@ def test_same_pipeline() -> None:
         ({"tags": {}}, "labels", "tags: team"),
     ],
 )
-def test_what_differs(wanted: dict[str, Any], kind: str, shown: str) -> None:
+def test_differences_are_listed(wanted: dict[str, Any], kind: str, shown: str) -> None:
     comparison = compare(replace(SPEC, **wanted), PIPELINE, JOB)
     for name in ("definition", "settings", "labels"):
         assert len(getattr(comparison, name)) == (name == kind)
@@ -150,7 +150,7 @@ def test_what_differs(wanted: dict[str, Any], kind: str, shown: str) -> None:
     ],
     ids=["order of UDFs", "text of UDFs", "not given"],
 )
-def test_what_is_the_same(wanted: dict[str, Any]) -> None:
+def test_irrelevant_differences_are_ignored(wanted: dict[str, Any]) -> None:
     assert compare(replace(SPEC, **wanted), PIPELINE, JOB) == compare(SPEC, PIPELINE, JOB)
 
 

@@ -1,4 +1,4 @@
-"""Two deploys of one pipeline at once: one wins, the other says so, and one pipeline runs."""
+"""Two concurrent deploys of one pipeline: one wins, the other reports that, and one pipeline runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_arroyo.pipelines.deploy_plan import Step
 from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel, without_label
 from tests.pipelines.deploy_bench import BROKEN, OTHER_TASK, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.support import KilledError
 
 both_versions = pytest.mark.parametrize("bench", ["0.15", "0.16"], indirect=True)
 
@@ -29,7 +30,7 @@ def bench(request: pytest.FixtureRequest) -> Any:
 
 
 def overtaken(bench: DeployBench, winner: Callable[[], object]) -> ArroyoClient:
-    """Return a client before whose create another deploy runs from its beginning to its end."""
+    """Return a client before whose create another deploy runs from start to end."""
     pending = [winner]
 
     def before(request: requests.PreparedRequest) -> None:
@@ -44,7 +45,7 @@ def overtaken(bench: DeployBench, winner: Callable[[], object]) -> ArroyoClient:
 
 @both_versions
 @pytest.mark.parametrize("is_replace", [False, True], ids=["create", "replace"])
-def test_of_two_at_once_one_wins_and_the_other_says_so(bench: DeployBench, is_replace: bool) -> None:
+def test_of_two_concurrent_deploys_one_wins_and_one_says_so(bench: DeployBench, is_replace: bool) -> None:
     if is_replace:
         bench.deployed()
     third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
@@ -65,7 +66,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_so(bench: DeployBench, is_re
 
 
 @both_versions
-def test_a_try_that_airflow_has_lost_and_its_successor_are_one_deploy(bench: DeployBench) -> None:
+def test_a_lost_try_and_its_successor_count_as_one_deploy(bench: DeployBench) -> None:
     client = overtaken(bench, lambda: bench.deploy())
     done = bench.deploy(client=client)
     (only,) = bench.pipelines()
@@ -74,26 +75,22 @@ def test_a_try_that_airflow_has_lost_and_its_successor_are_one_deploy(bench: Dep
     assert bench.states() == {only.id: "Running"}
 
 
-class CrashedError(BaseException):
-    """The end of a task's process."""
-
-
 @both_versions
 @pytest.mark.parametrize("crashes", [True, False], ids=["crashes", "ends"])
-def test_a_deploy_that_brought_the_old_version_back_gives_way(bench: DeployBench, crashes: bool) -> None:
-    """While it waits for the old version, which somebody stopped, another deploy replaces that."""
+def test_a_deploy_that_resumes_the_old_version_yields_to_another(bench: DeployBench, crashes: bool) -> None:
+    """While it waits for the old version, which was stopped externally, another deploy replaces that version."""
     old = bench.deployed()
     bench.change(old.id, "stop", "Stopped")
 
     def crash(step: Waiting) -> None:
         if crashes and step.progress.step is Step.PROVE:
-            raise CrashedError
+            raise KilledError
 
     def overtake(_: Waiting) -> None:
-        with suppress(CrashedError):
+        with suppress(KilledError):
             bench.deploy(SECOND, task=OTHER_TASK, at_wait=crash)
             return
-        # It stopped the old one, which the first deploy had asked to run; nothing tells which of the two is later.
+        # It stopped the old one, which the first deploy had asked to run; which request was later is unknown.
         bench.client.patch_pipeline(old.id, stop="none")
 
     with pytest.raises(
@@ -107,7 +104,7 @@ def test_a_deploy_that_brought_the_old_version_back_gives_way(bench: DeployBench
     assert [without_label(query) for query in running] == [SECOND.query]
 
 
-def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
+def test_duplicates_of_two_deploys_are_deleted_but_not_by_a_dry_run() -> None:
     """One of the two deploys was killed before it deleted its own."""
     with open_deploy_bench("0.15") as bench:
         old = bench.deployed()
@@ -120,7 +117,7 @@ def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
         assert bench.deploy().progress.action == "unchanged"
         assert bench.states() == {old.id: "Running"}
         assert f"{old.id} is kept, {younger.id} is deleted" in bench.lines.text("WARNING")
-        # A copy made by hand has the very same label; it is nobody's, and later than a gateway repeats a request.
+        # A manual copy has the same label, but is too late to be a gateway's repetition of the request.
         bench.sandbox.advance(60)
         copy = bench.create_externally(SPEC, comment=old.query.partition("\n")[0] + "\n")
         assert bench.deploy().progress.action == "unchanged"
@@ -128,7 +125,7 @@ def test_what_two_created_at_once_is_settled_but_not_by_a_dry_run() -> None:
 
 
 @both_versions
-def test_one_that_two_others_overtook_gives_way(bench: DeployBench) -> None:
+def test_a_deploy_that_two_others_overtook_yields(bench: DeployBench) -> None:
     """Its generation is free again: the first of the two has created it, and the second has deleted it."""
     bench.deployed()
     third = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
@@ -148,8 +145,8 @@ def test_one_that_two_others_overtook_gives_way(bench: DeployBench) -> None:
 
 @both_versions
 @pytest.mark.parametrize("at", [1, 2])
-def test_one_whose_pipeline_is_replaced_while_it_is_listed(bench: DeployBench, at: int) -> None:
-    """It must not take the name for a new one."""
+def test_a_pipeline_that_is_replaced_while_it_is_listed_is_not_new(bench: DeployBench, at: int) -> None:
+    """The name must not count as new."""
     bench.deployed()
     sent = 0
 
@@ -179,5 +176,5 @@ def test_a_rollback_leaves_what_another_deploy_created_meanwhile(bench: DeployBe
 
 
 def running(bench: DeployBench) -> list[Pipeline]:
-    """Return the pipelines that run, once each had time to reach its state."""
+    """Return the running pipelines, after each has had time to reach its state."""
     return [bench.client.get_pipeline(one) for one in bench.running()]

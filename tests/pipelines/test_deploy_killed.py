@@ -1,4 +1,4 @@
-"""A replace is killed at each of its requests, and the next try ends it: one pipeline, of the wanted version."""
+"""A replace is killed at each of its requests, and the next try finishes it: one pipeline, of the wanted version."""
 
 from __future__ import annotations
 
@@ -14,29 +14,18 @@ from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 from airflow_provider_arroyo.pipelines.ownership import Owner
 from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 from tests.pipelines.deploy_bench import BROKEN, SECOND, SPEC, DeployBench, open_deploy_bench
+from tests.support import KilledError, kill_at
 
 RETRY = Owner(dag_id="shop", task_id="deploy", run_id="retry")
 THIRD = replace(SPEC, query=SPEC.query.replace("'10'", "'30'"))
 STEP = 7
-"""Each of the first few requests, then one of seven: most are polls, and alike."""
-
-
-class KilledError(BaseException):
-    """The end of a task's process: nothing that handles errors catches it."""
+"""Each of the first few requests, then every seventh, since most of them are equivalent polls."""
 
 
 def _is_killed(
     bench: DeployBench, spec: PipelineSpec, at: int, *, after_effect: bool, **options: Any
 ) -> bool:
-    sent = 0
-
-    def count(_: Any) -> None:
-        nonlocal sent
-        sent += 1
-        if sent == at:
-            raise KilledError
-
-    client = bench.new_client(**{"after" if after_effect else "before": count})
+    client = bench.new_client(**{"after" if after_effect else "before": kill_at(at)})
     try:
         bench.deploy(spec, client=client, **options)
     except KilledError:
@@ -49,9 +38,7 @@ def _is_killed(
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("strategy", ["stop_first", "start_first"])
 @pytest.mark.parametrize("then", [SPEC, THIRD], ids=["taken back", "another one"])
-def test_killed_at_a_request_and_then_another_version(
-    version: str, strategy: str, then: PipelineSpec
-) -> None:
+def test_killed_at_a_request_then_another_version(version: str, strategy: str, then: PipelineSpec) -> None:
     went_back = kills = 0
     for at in (*range(3, 16, 2), *range(16, 200, 3 * STEP)):
         with open_deploy_bench(version) as bench:
@@ -64,7 +51,7 @@ def test_killed_at_a_request_and_then_another_version(
             done = bench.deploy(then, task=RETRY, strategy=strategy)
             assert done.pipeline is not None
             assert bench.states() == {done.pipeline.pipeline_id: "Running"}, f"killed at {at}"
-            # A change that is taken back in time costs no state.
+            # A change that is reverted in time loses no state.
             is_back = then is SPEC and (there[-1].id == old.id or not is_proven)
             assert (done.pipeline.pipeline_id == old.id) == is_back, f"killed at {at}"
             went_back += is_back and len(there) > 1
@@ -100,10 +87,10 @@ def test_killed_at_every_request(version: str, strategy: str, spec: PipelineSpec
             done = bench.deploy(spec, task=RETRY, strategy=strategy)
             assert done.pipeline is not None
             assert bench.states() == {done.pipeline.pipeline_id: "Running"}, f"killed at {at}"
-            # The first try may have done all but say so.
+            # The first try may have done everything except report it.
             assert done.progress.action in ("replaced", "unchanged"), f"killed at {at}"
     else:
-        pytest.fail("the deploy sends requests for ever")
+        pytest.fail("the deploy sends requests forever")
     assert kills > 9
 
 
@@ -124,9 +111,7 @@ LEFT = [
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("strategy,step,words", LEFT)
-def test_a_retry_that_is_refused_says_what_the_first_try_left(
-    version: str, strategy: str, step: Step, words: str
-) -> None:
+def test_a_refused_retry_reports_what_is_left(version: str, strategy: str, step: Step, words: str) -> None:
     def kill(waiting: Waiting) -> None:
         if waiting.progress.step is step:
             raise KilledError
@@ -141,7 +126,7 @@ def test_a_retry_that_is_refused_says_what_the_first_try_left(
             bench.deploy(replace(SPEC, query="SELECT 1 FROM nowhere"), task=RETRY, strategy=strategy)
         assert old.id in str(caught.value)
         assert bench.changes_sent() == before
-        # A good one ends it.
+        # A good version ends this.
         done = bench.deploy(SECOND, task=RETRY, strategy=strategy)
         assert done.pipeline is not None
         assert bench.states() == {done.pipeline.pipeline_id: "Running"}

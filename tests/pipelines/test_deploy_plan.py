@@ -1,4 +1,4 @@
-"""The plan of a deploy, from what is wanted and what was found. No requests are sent."""
+"""The plan of a deploy, made from what is wanted and what was found, without any requests."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ AS_IT_IS: list[tuple[str, bool, str, tuple[Step, ...]]] = [
 
 
 @pytest.mark.parametrize("state,wanted,action,steps", AS_IT_IS)
-def test_the_same_definition(state: str, wanted: bool, action: str, steps: tuple[Step, ...]) -> None:
+def test_plans_for_an_equal_definition(
+    state: str, wanted: bool, action: str, steps: tuple[Step, ...]
+) -> None:
     plan = plan_deploy(SPEC, [generation(state=state, wanted=wanted)])
     assert (plan.action, plan.steps, plan.generation, plan.can_roll_back) == (action, steps, 1, False)
     assert plan.changes == plan.not_applied == ()
@@ -93,9 +95,7 @@ def test_the_same_definition(state: str, wanted: bool, action: str, steps: tuple
         ({"scheduler_config": {"a": 1}}, "Running", "updated", (C, P)),
     ],
 )
-def test_changes_that_a_patch_makes(
-    change: dict[str, Any], state: str, action: str, steps: tuple[Step, ...]
-) -> None:
+def test_plans_for_patches(change: dict[str, Any], state: str, action: str, steps: tuple[Step, ...]) -> None:
     found = generation(state=state, wanted=state != "Stopped")
     plan = plan_deploy(replace(SPEC, **change), [found])
     assert (plan.action, plan.steps) == (action, steps)
@@ -131,7 +131,7 @@ def test_differences_that_cannot_be_patched_do_not_cause_a_replace(change: dict[
     [("Running", True, True), ("Stopping", False, True), ("Stopped", False, False), ("Failed", True, False)],
 )
 @pytest.mark.parametrize("spec", [OTHER_SQL, replace(SPEC, udfs=(Udf("fn", "rust"),))])
-def test_another_definition(
+def test_plans_for_another_definition(
     spec: PipelineSpec, state: str, wanted: bool, stops: bool, strategy: Strategy
 ) -> None:
     plan = plan_deploy(spec, [generation(3, state, wanted=wanted)], strategy=strategy)
@@ -145,7 +145,7 @@ def test_another_definition(
 @pytest.mark.parametrize(
     "query", [ENDLESS.replace("\n", "\r\n"), ENDLESS + "\n\n", ENDLESS.replace("\n", "  \n")]
 )
-def test_white_space_at_line_ends_is_no_difference(query: str) -> None:
+def test_white_space_at_line_ends_is_not_a_difference(query: str) -> None:
     assert plan_deploy(SPEC, [generation(query=query)]).action == "unchanged"
 
 
@@ -165,7 +165,7 @@ UNFINISHED: list[tuple[str, list[Generation], bool, tuple[Step, ...], bool]] = [
 
 
 @pytest.mark.parametrize("row", UNFINISHED, ids=lambda row: row[0])
-def test_what_an_earlier_try_left_is_finished(
+def test_plans_finish_what_an_earlier_try_left(
     row: tuple[str, list[Generation], bool, tuple[Step, ...], bool],
 ) -> None:
     _, found, keep_old, steps, can_roll_back = row
@@ -181,8 +181,8 @@ def test_a_kept_generation_is_left_alone_and_never_compared_with() -> None:
     assert (back.action, back.generation) == ("replaced", 3)
 
 
-def test_a_third_version_after_a_second_that_never_came_up() -> None:
-    """The one to fall back to is the last that ran; what failed is removed first."""
+def test_a_third_version_after_a_second_that_never_started() -> None:
+    """The rollback target is the last version that ran; the failed one is deleted first."""
     found = [generation(2, "Failed", has_checkpoint=False), generation(1, "Stopped", wanted=False)]
     plan = plan_deploy(OTHER_SQL, found)
     assert plan.steps == (V, D, N, P, R)
@@ -200,10 +200,10 @@ BACK: list[tuple[str, tuple[int, ...], str, tuple[Step, ...]]] = [
 
 
 @pytest.mark.parametrize("row", BACK, ids=lambda row: f"{row[0]} {row[1]}")
-def test_a_change_that_is_taken_back_before_it_came_up(
+def test_a_change_that_is_reverted_early(
     row: tuple[str, tuple[int, ...], str, tuple[Step, ...]],
 ) -> None:
-    """The old one is resumed with its state; nothing with the same SQL is created."""
+    """The old pipeline is resumed with its state; none with the same SQL is created."""
     state, older, action, steps = row
     found = [
         generation(3, query="SELECT 2", has_checkpoint=False),
@@ -223,7 +223,7 @@ def test_a_retry_proves_what_an_earlier_try_may_have_left() -> None:
     assert scaled.steps == (C, P)
 
 
-def test_nothing_there() -> None:
+def test_a_plan_without_existing_pipelines() -> None:
     plan = plan_deploy(SPEC, [])
     assert (plan.action, plan.steps, plan.generation) == ("created", (N, P), 1)
     assert list(plan.lines("orders")) == [

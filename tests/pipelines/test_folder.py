@@ -1,4 +1,4 @@
-"""A folder of SQL files as pipelines, and the errors for mistakes in it."""
+"""A folder of SQL files that describe pipelines, and the errors about mistakes in it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BLOCK = "-- arroyo:\n--   parallelism: 2\n--   tags: {team: shop}\n--\n--   chec
 
 
 def write(folder: Path, **files: str) -> Path:
-    """Write files, named by keywords in which ``__`` stands for a dot."""
+    """Write files named by the keywords, in which ``__`` stands for a dot."""
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text)
     return folder
 
 
-def test_one_pipeline_for_each_file(tmp_path: Path) -> None:
+def test_each_file_is_one_pipeline(tmp_path: Path) -> None:
     write(tmp_path, b__sql=BLOCK + ENDLESS, a__sql=ENDLESS, readme__md="no SQL", c__sql="\ufeff" + ENDLESS)
     for unread in (".old", "docs"):
         (tmp_path / unread).mkdir()
@@ -45,7 +45,7 @@ def test_one_pipeline_for_each_file(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_settings_are_no_part_of_the_sql(tmp_path: Path) -> None:
+def test_the_settings_are_not_part_of_the_sql(tmp_path: Path) -> None:
     """Otherwise, a new parallelism would replace the pipeline."""
     texts = (
         "-- Orders, by minute.\n" + BLOCK + "-- Since March.\n" + ENDLESS,
@@ -56,7 +56,7 @@ def test_the_settings_are_no_part_of_the_sql(tmp_path: Path) -> None:
     assert {one["query"] for one in pipelines_from_folder(tmp_path)} == {texts[-1]}
 
 
-def test_settings_in_one_file_beside_them(tmp_path: Path) -> None:
+def test_settings_may_be_in_one_separate_file(tmp_path: Path) -> None:
     yaml = "a:\n  parallelism: 3\nb.sql:\n  pipeline_name: orders\n  keep_old: true\n  max_restarts: 3\nc:\n"
     write(tmp_path, a__sql=ENDLESS, b__sql=ENDLESS, c__sql=ENDLESS, pipelines__yaml=yaml)
     a, b, c = pipelines_from_folder(tmp_path)
@@ -89,63 +89,9 @@ BLOCKS = {
         "-- x\n-- arroyo:\n--   paralelism: 2",
         "line 3: unknown setting 'paralelism'; did you mean",
     ),
-    "nothing near": ("-- arroyo:\n--   zzz: 2", "line 2: unknown setting 'zzz'; known: allow_state_loss, "),
-    "wrong value": (
-        "-- arroyo:\n--   tags: {}\n--   parallelism: 0",
-        "line 3: parallelism must be an integer",
-    ),
-    "wrong type": ("-- arroyo:\n--   pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
-    "a date": (
-        "-- arroyo:\n--   timeout: 2026-01-01",
-        "line 2: '2026-01-01' is ambiguous in YAML; put quotes",
-    ),
-    "no such date": ("-- arroyo:\n--   timeout: 2026-13-41", "line 2: '2026-13-41' is ambiguous in YAML"),
-    "an octal number": (
-        "-- arroyo:\n--   parallelism: 010",
-        "line 2: '010' is ambiguous in YAML; put quotes",
-    ),
-    "minutes and seconds": (
-        "-- arroyo:\n--   timeout: 1:30",
-        "line 2: '1:30' is ambiguous in YAML; put quotes",
-    ),
-    "a flag of YAML 1.1": (
-        "-- arroyo:\n--   keep_old: yes",
-        "line 2: 'yes' is ambiguous in YAML; put quotes around it if it is text, or write true or false",
-    ),
-    "a country": ("-- arroyo:\n--   tags:\n--     team: a\n--     country: no", "line 4: 'no' is ambiguous"),
-    "a version": ("-- arroyo:\n--   scheduler_config: {image: [{tag: 1.10}]}", "line 2: '1.10' is ambiguous"),
-    "one tag twice": (
-        "-- arroyo:\n--   tags:\n--     team: a\n--     'team': b",
-        "line 4: 'team' already occurs in line 3",
-    ),
-    "a key twice, deeper": (
-        "-- arroyo: {scheduler_config: {a: [{b: 1, b: 2}]}}",
-        "line 1: 'b' already occurs in line 1",
-    ),
-    "not indented any more": (
-        "-- arroyo:\n--   timeout: 1\n-- allow_state_loss: true",
-        "line 3: is below the settings and not read; indent it like them",
-    ),
-    "after an empty line": (
-        "-- arroyo:\n--   timeout: 1\n\n--   keep_old: true",
-        "line 4: is below the settings",
-    ),
-    "strategy": ("-- arroyo:\n--   strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
-    "text for a flag": ("-- arroyo:\n--   keep_old: 'no'", "line 2: keep_old must be True or False"),
-    "twice": ("-- arroyo:\n--   timeout: 1\n--   timeout: 2", "line 3: 'timeout' already occurs in line 2"),
     "two blocks": ("-- arroyo: {}\n-- arroyo: {}", "line 2: the settings already begin in line 1"),
     "no mapping": ("-- arroyo: 5", "a.sql, line 1: settings must be a mapping"),
     "no YAML": ("\n-- arroyo:\n--   tags: {a: 'b", "a.sql, line 3: is not YAML"),
-    "a tab": ("-- arroyo:\n--   tags: a\n--   \tb: c", "a.sql, line 3: is not YAML"),
-    "python": (
-        "-- arroyo:\n--   tags: !!python/object/apply:os.system [ls]",
-        "line 2: YAML tags such as !!python/object/apply:os.system are not allowed",
-    ),
-    "an alias": (
-        "-- arroyo:\n--   tags: &a {x: y}\n--   env_vars: *a",
-        "line 3: YAML aliases are not allowed",
-    ),
-    "too deep": ("-- arroyo: {tags: " + "[" * 3000 + "]" * 3000 + "}", "line 1: is nested too deeply"),
     "a long name": (
         f"-- arroyo: {{pipeline_name: {'x' * 201}}}",
         "line 1: pipeline_name must have at most 200",
@@ -153,16 +99,6 @@ BLOCKS = {
     "a name with a line end": (
         '-- arroyo: {pipeline_name: "a\\nb"}',
         "line 1: pipeline_name must be one line",
-    ),
-    "no time": (
-        "-- arroyo:\n--   timeout: 0",
-        "line 2: timeout must be a timedelta or a number of seconds, more",
-    ),
-    "a value's tag": ("-- arroyo:\n--   timeout: !!timestamp x", "line 2: YAML tags such as !!timestamp are"),
-    "a key's tag": ("-- arroyo:\n--   !!bool x: 1", "line 2: YAML tags such as !!bool are not allowed"),
-    "a reserved tag": (
-        "-- arroyo:\n--   tags: {airflow.dag: x}",
-        "line 2: tags: names that begin with 'airflow.'",
     ),
     "not indented": ("-- arroyo:\n-- parallelism: 2", "line 1: has no settings; indent them"),
     "indented by a tab": ("-- arroyo:\n--\tparallelism: 2", "line 1: has no settings; indent them"),
@@ -175,12 +111,33 @@ BLOCKS = {
         "-- x\n--- arroyo:\n---   timeout: 1",
         "line 2: is not read; settings begin with the line",
     ),
-    "no UDF": ("-- arroyo:\n--   udfs: [x.rs]", "line 2: there is no file '"),
-    "UDF of another kind": (
-        "-- arroyo:\n--   udfs: [x.js]",
-        "line 2: udfs must be paths of .rs or .py files",
-    ),
 }
+SETTINGS = {
+    "nothing near": ("zzz: 2", "line 2: unknown setting 'zzz'; known: allow_state_loss, "),
+    "wrong value": ("tags: {}\n--   parallelism: 0", "line 3: parallelism must be an integer"),
+    "wrong type": ("pipeline_name: 7", "line 2: pipeline_name must be a non-empty string"),
+    "a date": ("timeout: 2026-01-01", "line 2: '2026-01-01' is ambiguous in YAML; put quotes"),
+    "a country": ("tags:\n--     team: a\n--     country: no", "line 4: 'no' is ambiguous"),
+    "one tag twice": ("tags:\n--     team: a\n--     'team': b", "line 4: 'team' already occurs in line 3"),
+    "not indented any more": (
+        "timeout: 1\n-- allow_state_loss: true",
+        "line 3: is below the settings and not read; indent it like them",
+    ),
+    "after an empty line": ("timeout: 1\n\n--   keep_old: true", "line 4: is below the settings"),
+    "strategy": ("strategy: blue_green", "line 2: strategy must be one of 'stop_first', "),
+    "text for a flag": ("keep_old: 'no'", "line 2: keep_old must be True or False"),
+    "twice": ("timeout: 1\n--   timeout: 2", "line 3: 'timeout' already occurs in line 2"),
+    "a tab": ("tags: a\n--   \tb: c", "a.sql, line 3: is not YAML"),
+    "python": (
+        "tags: !!python/object/apply:os.system [ls]",
+        "line 2: YAML tags such as !!python/object/apply:os.system are not allowed",
+    ),
+    "no time": ("timeout: 0", "line 2: timeout must be a timedelta or a number of seconds, more"),
+    "a reserved tag": ("tags: {airflow.dag: x}", "line 2: tags: names that begin with 'airflow.'"),
+    "no UDF": ("udfs: [x.rs]", "line 2: there is no file '"),
+    "UDF of another kind": ("udfs: [x.js]", "line 2: udfs must be paths of .rs or .py files"),
+}
+"""What follows the line of a block, indented."""
 FILES = {
     "below the SQL": (
         {"a__sql": "SELECT 1;\n-- arroyo:\n--   timeout: 1"},
@@ -233,11 +190,8 @@ FILES = {
         {"a__sql": SQL, "pipelines__yaml": "- a"},
         "pipelines.yaml, line 1: must be a YAML mapping",
     ),
-    "a number for a key": (
-        {"a__sql": SQL, "pipelines__yaml": "1: {}"},
-        "line 1: keys must be strings, got 1",
-    ),
 }
+BLOCKS |= {name: (f"-- arroyo:\n--   {text}", words) for name, (text, words) in SETTINGS.items()}
 BAD = {name: ({"a__sql": block + SQL}, words) for name, (block, words) in BLOCKS.items()} | FILES
 
 
@@ -250,7 +204,7 @@ def test_an_error_names_file_and_line(name: str, tmp_path: Path) -> None:
     assert words in str(caught.value)
 
 
-def test_files_that_are_no_text(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_bytes(b"SELECT '\xff'")
     with pytest.raises(PipelineFileError, match=r"a\.sql: is not UTF-8: byte 8 is 0xff"):
         pipelines_from_folder(tmp_path)
@@ -267,7 +221,7 @@ def test_hidden_files_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["shop/a.sql", "x/y/A.SQL"])
-def test_a_file_that_was_moved_into_a_subfolder_is_missed(below: str, tmp_path: Path) -> None:
+def test_a_file_in_a_subfolder_is_an_error(below: str, tmp_path: Path) -> None:
     """Otherwise, its pipeline would be pruned."""
     write(tmp_path, b__sql=ENDLESS)
     (tmp_path / below).parent.mkdir(parents=True)
@@ -332,12 +286,12 @@ def test_an_unreadable_file_is_an_error_that_says_why(what: str, tmp_path: Path)
         ({"group": "x" * 201}, "group must have at most 200 characters"),
     ],
 )
-def test_another_path_or_group_is_refused(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_an_invalid_path_or_group_is_refused(given: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
         pipelines_from_folder(**{"path": tmp_path, **given})
 
 
-def test_line_ends_of_another_system(tmp_path: Path) -> None:
+def test_line_ends_of_other_systems_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_bytes((BLOCK + ENDLESS).replace("\n", "\r\n").encode())
     (found,) = pipelines_from_folder(tmp_path)
     assert (found["parallelism"], found["query"]) == (2, ENDLESS)

@@ -16,20 +16,20 @@ from tests.support import BOUNDED
 
 @pytest.fixture(autouse=True)
 def ahead(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Return by how many seconds the server's clock is ahead of this machine's; 0 unless a test says otherwise."""
+    """Return how many seconds the server's clock is ahead of this machine's; tests may override it."""
     seconds: float = getattr(request, "param", 0.0)
     here = SimpleNamespace(time=lambda: bench.now() - seconds)
     monkeypatch.setattr("airflow_provider_arroyo.client.link.time", here)
     return seconds
 
 
-def test_one_pipeline_with_that_name(bench: Bench) -> None:
+def test_a_name_of_one_pipeline_means_that_pipeline(bench: Bench) -> None:
     created = bench.create_externally(replace(SPEC, name="a\n'name'"))
     bench.create_externally(replace(SPEC, name="a\n'name' too"), pipeline_id="other")
     assert resolve_name(bench.client, "a\n'name'").pipeline.id == created.id
 
 
-def test_one_that_is_alive_is_preferred_to_those_in_a_terminal_state(bench: Bench) -> None:
+def test_a_live_pipeline_is_preferred_to_those_in_a_terminal_state(bench: Bench) -> None:
     bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id="finished")
     stopped = bench.create_externally(pipeline_id="stopped")
     bench.sandbox.advance(5)
@@ -49,7 +49,7 @@ def test_with_none_alive_a_name_means_the_newest(bench: Bench) -> None:
     assert bench.sandbox.state(newest.id) == "Finished"
 
 
-def test_one_that_is_asked_to_run_is_alive(bench: Bench) -> None:
+def test_a_pipeline_that_was_asked_to_run_is_alive(bench: Bench) -> None:
     resumed = bench.create_externally(pipeline_id="resumed")
     bench.change(resumed.id, 5, "stop", 5)
     bench.create_externally(replace(SPEC, query=BOUNDED), pipeline_id="finished")
@@ -58,20 +58,20 @@ def test_one_that_is_asked_to_run_is_alive(bench: Bench) -> None:
     assert resolve_name(bench.client, SPEC.name).pipeline.id == resumed.id
 
 
-def test_no_pipeline_with_that_name(bench: Bench) -> None:
+def test_an_unknown_name_is_an_error(bench: Bench) -> None:
     bench.create_externally()
     with pytest.raises(ArroyoNoSuchNameError, match="There is no pipeline named 'Orders Per Minute'"):
         resolve_name(bench.client, "Orders Per Minute")
 
 
-def test_several_alive_are_listed(bench: Bench) -> None:
+def test_several_live_pipelines_are_an_error_that_lists_them(bench: Bench) -> None:
     created = {bench.create_externally(pipeline_id=f"p{number}").id for number in range(3)}
     bench.sandbox.advance(10)
     with pytest.raises(ArroyoAmbiguousNameError, match="name the one you mean by pipeline_id") as caught:
         resolve_name(bench.client, SPEC.name)
     assert {candidate[:2] for candidate in caught.value.candidates} == {(one, "Running") for one in created}
     assert all(pipeline_id in str(caught.value) for pipeline_id in created)
-    # An earlier try has noted which one.
+    # An earlier try has recorded which one is meant.
     for pipeline_id in created:
         assert resolve_name(bench.client, SPEC.name, noted_id=pipeline_id).pipeline.id == pipeline_id
 
@@ -80,14 +80,14 @@ def test_several_alive_are_listed(bench: Bench) -> None:
 
 
 def _with_successor(bench: Bench) -> tuple[str, str, int]:
-    """Return the ids of a pipeline that was stopped and of its successor, and when the DAG run began in between."""
+    """Return the ids of a stopped pipeline and of its successor, and the start of the DAG run in between."""
     old = bench.create_externally(pipeline_id="old").id
     bench.change(old, 5, "stop", 5)
     began = int(bench.now()) * 1_000_000
     return old, bench.create_externally(pipeline_id="new").id, began
 
 
-def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
+def test_a_retry_does_not_mean_the_successor(bench: Bench) -> None:
     old, new, began = _with_successor(bench)
     # In the first try, a name simply means the one that is alive.
     assert resolve_name(bench.client, SPEC.name).pipeline.id == new
@@ -99,7 +99,7 @@ def test_successor_of_the_one_that_was_meant(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ahead", [-108_000.0, -3_600.5, -3.0, 3.0, 3_600.5, 108_000.0], indirect=True)
-def test_server_whose_clock_is_ahead_or_behind(ahead: float, bench: Bench) -> None:
+def test_the_clock_of_the_server_may_be_ahead_or_behind(ahead: float, bench: Bench) -> None:
     _, new, began = _with_successor(bench)
     here = int(began / 1e6 - ahead) * 1_000_000
     with pytest.raises(ArroyoAmbiguousNameError, match="was created after this DAG run began"):
@@ -109,27 +109,27 @@ def test_server_whose_clock_is_ahead_or_behind(ahead: float, bench: Bench) -> No
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_successor_that_ended_is_no_clearer(bench: Bench, ended: bool) -> None:
+def test_a_successor_that_has_ended_is_ambiguous_too(bench: Bench, ended: bool) -> None:
     _, new, began = _with_successor(bench)
     bench.change(new, *((5, "stop", 5) if ended else (5,)))
     with pytest.raises(ArroyoAmbiguousNameError, match="was created after this DAG run began"):
         resolve_name(bench.client, SPEC.name, began_micros=began)
 
 
-def test_one_that_was_noted_is_meant_whatever_follows(bench: Bench) -> None:
+def test_a_recorded_pipeline_is_meant_whatever_follows(bench: Bench) -> None:
     old, new, began = _with_successor(bench)
     for pipeline_id in (old, new):
         found = resolve_name(bench.client, SPEC.name, noted_id=pipeline_id, began_micros=began)
         assert found.pipeline.id == pipeline_id
 
 
-def test_one_that_was_noted_and_is_gone(bench: Bench) -> None:
+def test_after_the_recorded_pipeline_was_deleted_the_successor_is_meant(bench: Bench) -> None:
     old, new, began = _with_successor(bench)
     bench.client.delete_pipeline(old)
     assert resolve_name(bench.client, SPEC.name, noted_id=old, began_micros=began).pipeline.id == new
 
 
-def test_a_pipeline_from_before_the_run_next_to_others(bench: Bench) -> None:
+def test_a_live_pipeline_from_before_the_run_is_not_ambiguous(bench: Bench) -> None:
     _, new, _ = _with_successor(bench)
     bench.sandbox.advance(10)
     began = int(bench.now()) * 1_000_000
@@ -140,10 +140,10 @@ def test_a_pipeline_from_before_the_run_next_to_others(bench: Bench) -> None:
     "own_run, is_meant",
     [(None, True), ((OWNER.dag_id, OWNER.run_id), True), ((OWNER.dag_id, "another"), False)],
 )
-def test_what_a_change_may_mean_where_no_older_one_is_left(
+def test_a_change_must_not_mean_a_newer_pipeline_unless_its_run_created_it(
     bench: Bench, own_run: tuple[str, str] | None, is_meant: bool
 ) -> None:
-    """A task that changes something fails in doubt, unless its own run created the pipeline. Others may be wrong."""
+    """In doubt, a task that changes something fails unless its own run created the pipeline; others may guess."""
     began = int(bench.now()) * 1_000_000
     submitted = bench.submit().pipeline.id
     if is_meant:
@@ -159,7 +159,7 @@ def test_what_a_change_may_mean_where_no_older_one_is_left(
 
 
 @pytest.mark.parametrize("polled", ["before", "while it ran", "after"])
-def test_what_the_first_poke_met_is_meant(bench: Bench, polled: str) -> None:
+def test_later_pokes_mean_the_pipeline_of_the_first_poke(bench: Bench, polled: str) -> None:
     times = {"before": bench.now() - 5}
     first = bench.create_externally(pipeline_id="first").id
     bench.sandbox.advance(10)
@@ -176,7 +176,7 @@ def test_what_the_first_poke_met_is_meant(bench: Bench, polled: str) -> None:
 
 
 @pytest.mark.parametrize("namespace", ["", "staging"])
-def test_pipelines_of_another_namespace_are_not_meant(bench: Bench, namespace: str) -> None:
+def test_a_name_does_not_mean_pipelines_of_another_namespace(bench: Bench, namespace: str) -> None:
     other = bench.submit(owner=replace(OWNER, namespace="production")).pipeline.id
     with pytest.raises(ArroyoNoSuchNameError, match="Another Airflow, in namespace 'production', has one"):
         resolve_name(bench.client, SPEC.name, namespace=namespace)
@@ -187,7 +187,7 @@ def test_pipelines_of_another_namespace_are_not_meant(bench: Bench, namespace: s
         resolve_name(bench.client, SPEC.name)
 
 
-def test_no_namespace_cannot_be_set(bench: Bench) -> None:
+def test_the_error_about_a_pipeline_without_a_namespace(bench: Bench) -> None:
     bench.submit(owner=replace(OWNER, namespace=""))
     with pytest.raises(ArroyoNoSuchNameError) as caught:
         resolve_name(bench.client, SPEC.name, namespace="staging")
@@ -195,12 +195,12 @@ def test_no_namespace_cannot_be_set(bench: Bench) -> None:
     assert "set namespace" not in str(caught.value)
 
 
-def test_pipelines_without_a_label_are_meant_in_any_namespace(bench: Bench) -> None:
+def test_a_name_may_mean_pipelines_without_a_label(bench: Bench) -> None:
     by_hand = bench.create_externally().id
     assert resolve_name(bench.client, SPEC.name, namespace="staging").pipeline.id == by_hand
 
 
-def test_one_that_is_deleted_after_it_was_listed(bench: Bench) -> None:
+def test_a_pipeline_that_is_deleted_after_it_was_listed_is_left_out(bench: Bench) -> None:
     deleted = bench.create_externally(pipeline_id="deleted")
     kept = bench.create_externally(pipeline_id="kept")
 

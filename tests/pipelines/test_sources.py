@@ -1,4 +1,4 @@
-"""Where the sources that SQL declares start to read."""
+"""Where the sources in SQL start to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def kafka(*options: str, connector: str = "kafka", table: str = "orders") -> str
 
 
 @pytest.mark.parametrize(
-    "query,said",
+    "query,message",
     [
         (
             kafka(),
@@ -53,12 +53,12 @@ def kafka(*options: str, connector: str = "kafka", table: str = "orders") -> str
         ),
     ],
 )
-def test_reads_from(query: str, said: str) -> None:
+def test_where_a_source_starts_to_read(query: str, message: str) -> None:
     (source,) = sources_of(query)
-    assert str(source).startswith(said)
+    assert str(source).startswith(message)
 
 
-def test_only_sources_that_are_declared() -> None:
+def test_only_declared_sources_are_listed() -> None:
     query = f"""
         -- CREATE TABLE a WITH (connector = 'impulse');
         /* CREATE TABLE b WITH (connector = 'impulse'); */
@@ -76,10 +76,10 @@ def test_only_sources_that_are_declared() -> None:
 @pytest.mark.parametrize(
     "query", ["", "SELECT 1", "CREATE TABLE", "CREATE TABLE x WITH (", "CREATE TABLE x WITH (a ="]
 )
-def test_text_that_is_not_sql(query: str) -> None:
+def test_text_that_is_not_sql_has_no_sources(query: str) -> None:
     assert sources_of(query) == ()
 
 
-def test_a_secret_is_no_option() -> None:
+def test_a_source_contains_no_secrets() -> None:
     (source,) = sources_of(kafka("'auth.password' = 'hunter2'"))
     assert "hunter2" not in repr(source)

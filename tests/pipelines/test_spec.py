@@ -1,4 +1,4 @@
-"""Checks of what a pipeline should be, before any request."""
+"""Checks of a pipeline's spec, before any request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 MICROSECOND, SECOND, DAY = timedelta(microseconds=1), timedelta(seconds=1), timedelta(hours=24)
 UDFS = (Udf("a"), Udf("b", "rust"), Udf("c", "python"), Udf("d"))
 
-# Name of the check, and pairs of a value and what it is read as.
+# Name of the check, and pairs of a value and the result.
 ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
     "text": [(text, text) for text in ("x", " x ", "\n.", "日本語")],
     "parallelism": [(1, 1), (10_000, 10_000), ("1", 1), (" 12 ", 12), ("007", 7)],
@@ -50,7 +50,7 @@ ACCEPTED: dict[str, list[tuple[Any, Any]]] = {
     ],
 }
 
-# Name of the check, what its message says, and what it refuses.
+# Name of the check, its message, and refused values.
 NOT_DURATIONS = [-1, -SECOND, float("nan"), float("inf"), 10**20, "10", True, None, [1]]
 NOT_INTERVALS = [*NOT_DURATIONS, 0, 0.9, 86_401, SECOND - MICROSECOND, DAY + MICROSECOND]
 NOT_INTEGERS = [0, -1, "0", "-1", "1.0", 1.0, 1.5, True, False, None, "", "x", "²", "1_0", "9" * 5000, [1]]
@@ -79,12 +79,12 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name, value, read", [(name, *pair) for name in ACCEPTED for pair in ACCEPTED[name]])
-def test_accepted(name: str, value: Any, read: Any) -> None:
+def test_valid_values_are_accepted(name: str, value: Any, read: Any) -> None:
     assert CHECKS[name](value) == read
 
 
 @pytest.mark.parametrize("name, value", [(name, value) for name in REFUSED for value in REFUSED[name][1]])
-def test_refused(name: str, value: Any) -> None:
+def test_invalid_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name} must .*({REFUSED[name][0]})") as caught:
         CHECKS[name](value)
     assert "secret" not in str(caught.value)
@@ -104,7 +104,7 @@ def test_refused(name: str, value: Any) -> None:
         ({"definition": "x", "language": []}, r"\.language must be 'rust' or 'python'"),
     ],
 )
-def test_refused_udf(item: Any, message: str) -> None:
+def test_invalid_udfs_are_refused(item: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^udfs\[1\] ?{message}"):
         as_udfs(["good", item])
 
@@ -124,7 +124,7 @@ def test_checks_accept_or_raise_value_error(value: Any, name: str) -> None:
     except ValueError as err:
         assert " must " in str(err)  # noqa: PT017  # either outcome is right
         return
-    # What was accepted is accepted again, and stays as it is.
+    # An accepted value is accepted again, unchanged.
     assert CHECKS[name](accepted) == accepted
 
 
@@ -162,13 +162,13 @@ def test_spec_accepts_the_forms_that_users_write() -> None:
     assert spec.udfs == (Udf("fn f() {}"),)
 
 
-def test_a_byte_order_mark_is_left_out_and_a_nul_is_named_with_its_place() -> None:
+def test_a_byte_order_mark_is_removed_and_a_nul_is_reported_with_its_position() -> None:
     assert PipelineSpec(name="n", query="\ufeffSELECT 1").query == "SELECT 1"
     with pytest.raises(ValueError, match=r"^query must not contain U\+0000, .*: line 2, column 8$"):
         PipelineSpec(name="n", query="SELECT 1;\nSELECT \0")
 
 
-def test_what_may_hold_secrets_is_not_shown() -> None:
+def test_fields_that_may_contain_secrets_are_not_shown() -> None:
     query = "CREATE TABLE t (a INT) WITH (password = 's3cr3t')"
     secret = {"token": "s3cr3t"}
     udf = Udf('const KEY: &str = "s3cr3t";')

@@ -29,14 +29,14 @@ def _error(*diagnostics: Diagnostic, server_message: str = "what it said") -> Ar
     )
 
 
-def test_place_in_the_text() -> None:
+def test_the_position_of_an_error() -> None:
     assert Diagnostic(PARSER).with_place() == Diagnostic(PARSER, 3, 7)
     assert Diagnostic("no place").with_place() == Diagnostic("no place")
     own = Diagnostic(PARSER, 1, 2)
     assert own.with_place() is own
 
 
-def test_moved_up_by_the_line_of_the_label() -> None:
+def test_positions_are_shifted_by_the_line_of_the_label() -> None:
     moved = moved_up(Diagnostic(PARSER, 3, 7, 4, 1), 1)
     assert (moved.line, moved.column, moved.end_line, moved.end_column) == (2, 7, 3, 1)
     assert "at Line: 2, Column: 7" in moved.message
@@ -66,7 +66,7 @@ def test_moved_up_by_the_line_of_the_label() -> None:
         ("a\u200bb\ufeff c", (1, 6), "  line 1 | a·b· c\n                ^"),
     ],
 )
-def test_excerpt(query: str, place: tuple[int | None, ...], shown: str) -> None:
+def test_an_excerpt_marks_the_position(query: str, place: tuple[int | None, ...], shown: str) -> None:
     assert excerpt(query, Diagnostic("m", *place)) == shown
 
 
@@ -81,7 +81,7 @@ def test_excerpt(query: str, place: tuple[int | None, ...], shown: str) -> None:
         ("er2', b", "***', b"),
     ],
 )
-def test_secrets_are_masked_and_the_place_is_still_marked(marked: str, shown: str) -> None:
+def test_secrets_are_masked_and_the_position_is_still_marked(marked: str, shown: str) -> None:
     query = "WITH (topic = 't',\npassword = 'hunter2', b c)"
     at = query.index(marked)
     line = query.count("\n", 0, at) + 1
@@ -91,13 +91,13 @@ def test_secrets_are_masked_and_the_place_is_still_marked(marked: str, shown: st
     assert above[below.index("^") : below.rindex("^") + 1] == shown
 
 
-def test_secret_of_two_lines_is_masked_in_both() -> None:
+def test_a_secret_of_two_lines_is_masked_in_both() -> None:
     query = "WITH (password = 'hunter2\n2hunter', b c)"
     assert excerpt(query, Diagnostic("m", 1, 1)).startswith("  line 1 | WITH (password = '***\n")
     assert excerpt(query, Diagnostic("m", 2, 9)) == "  line 2 | ***', b c)\n               ^"
 
 
-def test_line_of_a_megabyte_is_cut_around_the_place() -> None:
+def test_a_line_of_a_megabyte_is_cut_around_the_position() -> None:
     query = "x" * 500_000 + "HERE" + "y" * 500_000
     line, marks = excerpt(query, Diagnostic("m", 1, 500_001, 1, 500_005)).splitlines()
     assert len(line) < 200
@@ -112,7 +112,7 @@ lines, columns = st.integers(-1, 10), st.none() | st.integers(-1, 400)
 @given(
     query=st.text(max_size=400), line=lines, column=columns, end_line=st.none() | lines, end_column=columns
 )
-def test_excerpt_of_anything(
+def test_any_text_and_position_has_an_excerpt(
     query: str, line: int, column: int | None, end_line: int | None, end_column: int | None
 ) -> None:
     shown = excerpt(query, Diagnostic("m", line, column, end_line, end_column))
@@ -122,14 +122,14 @@ def test_excerpt_of_anything(
     above, below = shown.split("\n")
     assert below.strip("^ ") == ""
     assert "^" in below
-    # At most one mark stands past the end of the line: that of text that is missing there.
+    # At most one mark is past the end of the line: that of missing text.
     assert len(below) <= len(above) + 1
     sql = query.split("\n")[line - 1].rstrip("\r")
     if column is not None and 0 < column <= len(sql):
         assert above[below.index("^")] in (sql[column - 1], " ", "·")
 
 
-def test_refusal_prefers_what_the_validation_said() -> None:
+def test_a_refusal_prefers_the_errors_of_the_validation() -> None:
     better = Diagnostic("table 'nowhere' not found", 2, 8, 2, 15)
     error = refused(_error(Diagnostic("from the create")), QUERY, [better])
     assert str(error) == (
@@ -144,16 +144,16 @@ def test_refusal_prefers_what_the_validation_said() -> None:
     assert error.is_fatal
 
 
-def test_refusal_shows_no_secret_of_the_sql() -> None:
+def test_a_refusal_shows_no_secret_of_the_sql() -> None:
     query = "CREATE TABLE t WITH (password = 'hunter2' x)"
-    said = "Expected: ), found: hunter2 at Line: 1, Column: 43"
-    for found in ([], [Diagnostic(said)], [Diagnostic(said, 1, 43)]):
-        error = refused(_error(server_message=said), query, found)
+    words = "Expected: ), found: hunter2 at Line: 1, Column: 43"
+    for found in ([], [Diagnostic(words)], [Diagnostic(words, 1, 43)]):
+        error = refused(_error(server_message=words), query, found)
         assert "hunter2" not in f"{error} {error.diagnostics} {error.server_message}"
         assert "found: ***" in str(error)
 
 
-def test_refusal_without_a_validation() -> None:
+def test_a_refusal_without_a_validation() -> None:
     assert "from the create" in str(refused(_error(Diagnostic("from the create")), QUERY))
     assert "what it said" in str(refused(_error(), QUERY))
     assert "Refused by Arroyo" in str(refused(_error(server_message=""), QUERY))
@@ -169,7 +169,7 @@ def test_many_and_long_refusals_stay_readable() -> None:
     assert len(str(refused(_error(server_message="x" * 1_000_000), QUERY))) < 3000
 
 
-# -- places that are not those of the user's SQL ---------------------------------------------------------------
+# -- positions outside of the user's SQL ---------------------------------------------------------------
 
 GENERATED = (
     "CREATE TABLE orders (\n  at TIMESTAMP NOT NULL,\n  watermark TIMESTAMP GENERATED ALWAYS AS (att)\n)"
@@ -187,7 +187,7 @@ def parser(found: str, line: int, column: int) -> str:
     [
         (QUERY, "table 'nowhere' not found", (2, 8, 2, 15), True),
         (QUERY, "table 'elsewhere' not found", (2, 8, 2, 15), False),
-        # Text of the server's own, in which the column stands at 8; here, TA of TABLE does.
+        # The server's own text has the column at 8, where this text has the TA of TABLE.
         (GENERATED, "column 'at' not found", (1, 8, 1, 10), False),
         (GENERATED, "expressions have incompatible types", (1, 8, 1, 10), False),
         (QUERY, "expressions have incompatible types", (2, 8, 2, 15), True),
@@ -208,7 +208,7 @@ def parser(found: str, line: int, column: int) -> str:
         ("SELECT 'a", 'SQL error: TokenizerError("Unterminated string at Line: 1, Column: 8")', (), True),
     ],
 )
-def test_a_place_is_marked_only_where_what_is_named_stands(
+def test_a_position_is_marked_only_if_the_named_text_is_there(
     query: str, message: str, place: tuple[int, ...], expected: bool
 ) -> None:
     diagnostic = Diagnostic(message, *place)
@@ -218,7 +218,7 @@ def test_a_place_is_marked_only_where_what_is_named_stands(
 
 
 @given(query=st.text(max_size=200), message=st.text(max_size=60), line=lines, column=columns, end=columns)
-def test_any_place_stands_or_does_not(
+def test_any_position_can_be_checked(
     query: str, message: str, line: int, column: int | None, end: int | None
 ) -> None:
     assert stands_there(query, Diagnostic(message, line, column, line, end)) in (True, False)
@@ -231,12 +231,12 @@ def test_any_place_stands_or_does_not(
         ("SELECT\u200b 1\n\u00adx", ["U+200B ZERO WIDTH SPACE (1, 7)", "U+00AD SOFT HYPHEN (2, 1)"]),
         ("SELECT 1;\n\ufeffSELECT 2", ["U+FEFF ZERO WIDTH NO-BREAK SPACE (2, 1)"]),
         ("SELECT\x00 1 \x07", ["U+0000 control character (1, 7)", "U+0007 control character (1, 11)"]),
-        # What Arroyo takes as it is.
+        # Arroyo accepts these.
         ("SELECT '👩\u200d👩', \"a\u200bb\" -- \u200b\n/* \u200b\n */, \t\u00a01\r\n", []),
         ("/* \n '*/\u200b", ["U+200B ZERO WIDTH SPACE (2, 5)"]),
     ],
 )
-def test_invisible_characters_are_named_with_their_place(query: str, expected: list[str]) -> None:
+def test_invisible_characters_are_named_with_their_position(query: str, expected: list[str]) -> None:
     found = [text.replace("line ", "").replace("column ", "") for text in invisible_characters(query)]
     assert found == expected
     text = str(refused(_error(), query))

@@ -1,4 +1,4 @@
-"""An undisturbed submit: created once, adopted by later tries, refused where the pipeline is not ours."""
+"""An undisturbed submit: created once, adopted by later tries, refused if the pipeline is not ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.pipelines.bench import LABEL, OWNER, PIPELINE_ID, SPEC, Bench
 from tests.support import ENDLESS
 
 
-def test_first_try_creates_and_labels_it(bench: Bench) -> None:
+def test_the_first_try_creates_and_labels_the_pipeline(bench: Bench) -> None:
     submitted = bench.submit()
     assert (submitted.action, submitted.before) == (Action.CREATED, None)
     pipeline = bench.only_pipeline()
@@ -68,7 +68,7 @@ def test_every_field_arrives(bench_016: Bench) -> None:
     assert (job.env_vars, job.scheduler_config) == (spec.env_vars, spec.scheduler_config)
 
 
-def test_later_tries_adopt_it(bench: Bench) -> None:
+def test_later_tries_adopt_the_pipeline(bench: Bench) -> None:
     first = bench.submit()
     bench.sandbox.advance(5)
     for try_number in (2, 3):
@@ -79,8 +79,8 @@ def test_later_tries_adopt_it(bench: Bench) -> None:
     assert not bench.lines.text("WARNING")
 
 
-def test_run_that_is_deleted_and_created_again_adopts_it_too(bench: Bench) -> None:
-    """Its tries are counted from 1 again, so the number of the try proves nothing."""
+def test_a_recreated_dag_run_adopts_the_pipeline(bench: Bench) -> None:
+    """Its tries are counted from 1 again, so the try number proves nothing."""
     first = bench.submit(try_number=1)
     bench.sandbox.faults.stop(first.pipeline.id)
     bench.sandbox.advance(5)
@@ -98,7 +98,7 @@ def test_run_that_is_deleted_and_created_again_adopts_it_too(bench: Bench) -> No
         {"owner": replace(OWNER, namespace="staging")},
     ],
 )
-def test_other_owner_gets_its_own(bench: Bench, other: dict[str, Any]) -> None:
+def test_another_owner_gets_its_own_pipeline(bench: Bench, other: dict[str, Any]) -> None:
     first = bench.submit()
     second = bench.submit(**other)
     assert second.action is Action.CREATED
@@ -106,7 +106,7 @@ def test_other_owner_gets_its_own(bench: Bench, other: dict[str, Any]) -> None:
     assert bench.running() == {first.pipeline.id, second.pipeline.id}
 
 
-def test_pipeline_created_before_the_server_was_upgraded_to_put(bench_016: Bench) -> None:
+def test_a_pipeline_from_before_an_upgrade_to_0_16_is_adopted(bench_016: Bench) -> None:
     query = LABEL.to_comment({}) + SPEC.query
     created = bench_016.client.create_pipeline(**SPEC.to_request(query=query))
     again = bench_016.submit(try_number=2)
@@ -123,7 +123,7 @@ def test_0_15_refuses_what_it_would_ignore(bench_015: Bench) -> None:
     assert bench_015.pipelines() == []
 
 
-def test_text_that_looks_like_sql_or_comments(bench: Bench) -> None:
+def test_names_that_look_like_sql_or_comments_are_harmless(bench: Bench) -> None:
     owner = Owner(dag_id="d--*/", task_id='t"\\', run_id="r\n'\u2028ü-- ;", map_index=-1)
     spec = replace(SPEC, name='N"\n*/ -- <b>ü', query=f"-- first\n/* ü */ {ENDLESS} -- last")
     first = bench.submit(spec, owner=owner).pipeline
@@ -135,14 +135,14 @@ def test_text_that_looks_like_sql_or_comments(bench: Bench) -> None:
 # -- an id that the user chose -------------------------------------------------------------------------------------
 
 
-def test_pipeline_id_of_the_user(bench_016: Bench) -> None:
+def test_the_user_may_choose_the_id(bench_016: Bench) -> None:
     for action in (Action.CREATED, Action.ADOPTED):
         submitted = bench_016.submit(pipeline_id="orders/per minute #1")
         assert (submitted.pipeline.id, submitted.action) == ("orders/per minute #1", action)
     bench_016.only_pipeline()
 
 
-def test_id_is_taken_by_another_owner(bench_016: Bench) -> None:
+def test_an_id_of_another_owner_is_refused(bench_016: Bench) -> None:
     other = replace(OWNER, dag_id="invoices", map_index=3)
     bench_016.submit(owner=other, pipeline_id="shared")
     with pytest.raises(ArroyoOwnershipError) as caught:
@@ -157,7 +157,7 @@ def test_id_is_taken_by_another_owner(bench_016: Bench) -> None:
 
 
 @pytest.mark.parametrize("on_existing", ["adopt", "replace", "fail"])
-def test_id_is_taken_by_a_pipeline_without_a_label(bench_016: Bench, on_existing: str) -> None:
+def test_an_id_of_a_pipeline_without_a_label_is_refused(bench_016: Bench, on_existing: str) -> None:
     spec = replace(SPEC, name="created by hand", tags={"team": "data"})
     bench_016.create_externally(spec, pipeline_id="shared")
     with pytest.raises(ArroyoOwnershipError, match="which has no ownership label") as caught:
@@ -174,7 +174,7 @@ UNKNOWN_COLUMN = ENDLESS.replace("SELECT counter", "SELECT counterr")
 SYNTAX_ERROR = "\n\nSELEC 1"
 
 
-def test_refused_sql_is_shown_with_its_place(bench: Bench) -> None:
+def test_refused_sql_is_shown_with_the_position(bench: Bench) -> None:
     with pytest.raises(ArroyoQueryError) as caught:
         bench.submit(replace(SPEC, query=SYNTAX_ERROR))
     assert [(one.line, one.column) for one in caught.value.diagnostics] == [(3, 1)]
@@ -184,7 +184,7 @@ def test_refused_sql_is_shown_with_its_place(bench: Bench) -> None:
     assert bench.pipelines() == []
 
 
-def test_refused_sql_with_a_span(bench_016: Bench) -> None:
+def test_refused_sql_is_shown_with_the_span(bench_016: Bench) -> None:
     with pytest.raises(ArroyoQueryError) as caught:
         bench_016.submit(replace(SPEC, query=UNKNOWN_COLUMN))
     assert "column 'counterr' not found (line 3, column 25)" in str(caught.value)
@@ -192,7 +192,7 @@ def test_refused_sql_with_a_span(bench_016: Bench) -> None:
     assert str(caught.value).splitlines()[-1] == " " * (11 + 24) + "^" * 8
 
 
-def test_place_is_right_below_the_label_where_the_validation_fails_too(bench_015: Bench) -> None:
+def test_the_position_is_correct_if_the_validation_fails_too(bench_015: Bench) -> None:
     bench_015.sandbox.faults.status(422, path="*/validate_query", error="Field query must be set")
     with pytest.raises(ArroyoQueryError) as caught:
         bench_015.submit(replace(SPEC, query=SYNTAX_ERROR))
@@ -201,7 +201,7 @@ def test_place_is_right_below_the_label_where_the_validation_fails_too(bench_015
     assert "line 3 | SELEC 1\n           ^" in str(caught.value)
 
 
-def test_a_gateways_refusal_is_not_taken_for_one_of_valid_sql(bench: Bench) -> None:
+def test_a_gateways_refusal_is_not_reported_as_arroyos(bench: Bench) -> None:
     bench.sandbox.faults.status(400, path="*/pipelines/*", error="upstream refused", times=1)
     with pytest.raises(ArroyoApiError, match="Arroyo responds to a ping") as caught:
         bench.submit()
@@ -210,7 +210,7 @@ def test_a_gateways_refusal_is_not_taken_for_one_of_valid_sql(bench: Bench) -> N
     assert "upstream refused" in str(caught.value)
 
 
-def test_refusal_of_valid_sql(bench: Bench) -> None:
+def test_a_refusal_of_valid_sql_is_reported(bench: Bench) -> None:
     words = "Failed to build UDF: error[E0308]: mismatched types"
     bench.sandbox.faults.status(400, path="*/pipelines*", error=words, times=1)
     with pytest.raises(ArroyoApiError, match="was not created, although Arroyo accepts its SQL") as caught:
@@ -219,7 +219,7 @@ def test_refusal_of_valid_sql(bench: Bench) -> None:
     assert words in str(caught.value)
 
 
-def test_refused_udf(bench: Bench) -> None:
+def test_a_refused_udf_is_reported(bench: Bench) -> None:
     with pytest.raises(ArroyoQueryError, match=r"annotation #\[udf\]"):
         bench.submit(replace(SPEC, udfs=(Udf("fn f(x: i64) -> i64 { x }", "rust"),)))
     assert bench.pipelines() == []
@@ -234,11 +234,11 @@ def test_refused_udf(bench: Bench) -> None:
         "Failed to plan query:\n * table with that name already exists",
     ],
 )
-def test_refusal_with_the_words_of_a_conflict_is_about_the_sql(bench: Bench, words: str) -> None:
+def test_a_refusal_that_quotes_a_conflict_is_about_the_sql(bench: Bench, words: str) -> None:
     method = "POST" if bench.version == "0.15" else "PUT"
     bench.sandbox.faults.status(400, method=method, path="*/pipelines*", error=words, skip=0, times=None)
     with pytest.raises(ArroyoQueryError) as caught:
         bench.submit(replace(SPEC, query=UNKNOWN_COLUMN))
     assert caught.value.is_fatal
-    assert bench.sandbox.requests.count(method, "*/pipelines*") in (1, 2)  # a POST validates, too
+    assert bench.sandbox.requests.count(method, "*/pipelines*") in (1, 2)  # a POST validates the SQL, too
     assert bench.sandbox.requests.count("DELETE") == 0

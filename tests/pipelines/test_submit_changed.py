@@ -1,4 +1,4 @@
-"""A later try wants another pipeline than the one that an earlier try of the same task created."""
+"""A later try of a task wants another pipeline than the one that an earlier try created."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_finished_backfill_is_run_again_with_other_sql(bench: Bench) -> None:
 
 @pytest.mark.parametrize("changed", CHANGED)
 @pytest.mark.parametrize("state", ["running", "stopped", "failed"])
-def test_replace_and_fail_do_what_they_say(bench: Bench, state: str, changed: str) -> None:
+def test_on_existing_replace_and_fail_are_obeyed(bench: Bench, state: str, changed: str) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, *(RUNNING | DOWN)[state])
     spec, _ = CHANGED[changed]
@@ -107,14 +107,14 @@ def test_replace_and_fail_do_what_they_say(bench: Bench, state: str, changed: st
 @pytest.mark.parametrize(
     "change", [str.rstrip, lambda text: f"{text}\n", lambda text: text.replace("\n", "\r\n")]
 )
-def test_what_means_the_same_is_adopted(bench: Bench, change: Callable[[str], str]) -> None:
+def test_an_equivalent_definition_is_adopted(bench: Bench, change: Callable[[str], str]) -> None:
     first = bench.submit()
     again = bench.submit(replace(SPEC, query=change(ENDLESS)), try_number=2)
     assert (again.pipeline.id, again.action) == (first.pipeline.id, Action.ADOPTED)
 
 
-def test_other_pipeline_id(bench_016: Bench) -> None:
-    """Such as one with the number of the try in it."""
+def test_another_pipeline_id_is_another_pipeline(bench_016: Bench) -> None:
+    """For example, one that contains the try number."""
     bench_016.submit(pipeline_id="orders-1")
     with pytest.raises(ArroyoOwnershipError, match="pipeline_id: 'orders-1' → 'orders-2'"):
         bench_016.submit(pipeline_id="orders-2", try_number=2)
@@ -124,13 +124,13 @@ def test_other_pipeline_id(bench_016: Bench) -> None:
     assert (submitted.action, bench_016.only_pipeline().id) == (Action.REPLACED, "orders-2")
 
 
-# -- parallelism, checkpoint interval and what else one PATCH changes ----------------------------------------------
+# -- parallelism, checkpoint interval and other settings of one PATCH ----------------------------------------------
 
 SCALED = replace(SPEC, parallelism=3, checkpoint_interval=timedelta(seconds=42))
 
 
 @pytest.mark.parametrize("state", ["running", *DOWN])
-def test_other_settings_are_applied_on_adoption(bench: Bench, state: str) -> None:
+def test_changed_settings_are_applied_on_adoption(bench: Bench, state: str) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, *(RUNNING | DOWN)[state])
     submitted = bench.submit(SCALED, try_number=2)
@@ -144,7 +144,7 @@ def test_other_settings_are_applied_on_adoption(bench: Bench, state: str) -> Non
     assert "checkpoint_interval: 0:00:10 → 0:00:42 (changed)" in warnings
 
 
-def test_other_interval_begins_no_run(bench: Bench) -> None:
+def test_a_changed_interval_starts_no_run(bench: Bench) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.sandbox.advance(5)
     submitted = bench.submit(replace(SCALED, parallelism=1), try_number=2)
@@ -153,7 +153,7 @@ def test_other_interval_begins_no_run(bench: Bench) -> None:
     assert bench.job(pipeline_id).run_id == 1
 
 
-def test_environment_is_applied_on_adoption(bench_016: Bench) -> None:
+def test_a_changed_environment_is_applied_on_adoption(bench_016: Bench) -> None:
     pipeline_id = bench_016.submit().pipeline.id
     bench_016.sandbox.advance(5)
     bench_016.submit(replace(SPEC, env_vars={"A": "s3cr3t"}), try_number=2)
@@ -164,9 +164,7 @@ def test_environment_is_applied_on_adoption(bench_016: Bench) -> None:
 
 
 @pytest.mark.parametrize("on_existing", ["adopt", "replace"])
-def test_old_server_refuses_an_environment_before_an_existing_pipeline_is_touched(
-    bench_015: Bench, on_existing: str
-) -> None:
+def test_an_old_server_refuses_an_environment_before_any_change(bench_015: Bench, on_existing: str) -> None:
     pipeline_id = bench_015.submit().pipeline.id
     with pytest.raises(ArroyoUnsupportedError, match="would ignore env_vars"):
         bench_015.submit(replace(SPEC, env_vars={"A": "1"}), try_number=2, on_existing=on_existing)
@@ -191,7 +189,9 @@ STAGING, PRODUCTION = (replace(OWNER, namespace=name) for name in ("staging.exam
 
 @pytest.mark.parametrize("is_explicit", [True, False])
 @pytest.mark.parametrize("on_existing", ["adopt", "replace", "fail"])
-def test_two_airflows_with_the_same_dags(bench: Bench, on_existing: str, is_explicit: bool) -> None:
+def test_two_airflows_with_the_same_dags_have_separate_pipelines(
+    bench: Bench, on_existing: str, is_explicit: bool
+) -> None:
     how: dict[str, Any] = {"on_existing": on_existing, "is_namespace_explicit": is_explicit}
     submitted = [bench.submit(owner=owner, **how) for owner in (STAGING, PRODUCTION)]
     assert [one.action for one in submitted] == [Action.CREATED] * 2
@@ -204,7 +204,7 @@ def test_two_airflows_with_the_same_dags(bench: Bench, on_existing: str, is_expl
         assert (bench.job(staging).id, bench.job(staging).run_id) == (kept.id, kept.run_id)
 
 
-def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
+def test_a_retry_under_another_address_is_an_error(bench: Bench) -> None:
     kept = bench.submit(owner=STAGING, is_namespace_explicit=False).pipeline
     with pytest.raises(ArroyoOwnershipError) as caught:
         bench.submit(owner=PRODUCTION, try_number=2, is_namespace_explicit=False)
@@ -212,7 +212,7 @@ def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
         assert part in str(caught.value)
     assert caught.value.is_fatal
     assert bench.only_pipeline().id == kept.id
-    # As the error says:
+    # The advice of the error:
     again = bench.submit(owner=STAGING, try_number=3)
     assert (again.pipeline.id, again.action) == (kept.id, Action.ADOPTED)
     assert bench.submit(owner=PRODUCTION, try_number=3).action is Action.CREATED
@@ -227,7 +227,7 @@ def test_retry_under_another_address_is_an_error(bench: Bench) -> None:
         ("staging.example", "other.example", False),
     ],
 )
-def test_retry_after_the_namespace_was_set_warns_of_the_pipeline_from_before(
+def test_a_retry_after_the_namespace_was_set_warns_about_the_old_pipeline(
     bench: Bench, before: str, derived: str, is_warned_of: bool
 ) -> None:
     old = bench.submit(owner=replace(OWNER, namespace=before)).pipeline
@@ -238,7 +238,7 @@ def test_retry_after_the_namespace_was_set_warns_of_the_pipeline_from_before(
     assert (warning in bench.lines.text("WARNING")) is is_warned_of
 
 
-def test_one_that_is_started_just_when_it_is_to_be_replaced(bench: Bench) -> None:
+def test_a_pipeline_that_is_started_during_its_replace_is_left_alone(bench: Bench) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.change(pipeline_id, 5, "stop", 5)
     jobs_read = 0
@@ -256,10 +256,10 @@ def test_one_that_is_started_just_when_it_is_to_be_replaced(bench: Bench) -> Non
     assert bench.only_pipeline().id == pipeline_id
 
 
-def test_parallelism_that_the_server_does_not_take_over_begins_no_run(bench: Bench) -> None:
+def test_a_parallelism_that_the_server_ignores_starts_no_run(bench: Bench) -> None:
     pipeline_id = bench.submit().pipeline.id
     bench.sandbox.advance(5)
-    # The response to the PATCH shows the graph as it was.
+    # The response to the PATCH shows the previous graph.
     unchanged = requests.get(f"{bench.sandbox.url}/api/v1/pipelines/{pipeline_id}", timeout=20).text
     bench.sandbox.faults.not_json(body=unchanged, content_type="application/json", method="PATCH", times=1)
     submitted = bench.submit(replace(SPEC, parallelism=3), try_number=2)

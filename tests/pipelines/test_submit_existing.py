@@ -1,4 +1,4 @@
-"""What happens to a pipeline that an earlier try created, in each state that it may be found in."""
+"""What happens to a pipeline of an earlier try, in each state that it may be in."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support import BOUNDED, NOT_TERMINAL
 
 @dataclass
 class Found:
-    """A pipeline as the try finds it.
+    """The pipeline that a try finds.
 
-    :param steps: bring it there from Running, as :meth:`Bench.change` takes them.
-    :param state: the state that it is found in.
-    :param action: what is done to adopt it.
-    :param before: the state of the job before a request; None where none is sent.
+    :param steps: bring it there from Running, as in :meth:`Bench.change`.
+    :param state: its state.
+    :param action: the action of an adoption.
+    :param before: the state of the job before a request; None if none is sent.
     """
 
     steps: tuple[str | float, ...]
@@ -59,7 +59,7 @@ def _arrange(bench: Bench, name: str) -> tuple[Found, str]:
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_adopt(bench: Bench, name: str) -> None:
+def test_on_existing_adopt(bench: Bench, name: str) -> None:
     found, pipeline_id = _arrange(bench, name)
     submitted = bench.submit(try_number=2)
     assert (submitted.pipeline.id, submitted.action) == (pipeline_id, found.action)
@@ -73,7 +73,7 @@ def test_adopt(bench: Bench, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_replace(bench: Bench, name: str) -> None:
+def test_on_existing_replace(bench: Bench, name: str) -> None:
     _, pipeline_id = _arrange(bench, name)
     job_id = bench.job(pipeline_id).id
     submitted = bench.submit(try_number=2, on_existing="replace")
@@ -83,26 +83,26 @@ def test_replace(bench: Bench, name: str) -> None:
     warning = f"Replacing pipeline {SPEC.name} of an earlier try (id {pipeline_id}); its state is lost"
     assert warning in bench.lines.text("WARNING")
     if name == "resuming":
-        # It is Stopped and about to start: deleted in that state, it could start all the same.
+        # It is Stopped and about to start: if it were deleted now, it could still start.
         methods = [request.method for request in bench.sandbox.requests]
         assert methods.index("PATCH") < methods.index("DELETE")
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_fail(bench: Bench, name: str) -> None:
+def test_on_existing_fail(bench: Bench, name: str) -> None:
     found, pipeline_id = _arrange(bench, name)
     with pytest.raises(ArroyoOwnershipError) as caught:
         bench.submit(try_number=2, on_existing="fail")
     assert f"({pipeline_id}) was created by an earlier try of this task and is " in str(caught.value)
     if name not in ("stopping", "restarting", "failing"):
-        # Those have reached another state by then.
+        # These have changed their state in the meantime.
         assert f" is {found.state}. It was not touched, because of on_existing='fail'" in str(caught.value)
     assert "It was not touched" in str(caught.value)
-    # A PUT is refused because the id is taken, or by 0.15, which has no PUT.
+    # A PUT is refused because the id exists, or by 0.15, which has no PUT.
     assert {request.method for request in bench.sandbox.requests} <= {"GET", "PUT"}
 
 
-def test_finished_one_is_adopted_as_it_is(bench: Bench) -> None:
+def test_a_finished_pipeline_is_adopted_unchanged(bench: Bench) -> None:
     spec = replace(SPEC, query=BOUNDED)
     pipeline_id = bench.submit(spec).pipeline.id
     bench.sandbox.advance(10)
@@ -114,13 +114,13 @@ def test_finished_one_is_adopted_as_it_is(bench: Bench) -> None:
     assert len(bench.pipelines()) == 1
 
 
-def test_one_that_was_deleted_externally_is_created_again(bench: Bench) -> None:
+def test_an_externally_deleted_pipeline_is_created_again(bench: Bench) -> None:
     bench.sandbox.faults.delete(bench.submit().pipeline.id)
     assert bench.submit(try_number=2).action is Action.CREATED
     bench.only_pipeline()
 
 
-def test_one_that_never_stops(bench: Bench) -> None:
+def test_a_pipeline_that_never_stops_is_an_error(bench: Bench) -> None:
     _, pipeline_id = _arrange(bench, "running")
     bench.sandbox.faults.controller_away()
     bench.change(pipeline_id, "stop")
@@ -135,7 +135,7 @@ def test_one_that_never_stops(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("after_effect", [False, True])
-def test_restart_whose_response_is_lost_restarts_once(bench: Bench, after_effect: bool) -> None:
+def test_a_restart_whose_response_is_lost_happens_once(bench: Bench, after_effect: bool) -> None:
     _, pipeline_id = _arrange(bench, "failed")
     run_id = bench.job(pipeline_id).run_id
     bench.sandbox.faults.reset(method="POST", path="*/restart", after_effect=after_effect)
@@ -147,9 +147,7 @@ def test_restart_whose_response_is_lost_restarts_once(bench: Bench, after_effect
 
 
 @pytest.mark.parametrize("after_effect", [False, True])
-def test_restart_that_fails_inside_the_server_is_checked_and_not_repeated(
-    bench: Bench, after_effect: bool
-) -> None:
+def test_a_restart_with_status_500_is_checked_and_not_repeated(bench: Bench, after_effect: bool) -> None:
     _arrange(bench, "failed")
     bench.sandbox.faults.status(500, method="POST", path="*/restart", after_effect=after_effect)
     if after_effect:
@@ -160,7 +158,7 @@ def test_restart_that_fails_inside_the_server_is_checked_and_not_repeated(
     assert bench.sandbox.requests.count("POST", "*/restart") == 1
 
 
-def test_restart_that_never_gets_a_response(bench: Bench) -> None:
+def test_a_restart_that_never_gets_a_response_is_an_error(bench: Bench) -> None:
     _arrange(bench, "failed")
     bench.sandbox.faults.reset(method="POST", path="*/restart", times=None)
     with pytest.raises(ArroyoConnectionError):
@@ -170,14 +168,14 @@ def test_restart_that_never_gets_a_response(bench: Bench) -> None:
     bench.only_pipeline()
 
 
-def test_refused_delete_is_reported(bench_016: Bench) -> None:
+def test_a_refused_delete_is_reported(bench_016: Bench) -> None:
     _arrange(bench_016, "running")
     bench_016.sandbox.faults.status(400, method="DELETE", error=NOT_TERMINAL, times=None)
     with pytest.raises(ArroyoApiError, match=NOT_TERMINAL):
         bench_016.submit(try_number=2, on_existing="replace")
 
 
-def test_pipeline_without_a_job_is_adopted_as_it_is(bench_016: Bench) -> None:
+def test_a_pipeline_without_a_job_is_adopted_unchanged(bench_016: Bench) -> None:
     pipeline_id = bench_016.submit().pipeline.id
     no_jobs = {"body": '{"data": []}', "content_type": "application/json"}
     bench_016.sandbox.faults.not_json(**no_jobs, path="*/jobs", times=None)
@@ -187,7 +185,7 @@ def test_pipeline_without_a_job_is_adopted_as_it_is(bench_016: Bench) -> None:
         bench_016.submit(try_number=2, on_existing="fail")
 
 
-def test_replaced_in_worker_mode() -> None:
+def test_on_existing_replace_works_in_worker_mode() -> None:
     with open_bench("0.16", job_controller="worker") as bench:
         _arrange(bench, "running")
         assert bench.submit(try_number=2, on_existing="replace").action is Action.REPLACED

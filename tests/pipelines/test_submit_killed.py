@@ -5,31 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import requests
 
 from airflow_provider_arroyo.client.client import ArroyoClient
 from tests.pipelines.bench import SPEC, Bench, open_bench
-
-
-class KilledError(BaseException):
-    """The end of a task's process: nothing that handles errors catches it."""
+from tests.support import KilledError, kill_at
 
 
 def _crashing_client(bench: Bench, at: int, *, after_effect: bool) -> ArroyoClient:
-    """Return a client that is killed at one of its HTTP requests.
-
-    :param at: at which, counted from 1; repeated requests count.
-    :param after_effect: after the request took effect, so that its response is lost.
-    """
-    sent = 0
-
-    def count(request: requests.PreparedRequest) -> None:
-        nonlocal sent
-        sent += 1
-        if sent == at:
-            raise KilledError
-
-    return bench.new_client(after=count) if after_effect else bench.new_client(before=count)
+    """Return a client that is killed at one of its HTTP requests, counted from 1, before or after its effect."""
+    return bench.new_client(**{"after" if after_effect else "before": kill_at(at)})
 
 
 ARRANGEMENTS: dict[str, tuple[str | float, ...]] = {
@@ -81,13 +65,13 @@ def test_killed_at_every_request(
             assert only.id == again.pipeline.id, f"killed at request {at}"
             assert only.query.endswith(spec.query)
     else:
-        pytest.fail("the submit sends requests for ever")
+        pytest.fail("the submit sends requests forever")
     assert killed >= 1
 
 
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 def test_killed_again_and_again(version: str) -> None:
-    """Every try is killed one request later than the one before, until one survives."""
+    """Every try is killed one request later than the previous one, until one survives."""
     with open_bench(version) as bench:
         for try_number in range(1, 40):
             client = _crashing_client(bench, try_number, after_effect=True)

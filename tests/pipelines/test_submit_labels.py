@@ -34,7 +34,7 @@ UNREADABLE_COMMENTS = {
 
 @pytest.mark.parametrize("comment", UNREADABLE_COMMENTS.values(), ids=list(UNREADABLE_COMMENTS))
 @pytest.mark.parametrize("try_number", [1, 2])
-def test_unreadable_comment_that_may_be_ours(bench_015: Bench, comment: str, try_number: int) -> None:
+def test_an_unreadable_comment_of_ours_is_an_error(bench_015: Bench, comment: str, try_number: int) -> None:
     kept = bench_015.create_externally(comment=comment)
     bench_015.sandbox.requests.clear()
     with pytest.raises(ArroyoOwnershipError) as caught:
@@ -45,7 +45,7 @@ def test_unreadable_comment_that_may_be_ours(bench_015: Bench, comment: str, try
     assert bench_015.only_pipeline().id == kept.id
 
 
-def test_unreadable_comment_of_another_pipeline_is_ignored_and_logged_once(bench_015: Bench) -> None:
+def test_an_unreadable_comment_of_another_pipeline_is_ignored_and_logged_once(bench_015: Bench) -> None:
     other_label = replace(LABEL, task=replace(OWNER, run_id="manual__1"))
     ignored = [
         bench_015.create_externally(comment=_newer(other_label)),
@@ -70,7 +70,7 @@ def test_unreadable_comment_of_another_pipeline_is_ignored_and_logged_once(bench
     ],
     ids=str,
 )
-def test_unreadable_tags_of_the_pipeline_with_our_id(
+def test_unreadable_tags_of_the_pipeline_with_our_id_are_an_error(
     bench_016: Bench, changed: dict[str, str | None]
 ) -> None:
     tags = {name: value for name, value in {**LABEL.to_tags(), **changed}.items() if value is not None}
@@ -81,7 +81,7 @@ def test_unreadable_tags_of_the_pipeline_with_our_id(
     assert bench_016.sandbox.requests.count("DELETE") == bench_016.sandbox.requests.count("PATCH") == 0
 
 
-def test_edited_copy_of_our_pipeline_is_not_ours(bench_015: Bench) -> None:
+def test_an_edited_copy_of_our_pipeline_is_not_ours(bench_015: Bench) -> None:
     first = bench_015.submit().pipeline
     comment = first.query.partition("\n")[0] + "\n"
     other_sql = replace(SPEC, query=BOUNDED.replace("'20'", "'2000000'"))
@@ -95,7 +95,7 @@ def test_edited_copy_of_our_pipeline_is_not_ours(bench_015: Bench) -> None:
         assert f"{copy} is a copy of {first.id} made externally" in bench_015.lines.text("WARNING")
 
 
-def test_exact_copy_is_left_alone(bench_015: Bench) -> None:
+def test_an_exact_copy_is_left_alone(bench_015: Bench) -> None:
     """Arroyo's console starts copies of pipelines, comments and all."""
     first = bench_015.submit().pipeline
     bench_015.sandbox.advance(60)
@@ -107,13 +107,13 @@ def test_exact_copy_is_left_alone(bench_015: Bench) -> None:
     assert f"{copy.id} is a copy of {first.id} made externally" in bench_015.lines.text("WARNING")
 
 
-def test_tags_of_the_user_that_collide_with_ours(bench: Bench) -> None:
+def test_tags_of_the_user_that_collide_with_ours_are_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match=r"tags: .*'airflow\.'.*\['airflow\.dag', 'airflow\.x'\]"):
         bench.submit(replace(SPEC, tags={"airflow.x": "1", "airflow.dag": "2", "air.flow": "3"}))
     assert bench.sandbox.requests.total == 0
 
 
-def test_a_label_of_0_15_counts_after_the_server_was_upgraded(bench_016: Bench) -> None:
+def test_a_label_of_0_15_is_valid_after_an_upgrade(bench_016: Bench) -> None:
     made = bench_016.create_externally(comment=COMMENT)
     bench_016.change(made.id, "Running")
     again = bench_016.submit(try_number=2)

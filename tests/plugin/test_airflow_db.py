@@ -1,4 +1,4 @@
-"""What the pages read from Airflow's database, on a real SQLite database."""
+"""What the pages read from Airflow's database, with a real SQLite database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRAN
 from airflow_provider_arroyo.plugin import airflow_db
 from airflow_provider_arroyo.plugin.airflow_db import MAX_TASKS, TaskInstanceKey
 
-# Tables know one another by name.
+# Tables refer to each other by name.
 import_all_models()  # type: ignore[no-untyped-call]  # Airflow gives it no types
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ TABLES: tuple[Any, ...] = (DagModel, DagRun, Log, RenderedTaskInstanceFields, Ta
 
 
 class Database:
-    """Airflow's tables, and what tasks left in them."""
+    """Airflow's tables, and what tasks wrote into them."""
 
     def __init__(self, folder: Path) -> None:
         self.engine = create_engine(f"sqlite:///{folder / 'airflow.db'}")
@@ -106,7 +106,7 @@ def owner(dag: str = "shop", run: str = "r1", task: str = "submit", **fields: An
 
 
 @pytest.mark.parametrize("stored", ["pl_1", json.dumps("pl_1")], ids=["as JSON", "as JSON text in JSON"])
-def test_tasks_that_left_the_id_are_found_with_their_states(database: Database, stored: str) -> None:
+def test_tasks_with_an_xcom_of_the_id_are_found_with_their_states(database: Database, stored: str) -> None:
     key = database.task("shop", state="failed", start_date=T0, end_date=T0 + timedelta(seconds=5))
     database.xcom(key, "pipeline_id", stored)
     database.xcom(key, TRANSITIONS_XCOM_KEY, [{"state": "Running"}] * 99)
@@ -133,11 +133,11 @@ def test_ids_of_any_text_are_found(database: Database, pipeline_id: str) -> None
 
 
 @pytest.mark.parametrize("pipeline_id", ["a\0b", "a\ud800b"])
-def test_ids_that_no_database_can_hold_are_of_no_task(database: Database, pipeline_id: str) -> None:
+def test_ids_that_no_database_can_store_belong_to_no_task(database: Database, pipeline_id: str) -> None:
     assert touched(pipeline_id) == {"tasks": [], "more": False}
 
 
-def test_the_owner_is_found_without_an_xcom_and_once(database: Database) -> None:
+def test_the_owner_is_found_once_even_without_an_xcom(database: Database) -> None:
     key = database.task("shop", state="running", start_date=T0)
     assert [one["via"] for one in touched(owner=owner())["tasks"]] == ["owner"]
     database.xcom(key, "pipeline_id", "pl_1")
@@ -146,7 +146,7 @@ def test_the_owner_is_found_without_an_xcom_and_once(database: Database) -> None
     assert touched("pl_2", owner=owner(dag="gone"))["tasks"] == []
 
 
-def test_a_task_on_another_connection_meant_another_pipeline_of_that_id(database: Database) -> None:
+def test_a_task_on_another_connection_is_left_out(database: Database) -> None:
     for number, fields in enumerate(
         [{"arroyo_conn_id": CONN}, {"arroyo_conn_id": "staging"}, {"sql": "SELECT 1"}, None]
     ):
@@ -172,7 +172,7 @@ def test_only_dags_that_the_user_may_read_are_shown(database: Database) -> None:
 
 
 def crowd(database: Database, dags: int) -> None:
-    """Let a task of each of so many DAGs touch the pipeline, the first DAG long before the others."""
+    """Let one task of each of that many DAGs touch the pipeline."""
     with database.session() as session:
         keys = [
             {"dag_id": f"dag-{number:03}", "run_id": "r1", "task_id": "submit", "map_index": -1}
@@ -193,9 +193,7 @@ def crowd(database: Database, dags: int) -> None:
 
 @pytest.mark.parametrize("dags", [150, 250, 1000])
 @pytest.mark.parametrize("wanted", ["dag-000", "dag-100"])
-def test_no_number_of_dags_that_the_user_may_not_read_hides_one_that_he_may(
-    database: Database, dags: int, wanted: str
-) -> None:
+def test_many_unreadable_dags_do_not_hide_a_readable_one(database: Database, dags: int, wanted: str) -> None:
     crowd(database, dags)
     asked: list[str] = []
 
@@ -203,7 +201,7 @@ def test_no_number_of_dags_that_the_user_may_not_read_hides_one_that_he_may(
         asked.append(dag_id)
         return dag_id == wanted
 
-    found = touched(may_read=may_read, readable=lambda: {wanted, "of nobody's concern"})
+    found = touched(may_read=may_read, readable=lambda: {wanted, "unrelated"})
     assert (names(found), found["more"]) == ([(wanted, "r1", "submit", -1)], False)
     assert len(asked) <= 200
 
@@ -224,7 +222,7 @@ def test_the_readable_dags_that_touched_it_last_are_shown(database: Database) ->
     assert found == {"tasks": [], "more": True}
 
 
-def test_the_newest_come_first_and_those_that_have_not_started_before_them(database: Database) -> None:
+def test_tasks_that_have_not_started_come_first_then_the_newest(database: Database) -> None:
     for number in range(3):
         key = database.task("shop", run_id=f"r{number}", start_date=T0 + timedelta(days=number))
         database.xcom(key, "pipeline_id", "pl_1")
@@ -232,7 +230,7 @@ def test_the_newest_come_first_and_those_that_have_not_started_before_them(datab
     assert [run for _, run, *_ in names(touched())] == ["r9", "r2", "r1", "r0"]
 
 
-def test_a_crowd_is_bounded_in_what_is_shown_and_in_queries(database: Database) -> None:
+def test_the_number_of_tasks_shown_and_of_queries_is_limited(database: Database) -> None:
     for number in range(3 * MAX_TASKS):
         key = database.task(
             "shop", task_id="mapped", map_index=number, start_date=T0 + timedelta(hours=number)
@@ -245,7 +243,7 @@ def test_a_crowd_is_bounded_in_what_is_shown_and_in_queries(database: Database) 
     assert all("LIMIT" in one or " IN " in one or "task_id =" in one for one in database.statements)
 
 
-def test_ids_that_contain_the_id_crowd_nothing_out(database: Database) -> None:
+def test_longer_ids_do_not_displace_an_exact_match(database: Database) -> None:
     database.xcom(database.task("shop", run_id="r0"), "pipeline_id", "pl_1")
     for number in range(2 * MAX_TASKS + 1):
         database.xcom(database.task("shop", run_id=f"x{number}"), "pipeline_id", f"pl_1{number}")
@@ -262,7 +260,7 @@ def test_the_index_on_the_key_is_used(database: Database) -> None:
         assert "idx_xcom_key" in str(plan.all())
 
 
-def test_what_a_task_left_about_its_pipeline(database: Database) -> None:
+def test_the_pipeline_of_a_task_is_read_from_its_xcoms(database: Database) -> None:
     key = database.task("shop", state="deferred")
     database.xcom(key, "return_value", {"pipeline_id": "pl_9", "pipeline_name": "orders"})
     database.xcom(key, TRANSITIONS_XCOM_KEY, "not a list")
@@ -312,7 +310,7 @@ def test_missing_parts_of_an_owner(database: Database) -> None:
         owner(run="purged"),
         owner(run="purged", deployment=deployment),
         owner(dag="old"),
-        owner(dag="never was"),
+        owner(dag="unknown"),
     ]
     assert airflow_db.missing_owners(owners) == [None, "task", "run", None, "dag", "dag"]
     assert airflow_db.missing_owners([]) == []
@@ -320,7 +318,7 @@ def test_missing_parts_of_an_owner(database: Database) -> None:
     assert airflow_db.missing_owners(many).count("run") == 1199
 
 
-def test_the_audit_log_has_who_did_what_to_whose_pipeline(database: Database) -> None:
+def test_the_audit_log_names_the_user_the_action_and_the_owner(database: Database) -> None:
     airflow_db.write_audit_log(
         "arroyo.stop" * 10, user_name="jane", owner=owner(), extra={"arroyo_response": "accepted"}
     )

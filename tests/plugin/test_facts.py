@@ -1,4 +1,4 @@
-"""What the list keeps of a pipeline: its owner and its settings, and none of its secrets."""
+"""What the list stores about a pipeline: its owner and its settings, but none of its secrets."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def label(deployment: Deployment | None = None) -> OwnershipLabel:
     )
 
 
-def test_a_submits_pipeline_is_its_tasks() -> None:
+def test_a_submitted_pipeline_is_owned_by_its_task() -> None:
     assert owner_of(pipeline(tags=label().to_tags())) == {**OF_TASK, "deployment": None}
     in_sql = pipeline(label().to_comment({}) + "SELECT 1")
     assert owner_of(in_sql) == {**OF_TASK, "deployment": None}
 
 
-def test_a_deployments_pipeline_names_its_deployment_and_the_task_that_made_it() -> None:
+def test_a_deployed_pipeline_has_its_deployment_and_the_task_that_created_it() -> None:
     deployment = Deployment(group="orders", name="per_minute", namespace="prod")
     assert owner_of(pipeline(tags=label(deployment).to_tags())) == {
         **OF_TASK,
@@ -45,7 +45,7 @@ def test_a_deployments_pipeline_names_its_deployment_and_the_task_that_made_it()
     [{}, {"team": "shop"}, {f"{TAG_PREFIX}label": "1"}, {**label().to_tags(), f"{TAG_PREFIX}dag": ""}],
     ids=["none", "of the user", "damaged", "without a DAG"],
 )
-def test_whatever_the_label_is_nothing_breaks(tags: dict[str, str]) -> None:
+def test_no_label_is_an_error(tags: dict[str, str]) -> None:
     owner = owner_of(pipeline(tags=tags))
     assert owner is None or owner["dag"] == ""
 
@@ -57,14 +57,14 @@ def test_a_label_of_a_newer_version_still_names_the_task() -> None:
     assert owner["dag"] == "shop"
 
 
-def test_what_the_server_says_is_shown_without_the_secrets_of_the_sql() -> None:
+def test_server_messages_are_shown_without_the_secrets_of_the_sql() -> None:
     found = facts_of(pipeline(SECRET_SQL))
     assert found.shown("cannot log in with 'hunter2222' at broker") == "cannot log in with '***' at broker"
     assert len(found.shown("x y " * 100_000)) <= plugin_facts.MAX_REASON
     assert facts_of(pipeline("SELECT 1")).secrets == frozenset()
 
 
-def test_nothing_that_the_server_says_changes_how_the_page_reads() -> None:
+def test_control_characters_from_the_server_are_replaced() -> None:
     found = facts_of(pipeline("SELECT 1", name="orders\u202etxt.\u2066"))
     assert found.name == "orders\ufffdtxt.\ufffd"
     assert (
@@ -74,12 +74,12 @@ def test_nothing_that_the_server_says_changes_how_the_page_reads() -> None:
     assert found.updated(pipeline("SELECT 1", name="orders\u202etxt.\u2066")) == found
 
 
-def test_the_secrets_of_long_sql_are_known_too() -> None:
+def test_secrets_of_long_sql_are_masked() -> None:
     found = facts_of(pipeline(SECRET_SQL + " " * 500_000))
     assert found.shown("cannot log in with 'hunter2222'") == "cannot log in with '***'"
 
 
-def test_with_more_secrets_than_can_be_kept_nothing_is_shown_of_what_the_server_says() -> None:
+def test_with_too_many_secrets_to_store_no_server_message_is_shown() -> None:
     long = SECRET_SQL.replace("hunter2222", "hunter2222" * plugin_facts.MAX_SECRETS)
     found = facts_of(pipeline(long))
     assert found.secrets is None
@@ -108,7 +108,7 @@ def test_sources_and_sinks_are_read_from_the_graph(
     assert (found.parallelism, len(found.name)) == (2, 300)
 
 
-def test_a_long_secret_that_is_repeated_is_masked_where_the_text_is_cut() -> None:
+def test_a_long_repeated_secret_is_masked_at_the_cut() -> None:
     key = "A1b2C3d4" * 400
     found = facts_of(pipeline(SECRET_SQL.replace("hunter2222", key)))
     assert found.shown(" ".join([key] * 3)) == "*** *** ***"
@@ -123,7 +123,7 @@ def test_another_pipeline_of_the_same_id_has_its_own_secrets(created: int) -> No
     assert "hunter2222" not in new.shown("login with hunter2222 refused")
 
 
-def test_messages_of_the_server_are_hidden_if_the_sql_is_too_long_to_mask() -> None:
+def test_server_messages_are_hidden_if_the_sql_is_too_long_to_mask() -> None:
     found = facts_of(pipeline(SECRET_SQL + " " * plugin_facts.MAX_READ_SQL))
     assert found.secrets is None
     assert found.shown("login with hunter2222 refused").startswith("Not shown")

@@ -37,18 +37,18 @@ def link() -> str:
     "pipeline_id, in_path",
     [("pl_1&x", "pl_1%26x"), ("a/b?c#d e", "a%2Fb%3Fc%23d%20e"), ("äé", "%C3%A4%C3%A9")],
 )
-def test_it_leads_to_the_page_of_the_pipeline(known: dict[str, Any], pipeline_id: str, in_path: str) -> None:
+def test_it_links_to_the_page_of_the_pipeline(known: dict[str, Any], pipeline_id: str, in_path: str) -> None:
     known["pipeline_id"] = pipeline_id
     assert link() == f"https://air.example.com/flow/plugin/arroyo/pipelines/{in_path}?connection=arroyo+one"
 
 
 @pytest.mark.parametrize("value", [None, "", 7, {"pl": 1}])
-def test_a_task_without_a_pipeline_has_none(known: dict[str, Any], value: object) -> None:
+def test_a_task_without_a_pipeline_has_no_link(known: dict[str, Any], value: object) -> None:
     known["pipeline_id"] = value
     assert link() == ""
 
 
-def test_an_installation_without_the_built_pages_has_none(
+def test_an_installation_without_the_built_pages_has_no_link(
     known: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(links, "_BUNDLE", tmp_path / "missing.js")

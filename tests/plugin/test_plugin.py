@@ -1,4 +1,4 @@
-"""What Airflow loads, and in which of its processes it finds something."""
+"""What Airflow loads, and in which of its processes it finds the pages."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_loading_the_plugin_loads_nothing_of_the_api_server() -> None:
 
 
 @pytest.mark.parametrize("command", ["scheduler", "triggerer", "dag-processor", "tasks", ""])
-def test_other_processes_than_the_api_server_find_nothing(bundle: Path, command: str) -> None:
+def test_processes_other_than_the_api_server_get_nothing(bundle: Path, command: str) -> None:
     assert plugin.described(["/usr/bin/airflow", command], bundle) == {}
 
 
 @with_pages
-def test_the_api_server_finds_the_routes_and_the_pages_below_its_base_path(
+def test_the_api_server_gets_the_routes_and_the_pages_below_its_base_path(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://air.example.com/one/two/")
@@ -66,19 +66,19 @@ def test_the_api_server_finds_the_routes_and_the_pages_below_its_base_path(
 
 
 @with_pages
-def test_another_bundle_has_another_address(bundle: Path) -> None:
+def test_a_changed_bundle_has_another_address(bundle: Path) -> None:
     before = plugin.react_apps(bundle)[0]["bundle_url"]
     bundle.write_text("export const changed = 1;")
     assert plugin.react_apps(bundle)[0]["bundle_url"] != before
 
 
 @pytest.mark.skipif(HAS_PAGES, reason="this Airflow has pages of plugins")
-def test_an_airflow_without_pages_finds_nothing(bundle: Path) -> None:
+def test_an_airflow_without_pages_gets_nothing(bundle: Path) -> None:
     assert plugin.described(API_SERVER, bundle) == {}
 
 
 @with_pages
-def test_an_installation_without_the_built_pages_says_so(
+def test_an_installation_without_the_built_pages_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):

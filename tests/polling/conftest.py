@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _same_backoff_in_every_run() -> None:
-    """Let the random part of the backoff be the same in every run."""
+    """Make the random part of the backoff the same in every run."""
     random.seed(12)

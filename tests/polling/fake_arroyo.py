@@ -1,4 +1,4 @@
-"""An Arroyo in the same process: the real client speaks to it, in virtual time and without HTTP."""
+"""A fake Arroyo in the same process: the real client uses it, in virtual time and without HTTP."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Answer = tuple[int, str] | str
 
 
 class FakeArroyo:
-    """Its jobs are changed by the test; what was requested of it is counted.
+    """The test changes its jobs; its requests are counted.
 
     :param version: "0.16" names pipelines in the list, "0.15" does not.
-    :param monotonic: seconds that only grow; default the running loop's time.
-    :param spend: lets time pass, for a worker's loop; the poller's requests sleep on the event loop.
+    :param monotonic: a monotonic clock; default the running loop's time.
+    :param spend: advances the time, for a worker's loop; the poller's requests sleep on the event loop.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class FakeArroyo:
         self.checkpoints: dict[str, list[tuple[int, bool]]] = {}
         """The epochs of each pipeline's job, and whether each has finished."""
         self.events: list[tuple[float, Callable[[], None]]] = []
-        """What happens when, in order; taken into account by the first request after it."""
+        """Events and their times, in order; the first request after an event sees it."""
         self.seconds: Callable[[str, str], float] = lambda kind, pipeline_id: 0.0
         """How long a request takes."""
         self.fault: Callable[[str, str], Answer | None] = lambda kind, pipeline_id: None
-        """Given the kind of poll and the pipeline: what comes instead of a response."""
+        """Called with the kind of poll and the pipeline: what is returned instead of a response."""
         self.headers: dict[str, str] = {}
         """Sent with every response."""
         self.accepted_key: str | None = None
@@ -67,7 +67,7 @@ class FakeArroyo:
         self._bodies: dict[str, bytes] = {}
 
     def set(self, pipeline_id: str, state: str, *, run_id: Any = 1, **fields: Any) -> None:
-        """Let a pipeline have one job, in a state."""
+        """Give a pipeline one job, in a state."""
         self._bodies.clear()
         job = {
             "id": f"job_{pipeline_id}",
@@ -86,7 +86,7 @@ class FakeArroyo:
         self.jobs[pipeline_id] = [job]
 
     def many(self, count: int, state: str = "Scheduling") -> list[str]:
-        """Let there be pipelines ``pl_0``, ``pl_1``, …"""
+        """Create pipelines ``pl_0``, ``pl_1``, …"""
         names = [f"pl_{number}" for number in range(count)]
         for name in names:
             self.set(name, state)
@@ -97,21 +97,21 @@ class FakeArroyo:
         del self.jobs[pipeline_id]
 
     def hide(self, *pipeline_ids: str) -> None:
-        """Let pipelines be previews, which the list does not show."""
+        """Make pipelines previews, which the list does not show."""
         self._bodies.clear()
         self.previews.update(pipeline_ids)
 
     def show(self, pipeline_id: str) -> None:
-        """Let a pipeline be no preview."""
+        """Make a preview an ordinary pipeline."""
         self._bodies.clear()
         self.previews.discard(pipeline_id)
 
     def at(self, seconds: float, event: Callable[[], None]) -> None:
-        """Let something happen at a time."""
+        """Schedule an event."""
         self.events.append((seconds, event))
 
     def checkpoint(self, pipeline_id: str, epoch: int, *, finished: bool = True) -> None:
-        """Let a checkpoint begin, or finish."""
+        """Begin or finish a checkpoint."""
         others = [one for one in self.checkpoints.get(pipeline_id, []) if one[0] != epoch]
         self.checkpoints[pipeline_id] = [*others, (epoch, finished)]
 
@@ -121,7 +121,7 @@ class FakeArroyo:
         self.most_at_once.clear()
 
     def count(self, kind: str | None = None, pipeline_id: str | None = None) -> int:
-        """How often it was polled, in all or in one way, or for one pipeline."""
+        """Return how often it was polled: in total, in one way, or for one pipeline."""
         return sum(kind in (None, k) and pipeline_id in (None, of) for _, k, of in self.log)
 
     # -- the client's side -------------------------------------------------------------------------------------
@@ -137,12 +137,12 @@ class FakeArroyo:
         return client
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Do what a thread does, in virtual time."""
+        """Run a function as a thread would, in virtual time."""
         self._spent, before = 0.0, len(self.log)
         error: Exception | None = None
         try:
             result = function()
-        except Exception as err:  # noqa: BLE001  # raised below, when its time has come
+        except Exception as err:  # noqa: BLE001  # raised below, once its time has passed
             error = err
         kind = self.log[-1][1] if len(self.log) > before else ""
         self._under_way[kind] += 1
@@ -157,7 +157,7 @@ class FakeArroyo:
         return result
 
     def respond(self, request: Request[Any], settings: ClientSettings, at_most: float) -> HttpResponse:
-        """Respond to a request that may take so many seconds."""
+        """Respond to a request that may take that many seconds."""
         time = self.monotonic()
         while self.events and self.events[0][0] <= time:
             self.events.pop(0)[1]()
@@ -208,7 +208,7 @@ class FakeArroyo:
 
 
 class FakeTransport:
-    """What the client sends its requests by."""
+    """The transport through which the client sends its requests."""
 
     def __init__(self, server: FakeArroyo, settings: ClientSettings) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""What the tests of the poller have in common: waits, and tasks that wait as a trigger does."""
+"""What the tests of the poller share: waits, and tasks that wait as a trigger does."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support import Lines
 
 INTERVAL = 0.1
 LIMIT_SECONDS = 40.0
-"""How long what takes real time may take, on however slow a machine."""
+"""The limit for whatever takes real time, however slow the machine is."""
 
 ALONE = 400
-"""So many jobs make the list dearer than eight single polls."""
+"""With this many jobs, the list costs more than eight single polls."""
 
 
 def a_plan(pipeline_id: str, *targets: str, at: float, timeout: float = 3600.0, **plan: Any) -> WaitPlan:
@@ -42,15 +42,15 @@ def a_logger(lines: Lines | None = None) -> logging.Logger:
     return log
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
     async with asyncio.timeout(LIMIT_SECONDS):
         while not condition():  # noqa: ASYNC110  # the sandbox is in another thread, and sets no event of this loop
             await asyncio.sleep(0.005)
 
 
 class Waits:
-    """Waits of one triggerer on one connection.
+    """The waits of one triggerer on one connection.
 
     :param server: what they poll.
     """
@@ -86,9 +86,19 @@ class Waits:
         return [self.start(name, *targets, **options) for name in pipeline_ids]
 
     def done(self) -> list[str]:
-        """Return the outcomes of those that are over."""
+        """Return the outcomes of the waits that are over."""
         return [task.result().outcome.value for task in self.tasks if task.done()]
 
     async def all_over(self) -> Counter[str]:
-        """Wait for all, and count how they ended."""
+        """Wait for all, and count their outcomes."""
         return Counter(result.outcome.value for result in await asyncio.gather(*self.tasks))
+
+
+def waiting(
+    count: int, *targets: str, state: str = "Scheduling", version: str = "0.16", **options: Any
+) -> tuple[FakeArroyo, Waits, list[str]]:
+    """Return a server with pipelines, one wait for each of them, and the ids of the pipelines."""
+    server = FakeArroyo(version=version)
+    names, waits = server.many(count, state), Waits(server)
+    waits.start_all(names, *targets, **options)
+    return server, waits, names

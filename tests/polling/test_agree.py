@@ -27,7 +27,7 @@ Seen = tuple[WaitResult, list[tuple[str, str]]]
 
 
 class History:
-    """What happens to pipeline ``pl_0``, the same in every run.
+    """What happens to pipeline ``pl_0``; the same in every run.
 
     :param story: seconds since the last event, and the event.
     """
@@ -36,7 +36,7 @@ class History:
         self._server = server
         self._run, self._job, self._jobs = 0, "job_pl_0", 0
         server.set("pl_0", "Created", run_id=0)
-        # Between two polls, so that both see it by the same one.
+        # Between two polls, so that the same poll sees it in both modes.
         time = 0.05
         for gap, event in story:
             time += gap
@@ -112,10 +112,10 @@ def in_a_triggerer(
 
 
 def lines_of(seen: Seen) -> tuple[list[tuple[str, str]], list[float]]:
-    """Return what was logged: the texts, and the seconds in them, which the modes may round differently."""
+    """Return the log lines: the texts, and the seconds in them, which the modes may round differently."""
     texts, seconds = [], []
     for level, line in seen[1]:
-        # A worker whose poll hangs cannot log that it still waits.
+        # A worker whose poll hangs cannot log that it is still waiting.
         if not line.startswith("Still "):
             seconds += [float(number) for number in re.findall(r"([\d.]+) s\b", line)]
             text = line.replace("GET /pipelines/pl_0/jobs", "GET /jobs").replace(
@@ -150,7 +150,7 @@ OUTAGES: list[Answer] = ["refused", (503, "away"), (200, "<html>Log in</html>"),
 @VERSIONS
 @pytest.mark.parametrize("answer", OUTAGES)
 @pytest.mark.parametrize("seconds", [0.33, 2.04, 25.7, 100.0])
-def test_the_same_lines_in_an_outage(
+def test_both_modes_log_the_same_lines_in_an_outage(
     mode: str, version: str, answer: Answer, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.random", lambda: 0.5)
@@ -164,7 +164,7 @@ def test_the_same_lines_in_an_outage(
     seen = in_a_triggerer(mode, version, story, {"Running"}, **options)
     assert len(expected[1]) >= 3
     if (mode, answer) == ("list", "hangs") and seconds < 3:
-        # While the list's request hangs on, single polls succeed again, so that nothing failed.
+        # While the request for the list still hangs, single polls succeed again, so nothing failed.
         assert comparable(seen) == comparable(expected)
         assert {level for level, _ in seen[1]} == {"INFO"}
     else:
@@ -205,7 +205,7 @@ PROOFS: dict[str, tuple[list[tuple[float, Event]], Outcome]] = {
 @MODES
 @VERSIONS
 @pytest.mark.parametrize("name", PROOFS)
-def test_the_same_proof_of_life(mode: str, version: str, name: str) -> None:
+def test_both_modes_need_the_same_checkpoints(mode: str, version: str, name: str) -> None:
     story, outcome = PROOFS[name]
     options: dict[str, Any] = {
         "until_checkpoint": True,
@@ -221,11 +221,11 @@ def test_the_same_proof_of_life(mode: str, version: str, name: str) -> None:
     if outcome is Outcome.TIMED_OUT:
         assert seen[0].open_epoch == expected[0].open_epoch == 1
     assert lines_of(seen)[0] == lines_of(expected)[0]
-    # One reads the checkpoints between two polls, the other beside them; both no later than after a pause.
+    # One mode reads the checkpoints between polls, the other concurrently; both within one interval.
     assert abs(seen[0].waited_seconds - expected[0].waited_seconds) <= 1.2
 
 
-# Every state lasts long enough for both to see it, and no length is near to what stable_for asks.
+# Every state lasts long enough for both to see it, and no duration is close to stable_for.
 gaps = st.sampled_from([0.4, 0.7, 1.6, 2.6])
 states = st.sampled_from([*JobState, "Hibernating"])
 events = st.one_of(
@@ -247,7 +247,7 @@ wanted = st.sets(st.sampled_from(["Running", "Stopped", "Finished", "Failed"]), 
     max_restarts=st.sampled_from([None, None, 0, 2]),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_same_result_and_lines(
+def test_both_modes_have_the_same_result_and_lines(
     mode: str,
     version: str,
     story: list[tuple[float, Event]],
@@ -262,6 +262,6 @@ def test_the_same_result_and_lines(
     }
     expected = in_a_worker(version, story, targets, **options)
     seen = in_a_triggerer(mode, version, story, targets, **options)
-    # What leaves the list, or replaces its job on 0.15, is seen by the single poll that follows.
+    # A pipeline that leaves the list, or whose job is replaced on 0.15, is seen by the next single poll.
     assert abs(seen[0].waited_seconds - expected[0].waited_seconds) <= INTERVAL + 0.001
     assert_same(seen, expected)

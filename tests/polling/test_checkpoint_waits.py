@@ -1,4 +1,4 @@
-"""Waits for a checkpoint as they poll: what they cost, and what a gateway can do to the list."""
+"""Polls of waits for a checkpoint: their cost, and what a gateway can do to the list."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_any_number_of_waits_send_at_most_a_hundred_requests_a_second() ->
     await asyncio.sleep(30)
     assert server.count(CHECKPOINTS) <= 30 * MAX_READS_PER_SECOND + MAX_READS
     assert server.most_at_once[CHECKPOINTS] <= MAX_READS
-    # None is forgotten.
+    # No wait is forgotten.
     assert {server.count(CHECKPOINTS, f"pl_{number}") >= 4 for number in range(500)} == {True}
     for number in range(500):
         server.checkpoint(f"pl_{number}", 1)
@@ -73,7 +73,7 @@ async def test_a_long_list_is_read_rarely() -> None:
 
 
 @virtual
-async def test_a_list_that_hangs_holds_up_no_one_else_and_no_deadline() -> None:
+async def test_a_hanging_list_delays_no_other_wait_and_no_deadline() -> None:
     server = FakeArroyo()
     names = [f"pl_{number}" for number in range(4)]
     server.fault = lambda kind, of: "hangs" if kind == CHECKPOINTS and of in names[:3] else None
@@ -85,7 +85,7 @@ async def test_a_list_that_hangs_holds_up_no_one_else_and_no_deadline() -> None:
     assert max(task.result().waited_seconds for task in waits.tasks) < 120
 
 
-# -- what comes instead --------------------------------------------------------------------------------------------
+# -- invalid responses --------------------------------------------------------------------------------------------
 
 
 def listed(*items: Any) -> Answer:
@@ -147,7 +147,7 @@ def in_triggerer(fault: Answer, condition: CheckpointCondition) -> WaitResult:
 
 @pytest.mark.parametrize("run", [in_worker, in_triggerer])
 @pytest.mark.parametrize("name", IGNORED)
-def test_what_only_explains_is_ignored(run: Any, name: str) -> None:
+def test_invalid_optional_fields_are_ignored(run: Any, name: str) -> None:
     result = run(IGNORED[name], CheckpointCondition(min_epoch=8))
     assert result.outcome is Outcome.REACHED, result
     assert result.facts["checkpoint"]["epoch"] == 8
@@ -155,7 +155,7 @@ def test_what_only_explains_is_ignored(run: Any, name: str) -> None:
 
 @pytest.mark.parametrize("run", [in_worker, in_triggerer])
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_list_that_cannot_be_read_is_an_outage_and_no_end_of_a_checkpoint(run: Any, name: str) -> None:
+def test_an_unreadable_list_is_an_outage_and_proves_no_checkpoint(run: Any, name: str) -> None:
     result = run(UNREADABLE[name], CheckpointCondition(min_epoch=7))
     assert result.outcome is Outcome.ERROR, result
     assert "could not be read for 1 min" in str(result.error)

@@ -1,4 +1,4 @@
-"""What is wrong with a pipeline: every kind, as a sandbox of each version shows it, on a manual clock."""
+"""Every kind of diagnosis, on a sandbox of each version with a manual clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOUNDED = ENDLESS.replace("event_rate = '10'", "event_rate = '10', message_count
 
 
 class Patient:
-    """A pipeline, and what is said of it."""
+    """A pipeline, and its diagnosis."""
 
     def __init__(self, sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
         self.sandbox = sandbox
@@ -84,13 +84,13 @@ def test_a_pipeline_whose_checkpoints_finish_is_healthy(patient: Patient) -> Non
     assert not diagnosis.is_problem
 
 
-def test_one_that_has_just_begun_is_starting(patient: Patient) -> None:
+def test_a_pipeline_that_has_just_begun_is_starting(patient: Patient) -> None:
     check(patient.submit(seconds=0).diagnosed(), Kind.STARTING)
     patient.sandbox.advance(1)
     check(patient.diagnosed(), Kind.STARTING, "Running, run 1; its first checkpoint has not finished yet")
 
 
-def test_stopped_and_finished_ones_are_no_problem(patient: Patient) -> None:
+def test_stopped_and_finished_pipelines_have_no_problem(patient: Patient) -> None:
     patient.submit()
     patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
     check(patient.diagnosed(), Kind.STOPPING, "asked to stop")
@@ -99,19 +99,19 @@ def test_stopped_and_finished_ones_are_no_problem(patient: Patient) -> None:
     check(patient.submit(BOUNDED).diagnosed(), Kind.FINISHED)
 
 
-def test_no_controller(patient: Patient) -> None:
+def test_a_pipeline_without_a_controller(patient: Patient) -> None:
     patient.sandbox.faults.controller_away()
     check(patient.submit(seconds=20).diagnosed(), Kind.STARTING)
     patient.sandbox.advance(20)
     check(patient.diagnosed(), Kind.NO_CONTROLLER, "no controller has picked it up", "Arroyo's controller")
 
 
-def test_one_that_is_never_scheduled(patient: Patient) -> None:
+def test_a_pipeline_that_is_never_scheduled(patient: Patient) -> None:
     patient.sandbox.faults.never_starts()
     check(patient.submit(seconds=90).diagnosed(), Kind.NOT_SCHEDULED, "has never run")
 
 
-def test_a_broker_that_is_away(patient: Patient) -> None:
+def test_an_unreachable_broker(patient: Patient) -> None:
     patient.sandbox.faults.kafka_away()
     check(patient.submit(seconds=15).diagnosed(), Kind.STARTING)
     patient.sandbox.advance(60)
@@ -123,19 +123,19 @@ def test_a_broker_that_is_away(patient: Patient) -> None:
 def test_a_missing_file(patient: Patient) -> None:
     diagnosis = patient.submit(BROKEN).diagnosed()
     if patient.sandbox.arroyo_version == "0.15":
-        # That version tells no cause anywhere.
+        # This version reports no cause.
         check(diagnosis, Kind.FAILED, "restarted too many times")
     else:
         check(diagnosis, Kind.FILE_MISSING, "/nonexistent/input.json", "domain: user")
 
 
-def test_one_that_restarts_again_and_again_shows_only_while_it_is_observed(patient: Patient) -> None:
+def test_flapping_is_detected_only_by_observing(patient: Patient) -> None:
     patient.submit()
     patient.sandbox.faults.flap()
     check(patient.diagnosed(observe_seconds=5), Kind.FLAPPING, "keeps restarting")
 
 
-def test_checkpoints_that_stop_coming(patient: Patient) -> None:
+def test_missing_checkpoints(patient: Patient) -> None:
     patient.submit()
     evidence = gather(patient.client, patient.id)
     check(diagnose(replace(evidence, now=evidence.now + 50)), Kind.HEALTHY)
@@ -144,7 +144,7 @@ def test_checkpoints_that_stop_coming(patient: Patient) -> None:
     check(diagnose(never), Kind.NO_CHECKPOINT, "it has no finished checkpoint")
 
 
-def test_an_operator_that_holds_the_others_back(patient: Patient) -> None:
+def test_an_operator_with_backpressure(patient: Patient) -> None:
     evidence = gather(patient.submit().client, patient.id)
     node = evidence.pipeline.graph.nodes[-1]
 
@@ -157,12 +157,12 @@ def test_an_operator_that_holds_the_others_back(patient: Patient) -> None:
     check(diagnose(replace(evidence, metrics=backpressure(0.97, 0.1))), Kind.HEALTHY)
 
 
-def test_one_without_a_job(patient: Patient) -> None:
+def test_a_pipeline_without_a_job(patient: Patient) -> None:
     evidence = gather(patient.submit().client, patient.id)
     check(diagnose(replace(evidence, jobs=())), Kind.NO_JOB, "has no job")
 
 
-def test_an_error_that_is_over_is_not_what_is_wrong_now(patient: Patient) -> None:
+def test_an_old_error_is_not_the_current_problem(patient: Patient) -> None:
     patient.sandbox.faults.kafka_away()
     patient.submit(seconds=60)
     patient.sandbox.faults.clear()
@@ -170,13 +170,13 @@ def test_an_error_that_is_over_is_not_what_is_wrong_now(patient: Patient) -> Non
     check(patient.diagnosed(), Kind.HEALTHY)
 
 
-def test_a_pipeline_that_is_not_there(patient: Patient) -> None:
+def test_a_missing_pipeline(patient: Patient) -> None:
     patient.id = "pl_nothing"
     with pytest.raises(ArroyoNotFoundError):
         patient.diagnosed()
 
 
-def test_what_arroyo_echoes_of_the_pipeline_is_told_without_its_secrets(patient: Patient) -> None:
+def test_echoes_of_the_pipeline_are_shown_without_its_secrets(patient: Patient) -> None:
     sql = canaries.TABLES["redis"] + canaries.TABLES["mqtt"] + canaries.TABLES["webhook"]
     patient.submit(f"{sql}\n{ENDLESS}", seconds=30)
     patient.sandbox.faults.fail(patient.id, error=f"refused: {' and '.join(canaries.leaked(sql))}")
@@ -202,7 +202,7 @@ def test_sql_that_arroyo_no_longer_accepts(patient: Patient) -> None:
         Kind.SQL_REFUSED,
         "table 'x' not found",
     )
-    # As after a table of the catalog was deleted: the planner is asked what it says now.
+    # For example, a table of the catalog was deleted: the planner is asked again.
     patient.sandbox.faults.status(400, error="Error during planning: no", path="*/validate_query")
     check(patient.diagnosed(), Kind.FAILED)
 
@@ -212,11 +212,11 @@ def test_sql_that_arroyo_no_longer_accepts(patient: Patient) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and what a diagnosis says meanwhile.
+    """A fault, and the diagnosis while it lasts.
 
     :param fields: of the fault.
     :param seconds: how long it lasts before the diagnosis.
-    :param observe: for how long it is observed.
+    :param observe: how long the pipeline is observed.
     :param is_first: whether it is injected before the pipeline is created.
     """
 
@@ -229,7 +229,7 @@ class Fault:
 
 UNREACHABLE = (ArroyoConnectionError, ArroyoUnreachableError)
 FAULTS: dict[str, Fault] = {
-    # One bad response is tried again, and says nothing of the pipeline.
+    # One bad response is retried, and says nothing about the pipeline.
     "status": Fault(Kind.HEALTHY, {"status": 503}),
     "latency": Fault(Kind.HEALTHY, {"seconds": 0.05}),
     "early_hints": Fault(Kind.HEALTHY),
@@ -242,14 +242,14 @@ FAULTS: dict[str, Fault] = {
     "api_away": Fault(ArroyoConnectionError),
     "controller_away": Fault(Kind.NO_CONTROLLER, seconds=60.0, is_first=True),
     "server_restart": Fault(Kind.RECOVERING, {"seconds": 1.0}, seconds=1.0, observe=5.0),
-    # Once its next checkpoint has finished by the new clock.
+    # After its next checkpoint has finished by the new clock.
     "clock_skew": Fault(Kind.HEALTHY, {"seconds": 7200.0}, seconds=30.0),
     "fail": Fault(Kind.FAILED, seconds=30.0),
     "flap": Fault(Kind.FLAPPING, {"runs": 9, "every": 0.2}, observe=10.0),
     "kafka_away": Fault(Kind.BROKER_UNREACHABLE, seconds=60.0, is_first=True),
     "late_pickup": Fault(Kind.STARTING, {"seconds": 20.0}, seconds=10.0, is_first=True),
     "never_starts": Fault(Kind.NOT_SCHEDULED, seconds=90.0, is_first=True),
-    # A name that only a later version knows is progress.
+    # A state that only a later version has counts as progress.
     "show_state": Fault(Kind.STARTING, {"state": "Hibernating"}, seconds=1.0),
     "traffic": Fault(Kind.LAGGING, {"backpressure": 0.97}, seconds=60.0),
     "kill_worker": Fault(Kind.RECOVERING, observe=3.0),
@@ -260,7 +260,7 @@ FAULTS: dict[str, Fault] = {
 
 @pytest.fixture(params=["0.15", "0.16"])
 def impatient(request: pytest.FixtureRequest) -> Iterator[Patient]:
-    """A pipeline, seen by a client that waits for no response for long."""
+    """A pipeline, seen by a client with short timeouts."""
     with (
         ArroyoSandbox(arroyo_version=request.param, clock=ManualClock(), seed=3) as sandbox,
         ArroyoClient(ClientSettings(base_url=sandbox.url, read_timeout_seconds=0.5)) as client,
@@ -273,7 +273,7 @@ def test_the_table_names_every_fault() -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
+def test_every_fault_has_its_diagnosis(name: str, impatient: Patient) -> None:
     fault, sandbox = FAULTS[name], impatient.sandbox
     if fault.is_first:
         sandbox.faults.inject(name, **fault.fields)
@@ -291,7 +291,7 @@ def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
 
 
 @pytest.mark.parametrize(
-    "route, kind, says",
+    "route, kind, message",
     [
         ("checkpoints", Kind.UNKNOWN, "Running, run 1; whether data flows cannot be determined."),
         ("errors", Kind.HEALTHY, "last checkpoint finished"),
@@ -299,14 +299,14 @@ def test_every_fault_gets_the_right_kind(name: str, impatient: Patient) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [403, 500])
-def test_data_that_a_gateway_withholds_is_named_and_not_read_as_empty(
-    status: int, route: str, kind: Kind, says: str, patient: Patient
+def test_data_that_a_gateway_withholds_is_named_and_does_not_count_as_empty(
+    status: int, route: str, kind: Kind, message: str, patient: Patient
 ) -> None:
     patient.submit()
     patient.client = patient.client.with_limits(max_elapsed_seconds=0.2)
     patient.sandbox.faults.status(status, path=f"*/{route}*", times=None)
     what = "metrics" if route == "operator_metric_groups" else route
-    check(patient.diagnosed(), kind, says, f"Its {what} cannot be read: ", f"({status})")
+    check(patient.diagnosed(), kind, message, f"Its {what} cannot be read: ", f"({status})")
     assert "unreachable" not in str(patient.diagnosed())
 
 
@@ -319,7 +319,7 @@ def test_a_failure_is_reported_if_nothing_else_can_be_read(patient: Patient) -> 
     check(patient.diagnosed(), Kind.FAILED, "worker left", "Its checkpoints cannot be read")
 
 
-def test_one_that_is_stopped_is_not_said_to_lack_a_checkpoint_that_cannot_be_read(patient: Patient) -> None:
+def test_unreadable_checkpoints_of_a_stopped_pipeline_do_not_count_as_missing(patient: Patient) -> None:
     patient.submit()
     patient.client.patch_pipeline(patient.id, stop=StopMode.CHECKPOINT)
     patient.sandbox.advance(10)
@@ -339,7 +339,7 @@ def explained(patient: Patient, **more: Any) -> tuple[Any, Any]:
     return gather_for_error(patient.client, PipelineRef(pipeline_id=patient.id, name="orders"), job, **more)
 
 
-def test_what_explains_an_error_is_one_round_of_requests(patient: Patient) -> None:
+def test_gathering_for_an_error_is_one_round_of_requests(patient: Patient) -> None:
     patient.submit()
     before = patient.sandbox.requests.total
     evidence, missing = explained(patient)
@@ -356,9 +356,7 @@ def test_what_explains_an_error_is_one_round_of_requests(patient: Patient) -> No
         lambda faults: faults.status(404, error="Pipeline not found", path="*/pipelines/pl_*", times=None),
     ],
 )
-def test_unreadable_parts_are_missing_and_prevent_nothing(
-    inject: Callable[[Any], object], patient: Patient
-) -> None:
+def test_unreadable_parts_are_reported_as_missing(inject: Callable[[Any], object], patient: Patient) -> None:
     patient.submit()
     job = patient.client.get_job(patient.id)
     assert job is not None
@@ -370,12 +368,12 @@ def test_unreadable_parts_are_missing_and_prevent_nothing(
     assert diagnose(evidence).kind is not Kind.NO_CHECKPOINT
 
 
-def test_a_server_that_hangs_holds_an_error_back_for_the_time_that_is_allowed(patient: Patient) -> None:
+def test_a_hanging_server_delays_an_error_only_up_to_the_limit(patient: Patient) -> None:
     patient.submit()
     patient.sandbox.faults.hang(path="*/errors*", times=None)
     began = time.monotonic()
     evidence, missing = explained(patient, seconds=0.5)
-    # No more than that: a machine that is busy takes a while, and a read timeout is 30 seconds.
+    # The margin is for a busy machine; the read timeout is 30 seconds.
     assert time.monotonic() - began < 20
     assert missing is not None
     assert evidence.errors == ()

@@ -1,4 +1,4 @@
-"""Watches for events on the shared poller, in virtual time: what they cost, and that they miss nothing."""
+"""Watches for events on the shared poller, in virtual time: their cost, and that they miss nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def end(waits: Waits) -> None:
 
 @pytest.mark.parametrize("watches", [1, 1000])
 @virtual
-async def test_a_thousand_watches_of_a_pipeline_cost_as_much_as_one(watches: int) -> None:
+async def test_a_thousand_watches_of_one_pipeline_cost_as_much_as_one(watches: int) -> None:
     server, told = FakeArroyo(), list[str]()
     server.set("pl_1", "Running")
     waits = Waits(server)
@@ -51,7 +51,7 @@ async def test_a_thousand_watches_of_a_pipeline_cost_as_much_as_one(watches: int
 
 
 @virtual
-async def test_a_thousand_watches_of_as_many_pipelines_cost_one_list_for_each_interval() -> None:
+async def test_watches_of_a_thousand_pipelines_cost_one_list_per_interval() -> None:
     server, told = FakeArroyo(), list[str]()
     server.seconds = lambda kind, pipeline_id: 0.01 if kind == LIST else 0.001
     waits = Waits(server)

@@ -1,4 +1,4 @@
-"""Looking for a pipeline by name: how often, what an outage means, and that those who look share the list."""
+"""Finding a pipeline by name: how often the list is read, what an outage means, and that waits share the list."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support import ENDLESS, Lines
 
 @pytest.fixture
 def sandbox() -> Iterator[ArroyoSandbox]:
-    """Return a sandbox: which version makes no difference here."""
+    """Return a sandbox; its version does not matter here."""
     with ArroyoSandbox(seed=1, speed=4) as server:
         yield server
 
@@ -42,7 +42,7 @@ def client(sandbox: ArroyoSandbox) -> Iterator[ArroyoClient]:
 
 
 class FakeClock(SteadyClock):
-    """A clock that only sleeping moves on."""
+    """A clock that only sleeping advances."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class FakeClock(SteadyClock):
         return super().to_monotonic(seconds) - self.slept
 
     def sleep(self, seconds: float) -> None:
-        """Move on."""
+        """Advance the clock."""
         assert seconds > 0
         self.slept += seconds
 
@@ -74,18 +74,18 @@ def waiting(clock: SteadyClock, *, seconds: float = 20, name: str = "orders", **
 
 
 def resolve(name: str = "orders") -> Any:
-    """Return what looks a name up."""
+    """Return the function that resolves a name."""
     return partial(resolve_ref, name=name, rule={})
 
 
 def logger(lines: Lines) -> logging.Logger:
-    """Return a logger that keeps its lines."""
+    """Return a logger that collects its lines."""
     log = logging.Logger("tests.find")
     log.addHandler(lines)
     return log
 
 
-def test_it_looks_every_two_seconds_until_the_deadline_and_says_so_once(
+def test_it_searches_every_two_seconds_until_the_deadline_and_logs_once(
     client: ArroyoClient, sandbox: ArroyoSandbox
 ) -> None:
     clock, lines = FakeClock(), Lines()
@@ -103,7 +103,7 @@ def test_it_looks_every_two_seconds_until_the_deadline_and_says_so_once(
     assert "Check the name" in error
 
 
-def test_a_longer_interval_and_until_are_honoured(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
+def test_a_longer_interval_and_until_are_respected(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     clock = FakeClock()
     wait, until = waiting(clock, seconds=1000), clock() + 95
     result = find_until(
@@ -122,7 +122,7 @@ def test_a_longer_interval_and_until_are_honoured(client: ArroyoClient, sandbox:
 
 
 @pytest.mark.parametrize("may_be_missing", [True, False])
-def test_one_that_is_there_is_found_at_once(
+def test_an_existing_pipeline_is_found_at_once(
     may_be_missing: bool, client: ArroyoClient, sandbox: ArroyoSandbox
 ) -> None:
     made = client.create_pipeline(name="orders", query=ENDLESS)
@@ -134,7 +134,7 @@ def test_one_that_is_there_is_found_at_once(
     assert [text for _, text in lines.lines] == [f"Waiting for Running: orders, id {made.id}, {url}"]
 
 
-def test_one_that_must_be_there_and_is_not(client: ArroyoClient) -> None:
+def test_a_required_pipeline_that_is_missing_is_an_error(client: ArroyoClient) -> None:
     clock = FakeClock()
     wait = waiting(clock, may_be_missing=False)
     result = find_until(client, wait, resolve(), clock=clock, interval_seconds=0.1, log=logger(Lines()))
@@ -143,7 +143,7 @@ def test_one_that_must_be_there_and_is_not(client: ArroyoClient) -> None:
     assert "There is no pipeline named 'orders' on this Arroyo." in str(explain(result, wait.plan.pipeline))
 
 
-def test_several_that_could_be_meant_are_an_error(client: ArroyoClient) -> None:
+def test_an_ambiguous_name_is_an_error(client: ArroyoClient) -> None:
     for _ in range(2):
         client.create_pipeline(name="orders", query=ENDLESS)
     clock = FakeClock()
@@ -154,9 +154,7 @@ def test_several_that_could_be_meant_are_an_error(client: ArroyoClient) -> None:
     assert result.outcome is Outcome.ERROR
 
 
-def test_an_outage_while_it_looks_is_tolerated_as_in_any_wait(
-    client: ArroyoClient, sandbox: ArroyoSandbox
-) -> None:
+def test_an_outage_during_the_search_is_tolerated(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=None)
     clock = FakeClock()
     wait = waiting(clock, seconds=1000, outage_tolerance=timedelta(seconds=100))
@@ -169,7 +167,7 @@ def test_an_outage_while_it_looks_is_tolerated_as_in_any_wait(
 
 
 def _stopped(client: ArroyoClient, sandbox: ArroyoSandbox) -> str:
-    """Return the id of a pipeline that was stopped."""
+    """Return the id of a stopped pipeline."""
 
     def advance_until(state: str) -> None:
         for _ in range(100):
@@ -185,8 +183,8 @@ def _stopped(client: ArroyoClient, sandbox: ArroyoSandbox) -> str:
     return made.id
 
 
-def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(sandbox: ArroyoSandbox) -> None:
-    """Looking for another pipeline of that name does not restart the retries of a poll."""
+def test_an_outage_while_a_pipeline_may_be_replaced_reloads_the_connection(sandbox: ArroyoSandbox) -> None:
+    """The search for another pipeline of that name does not restart the retries of a poll."""
     reloads: list[float] = []
     clock = FakeClock()
 
@@ -211,9 +209,7 @@ def test_an_outage_of_one_that_may_be_replaced_looks_the_connection_up_again(san
     assert reloads
 
 
-async def test_in_an_outage_no_other_pipeline_is_looked_for(
-    client: ArroyoClient, sandbox: ArroyoSandbox
-) -> None:
+async def test_in_an_outage_nothing_is_searched_for(client: ArroyoClient, sandbox: ArroyoSandbox) -> None:
     stopped, clock = _stopped(client, sandbox), SteadyClock()
     connected: list[str] = []
     wait = waiting(clock)
@@ -232,7 +228,7 @@ async def test_in_an_outage_no_other_pipeline_is_looked_for(
     assert connected == []
 
 
-async def test_a_missed_poll_has_the_connection_looked_up_again_but_not_for_each_who_polls() -> None:
+async def test_a_missed_poll_reloads_the_connection_once_for_all_waits() -> None:
     class Client:
         reloads = 0
 
@@ -252,7 +248,7 @@ async def test_a_missed_poll_has_the_connection_looked_up_again_but_not_for_each
     assert seen == [0, 0, 0, 1, 1, 1, 2]
 
 
-async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
+async def test_all_searches_in_a_triggerer_share_the_list(sandbox: ArroyoSandbox) -> None:
     clock, connected = SteadyClock(), []
 
     async def connect() -> ArroyoClient:
@@ -276,7 +272,7 @@ async def test_all_that_look_in_a_triggerer_share_the_list(sandbox: ArroyoSandbo
     made, *found = await asyncio.gather(create(), *(find(number) for number in range(50)))
     assert found[7] == made
     assert set(found) == {made, Outcome.TIMED_OUT}
-    # Fifty that look for three seconds: a list a second at most, and what the one that was found took.
+    # Fifty searches for three seconds: at most one list per second, and the requests about the found pipeline.
     assert sandbox.requests.count("GET", "/api/v1/pipelines*") <= 8
     assert len(connected) == 2
 

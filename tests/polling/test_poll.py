@@ -50,7 +50,7 @@ class Worker:
         )
 
     def away(self, begin: float, end: float = float("inf"), answer: Answer = "refused") -> None:
-        """Let the server be away for a while."""
+        """Make the server unreachable for a while."""
         self.server.fault = lambda kind, of: answer if begin <= self.time() < end else None
 
 
@@ -77,7 +77,7 @@ def test_a_slow_server_is_polled_without_a_pause_but_not_twice_at_a_time() -> No
 
 
 @pytest.mark.parametrize("step", [0.0001, 0.0013, 0.0037, 0.011])
-def test_a_poll_that_becomes_due_between_two_readings_of_the_clock_is_not_skipped(step: float) -> None:
+def test_a_poll_that_becomes_due_between_two_clock_readings_is_not_skipped(step: float) -> None:
     for stable_for in (0.29 + 0.0005 * number for number in range(40)):
         worker = Worker("Running")
 
@@ -98,7 +98,7 @@ def test_the_deadline_is_kept(interval: float) -> None:
 
 
 @pytest.mark.parametrize("seconds, outcome", [(1.5, Outcome.REACHED), (60.0, Outcome.TIMED_OUT)])
-def test_a_wait_whose_time_is_over_still_polls_once(seconds: float, outcome: Outcome) -> None:
+def test_a_wait_after_its_deadline_still_polls_once(seconds: float, outcome: Outcome) -> None:
     worker = Worker("Running")
     worker.server.seconds = lambda kind, of: seconds
     assert worker.wait(timeout=0).outcome is outcome
@@ -112,7 +112,7 @@ def test_a_hanging_poll_does_not_outlast_the_deadline() -> None:
     assert worker.time() == pytest.approx(11)
 
 
-def test_it_returns_at_a_moment_or_as_soon_as_a_result_is_as_wanted() -> None:
+def test_it_returns_at_a_given_time_or_as_soon_as_a_result_is_as_wanted() -> None:
     worker = Worker()
     assert worker.wait(until=EPOCH + 3).outcome is Outcome.WAITING
     assert worker.time() == pytest.approx(3)
@@ -130,7 +130,7 @@ def test_the_heartbeat_is_logged_though_polls_are_rare() -> None:
     ]
 
 
-def test_a_heartbeat_of_nothing_does_not_spin() -> None:
+def test_a_heartbeat_of_zero_does_not_spin() -> None:
     worker = Worker()
     worker.away(2)
     result = worker.wait(heartbeat=timedelta(0), outage_tolerance=timedelta(seconds=30))
@@ -141,7 +141,7 @@ def test_a_heartbeat_of_nothing_does_not_spin() -> None:
 # -- outages -------------------------------------------------------------------------------------------------
 
 
-def test_an_outage_is_retried_and_its_begin_and_end_are_logged() -> None:
+def test_an_outage_is_retried_and_its_start_and_end_are_logged() -> None:
     worker = Worker()
     worker.away(2, 42)
     worker.server.at(42, lambda: worker.server.set("pl_1", "Running"))
@@ -160,7 +160,7 @@ def test_an_outage_is_retried_and_its_begin_and_end_are_logged() -> None:
     ]
 
 
-def test_retries_wait_from_100_ms_to_2_s() -> None:
+def test_pauses_between_retries_grow_from_100_ms_to_2_s() -> None:
     worker = Worker()
     worker.away(0.05)
     worker.wait(timeout=60)
@@ -184,7 +184,7 @@ def test_the_tolerance_is_kept_to_a_second(answer: Answer, tolerance: float) -> 
     assert result.error is not None
 
 
-def test_a_try_that_hangs_late_in_an_outage_does_not_outlast_the_tolerance() -> None:
+def test_a_hanging_try_in_an_outage_does_not_outlast_the_tolerance() -> None:
     worker = Worker()
     worker.server.fault = lambda kind, of: (
         None if worker.time() < 100 else "refused" if worker.time() < 120 else "hangs"
@@ -194,7 +194,7 @@ def test_a_try_that_hangs_late_in_an_outage_does_not_outlast_the_tolerance() -> 
     assert worker.time() <= 130.1
 
 
-def test_a_slow_response_is_no_outage_although_none_is_tolerated() -> None:
+def test_a_slow_response_is_not_an_outage_even_without_tolerance() -> None:
     worker = Worker("Running")
     worker.server.seconds = lambda kind, of: 4.5
     assert worker.wait(outage_tolerance=timedelta(0)).outcome is Outcome.REACHED
@@ -202,7 +202,7 @@ def test_a_slow_response_is_no_outage_although_none_is_tolerated() -> None:
     assert worker.wait(outage_tolerance=timedelta(0)).outcome is Outcome.UNREACHABLE
 
 
-def test_retry_after_is_honoured() -> None:
+def test_retry_after_is_respected() -> None:
     worker = Worker()
     worker.away(1, 2, answer=(429, ""))
     worker.server.headers = {"retry-after": "4"}
@@ -234,7 +234,7 @@ def test_the_connection_is_loaded_again_after_each_missed_poll(error: ArroyoErro
         assert 3 <= len(loaded) <= 6
 
 
-def test_what_no_retry_fixes_ends_the_wait_at_once() -> None:
+def test_a_permanent_error_ends_the_wait_at_once() -> None:
     worker = Worker()
     worker.away(1, answer=(401, ""))
     assert worker.wait().outcome is Outcome.ERROR
@@ -257,7 +257,7 @@ def test_checkpoints_are_read_only_while_they_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize("answer", ["refused", "hangs", (500, ""), (404, '{"error": "Pipeline not found"}')])
-def test_checkpoints_that_cannot_be_read_are_no_outage(answer: Answer) -> None:
+def test_unreadable_checkpoints_are_not_an_outage(answer: Answer) -> None:
     worker = Worker("Running")
     worker.server.checkpoint("pl_1", 1)
     worker.server.fault = lambda kind, of: answer if kind == CHECKPOINTS and worker.time() < 20 else None
@@ -269,7 +269,7 @@ def test_checkpoints_that_cannot_be_read_are_no_outage(answer: Answer) -> None:
     assert warnings[0].startswith("Checkpoints cannot be read, retrying: pl_1: ")
 
 
-def test_an_interruption_goes_through() -> None:
+def test_an_interruption_is_raised() -> None:
     worker = Worker()
 
     def interrupt(kind: str, pipeline_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The shared poller in virtual time: when waits are notified of changes, and what that costs the server."""
+"""The shared poller in virtual time: when waits are notified of changes, and the cost for the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_arroyo.monitoring.result import Outcome, WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS, prefers_list
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
-from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, turns, virtual
 
 VERSIONS = pytest.mark.parametrize("version", ["0.15", "0.16"])
@@ -61,9 +61,7 @@ async def test_the_first_poll_is_sent_at_once() -> None:
 @MODES
 @virtual
 async def test_a_change_is_reported_within_an_interval(count: int) -> None:
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(count))
+    server, waits, _ = waiting(count)
     await pass_time(1.03)
     server.set("pl_0", "Running")
     await waits.tasks[0]
@@ -73,14 +71,14 @@ async def test_a_change_is_reported_within_an_interval(count: int) -> None:
 
 @VERSIONS
 @virtual
-async def test_a_thousand_waits_cost_one_list_for_each_interval(version: str) -> None:
+async def test_a_thousand_waits_cost_one_list_per_interval(version: str) -> None:
     server = FakeArroyo(version=version)
     server.seconds = lambda kind, pipeline_id: 0.01 if kind == LIST else 0.001
     waits = Waits(server)
     names = server.many(1000)
     waits.start_all(names)
     await pass_time(10)
-    # 0.15 does not name the pipelines in the list: a poll of each tells its job's id.
+    # The list of 0.15 has no pipeline ids: a single poll of each returns its job's id.
     assert server.count(SINGLE) <= (2000 if version == "0.15" else MAX_SINGLE_POLLS)
     server.forget()
     await pass_time(10)
@@ -156,12 +154,8 @@ async def test_the_same_bytes_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
     "env_vars", [{"run_id": "7"}, {"state": "Running", "id": "job_pl_8", "pipeline_id": "pl_8"}]
 )
 @virtual
-async def test_environment_that_looks_like_a_job_is_not_read_as_one(
-    version: str, env_vars: dict[str, str]
-) -> None:
-    server = FakeArroyo(version=version)
-    waits = Waits(server)
-    waits.start_all(server.many(20))
+async def test_an_environment_is_never_read_as_a_job(version: str, env_vars: dict[str, str]) -> None:
+    server, waits, _ = waiting(20, version=version)
     await pass_time(5)
     server.set("pl_7", "Compiling", env_vars=env_vars)
     await pass_time(5)
@@ -174,9 +168,7 @@ async def test_environment_that_looks_like_a_job_is_not_read_as_one(
 @pytest.mark.parametrize("count", [1, 20])
 @virtual
 async def test_a_wait_is_not_notified_of_a_poll_that_was_sent_before_it_joined(count: int) -> None:
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(count), "Stopped")
+    server, waits, _ = waiting(count, "Stopped")
     await pass_time(1)
     server.seconds = lambda kind, pipeline_id: 2.0
     await pass_time(0.5)
@@ -190,10 +182,8 @@ async def test_a_wait_is_not_notified_of_a_poll_that_was_sent_before_it_joined(c
 
 @MODES
 @virtual
-async def test_a_state_that_must_last_is_reached_when_it_lasted(count: int) -> None:
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(count), stable_for=timedelta(seconds=2))
+async def test_a_stable_state_is_reached_after_stable_for(count: int) -> None:
+    server, waits, _ = waiting(count, stable_for=timedelta(seconds=2))
     await pass_time(1)
     server.set("pl_0", "Running")
     assert (await waits.tasks[0]).outcome is Outcome.REACHED
@@ -201,7 +191,7 @@ async def test_a_state_that_must_last_is_reached_when_it_lasted(count: int) -> N
 
 
 @virtual
-async def test_lines_are_written_in_the_context_of_the_task_that_waits() -> None:
+async def test_lines_are_logged_in_the_context_of_the_waiting_task() -> None:
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
     written: list[tuple[str, str]] = []
     connected_as: list[str] = []
@@ -215,7 +205,7 @@ async def test_lines_are_written_in_the_context_of_the_task_that_waits() -> None
         connected_as.append(who.get())
         return await FakeArroyo.connect(server)
 
-    server.connect = connect  # type: ignore[method-assign]  # says who looked the connection up
+    server.connect = connect  # type: ignore[method-assign]  # logs who looked the connection up
     waits = Waits(server)
     names = server.many(3)
     log = a_logger()
@@ -228,13 +218,13 @@ async def test_lines_are_written_in_the_context_of_the_task_that_waits() -> None
     await waits.all_over()
     assert Counter(name for name, _ in written) == dict.fromkeys(names, 2)
     assert all(name in text for name, text in written)
-    # Log lines of the shared polls go to no task's log.
+    # Log lines of shared polls are in no task's log.
     assert connected_as == ["nobody"]
 
 
 @MODES
 @virtual
-async def test_a_log_or_a_wait_that_raises_ends_only_that_wait(count: int) -> None:
+async def test_an_exception_in_a_log_or_a_wait_ends_only_that_wait(count: int) -> None:
     class FullDisk(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk is full")
@@ -243,9 +233,7 @@ async def test_a_log_or_a_wait_that_raises_ends_only_that_wait(count: int) -> No
         def observe(self, job: Job | None, now: float) -> WaitResult:
             raise ZeroDivisionError
 
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(count))
+    server, waits, _ = waiting(count)
     log, clock = a_logger(), VirtualClock()
     log.addHandler(FullDisk())
     with pytest.raises(OSError, match="disk is full"):
@@ -256,7 +244,7 @@ async def test_a_log_or_a_wait_that_raises_ends_only_that_wait(count: int) -> No
     assert (await waits.tasks[0]).outcome is Outcome.REACHED
 
 
-# -- who shares, and who leaves ------------------------------------------------------------------------------
+# -- joining and leaving ------------------------------------------------------------------------------
 
 
 @virtual
@@ -299,7 +287,7 @@ async def test_waits_on_one_pipeline_share_its_polls() -> None:
 
 
 @virtual
-async def test_a_wait_with_a_long_interval_shares_the_polls_of_others_while_there_are_any() -> None:
+async def test_a_wait_with_a_long_interval_shares_more_frequent_polls_of_others() -> None:
     server = FakeArroyo()
     names = server.many(40)
     waits = Waits(server)
@@ -321,7 +309,7 @@ async def test_a_wait_with_a_long_interval_shares_the_polls_of_others_while_ther
 
 
 @virtual
-async def test_the_interval_of_each_pipeline_is_kept_where_they_are_polled_singly() -> None:
+async def test_single_polls_keep_the_interval_of_each_pipeline() -> None:
     server = FakeArroyo()
     server.many(ALONE)
     waits = Waits(server)
@@ -332,11 +320,9 @@ async def test_the_interval_of_each_pipeline_is_kept_where_they_are_polled_singl
 
 
 @virtual
-async def test_a_list_that_takes_long_is_requested_more_rarely() -> None:
+async def test_a_slow_list_is_requested_less_often() -> None:
     """Five times the median of its last durations, at most a second."""
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(100))
+    server, _waits, _ = waiting(100)
     for seconds, interval in ((0.01, 0.1), (0.05, 0.25), (0.19, 0.95), (0.4, 1.0), (3.0, 6.0)):
         server.seconds = lambda kind, pipeline_id, seconds=seconds: seconds  # type: ignore[misc]  # a default binds it
         await pass_time(20 * interval)
@@ -354,7 +340,7 @@ async def test_a_list_that_takes_long_is_requested_more_rarely() -> None:
 
 
 @virtual
-async def test_a_newcomer_is_polled_at_once_although_the_list_is_slow() -> None:
+async def test_a_new_wait_is_polled_at_once_although_the_list_is_slow() -> None:
     server = FakeArroyo()
     names = server.many(100)
     server.seconds = lambda kind, pipeline_id: 0.19 if kind == LIST else 0.001
@@ -372,7 +358,7 @@ async def test_a_newcomer_is_polled_at_once_although_the_list_is_slow() -> None:
 
 
 @virtual
-async def test_a_newcomer_is_polled_at_once_although_others_want_long_intervals() -> None:
+async def test_a_new_wait_is_polled_at_once_although_others_have_long_intervals() -> None:
     server = FakeArroyo()
     server.set("pl_1", "Scheduling")
     waits = Waits(server)
@@ -384,7 +370,7 @@ async def test_a_newcomer_is_polled_at_once_although_others_want_long_intervals(
 
 
 @virtual
-async def test_a_crowd_of_newcomers_costs_lists_and_gives_the_server_rest() -> None:
+async def test_many_new_waits_share_lists_with_pauses_between_them() -> None:
     server = FakeArroyo()
     names = server.many(1000)
     server.seconds = lambda kind, pipeline_id: 0.03 if kind == LIST else 0.001
@@ -406,11 +392,8 @@ async def test_a_crowd_of_newcomers_costs_lists_and_gives_the_server_rest() -> N
 @MODES
 @virtual
 async def test_each_wait_keeps_its_own_clock(count: int) -> None:
-    """The machine's clock was stepped, and newcomers go by the new time."""
-    server = FakeArroyo()
-    names = server.many(count, "Running")
-    waits = Waits(server)
-    waits.start_all(names, stable_for=timedelta(minutes=5), timeout=600)
+    """The machine's clock was stepped, and new waits use the new time."""
+    _, waits, _ = waiting(count, state="Running", stable_for=timedelta(minutes=5), timeout=600)
     await pass_time(10)
     for step in (600.0, -86400.0, 299.0):
         ahead = VirtualClock(ahead=step)
@@ -430,10 +413,10 @@ async def test_each_wait_keeps_its_own_clock(count: int) -> None:
 
 
 @virtual
-async def test_in_one_turn_of_the_event_loop_few_waits_are_notified() -> None:
+async def test_few_waits_are_notified_in_one_turn_of_the_event_loop() -> None:
     told: Counter[int] = Counter()
 
-    class Told(PipelineWait):
+    class Notified(PipelineWait):
         def observe(self, *args: Any, **kwargs: Any) -> WaitResult:
             told[turns()] += 1
             return super().observe(*args, **kwargs)
@@ -445,10 +428,10 @@ async def test_in_one_turn_of_the_event_loop_few_waits_are_notified() -> None:
     server = FakeArroyo()
     waits, clock = Waits(server), VirtualClock()
     for name in server.many(1000):
-        waits.start("", wait=Told(a_plan(name, at=clock()), now=clock()))
+        waits.start("", wait=Notified(a_plan(name, at=clock()), now=clock()))
     await pass_time(5)
     server.fault = lambda kind, of: "refused"
-    # Past the eleventh failure, at which the outage is announced.
+    # After the eleventh failure, which announces the outage.
     await pass_time(30)
     assert sum(told.values()) >= 12_000
     server.fault = lambda kind, of: None
@@ -458,10 +441,10 @@ async def test_in_one_turn_of_the_event_loop_few_waits_are_notified() -> None:
         task.cancel()
 
 
-@pytest.mark.parametrize("pipelines", [10_000, 1], ids=["each its pipeline", "all one pipeline"])
+@pytest.mark.parametrize("pipelines", [10_000, 1], ids=["one pipeline each", "all on one pipeline"])
 @virtual
-async def test_ten_thousand_waits_join_are_notified_of_one_change_each_and_leave(pipelines: int) -> None:
-    """The work grows with their number: each wait is notified twice, and some lists are polled."""
+async def test_the_work_grows_linearly_with_ten_thousand_waits(pipelines: int) -> None:
+    """Each wait joins, is notified twice and leaves; a few lists are polled."""
     server = FakeArroyo()
     names = server.many(pipelines)
     waits, clock = Waits(server), VirtualClock()

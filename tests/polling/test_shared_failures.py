@@ -1,4 +1,4 @@
-"""The shared poller when requests fail or hang, in virtual time: which waits are notified, how often it polls."""
+"""The shared poller in virtual time while requests fail or hang: which waits are notified, and how often it polls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_arroyo.exceptions import (
 from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo, FakeTransport, with_key
-from tests.polling.support import ALONE, INTERVAL, Waits, a_logger
+from tests.polling.support import ALONE, INTERVAL, Waits, a_logger, waiting
 from tests.polling.virtual_time import now, pass_time, virtual
 from tests.support import Lines
 
@@ -41,7 +41,7 @@ def fine(kind: str, pipeline_id: str) -> None:
     return None
 
 
-# -- what fails for one pipeline concerns its own waits ------------------------------------------------------
+# -- a failure of one pipeline affects only its own waits ------------------------------------------------------
 
 
 @given(
@@ -49,7 +49,7 @@ def fine(kind: str, pipeline_id: str) -> None:
     since=st.sampled_from([0.0, 2.05]),
 )
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_healthy_pipeline_is_polled_as_often_as_if_it_were_alone(
+def test_failures_of_others_do_not_slow_the_polls_of_a_healthy_pipeline(
     bad: dict[int, Answer], since: float
 ) -> None:
     @virtual
@@ -79,10 +79,10 @@ def test_a_healthy_pipeline_is_polled_as_often_as_if_it_were_alone(
     hidden=st.sets(st.integers(20, 23)),
 )
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_single_polls_that_fail_or_hang_do_not_delay_others(
+def test_failing_or_hanging_single_polls_do_not_delay_others(
     version: str, bad: dict[int, Answer], hidden: set[int]
 ) -> None:
-    """Twenty previews, some of which get no response, next to pipelines of the list and healthy previews."""
+    """Twenty previews, some without a response, together with listed pipelines and healthy previews."""
 
     @virtual
     async def main() -> None:
@@ -126,16 +126,14 @@ async def test_an_error_about_one_pipeline_is_reported_to_its_own_waits() -> Non
 
 @pytest.mark.parametrize("garbage", [{"run_id": "two"}, {"state": 7}, {"state": None}, {"id": []}])
 @virtual
-async def test_a_job_in_the_list_that_cannot_be_read_concerns_its_own_waits(garbage: dict[str, Any]) -> None:
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(20))
+async def test_an_unreadable_job_in_the_list_affects_only_its_own_waits(garbage: dict[str, Any]) -> None:
+    server, waits, _ = waiting(20)
     await pass_time(2)
     server.set("pl_3", **{"state": "Running", **garbage})
     await pass_time(5)
     server.set("pl_4", "Running")
     await pass_time(2 * INTERVAL)
-    # Arroyo has responded before, so that this may pass.
+    # Arroyo has responded before, so this counts as an outage.
     assert [task.done() for task in waits.tasks] == [number == 4 for number in range(20)]
     server.set("pl_3", "Running")
     await pass_time(3)
@@ -180,10 +178,7 @@ async def test_an_outage_is_logged_for_each_wait_and_costs_few_requests(count: i
 @MODES
 @virtual
 async def test_the_end_of_an_outage_is_seen_by_the_next_try(count: int) -> None:
-    server = FakeArroyo()
-    names = server.many(count)
-    waits = Waits(server)
-    waits.start_all(names)
+    server, waits, names = waiting(count)
     await pass_time(5)
     server.fault = always("refused")
     await pass_time(30)
@@ -201,11 +196,8 @@ async def test_the_end_of_an_outage_is_seen_by_the_next_try(count: int) -> None:
 @pytest.mark.parametrize("tolerance", [8, 12.7, 30, 60])
 @virtual
 async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tolerance: float) -> None:
-    server = FakeArroyo()
-    names = server.many(count)
-    waits = Waits(server)
-    waits.start_all(names, outage_tolerance=timedelta(seconds=tolerance))
-    # Nothing changes for a long time, so no wait is notified of a poll. The outage begins with the last poll.
+    server, waits, _ = waiting(count, outage_tolerance=timedelta(seconds=tolerance))
+    # Nothing changes for a long time, so waits are not notified of polls. The outage begins with the last poll.
     await pass_time(200)
     server.fault = always(fault)
     assert await waits.all_over() == {"unreachable": count}
@@ -217,10 +209,8 @@ async def test_the_tolerance_is_kept_to_a_second(count: int, fault: Answer, tole
 
 @virtual
 async def test_a_pipeline_that_leaves_the_list_in_an_outage_keeps_its_tolerance() -> None:
-    """What the list showed last counts as seen, however long nothing changed before."""
-    server = FakeArroyo()
-    waits = Waits(server)
-    waits.start_all(server.many(20), outage_tolerance=timedelta(seconds=30))
+    """The last list counts as a response, however long nothing had changed."""
+    server, waits, _ = waiting(20, outage_tolerance=timedelta(seconds=30))
     await pass_time(100)
     server.hide("pl_3")
     server.fault = lambda kind, of: "refused" if kind == SINGLE else None
@@ -236,10 +226,9 @@ async def test_a_pipeline_that_leaves_the_list_in_an_outage_keeps_its_tolerance(
 
 
 @virtual
-async def test_who_joins_in_an_outage_has_its_own_tolerance_and_sees_the_end() -> None:
+async def test_a_wait_that_joins_in_an_outage_has_its_own_tolerance_and_sees_the_end() -> None:
     server = FakeArroyo()
-    names = server.many(300)
-    waits = Waits(server)
+    names, waits = server.many(300), Waits(server)
     waits.start_all(names[:50])
     await pass_time(5)
     server.fault = always("refused")
@@ -262,10 +251,9 @@ async def test_who_joins_in_an_outage_has_its_own_tolerance_and_sees_the_end() -
 
 
 @virtual
-async def test_newcomers_in_an_outage_do_not_hasten_the_retries_of_the_list() -> None:
+async def test_new_waits_in_an_outage_do_not_speed_up_the_retries_of_the_list() -> None:
     server = FakeArroyo()
-    names = server.many(600)
-    waits = Waits(server)
+    names, waits = server.many(600), Waits(server)
     waits.start_all(names[:100])
     await pass_time(5)
     server.fault = always("refused")
@@ -278,11 +266,8 @@ async def test_newcomers_in_an_outage_do_not_hasten_the_retries_of_the_list() ->
 
 
 @virtual
-async def test_a_gateway_that_responds_for_arroyo_is_asked_a_few_times_not_for_each() -> None:
-    server = FakeArroyo()
-    names = server.many(100)
-    waits = Waits(server)
-    waits.start_all(names)
+async def test_foreign_responses_cost_a_few_requests_for_all_waits() -> None:
+    server, waits, names = waiting(100)
     await pass_time(5)
     server.fault = always(LOGIN_PAGE)
     server.forget()
@@ -315,7 +300,7 @@ async def test_deadlines_are_kept_while_a_poll_hangs(count: int) -> None:
 
 
 @virtual
-async def test_a_wait_whose_time_is_over_still_polls_once() -> None:
+async def test_a_wait_after_its_deadline_still_polls_once() -> None:
     server = FakeArroyo()
     server.set("pl_1", "Running")
     server.seconds = lambda kind, of: 1.5
@@ -328,7 +313,7 @@ async def test_a_wait_whose_time_is_over_still_polls_once() -> None:
 
 
 @virtual
-async def test_a_state_that_lasted_while_a_poll_was_slow_is_reached_with_its_response() -> None:
+async def test_a_state_that_was_stable_during_a_slow_poll_is_reached_with_its_response() -> None:
     server = FakeArroyo()
     server.set("pl_1", "Running")
     task = Waits(server).start("pl_1", stable_for=timedelta(seconds=5))
@@ -364,7 +349,7 @@ async def test_a_key_that_stays_refused_ends_every_wait_at_once(count: int) -> N
 
 @MODES
 @virtual
-async def test_a_key_that_was_rotated_is_loaded_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rotated_key_is_loaded_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeArroyo()
     monkeypatch.setattr(
         "airflow_provider_arroyo.client.link.Transport",
@@ -393,9 +378,7 @@ async def test_a_key_that_was_rotated_is_loaded_once(count: int, monkeypatch: py
 @MODES
 @pytest.mark.parametrize("error", [None, ArroyoNoConnectionError("no connection")])
 @virtual
-async def test_the_connection_is_loaded_again_after_each_missed_poll(
-    count: int, error: Exception | None
-) -> None:
+async def test_each_missed_poll_loads_the_connection_again(count: int, error: Exception | None) -> None:
     server = FakeArroyo()
     loaded: list[float] = []
 
@@ -431,11 +414,11 @@ async def test_a_connection_that_leads_to_another_server_ends_the_waits(count: i
 
 
 @pytest.mark.parametrize(
-    "error", [ArroyoSettingsError("port is no number"), RuntimeError("the database is away")]
+    "error", [ArroyoSettingsError("port is not a number"), RuntimeError("the database is unavailable")]
 )
 @pytest.mark.parametrize("count", [1, 20])
 @virtual
-async def test_what_the_look_up_of_the_connection_raises_ends_the_waits_and_is_tried_again_for_others(
+async def test_an_error_in_the_look_up_of_the_connection_ends_only_the_current_waits(
     error: Exception, count: int
 ) -> None:
     server = FakeArroyo()

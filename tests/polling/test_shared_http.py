@@ -1,4 +1,4 @@
-"""The shared poller over HTTP: real client, real threads, against a sandbox whose time the test moves."""
+"""The shared poller over HTTP: real client, real threads, and a sandbox whose clock the test advances."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTERVAL = 0.02
 class Connection:
     """Makes clients as the hook does, and counts them.
 
-    :param keys: the API key at first, and after each reload; the last one for all that follow.
+    :param keys: the first API key, and those after each reload; the last one is used for all later reloads.
     """
 
     def __init__(self, sandbox: ArroyoSandbox, *keys: str) -> None:
@@ -84,7 +84,7 @@ async def test_many_waits_share_one_client_and_its_lists(version: str) -> None:
         tasks = connection.start(*names, target="Stopped")
         await until(lambda: sandbox.requests.count("GET", "*/v1/jobs") >= 20)
         assert not any(task.done() for task in tasks)
-        # Once it shows them all, nothing but the list is polled.
+        # Once the list shows all of them, only the list is polled.
         singly = sandbox.requests.count("GET", "*/pipelines/*/jobs")
         await until(lambda: sandbox.requests.count("GET", "*/v1/jobs") >= 40)
         assert sandbox.requests.count("GET", "*/pipelines/*/jobs") == singly
@@ -95,12 +95,12 @@ async def test_many_waits_share_one_client_and_its_lists(version: str) -> None:
         assert await over(tasks[:3]) == [Outcome.REACHED] * 3
         assert not any(task.done() for task in tasks[3:])
         await cancel(tasks[3:])
-        # Nobody stops anything because a wait ends.
+        # The end of a wait stops nothing.
         assert {request.method for request in sandbox.requests} == {"GET"}
 
 
 @pytest.mark.parametrize("pipelines", [3, 30])
-async def test_waits_outlast_an_api_that_is_away(pipelines: int) -> None:
+async def test_waits_survive_an_api_that_is_down(pipelines: int) -> None:
     with ArroyoSandbox(clock=ManualClock(), pipelines=pipelines) as sandbox:
         names = pipelines_of(sandbox)
         connection = Connection(sandbox)
@@ -135,7 +135,7 @@ async def test_a_key_that_stays_refused_ends_the_wait() -> None:
 
 
 async def test_waits_on_different_servers_do_not_share_polls() -> None:
-    """A pipeline that is on the new server was not deleted on the old one."""
+    """A pipeline of the new server does not count as deleted on the old one."""
     with (
         ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=1) as old,
         ArroyoSandbox(clock=ManualClock(), pipelines=5, seed=2) as new,
@@ -155,7 +155,7 @@ async def test_waits_on_different_servers_do_not_share_polls() -> None:
 
 
 @pytest.mark.parametrize("pipelines", [3, 30])
-async def test_a_request_that_hangs_does_not_hold_up_a_deadline(pipelines: int) -> None:
+async def test_a_hanging_request_does_not_delay_a_deadline(pipelines: int) -> None:
     with ArroyoSandbox(clock=ManualClock(), pipelines=pipelines) as sandbox:
         tasks = Connection(sandbox).start(*pipelines_of(sandbox), target="Stopped", timeout=1.5)
         await until(lambda: sandbox.requests.count("GET", "*jobs") >= 3)
@@ -163,7 +163,7 @@ async def test_a_request_that_hangs_does_not_hold_up_a_deadline(pipelines: int) 
         assert await over(tasks) == [Outcome.TIMED_OUT] * pipelines
 
 
-async def test_the_last_one_out_closes_the_client_and_the_next_one_makes_another() -> None:
+async def test_the_last_wait_closes_the_client_and_the_next_one_makes_another() -> None:
     with ArroyoSandbox(clock=ManualClock(), pipelines=2) as sandbox:
         one, two = pipelines_of(sandbox)
         connection = Connection(sandbox)
@@ -222,7 +222,7 @@ async def test_event_loops_share_nothing() -> None:
 
 
 class MovedClock(SteadyClock):
-    """Also moves when it is told to, so that nothing has to sleep."""
+    """Can also be advanced, so that nothing has to sleep."""
 
     def pass_time(self, seconds: float) -> None:
         self._offset += seconds

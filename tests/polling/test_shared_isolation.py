@@ -12,7 +12,7 @@ from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from airflow_provider_arroyo.polling.shared import LIST_PAUSE_SECONDS
 from tests.polling.fake_arroyo import LIST, SINGLE, Answer, FakeArroyo
-from tests.polling.support import INTERVAL, Waits, a_logger
+from tests.polling.support import INTERVAL, Waits, a_logger, waiting
 from tests.polling.virtual_time import now, pass_time, virtual
 from tests.support import Lines
 
@@ -22,7 +22,7 @@ LIST_FAULTS: list[Answer] = [*REFUSED, (200, "<html>"), CUT, "hangs"]
 
 
 def only(kind: str, answer: Answer) -> Any:
-    """Return a fault of the list alone, or of single polls alone."""
+    """Return a fault that hits only the list, or only single polls."""
     return lambda of_kind, pipeline_id: answer if of_kind == kind else None
 
 
@@ -31,7 +31,7 @@ def only(kind: str, answer: Answer) -> Any:
 
 @pytest.mark.parametrize("answer", LIST_FAULTS)
 @virtual
-async def test_where_only_the_list_fails_single_polls_take_its_place(answer: Answer) -> None:
+async def test_if_only_the_list_fails_single_polls_replace_it(answer: Answer) -> None:
     server = FakeArroyo()
     names = server.many(12)
     server.fault = only(LIST, answer)
@@ -68,13 +68,13 @@ async def test_changes_are_seen_while_the_list_fails(answer: Answer) -> None:
         server.set(name, "Running")
         began = now()
         await waits.tasks[number]
-        # Only a list that gets no response takes a moment to be given up.
+        # Only a list without a response takes a moment to time out.
         assert now() - began <= (4 if number == 0 and answer == "hangs" else 2 * INTERVAL)
     assert [level for level, _ in lines.lines if level != "INFO"] == []
 
 
 @virtual
-async def test_a_list_that_is_slow_is_not_given_up() -> None:
+async def test_a_slow_list_is_still_used() -> None:
     server = FakeArroyo()
     server.seconds = lambda kind, of: 2.5 if kind == LIST else 0.001
     waits = Waits(server)
@@ -119,11 +119,8 @@ async def test_a_list_whose_keys_come_in_another_order_is_valid() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 @virtual
-async def test_a_hung_pipeline_next_to_a_refused_list_delays_no_other_wait(status: int) -> None:
-    server = FakeArroyo()
-    names = server.many(12)
-    waits = Waits(server)
-    waits.start_all(names)
+async def test_a_hanging_pipeline_and_a_refused_list_delay_no_other_wait(status: int) -> None:
+    server, waits, names = waiting(12)
     await pass_time(2)
 
     def fault(kind: str, pipeline_id: str) -> Any:
@@ -144,8 +141,8 @@ async def test_a_hung_pipeline_next_to_a_refused_list_delays_no_other_wait(statu
 @pytest.mark.parametrize("hanging", [9, 20, 60])
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @virtual
-async def test_pipelines_that_hang_leave_room_for_others(version: str, hanging: int) -> None:
-    """They hang for two seconds each time, so that many of them could hold every thread at any time."""
+async def test_hanging_pipelines_do_not_occupy_every_thread(version: str, hanging: int) -> None:
+    """They hang for two seconds each time, so that many of them could occupy every thread all the time."""
     server = FakeArroyo(version=version)
     names = server.many(hanging + 5)
     hung, healthy = names[:hanging], names[hanging:]
@@ -155,37 +152,34 @@ async def test_pipelines_that_hang_leave_room_for_others(version: str, hanging: 
     waits.start_all(names, outage_tolerance=timedelta(seconds=100))
     await pass_time(1)
     server.fault = lambda kind, of: "hangs" if of in hung else None
-    # The first time, each of them holds a place for a second.
+    # The first time, each of them occupies a thread for a second.
     await pass_time(hanging / MAX_SINGLE_POLLS + 12)
     server.forget()
     await pass_time(20)
     for name in healthy:
         times = [time for time, _, of in server.log if of == name]
         assert max(b - a for a, b in itertools.pairwise(times)) <= 2.5 * INTERVAL
-    # A wait that joins now gets a response within a moment, too; on 0.15, the id of its job.
+    # A wait that joins now also gets a response at once; on 0.15, the id of its job.
     server.set("pl_new", "Running")
     began = now()
     assert (await waits.start("pl_new")).outcome is Outcome.REACHED
     assert now() - began <= 2 * INTERVAL
-    # Those that hung are seen when they are well.
+    # The pipelines that hung are seen again once they recover.
     server.fault = only("", "refused")
     for name in names:
         server.set(name, "Running")
     assert await waits.all_over() == {"reached": len(names) + 1}
-    # Each hung for as long as it may at first: then for five seconds, eight at a time, and eight begin each second.
+    # Each may hang for a short time at first, then for five seconds; eight at a time, and eight begin each second.
     assert server.most_at_once[SINGLE] <= 8 * MAX_SINGLE_POLLS
 
 
 @pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
 @pytest.mark.parametrize("tolerance", [8, 20])
 @virtual
-async def test_who_joins_while_a_poll_hangs_keeps_its_tolerance_to_a_second(
+async def test_a_wait_that_joins_while_a_poll_hangs_keeps_its_tolerance_to_a_second(
     count: int, tolerance: float
 ) -> None:
-    server = FakeArroyo()
-    names = server.many(count)
-    waits = Waits(server)
-    waits.start_all(names)
+    server, waits, names = waiting(count)
     await pass_time(5)
     server.fault = lambda kind, of: "hangs"
     await pass_time(3)
@@ -198,8 +192,8 @@ async def test_who_joins_while_a_poll_hangs_keeps_its_tolerance_to_a_second(
 
 @pytest.mark.parametrize("answer", [(500, '{"error": "x"}'), (504, ""), "hangs", "refused", (200, "{}")])
 @virtual
-async def test_one_pipeline_of_five_whose_polls_fail_delays_no_other(answer: Answer) -> None:
-    """A round is not as slow as its slowest poll."""
+async def test_a_failing_pipeline_delays_no_other(answer: Answer) -> None:
+    """A round of polls does not wait for its slowest poll."""
     server = FakeArroyo()
     names = server.many(5)
     server.hide(names[0])
@@ -219,7 +213,7 @@ async def test_one_pipeline_of_five_whose_polls_fail_delays_no_other(answer: Ans
 
 @pytest.mark.parametrize("count", [1, 30], ids=["single", "list"])
 @virtual
-async def test_a_connection_that_is_looked_up_slowly_is_no_outage(count: int) -> None:
+async def test_a_slow_look_up_of_the_connection_is_not_an_outage(count: int) -> None:
     server = FakeArroyo()
 
     async def connect() -> Any:

@@ -18,7 +18,7 @@ def job(job_id: str = "job_1", run_id: int = 1) -> Job:
 
 
 class Server:
-    """Counts what is fetched; each fetch lasts until it is released."""
+    """Counts the fetches; each one lasts until it is released."""
 
     def __init__(self) -> None:
         self.fetched = 0
@@ -45,11 +45,11 @@ def test_callers_during_a_request_or_just_after_it_share_the_response() -> None:
     assert shared.get(job("job_2"), server.fetch).value == 2
     now[0] += 0.2
     assert shared.get(job(), server.fetch).value == 3
-    # The values of the run before are none of this one.
+    # The values of the previous run are not shared with this one.
     assert shared.get(job(run_id=2), server.fetch).value == 4
 
 
-def test_a_failure_is_shared_and_does_not_last() -> None:
+def test_a_failure_is_shared_but_not_stored() -> None:
     now = [100.0]
     shared = SharedMetrics(lambda: now[0])
     error = ArroyoConnectionError("Connection reset")

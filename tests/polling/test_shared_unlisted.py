@@ -1,4 +1,4 @@
-"""Pipelines that the list does not show, or not as before, in virtual time: previews, deleted ones, new jobs."""
+"""Pipelines that are not in the list, or no longer the same, in virtual time: previews, deletions, new jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_provider_arroyo.monitoring.result import Outcome
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
 from airflow_provider_arroyo.polling.joblist import MAX_SINGLE_POLLS
 from tests.polling.fake_arroyo import LIST, SINGLE, FakeArroyo
-from tests.polling.support import INTERVAL, Waits, a_logger, a_plan
+from tests.polling.support import INTERVAL, Waits, a_logger, a_plan, waiting
 from tests.polling.virtual_time import VirtualClock, now, pass_time, virtual
 from tests.support import Lines
 
@@ -43,7 +43,7 @@ async def test_single_polls_are_at_most_eight_at_a_time() -> None:
     waits.start_all(names)
     await pass_time(5)
     assert server.most_at_once[SINGLE] == MAX_SINGLE_POLLS
-    # Their number is bounded, too.
+    # The number of requests is limited, too.
     assert 13 <= min(server.count(SINGLE, name) for name in names) <= 17
     for name in names:
         server.set(name, "Running")
@@ -53,9 +53,7 @@ async def test_single_polls_are_at_most_eight_at_a_time() -> None:
 @VERSIONS
 @virtual
 async def test_a_deleted_pipeline_is_reported_to_its_own_waits(version: str) -> None:
-    server = FakeArroyo(version=version)
-    waits = Waits(server)
-    waits.start_all(server.many(30))
+    server, waits, _ = waiting(30, version=version)
     await pass_time(3)
     server.delete("pl_4")
     await pass_time(2 * INTERVAL)
@@ -66,9 +64,7 @@ async def test_a_deleted_pipeline_is_reported_to_its_own_waits(version: str) -> 
 @VERSIONS
 @virtual
 async def test_a_job_that_is_replaced_is_followed(version: str) -> None:
-    server = FakeArroyo(version=version)
-    waits = Waits(server)
-    waits.start_all(server.many(30), "Stopped")
+    server, waits, _ = waiting(30, "Stopped", version=version)
     await pass_time(3)
     server.set("pl_4", "Created", run_id=0, id="job_new")
     await pass_time(1)
@@ -105,7 +101,7 @@ async def test_a_single_poll_returns_the_newest_of_two_jobs() -> None:
 
 
 @virtual
-async def test_a_pipeline_without_a_job_is_waited_for() -> None:
+async def test_a_pipeline_without_a_job_is_polled_until_it_has_one() -> None:
     server = FakeArroyo()
     names = server.many(20)
     server.jobs["pl_none"] = []
@@ -118,7 +114,7 @@ async def test_a_pipeline_without_a_job_is_waited_for() -> None:
 
 
 @virtual
-async def test_a_job_id_that_a_wait_brings_along_spares_the_single_polls_of_0_15() -> None:
+async def test_on_0_15_a_known_job_id_makes_single_polls_unnecessary() -> None:
     server = FakeArroyo(version="0.15")
     names = server.many(200)
     waits, clock = Waits(server), VirtualClock()
@@ -141,7 +137,7 @@ async def test_an_unknown_pipeline_is_reported_at_once() -> None:
 
 
 @virtual
-async def test_an_old_list_does_not_overrule_a_newer_single_poll() -> None:
+async def test_an_old_list_does_not_override_a_newer_single_poll() -> None:
     server = FakeArroyo()
     server.many(20)
     waits, lines = Waits(server), Lines()

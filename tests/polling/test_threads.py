@@ -26,7 +26,7 @@ async def gone(name: str) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_results_and_exceptions_come_back() -> None:
+async def test_results_and_exceptions_are_returned() -> None:
     pool = DaemonThreads("t-results")
     assert await pool.run(threading.current_thread) in of_name("t-results")
     with pytest.raises(ZeroDivisionError):
@@ -41,7 +41,7 @@ async def test_an_idle_thread_is_used_again_and_ends_in_time(monkeypatch: pytest
     seen = set()
     for _ in range(200):
         seen.add(await pool.run(threading.get_ident))
-        while not pool._idle:  # noqa: ASYNC110  # the thread is about to say that it is idle
+        while not pool._idle:  # noqa: ASYNC110  # the thread is about to become idle
             await asyncio.sleep(0)
     assert len(seen) == len(of_name("t-idle")) == 1
     monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
@@ -51,7 +51,7 @@ async def test_an_idle_thread_is_used_again_and_ends_in_time(monkeypatch: pytest
     await gone("t-idle")
 
 
-async def test_as_many_run_at_once_as_are_asked_for() -> None:
+async def test_calls_run_concurrently_up_to_the_limit() -> None:
     pool = DaemonThreads("t-many")
     barrier = threading.Barrier(20)
     async with asyncio.timeout(20):
@@ -59,7 +59,7 @@ async def test_as_many_run_at_once_as_are_asked_for() -> None:
     assert len(of_name("t-many")) <= 20
 
 
-async def test_threads_come_and_go_without_losing_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_starting_and_ending_threads_loses_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.0005)
     pool = DaemonThreads("t-churn")
 
@@ -75,14 +75,14 @@ async def test_threads_come_and_go_without_losing_work(monkeypatch: pytest.Monke
     assert pool._idle == 0
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_thread_usable() -> None:
+async def test_a_cancelled_caller_leaves_the_thread_usable() -> None:
     pool = DaemonThreads("t-cancel")
     began, end = threading.Event(), threading.Event()
 
     def block() -> None:
         began.set()
         end.wait(10)
-        raise ValueError("nobody hears this")
+        raise ValueError("ignored")
 
     task = asyncio.create_task(pool.run(block))
     async with asyncio.timeout(10):
@@ -109,7 +109,7 @@ async def test_threads_have_no_context_and_hold_on_to_nothing() -> None:
     ref = weakref.ref(result)
     del result
     async with asyncio.timeout(10):
-        while ref() is not None:  # noqa: ASYNC110  # the thread is about to let it go
+        while ref() is not None:  # noqa: ASYNC110  # the thread is about to release it
             await asyncio.sleep(0.001)
 
 

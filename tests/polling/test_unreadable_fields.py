@@ -1,4 +1,4 @@
-"""Fields of a job that only explain: whatever they hold, the poll counts, alike in every mode."""
+"""Optional fields of a job: whatever they contain, the poll counts, in every mode alike."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def ended_in(
     unknown_seconds: float = 0.0,
     **plan: Any,
 ) -> WaitResult:
-    """Return how a wait ends for a job with such fields, in each of the ways to poll.
+    """Return how a wait ends for a job with such fields, in each way of polling.
 
-    :param unknown_seconds: for how long the server does not know the pipeline, as a replica that lags behind.
+    :param unknown_seconds: how long the server does not know the pipeline, like a lagging replica.
     """
 
     def prepare(server: FakeArroyo) -> None:
@@ -80,7 +80,7 @@ def ended_in(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("version", ["0.15", "0.16"])
 @pytest.mark.parametrize("name, value", BAD)
-def test_a_failure_is_a_failure(mode: str, version: str, name: str, value: Any) -> None:
+def test_a_failed_job_with_invalid_fields_has_failed(mode: str, version: str, name: str, value: Any) -> None:
     result = ended_in(mode, version, {name: value}, "Failed", "Running", timeout=30.0)
     assert result.outcome is Outcome.FAILED
     assert result.error is None
@@ -88,7 +88,7 @@ def test_a_failure_is_a_failure(mode: str, version: str, name: str, value: Any) 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("value", [None, "false", "true", 0, 1, []])
-def test_a_value_that_is_not_a_boolean_does_not_mean_that_it_should_run(mode: str, value: Any) -> None:
+def test_an_invalid_running_desired_does_not_count_as_true(mode: str, value: Any) -> None:
     fields = {"running_desired": value}
     result = ended_in(
         mode, "0.16", fields, "Running", "Running", timeout=30.0, stable_for=timedelta(seconds=1)
@@ -102,9 +102,7 @@ def test_a_value_that_is_not_a_boolean_does_not_mean_that_it_should_run(mode: st
 @pytest.mark.parametrize(
     "value, outcome", [(None, Outcome.TIMED_OUT), ("true", Outcome.TIMED_OUT), (True, Outcome.REACHED)]
 )
-def test_a_value_that_is_not_a_boolean_is_not_a_success_of_a_guard(
-    mode: str, value: Any, outcome: Outcome
-) -> None:
+def test_an_invalid_running_desired_ends_no_guard_well(mode: str, value: Any, outcome: Outcome) -> None:
     fields = {"running_desired": value}
     result = ended_in(mode, "0.16", fields, "Running", "Stopped", timeout=30.0, timeout_is_success=True)
     assert result.outcome is outcome
@@ -112,7 +110,7 @@ def test_a_value_that_is_not_a_boolean_is_not_a_success_of_a_guard(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name, value", [("run_id", "1"), ("run_id", None), ("state", 5)])
-def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: Any) -> None:
+def test_the_fields_that_identify_a_run_must_be_valid(mode: str, name: str, value: Any) -> None:
     fields: dict[str, Any] = {} if name == "state" else {name: value}
     state = value if name == "state" else "Running"
     limits: dict[str, Any] = {"timeout": 200.0, "outage_tolerance": timedelta(seconds=60)}
@@ -122,9 +120,7 @@ def test_what_identifies_the_run_must_be_readable(mode: str, name: str, value: A
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seconds, outcome", [(2.0, Outcome.REACHED), (20.0, Outcome.DELETED)])
-def test_a_pipeline_that_was_just_created_may_be_unknown_for_a_moment(
-    mode: str, seconds: float, outcome: Outcome
-) -> None:
+def test_a_new_pipeline_may_be_unknown_for_a_moment(mode: str, seconds: float, outcome: Outcome) -> None:
     result = ended_in(mode, "0.16", {}, "Running", "Running", unknown_seconds=seconds, created_at=EPOCH)
     assert result.outcome is outcome
     assert result.waited_seconds < 8
@@ -145,7 +141,7 @@ async def test_many_waits_read_their_checkpoints_two_at_a_time() -> None:
 
 
 @virtual
-async def test_a_read_that_hangs_holds_up_no_one_else_and_no_deadline() -> None:
+async def test_a_hanging_read_delays_no_other_wait_and_no_deadline() -> None:
     server = FakeArroyo()
     names = server.many(10, "Running")
     server.fault = lambda kind, of: "hangs" if kind == CHECKPOINTS and of in names[:4] else None

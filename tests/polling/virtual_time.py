@@ -1,4 +1,4 @@
-"""An event loop whose time passes only while it is idle: hours of waiting take milliseconds."""
+"""An event loop whose time advances only while it is idle: hours of waiting take milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_arroyo.polling.clock import SteadyClock
 P = ParamSpec("P")
 
 EPOCH = 1_800_000_000.0
-"""What the clock of the tests says when a loop begins, seconds since the epoch."""
+"""The time when a loop begins, seconds since the epoch."""
 
 
 class _NothingEverHappensError(RuntimeError):
@@ -60,12 +60,12 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 async def pass_time(seconds: float) -> None:
-    """Let virtual time pass; whatever is due by then has happened when this returns."""
+    """Advance the virtual time; everything that is due by then has happened when this returns."""
     await asyncio.sleep(seconds)
 
 
 def turns() -> int:
-    """Return how many turns the running loop has made: what is done in one delays everything else."""
+    """Return how many turns the running loop has made; work within one turn delays everything else."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     return loop.virtual.turns
@@ -79,8 +79,8 @@ def now() -> float:
 class VirtualClock(SteadyClock):
     """A wait's clock in virtual time.
 
-    :param ahead: how far the machine's clock was ahead when this one was made, in seconds.
-    :param monotonic: seconds that only grow; default the running loop's time.
+    :param ahead: how far the machine's clock was ahead when this one was created, in seconds.
+    :param monotonic: a monotonic clock; default the running loop's time.
     """
 
     def __init__(self, ahead: float = 0.0, monotonic: Callable[[], float] = now) -> None:
@@ -92,7 +92,7 @@ class VirtualClock(SteadyClock):
 
 
 class ManualTime:
-    """Time for a worker's loop; it only passes during sleeps."""
+    """Time for a worker's loop, which advances only during sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0

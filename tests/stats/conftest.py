@@ -1,4 +1,4 @@
-"""Airflow's stats, set up to send to it as they are in a task's process."""
+"""Airflow's stats, configured as in a task's process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
 
 
 def _set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set up the stats again from Airflow's configuration, as the process of a task does."""
+    """Initialise the stats from Airflow's configuration, as a task's process does."""
     stats: Any = Stats
     try:
         make = import_module("airflow.sdk.observability.metrics.statsd_logger").get_statsd_logger

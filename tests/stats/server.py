@@ -14,9 +14,9 @@ PREFIX = "airflow.arroyo."
 
 @dataclass(frozen=True)
 class Sent:
-    """One metric as the server got it, without the prefix that Airflow puts before all.
+    """One metric as the server received it, without Airflow's prefix.
 
-    :param kind: StatsD's: ``c`` for a counter, ``ms`` for a timer.
+    :param kind: StatsD's type: ``c`` for a counter, ``ms`` for a timer.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Sent:
 
 
 class StatsdServer:
-    """Receives metrics on a local UDP port, from its first moment on, so that none is lost to a full buffer."""
+    """Receives metrics on a local UDP port in a thread, so that none is lost to a full buffer."""
 
     def __init__(self) -> None:
         self._sent: list[Sent] = []
@@ -41,7 +41,7 @@ class StatsdServer:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What makes Airflow send its metrics here, with tags, as environment variables."""
+        """The environment variables that make Airflow send its metrics here, with tags."""
         return {
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
@@ -52,7 +52,7 @@ class StatsdServer:
         }
 
     def take(self) -> list[Sent]:
-        """Return what arrived since the last call. On the local interface, a datagram has arrived once it is sent."""
+        """Return what arrived since the last call. On the local interface, a datagram arrives when it is sent."""
         with self._lock:
             self._read()
             sent, self._sent = self._sent, []
@@ -65,7 +65,7 @@ class StatsdServer:
                 self._read()
 
     def _read(self) -> None:
-        """Keep what has arrived."""
+        """Store what has arrived."""
         with suppress(BlockingIOError):
             while True:
                 line = self._socket.recv(65536).decode()
@@ -76,7 +76,7 @@ class StatsdServer:
                     self._sent.append(Sent(name.removeprefix("airflow."), float(value), kind, tuple(tags)))
 
     def totals(self) -> dict[str, float]:
-        """Return what arrived since the last call, summed up by name."""
+        """Return the sums of what arrived since the last call, by name."""
         totals: dict[str, float] = defaultdict(float)
         for one in self.take():
             totals[one.name] += one.value

@@ -17,11 +17,11 @@ from tests.support import BROKEN as BROKEN
 from tests.support import ENDLESS
 
 SPEED = 4
-"""Seconds of the sandbox in a real one: the tasks poll in real time, ten times a second."""
+"""How many seconds of the sandbox pass in a real second; tasks poll in real time, ten times a second."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a sandbox on both versions, or on those that the marker ``arroyo_versions`` names."""
+    """Run tests that use a sandbox on both versions, or on those in the marker ``arroyo_versions``."""
     if "sandbox" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("arroyo_versions")
         metafunc.parametrize("sandbox", marker.args if marker else ("0.15", "0.16"), indirect=True)
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def _grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time in which a state may be an old one be as long for a fast sandbox as for a real server."""
+    """Scale the grace time of old states to the speed of the sandbox."""
     defaults = WaitPlan.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "stale_grace", defaults["stale_grace"] / SPEED)
@@ -37,23 +37,23 @@ def _grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArroyoSandbox]:
-    """Return a sandbox that the connection ``arroyo_default`` leads to."""
+    """Return a sandbox, to which the connection ``arroyo_default`` leads."""
     with ArroyoSandbox(arroyo_version=request.param, seed=1, allowed_restarts=2, speed=SPEED) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())
-        # Without it, each submit warns that this Airflow has no namespace.
+        # Without it, each submit would warn that this Airflow has no namespace.
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
         yield server
 
 
 @pytest.fixture
 def _soon_lost(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a response come within three seconds or never: for so long a create is looked for that may be under way."""
+    """Shorten the time in which a lost create may still arrive, and is searched for, to three seconds."""
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", sandbox.airflow_connection_uri(read_timeout=3))
 
 
 @pytest.fixture
 def client(sandbox: ArroyoSandbox) -> Iterator[ArroyoClient]:
-    """Return a client of the sandbox that is not the tasks' own."""
+    """Return a client of the sandbox, separate from those of the tasks."""
     with ArroyoClient(ClientSettings(base_url=sandbox.url)) as client:
         yield client
 
@@ -73,7 +73,7 @@ class Arrange:
         return made.id
 
     def until(self, pipeline_id: str, *states: str) -> None:
-        """Let the sandbox's time pass, at once, until the pipeline is in one of the states."""
+        """Advance the sandbox's clock until the pipeline is in one of the states."""
         for _ in range(1000):
             if (state := self.sandbox.state(pipeline_id)) in states:
                 return
@@ -83,7 +83,7 @@ class Arrange:
     def after_polls(
         self, act: Callable[..., object], *values: Any, polls: int = 2, path: str = "*/jobs"
     ) -> None:
-        """Do something, from a thread, after so many GETs of a path from now on: however slow the machine."""
+        """Call a function in a thread after that many more GETs of a path, however slow the machine is."""
 
         def responses() -> int:
             return sum(one.status is not None for one in self.sandbox.requests.find("GET", path))
@@ -99,7 +99,7 @@ class Arrange:
         threading.Thread(target=wait, daemon=True).start()
 
     def state(self, pipeline_id: str) -> str:
-        """Return the state that the pipeline shows."""
+        """Return the pipeline's current state."""
         job = self.client.get_job(pipeline_id)
         assert job is not None
         return job.state
@@ -107,5 +107,5 @@ class Arrange:
 
 @pytest.fixture
 def arrange(sandbox: ArroyoSandbox, client: ArroyoClient) -> Arrange:
-    """Return what brings pipelines into a state."""
+    """Return a helper that brings pipelines into a state."""
     return Arrange(sandbox, client)

@@ -1,7 +1,7 @@
 """Runs a task as Airflow would, in each of its modes, without a scheduler: real operators, trigger and HTTP.
 
-A deferral crosses JSON twice, as it does on its way through Airflow's database: the trigger's arguments, and
-its event. The resumed half runs on a fresh operator, as it does in a fresh process.
+A deferral is converted to JSON twice, as in Airflow's database: the trigger's arguments, and its event. The resumed
+half runs on a new operator, as in a new process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineTrigger
 from tests.support import ENDLESS, Lines
 
 Make = Callable[..., Any]
-"""Makes an operator, given the arguments that a mode sets."""
+"""Makes an operator from the arguments that a mode sets."""
 
 SYNC = "sync"
 DEFERRED = "deferred"
@@ -56,13 +56,13 @@ SENSOR_MODES = (*OPERATOR_MODES, RESCHEDULE, FROM_TRIGGER)
 
 
 def submit(query: str = ENDLESS, **more: Any) -> Make:
-    """Return what makes a task that submits the pipeline ``orders``."""
+    """Return a factory for a task that submits the pipeline ``orders``."""
     given = {"pipeline_name": "orders", "query": query, "stable_for": 0.3, "timeout": 20, **more}
     return lambda **mode: ArroyoSubmitPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
 def deploy(query: str = ENDLESS, **more: Any) -> Make:
-    """Return what makes a task that deploys the pipeline ``orders``."""
+    """Return a factory for a task that deploys the pipeline ``orders``."""
     given = {
         "pipeline_name": "orders",
         "query": query,
@@ -77,7 +77,7 @@ def deploy(query: str = ENDLESS, **more: Any) -> Make:
 
 
 def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
-    """Return what makes a sensor for these states."""
+    """Return a factory for a sensor for these states."""
     given = {
         "pipeline_id": pipeline_id,
         "timeout": 20,
@@ -88,33 +88,41 @@ def sense(pipeline_id: str | None = None, *states: str, **more: Any) -> Make:
 
 
 def sense_checkpoint(pipeline_id: str | None = None, **more: Any) -> Make:
-    """Return what makes a sensor for a checkpoint."""
+    """Return a factory for a checkpoint sensor."""
     given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
     return lambda **mode: ArroyoCheckpointSensor(task_id="a_task", **{**given, **mode})
 
 
 def sense_metric(pipeline_id: str | None = None, **more: Any) -> Make:
-    """Return what makes a sensor for a metric."""
+    """Return a factory for a metric sensor."""
     given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
     return lambda **mode: ArroyoMetricSensor(task_id="a_task", **{**given, **mode})
 
 
 def stop(pipeline_id: str | None, **more: Any) -> Make:
-    """Return what makes a task that stops a pipeline."""
+    """Return a factory for a task that stops a pipeline."""
     given = {"pipeline_id": pipeline_id, "timeout": 20, **more}
     return lambda **mode: ArroyoStopPipelineOperator(task_id="a_task", **{**given, **mode})
 
 
 class StateStore(dict[str, Any]):
-    """Airflow's state store of a task, as far as our tasks use it."""
+    """The part of Airflow's state store of a task, or of an asset, that we use."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = json.loads(json.dumps(value))
 
+    async def aget(self, key: str, default: Any = None) -> Any:
+        await asyncio.sleep(0)
+        return self.get(key, default)
+
+    async def aset(self, key: str, value: Any) -> None:
+        await asyncio.sleep(0)
+        self.set(key, value)
+
 
 @dataclass
 class FakeTaskInstance:
-    """What the tasks use of Airflow's task instance."""
+    """The part of Airflow's task instance that our tasks use."""
 
     dag_id: str = "a_dag"
     task_id: str = "a_task"
@@ -128,13 +136,13 @@ class FakeTaskInstance:
     run_after: datetime | None = None
     clear_number: int = 0
     state_store: StateStore | None = None
-    """What Airflow 3.3 and later keep between the tries of a task; None before."""
+    """The state that Airflow 3.3 and later store between the tries of a task; None before 3.3."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
-        # Airflow returns what all the mapped instances pushed where no index is asked for.
+        # Without an index, Airflow returns the values of all mapped instances.
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
         return self.xcoms.get(key)
 
@@ -148,7 +156,7 @@ class FakeTaskInstance:
 
 
 def context(ti: FakeTaskInstance | None = None) -> Any:
-    """Return what Airflow hands to a task, as far as our tasks look into it."""
+    """Return the part of Airflow's context that our tasks use."""
     ti = ti or FakeTaskInstance()
     store = {} if ti.state_store is None else {"task_state_store": ti.state_store}
     dag_run = SimpleNamespace(
@@ -161,11 +169,11 @@ def context(ti: FakeTaskInstance | None = None) -> Any:
 class Ended:
     """How a task ended.
 
-    :param result: what it returned; None where it raised.
-    :param error: what it raised.
-    :param lines: what it logged, level and text.
+    :param result: its return value; None if it raised.
+    :param error: the exception that it raised.
+    :param lines: its log lines: level and text.
     :param deferrals: how often it deferred.
-    :param pokes: how often a rescheduled sensor came back.
+    :param pokes: how often a rescheduled sensor was poked.
     """
 
     result: Any = None
@@ -176,15 +184,15 @@ class Ended:
     pokes: int = 0
 
     def texts(self, *levels: str) -> list[str]:
-        """Return the texts that were logged, of some levels or all."""
+        """Return the logged texts of some levels, or of all."""
         return [text for level, text in self.lines if not levels or level in levels]
 
     def changes(self) -> list[str]:
-        """Return the lines about changes of state, without the time that the last state lasted."""
+        """Return the lines about changes of state, without durations."""
         return [re.sub(r" after [^:]*: ", ": ", text) for text in self.texts() if _CHANGE.match(text)]
 
     def states(self) -> list[str]:
-        """Return the states that the log shows, in order."""
+        """Return the logged states, in order."""
         return [text.split(": ")[0].split(" → ")[-1] for text in self.changes()]
 
 
@@ -195,21 +203,21 @@ def recording(lines: list[tuple[str, str]]) -> logging.Logger:
     logger = logging.Logger("tests.tasks", logging.INFO)
     handler = Lines()
     handler.lines = lines
-    # Airflow's own, since no task runner is here.
+    # Airflow's own line, since there is no task runner.
     handler.addFilter(lambda record: "outside of the Task Runner" not in record.getMessage())
     logger.addHandler(handler)
     return logger
 
 
 async def fire(trigger: ArroyoPipelineTrigger) -> list[Any]:
-    """Run a trigger to its end and return the payloads of its events."""
+    """Run a trigger and return the payloads of its events."""
     return [event.payload async for event in trigger.run()]
 
 
 def run_task(make: Make, mode: str, ti: FakeTaskInstance | None = None) -> Ended:
-    """Run a task to its end in one of the modes.
+    """Run a task in one of the modes.
 
-    :param make: makes the operator, given the arguments that the mode sets.
+    :param make: makes the operator from the arguments that the mode sets.
     """
     ti = ti or FakeTaskInstance()
     ended = Ended(xcoms=ti.xcoms)
@@ -249,7 +257,7 @@ def supervisor(ti: FakeTaskInstance) -> Iterator[None]:
 
 
 def quiet(operator: Any, log: logging.Logger) -> Any:
-    """Let an operator or a trigger log to this logger only."""
+    """Make an operator or a trigger log to this logger only."""
     # Airflow keeps an operator's logger under one name and a trigger's under the other.
     operator._log = operator._cached_logger = log
     return operator
@@ -265,7 +273,7 @@ def defer(operator: Any, ti: FakeTaskInstance | None = None) -> ArroyoPipelineTr
 
 
 def rebuilt(trigger: Any) -> ArroyoPipelineTrigger:
-    """Return a trigger after its way through Airflow's database."""
+    """Return a trigger as Airflow restores it from its database."""
     path, arguments = trigger.serialize()
     assert path == f"{ArroyoPipelineTrigger.__module__}.{ArroyoPipelineTrigger.__qualname__}"
     return ArroyoPipelineTrigger(**json.loads(json.dumps(arguments)))
@@ -276,7 +284,7 @@ def _deferred(
 ) -> Any:
     method, event = "execute", None
     while True:
-        # Each half runs in a process of its own.
+        # Each half runs in its own process.
         operator = quiet(make(**arguments), log)
         try:
             if event is None:

@@ -37,10 +37,10 @@ from .harness import (
 from .test_change import restart
 from .test_task_errors import check_traceback
 
-# -- arguments that come from elsewhere ------------------------------------------------------------------------
+# -- arguments from other tasks ------------------------------------------------------------------------
 
 
-def test_target_states_may_be_another_tasks_result() -> None:
+def test_target_states_may_be_the_result_of_another_task() -> None:
     @task
     def choose() -> list[str]:
         return ["Stopped"]
@@ -59,7 +59,7 @@ def test_invalid_states_are_refused_when_the_dag_is_parsed(states: Any) -> None:
         ArroyoPipelineSensor(task_id="watch", pipeline_id="pl", target_states=states)
 
 
-def test_the_default_of_deferrable_is_airflows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deferrable_defaults_to_airflows_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [False] * 3
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "true")
     assert [make().deferrable for make in (submit(), sense("pl"), stop("pl"))] == [True] * 3
@@ -68,7 +68,7 @@ def test_the_default_of_deferrable_is_airflows(monkeypatch: pytest.MonkeyPatch) 
 # -- results ---------------------------------------------------------------------------------------------------
 
 
-def test_without_a_wait_the_result_shows_the_pipeline_as_it_is(sandbox: ArroyoSandbox) -> None:
+def test_without_a_wait_the_result_has_the_current_state(sandbox: ArroyoSandbox) -> None:
     first = run_task(submit(BOUNDED, wait_for=None), SYNC).result
     assert (first["action"], first["finished"]) == ("created", False)
     assert run_task(submit(BOUNDED, wait_for="Finished"), SYNC).result["finished"] is True
@@ -81,7 +81,7 @@ def test_without_a_wait_the_result_shows_the_pipeline_as_it_is(sandbox: ArroyoSa
 
 @pytest.mark.parametrize("came_back", [False, True])
 def test_a_page_of_a_gateway_is_an_outage(came_back: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
-    """At the first poke for 60 seconds at most, since the address may be wrong; afterwards as any outage."""
+    """At the first poke, for at most 60 seconds, since the address may be wrong; later like any other outage."""
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.not_json(times=2)
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC) if came_back else None)
@@ -111,7 +111,7 @@ def test_a_sensor_that_is_poked_again_after_an_error_sees_what_was_fixed(
 def test_a_task_that_is_resumed_without_an_event_starts_again(
     kind: str, next_kwargs: dict[str, Any] | None, arrange: Arrange
 ) -> None:
-    """As Airflow does to a task that is cleared just while it defers."""
+    """Airflow does this to a task that is cleared while it defers."""
     make = {
         "submit": lambda: submit(wait_for="Running"),
         "sensor": lambda: sense(arrange.pipeline("Running")),
@@ -121,7 +121,7 @@ def test_a_task_that_is_resumed_without_an_event_starts_again(
     }[kind]()
     lines: list[tuple[str, str]] = []
     log = recording(lines)
-    log.handlers[0].filters.clear()  # which hide what is looked for
+    log.handlers[0].filters.clear()  # which would hide the expected lines
     result = quiet(make(), log).resume_execution("execute_complete", next_kwargs, context())
     assert result["state"] == ("Stopped" if kind == "stop" else "Running")
     assert lines[0] == (
@@ -134,10 +134,8 @@ def test_a_task_that_is_resumed_without_an_event_starts_again(
 # -- a task that is killed -----------------------------------------------------------------------------------------
 
 
-def test_an_execution_timeout_is_followed_by_no_second_line(
-    sandbox: ArroyoSandbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Airflow calls on_kill after an execution_timeout, too."""
+def test_execution_timeouts_are_logged_once(sandbox: ArroyoSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Airflow also calls on_kill after an execution_timeout."""
     submits = []
 
     def make(**mode: Any) -> Any:
@@ -154,10 +152,10 @@ def test_an_execution_timeout_is_followed_by_no_second_line(
 
 
 @pytest.mark.parametrize("error", [TaskDeferralError, TaskDeferralTimeout])
-def test_a_pipeline_is_not_stopped_because_its_deferral_broke(
+def test_stop_on_kill_does_not_apply_to_an_error_in_the_triggerer(
     error: type[BaseException], sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
-    """A timeout ends the task, for which stop_on_kill was given; an error in the triggerer does not."""
+    """A timeout ends the task, so stop_on_kill applies; an error in the triggerer does not."""
     ti = FakeTaskInstance()
     make = submit(wait_for="Finished", stop_on_kill="checkpoint", deferrable=True)
     pipeline_id = defer(make(defer_after=0), ti).serialize()[1]["plan"]["pipeline"]["pipeline_id"]

@@ -1,4 +1,4 @@
-"""Pipelines as Airflow's assets: one spelling for each, and what is no pipeline's URI."""
+"""Pipelines as Airflow assets: one URI for each pipeline, and invalid URIs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from airflow_provider_arroyo.triggers.arroyo import ArroyoPipelineEventTrigger
 def test_a_pipeline_has_one_uri(host: str, name: str, uri: str) -> None:
     asset = pipeline_asset(host=host, pipeline_name=name)
     assert (asset.uri, asset.name) == (uri, uri)
-    # As Airflow reads it back, and as a user may write it.
+    # As Airflow stores it, and as a user may write it.
     assert Asset(uri).uri == uri
     assert Asset(uri.replace("arroyo://", "ARROYO://") + "/").uri == uri
 
@@ -53,7 +53,7 @@ def test_uris_that_name_no_pipeline_are_refused(uri: str, words: str) -> None:
 
 
 def test_a_login_is_refused() -> None:
-    # Some versions of Airflow drop it, with a warning, before they ask.
+    # Some versions of Airflow remove it, with a warning, before they call us.
     with pytest.raises(ValueError, match="must not contain a login"):
         normalize_uri(urlsplit("arroyo://user@h/pipelines/orders"))
 
@@ -73,12 +73,12 @@ def test_a_login_is_refused() -> None:
         ({"host": "{{ conn.arroyo.host }}"}, "host"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         pipeline_asset(**{"host": "h", "pipeline_name": "orders", **arguments})
 
 
-def test_it_is_an_outlet_and_a_schedule() -> None:
+def test_an_asset_is_usable_as_an_outlet_and_a_schedule() -> None:
     asset = pipeline_asset(host="h", pipeline_name="orders", extra={"team": "a"})
     with DAG(dag_id="a_dag", schedule=None):
         for cls in (ArroyoDeployPipelineOperator, ArroyoSubmitPipelineOperator):

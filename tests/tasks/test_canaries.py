@@ -1,4 +1,4 @@
-"""No secret of ``tests/canaries.py`` is in what a task logs, stores, raises or hands to the triggerer."""
+"""No secret of ``tests/canaries.py`` is in anything that a task logs, stores, raises or gives to the triggerer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSAL = f"Schema error: {SQL}"
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., str]:
-    """Return what returns all that left the tasks, after they have ended as given."""
+    """Return a function that returns everything that left the tasks."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(harness, "recording", lambda lines: logging.getLogger("tests.canaries"))
     stored: list[Any] = []
@@ -68,7 +68,7 @@ def check(text: str, *needed: str) -> None:
 
 @pytest.mark.parametrize("mode", harness.OPERATOR_MODES)
 @pytest.mark.arroyo_versions("0.16")
-def test_a_submit_whose_pipeline_fails(mode: str, seen: Any, sandbox: ArroyoSandbox) -> None:
+def test_a_submit_whose_pipeline_fails_shows_no_secret(mode: str, seen: Any, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.fail("orders", error=ECHO)
     variables = planted_in(canaries.VARIABLES)
     ended = run_task(submit(canaries.SQL, udfs=[planted(canaries.UDF)], env_vars=variables), mode)
@@ -78,7 +78,7 @@ def test_a_submit_whose_pipeline_fails(mode: str, seen: Any, sandbox: ArroyoSand
 
 @pytest.mark.parametrize("mode", harness.SENSOR_MODES)
 @pytest.mark.arroyo_versions("0.16")
-def test_a_sensor_of_a_pipeline_that_fails(
+def test_a_sensor_whose_pipeline_fails_shows_no_secret(
     mode: str, seen: Any, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running", query=canaries.SQL)
@@ -115,8 +115,8 @@ def _away(sandbox: ArroyoSandbox) -> list[Make]:
 
 def _echoed(sandbox: ArroyoSandbox) -> list[Make]:
     settings = planted_in(canaries.SETTINGS)
-    for path, said in (("profiles", settings), ("tables", settings), ("udfs", planted(canaries.UDF))):
-        sandbox.faults.status(400, path=f"*{path}", method="POST", error=f"invalid: {said!r}", times=None)
+    for path, message in (("profiles", settings), ("tables", settings), ("udfs", planted(canaries.UDF))):
+        sandbox.faults.status(400, path=f"*{path}", method="POST", error=f"invalid: {message!r}", times=None)
     makes = profile, table
     return [lambda make=make, **_: make(config=settings) for make in makes]
 
@@ -131,7 +131,7 @@ def _different(sandbox: ArroyoSandbox) -> list[Make]:
 
 
 @pytest.mark.parametrize(
-    "tasks, mode, said",
+    "tasks, mode, message",
     [
         (_replaced, harness.SYNC, "*** (changed)"),
         (_replaced, harness.DEFERRED, "*** (changed)"),
@@ -143,15 +143,15 @@ def _different(sandbox: ArroyoSandbox) -> list[Make]:
     ],
 )
 @pytest.mark.arroyo_versions("0.16")
-def test_tasks_that_show_sql_or_settings(
-    tasks: Callable[[ArroyoSandbox], list[Make]], mode: str, said: str, seen: Any, sandbox: ArroyoSandbox
+def test_tasks_that_show_sql_or_settings_show_no_secret(
+    tasks: Callable[[ArroyoSandbox], list[Make]], mode: str, message: str, seen: Any, sandbox: ArroyoSandbox
 ) -> None:
     ti = FakeTaskInstance()
     ended = [run_task(make, mode, ti) for make in tasks(sandbox)]
-    check(seen(*ended), said)
+    check(seen(*ended), message)
 
 
-def test_airflow_is_told_what_to_mask_in_rendered_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_masks_the_secrets_in_rendered_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     masked: list[str] = []
     monkeypatch.setattr("airflow.providers.common.compat.sdk.mask_secret", masked.append, raising=False)
     variables, settings = planted_in(canaries.VARIABLES), planted_in(canaries.SETTINGS)

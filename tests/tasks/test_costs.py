@@ -1,4 +1,4 @@
-"""What a task costs: connections opened, connections looked up in Airflow, and requests. Counts, not times."""
+"""The cost of a task: opened connections, look-ups in Airflow, and requests. These are counts, not times."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_wait_in_the_worker_uses_one_connection_and_looks_it_up_once(
     assert looked_up == ["arroyo_default"]
 
 
-def test_the_tasks_of_one_process_share_a_session(sandbox: ArroyoSandbox, opened: list[Any]) -> None:
+def test_tasks_of_one_process_share_a_session(sandbox: ArroyoSandbox, opened: list[Any]) -> None:
     made = submit()(deferrable=False).execute(context())["pipeline_id"]
     sense(made, "Running")(deferrable=False).execute(context(FakeTaskInstance(task_id="b")))
     stop(made)(deferrable=False).execute(context(FakeTaskInstance(task_id="c")))
@@ -51,7 +51,7 @@ def test_the_tasks_of_one_process_share_a_session(sandbox: ArroyoSandbox, opened
     assert len(opened) == 1
 
 
-def test_an_edited_connection_is_another_client(
+def test_an_edited_connection_has_a_new_client(
     sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = ArroyoHook().client
@@ -64,7 +64,7 @@ def test_an_edited_connection_is_another_client(
     assert ArroyoHook().client.settings.api_key == "another"
 
 
-def test_a_forked_child_does_not_talk_on_its_parents_connections(sandbox: ArroyoSandbox) -> None:
+def test_a_forked_child_does_not_use_its_parents_connections(sandbox: ArroyoSandbox) -> None:
     settings = ArroyoHook().settings
 
     def client() -> Any:
@@ -87,7 +87,7 @@ def _requests_after_the_event(
     meanwhile: Callable[[], object] = lambda: None,
     fired: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Return what the worker requests between the event of its trigger and the end of its task.
+    """Return the requests of the worker between the event of its trigger and the end of its task.
 
     :param meanwhile: called when the task has deferred.
     :param fired: called when the trigger has fired.
@@ -102,10 +102,10 @@ def _requests_after_the_event(
     return [request.path.rpartition("/")[2] for request in list(sandbox.requests)[before:]]
 
 
-def test_a_resumed_submit_requests_nothing_or_looks_for_a_late_create(
+def test_a_resumed_submit_requests_nothing_or_searches_for_a_late_create(
     sandbox: ArroyoSandbox, looked_up: list[str]
 ) -> None:
-    # On 0.15 a gateway may have sent the create twice, and this is the last check.
+    # On 0.15, a gateway may have sent the create twice; this is the last check.
     allowed = ["pipelines"] if sandbox.arroyo_version == "0.15" else []
     assert _requests_after_the_event(submit(), sandbox, fired=looked_up.clear) == allowed
     assert looked_up == (["arroyo_default"] if allowed else [])
@@ -117,9 +117,7 @@ def test_a_resumed_sensor_requests_nothing(sandbox: ArroyoSandbox, arrange: Arra
     assert _requests_after_the_event(make, sandbox, lambda: sandbox.faults.stop(pipeline_id)) == []
 
 
-def test_a_resumed_stop_requests_the_proof_of_its_checkpoint_only(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_resumed_stop_requests_only_its_checkpoint(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     assert _requests_after_the_event(stop(arrange.pipeline("Running")), sandbox) == ["checkpoints"]
 
 
@@ -134,7 +132,7 @@ def test_a_deferred_wait_looks_the_connection_up_once(
     assert looked_up == ["arroyo_default"]
 
 
-def test_a_state_that_is_there_already_costs_one_poll_and_no_deferral(
+def test_a_state_that_is_reached_costs_one_poll_and_no_deferral(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")

@@ -20,7 +20,7 @@ from .harness import DEFERRED, FakeTaskInstance, run_task
 
 
 def made(function: Any, *call: Any, **arguments: Any) -> Any:
-    """Return the operator that a decorated function makes."""
+    """Return the operator of a decorated function."""
     with DAG("a_dag", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
         decorated: Any = arroyo_sql_task(**{"stable_for": 0, "timeout": 20, **arguments})(function)
         return decorated(*call).operator
@@ -46,7 +46,7 @@ def test_the_operator_s_arguments_are_those_of_submit(sandbox: ArroyoSandbox, cl
     assert (pipeline.name, pipeline.graph.parallelism) == ("orders", 2)
 
 
-def test_deployed_it_is_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+def test_deploy_makes_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
     arguments: dict[str, Any] = {"deploy": True, "until_checkpoint": False, "task_id": "a_task"}
     results = [
         made(lambda: ENDLESS, pipeline_name="orders", **arguments).execute(
@@ -59,7 +59,7 @@ def test_deployed_it_is_one_pipeline_for_all_runs(sandbox: ArroyoSandbox, client
 
 
 @pytest.mark.parametrize("deploy", [False, True])
-def test_it_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
+def test_a_decorated_task_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
     arguments: dict[str, Any] = {
         "pipeline_name": "orders",
         "task_id": "a_task",
@@ -72,14 +72,12 @@ def test_it_may_defer(deploy: bool, sandbox: ArroyoSandbox) -> None:
     assert (ended.result["action"], ended.result["state"]) == ("created", "Running")
 
 
-@pytest.mark.parametrize("returned, said", [(None, "NoneType"), ("", "an empty string"), (7, "int")])
-def test_a_result_that_is_not_sql_fails_without_a_retry(
-    returned: Any, said: str, sandbox: ArroyoSandbox
-) -> None:
+@pytest.mark.parametrize("returned, message", [(None, "NoneType"), ("", "an empty string"), (7, "int")])
+def test_a_result_that_is_not_sql_is_fatal(returned: Any, message: str, sandbox: ArroyoSandbox) -> None:
     def no_sql() -> Any:
         return returned
 
-    with pytest.raises(ArroyoArgumentError, match=f"no_sql must return SQL.*got {said}"):
+    with pytest.raises(ArroyoArgumentError, match=f"no_sql must return SQL.*got {message}"):
         made(no_sql).execute({"ti": FakeTaskInstance()})
     assert sandbox.requests.total == 0
 
@@ -90,10 +88,10 @@ def test_a_query_argument_next_to_the_function_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "template, said", [("{{ nope }}", "'nope' is undefined"), ("{% if", "not a valid template")]
+    "template, message", [("{{ nope }}", "'nope' is undefined"), ("{% if", "not a valid template")]
 )
-def test_sql_that_cannot_be_rendered_hints_at_arroyos_own_variables(template: str, said: str) -> None:
-    with pytest.raises(ArroyoArgumentError, match=rf"query: .*{said}.*\{{% raw %\}}"):
+def test_sql_that_cannot_be_rendered_hints_at_arroyos_own_variables(template: str, message: str) -> None:
+    with pytest.raises(ArroyoArgumentError, match=rf"query: .*{message}.*\{{% raw %\}}"):
         made(lambda: f"{ENDLESS}\n-- {template}", task_id="a_task").execute({"ti": FakeTaskInstance()})
 
 

@@ -14,27 +14,15 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError, ArroyoTaskError
 from airflow_provider_arroyo.operators.arroyo import ArroyoDeployPipelineOperator
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
-from tests.support import ENDLESS, Lines
+from tests.support import ENDLESS, KilledError, Lines
 from tests.tasks import harness
 from tests.tasks.conftest import BROKEN, Arrange
 from tests.tasks.harness import DEFERRED, SYNC, Ended, FakeTaskInstance, context, quiet, run_task
 
 SECOND = ENDLESS.replace("'10'", "'20'")
 RESULT = {
-    "pipeline_id",
-    "pipeline_name",
-    "job_id",
-    "state",
-    "run_id",
-    "console_url",
-    "failure_reason",
-    "action",
-    "generation",
-    "changes",
-    "not_applied",
-    "checkpoint",
-    "finished",
-    "dry_run",
+    *("pipeline_id", "pipeline_name", "job_id", "state", "run_id", "console_url", "failure_reason"),
+    *("action", "generation", "changes", "not_applied", "checkpoint", "finished", "dry_run"),
 }
 
 
@@ -45,7 +33,7 @@ def deploy(
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_versions_one_after_the_other(sandbox: ArroyoSandbox, arrange: Arrange, mode: str) -> None:
+def test_versions_are_deployed_in_turn(sandbox: ArroyoSandbox, arrange: Arrange, mode: str) -> None:
     created = deploy(mode=mode)
     assert created.error is None
     assert set(created.result) == RESULT
@@ -64,7 +52,7 @@ def test_versions_one_after_the_other(sandbox: ArroyoSandbox, arrange: Arrange, 
     assert (replaced.result["action"], replaced.result["generation"]) == ("replaced", 2)
     assert replaced.result["checkpoint"]["epoch"] >= 1
     seen = replaced.xcoms["arroyo_transitions"]
-    # Of both its waits: the old pipeline's stop, and the new one's start.
+    # Of both waits: for the old pipeline's stop, and for the new one's start.
     assert len({one["job_id"] for one in seen}) == 2
     assert "Stopped" in [one["state"] for one in seen]
     assert seen[-1]["state"] == "Running"
@@ -84,13 +72,13 @@ def test_versions_one_after_the_other(sandbox: ArroyoSandbox, arrange: Arrange, 
 def test_both_modes_log_the_same(sandbox: ArroyoSandbox) -> None:
     def logged(mode: str) -> set[str]:
         texts = deploy(f"{ENDLESS}\n-- {mode}", mode).texts()
-        # Which states a poll meets, time decides.
+        # Which states are polled depends on timing.
         heads = [
             re.split(":[ \n]", text)[0]
             for text in texts
             if not re.search(r"\((run |no run yet)", text) or text.startswith("Done")
         ]
-        # A checkpoint's number and age, and a generation's number, differ from one deploy to the next.
+        # The number and age of a checkpoint, and the generation, differ between deploys.
         return {re.sub(r"(generation|Checkpoint) \d.*", r"\1", head) for head in heads}
 
     deploy()
@@ -107,7 +95,7 @@ def test_both_modes_log_the_same(sandbox: ArroyoSandbox) -> None:
     assert logged(DEFERRED) >= in_worker
 
 
-def test_the_link_and_the_name_are_known_before_the_end(sandbox: ArroyoSandbox) -> None:
+def test_the_link_and_the_name_are_pushed_before_the_end(sandbox: ArroyoSandbox) -> None:
     sandbox.faults.never_starts("orders")
     ended = deploy(timeout=2, checkpoint_interval=1)
     assert isinstance(ended.error, ArroyoTaskError)
@@ -117,7 +105,7 @@ def test_the_link_and_the_name_are_known_before_the_end(sandbox: ArroyoSandbox) 
 
 
 @pytest.mark.usefixtures("_soon_lost")
-def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_killed_task_undoes_nothing_and_logs_that(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     there = deploy().result
     lines = Lines()
     log = logging.Logger("killed")
@@ -131,9 +119,6 @@ def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox
         deferrable=False,
     )
 
-    class KilledError(BaseException):
-        pass
-
     def kill(*_: Any, **__: Any) -> Any:
         operator.on_kill()
         raise KilledError
@@ -141,8 +126,10 @@ def test_a_task_that_is_killed_undoes_nothing_and_says_so(sandbox: ArroyoSandbox
     sandbox.requests.clear()
     with mock.patch("airflow_provider_arroyo.polling.poll.poll_until", kill), pytest.raises(KilledError):
         quiet(operator, log).execute(context())
-    said = f"interrupted when it had stopped pipeline 'orders' ({there['pipeline_id']}) and not yet created"
-    assert said in lines.text("WARNING")
+    expected = (
+        f"interrupted when it had stopped pipeline 'orders' ({there['pipeline_id']}) and not yet created"
+    )
+    assert expected in lines.text("WARNING")
     assert [request.json for request in sandbox.requests.find("PATCH")] == [{"stop": "checkpoint"}]
 
     ti = FakeTaskInstance(try_number=2)
@@ -174,7 +161,7 @@ def test_refused_sql_touches_nothing(sandbox: ArroyoSandbox, arrange: Arrange) -
     assert not sandbox.requests.find("PATCH")
 
 
-def test_state_is_not_dropped_unasked(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_state_is_not_dropped_without_allow_state_loss(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     there = deploy().result
     ended = deploy(SECOND, allow_state_loss=False)
     assert isinstance(ended.error, AirflowFailException)
@@ -201,10 +188,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"on_failure": "ignore"}, "on_failure must be one of 'rollback', 'leave'"),
     ({"keep_old": "false"}, "keep_old must be True or False, got 'false'"),
     ({"allow_state_loss": 1}, "allow_state_loss must be True or False"),
-    ({"max_restarts": -1}, "max_restarts must be an integer, 0 or more"),
-    ({"parallelism": 0}, "parallelism must be an integer, 1 or more"),
-    ({"checkpoint_interval": 0.5}, "checkpoint_interval must be from 1 second to 24 hours"),
-    ({"rollback_timeout": 0}, "rollback_timeout must be a timedelta or a number of seconds, more than 0"),
     ({"checkpoint_interval": timedelta(minutes=10)}, "timeout must be longer than checkpoint_interval"),
     (
         {"execution_timeout": timedelta(minutes=14)},
@@ -218,13 +201,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("given,words", BAD)
-def test_bad_arguments_are_refused_when_the_dag_is_parsed(given: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed(given: dict[str, Any], words: str) -> None:
     arguments = {"pipeline_name": "orders", "query": ENDLESS, **given}
     with pytest.raises(ValueError, match=re.escape(words)):
         ArroyoDeployPipelineOperator(task_id="a_task", **arguments)
 
 
-def test_templates_are_checked_once_they_are_rendered(sandbox: ArroyoSandbox) -> None:
+def test_rendered_templates_are_checked(sandbox: ArroyoSandbox) -> None:
     operator = ArroyoDeployPipelineOperator(task_id="a_task", pipeline_name="{{ x }}", query=ENDLESS)
     operator.pipeline_name = "a\nb"
     with pytest.raises(ArroyoFatalTaskError, match="pipeline_name must be one line"):
@@ -233,16 +216,14 @@ def test_templates_are_checked_once_they_are_rendered(sandbox: ArroyoSandbox) ->
 
 
 @pytest.mark.parametrize(
-    "status, says", [(500, "although Arroyo responds"), (429, "although Arroyo responds")]
+    "status, message", [(500, "although Arroyo responds"), (429, "although Arroyo responds")]
 )
-def test_checkpoints_that_arroyo_does_not_list_are_no_outage(
-    status: int, says: str, sandbox: ArroyoSandbox
-) -> None:
+def test_an_error_of_the_checkpoints_is_no_outage(status: int, message: str, sandbox: ArroyoSandbox) -> None:
     assert deploy().error is None
     sandbox.faults.status(status, path="*/checkpoints", error="the store is full", times=None)
     ended = deploy(SECOND, api_outage_tolerance=0.5)
     assert type(ended.error) is ArroyoTaskError
     text = str(ended.error)
-    assert re.search(rf"GET /pipelines/.*/checkpoints failed for .*, {says}", text), text
+    assert re.search(rf"GET /pipelines/.*/checkpoints failed for .*, {message}", text), text
     assert "the store is full" in text
     assert "unreachable" not in text

@@ -29,10 +29,10 @@ def test_a_failure_is_diagnosed_in_every_mode(mode: str, sandbox: ArroyoSandbox)
     text = str(error)
     assert "Diagnosis (file_missing): " in text
     assert "Arroyo's workers see the file" in text
-    assert "Fix the cause." not in text, "the advice about this very cause takes its place"
+    assert "Fix the cause." not in text, "the advice of the diagnosis replaces it"
 
 
-def test_a_deploy_that_does_not_come_up_says_it_too(sandbox: ArroyoSandbox) -> None:
+def test_a_failed_deploy_is_diagnosed_too(sandbox: ArroyoSandbox) -> None:
     error = run_task(
         lambda **mode: ArroyoDeployPipelineOperator(
             task_id="a_task", pipeline_name="orders", query=BROKEN, timeout=20, **mode
@@ -42,7 +42,7 @@ def test_a_deploy_that_does_not_come_up_says_it_too(sandbox: ArroyoSandbox) -> N
     assert "Diagnosis (file_missing): " in str(error)
 
 
-def test_a_broker_that_is_away_is_named_by_a_timeout(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_timeout_names_an_unreachable_broker(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     sandbox.faults.kafka_away()
     arrange.after_polls(sandbox.advance, 45)
     error = run_task(submit(until_checkpoint=True, timeout=4), SYNC).error
@@ -51,7 +51,7 @@ def test_a_broker_that_is_away_is_named_by_a_timeout(sandbox: ArroyoSandbox, arr
     assert "allow more time" in str(error)
 
 
-def test_a_pipeline_that_was_paused_externally(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_an_externally_stopped_pipeline_is_diagnosed(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     def pause() -> None:
         sandbox.advance(15)
         sandbox.faults.stop("orders")
@@ -63,7 +63,7 @@ def test_a_pipeline_that_was_paused_externally(sandbox: ArroyoSandbox, arrange: 
     assert "it continues from checkpoint" in str(error)
 
 
-def test_what_says_no_more_is_left_out(arrange: Arrange, sandbox: ArroyoSandbox) -> None:
+def test_a_diagnosis_without_new_information_is_left_out(arrange: Arrange, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.fail("orders", error="worker left", after=0.1)
     error = run_task(submit(stable_for=5), SYNC).error
     assert diagnosis_of(error) is None
@@ -73,11 +73,11 @@ def test_what_says_no_more_is_left_out(arrange: Arrange, sandbox: ArroyoSandbox)
 
 
 @pytest.mark.parametrize("broken", ["requests", "itself", "alarm"])
-def test_a_diagnosis_that_fails_masks_nothing(
+def test_a_failing_diagnosis_does_not_hide_the_error(
     broken: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        # Airflow's alarm may go off just now.
+        # Airflow's alarm may go off at this moment.
         raise AirflowTaskTimeout("Timeout") if broken == "alarm" else RuntimeError("a bug")
 
     if broken == "requests":

@@ -1,4 +1,4 @@
-"""``end_from_trigger``: what is stored, what still goes through the worker, and where it is refused."""
+"""``end_from_trigger``: what is stored, what still resumes in a worker, and when it is refused."""
 
 from __future__ import annotations
 
@@ -35,24 +35,22 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
 
 
 def deferred(arrange: Arrange, ti: FakeTaskInstance, **more: Any) -> ArroyoPipelineTrigger:
-    """Return the trigger of a sensor that waits for a stop, which comes soon, and whose events are held for long."""
+    """Return the trigger of a sensor for a stop that happens soon, with a long hold."""
     pipeline_id = arrange.pipeline("Running")
     arguments = {"deferrable": True, "defer_after": 0, "end_from_trigger": True, **more}
     trigger = defer(sense(pipeline_id, "Stopped", timeout=100)(**arguments), ti)
-    trigger.task_instance = ti  # type: ignore[assignment]  # has what is used of Airflow's
+    trigger.task_instance = ti  # type: ignore[assignment]  # has the methods that are used
     trigger.hold = {"deferred_at": SteadyClock()(), "seconds": 3600}
     arrange.sandbox.faults.stop(pipeline_id)
     return trigger
 
 
 async def events_of(trigger: ArroyoPipelineTrigger) -> list[Any]:
-    """Run a trigger to its end."""
+    """Run a trigger and return its events."""
     return [event async for event in trigger.run()]
 
 
-def test_a_success_ends_at_once_with_the_same_xcoms_as_in_a_worker(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_success_ends_the_task_at_once_with_the_same_xcoms_as_in_a_worker(arrange: Arrange) -> None:
     ti = FakeTaskInstance(map_index=3)
     trigger = deferred(arrange, ti)
     with supervisor(ti):
@@ -68,7 +66,7 @@ def test_a_success_ends_at_once_with_the_same_xcoms_as_in_a_worker(
     assert [one["state"] for one in ti.xcoms["arroyo_transitions"]][-1] == "Stopped"
 
 
-def test_a_result_that_is_not_wanted_is_not_stored(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_without_do_xcom_push_no_result_is_stored(arrange: Arrange) -> None:
     ti = FakeTaskInstance()
     trigger = deferred(arrange, ti, do_xcom_push=False)
     with supervisor(ti):
@@ -77,7 +75,7 @@ def test_a_result_that_is_not_wanted_is_not_stored(sandbox: ArroyoSandbox, arran
     assert "return_value" not in ti.xcoms
 
 
-def test_a_failure_goes_through_the_worker(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_failure_resumes_in_a_worker(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(sense(pipeline_id, "Stopped"), FROM_TRIGGER)
     assert type(ended.error) is ArroyoTaskError
@@ -85,9 +83,7 @@ def test_a_failure_goes_through_the_worker(sandbox: ArroyoSandbox, arrange: Arra
 
 
 @pytest.mark.parametrize("problem", ["no task", "no supervisor", "an error", "a refusal"])
-def test_where_nothing_can_be_stored_the_task_resumes(
-    problem: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_if_nothing_can_be_stored_the_task_resumes_in_a_worker(problem: str, arrange: Arrange) -> None:
     ti = FakeTaskInstance()
     trigger = deferred(arrange, ti)
     trigger.hold = None
@@ -106,10 +102,8 @@ def test_where_nothing_can_be_stored_the_task_resumes(
     assert sensor.execute_complete(context(), event=payload)["state"] == "Stopped"
 
 
-def test_a_kill_while_the_result_is_stored_leaves_no_request_half_done(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    """All triggers share one channel to Airflow: a request that is cancelled leaves its response to the next."""
+def test_a_kill_does_not_cancel_a_request_that_stores_the_result(arrange: Arrange) -> None:
+    """All triggers share a channel to the supervisor: a cancelled request leaves its response to the next one."""
     ti = FakeTaskInstance()
     trigger = deferred(arrange, ti)
     done: list[str] = []
@@ -130,18 +124,18 @@ def test_a_kill_while_the_result_is_stored_leaves_no_request_half_done(
             with pytest.raises(asyncio.CancelledError):
                 await running
             answer.set()
-            while len(done) < 2:  # noqa: ASYNC110  # what is waited for happens in a task of Airflow's
+            while len(done) < 2:  # noqa: ASYNC110  # this happens in a task of Airflow's
                 await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(killed(), 30))
     assert sorted(done) == ["arroyo_transitions", "return_value"]
 
 
-# -- where it is refused ---------------------------------------------------------------------------------------
+# -- when it is refused ---------------------------------------------------------------------------------------
 
 
 class WithPostExecute(ArroyoPipelineSensor):
-    """Has an end of its own."""
+    """Overrides post_execute."""
 
     def post_execute(self, context: Any, result: Any = None) -> None:
         """Do something."""
@@ -164,7 +158,7 @@ FINE: dict[str, Any] = {
 
 @pytest.mark.parametrize("more, why", REFUSED)
 @pytest.mark.parametrize("cls", [ArroyoPipelineSensor])
-def test_it_is_refused_where_something_would_be_lost(cls: Any, more: dict[str, Any], why: str) -> None:
+def test_it_is_refused_with_features_that_need_a_worker(cls: Any, more: dict[str, Any], why: str) -> None:
     given = {"task_id": "watch", "pipeline_id": "pl_1", **more}
     with pytest.raises(ValueError, match=f"end_from_trigger=True cannot be used with {why}"):
         cls(end_from_trigger=True, deferrable=True, **given)
@@ -177,12 +171,12 @@ def test_an_overridden_post_execute_is_refused(sandbox: ArroyoSandbox) -> None:
     assert WithPostExecute(task_id="watch", pipeline_id="pl_1").end_from_trigger is False
 
 
-def test_what_is_not_lost_is_not_refused() -> None:
+def test_other_features_are_accepted() -> None:
     sensor = ArroyoPipelineSensor(task_id="watch", pipeline_id="pl_1", end_from_trigger=True, **FINE)
     assert sensor.end_from_trigger
 
 
-def test_default_arguments_of_the_dag_count() -> None:
+def test_default_arguments_of_the_dag_are_checked() -> None:
     with (
         DAG("a_dag", schedule=None, default_args={"on_success_callback": print}),
         pytest.raises(ValueError, match="on_success_callback"),
@@ -200,7 +194,7 @@ def test_attributes_that_are_set_later_are_refused_in_execute(late: str, sandbox
 
 
 def test_a_mapped_task_fails_without_a_retry_when_it_runs() -> None:
-    """Its arguments are not checked when the DAG is parsed, since no task is made then."""
+    """Its arguments are not checked when the DAG is parsed, since no task is created then."""
     with DAG("a_dag", schedule=None):
         mapped = ArroyoPipelineSensor.partial(
             task_id="watch", end_from_trigger=True, outlets=[Asset("orders")]
@@ -210,7 +204,7 @@ def test_a_mapped_task_fails_without_a_retry_when_it_runs() -> None:
         mapped.unmap({"pipeline_id": "pl_1"})
 
 
-def test_a_result_that_others_are_mapped_over_is_refused(sandbox: ArroyoSandbox) -> None:
+def test_it_is_refused_if_a_task_is_mapped_over_the_result(sandbox: ArroyoSandbox) -> None:
     with DAG("a_dag", schedule=None):
         watch = ArroyoPipelineSensor(
             task_id="watch", pipeline_id="pl_1", deferrable=True, end_from_trigger=True
@@ -221,6 +215,6 @@ def test_a_result_that_others_are_mapped_over_is_refused(sandbox: ArroyoSandbox)
 
 
 @pytest.mark.parametrize("value", ["true", 1, None])
-def test_only_a_boolean_is_taken(value: Any) -> None:
+def test_only_a_boolean_is_accepted(value: Any) -> None:
     with pytest.raises(ValueError, match="end_from_trigger must be True or False"):
         ArroyoPipelineSensor(task_id="watch", pipeline_id="pl_1", end_from_trigger=value)

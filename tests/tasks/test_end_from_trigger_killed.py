@@ -1,4 +1,4 @@
-"""``end_from_trigger``, and a triggerer that is killed or cancelled, or that runs a wait of another one, too."""
+"""``end_from_trigger`` in triggerers that are killed or cancelled, or that run the same wait at once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .harness import FakeTaskInstance, Make, context, defer, rebuilt, sense
 pytestmark = pytest.mark.arroyo_versions("0.16")
 
 MESSAGES = 5
-"""How many XComs a triggerer stores of a pipeline that it finds by its name: which one that is, then how it went."""
+"""The number of XComs that a triggerer stores for a pipeline that it finds by name: its identity, then the result."""
 
 POINTS = [(at, how) for at in range(2 * MESSAGES) for how in ("kill", "cancel")]
-"""When it ends: before the first XCom is stored, after that, before the second …, and how."""
+"""When it ends (before the first XCom is stored, after that, before the second …), and how."""
 
 
 class Supervisor:
     """Stores the XComs of a task, until the triggerer is killed or cancelled.
 
     :param ti: the task instance.
-    :param ends_at: when that is, see :data:`POINTS`; None: never.
-    :param how: ``kill``: it sends nothing more; ``cancel``: what it has begun it ends.
+    :param ends_at: when that happens, see :data:`POINTS`; None: never.
+    :param how: ``kill``: it sends nothing more; ``cancel``: it finishes what it has begun.
     """
 
     def __init__(self, ti: FakeTaskInstance, ends_at: int | None = None, how: str = "") -> None:
@@ -56,11 +56,11 @@ class Supervisor:
             assert self.running is not None
             self.running.cancel()
         if self._how == "kill":
-            await asyncio.Event().wait()  # nothing of a dead process goes on
+            await asyncio.Event().wait()  # a dead process does nothing more
 
 
 def run(triggers: list[Any], supervisor: Supervisor) -> list[Any]:
-    """Run triggers in one triggerer, and return the events that Airflow gets; none where it ends before."""
+    """Run triggers in one triggerer, and return the events that Airflow gets; none if it ends before."""
 
     async def ended() -> list[Any]:
         async def events(trigger: Any) -> list[Any]:
@@ -80,7 +80,7 @@ def run(triggers: list[Any], supervisor: Supervisor) -> list[Any]:
 def deferred(ti: FakeTaskInstance, make: Make) -> Any:
     """Return the trigger of a sensor, as a triggerer gets it."""
     trigger = defer(make(deferrable=True, defer_after=0, end_from_trigger=True), ti)
-    trigger.task_instance = ti  # type: ignore[assignment]  # has what is used of Airflow's
+    trigger.task_instance = ti  # type: ignore[assignment]  # has the methods that are used
     return trigger
 
 
@@ -96,7 +96,7 @@ def results(stored: list[tuple[str, Any]]) -> set[str]:
     return {json.dumps(value) for key, value in stored if key == "return_value"}
 
 
-def test_wherever_a_triggerer_ends_the_next_one_stores_the_same(
+def test_wherever_a_triggerer_ends_the_next_one_stores_the_same_values(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     # Deferred before the pipeline exists.
@@ -111,14 +111,14 @@ def test_wherever_a_triggerer_ends_the_next_one_stores_the_same(
         (event,) = run([again(trigger, ti)], second)
         assert isinstance(event, TaskSuccessEvent)
         assert len(second.stored) == MESSAGES
-        # Stored again is stored alike.
+        # Values that are stored again are the same.
         assert len(results(first.stored + second.stored)) == 1
         assert ti.xcoms["return_value"]["state"] == "Stopped"
         assert ti.xcoms["return_value"]["pipeline_id"] == ti.xcoms["pipeline_id"] == pipeline_id
         assert [one["state"] for one in ti.xcoms["arroyo_transitions"]] == ["Stopped"]
 
 
-def test_two_triggerers_at_once_store_the_same(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_two_concurrent_triggerers_store_the_same_values(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     ti = FakeTaskInstance()
     pipeline_id = arrange.pipeline("Running")
     trigger = deferred(ti, sense(pipeline_id, "Stopped", timeout=100))
@@ -131,7 +131,7 @@ def test_two_triggerers_at_once_store_the_same(sandbox: ArroyoSandbox, arrange: 
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_a_pipeline_that_has_failed_since_is_no_success(
+def test_a_pipeline_that_failed_in_the_meantime_is_not_a_success(
     at: int, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     """The first triggerer saw the wanted state, and was killed before it could report that to Airflow."""
@@ -154,6 +154,6 @@ def test_a_pipeline_that_has_failed_since_is_no_success(
         make(deferrable=True, end_from_trigger=True).execute_complete(
             context(ti), event=json.loads(json.dumps(event.payload))
         )
-    # What the first one may have stored is no result of a task that has failed.
+    # A value that the first triggerer may have stored is not the result of a failed task.
     assert ti.xcoms.get("return_value") is None
     assert ti.xcoms["arroyo_transitions"][-1]["state"] == "Failed"

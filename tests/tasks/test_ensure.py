@@ -53,7 +53,7 @@ MAKERS = pytest.mark.parametrize("make", [profile, table, udf])
 
 
 @MAKERS
-def test_it_is_created_once_and_then_left_alone(make: Any, sandbox: ArroyoSandbox) -> None:
+def test_each_object_is_created_once_and_then_left_alone(make: Any, sandbox: ArroyoSandbox) -> None:
     first, second = run(make()), run(make())
     assert (first["action"], second["action"]) == ("created", "unchanged")
     assert first["id"] == second["id"]
@@ -63,14 +63,14 @@ def test_it_is_created_once_and_then_left_alone(make: Any, sandbox: ArroyoSandbo
 
 @MAKERS
 @pytest.mark.parametrize("after_effect", [False, True])
-def test_a_lost_response_creates_no_second_one(make: Any, after_effect: bool, sandbox: ArroyoSandbox) -> None:
+def test_a_lost_response_causes_one_create(make: Any, after_effect: bool, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.reset(
         method="POST", path="*udfs" if make is udf else "*connection_*", after_effect=after_effect
     )
     try:
         result = run(make())
     except ArroyoTaskError:
-        # Nothing was created, and Airflow's retry creates it.
+        # Nothing was created; Airflow's retry creates it.
         assert not after_effect
         result = run(make())
     assert result["action"] == "created"
@@ -91,18 +91,18 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize("make, changed, said", DIFFERENT)
-def test_one_that_differs_is_left_alone_and_said(
-    make: Any, changed: dict[str, Any], said: str, sandbox: ArroyoSandbox
+@pytest.mark.parametrize("make, changed, message", DIFFERENT)
+def test_a_difference_is_reported_and_nothing_is_changed(
+    make: Any, changed: dict[str, Any], message: str, sandbox: ArroyoSandbox
 ) -> None:
     run(make())
     with pytest.raises(ArroyoFatalTaskError) as caught:
         run(make(**changed))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "Nothing was changed" in str(caught.value)
     kept = run(make(**changed, if_different="keep"))
     assert kept["action"] == "unchanged"
-    assert any(said in line for line in kept["differences"])
+    assert any(message in line for line in kept["differences"])
     assert creates(sandbox) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_secret_that_differs_is_not_shown(sandbox: ArroyoSandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "config, said",
+    "config, message",
     [
         ({"a": [{"password": SECRET}]}, "config.a[0].password: *** (differs)"),
         ({"headers": f"X-Whatever: {SECRET}"}, "config.headers: *** (differs)"),
@@ -133,15 +133,15 @@ def test_a_secret_that_differs_is_not_shown(sandbox: ArroyoSandbox) -> None:
         ),
     ],
 )
-def test_a_secret_within_a_setting_that_differs_is_not_shown(config: dict[str, Any], said: str) -> None:
+def test_a_secret_within_a_setting_that_differs_is_not_shown(config: dict[str, Any], message: str) -> None:
     stored = json.loads(json.dumps(config).replace(SECRET, "another-secret"))
     (line,) = differences_of({"config": config}, {"config": stored})
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert SECRET not in line
     assert "another-secret" not in line
 
 
-def test_a_table_that_differs_names_who_uses_it(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
+def test_the_error_about_another_table_names_its_users(sandbox: ArroyoSandbox, client: ArroyoClient) -> None:
     run(table())
     sql = (
         "CREATE TABLE s (n BIGINT) WITH (connector = 'blackhole'); INSERT INTO s SELECT counter FROM events;"
@@ -166,14 +166,14 @@ def test_a_table_needs_its_profile(sandbox: ArroyoSandbox) -> None:
     assert run(table(**given))["action"] == "unchanged"
 
 
-def test_a_udf_that_arroyo_refuses(sandbox: ArroyoSandbox) -> None:
+def test_a_udf_that_arroyo_refuses_is_an_error(sandbox: ArroyoSandbox) -> None:
     with pytest.raises(ArroyoFatalTaskError, match="Arroyo refused the UDF"):
         run(udf(definition="this is no function"))
     assert creates(sandbox) == 0
 
 
 @pytest.mark.parametrize(
-    "make, arguments, said",
+    "make, arguments, message",
     [
         (profile, {"name": " "}, "name"),
         (profile, {"config": "x"}, "config"),
@@ -182,8 +182,8 @@ def test_a_udf_that_arroyo_refuses(sandbox: ArroyoSandbox) -> None:
         (udf, {"if_different": "replace"}, "if_different"),
     ],
 )
-def test_bad_arguments(make: Any, arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_are_refused(make: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make(**arguments)
 
 

@@ -1,4 +1,4 @@
-"""Nothing that runs in the triggerer blocks its event loop, nor changes anything in Arroyo when it is moved."""
+"""Nothing blocks the event loop of a triggerer, and moving a trigger changes nothing in Arroyo."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .harness import defer, fire, rebuilt, sense
 pytestmark = pytest.mark.arroyo_versions("0.16")
 
 MAX_BLOCK_SECONDS = 0.15
-"""Three times what the benchmark allows: a test also runs on slower cores. What blocks takes seconds."""
+"""Three times the limit of the benchmark, since tests also run on slower cores. A blocking call takes seconds."""
 
 
 class BlockedLoopError(AssertionError):
-    """Something that blocks was called on the loop's own thread."""
+    """A blocking function was called in the loop's own thread."""
 
 
 def _forbid_on(thread: int, function: Callable[..., Any], what: str) -> Callable[..., Any]:
@@ -43,16 +43,16 @@ def _forbid_on(thread: int, function: Callable[..., Any], what: str) -> Callable
 async def longest_block(work: Awaitable[Any]) -> float:
     """Return how long the loop's longest step took while some work ran, in seconds of its thread's CPU time.
 
-    A busy machine is no block, and sleeping on the loop is what the other tests here forbid.
+    CPU time does not depend on how busy the machine is; blocking without CPU time is found by the other tests.
     """
-    # What a thousand tests before have left is not to be searched for garbage meanwhile.
+    # Keep the garbage collector from searching the objects of a thousand earlier tests.
     gc.collect()
     gc.freeze()
     try:
         task = asyncio.ensure_future(work)
         longest, before = 0.0, time.thread_time()
         while not task.done():
-            # Shorter than any block that counts, and no busy loop, which would starve the other threads.
+            # Shorter than any block that matters, but no busy loop, which would starve other threads.
             await asyncio.sleep(0.002)
             now = time.thread_time()
             longest, before = max(longest, now - before), now
@@ -63,7 +63,7 @@ async def longest_block(work: Awaitable[Any]) -> float:
 
 
 def watching(pipeline_id: str, *states: str) -> ArroyoPipelineTrigger:
-    """Return the trigger that a sensor hands its wait to."""
+    """Return the trigger of a sensor."""
     return defer(sense(pipeline_id, *states)(deferrable=True, defer_after=0))
 
 
@@ -92,7 +92,7 @@ def test_a_trigger_makes_no_blocking_call(
     assert event["result"]["job"]["state"] == "Stopped"
 
 
-def test_the_guard_of_this_module_catches_a_blocking_call() -> None:
+def test_a_blocking_call_would_be_found() -> None:
     guarded = _forbid_on(threading.get_ident(), time.sleep, "time.sleep")
     with pytest.raises(BlockedLoopError, match=r"time\.sleep"):
         guarded(0)

@@ -1,4 +1,4 @@
-"""A killed task keeps polling until Airflow ends its process, so its error says who requested the stop."""
+"""A killed task keeps polling until Airflow ends its process, so its error names who requested the stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
         (None, "externally"),
     ],
 )
-def test_the_error_says_who_asked_for_the_stop(
+def test_the_error_names_who_requested_the_stop(
     stop_on_kill: str | None, who: str, sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ti, made = FakeTaskInstance(), []

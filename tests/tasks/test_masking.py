@@ -1,4 +1,4 @@
-"""What leaves the process that read it: without the secrets that Arroyo's reason may quote."""
+"""Nothing that leaves the process contains the secrets that Arroyo's reason may quote."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RESULT = WaitResult(outcome=Outcome.FAILED, job=JOB, target_states=("Stopped",))
 
 
 def wait() -> PipelineWait:
-    """Return a wait that has seen the job."""
+    """Return a wait that has observed the job."""
     plan = WaitPlan(pipeline=PIPELINE, target_states=frozenset({"Stopped"}), deadline=1e9)
     wait = PipelineWait(plan, now=0.0)
     wait.observe(JOB, 1.0)
@@ -50,9 +50,9 @@ def wait() -> PipelineWait:
 
 
 def remembered() -> Any:
-    """Return what a poke remembers."""
+    """Return the state that a poke stores."""
     store = StateStore()
-    memory: Any = PokeMemory({"task_state_store": store, "ti": FakeTaskInstance()})  # type: ignore[typeddict-item]  # what is used of it
+    memory: Any = PokeMemory({"task_state_store": store, "ti": FakeTaskInstance()})  # type: ignore[typeddict-item]  # the fields that are used
     memory.keep(wait(), RESULT, SimpleNamespace(info=print))
     return store
 
@@ -63,8 +63,8 @@ LEAVING: dict[str, Callable[[], Any]] = {
         arroyo_conn_id="arroyo_default", plan=None, progress=wait().progress()
     ).serialize(),
     "an asset's event": lambda: event_payload(Event("Failed", "1"), PIPELINE, JOB, now=1.0),
-    "the note of what a task watches": lambda: WatchedRun.of(wait()).to_dict(),
-    "what a poke remembers": remembered,
+    "the note about what a task watches": lambda: WatchedRun.of(wait()).to_dict(),
+    "the state that a poke stores": remembered,
     "a task's result": lambda: result_values(PIPELINE, JOB),
     "a task's error": lambda: explain(RESULT, PIPELINE).to_dict(),
     "its log": lambda: [message.text for message in wait().messages()],
@@ -72,20 +72,20 @@ LEAVING: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("what", LEAVING)
-def test_no_secret_leaves(what: str) -> None:
+def test_no_secret_leaves_the_process(what: str) -> None:
     text = json.dumps(LEAVING[what]())
     assert "hunter2" not in text
     assert SHOWN in text
 
 
-def test_what_was_masked_reads_alike() -> None:
+def test_masking_twice_changes_nothing() -> None:
     read = WaitEvent.from_dict(json.loads(json.dumps(WaitEvent(pipeline=PIPELINE, result=RESULT).to_dict())))
     assert read.result.job is not None
     assert read.result.job.failure == FailureReason(SHOWN, "external")
     assert str(explain(read.result, PIPELINE)) == str(explain(RESULT, PIPELINE))
 
 
-def test_a_deferred_wait(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_deferred_wait_contains_no_secret(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     ti = FakeTaskInstance()
     pipeline_id = arrange.pipeline("Running")
     make = sense(pipeline_id, "Stopped", timeout=timedelta(minutes=1))

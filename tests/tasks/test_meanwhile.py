@@ -1,4 +1,4 @@
-"""What happens externally, or to the pipeline itself, between a task's check, its request, and the effect."""
+"""External requests, and failures of the pipeline, between a task's check, its request, and the effect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .harness import DEFERRED, SYNC, FakeTaskInstance, Make, run_task, stop, sub
 MODES = pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 
 COUNT = "event_rate = '10', message_count = '9000'"
-"""They last for minutes, however slow the machine is, until the sandbox's time is advanced."""
+"""The sources last for minutes, however slow the machine is, until the sandbox's clock is advanced."""
 BOUNDED = ENDLESS.replace("event_rate = '10'", COUNT)
 ONE_IS_BOUNDED = (
     ENDLESS
@@ -37,7 +37,7 @@ INSERT INTO sink SELECT counter FROM few;"""
 Act = Callable[[Arrange, str], object]
 
 LONG = 120
-"""No task here may wait for so many seconds: each finds out earlier."""
+"""A timeout that no task may reach: each ends earlier."""
 
 
 def _made(operator: Any, pipeline_id: str, **arguments: Any) -> Make:
@@ -70,7 +70,7 @@ def stop_immediately(pipeline_id: str) -> Make:
 
 
 def at_request(monkeypatch: pytest.MonkeyPatch, *, before: Any = None, after: Any = None) -> None:
-    """Do something right before, or right after, the next request of a task that changes a pipeline."""
+    """Call a function right before, or right after, a task's next request that changes a pipeline."""
     send, done = ArroyoClient.send, list[bool]()
 
     def sent(client: ArroyoClient, request: Request[Any]) -> Any:
@@ -114,9 +114,9 @@ def _stopped(arrange: Arrange, pipeline_id: str) -> None:
 
 @dataclass
 class Change:
-    """A change of a pipeline that ends before it, and what the task says.
+    """A change of a pipeline that ends before it, and the task's error.
 
-    :param error: what it says; None: it succeeds, with a new run.
+    :param error: its text; None: the task succeeds, with a new run.
     """
 
     make: Callable[[str], Make]
@@ -155,7 +155,7 @@ CHANGES = {
     "mode, name",
     [*((SYNC, name) for name in CHANGES), (DEFERRED, "restart, failing"), (DEFERRED, "update, finishing")],
 )
-def test_a_pipeline_that_ends_before_the_request(
+def test_a_change_of_a_pipeline_that_ends_before_the_request(
     mode: str, name: str, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = CHANGES[name]
@@ -171,7 +171,7 @@ def test_a_pipeline_that_ends_before_the_request(
         assert "did not become" not in str(ended.error)
 
 
-def test_a_resumed_pipeline_that_is_stopped_again(arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_that_is_stopped_again_fails(arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline_id = arrange.pipeline("Running")
     _stopped(arrange, pipeline_id)
     at_request(monkeypatch, after=lambda: arrange.client.patch_pipeline(pipeline_id, stop="immediate"))
@@ -185,7 +185,7 @@ def test_a_resumed_pipeline_that_is_stopped_again(arrange: Arrange, monkeypatch:
 
 
 @pytest.mark.parametrize("until_checkpoint", [False, True])
-def test_a_submit_adopts_one_that_ignores_its_change(
+def test_a_submit_adopts_a_pipeline_that_ignores_its_settings(
     until_checkpoint: bool, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run_task(submit(ONE_IS_BOUNDED), SYNC).result
@@ -208,7 +208,7 @@ def _resume(arrange: Arrange, pipeline_id: str) -> None:
 
 @dataclass
 class Withdrawn:
-    """A stop that is withdrawn right after it was requested, and what the pipeline is doing all along."""
+    """A stop that is withdrawn right after its request, and the state of the pipeline."""
 
     make: Callable[[str], Make]
     state: str = "Running"
@@ -229,14 +229,14 @@ STOPS = {
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("name", STOPS)
-def test_a_stop_that_is_withdrawn_at_once(
+def test_a_stop_that_is_withdrawn_at_once_is_an_error(
     name: str, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     withdrawn = STOPS[name]
     pipeline_id = arrange.pipeline("Running", query=withdrawn.query)
     if withdrawn.state == "Finishing":
         _ends("Finishing")(arrange, pipeline_id)
-    # Otherwise, it could have stopped before.
+    # Otherwise, it could have stopped first.
     arrange.sandbox.faults.show_state(pipeline_id, withdrawn.state)
     at_request(monkeypatch, after=lambda: _resume(arrange, pipeline_id))
     ended = run_task(withdrawn.make(pipeline_id), SYNC)
@@ -245,7 +245,7 @@ def test_a_stop_that_is_withdrawn_at_once(
     assert arrange.sandbox.store.pipelines
 
 
-def test_one_that_is_resumed_as_soon_as_it_has_stopped_was_stopped(arrange: Arrange) -> None:
+def test_a_pipeline_that_is_resumed_right_after_its_stop_was_stopped(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     arrange.sandbox.faults.show_state(pipeline_id, "CheckpointStopping")
 
@@ -262,7 +262,7 @@ def test_one_that_is_resumed_as_soon_as_it_has_stopped_was_stopped(arrange: Arra
 
 @MODES
 @pytest.mark.parametrize("make", [stop_it, delete])
-def test_a_stop_that_is_withdrawn_while_it_is_waited_for(
+def test_a_stop_that_is_withdrawn_during_the_wait_is_an_error(
     make: Callable[[str], Make], mode: str, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")

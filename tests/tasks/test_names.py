@@ -1,4 +1,4 @@
-"""A name means the same pipeline in every mode, and in a later try never the successor of the one that was meant."""
+"""A name means the same pipeline in every mode, and in a later try it never means the successor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.tasks.harness import (
 
 
 def _old_and_new(arrange: Arrange) -> tuple[str, str]:
-    """Return the ids of a pipeline that was stopped and of its successor, created a second later at least."""
+    """Return the ids of a stopped pipeline and of its successor, created at least a second later."""
     old = arrange.pipeline("Running")
     arrange.client.patch_pipeline(old, stop="immediate")
     arrange.until(old, "Stopped")
@@ -42,7 +42,7 @@ def _second_try(store: StateStore | None = None) -> FakeTaskInstance:
     return FakeTaskInstance(try_number=2, run_start_date=began, state_store=store)
 
 
-def test_second_try_of_a_stop_never_stops_the_successor(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_second_try_of_a_stop_never_stops_the_successor(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     old, new = _old_and_new(arrange)
     sandbox.requests.clear()
     ended = run_task(stop(None, pipeline_name="orders"), SYNC, _second_try())
@@ -53,9 +53,7 @@ def test_second_try_of_a_stop_never_stops_the_successor(sandbox: ArroyoSandbox, 
     assert arrange.state(new) == "Running"
 
 
-def test_cleared_stop_of_a_run_that_had_ended_never_stops_the_successor(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_cleared_stop_of_an_ended_run_never_stops_the_successor(arrange: Arrange) -> None:
     """The clear gives the run a new start date, later than the successor."""
     due = datetime.now(UTC) - timedelta(minutes=1)
     old, new = _old_and_new(arrange)
@@ -68,7 +66,7 @@ def test_cleared_stop_of_a_run_that_had_ended_never_stops_the_successor(
 
 
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
-def test_second_try_of_a_delete_whose_first_deleted_what_was_stopped(
+def test_a_second_try_of_a_delete_does_not_delete_the_successor(
     sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
 ) -> None:
     def make(**mode: Any) -> Any:
@@ -85,10 +83,8 @@ def test_second_try_of_a_delete_whose_first_deleted_what_was_stopped(
     assert arrange.state(new) == "Running"
 
 
-def test_second_try_of_a_stop_knows_what_its_own_run_submitted(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    """Nothing of it is in doubt, also where Airflow keeps no note between the tries."""
+def test_a_second_try_of_a_stop_stops_the_pipeline_of_its_own_run(arrange: Arrange) -> None:
+    """There is no doubt about it, even if Airflow stores nothing between the tries."""
     submitted = run_task(submit(), SYNC, FakeTaskInstance(task_id="submit"))
     ended = run_task(stop(None, pipeline_name="orders"), SYNC, _second_try())
     assert ended.error is None, ended.error
@@ -97,21 +93,19 @@ def test_second_try_of_a_stop_knows_what_its_own_run_submitted(
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
-def test_sensor_whose_name_is_only_anothers(
-    sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
+def test_the_error_about_a_name_that_only_another_airflow_has(
+    arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_task(submit(), SYNC)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://staging.example.com")
     ended = run_task(sense(None, pipeline_name="orders", timeout=0.7), mode)
-    says = "Another Airflow, in namespace 'airflow.example.com', has one. If that one is meant, use its pipeline_id"
-    assert says in str(ended.error)
-    assert [says in text for text in ended.texts("WARNING")] == [True]
+    hint = "Another Airflow, in namespace 'airflow.example.com', has one. If that one is meant, use its pipeline_id"
+    assert hint in str(ended.error)
+    assert [hint in text for text in ended.texts("WARNING")] == [True]
 
 
-def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
-    """Airflow 3.3 and later keep a note between the tries."""
+def test_a_second_try_of_a_stop_stops_the_same_pipeline(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+    """Airflow 3.3 and later store a note between the tries."""
     store = StateStore()
     first = arrange.pipeline("Running")
     make = stop(None, pipeline_name="orders", wait_for_completion=False)
@@ -122,7 +116,7 @@ def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
     ended = run_task(make, SYNC, _second_try(store))
     assert ended.result["pipeline_id"] == first
     assert arrange.state(second) == "Running"
-    # Another name in the same task is another question.
+    # Another name in the same task is independent of the note.
     third = arrange.pipeline("Running", name="invoices")
     other = stop(None, pipeline_name="invoices")
     assert run_task(other, SYNC, _second_try(store)).result["pipeline_id"] == third
@@ -130,7 +124,7 @@ def test_second_try_of_a_stop_stops_the_one_that_the_first_meant(
 
 @pytest.mark.parametrize("operator", [ArroyoStopPipelineOperator, ArroyoDeletePipelineOperator])
 @pytest.mark.parametrize("if_missing", ["succeed", "fail"])
-def test_second_try_leaves_the_successor_of_one_that_is_gone(
+def test_a_second_try_leaves_the_successor_of_a_deleted_pipeline_alone(
     sandbox: ArroyoSandbox, arrange: Arrange, operator: Any, if_missing: str
 ) -> None:
     store = StateStore()
@@ -155,7 +149,9 @@ def test_second_try_leaves_the_successor_of_one_that_is_gone(
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_namesake_of_yesterday_that_has_finished(sandbox: ArroyoSandbox, arrange: Arrange, mode: str) -> None:
+def test_a_finished_one_of_yesterday_is_not_meant(
+    sandbox: ArroyoSandbox, arrange: Arrange, mode: str
+) -> None:
     arrange.pipeline("Finished", query=BOUNDED)
     sandbox.advance(2)
     today = arrange.pipeline("Running", query=BOUNDED.replace("'20'", "'40'"))
@@ -165,7 +161,7 @@ def test_namesake_of_yesterday_that_has_finished(sandbox: ArroyoSandbox, arrange
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, DEFERRED_LATE, RESCHEDULE])
-def test_namesake_of_yesterday_that_is_stopped_gives_way_to_the_one_of_today(
+def test_a_pipeline_of_today_replaces_a_stopped_one_of_yesterday(
     sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.2)
@@ -182,8 +178,8 @@ def test_namesake_of_yesterday_that_is_stopped_gives_way_to_the_one_of_today(
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_one_that_stops_during_the_wait_stays_the_one_that_is_meant(
-    sandbox: ArroyoSandbox, arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
+def test_a_pipeline_that_stops_during_the_wait_is_still_meant(
+    arrange: Arrange, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_arroyo.polling.find.FIND_SECONDS", 0.1)
     meant = arrange.pipeline("Running")
@@ -199,7 +195,7 @@ def test_one_that_stops_during_the_wait_stays_the_one_that_is_meant(
 
 
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["before 3.3", "3.3"])
-def test_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
+def test_a_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
     sandbox: ArroyoSandbox, arrange: Arrange, store: StateStore | None
 ) -> None:
     arrange.pipeline("Finished", query=BOUNDED)
@@ -214,14 +210,14 @@ def test_rescheduled_sensor_whose_pipeline_ends_between_two_pokes(
     assert done.xcom_value["pipeline_id"] == today
 
 
-def test_rescheduled_sensor_before_3_3_stays_with_what_its_first_poke_met(
+def test_before_airflow_3_3_later_pokes_mean_the_pipeline_of_the_first_poke(
     sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     first = arrange.pipeline("Running")
     ti = FakeTaskInstance()
     make = sense(None, "Stopped", pipeline_name="orders")
     assert make(mode="reschedule", poke_interval=60).poke(context(ti)) is False
-    # As if that had been half a minute ago by the server's clock, which the sandbox lets pass at once.
+    # As if the first poke had been half a minute ago by the server's clock.
     sandbox.advance(30)
     ahead = sandbox.clock.now_micros() / 1e6 - time.time()
     sandbox.advance(30)

@@ -1,4 +1,4 @@
-"""What the operators report to OpenLineage, as Airflow's provider for it asks them, and the events that follow."""
+"""What the operators report to OpenLineage through Airflow's provider for it, and the resulting events."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ INPUT, OUTPUT = ("kafka://broker:9092", "orders"), ("https://hooks.example.com",
 
 @dataclass
 class TaskInstance(FakeTaskInstance):
-    """What Airflow's provider for OpenLineage uses of a task instance, besides what the tasks do."""
+    """The part of a task instance that Airflow's OpenLineage provider uses, besides what tasks use."""
 
     start_date: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     dag_run: Any = field(
@@ -74,7 +74,7 @@ class TaskInstance(FakeTaskInstance):
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file to which Airflow's listener emits events."""
     path = tmp_path / "events.jsonl"
-    # Without one, OpenLineage is disabled.
+    # Without a transport, OpenLineage is disabled.
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps({"type": "console"}))
     transport = FileTransport(FileConfig(log_file_path=str(path), append=True))
     adapter = OpenLineageAdapter(client=OpenLineageClient(transport=transport))
@@ -105,7 +105,7 @@ def names(datasets: list[Any]) -> list[tuple[str, str]]:
     return [(one.namespace, one.name) for one in datasets]
 
 
-def test_a_submit(sandbox: ArroyoSandbox, file: Path) -> None:
+def test_the_lineage_of_a_submit(sandbox: ArroyoSandbox, file: Path) -> None:
     operator = submit()
     begun = operator.get_openlineage_facets_on_start()
     assert (names(begun.inputs), names(begun.outputs)) == ([INPUT], [OUTPUT])
@@ -145,7 +145,7 @@ def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> 
     # With [openlineage] include_full_task_info, Airflow shows every attribute of a task.
     assert "auth.password" not in str(TaskInfoComplete(stop))
     assert (names(stopped.inputs), names(stopped.outputs)) == ([INPUT], [OUTPUT])
-    # On 0.15 the server has a label in it.
+    # On 0.15, the server's SQL contains a label.
     assert stopped.job_facets["sql"].query.startswith("CREATE TABLE orders")
     assert stopped.run_facets["arroyo_pipeline"].checkpointEpoch > 0
     completed(ArroyoRestartPipelineOperator(stable_for=0.2, **which))
@@ -166,7 +166,7 @@ def test_one_run_from_submit_to_deletion(sandbox: ArroyoSandbox, file: Path) -> 
         (ArroyoStopPipelineOperator, 1, "COMPLETE"),
     ],
 )
-def test_a_task_that_is_resumed_in_another_process(
+def test_the_lineage_of_a_task_that_is_resumed_in_another_process(
     sandbox: ArroyoSandbox, arrange: Arrange, file: Path, kind: Any, asks: int, event_type: str
 ) -> None:
     given: dict[str, Any] = {"pipeline_name": "orders", "query": SQL, "stable_for": 1}
@@ -175,7 +175,7 @@ def test_a_task_that_is_resumed_in_another_process(
     if kind is ArroyoRestartPipelineOperator:
         given["stable_for"] = 1
     elif kind is ArroyoStopPipelineOperator:
-        # Under way until it is released, however slow the machine is.
+        # In progress until it is released, however slow the machine is.
         sandbox.faults.show_state(given["pipeline_id"], "Hibernating")
 
     def task() -> Any:
@@ -203,7 +203,9 @@ FIELDS = [{"name": "name", "type": "string", "required": True, "sql_name": "TEXT
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_connection_tables_and_profiles(sandbox: ArroyoSandbox, client: ArroyoClient, file: Path) -> None:
+def test_the_lineage_of_connection_tables_and_profiles(
+    sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
+) -> None:
     config = {"bootstrapServers": "shared:9092", "authentication": {"password": "hunter2secret"}}
     profile = client.create_connection_profile(name="shared", connector="kafka", config=config)
     schema = {"format": {"json": {}}, "fields": FIELDS}
@@ -222,7 +224,7 @@ def test_connection_tables_and_profiles(sandbox: ArroyoSandbox, client: ArroyoCl
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_a_server_that_hangs_delays_a_task_for_seconds_at_most(
+def test_a_hanging_server_delays_a_task_for_seconds_at_most(
     sandbox: ArroyoSandbox, client: ArroyoClient, file: Path
 ) -> None:
     profile = client.create_connection_profile(name="shared", connector="kafka", config={})
@@ -238,7 +240,7 @@ def test_a_server_that_hangs_delays_a_task_for_seconds_at_most(
     assert "sql" in lineage.job_facets
 
 
-def test_a_pipeline_that_fails(sandbox: ArroyoSandbox, file: Path) -> None:
+def test_the_lineage_of_a_failed_pipeline(sandbox: ArroyoSandbox, file: Path) -> None:
     sandbox.faults.fail("orders", error="topic is gone", domain="external")
     operator, ti = submit(), TaskInstance()
     with pytest.raises(Exception, match="topic is gone"):
@@ -252,7 +254,7 @@ def test_a_pipeline_that_fails(sandbox: ArroyoSandbox, file: Path) -> None:
     assert event["run"]["facets"]["errorMessage"]["message"] == "topic is gone"
 
 
-def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) -> None:
+def test_the_lineage_of_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) -> None:
     completed(deploy())
     completed(deploy())
     second = SQL.replace("'orders', b", "'orders_v2', b")
@@ -272,7 +274,7 @@ def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) ->
         ("START", "other"),
         ("COMPLETE", "other"),
     ]
-    # This includes replaced and pruned pipelines, about which nothing else is known.
+    # Including replaced and pruned pipelines, about which nothing else is known.
     for event in emitted:
         assert event["job"]["facets"]["jobType"]["processingType"] == "STREAMING"
         assert event["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == event["job"]["name"]
@@ -282,7 +284,7 @@ def test_a_deployment_and_its_generations(sandbox: ArroyoSandbox, file: Path) ->
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_a_function_that_returns_sql(sandbox: ArroyoSandbox, file: Path) -> None:
+def test_the_lineage_of_a_decorated_function(sandbox: ArroyoSandbox, file: Path) -> None:
     def orders() -> str:
         return SQL
 
@@ -292,7 +294,7 @@ def test_a_function_that_returns_sql(sandbox: ArroyoSandbox, file: Path) -> None
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_sql_that_cannot_be_read(
+def test_unreadable_sql_has_no_lineage(
     sandbox: ArroyoSandbox, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = submit("SELEC hunter2secret FROM orders")
@@ -305,17 +307,15 @@ def test_sql_that_cannot_be_read(
         assert line.levelname == "DEBUG"
         assert reason in line.getMessage()
         assert "hunter2secret" not in line.getMessage()
-        # The second time sqlglot is not there.
+        # The second time, sqlglot is missing.
         monkeypatch.setitem(sys.modules, "airflow_provider_arroyo.sql.lineage", None)
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_nothing_that_goes_wrong_reaches_the_task(
-    sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_error_fails_the_task(sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator, ti = submit(), TaskInstance()
     operator.execute(context(ti))
-    # What is no task instance of Airflow's is no parent of the pipeline's event.
+    # Without a task instance of Airflow, the pipeline's event has no parent.
     assert names(operator.get_openlineage_facets_on_complete(None).inputs) == [INPUT]
     assert events.read(file) == []
     monkeypatch.setattr("airflow_provider_arroyo.openlineage.report.redact_sql", lambda sql: 1 / 0)
@@ -323,7 +323,7 @@ def test_nothing_that_goes_wrong_reaches_the_task(
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_the_event_of_the_task_as_airflow_makes_it(sandbox: ArroyoSandbox, file: Path) -> None:
+def test_the_event_that_airflow_makes_of_the_task(sandbox: ArroyoSandbox, file: Path) -> None:
     operator, ti = submit(), TaskInstance()
     operator.execute(context(ti))
     metadata = ExtractorManager().extract_metadata(
@@ -344,16 +344,16 @@ def test_the_event_of_the_task_as_airflow_makes_it(sandbox: ArroyoSandbox, file:
     assert events.of_pipelines([pipeline, task]) == [pipeline]
     assert pipeline["inputs"] == task["inputs"]
     assert task["outputs"][0]["namespace"] == OUTPUT[0]
-    # Airflow has its own of these.
+    # Airflow has its own facets of these names.
     assert task["job"]["facets"]["jobType"]["integration"] == "AIRFLOW"
     assert task["run"]["facets"]["arroyo_pipeline"]["pipelineName"] == "orders"
 
 
 @pytest.mark.parametrize("hangs_at", [0, 1])
-def test_a_backend_that_hangs_costs_a_task_no_more_than_its_limit(
+def test_a_hanging_backend_delays_a_task_only_up_to_its_limit(
     hangs_at: int, sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """Airflow's own event of the task comes after those about pipelines, within a limit for all."""
+    """Airflow's own event of the task follows those about pipelines, within one limit for all."""
     monkeypatch.setattr("airflow_provider_arroyo.openlineage.events.EMIT_SECONDS", 0.3)
     ends, emitted = threading.Event(), []
 
@@ -370,5 +370,5 @@ def test_a_backend_that_hangs_costs_a_task_no_more_than_its_limit(
     ends.set()
     assert names(lineage.inputs) == [INPUT]
     assert "has not accepted the events of pipelines within 0.30 s" in caplog.text
-    # The events of the second deploy: the old pipeline has ended, the new one has started and runs.
+    # The events of the second deploy: the old pipeline has ended, and the new one has started and runs.
     assert len(emitted) <= 2 + hangs_at

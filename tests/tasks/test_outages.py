@@ -1,4 +1,4 @@
-"""A task outlasts an outage for api_outage_tolerance: one WARNING when it begins, one INFO when it ends."""
+"""A task tolerates an outage for api_outage_tolerance: one WARNING when it begins, one INFO when it ends."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TASKS: dict[str, Callable[..., Make]] = {
 
 @pytest.fixture(params=TASKS)
 def make(request: pytest.FixtureRequest, arrange: Arrange) -> Callable[..., Make]:
-    """Return what makes a task that begins with requests of its own."""
+    """Return a factory for a task that begins with its own requests."""
     pipeline_id = arrange.pipeline("Running")
     return lambda **more: TASKS[request.param](pipeline_id, **more)
 
 
-def test_an_outage_shorter_than_tolerated(make: Callable[..., Make], sandbox: ArroyoSandbox) -> None:
+def test_an_outage_within_the_tolerance_passes(make: Callable[..., Make], sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=4)
     ended = run_task(make(), SYNC)
     assert ended.error is None, ended.error
@@ -43,7 +43,7 @@ def test_an_outage_shorter_than_tolerated(make: Callable[..., Make], sandbox: Ar
 
 
 @pytest.mark.parametrize("tolerance", [1.0, timedelta(seconds=1)])
-def test_an_outage_longer_than_tolerated(
+def test_an_outage_beyond_the_tolerance_is_an_error(
     tolerance: Any, make: Callable[..., Make], sandbox: ArroyoSandbox
 ) -> None:
     sandbox.faults.status(503, times=None)
@@ -58,9 +58,7 @@ def test_an_outage_longer_than_tolerated(
     assert len(ended.texts("WARNING")) == 1
 
 
-def test_without_tolerance_the_first_failure_counts(
-    make: Callable[..., Make], sandbox: ArroyoSandbox
-) -> None:
+def test_without_tolerance_a_failure_is_an_error(make: Callable[..., Make], sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=1)
     ended = run_task(make(api_outage_tolerance=0), SYNC)
     assert type(ended.error) is ArroyoTaskError
@@ -78,9 +76,7 @@ def test_a_create_whose_response_is_lost_makes_one_pipeline(sandbox: ArroyoSandb
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_a_server_that_takes_requests_and_never_responds(
-    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_hanging_server_is_an_outage(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     """Its read timeout is 30 seconds, and each poll may be retried ten times."""
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.hang(path="*/jobs", times=None)
@@ -103,7 +99,7 @@ def test_a_wait_announces_an_outage_and_its_end(
         "monitoring.messages",
         "polling.poll",
     ):
-        # An outage is announced after that many retries; here they shall last tenths of a second.
+        # An outage is announced after that many retries, which take only tenths of a second here.
         monkeypatch.setattr(f"airflow_provider_arroyo.{module}.POLL_RETRIES", 2)
     pipeline_id = arrange.pipeline("Running")
 

@@ -1,4 +1,4 @@
-"""The example DAG that restarts a stream: when it acts, and when it leaves the pipeline alone."""
+"""The example DAG that restarts a stream: when it restarts, and when it leaves the pipeline alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from tests.tasks.conftest import BROKEN, Arrange
 
 PATH = Path(__file__).parents[2] / "example_dags" / "arroyo_restart_on_failure.py"
@@ -32,9 +31,7 @@ def call(example: Any, task_id: str, **arguments: Any) -> Any:
 
 
 @pytest.mark.arroyo_versions("0.16")
-def test_it_diagnoses_the_run_that_died_and_no_later_one(
-    example: Any, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_it_diagnoses_the_failed_run_and_no_later_one(example: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     job = arrange.client.get_job(pipeline_id)
     assert job is not None
@@ -49,7 +46,7 @@ def test_it_diagnoses_the_run_that_died_and_no_later_one(
             call(example, "diagnose", triggering_asset_events=none)
 
 
-def test_it_restarts_at_most_so_often_in_an_hour(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_restarts_per_hour_are_limited(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[str, Any] = {example.RESTARTS: [time.time() - 3700] * 5}
 
     class Variable:

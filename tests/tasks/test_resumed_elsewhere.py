@@ -33,7 +33,7 @@ def _no_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def halves(*makes: Make) -> Make:
-    """Return what makes one task for each half of a deferred one, the last one for all that follow."""
+    """Return a factory for a different task in each half of a deferred one; the last is used for all later halves."""
     made: Iterator[Make] = iter(makes)
     last: list[Make] = []
 
@@ -45,13 +45,13 @@ def halves(*makes: Make) -> Make:
 
 
 def running(sandbox: ArroyoSandbox) -> dict[str, str]:
-    """Return the ids of the pipelines that run, with their names."""
+    """Return the ids of the running pipelines, with their names."""
     pipelines = sandbox.store.pipelines.values()
     return {one.id: one.name for one in pipelines if sandbox.state(one.id) == "Running"}
 
 
 def rendered(make: Make, folder: Path) -> Make:
-    """Return what makes the task as Airflow runs it: in a DAG of this folder, its fields rendered."""
+    """Return a factory for the task as Airflow runs it: in a DAG of this folder, with rendered fields."""
 
     def make_rendered(**mode: Any) -> Any:
         dag: Any = DAG("a_dag", schedule=None, template_searchpath=[str(folder)])
@@ -87,15 +87,15 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 REPLACE = {"strategy": "stop_first"}
 SOON: dict[str, Any] = {"until_checkpoint": False, "stable_for": 0}
-"""For a pipeline that is only to be there."""
+"""For a pipeline that only has to exist."""
 
 
 @dataclass
 class Wait:
-    """What a deploy waits for when its task is changed.
+    """The wait during which a deploy's task is changed.
 
     :param given: its arguments.
-    :param error: what it says; None: it succeeds, with a new generation.
+    :param error: the text of the error; None: it succeeds, with a new generation.
     :param deferrals: how often it defers at most.
     """
 
@@ -113,17 +113,17 @@ WAITS = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.arroyo_versions("0.16")
-def test_deploy_that_was_changed_continues(sandbox: ArroyoSandbox, change: str, file: Path) -> None:
+def test_a_changed_deploy_finishes_what_it_began(sandbox: ArroyoSandbox, change: str, file: Path) -> None:
     _continues(sandbox, "proof", change, file)
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_deploy_without_its_file_continues(sandbox: ArroyoSandbox, wait: str, file: Path) -> None:
+def test_a_deploy_finishes_without_its_file(sandbox: ArroyoSandbox, wait: str, file: Path) -> None:
     _continues(sandbox, wait, "its file is gone", file)
 
 
 def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> None:
-    """Check that a deploy ends what it began: else two versions would be left running, or none."""
+    """Check that a deploy finishes what it began; otherwise, two versions would be left running, or none."""
     old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
     for more in ({"pipeline_name": "payments"}, {"group": "other"}):
         assert run_task(deploy(THIRD, **more, **SOON), SYNC).error is None
@@ -136,7 +136,7 @@ def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> No
     after = running(sandbox)
     assert others <= after.keys()
     assert len(after) == 3
-    # A slow machine may find the stop carried out at its first poll, and does not wait for it.
+    # On a slow machine, the first poll may already see the stop, so nothing is waited for.
     assert 1 <= ended.deferrals <= expected.deferrals
     if expected.error is not None:
         assert isinstance(ended.error, ArroyoFatalTaskError)
@@ -152,10 +152,10 @@ def _continues(sandbox: ArroyoSandbox, wait: str, change: str, file: Path) -> No
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_no_other_process_is_needed_between_the_stop_and_the_create(
+def test_the_stop_and_the_create_happen_in_one_process(
     arrange: Arrange, sandbox: ArroyoSandbox, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even where the stop takes long: a worker that resumes may come late, and may not have the SQL."""
+    """Even if the stop takes long: a worker that resumes may be late, and may not have the SQL."""
     old = run_task(deploy(**SOON), SYNC).result["pipeline_id"]
     sandbox.faults.controller_away(4)
     at_request(monkeypatch, after=file.unlink)
@@ -169,10 +169,10 @@ def test_no_other_process_is_needed_between_the_stop_and_the_create(
     "change", [*(name for name in CHANGES if name != "it moved to another group"), "none"]
 )
 @pytest.mark.arroyo_versions("0.15")
-def test_submit_reports_what_it_created(
+def test_a_changed_submit_reports_what_it_created(
     sandbox: ArroyoSandbox, client: ArroyoClient, change: str, file: Path
 ) -> None:
-    """And removes what was created beside it meanwhile, by a request that came in late."""
+    """It also deletes the duplicate that a late request created in the meantime."""
     late: list[str] = []
     first, then = submit("orders.sql"), submit(**{"query": "orders.sql", **CHANGES.get(change, {})})
 
@@ -191,14 +191,14 @@ def test_submit_reports_what_it_created(
     assert late != [ended.result["pipeline_id"]]
 
 
-def test_what_cannot_be_rendered_fails_a_task_that_begins(sandbox: ArroyoSandbox, tmp_path: Path) -> None:
+def test_a_template_error_fails_a_task_that_starts(sandbox: ArroyoSandbox, tmp_path: Path) -> None:
     for make in (submit("gone.sql"), deploy("gone.sql")):
         for try_number in (1, 2):
             ended = run_task(rendered(make, tmp_path), SYNC, FakeTaskInstance(try_number=try_number))
             assert isinstance(ended.error, ArroyoArgumentError)
             assert "'gone.sql' was not found in" in str(ended.error)
-            said = "An earlier try of this task may have started or stopped pipeline 'orders'"
-            assert (said in "".join(ended.texts("WARNING"))) == (try_number == 2)
+            message = "An earlier try of this task may have started or stopped pipeline 'orders'"
+            assert (message in "".join(ended.texts("WARNING"))) == (try_number == 2)
     assert sandbox.requests.total == 0
 
 
@@ -219,10 +219,10 @@ def _delete(pipeline_id: str) -> Make:
 
 @pytest.mark.arroyo_versions("0.16")
 @pytest.mark.parametrize("make", [_stop, _delete, lambda _: deploy(SECOND)], ids=["stop", "delete", "deploy"])
-def test_connection_that_was_edited_to_another_server(
+def test_a_connection_that_was_edited_to_another_server_is_an_error(
     make: Callable[[str], Make], sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch, arrange: Arrange
 ) -> None:
-    """Ids of pipelines are the same on both, so what the task knows of one must not be done to the other."""
+    """Both servers may have the same pipeline ids, so the task must not change a pipeline of the other server."""
 
     def lead_to(server: ArroyoSandbox) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", server.airflow_connection_uri())

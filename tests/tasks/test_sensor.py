@@ -62,7 +62,7 @@ pytestmark = pytest.mark.arroyo_versions("0.16")
         ({"mode": "reschedule", "poke_interval": 300}, {"poll_interval": 0.2}, 0.2),
     ],
 )
-def test_the_interval_is_poke_interval_where_it_was_given(
+def test_the_interval_is_poke_interval_if_given(
     default_args: dict[str, Any], arguments: dict[str, Any], seconds: float
 ) -> None:
     with DAG("a_dag", schedule=None, default_args=default_args):
@@ -75,18 +75,18 @@ def test_the_interval_is_poke_interval_where_it_was_given(
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 @pytest.mark.parametrize("interval", [0.3, timedelta(seconds=0.3)])
-def test_a_given_poke_interval_is_honoured(
+def test_poke_interval_is_respected(
     mode: str, interval: Any, sandbox: ArroyoSandbox, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
     before = sandbox.requests.count("GET", "*/jobs")
     run_task(sense(pipeline_id, "Stopped", poke_interval=interval, timeout=1), mode)
-    # At 0, 0.3, 0.6 and 0.9 seconds, and at the deadline; the triggerer polls at once, too. Busy machines poll less.
+    # At 0, 0.3, 0.6 and 0.9 seconds, at the deadline, and at once in the triggerer. Busy machines poll less often.
     assert 2 <= sandbox.requests.count("GET", "*/jobs") - before <= 7
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_a_sensor_that_polls_rarely_ends_in_time(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_a_sensor_that_polls_rarely_ends_in_time(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     began = time.monotonic()
     ended = run_task(sense(pipeline_id, "Stopped", poll_interval=30, timeout=0.6), mode)
@@ -94,7 +94,7 @@ def test_a_sensor_that_polls_rarely_ends_in_time(mode: str, sandbox: ArroyoSandb
     assert 0.6 <= time.monotonic() - began < 15
 
 
-def test_a_zero_poke_interval_is_refused_where_it_is_the_polls() -> None:
+def test_a_zero_poke_interval_is_refused_if_it_is_the_poll_interval() -> None:
     with pytest.raises(ValueError, match=r"poke_interval must be .*more than 0"):
         ArroyoPipelineSensor(task_id="t", pipeline_id="pl", poke_interval=0)
     assert ArroyoPipelineSensor(task_id="t", pipeline_id="pl", poke_interval=0, mode="reschedule").reschedule
@@ -113,12 +113,12 @@ def test_no_private_method_of_airflow_is_overridden(sensor: Any) -> None:
         for name in vars(cls)
         if name.startswith("_") and not name.startswith("__")
     }
-    # What Airflow's metaclass writes into every class of an operator.
+    # Attributes that Airflow's metaclass adds to every operator class.
     assert ours & airflows <= {"_BaseOperatorMeta__param_names", "_abc_impl"}
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_the_timeout_is_never_changed(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_the_timeout_is_never_changed(mode: str, arrange: Arrange) -> None:
     made: list[Any] = []
     seen: list[float] = []
 
@@ -138,19 +138,17 @@ def test_the_timeout_is_never_changed(mode: str, sandbox: ArroyoSandbox, arrange
     assert seen == [0.7] * len(made)
 
 
-def test_poke_mode_does_not_poke(
-    sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_poke_mode_does_not_poke(arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ArroyoPipelineSensor, "poke", None)
     assert run_task(sense(arrange.pipeline(), "Running"), SYNC).result["state"] == "Running"
 
 
-# -- its time --------------------------------------------------------------------------------------------------
+# -- timeouts --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", [{"pipeline_id": "pl_1"}, {"pipeline_name": "orders"}], ids=["id", "name"])
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED, RESCHEDULE])
-def test_a_timeout_during_an_outage(mode: str, named: dict[str, Any], sandbox: ArroyoSandbox) -> None:
+def test_a_timeout_in_an_outage_mentions_it(mode: str, named: dict[str, Any], sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(503, times=None)
     began = time.monotonic()
     ended = run_task(sense(timeout=0.7, **named), mode)
@@ -159,9 +157,7 @@ def test_a_timeout_during_an_outage(mode: str, named: dict[str, Any], sandbox: A
     assert time.monotonic() - began < 15
 
 
-def test_a_rescheduled_tasks_deadline_counts_from_its_first_reschedule(
-    sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_rescheduled_tasks_deadline_counts_from_its_first_reschedule(arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC) - timedelta(hours=2))
     ended = run_task(sense(pipeline_id, "Stopped", timeout=3600), RESCHEDULE, ti)
@@ -173,11 +169,9 @@ def test_a_rescheduled_tasks_deadline_counts_from_its_first_reschedule(
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_an_execution_timeout_says_what_was_going_on(
-    mode: str, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_an_execution_timeout_names_the_state_of_the_pipeline(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
-    # A rescheduled task has so long for each stretch of work: here for one that must see a state last.
+    # In a rescheduled task, the limit applies to each poke; stable_for makes this poke long.
     target = {"stable_for": 15} if mode == RESCHEDULE else {"target_states": ["Stopped"]}
     ended = run_task(sense(pipeline_id, execution_timeout=timedelta(seconds=2), **target), mode)
     assert type(ended.error) is AirflowTaskTimeout
@@ -187,8 +181,8 @@ def test_an_execution_timeout_says_what_was_going_on(
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_airflows_alarm_between_two_polls_says_what_was_going_on(
-    soft_fail: bool, sandbox: ArroyoSandbox, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
+def test_airflows_alarm_between_two_polls_names_the_state_of_the_pipeline(
+    soft_fail: bool, arrange: Arrange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
     make = sense(pipeline_id, "Stopped", execution_timeout=timedelta(hours=1), soft_fail=soft_fail)
@@ -203,7 +197,7 @@ def test_airflows_alarm_between_two_polls_says_what_was_going_on(
     assert "(execution_timeout): it has been Running for" in str(error)
 
 
-def test_airflows_alarm_before_the_first_poll_says_what_was_going_on(
+def test_airflows_alarm_before_the_first_poll_names_the_current_step(
     sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alarm(*_: Any) -> None:
@@ -226,7 +220,7 @@ def test_airflows_alarm_before_the_first_poll_says_what_was_going_on(
     "query, states", [(BROKEN, ["Running"]), (ENDLESS, ["Stopped"])], ids=["failure", "timeout"]
 )
 def test_soft_fail_and_never_fail_skip_in_every_mode(
-    mode: str, argument: str, query: str, states: list[str], sandbox: ArroyoSandbox, arrange: Arrange
+    mode: str, argument: str, query: str, states: list[str], arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Failed" if query == BROKEN else "Running", query=query)
     ended = run_task(sense(pipeline_id, *states, timeout=0.5, **{argument: True}), mode)
@@ -235,7 +229,7 @@ def test_soft_fail_and_never_fail_skip_in_every_mode(
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_soft_fail_skips_on_what_no_retry_can_fix(mode: str, sandbox: ArroyoSandbox) -> None:
+def test_soft_fail_skips_on_permanent_errors(mode: str, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(401, times=None)
     assert type(run_task(sense("pl_1", soft_fail=True), mode).error) is AirflowSkipException
 
@@ -255,7 +249,7 @@ def test_only_never_fail_skips_on_a_bug(
 
 
 @pytest.mark.parametrize("mode", [SYNC, RESCHEDULE])
-def test_silent_fail_tries_again_and_sees_what_was_fixed(
+def test_silent_fail_retries_and_sees_the_fix(
     mode: str, sandbox: ArroyoSandbox, arrange: Arrange, client: ArroyoClient
 ) -> None:
     pipeline_id = arrange.pipeline("Running")
@@ -268,7 +262,7 @@ def test_silent_fail_tries_again_and_sees_what_was_fixed(
 
 
 @pytest.mark.parametrize("mode", [SYNC, RESCHEDULE])
-def test_silent_fail_ends_with_the_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_silent_fail_ends_with_the_timeout(mode: str, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ended = run_task(sense(pipeline_id, silent_fail=True, poke_interval=0.2, timeout=1), mode)
     assert type(ended.error) is AirflowSensorTimeout
@@ -279,14 +273,14 @@ def test_silent_fail_ends_with_the_timeout(mode: str, sandbox: ArroyoSandbox, ar
 
 
 @pytest.mark.parametrize("mode", [SYNC, RESCHEDULE])
-def test_silent_fail_does_not_repeat_what_no_retry_can_fix(mode: str, sandbox: ArroyoSandbox) -> None:
+def test_silent_fail_does_not_retry_permanent_errors(mode: str, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(401, times=None)
     ended = run_task(sense("pl_1", silent_fail=True), mode)
     assert type(ended.error) is ArroyoFatalTaskError
     assert ended.texts("ERROR") == []
 
 
-def test_silent_fail_does_not_concern_a_deferred_wait(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_silent_fail_does_not_apply_to_a_deferred_wait(sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     sandbox.faults.fail(pipeline_id, after=0.3)
     ended = run_task(sense(pipeline_id, "Stopped", silent_fail=True), DEFERRED)
@@ -302,15 +296,13 @@ def test_a_sensor_that_begins_in_an_outage_waits_in_the_triggerer(sandbox: Arroy
     with pytest.raises(TaskDeferred) as caught:
         sense("pl_1", deferrable=True, defer_after=0.2)().execute(context())
     assert caught.value.timeout is not None
-    # Ours comes first, and says what was going on.
+    # Our timeout comes first, and names the state of the pipeline.
     assert timedelta(seconds=60) < caught.value.timeout <= timedelta(seconds=80)
 
 
 @pytest.mark.parametrize("error", [TaskDeferralError, TaskDeferralTimeout])
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_triggerer_that_broke(
-    error: type[Exception], soft_fail: bool, sandbox: ArroyoSandbox, arrange: Arrange
-) -> None:
+def test_a_triggerers_error_is_reported(error: type[Exception], soft_fail: bool, arrange: Arrange) -> None:
     sensor = sense(
         arrange.pipeline("Running"), "Stopped", deferrable=True, defer_after=0, soft_fail=soft_fail
     )

@@ -1,4 +1,4 @@
-"""An error is raised once, from one place: the log shows its text once, and at most one frame of this package."""
+"""The log shows the text of an error once, with at most one frame of this package."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PACKAGE = airflow_provider_arroyo.__path__[0]
 
 
 def check_traceback(error: BaseException | None, frames: int = 1) -> str:
-    """Check what Python shows of an error; return it."""
+    """Check Python's traceback of an error, and return it."""
     assert error is not None
     assert error.__cause__ is None
     assert error.__suppress_context__
@@ -64,13 +64,15 @@ def ended_in(make: Make, mode: str, error: type[BaseException]) -> Ended:
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_a_failed_pipeline(mode: str, soft_fail: bool, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_the_traceback_of_a_failed_pipeline(mode: str, soft_fail: bool, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     check_traceback(run_task(sense(pipeline_id, "Stopped", soft_fail=soft_fail), mode).error)
 
 
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
-def test_a_pipeline_that_fails_while_it_is_submitted_or_stopped(mode: str, sandbox: ArroyoSandbox) -> None:
+def test_the_traceback_of_a_pipeline_that_fails_in_a_submit_or_a_stop(
+    mode: str, sandbox: ArroyoSandbox
+) -> None:
     sandbox.faults.fail("orders", after=0.5)
     ended_in(submit(stable_for=5), mode, ArroyoTaskError)
     (pipeline_id,) = sandbox.store.pipelines
@@ -79,18 +81,18 @@ def test_a_pipeline_that_fails_while_it_is_submitted_or_stopped(mode: str, sandb
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
-def test_a_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
+def test_the_traceback_of_a_timeout(mode: str, sandbox: ArroyoSandbox, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     check_traceback(run_task(sense(pipeline_id, "Stopped", timeout=0.5), mode).error)
     if mode in OPERATOR_MODES:
-        # Otherwise, a slow machine may find it stopped at the first poll.
+        # Otherwise, on a slow machine, the first poll may already see it stopped.
         sandbox.faults.controller_away()
         ended_in(stop(pipeline_id, timeout=0), mode, ArroyoTaskError)
 
 
 @pytest.mark.parametrize("mode", SENSOR_MODES)
 @pytest.mark.parametrize("status", [401, 404, 503])
-def test_an_http_error(mode: str, status: int, sandbox: ArroyoSandbox) -> None:
+def test_the_traceback_of_an_http_error(mode: str, status: int, sandbox: ArroyoSandbox) -> None:
     sandbox.faults.status(status, times=None, error="Pipeline not found")
     expected = ArroyoFatalTaskError if status == 401 else ArroyoTaskError
     ended_in(sense("pl_1", api_outage_tolerance=0.5), mode, expected)
@@ -98,11 +100,11 @@ def test_an_http_error(mode: str, status: int, sandbox: ArroyoSandbox) -> None:
         ended_in(stop("pl_1", api_outage_tolerance=0.5), mode, expected)
 
 
-def test_sql_that_is_refused(sandbox: ArroyoSandbox) -> None:
+def test_the_traceback_of_refused_sql(sandbox: ArroyoSandbox) -> None:
     ended_in(submit("INSERT INTO nowhere SELECT 1"), SYNC, ArroyoFatalTaskError)
 
 
-def test_a_rendered_argument(sandbox: ArroyoSandbox) -> None:
+def test_the_traceback_of_an_invalid_rendered_argument(sandbox: ArroyoSandbox) -> None:
     def make(**mode: Any) -> Any:
         operator = submit(parallelism="{{ x }}")(**mode)
         operator.parallelism = "0"
@@ -111,19 +113,19 @@ def test_a_rendered_argument(sandbox: ArroyoSandbox) -> None:
     ended_in(make, SYNC, ArroyoArgumentError)
 
 
-def test_a_missing_connection(sandbox: ArroyoSandbox) -> None:
+def test_the_traceback_of_a_missing_connection(sandbox: ArroyoSandbox) -> None:
     for mode in SENSOR_MODES:
         ended_in(sense("pl_1", arroyo_conn_id="nope"), mode, ArroyoTaskError)
 
 
-def test_an_event_that_cannot_be_read() -> None:
+def test_the_traceback_of_an_unreadable_event() -> None:
     for operator in (submit()(), sense("pl_1")(), stop("pl_1")()):
         with pytest.raises(ArroyoTaskError) as caught:
             operator.execute_complete(context(), event=None)
         check_traceback(caught.value)
 
 
-def test_airflows_alarm_in_a_request(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_traceback_of_airflows_alarm(sandbox: ArroyoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def alarm(*_: Any) -> None:
         raise AirflowTaskTimeout("Timeout, PID: 1")
 
@@ -166,7 +168,7 @@ def test_a_connection_edited_while_deferred_names_both_servers(
 
 
 @pytest.mark.parametrize("make", [submit(), sense("pl_1"), stop("pl_1")], ids=["submit", "sensor", "stop"])
-def test_what_a_resumed_task_raises_has_no_frames_of_ours_but_one(make: Make) -> None:
+def test_an_error_of_a_resumed_task_has_one_frame_of_ours(make: Make) -> None:
     for method, arguments in (
         ("execute_complete", {"event": None}),
         ("__fail__", {"error": "Trigger timeout"}),
@@ -187,7 +189,7 @@ def test_what_a_resumed_task_raises_has_no_frames_of_ours_but_one(make: Make) ->
 )
 @pytest.mark.parametrize("mode", [SYNC, DEFERRED])
 def test_the_advice_fits_what_airflow_does_next(
-    mode: str, try_number: int, max_tries: int, words: str, sandbox: ArroyoSandbox, arrange: Arrange
+    mode: str, try_number: int, max_tries: int, words: str, arrange: Arrange
 ) -> None:
     pipeline_id = arrange.pipeline("Failed", query=BROKEN)
     ti: Any = FakeTaskInstance(try_number=try_number)
@@ -195,7 +197,7 @@ def test_the_advice_fits_what_airflow_does_next(
     error = run_task(sense(pipeline_id, "Stopped"), mode, ti).error
     assert str(error).splitlines()[-1] == words
     assert ("clear" in str(error)) is ("clear" in words)
-    # What no retry can fix is not retried, whatever is left.
+    # A permanent error is not retried, whatever retries are left.
     refused = run_task(submit("INSERT INTO nowhere SELECT 1"), SYNC, ti).error
     assert "Fix it, then clear this task" in str(refused)
     assert "will retry" not in str(refused)

@@ -32,7 +32,7 @@ def dag(tmp_path: Path) -> Any:
 
 
 def rendered(operator: Any, context: dict[str, Any] | None = None) -> Any:
-    """Return an operator whose fields Airflow has rendered, as it does for a task that runs."""
+    """Return an operator whose fields Airflow has rendered, as for a running task."""
     operator.dag.resolve_template_files()
     operator.render_template_fields({**PARAMS, **(context or {})})
     return operator
@@ -77,7 +77,7 @@ def test_secrets_of_the_sql_are_hidden_from_airflows_log_and_pages(
         (None, False),
     ],
 )
-def test_only_one_line_that_is_no_sql_is_a_path(query: Any, expected: bool) -> None:
+def test_only_a_single_line_that_is_not_sql_is_a_path(query: Any, expected: bool) -> None:
     assert is_path(query) is expected
 
 
@@ -122,7 +122,7 @@ def test_a_missing_file_is_reported_and_does_not_break_the_dag(dag: Any, tmp_pat
         operator._spec()
 
 
-# -- paths that nobody reads -----------------------------------------------------------------------------------
+# -- paths that are not read -----------------------------------------------------------------------------------
 
 
 def mapped(dag: Any, expand: Any) -> tuple[Any, dict[str, Any]]:
@@ -160,7 +160,7 @@ def test_mapping_over_files_works(dag: Any, expand: Any) -> None:
 
 
 @pytest.mark.parametrize("returned", ["sql/orders.sql", "SELECT '{{ ds }}'"])
-def test_what_another_task_returned_is_neither_read_nor_rendered(
+def test_the_result_of_another_task_is_neither_read_nor_rendered(
     dag: Any, returned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow.sdk.definitions.xcom_arg.PlainXComArg.resolve", lambda *_: [returned])
@@ -230,7 +230,7 @@ def native(**fields: Any) -> Any:
 
 @pytest.mark.parametrize("text", NATIVE)
 @pytest.mark.parametrize("field", ["pipeline_name", "tags", "env_vars"])
-def test_a_value_that_native_rendering_converted_is_refused_with_a_solution(text: str, field: str) -> None:
+def test_a_value_that_native_rendering_converted_is_refused_with_advice(text: str, field: str) -> None:
     template = "{{ params.value }}"
     value: Any = {"A": template} if field in ("tags", "env_vars") else template
     operator = submit(dag=native(), **{field: value})()
@@ -240,8 +240,8 @@ def test_a_value_that_native_rendering_converted_is_refused_with_a_solution(text
     ):
         operator._spec()
     if (text, field) == ("None", "pipeline_name"):
-        return  # A pipeline of that name is rather a task that returned nothing, and refused in quotes, too.
-    # The way out.
+        return  # "None" is more likely the result of a task that returned nothing, so it is refused even in quotes.
+    # The advice works.
     quoted = f"'{template}'" if "'" not in text else f'"{template}"'
     value = {"A": quoted} if field in ("tags", "env_vars") else quoted
     operator = submit(dag=native(), **{field: value})()
@@ -252,7 +252,7 @@ def test_a_value_that_native_rendering_converted_is_refused_with_a_solution(text
 
 @pytest.mark.parametrize("text", ["2024_01_15", "0x1F", "1.5", "True", "None"])
 @pytest.mark.parametrize("field", ["pipeline_id", "pipeline_name"])
-def test_a_stop_or_a_sensor_does_not_take_another_pipeline_for_it(text: str, field: str) -> None:
+def test_a_stop_or_a_sensor_refuses_a_converted_id(text: str, field: str) -> None:
     classes: list[Any] = [ArroyoStopPipelineOperator, ArroyoPipelineSensor]
     for make in classes:
         operator = make(task_id="a_task", dag=native(), **{field: "{{ params.value }}"})
@@ -270,7 +270,7 @@ def test_dates_and_numbers_of_other_types_are_refused() -> None:
             rendered_query(value)
 
 
-def test_a_connection_that_native_rendering_made_a_number_is_refused() -> None:
+def test_a_connection_id_that_native_rendering_converted_is_refused() -> None:
     operator: Any = submit(dag=native(), arroyo_conn_id="{{ params.value }}")()
     operator.render_template_fields({"params": {"value": "2024_01_15"}})
     with pytest.raises(ArroyoArgumentError, match="arroyo_conn_id must be a string"):

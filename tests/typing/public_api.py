@@ -1,4 +1,4 @@
-"""The public API of the package as text, one line for each item that users may rely on.
+"""The public API of the package as text: one line for each item that users may rely on.
 
 ``python -m tests.typing.public_api`` writes it to ``public_api.txt``, with which the tests compare it.
 """
@@ -36,14 +36,14 @@ NAMES: dict[str, Sequence[str]] = {
     "exceptions": ALL,
     "sandbox": ("ArroyoSandbox",),
 }
-"""The modules that users import from, and what."""
+"""The modules that users import from, and the names in them."""
 
 WITH_MEMBERS = {"ArroyoHook", "ArroyoSandbox"}
 """Classes whose methods users call; those of the others are called by Airflow."""
 
 
 def text() -> str:
-    """Return the public surface, a line for each thing."""
+    """Return the public API, one line for each item."""
     return "".join(f"{line}\n" for line in _lines())
 
 
@@ -67,7 +67,7 @@ def _lines() -> Iterator[str]:
 
 
 def _names(module: Any) -> set[str]:
-    """Return what a module lists as public; where it has no list, its classes, or those of its folder."""
+    """Return the names that a module lists as public; without a list, its classes, or those of its folder."""
     if (listed := getattr(module, "__all__", None)) is not None:
         return set(listed)
     folder = module.__name__.rpartition(".")[0] if module.__name__.count(".") > 1 else module.__name__
@@ -84,7 +84,7 @@ def _class(name: str, cls: Any) -> Iterator[str]:
     yield f"class {name}" if base is object else f"class {name} ({base.__name__})"
     if is_error:
         return
-    # What one constructor leaves to ``kwargs``, those of its bases take.
+    # A constructor's ``kwargs`` are the arguments of its bases.
     yield from _parameters(
         *(one.__init__ for one in cls.__mro__ if _is_ours(one) and "__init__" in vars(one))
     )
@@ -132,7 +132,7 @@ def _parameters(*functions: Callable[..., Any], indent: int = 4) -> Iterator[str
 
 
 def _order(one: inspect.Parameter) -> tuple[int, str]:
-    # The order of keyword-only parameters is nothing to rely on.
+    # The order of keyword-only parameters is not part of the API.
     return one.kind, one.name if one.kind is one.KEYWORD_ONLY else ""
 
 

@@ -1,4 +1,4 @@
-"""The public API is the committed one, so that a breaking change is seen in review."""
+"""The public API is the committed one, so that reviewers see a breaking change."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from airflow_provider_arroyo.operators.arroyo import ArroyoStopPipelineOperator
 from . import public_api
 
 
-def test_the_public_surface_is_as_committed() -> None:
+def test_the_public_api_is_the_committed_one() -> None:
     committed, now = public_api.COMMITTED.read_text(), public_api.text()
     changes = "".join(difflib.unified_diff(committed.splitlines(True), now.splitlines(True), n=1))
     assert not changes, (
-        "What users rely on has changed. Where that is meant, run `python -m tests.typing.public_api`, and tell "
-        f"them in CHANGELOG.md:\n{changes}"
+        "The public API has changed. If that is intended, run `python -m tests.typing.public_api` and mention it "
+        f"in CHANGELOG.md:\n{changes}"
     )
 
 
-def test_a_renamed_argument_is_seen() -> None:
+def test_a_renamed_argument_is_detected() -> None:
     def renamed(*, pipelineid: str, mode: int = 3, **kwargs: object) -> None: ...
 
     before = public_api.text()

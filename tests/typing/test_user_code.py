@@ -1,4 +1,4 @@
-"""Users' code as mypy and pyright see it: what is right passes, and a mistake is found on its line."""
+"""Users' code as mypy and pyright see it: correct code passes, and each mistake is found on its line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ROOT = Path(airflow_provider_arroyo.__file__).parents[1]
 IS_INSTALLED = ROOT.name == "site-packages"
 
 Problems = dict[tuple[str, int], str]
-"""What a type checker finds wrong: file and line, and what it says."""
+"""The errors of a type checker: file, line and message."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a user's project: our tests' own settings do not apply there."""
+    """Return a user's project, to which the settings of our tests do not apply."""
     folder = tmp_path_factory.mktemp("user")
     for path in USER.glob("*.py"):
         shutil.copy(path, folder)
@@ -57,21 +57,19 @@ def _run(folder: Path, checker: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", checker, *arguments],
         cwd=folder,
-        # The second keeps pyright from asking for a newer version of itself.
+        # The second variable keeps pyright from checking for a newer version.
         env={**os.environ, **more, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert done.returncode == 1, done.stdout + done.stderr  # since one of the files is wrong
+    assert done.returncode == 1, done.stdout + done.stderr  # since one of the files has mistakes
     return done.stdout
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_what_is_right_passes_and_each_mistake_is_found(
-    folder: Path, checker: Callable[[Path], Problems]
-) -> None:
+def test_each_mistake_is_found_and_no_other(folder: Path, checker: Callable[[Path], Problems]) -> None:
     problems = checker(folder)
     lines = (folder / "wrong.py").read_text().splitlines()
     wrong = {("wrong.py", number) for number, line in enumerate(lines, 1) if line.endswith("# wrong")}

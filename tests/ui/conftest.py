@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not chromium:
         pytest.skip("Chromium is not installed")
-    # Nothing here is about speed, and the machine may be busy.
+    # The machine may be busy, and these tests do not measure speed.
     playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as driver:
         yield driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -58,7 +58,7 @@ def site(
 
 @pytest.fixture(scope="session")
 def admins(browser: Browser, site: Site) -> Iterator[BrowserContext]:
-    """Return where all windows of the admin open."""
+    """Return the browser context in which all windows of the admin open."""
     with logged_in(browser, site) as context:
         yield context
 

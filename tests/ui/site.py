@@ -1,4 +1,4 @@
-"""An Airflow API server with the pages, the sandboxes that it shows, and a browser in front of it."""
+"""An Airflow API server with the pages, the sandboxes that it shows, and a browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 BASE_PATH = "/air/flow"
-"""The whole site is under a base path, since what works there also works at the root."""
+"""The whole site is below a base path, since what works there also works at the root."""
 
 USERS = {"admin": "admin", "jane": "viewer"}
 DAGS = Path(__file__).parent / "dags"
@@ -29,7 +29,7 @@ SHOTS = Path(os.environ.get("ARROYO_UI_SHOTS") or "ui-shots")
 
 
 class Site(LocalAirflow):
-    """An API server alone: nothing is scheduled, so it starts in seconds.
+    """An API server without a scheduler, so that it starts in seconds.
 
     :param home: folder for everything that it writes.
     :param connections: Airflow connections of type Arroyo, by their ids, to the sandboxes at these addresses.
@@ -80,7 +80,7 @@ class Site(LocalAirflow):
             raise
 
     def command(self, *arguments: str) -> None:
-        """Run one of Airflow's commands to its end."""
+        """Run one of Airflow's commands and wait for its end."""
         subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
             env=self._env,
@@ -95,7 +95,7 @@ class Site(LocalAirflow):
         return str(self.call("POST", "/auth/token", body, login=False)["access_token"])
 
     def run_with_xcoms(self, task_id: str, **xcoms: Any) -> str:
-        """Make a run of the DAG, in which a task left these XComs; return its id."""
+        """Create a run of the DAG in which a task has these XComs; return its id."""
         run_id = self.trigger("shop")
         for key, value in xcoms.items():
             path = f"{self._run('shop', run_id)}/taskInstances/{task_id}/xcomEntries"
@@ -103,12 +103,12 @@ class Site(LocalAirflow):
         return run_id
 
     def audit(self, event: str) -> list[dict[str, Any]]:
-        """Return the rows of Airflow's audit log about an event, the newest first."""
+        """Return the rows of Airflow's audit log about an event, newest first."""
         return list(self.call("GET", f"/api/v2/eventLogs?event={event}&order_by=-id")["event_logs"])
 
 
 class Visitor:
-    """A user in front of the pages."""
+    """A user with a browser window."""
 
     def __init__(self, page: Page, site: Site) -> None:
         self.page = page
@@ -125,12 +125,12 @@ class Visitor:
         self.page.goto(f"{self.site.url}/{path}")
 
     def open_list(self, search: str = "", connection: str = "arroyo_default") -> None:
-        """Open the list and wait until rows are there."""
+        """Open the list and wait until it has rows."""
         self.open(f"plugin/arroyo?connection={connection}{search}")
         self.page.locator("tr.row").first.wait_for()
 
     def open_page(self, pipeline_id: str, search: str = "") -> None:
-        """Open the page of a pipeline and wait until its state is there."""
+        """Open the page of a pipeline and wait for its state."""
         self.open(f"plugin/arroyo/pipelines/{quote(pipeline_id, safe='')}?connection=arroyo_default{search}")
         self.section("States").locator(".track").first.wait_for()
 
@@ -161,19 +161,19 @@ class Visitor:
 
     @staticmethod
     def confirm(dialog: Locator, button: str) -> None:
-        """Confirm an action, and wait until Arroyo has responded: till then the row shows the one before."""
+        """Confirm an action, and wait until Arroyo has responded; until then the row shows the previous one."""
         dialog.get_by_role("button", name=button).click()
         dialog.wait_for(state="detached")
 
     def shot(self, name: str, *, whole: bool = False) -> None:
         """Take a screenshot of the page.
 
-        :param whole: also of what is to be scrolled to.
+        :param whole: whether to include what is scrolled out of view.
         """
         SHOTS.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
         if whole and before:
-            # Airflow scrolls a part of its page, which a picture of the full page does not unroll.
+            # Airflow scrolls only a part of its page, so a full-page screenshot does not include it.
             height = self.page.locator("main.page").evaluate("(main) => main.scrollHeight")
             self.page.set_viewport_size({"width": before["width"], "height": int(height) + 120})
         self.page.screenshot(path=SHOTS / f"{name}.png")
@@ -181,7 +181,7 @@ class Visitor:
             self.page.set_viewport_size(before)
 
     def faults(self) -> list[str]:
-        """Return the serious problems that axe finds in our part of the page, which is in a shadow root."""
+        """Return the serious problems that axe finds in our part of the page, inside its shadow root."""
         self.page.evaluate(Path(os.environ["ARROYO_UI_AXE"]).read_text())
         result = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
@@ -195,7 +195,7 @@ class Visitor:
 
 @contextmanager
 def logged_in(browser: Browser, site: Site, user: str = "admin") -> Iterator[BrowserContext]:
-    """Log a user in: what one of the user's windows has loaded, the next one need not load again."""
+    """Log a user in. All windows of the user share one cache."""
     context = browser.new_context()
     context.add_cookies([{"name": "_token", "value": site.token(user), "url": site.url}])
     try:
@@ -208,7 +208,7 @@ def logged_in(browser: Browser, site: Site, user: str = "admin") -> Iterator[Bro
 def window(
     context: BrowserContext, site: Site, *, width: int = 1440, dark: bool = False
 ) -> Iterator[Visitor]:
-    """Open a window of a user who is logged in."""
+    """Open a window for a user who is logged in."""
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if dark else "light")
@@ -218,7 +218,7 @@ def window(
         yield visitor
         assert visitor.alarms == []
     finally:
-        # The next window shows nothing of what was chosen in this one.
+        # The next window starts without the choices made in this one.
         if page.url.startswith(site.url):
             page.evaluate("localStorage.clear(); sessionStorage.clear()")
         page.close()
@@ -226,7 +226,7 @@ def window(
 
 @contextmanager
 def visiting(browser: Browser, site: Site, *, user: str = "admin") -> Iterator[Visitor]:
-    """Log a user in who has never been there, and open a window."""
+    """Log in a user who has never been there, and open a window."""
     with logged_in(browser, site, user) as context, window(context, site) as visitor:
         yield visitor
 

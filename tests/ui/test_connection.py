@@ -9,7 +9,7 @@ from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from .site import Site
 
 
-def test_the_form_has_labels_and_hides_what_is_secret(site: Site) -> None:
+def test_the_form_has_labels_and_hides_secrets(site: Site) -> None:
     (form,) = [
         one for one in site.call("GET", "/ui/connections/hook_meta") if one["connection_type"] == "arroyo"
     ]

@@ -1,4 +1,4 @@
-"""The list, as users use it: filter, sort, share the address, read reasons; light, dark, narrow, wide."""
+"""The list in a browser: filters, order, addresses, reasons; light, dark, narrow and wide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ expect = pytest.importorskip("playwright.sync_api").expect
 def test_the_navigation_leads_to_the_list(admin: Visitor) -> None:
     admin.open("")
     entry = admin.page.get_by_role("link", name="Arroyo", exact=True)
-    # Before Airflow 3.3 the pages of plugins are in a menu.
+    # Before Airflow 3.3, the pages of plugins are in a menu.
     menu = admin.page.get_by_role("button", name="Plugins", exact=True)
     entry.or_(menu).first.wait_for()
     if menu.count():
@@ -27,7 +27,7 @@ def test_the_navigation_leads_to_the_list(admin: Visitor) -> None:
         entry = admin.page.get_by_role("menuitem", name="Arroyo")
     entry.first.click()
     expect(admin.page.get_by_role("heading", name="Arroyo", exact=True)).to_be_visible()
-    # Two connections: neither is chosen for anyone.
+    # There are two connections, so neither is preselected.
     admin.page.get_by_label("Connection").select_option("arroyo_default")
     expect(admin.state("refunds_backfill")).to_have_text("Failed")
     assert "connection=arroyo_default" in admin.page.url
@@ -80,7 +80,7 @@ def test_filters_and_order_are_in_the_address_and_survive_a_reload(admin: Visito
     expect(admin.state("refunds_backfill")).to_have_text("Failed")
 
 
-def test_why_a_pipeline_failed_can_be_read_in_full(admin: Visitor) -> None:
+def test_the_reason_of_a_failure_can_be_read_in_full(admin: Visitor) -> None:
     admin.open_list()
     admin.row("refunds_backfill").locator(".reason").click()
     dialog = admin.page.get_by_role("dialog")
@@ -94,13 +94,13 @@ def test_why_a_pipeline_failed_can_be_read_in_full(admin: Visitor) -> None:
 @pytest.mark.parametrize(
     "width, dark", [(400, False), (400, True), (1024, False), (1440, False), (1440, True), (2560, True)]
 )
-def test_axe_finds_no_serious_fault_in_any_width_and_colour(
+def test_axe_finds_no_serious_problem_in_any_width_and_colour_scheme(
     admins: BrowserContext, site: Site, width: int, dark: bool
 ) -> None:
     with window(admins, site, width=width, dark=dark) as visitor:
         visitor.open_list()
         expect(visitor.row("refunds_backfill")).to_be_visible()
-        # In a column of its own, or below the rates where that has no room.
+        # In its own column, or below the rates if there is no room.
         pressure = ".pressure:visible, .pressure-below:visible"
         expect(visitor.row("payments_to_warehouse").locator(pressure)).to_be_visible()
         assert visitor.faults() == []
@@ -134,7 +134,7 @@ def test_hostile_names_are_text(admin: Visitor, demo: ArroyoSandbox) -> None:
             demo.faults.delete(one, after=0)
 
 
-def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(admin: Visitor, demo: ArroyoSandbox) -> None:
+def test_an_outage_is_shown_and_the_last_data_is_kept(admin: Visitor, demo: ArroyoSandbox) -> None:
     admin.open_list()
     expect(admin.state("refunds_backfill")).to_have_text("Failed")
     demo.faults.api_away()
@@ -148,7 +148,7 @@ def test_an_arroyo_that_is_away_is_said_and_the_last_data_stays(admin: Visitor, 
     expect(admin.page.locator(".notice.warning")).to_have_count(0, timeout=60_000)
 
 
-def test_a_user_without_rights_gets_a_friendly_word_and_no_data(browser: Browser, site: Site) -> None:
+def test_a_user_without_rights_gets_an_explanation_and_no_data(browser: Browser, site: Site) -> None:
     with visiting(browser, site, user="jane") as jane:
         jane.open("plugin/arroyo")
         expect(jane.page.locator(".notice")).to_contain_text(
@@ -165,7 +165,7 @@ def test_a_user_without_rights_gets_a_friendly_word_and_no_data(browser: Browser
         assert answer.status == 403
 
 
-def test_who_may_not_act_sees_no_buttons(admin: Visitor) -> None:
+def test_a_user_who_may_only_read_sees_no_buttons(admin: Visitor) -> None:
     def read_only(route: Any) -> None:
         response = route.fetch()
         route.fulfill(response=response, json={**response.json(), "may_act": False})

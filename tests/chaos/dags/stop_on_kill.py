@@ -29,7 +29,7 @@ for case in CASES:
             task_id="submit",
             pipeline_name=case,
             query=ENDLESS,
-            # The test holds the one that must succeed in another state until it may.
+            # The test keeps the one that must succeed in another state until it may succeed.
             stable_for=timedelta(seconds=1) if case == "killed_too_late" else timedelta(minutes=10),
             timeout=timedelta(minutes=15),
             deferrable=not case.endswith("worker"),

@@ -34,11 +34,11 @@ with DAG("e2e_held_open", schedule=None):
     )
 
 with DAG("e2e_submit_defers", schedule=None):
-    # Without time in the worker, even a wait of seconds defers.
+    # Without time in the worker, even a wait of a few seconds defers.
     ArroyoSubmitPipelineOperator(
         task_id="submit",
         pipeline_name="submit_defers",
-        # Its metrics are told from others by this.
+        # This distinguishes its metrics from those of other tasks.
         arroyo_conn_id="arroyo_deferred",
         query=ENDLESS,
         stable_for=timedelta(seconds=8),
@@ -79,7 +79,7 @@ with DAG("e2e_deploy_defers", schedule=None):
     first >> second
 
 with DAG("e2e_bad_sql", schedule=None):
-    # With retries, to show that there is none after an error that no retry can fix.
+    # With retries, to show that an error that no retry can fix is not retried.
     ArroyoSubmitPipelineOperator(
         task_id="submit",
         pipeline_name="bad_sql",

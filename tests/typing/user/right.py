@@ -1,4 +1,4 @@
-"""Code that users write. A type checker finds nothing wrong with it, and infers the right types."""
+"""Code that users write. A type checker finds no errors, and infers the right types."""
 
 from __future__ import annotations
 

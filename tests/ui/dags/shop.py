@@ -1,4 +1,4 @@
-"""A DAG with the tasks that the pages show; nothing runs it."""
+"""A DAG with the tasks that the pages show; it never runs."""
 
 from __future__ import annotations
 
