@@ -50,10 +50,32 @@ class _NoCommands:
         self.raise_error("Invalid expression / Unexpected token")
 
 
+def _or_name(parse: Any) -> Any:
+    """Return a parser of expressions that begin with a word: without such an expression, the word is a name."""
+
+    def parse_or_retreat(parser: Any) -> Any:
+        start = parser._index - 1
+        found = parser._try_parse(lambda: parse(parser))
+        if found is None:
+            parser._retreat(start)
+        return found
+
+    return parse_or_retreat
+
+
 class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's nested classes are untyped
     """sqlglot's parser, extended to keep the position of names and the original spelling of functions."""
 
     STRING_ALIASES = True
+    # Other words are names of columns.
+    SCHEMA_UNNAMED_CONSTRAINTS: ClassVar[set[str]] = {"CHECK", "FOREIGN KEY", "PRIMARY KEY", "UNIQUE"}
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+        name: _or_name(parser)
+        for name, parser in (
+            *Postgres.Parser.NO_PAREN_FUNCTION_PARSERS.items(),
+            ("SOME", Postgres.Parser.NO_PAREN_FUNCTION_PARSERS["ANY"]),
+        )
+    }
     # Left out: sqlglot would replace the names that the query uses by its own.
     FUNCTIONS: ClassVar[dict[str, Any]] = {}
     FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
@@ -152,7 +174,7 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
     """Return tokens as Arroyo reads them, where sqlglot interprets names differently.
 
     ``session`` and ``window`` are names, except for the latter at the start of a WINDOW clause; the words
-    of ``FOR timestamp`` are two tokens, and ``1_000`` is one.
+    of ``FOR timestamp`` are two tokens, and ``1_000`` is one; a column may be VIRTUAL as well as STORED.
     """
     found: list[Token] = []
     for place, token in enumerate(tokens):
@@ -165,8 +187,12 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
             continue
         clause = len(tokens) > place + 2 and tokens[place + 1].text[:1].isalpha()
         clause = clause and word(tokens[place + 2]) == "AS"
-        named = token.token_type in (_SESSION, TokenType.WINDOW) and not clause
-        found.append(_as_name(token) if named else token)
+        if token.token_type in (_SESSION, TokenType.WINDOW) and not clause:
+            found.append(_as_name(token))
+        elif word(token) == "VIRTUAL" and before.token_type == TokenType.R_PAREN:
+            found.append(_as_name(token, "STORED"))
+        else:
+            found.append(token)
     return found
 
 
@@ -195,15 +221,19 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
             TokenError,
         ):  # sqlglot fails on a few texts instead of refusing them
             return None
-        if place and tokens[place].token_type == TokenType.DOT:
-            place -= 1
         # Arroyo treats most keywords as names where no keyword is allowed.
+        if place and not word(tokens[place]).isalpha() and not _ends_operand(tokens[place - 2]):
+            place -= 1
         if place is None or not word(tokens[place]).isalpha() or tokens[place].token_type == TokenType.VAR:
             break
         tokens = [*tokens[:place], _as_name(tokens[place]), *tokens[place + 1 :]]
     if any(_parses(dialect, text, tokens) for dialect in (DuckDB, Snowflake)):
         return None
     raise refusal or text.expected("an expression", None)
+
+
+def _ends_operand(token: Token) -> bool:
+    return token.token_type in (*CLOSING, TokenType.VAR, TokenType.IDENTIFIER, TokenType.NUMBER, TokenType.STRING)
 
 
 def _place(tokens: Sequence[Token], wanted: Token | None) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, OptimizeError
-from sqlglot.optimizer.scope import Scope, traverse_scope, walk_in_scope
+from sqlglot.optimizer.scope import Scope, ScopeType, traverse_scope, walk_in_scope
 
 from airflow_provider_arroyo.sandbox.sql import functions
 from airflow_provider_arroyo.sandbox.sql.functions import Udf, mismatch
@@ -175,31 +176,39 @@ class Names:
     def _column(self, scope: Scope, node: exp.Column, located: bool) -> None:
         parts = [part for part in node.parts if isinstance(part, exp.Identifier)]
         names = [part.name for part in parts]
-        span = span_of(*parts) if located else None
         around: Any = scope
         while around is not None:
-            sources = self._sources.get(id(around)) or self._relations(around)
-            known = sources.get(names[0]) if len(names) > 1 else None
-            if known is not None and (known.is_open or names[1] in known.columns):
+            if self._is_there(names, self._sources.get(id(around)) or self._relations(around)):
                 return
-            # A field of a column is written like a column of a table.
-            fitting = sum(names[0] in one.columns for one in sources.values())
-            if fitting > 1:
-                self.not_judged["columns of the same name"] = None
-            if fitting or any(one.is_open for one in sources.values()):
-                if fitting and len(names) > 1:
-                    self.not_judged["fields of columns"] = None
-                return
-            if len(names) > 1 and "" in sources:
-                self.not_judged[_INNER] = None
-                return
-            if known is not None:
-                raise no_column((names[0], names[1]), _valid(sources), span)
             if around.expression.find_ancestor(exp.Lateral) is not None:
                 return
-            around = around.parent if around.scope_type.name not in ("CTE", "DERIVED_TABLE") else None
+            # A query in WITH or FROM does not see its neighbours, but what the query around them sees.
+            while around.scope_type in (ScopeType.CTE, ScopeType.DERIVED_TABLE):
+                around = around.parent
+            around = around.parent
         qualifier = ".".join(names[:-1]) or None
+        span = span_of(*parts) if located else None
         raise no_column((qualifier, names[-1]), _valid(self._sources[id(scope)]), span)
+
+    def _is_there(self, names: Sequence[str], sources: Mapping[str, Relation]) -> bool:
+        """Return whether a column, or a field of one, is among the sources of a query, or may be."""
+        # The name of a table may follow those of a catalog and a schema, whatever they are.
+        for table, column in pairwise(names[:4]):
+            known = sources.get(table)
+            if known is not None and (known.is_open or column in known.columns):
+                return True
+        # A field of a column is written like a column of a table.
+        fitting = sum(names[0] in one.columns for one in sources.values())
+        if fitting > 1:
+            self.not_judged["columns of the same name"] = None
+        if fitting and len(names) > 1:
+            self.not_judged["fields of columns"] = None
+        if fitting or any(one.is_open for one in sources.values()):
+            return True
+        if len(names) > 1 and "" in sources:
+            self.not_judged[_INNER] = None
+            return True
+        return False
 
     def _function(self, scope: Scope, node: Any, name: str, located: bool) -> None:
         aggregate = name in functions.AGGREGATES
