@@ -233,7 +233,13 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
 
 
 def _ends_operand(token: Token) -> bool:
-    return token.token_type in (*CLOSING, TokenType.VAR, TokenType.IDENTIFIER, TokenType.NUMBER, TokenType.STRING)
+    return token.token_type in (
+        *CLOSING,
+        TokenType.VAR,
+        TokenType.IDENTIFIER,
+        TokenType.NUMBER,
+        TokenType.STRING,
+    )
 
 
 def _place(tokens: Sequence[Token], wanted: Token | None) -> int | None:

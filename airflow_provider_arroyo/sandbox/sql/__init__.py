@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_arroyo.sandbox.sql.model import Evaluation, Sink, Source
-from airflow_provider_arroyo.sandbox.sql.program import evaluate
+from airflow_provider_arroyo.sandbox.sql.graph import Sink, Source
+from airflow_provider_arroyo.sandbox.sql.program import Evaluation, evaluate
 
 __all__ = ["Evaluation", "Sink", "Source", "evaluate"]

@@ -1,31 +1,78 @@
-"""What is known of Arroyo's connectors: options, columns, descriptions."""
+"""Arroyo's connectors: the options of their tables, their columns, and their descriptions in the graph."""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_arroyo.sandbox.sql.model import Source
-from airflow_provider_arroyo.sandbox.sql.options import Options, check_set
+from airflow_provider_arroyo.sandbox.sql.graph import Source
 from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sql.errors import RefusedError
+
+
+class Options(dict[str, tuple[str, str]]):
+    """The options of a WITH clause: the kind (``string``, ``number``, ``boolean``, ``expression``) and text of each.
+
+    Reading an option removes it, so that those that are left are unknown.
+    """
+
+    def drop(self, *prefixes: str) -> bool:
+        """Remove every option whose name begins with one of the prefixes; return whether there was one."""
+        names = [name for name in self if name.startswith(prefixes)]
+        for name in names:
+            del self[name]
+        return bool(names)
+
+    def text(self, name: str) -> str | None:
+        """Return an option that must be a string; None: it is not set."""
+        kind, text = self.pop(name, ("", ""))
+        if kind not in ("", "string"):
+            raise _wrong(name, "a single-quoted string", text)
+        return text if kind else None
+
+    def required_text(self, name: str) -> str:
+        """Return an option that must be set, and be a string."""
+        found = self.text(name)
+        if found is None:
+            raise planning(f"required option '{name}' not set")
+        return found
+
+    def number(self, name: str, *, whole: bool = False) -> float | None:
+        """Return an option that must be a number, or with ``whole`` an integer of 64 bits; None: it is not set."""
+        what = "an integer" if whole else "a double"
+        kind, text = self.pop(name, ("", ""))
+        if not kind:
+            return None
+        if kind in ("string", "number") and re.fullmatch(r"[+-]?[0-9]{1,19}" if whole else r"[^\s_]+", text):
+            try:
+                found = int(text) if whole else float(text)
+                if not whole or -(2**63) <= found < 2**63:
+                    return found
+            except ValueError:
+                pass
+        raise _wrong(name, what, text)
+
+
+def _wrong(name: str, what: str, text: str) -> RefusedError:
+    return planning(f"expected with option '{name}' to be {what}, but it was `{text}`")
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A table's connector with its settings.
 
-    :param connector: name of the connector.
     :param type: ``source``, ``sink`` or ``lookup``.
-    :param description: what the graph shows for it.
-    :param event_rate: rows a second that a source makes, where it has such a setting.
+    :param description: its description in the graph.
+    :param event_rate: rows per second of a generated source.
     :param message_count: after how many rows a source ends.
     :param path: the file or folder that it reads or writes.
-    :param columns: names and types of the columns that the connector brings along.
+    :param columns: names and types of the columns that the connector itself defines.
     """
 
     connector: str
@@ -41,21 +88,21 @@ class Connection:
         path = (self.path or "://").removeprefix("file://")
         if "://" in path:
             return Source(name, self.event_rate, self.message_count)
-        # A source that reads a file of this machine ends with it, or fails without it.
+        # A source that reads a local file ends with the file, or fails if there is none.
         return Source(name, self.event_rate, self.message_count or 0, None if Path(path).exists() else path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a connector needs and shows.
+    """The options of a connector, and its description.
 
-    :param kinds: what it can be, each with its description in the graph.
-    :param needs: the options that it needs.
-    :param server: the options that say where it connects to; not needed with a connection profile.
-    :param format: whom it names when it has no format; None when it needs none.
-    :param typed: what it says of another type than it can be; None when it does not ask for the type.
-    :param others: how its other options begin; None when they are not known.
-    :param variables: the options whose environment variables it wants to be set at once.
+    :param kinds: the types that its tables can have, each with its description in the graph.
+    :param needs: the required options.
+    :param server: the required options that a connection profile replaces.
+    :param format: the connector's name in Arroyo's error for a table without a format; None: it needs none.
+    :param typed: Arroyo's error for another type; None: the connector has no option ``type``.
+    :param others: prefixes of its other options; None: any option is accepted.
+    :param variables: the options whose environment variables must be set when the table is created.
     """
 
     kinds: Mapping[str, str]
@@ -116,58 +163,60 @@ _SHAPES: dict[str, _Shape] = {
     "stdout": _Shape({"sink": "StdoutSink"}, format="stdout sink", others=()),
     "blackhole": _Shape({"sink": "Blackhole"}, others=()),
 }
-# What some connectors show in the graph besides what they need.
+# Optional options that are part of descriptions.
 _SHOWN = ("subject", "namespace", "sink.version")
-# The columns of those that make up their rows.
+# The columns of connectors that generate their rows.
 _GENERATED = {
     "impulse": {"counter": "BIGINT", "subtask_index": "BIGINT"},
     "nexmark": {"person": "STRUCT", "auction": "STRUCT", "bid": "STRUCT"},
 }
 
-# Options that no connector sees, because they are about every connector.
+# Prefixes of options that tables of every connector have.
 _COMMON = (
     *("format", "framing", "json.", "avro.", "parquet.", "raw_bytes.", "raw_string.", "protobuf."),
     *("bad_data", "event_time_field", "watermark_field", "idle_micros", "lookup.cache."),
 )
+_VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _FORMATS = ("json", "debezium_json", "avro", "raw_string", "raw_bytes", "protobuf", "parquet")
 
 
 def create(
     connector: str, options: Options, *, arroyo_version: str, profile: bool, not_judged: dict[str, None]
 ) -> Connection:
-    """Return the connection that a CREATE TABLE asks for.
+    """Return the connection of a table that CREATE TABLE defines.
 
-    :param connector: the connector's name.
-    :param options: its options.
-    :param arroyo_version: whose descriptions to use.
     :param profile: whether a connection profile says where it connects to.
     :param not_judged: where to note what is accepted without being checked.
-    :raises RefusedError: there is no such connector, or an option is missing or of the wrong kind.
+    :raises RefusedError: if there is no such connector, or an option is missing or invalid.
     """
-    if connector not in _SHAPES and connector not in _GENERATED:
+    shape = _SHAPES.get(connector)
+    if shape is None and connector not in _GENERATED:
         raise planning(f"Unknown connector '{connector}'")
     format_name = options.text("format")
     if format_name is not None and format_name not in _FORMATS:
         raise planning(f"invalid format: 'Error during planning: unknown format '{format_name}''")
     if options.drop(*_COMMON):
         not_judged["the options of formats and watermarks"] = None
-    shape = _SHAPES.get(connector)
-    variables = options.variables()
+    variables = {name: _VARIABLE.findall(text) for name, (_, text) in options.items()}
     try:
         if shape is None:
             made = _generator(connector, options)
         else:
-            kind, given = _needed(shape, options, profile)
+            for name in () if profile else shape.server:
+                options.required_text(name)
+            kind = next(iter(shape.kinds)) if shape.typed is None else options.required_text("type")
+            given = {name: options.required_text(name) for name in shape.needs}
     except RefusedError as refused:
-        raise planning(refused.text) from refused  # Arroyo wraps such an error into a second one
+        raise planning(refused.text) from refused  # Arroyo writes the beginning of its message twice
     if shape is not None:
         if kind not in shape.kinds:
             raise planning(str(shape.typed).replace("{type}", kind))
-        for name, named in variables.items():
-            if name in shape.variables:
-                check_set(named)
-            elif named:
-                not_judged[f"the environment variables of the option {name}"] = None
+        for option, names in variables.items():
+            unset = [name for name in names if name not in os.environ]
+            if unset and option in shape.variables:
+                raise planning(f"Environment variable {unset[0]} not found")
+            if names and option not in shape.variables:
+                not_judged[f"the environment variables of the option {option}"] = None
         if shape.format is not None and format_name is None:
             raise planning(f"'format' must be set for {shape.format}")
         given |= {name: options.text(name) or "" for name in _SHOWN if name in options}
@@ -177,8 +226,8 @@ def create(
         shown = _description(connector, kind, given, arroyo_version)
         made = Connection(connector, kind, shown, path=given.get("path"))
     if options:
-        names = ", ".join(f"'{name}'" for name in options)
-        raise planning(f"unknown options provided in WITH clause: {names}")
+        names = [f"'{name}'" for name in options]
+        raise planning(f"unknown options provided in WITH clause: {', '.join(names)}")
     return made
 
 
@@ -201,14 +250,6 @@ def _generator(connector: str, options: Options) -> Connection:
     return Connection(connector, "source", shown, rate, count, columns=_GENERATED[connector])
 
 
-def _needed(shape: _Shape, options: Options, profile: bool) -> tuple[str, dict[str, str]]:
-    """Take out the options without which there is no connection; return its type and the others."""
-    for name in () if profile else shape.server:
-        options.required_text(name)
-    kind = next(iter(shape.kinds)) if shape.typed is None else options.required_text("type")
-    return kind, {name: options.required_text(name) for name in shape.needs}
-
-
 def _description(connector: str, kind: str, given: Mapping[str, str], arroyo_version: str) -> str:
     version = given.get("sink.version", "v1").upper() if arroyo_version == "0.16" else ""
     values = {"namespace": "default", **given, "version": version}
@@ -223,13 +264,7 @@ def _description(connector: str, kind: str, given: Mapping[str, str], arroyo_ver
 def from_config(
     connector: str, config: Mapping[str, Any], table_type: str, arroyo_version: str
 ) -> Connection:
-    """Return the connection of a connection table that the server has.
-
-    :param connector: the connector's name.
-    :param config: its configuration as the API took it; what does not fit is read as not set.
-    :param table_type: ``source``, ``sink`` or ``lookup``.
-    :param arroyo_version: whose descriptions to use.
-    """
+    """Return the connection of one of the server's connection tables; invalid settings count as not set."""
     if connector in _GENERATED:
         given = {name: ("number", str(value)) for name, value in config.items() if value is not None}
         try:
@@ -245,14 +280,14 @@ def from_config(
 
 
 def _rate(value: float) -> str:
-    """Return a number as Arroyo prints it: no exponent, no zero behind the point."""
+    """Return a number as Arroyo prints it: without an exponent, and without zeros at the end."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
     return _plain(Decimal(repr(value)))
 
 
 def _duration(nanos: int) -> str:
-    """Return a time as Arroyo prints it, such as ``1.5s`` or ``20ms``."""
+    """Return a duration as Arroyo prints it, such as ``1.5s`` or ``20ms``."""
     nanos %= 2**64
     for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
         if nanos >= size:

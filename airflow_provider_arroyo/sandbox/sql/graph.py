@@ -11,7 +11,42 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_arroyo.sandbox.sql.model import Sink, Source
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source that the query reads, with what decides how long the pipeline runs.
+
+    :param name: name of the table.
+    :param event_rate: rows per second; None if the connector has no such setting.
+    :param message_count: after how many rows it ends; None if it never ends by itself.
+    :param missing_path: the file of this machine that it reads, where there is none.
+    """
+
+    name: str
+    event_rate: float | None = None
+    message_count: int | None = None
+    missing_path: str | None = None
+
+    @property
+    def duration_micros(self) -> int | None:
+        """How long it runs from its first row to its last; None: for ever."""
+        if self.message_count is None:
+            return None
+        return int(self.message_count / self.event_rate * 1_000_000) if self.event_rate else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """A sink that the query writes to.
+
+    :param name: name of the table, ``"preview"`` for the output of a bare SELECT.
+    :param connector: its connector; ``"preview"`` for every sink of a preview.
+    :param columns: the names of the columns that are written, as far as they are known.
+    """
+
+    name: str
+    connector: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

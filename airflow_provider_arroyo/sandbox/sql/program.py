@@ -11,8 +11,7 @@ from sqlglot import Token, exp
 
 from airflow_provider_arroyo.sandbox.sql import functions, tables
 from airflow_provider_arroyo.sandbox.sql.functions import Udf
-from airflow_provider_arroyo.sandbox.sql.graph import Graph, Step, forward
-from airflow_provider_arroyo.sandbox.sql.model import Evaluation, Sink, Source
+from airflow_provider_arroyo.sandbox.sql.graph import Graph, Sink, Source, Step, forward
 from airflow_provider_arroyo.sandbox.sql.names import Names, Relation, outputs
 from airflow_provider_arroyo.sandbox.sql.refusals import planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow, Shaper, sink_input
@@ -24,6 +23,32 @@ from airflow_provider_arroyo.sql.text import Text, word
 
 _TTL = "updating_ttl"
 _BEFORE_NAMES = ("INTO", "OR", "REPLACE", "TEMPORARY", "TEMP", "TABLE", "VIEW", "IF", "NOT", "EXISTS")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Arroyo's response to a query: a graph, errors, or nothing because it panics.
+
+    :param graph: the graph as the API shows it; None when there is none.
+    :param errors: ``{"message": …, "span": {"start": {"line", "column"}, "end": …} | None}`` each.
+    :param refusal: the text with which creating a pipeline is refused (status 400).
+    :param udf_refusal: the text with which validation is refused (status 400) because a UDF does not
+        parse; version 0.16 only, 0.15 lists it in ``errors``.
+    :param panic: the construct on which Arroyo's planner panics, so that the server hangs up without a
+        response; there is neither a graph nor an error then.
+    :param sources: the sources that the query reads, in the order of the graph.
+    :param sinks: the sinks that it writes to, in the order of the graph.
+    :param not_judged: what was accepted without a check, each in a few words.
+    """
+
+    graph: dict[str, Any] | None
+    errors: tuple[dict[str, Any], ...] = ()
+    refusal: str | None = None
+    udf_refusal: str | None = None
+    panic: str | None = None
+    sources: tuple[Source, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+    not_judged: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -10,8 +10,7 @@ from typing import Any
 from sqlglot import exp
 
 from airflow_provider_arroyo.sandbox.sql import connectors
-from airflow_provider_arroyo.sandbox.sql.connectors import Connection
-from airflow_provider_arroyo.sandbox.sql.options import Options
+from airflow_provider_arroyo.sandbox.sql.connectors import Connection, Options
 from airflow_provider_arroyo.sandbox.sql.refusals import in_table, no_column, planning
 from airflow_provider_arroyo.sandbox.sql.shape import Flow
 from airflow_provider_arroyo.sql.dialect import Metadata, Option, Watermark, properties, table_name
