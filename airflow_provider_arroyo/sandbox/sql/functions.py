@@ -1,4 +1,4 @@
-"""Arroyo's own functions by name, and users' functions, read from their source."""
+"""The names of Arroyo's functions, and the signatures of users' functions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: The functions that cut a stream into windows.
+#: The functions that define windows in GROUP BY.
 WINDOWS = frozenset(("hop", "session", "tumble"))
 
-#: Functions over many rows.
+#: Aggregate functions.
 AGGREGATES = _names(
     """
     approx_distinct approx_median approx_percentile_cont approx_percentile_cont_with_weight
@@ -49,7 +49,7 @@ _LISTS = _names(
     """
 )
 
-#: Functions of one row: those of DataFusion with their aliases, and Arroyo's own.
+#: Scalar functions: those of DataFusion with their aliases, and Arroyo's own.
 SCALARS = _names(
     """
     abs acos acosh arrow_cast arrow_typeof arrays_overlap ascii asin asinh atan atan2 atanh
@@ -78,10 +78,8 @@ SCALARS = _names(
 class Udf:
     """A user-defined function.
 
-    :param name: its name.
-    :param arguments: the Arrow names of the types of its arguments, where they are integers; else None.
-    :param aggregate: whether it takes lists of values of many rows.
-    :param is_async: whether it runs asynchronously.
+    :param arguments: the Arrow types of its arguments, None for other types than integers.
+    :param aggregate: whether it is an aggregate function.
     """
 
     name: str
@@ -91,12 +89,10 @@ class Udf:
 
 
 def read(definitions: Iterable[Mapping[str, Any]]) -> dict[str, Udf]:
-    """Read the signatures of functions.
+    """Return user-defined functions by name.
 
-    :param definitions: ``{"definition": source, "language": "rust" | "python"}`` each; Rust when it
-        does not say.
-    :returns: the functions by name.
-    :raises RefusedError: one of them is not marked as a UDF, or not Python.
+    :param definitions: each with ``definition``, the source, and ``language``: ``"python"``, else it is Rust.
+    :raises RefusedError: if one of them is not marked as a UDF, or is not valid Python.
     """
     found: dict[str, Udf] = {}
     for item in definitions:
@@ -145,11 +141,9 @@ def _python(source: str) -> Udf:
 
 
 def mismatch(udf: Udf, given: Sequence[str | None]) -> str | None:
-    """Return what is wrong with a call whose arguments are integers, where that is certain.
+    """Return Arroyo's error for a call with arguments of wrong integer types; None: the call may be valid.
 
-    :param udf: the function.
-    :param given: the Arrow names of the types of the arguments, where they are known to be integers.
-    :returns: None when the call may be right.
+    :param given: the Arrow types of the arguments, None for other types than integers.
     """
     names, into = [name or "" for name in given], [name or "" for name in udf.arguments or ()]
     if len(names) != len(into) or "" in (*names, *into):
@@ -165,6 +159,6 @@ def mismatch(udf: Udf, given: Sequence[str | None]) -> str | None:
 
 
 def _fits(given: str, wanted: str) -> bool:
-    """Whether an integer type fits into another: a wider one, or for unsigned into signed only a wider one."""
+    """Return whether an integer type converts to another: unsigned to signed only if that is wider."""
     size, room = int(given.strip("UInt")), int(wanted.strip("UInt"))
     return size <= room if given[0] == wanted[0] else given[0] == "U" and size < room

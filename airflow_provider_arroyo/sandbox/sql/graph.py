@@ -1,8 +1,8 @@
-"""The graph: turns the steps of a query into the nodes and edges that the API shows.
+"""Turns the steps of a query into the nodes and edges of the graph that the API returns.
 
-Arroyo first gives every step a node, numbered in the order in which they are made, and then chains
-steps that hand their rows straight on. Ids therefore have gaps, and nodes stand in an order that
-comes from how its graph library removes them: the last one takes the free place.
+Arroyo first makes a node of every step, numbered in order, and then chains nodes that are connected by a plain
+``Forward`` edge. So ids have gaps, and the order is that of Arroyo's graph library: when a node is removed, the
+last one takes its place.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that the query reads, with what decides how long the pipeline runs.
+    """A source that the query reads.
 
-    :param name: name of the table.
-    :param event_rate: rows per second; None if the connector has no such setting.
-    :param message_count: after how many rows it ends; None if it never ends by itself.
-    :param missing_path: the file of this machine that it reads, where there is none.
+    :param name: the name of the table.
+    :param event_rate: rows per second; None: the connector has no such setting.
+    :param message_count: after how many rows it ends; None: it never ends.
+    :param missing_path: the local file that it reads, if that does not exist.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Source:
 
     @property
     def duration_micros(self) -> int | None:
-        """How long it runs from its first row to its last; None: for ever."""
+        """How long it runs; None: for ever."""
         if self.message_count is None:
             return None
         return int(self.message_count / self.event_rate * 1_000_000) if self.event_rate else 0
@@ -39,7 +39,7 @@ class Source:
 class Sink:
     """A sink that the query writes to.
 
-    :param name: name of the table, ``"preview"`` for the output of a bare SELECT.
+    :param name: the name of the table, or ``"preview"`` for the output of a SELECT.
     :param connector: its connector; ``"preview"`` for every sink of a preview.
     :param columns: the names of the columns that are written, as far as they are known.
     """
@@ -51,16 +51,15 @@ class Sink:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One step of a query.
+    """A step of a query.
 
-    :param operator: what it is called when it stands alone; ``{}`` stands for its number. Sources and
-        sinks carry their connector's name.
-    :param description: what it does, for readers; ``{}`` stands for its number.
-    :param inputs: the steps that feed it.
-    :param edges: how each input hands its rows over: ``Forward``, ``Shuffle``, ``LeftJoin``, ``RightJoin``.
-    :param key: steps with the same key are one; None for a step of its own.
+    :param operator: the operator of a node that consists of this step alone; ``{}`` stands for its number.
+    :param description: the description of the node; ``{}`` stands for its number.
+    :param inputs: the steps whose rows it receives.
+    :param edges: the type of the edge from each input: ``Forward``, ``Shuffle``, ``LeftJoin`` or ``RightJoin``.
+    :param key: steps with the same key are one and the same; None: it is a step of its own.
     :param kind: ``source``, ``sink`` or ``inner``.
-    :param record: what is said of a source or a sink, where that is known.
+    :param record: the source or sink, if it is known.
     """
 
     operator: str
@@ -73,7 +72,7 @@ class Step:
 
 
 def forward(operator: str, description: str, inputs: Sequence[Step], key: Hashable = None) -> Step:
-    """Return a step that takes its inputs' rows where they are."""
+    """Return a step whose inputs are not repartitioned."""
     return Step(operator, description, tuple(inputs), ("Forward",) * len(inputs), key)
 
 
@@ -84,7 +83,7 @@ class _Node:
     operators: list[str]
     step: Step
     place: int = 0
-    # In the order in which they were added; a dict, since Python has no ordered set.
+    # Dicts as ordered sets, the oldest edge first.
     leaving: dict[_Edge, None] = field(default_factory=dict)
     entering: dict[_Edge, None] = field(default_factory=dict)
 
@@ -99,14 +98,14 @@ class _Edge:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes and edges, in the order in which the API lists them."""
+    """Nodes and edges in the order of the API."""
 
     nodes: list[_Node] = field(default_factory=list)
     edges: list[_Edge] = field(default_factory=list)
     _made: dict[Hashable, _Node] = field(default_factory=dict)
 
     def add(self, step: Step) -> _Node:
-        """Add a step and all that feeds it, each step once; return its node."""
+        """Add a step and its inputs, each step once; return its node."""
         pending: list[tuple[Step, list[_Node]]] = [(step, [])]
         while True:
             current, done = pending[-1]
@@ -134,7 +133,7 @@ class Graph:
         return node
 
     def chain(self) -> None:
-        """Join steps that hand their rows straight on into one node, as Arroyo does."""
+        """Join chains of nodes, as Arroyo does."""
         place = 0
         while place < len(self.nodes):
             node = self.nodes[place]
@@ -144,7 +143,7 @@ class Graph:
                 continue
             node.description += f" -> {following.description}"
             node.operators += following.operators
-            # The node that moves to the free place may not have been visited yet.
+            # The node that moves there may not have been visited.
             place = min(place, following.place)
             self._remove(following, node)
 
@@ -161,7 +160,7 @@ class Graph:
 
     def _remove(self, node: _Node, heir: _Node) -> None:
         self._drop_edge(next(iter(node.entering)))
-        # The graph library lists the edges of a node from the newest to the oldest.
+        # Arroyo's graph library lists the edges of a node from the newest to the oldest.
         for edge in reversed(list(node.leaving)):
             self._drop_edge(edge)
             self._add_edge(heir, edge.target, edge.type)
@@ -185,7 +184,7 @@ class Graph:
             last.place = edge.place
 
     def as_json(self, parallelism: int) -> dict[str, Any]:
-        """Return the graph as the API shows it."""
+        """Return the graph as the API returns it."""
         types = {"key_type": "()", "value_type": "()"}
         return {
             "nodes": [

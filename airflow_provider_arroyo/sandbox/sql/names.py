@@ -1,4 +1,4 @@
-"""Names: every table, column and function that a query uses must exist."""
+"""Checks that every table, column and function that a query names exists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_arroyo.sandbox.sql.tables import Table
 from airflow_provider_arroyo.sql.dialect import arg, span_of
 
 _SETS = "ROLLUP, CUBE and GROUPING SETS"
-# What is accepted without a check, under the names of sqlglot's classes, which differ between versions.
+# What is accepted without being checked, by the names of sqlglot's classes: not every version has all of them.
 _NOT_JUDGED = {
     **{"Window": "window functions", "Distinct": "DISTINCT", "Qualify": "QUALIFY", "Offset": "OFFSET"},
     **{"Fetch": "FETCH", "Lateral": "LATERAL", "Unnest": "UNNEST in FROM", "Pivot": "PIVOT"},
@@ -30,7 +30,7 @@ _NOT_JUDGED = {
     **{"Placeholder": "parameters", "Parameter": "parameters", "Exists": "subqueries in expressions"},
 }
 _INNER = "names qualified by what a subquery without an alias reads"
-# Parts of an expression that cannot give it a wrong type.
+# Expressions that have no type errors of their own.
 _PLAIN = (
     exp.Column,
     exp.Identifier,
@@ -42,7 +42,7 @@ _PLAIN = (
     exp.Paren,
     exp.Var,
 )
-# The clauses in which only columns are visible, and those in which the names of SELECT are visible, too.
+# The clauses that see only columns, and those that also see the aliases of SELECT.
 _BEFORE = ("joins", "where", "expressions", "distinct")
 _AFTER = ("group", "having", "qualify", "order", "windows")
 
@@ -51,10 +51,10 @@ _AFTER = ("group", "having", "qualify", "order", "windows")
 class Relation:
     """The columns of a table or a query.
 
-    :param columns: name and, where it is an integer, Arrow type of each; a name that is not known is a
-        number and a NUL.
-    :param is_open: whether it may have other names than these.
-    :param count: how many columns there are, where that is known.
+    :param columns: by name, the Arrow type if it is an integer type, else None; the key of a column whose name is
+        not known is a number and a NUL.
+    :param is_open: whether there may be other columns.
+    :param count: how many columns there are; None: that is not known.
     """
 
     columns: dict[str, str | None] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Relation:
     count: int | None = None
 
     def renamed(self, names: Sequence[str]) -> Relation:
-        """Return it under other names."""
+        """Return it with other names of its columns."""
         types = (
             list(self.columns.values())
             if self.count == len(self.columns) == len(names)
@@ -76,10 +76,9 @@ _OPEN = Relation(is_open=True)
 
 @dataclass(slots=True)
 class Names:
-    """Checks the names of queries.
+    """Checks the names in queries.
 
-    :param table: returns a table by its name, or None.
-    :param udfs: the user-defined functions.
+    :param table: returns the table of a name, or None.
     :param not_judged: where to note what is accepted without being checked.
     """
 
@@ -90,9 +89,9 @@ class Names:
     _sources: dict[int, dict[str, Relation]] = field(default_factory=dict)
 
     def check(self, tree: exp.Expression) -> Relation:
-        """Check a query whose names are in small letters, and return its columns.
+        """Check a query whose unquoted names are in lower case, and return its columns.
 
-        :raises RefusedError: a name does not exist.
+        :raises RefusedError: if a name does not exist.
         """
         self._note(tree)
         try:
@@ -105,7 +104,7 @@ class Names:
         return self._made.get(id(tree.unnest()), _OPEN)
 
     def _relations(self, scope: Scope) -> dict[str, Relation]:
-        """Return the columns of what a scope selects from, by the names that the query has for it."""
+        """Return the columns of what a scope selects from, by table name or alias."""
         found: dict[str, Relation] = {}
         tree = scope.expression
         for name, (_, source) in scope.selected_sources.items() if isinstance(tree, exp.Select) else ():
@@ -226,7 +225,7 @@ class Names:
             raise no_function(name, known, span_of(node) if located else None)
 
     def _integer(self, scope: Scope, node: Any) -> str | None:
-        """Return the Arrow name of the type of a column that is an integer."""
+        """Return the Arrow type of a column if it is an integer type."""
         if not isinstance(node, exp.Column):
             return None
         sources = self._sources[id(scope)].items()
@@ -258,7 +257,7 @@ class Names:
         return found
 
     def _star(self, star: Any, table: str, sources: Mapping[str, Relation], found: Relation) -> None:
-        """Add the columns that a star selects."""
+        """Add the columns that a ``*`` selects."""
         meant = [relation for name, relation in sources.items() if table in ("", name)]
         if not meant and "" in sources:
             self.not_judged[_INNER] = None
@@ -274,13 +273,13 @@ class Names:
 
 
 def _valid(sources: Mapping[str, Relation]) -> list[Column]:
-    """Return every column that is there, with the table under whose name the query reads it."""
+    """Return every column that has a name, with its table or alias."""
     columns = [(name or None, column) for name, relation in sources.items() for column in relation.columns]
     return [(name, column) for name, column in columns if not column.endswith("\0")]
 
 
 def outputs(tree: Any, relation: Relation) -> Iterator[str]:
-    """Go through the names of the columns of a query, for readers, as far as they are known."""
+    """Yield the names of the columns of a query, as far as they are known, for people to read."""
     items = tree.selects if isinstance(tree, exp.Query) else []
     for place, name in enumerate(relation.columns):
         if not name.endswith("\0"):

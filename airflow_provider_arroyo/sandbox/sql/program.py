@@ -1,4 +1,4 @@
-"""Programs: tables, views and inserts, one statement after the other, up to the graph."""
+"""Evaluates SQL statement by statement, from tables and views to inserts and the graph."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ _BEFORE_NAMES = ("INTO", "OR", "REPLACE", "TEMPORARY", "TEMP", "TABLE", "VIEW", 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Arroyo's response to a query: a graph, errors, or nothing because it panics.
+    """Arroyo's response to a query: a graph, errors, or none because its planner panics.
 
-    :param graph: the graph as the API shows it; None when there is none.
-    :param errors: ``{"message": …, "span": {"start": {"line", "column"}, "end": …} | None}`` each.
-    :param refusal: the text with which creating a pipeline is refused (status 400).
-    :param udf_refusal: the text with which validation is refused (status 400) because a UDF does not
-        parse; version 0.16 only, 0.15 lists it in ``errors``.
-    :param panic: the construct on which Arroyo's planner panics, so that the server hangs up without a
-        response; there is neither a graph nor an error then.
+    :param graph: the graph as the API returns it; None: there is none.
+    :param errors: each as ``{"message": …, "span": {"start": {"line", "column"}, "end": …} | None}``.
+    :param refusal: the error with which a pipeline is refused (status 400).
+    :param udf_refusal: the error with which validation is refused (status 400) because a UDF does not parse;
+        only on 0.16, since 0.15 lists it in ``errors``.
+    :param panic: what in the query makes Arroyo's planner panic: the server closes the connection without a response.
     :param sources: the sources that the query reads, in the order of the graph.
     :param sinks: the sinks that it writes to, in the order of the graph.
-    :param not_judged: what was accepted without a check, each in a few words.
+    :param not_judged: what was accepted without being checked, each in a few words.
     """
 
     graph: dict[str, Any] | None
@@ -53,7 +52,7 @@ class Evaluation:
 
 @dataclass(slots=True)
 class _Write:
-    """Rows and where they go: to a table, or to the preview."""
+    """Rows and where they are written: to a table, or (None) to the preview."""
 
     table: Table | None
     flow: Flow
@@ -71,17 +70,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a query as Arroyo's API does before it creates a pipeline.
 
-    Names, functions, syntax and the options of tables are checked. Types never are, nor what depends on
-    Arroyo's planner; such parts of a query are accepted and listed in :attr:`Evaluation.not_judged`. A
-    query of a megabyte may take some seconds, so call this in a thread where an event loop must go on.
+    Syntax, names, functions and the options of tables are checked. Types are not, nor anything that depends on
+    Arroyo's planner; such parts of a query are accepted and listed in :attr:`Evaluation.not_judged`. A megabyte
+    of SQL can take some seconds. Whatever the query, the tables and the functions are, this does not raise.
 
-    :param query: the SQL. Nothing in it, in the tables or in the functions makes this raise.
-    :param arroyo_version: ``"0.15"`` or ``"0.16"``: whose words to use.
-    :param tables: the connection tables that the server has, as its API shows them.
+    :param arroyo_version: ``"0.15"`` or ``"0.16"``: the version whose messages are used.
+    :param tables: the server's connection tables, as the API returns them.
     :param udfs: the user-defined functions, as the API takes them: ``definition`` and ``language``.
     :param preview: whether it is a preview, whose sinks show their rows instead of writing them.
     :param parallelism: the parallelism of every node in the graph.
-    :returns: the graph or the refusal.
     """
     return _Program(query, arroyo_version, tables, is_preview=preview).evaluate(udfs, parallelism)
 
@@ -146,7 +143,7 @@ class _Program:
                 self._statement(tokens)
             except RefusedError:
                 raise
-            except Exception as error:  # noqa: BLE001  # whatever goes wrong in a library, there must be a response
+            except Exception as error:  # noqa: BLE001  # a bug in a library must not prevent a response
                 self._accept(tokens, f"a statement that the sandbox cannot read ({type(error).__name__})")
         if not self._writes:
             raise planning("The provided SQL does not contain a query")
@@ -234,14 +231,14 @@ class _Program:
         self._writes.append(_Write(table, flow, tuple(table.columns) or tuple(outputs(query, relation))))
 
     def _names(self, query: Any, tokens: Sequence[Token]) -> Relation:
-        """Check the names of a query and return its columns; from then on its names are in small letters."""
+        """Check the names of a query and return its columns; converts its unquoted names to lower case."""
         if not dialect.is_query(query):
             raise dialect.not_a_query(self._text, tokens)
         dialect.fold_names(query)
         return Names(self._table, self._udfs, self._not_judged).check(query)
 
     def _accept(self, tokens: Sequence[Token], reason: str) -> None:
-        """Take a statement without a check, as far as its tables are known."""
+        """Accept a statement without checking it; its flow is that of the sources that it may read."""
         self._not_judged[reason] = None
         steps = [
             step
@@ -303,7 +300,7 @@ class _Program:
                 continue
             if table is not None:
                 self._check_sink(table, write.flow)
-            # A table has one sink, however often it is written to.
+            # A table has a single sink, even if several statements write to it.
             key = id(write if table is None else table)
             merged.setdefault(key, (write, []))[1].extend(sink_input(write.flow))
         return [self._sink(write, inputs) for write, inputs in merged.values()]
@@ -313,7 +310,7 @@ class _Program:
         if write.table is not None and (made := write.table.connection) is not None:
             name, connector, description = write.table.name, made.connector, made.description
             key = ("sink", name.casefold())
-        if self._preview:  # shows its rows instead of writing them
+        if self._preview:
             connector = "preview"
         step = forward(connector, description, inputs, key)
         step.kind, step.record = "sink", Sink(name, connector, write.columns)
@@ -331,7 +328,7 @@ class _Program:
 
 
 def _check_end(tree: Any) -> None:
-    """Refuse what streams do not have, where Arroyo's words are known."""
+    """Refuse what Arroyo does not support in the outermost query, where its exact message is known."""
     if isinstance(tree, exp.Select) and arg(tree, "from") is None:
         reason = "No timestamp field found in projection input (EmptyRelation)"
         raise planning(f"{reason}. Query should've been rewritten")

@@ -1,4 +1,4 @@
-"""Refusals: the messages of each version of Arroyo for what is wrong with a query."""
+"""Arroyo's errors in planning, in the words of each version."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Column = tuple[str | None, str]
 
 
 def planning(message: str, headline: str | None = None, span: Span | None = None) -> RefusedError:
-    """Return the refusal of a query that parses but cannot be planned."""
+    """Return the error for a query that parses but cannot be planned."""
     return RefusedError(_PLANNING + message, headline, span)
 
 
 def in_table(name: str, refusal: RefusedError) -> RefusedError:
-    """Return the refusal of a CREATE TABLE whose options do not fit."""
+    """Return the error for a CREATE TABLE with wrong options."""
     message = refusal.text.removeprefix(_PLANNING)
     return RefusedError(f"Failed to create table {name}\ncaused by\n{_PLANNING}{message}")
 
 
 def no_table(name: str, span: Span | None) -> RefusedError:
-    """Return the refusal of a table that does not exist."""
+    """Return the error for a table that does not exist."""
     return planning(f"Table {name} not found", f"table '{name}' not found", span)
 
 
 def no_column(column: Column, valid: Sequence[Column], span: Span | None) -> RefusedError:
-    """Return the refusal of a column that does not exist.
+    """Return the error for a column that does not exist.
 
-    :param column: the column, with the table that the query names for it, if any.
+    :param column: the column, with its qualifier if it has one.
     :param valid: every column that exists.
-    :param span: where the query names it; None where Arroyo tells no place.
+    :param span: its position in the query; None: Arroyo gives no position.
     """
     qualifier, name = column
     text = f"Schema error: No field named {_flat(column, quoted=True)}"
@@ -53,7 +53,7 @@ def no_column(column: Column, valid: Sequence[Column], span: Span | None) -> Ref
 
 
 def no_function(name: str, known: Iterable[str], span: Span | None) -> RefusedError:
-    """Return the refusal of a function that does not exist."""
+    """Return the error for a function that does not exist."""
     near = min(known, key=lambda one: (_distance(one, name[:200]), one))
     headline = f"Invalid function '{name}'"
     return planning(f"{headline}.\nDid you mean '{near}'?", headline, span)
@@ -75,7 +75,7 @@ def _similar(field: str, name: str) -> bool:
 
 
 def _distance(left: str, right: str) -> int:
-    """Return how many characters must be added, dropped or replaced to make one text of the other."""
+    """Return the Levenshtein distance of two texts."""
     previous = list(range(len(right) + 1))
     for row, character in enumerate(left, start=1):
         current = [row]

@@ -1,4 +1,4 @@
-"""The shape of the graph: the steps into which Arroyo divides a query, derived from its clauses alone."""
+"""Derives the steps of a query, which become the nodes of its graph, from the query's clauses alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from airflow_provider_arroyo.sql.dialect import arg
 class Flow:
     """The rows of a relation.
 
-    :param steps: the steps that make them; several for a union.
-    :param bare: whether nothing stands between the last step and the next reader.
-    :param windowed: whether they were gathered in windows.
-    :param updating: whether a row may be taken back later.
+    :param steps: the steps that produce them; several for a union.
+    :param bare: whether no projection follows the last step.
+    :param windowed: whether they were aggregated in windows.
+    :param updating: whether later rows may update earlier ones.
     :param parts: the inputs of a union.
-    :param lookup: name of the lookup table that it is.
+    :param lookup: the name of the lookup table, if it is one.
     """
 
     steps: tuple[Step, ...] = ()
@@ -42,10 +42,9 @@ class Flow:
 
 @dataclass(slots=True)
 class Shaper:
-    """Makes the steps of queries.
+    """Derives the steps of a query.
 
     :param scan: returns the flow of a table by its name.
-    :param udfs: the user-defined functions.
     """
 
     scan: Callable[[str], Flow]
@@ -55,9 +54,9 @@ class Shaper:
     def flow(self, node: exp.Expression, ctes: Mapping[str, Flow]) -> Flow:
         """Return the flow of a query.
 
-        :param node: the query, its names in small letters.
-        :param ctes: the flows of the queries in WITH around it.
-        :raises RefusedError: it reads a lookup table otherwise than by a join.
+        :param node: the query, its unquoted names in lower case.
+        :param ctes: the flows of the common table expressions that it sees.
+        :raises RefusedError: if it reads a lookup table other than by a join.
         """
         clause = arg(node, "with")
         if clause is not None:
@@ -142,7 +141,7 @@ class Shaper:
     def _window(
         self, group: exp.Expression | None, items: Sequence[exp.Expression]
     ) -> tuple[str, str] | None:
-        """Return operator and description of the window by which GROUP BY cuts, if it names one."""
+        """Return operator and description of the window in GROUP BY, if there is one."""
         aliases = {item.alias: item.this for item in items if isinstance(item, exp.Alias)}
         for written in group.expressions if group is not None else []:
             one = written
@@ -167,14 +166,14 @@ class Shaper:
 
 
 def call_name(node: Any) -> str | None:
-    """Return the name of the function that an expression calls; None for another expression."""
+    """Return the name of the function that an expression calls; None: it is no call."""
     if not isinstance(node, exp.Anonymous):
         return None
     return str(node.this.this if isinstance(node.this, exp.Identifier) else str(node.this).lower())
 
 
 def _calls(item: exp.Expression) -> Iterator[str]:
-    """Go through the names of the functions in an expression, not those of subqueries and of OVER."""
+    """Yield the names of the functions in an expression, without those in subqueries and in OVER."""
     pending: list[Any] = [item]
     while pending:
         node = pending.pop()
@@ -188,7 +187,7 @@ def _calls(item: exp.Expression) -> Iterator[str]:
 
 
 def _interval(node: Any) -> str:
-    """Return the text of an interval, or of a text that stands for one, in one way of writing it."""
+    """Return an interval, or a string that stands for one, in a normalized form."""
     unit = node.args.get("unit") if isinstance(node, exp.Interval) else None
     amount = node.this if isinstance(node, exp.Interval) else node
     text = f"{amount.name if isinstance(amount, exp.Literal) else ''}{unit.name if unit is not None else ''}"
@@ -200,12 +199,12 @@ def _key(flow: Flow, label: str = "_") -> Step:
 
 
 def _shuffled(operator: str, description: str, step: Step) -> Step:
-    """Return a step that gets its rows by their key."""
+    """Return a step whose input is partitioned by key."""
     return Step(operator, description, (step,), ("Shuffle",))
 
 
 def _aggregated(flow: Flow, window: tuple[str, str] | None) -> Flow:
-    """Return a flow after its rows were gathered, by a window of their own or by the one they have."""
+    """Return a flow after aggregation, by a window or, if its rows have one already, by that."""
     if flow.windowed:
         window = ("instant_window_{}", "instant window")
     if window is None:
@@ -215,7 +214,7 @@ def _aggregated(flow: Flow, window: tuple[str, str] | None) -> Flow:
 
 
 def _united(flows: Sequence[Flow]) -> Flow:
-    """Return flows in sequence."""
+    """Return the union of flows."""
     parts = tuple(part for flow in flows for part in (flow.parts or (flow,)))
     steps = [
         part.steps[0]

@@ -1,4 +1,4 @@
-"""Tables: those of the server, and those that the SQL creates."""
+"""The tables that SQL can name: those of the server, and those that it creates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_provider_arroyo.sandbox.sql.shape import Flow
 from airflow_provider_arroyo.sql.dialect import Metadata, Option, Watermark, properties, table_name
 from airflow_provider_arroyo.sql.errors import RefusedError
 
-# The integers among the types, under the names of SQL and of sqlglot, with their Arrow names.
+# The Arrow names of integer types, by their names in SQL and in sqlglot.
 _INTEGERS = {
     **{"INT": "Int32", "INTEGER": "Int32", "INT4": "Int32", "BIGINT": "Int64"},
     **{"INT UNSIGNED": "UInt32", "INTEGER UNSIGNED": "UInt32", "UINT": "UInt32"},
     **{"BIGINT UNSIGNED": "UInt64", "UBIGINT": "UInt64"},
 }
-# The other types that columns of connections surely can have, as sqlglot calls them.
+# Other types that columns of connectors can certainly have, by sqlglot's names.
 _TYPES = re.compile(
     "BOOLEAN|FLOAT|DOUBLE|CHAR|VARCHAR|TEXT|VARBINARY|TIMESTAMP(_N?M?S)?|DATETIME|JSON|STRUCT|ARRAY"
 )
@@ -30,16 +30,16 @@ _TYPES = re.compile(
 
 @dataclass(slots=True)
 class Table:
-    """A table that SQL may name.
+    """A table that SQL can name.
 
-    :param name: its name as it was created.
-    :param columns: its columns, each with the Arrow name of its type where that is an integer.
-    :param connection: its connector; None for a view or a table in memory.
-    :param flow: what a view, or a table in memory that was written to, yields.
-    :param in_memory: whether it is a table in memory.
-    :param updating: whether its format tells of rows that change.
-    :param is_open: whether it may have columns that are not known.
-    :param inferred: whether its columns are those of what is inserted.
+    :param name: its name as it was written when it was created.
+    :param columns: by name, the Arrow type if it is an integer type, else None.
+    :param connection: its connector; None for a view or a memory table.
+    :param flow: the rows of a view, or of a memory table that was written to.
+    :param in_memory: whether it is a memory table.
+    :param updating: whether its format has updates of rows.
+    :param is_open: whether it may have other columns.
+    :param inferred: whether it takes its columns from what is inserted.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Table:
 
     @property
     def kind(self) -> str:
-        """What it is to its connector: ``source``, ``sink`` or ``lookup``; empty for other tables."""
+        """``source``, ``sink`` or ``lookup``; empty for a table without a connector."""
         return "" if self.connection is None else self.connection.type
 
     def check_insert(self, columns: Sequence[str], count: int | None) -> None:
-        """Check that rows go with its columns.
+        """Check that the rows of an INSERT fit its columns.
 
         :param columns: the columns that the INSERT names; empty: all.
-        :param count: how many columns the rows have, where that is known.
-        :raises RefusedError: they do not.
+        :param count: how many columns the rows have; None: that is not known.
+        :raises RefusedError: if they do not fit.
         """
         if self.is_open or self.inferred:
             return
@@ -73,7 +73,7 @@ class Table:
 
 
 def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
-    """Return a connection table of the server, as its API shows it."""
+    """Return the table for a connection table of the server, given as the API returns it."""
     config, fields = table["config"] or {}, table["schema"]["fields"]
     made = connectors.from_config(table["connector"], config, table["table_type"], arroyo_version)
     columns = {field["name"]: field["sql_name"] or field["type"] for field in fields} or made.columns
@@ -81,9 +81,9 @@ def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
 
 
 def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, None]) -> Table:
-    """Return the table that a CREATE TABLE without a query makes.
+    """Return the table that a CREATE TABLE without a query creates.
 
-    :raises RefusedError: Arroyo refuses it.
+    :raises RefusedError: if Arroyo refuses it.
     """
     schema = tree.this if isinstance(tree.this, exp.Schema) else exp.Schema(this=tree.this)
     name = table_name(schema.this)
@@ -138,7 +138,7 @@ def from_statement(tree: exp.Create, arroyo_version: str, not_judged: dict[str, 
 
 
 def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
-    """Return the integer type of a column; note what is not checked about it."""
+    """Return the Arrow type of a column if it is an integer type; note what is not checked about the column."""
     kind = column.args.get("kind")
     kinds = list(kind.find_all(exp.DataType)) if isinstance(kind, exp.DataType) else []
     names = [one.this.name if isinstance(one.this, exp.DataType.Type) else "" for one in kinds] or [""]
@@ -157,7 +157,7 @@ def _integers(columns: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _integer(kind: str) -> str | None:
-    named = re.fullmatch(r"(u?)int(8|16|32|64)", kind)  # as in the API; SQL's INT8 has 8 bytes
+    named = re.fullmatch(r"(u?)int(8|16|32|64)", kind)  # the API's name; in SQL, INT8 has 8 bytes
     if named:
         return ("UInt" if named[1] else "Int") + named[2]
     return _INTEGERS.get(kind.upper())
