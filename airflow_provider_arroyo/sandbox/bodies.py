@@ -1,11 +1,10 @@
-"""Request bodies, read and refused as Arroyo does: with the messages of its JSON library, and the place."""
+"""Reads request bodies, and refuses wrong ones with the messages and positions of Arroyo's JSON library."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from .messages import RefusedError
@@ -17,76 +16,59 @@ _DECODER = json.JSONDecoder()
 _Path: TypeAlias = tuple[str | int, ...]
 _STOPS = ("none", "checkpoint", "graceful", "immediate", "force")
 _TYPES = {"string": "a string", "u64": "u64", "bool": "a boolean", "strings": "a map", "udfs": "a sequence"}
-_LANGUAGES = ("python", "rust")
+# The types of fields, which are the same in every body; other fields are strings. A tuple lists the values of an
+# enumeration, "strings" is a map of strings.
+_KINDS: Mapping[str, str | tuple[str, ...]] = {
+    **dict.fromkeys(("parallelism", "checkpoint_interval_micros"), "u64"),
+    **dict.fromkeys(("force", "ignore_state", "enable_sinks"), "bool"),
+    **dict.fromkeys(("env_vars", "tags"), "strings"),
+    **dict.fromkeys(("scheduler_config", "config", "schema"), "any"),
+    "udfs": "udfs",
+    "stop": _STOPS,
+    "language": ("python", "rust"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a body.
-
-    :param kind: ``string``, ``u64``, ``bool``, ``any``, ``strings`` (a map of strings), ``udfs``, or a
-        tuple with the values of an enumeration.
-    :param required: whether it must be there; one that is not may also be null.
-    """
-
-    name: str
-    kind: str | tuple[str, ...] = "string"
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Shape:
     """The required shape of a body.
 
-    :param name: the type's name in Arroyo, which it uses in its refusals.
+    :param name: the type's name in Arroyo, which it uses in its errors.
+    :param fields: the names of the fields; one that ends in ``?`` may be missing or null.
     """
 
-    name: str
-    fields: tuple[Field, ...]
+    def __init__(self, name: str, fields: str) -> None:
+        self.name = name
+        self.is_required = {field.removesuffix("?"): not field.endswith("?") for field in fields.split()}
 
 
-def _required(*names: str) -> tuple[Field, ...]:
-    return tuple(Field(name, required=True) for name in names)
-
-
-_UDF = Shape("Udf", (*_required("definition"), Field("language", _LANGUAGES)))
-_PIPELINE = (
-    *_required("name", "query"),
-    Field("udfs", "udfs"),
-    Field("parallelism", "u64", required=True),
-    Field("checkpoint_interval_micros", "u64"),
-)
-_NEW_IN_016 = (Field("env_vars", "strings"), Field("scheduler_config", "any"))
-_PATCH = (Field("parallelism", "u64"), Field("checkpoint_interval_micros", "u64"), Field("stop", _STOPS))
+_UDF = Shape("Udf", "definition language?")
+_PIPELINE = "name query udfs? parallelism checkpoint_interval_micros?"
+_PATCH = "parallelism? checkpoint_interval_micros? stop?"
+_NEW_IN_016 = "env_vars? scheduler_config?"
 PIPELINE = {
     "0.15": Shape("PipelinePost", _PIPELINE),
-    "0.16": Shape("PipelinePost", (*_PIPELINE, Field("state_url"), Field("tags", "strings"), *_NEW_IN_016)),
+    "0.16": Shape("PipelinePost", f"{_PIPELINE} state_url? tags? {_NEW_IN_016}"),
 }
-PATCH = {"0.15": Shape("PipelinePatch", _PATCH), "0.16": Shape("PipelinePatch", (*_PATCH, *_NEW_IN_016))}
+PATCH = {
+    "0.15": Shape("PipelinePatch", _PATCH),
+    "0.16": Shape("PipelinePatch", f"{_PATCH} {_NEW_IN_016}"),
+}
 RESTART = {
-    "0.15": Shape("PipelineRestart", (Field("force", "bool"),)),
-    "0.16": Shape("PipelineRestart", (Field("force", "bool"), Field("ignore_state", "bool"))),
+    "0.15": Shape("PipelineRestart", "force?"),
+    "0.16": Shape("PipelineRestart", "force? ignore_state?"),
 }
-PREVIEW = Shape("PreviewPost", (*_required("query"), Field("udfs", "udfs"), Field("enable_sinks", "bool")))
-VALIDATE = Shape("ValidateQueryPost", (*_required("query"), Field("udfs", "udfs")))
-UDF = Shape(
-    "UdfPost",
-    (*_required("prefix"), Field("language", _LANGUAGES), *_required("definition"), Field("description")),
-)
-UDF_VALIDATE = Shape("ValidateUdfPost", _UDF.fields)
-_CONFIG = Field("config", "any", required=True)
-TABLE = Shape(
-    "ConnectionTablePost",
-    (*_required("name", "connector"), Field("connection_profile_id"), _CONFIG, Field("schema", "any")),
-)
-PROFILE = Shape("ConnectionProfilePost", (*_required("name", "connector"), _CONFIG))
+PREVIEW = Shape("PreviewPost", "query udfs? enable_sinks?")
+VALIDATE = Shape("ValidateQueryPost", "query udfs?")
+UDF = Shape("UdfPost", "prefix language? definition description?")
+UDF_VALIDATE = Shape("ValidateUdfPost", "prefix language? definition description?")
+TABLE = Shape("ConnectionTablePost", "name connector connection_profile_id? config schema?")
+PROFILE = Shape("ConnectionProfilePost", "name connector config")
 
 
 def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
-    """Return the fields of a body; those that were not sent, or null, are missing. Others are dropped.
+    """Return the known fields of a body that are not null.
 
-    :raises RefusedError: 415 for another content type, 400 for text that is not JSON, 422 for JSON of another
-        shape.
+    :raises RefusedError: 415 for another content type, 400 for what is not JSON, 422 for JSON of another shape.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
@@ -105,7 +87,7 @@ def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        # serde_json's words for half of a surrogate pair.
+        # serde_json's message for half a surrogate pair.
         found_at = re.search(r"(?i)\\ud[89a-f][0-9a-f]{2}", text)
         before = text[: found_at.end()] if found_at else text
         raise _refused(400, "lone leading surrogate in hex escape", before) from error
@@ -113,8 +95,7 @@ def read(body: bytes, content_type: str, shape: Shape) -> dict[str, Any]:
         path, words = found
         named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
         raise _refused(422, words, text[: _place(text, path, words)], named.removeprefix("."))
-    known = ((item.name, value.get(item.name)) for item in shape.fields)
-    return {name: item for name, item in known if item is not None}
+    return {name: value[name] for name in shape.is_required if value.get(name) is not None}
 
 
 def _refuse_constant(name: str) -> Any:
@@ -122,7 +103,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _refused(status: int, words: str, before: str, path: str = "") -> RefusedError:
-    """Refuse a body for what follows the text ``before``."""
+    """Return the error for a body whose error is at the end of the text ``before``."""
     line = before.count("\n") + 1
     column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogatepass"))
     where = f"{path}: " if path else ""
@@ -131,10 +112,10 @@ def _refused(status: int, words: str, before: str, path: str = "") -> RefusedErr
 
 
 def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
-    """Return Arroyo's words for what Python's JSON reader found, and where it would say that it is."""
+    """Return Arroyo's message for an error of Python's JSON parser, and the position that Arroyo gives."""
     at = error.pos
     if error.msg.startswith("Illegal trailing comma"):
-        # From Python 3.13 on, which points at the comma instead of what follows it.
+        # Python 3.13 points at the comma instead of what follows it.
         at = len(error.doc) - len(error.doc[at + 1 :].lstrip(" \t\r\n"))
     rest = error.doc[at:].strip(" \t\r\n")
     if not rest or "Unterminated" in error.msg:
@@ -152,25 +133,23 @@ def _syntax(error: json.JSONDecodeError) -> tuple[str, int]:
 
 
 def _misfit(value: Any, shape: Shape, path: _Path = ()) -> tuple[_Path, str] | None:
-    """Return the place of the first value that does not fit, and Arroyo's message; None: everything fits."""
+    """Return the path of the first value of a wrong type, and Arroyo's error; None: there is none."""
     if not isinstance(value, dict):
         return path, f"invalid type: {_described(value)}, expected struct {shape.name}"
-    fields = {field.name: field for field in shape.fields}
     for name, item in value.items():
-        if name in fields and (found := _misfit_of_field(item, fields[name], (*path, name))):
-            return found
-    missing = next((field.name for field in shape.fields if field.required and field.name not in value), None)
+        is_required, kind = shape.is_required.get(name), _KINDS.get(name, "string")
+        if is_required is None or kind == "any" or (item is None and not is_required):
+            continue
+        if kind == "udfs" and isinstance(item, list):
+            udfs = (_misfit(udf, _UDF, (*path, name, number)) for number, udf in enumerate(item))
+            if found := next(filter(None, udfs), None):
+                return found
+        elif words := _wrong_value(item, kind):
+            return (*path, name), words
+    missing = next(
+        (name for name, required in shape.is_required.items() if required and name not in value), None
+    )
     return None if missing is None else (path, f"missing field `{missing}`")
-
-
-def _misfit_of_field(value: Any, field: Field, path: _Path) -> tuple[_Path, str] | None:
-    if (value is None and not field.required) or field.kind == "any":
-        return None
-    if field.kind == "udfs" and isinstance(value, list):
-        found = (_misfit(udf, _UDF, (*path, number)) for number, udf in enumerate(value))
-        return next(filter(None, found), None)
-    words = _wrong_value(value, field.kind)
-    return None if words is None else (path, words)
 
 
 def _wrong_value(value: Any, kind: str | tuple[str, ...]) -> str | None:
@@ -191,17 +170,17 @@ def _wrong_value(value: Any, kind: str | tuple[str, ...]) -> str | None:
 
 
 def _place(text: str, path: _Path, words: str) -> int:
-    """Return up to where Arroyo reads a body before it refuses what is at a path."""
+    """Return how far Arroyo reads a body before it refuses the value at a path."""
     at = _skip(text, 0)
     for part in path:
         at = dict(_parts(text, at))[part]
-    # A list or a map is refused before it is read, anything else after it.
+    # It refuses a list or a map before it reads it, anything else afterwards.
     before = text[at] in "[{" and not words.startswith("missing field")
     return at if before else _DECODER.raw_decode(text, at)[1]
 
 
 def _parts(text: str, at: int) -> Iterator[tuple[str | int, int]]:
-    """Go through the members of the object, or the items of the list, at a place: each with its own place."""
+    """Yield each key of the object, or index of the list, at a position, with the position of its value."""
     is_object = text[at] == "{"
     at = _skip(text, at + 1)
     number = 0

@@ -1,6 +1,6 @@
-"""``data``: what the sandbox holds, kept in a file, so that a demo can be stopped and go on.
+"""``data``: keeps what the sandbox holds in a file, so that a demo can be stopped and continued.
 
-A sandbox that starts on kept data is a server that was started again: what was running is scheduled anew.
+A sandbox that starts with kept data is like a server that was restarted: it schedules what was running again.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ _FORMAT = 4
 # How a file of any format begins.
 _ABOUT = re.compile(rb'\{"format": (\d{1,9}), "arroyo_version": "([\d.]+)"')
 _PAUSE_SECONDS = 0.5
-# Of the time, at most this part goes into writing.
-_SHARE = 0.1
+_MAX_SHARE_OF_TIME = 0.1
 _OTHERS = ("tables", "profiles", "udfs")
-# Caches, what refers back, and faults.
+# Caches, back references and faults.
 _NOT_KEPT = {"rendered", "job", "pipeline", "state_before_hold"} | {
     *("flap", "never_starts", "kafka_away", "picked_up_at", "traffic"),
 }
 
 
 class Persistence:
-    """Writes what changed, from a thread of its own: nobody waits for the disk.
+    """Writes changes in a thread, so that no request waits for the disk.
 
-    The file has three lines: what wrote it, what there is, and a checksum of both, by which damage is found.
+    The file has three lines: what wrote it, the records, and a checksum of both.
 
-    :param folder: where the file ``sandbox.json`` lies; made where it is missing. No other sandbox may use it.
-    :param engine: what it keeps; the records of another version of Arroyo are not read.
-    :raises ValueError: where the folder cannot be used, is damaged, or holds something else.
+    :param folder: the folder of the file ``sandbox.json``; it is created if it is missing, and locked.
+    :param engine: the engine whose records are kept, and loaded now.
+    :raises ValueError: if the folder cannot be used, or the file is damaged or of another version.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -63,17 +62,15 @@ class Persistence:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.exists():
                 self._load(self._file.read_bytes())
-                self._file.with_suffix(".new").touch()  # can it be written?
+                self._file.with_suffix(".new").touch()  # fails if the folder is read-only
             else:
                 self._write()
-        except BlockingIOError as error:
-            self._unlock()
-            raise ValueError(
-                f"data: {folder} is in use by another sandbox; end that one, or name another folder"
-            ) from error
         except OSError as error:
             self._unlock()
-            raise ValueError(f"data: {folder} cannot be used: {error}") from error
+            problem = f"cannot be used: {error}"
+            if isinstance(error, BlockingIOError):
+                problem = "is in use by another sandbox; end that one, or name another folder"
+            raise ValueError(f"data: {folder} {problem}") from error
         except ValueError:
             self._unlock()
             raise
@@ -82,48 +79,49 @@ class Persistence:
         about = _ABOUT.match(kept)
         number = int(about[1]) if about else _FORMAT
         content, newline, checksum = kept.rpartition(b"\n")
-        # Formats before the fourth have no checksum.
+        # Formats 1 to 3 had no checksum.
         is_whole = number < 4 or hashlib.sha256(content + newline).hexdigest().encode() == checksum
         if about is None or not is_whole:
-            raise ValueError(
-                f"data: {self._file} is damaged (it has no valid checksum); name another folder, or delete the file"
-            )
-        if number != _FORMAT:
+            problem = "is damaged (it has no valid checksum); name another folder, or delete the file"
+        elif number != _FORMAT:
             age = "older" if number < _FORMAT else "newer"
-            raise ValueError(
-                f"data: {self._file} has the format {number}, {age} than what this version of the sandbox reads "
-                f"({_FORMAT}), and was left as it is; name another folder, or use the version that wrote it"
+            problem = (
+                f"has the format {number}, {age} than what this version of the sandbox reads ({_FORMAT}), and was "
+                "left as it is; name another folder, or use the version that wrote it"
             )
-        if (version := about[2].decode()) != self._engine.version:
-            raise ValueError(
-                f"data: {self._file} holds what a sandbox of Arroyo {version} kept; name another folder, or "
-                f"arroyo_version {version}"
-            )
-        held = json.loads(content.partition(b"\n")[2])
+        elif (version := about[2].decode()) != self._engine.version:
+            named = f"name another folder, or arroyo_version {version}"
+            problem = f"holds what a sandbox of Arroyo {version} kept; {named}"
+        else:
+            self._restore(json.loads(content.partition(b"\n")[2]))
+            return
+        raise ValueError(f"data: {self._file} {problem}")
+
+    def _restore(self, held: Mapping[str, Any]) -> None:
         for value in held["pipelines"]:
             self._store.add(_pipeline(value))
         for kind in _OTHERS:
             getattr(self._store, kind).update({value["id"]: value for value in held[kind]})
         for job in self._store.jobs():
-            # What it did while the sandbox was off, it did not do.
+            # Nothing happened while the sandbox was not running.
             runs.end(job, min(held["saved_at"], self._engine.now), self._engine.rng)
         self._engine.stop_controller()
         self._engine.start_controller()
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread that writes changes."""
         self._thread = threading.Thread(target=self._run, name="arroyo-sandbox-persistence", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, and unlock the folder.
+        """Write the last changes, and unlock the folder.
 
-        :raises OSError: where it cannot be written.
+        :raises OSError: if they cannot be written.
         """
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
-        # Checkpoints come with time, without a change.
+        # New checkpoints do not count as changes.
         self._written = None
         try:
             self._write()
@@ -134,7 +132,7 @@ class Persistence:
         pause, is_failing = _PAUSE_SECONDS, False
         while not self._ended.wait(pause):
             began = time.monotonic()
-            # A full disk must not end the sandbox; what could not be written is tried again.
+            # A full disk must not end the sandbox; the next write includes what this one could not.
             try:
                 self._write()
                 is_failing = False
@@ -142,7 +140,7 @@ class Persistence:
                 if not is_failing:
                     _log.warning("Changes cannot be kept, and are tried again: %s", error)
                 is_failing = True
-            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) / _SHARE)
+            pause = max(_PAUSE_SECONDS, (time.monotonic() - began) / _MAX_SHARE_OF_TIME)
 
     def _write(self) -> None:
         with self._store.lock:
@@ -164,7 +162,7 @@ class Persistence:
     def _texts(self, others: str, pipelines: list[Pipeline]) -> Iterator[str]:
         yield f'{json.dumps(self._about)}\n{others[:-1]}, "pipelines": ['
         for number, pipeline in enumerate(pipelines):
-            # One by one: a request waits for none but this.
+            # The lock is held for one pipeline at a time, so that requests can come in between.
             with self._store.lock:
                 text = json.dumps(_kept(pipeline), default=_plain)
             yield f", {text}" if number else text
@@ -173,9 +171,8 @@ class Persistence:
 
 def _kept(pipeline: Pipeline) -> dict[str, Any]:
     job = pipeline.job
-    if job is None:
-        return _fields(pipeline) | {"job": None}
-    return _fields(pipeline) | {"job": _fields(job) | {"state": job.state_before_hold or job.state}}
+    kept = None if job is None else _fields(job) | {"state": job.state_before_hold or job.state}
+    return _fields(pipeline) | {"job": kept}
 
 
 def _fields(record: Any) -> dict[str, Any]:

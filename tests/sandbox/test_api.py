@@ -336,7 +336,7 @@ def test_admins_of_016_reach_the_same_calls_below_their_organization(
 
 
 SHAPES = (bodies.PIPELINE["0.16"], bodies.PATCH["0.16"], bodies.RESTART["0.16"], bodies.TABLE, bodies.UDF)
-NAMES = sorted({item.name for shape in SHAPES for item in shape.fields} | {"fields", "type"})
+NAMES = sorted({name for shape in SHAPES for name in shape.is_required} | {"fields", "type"})
 JSON = st.recursive(
     st.none()
     | st.booleans()
