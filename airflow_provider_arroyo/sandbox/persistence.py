@@ -93,8 +93,13 @@ class Persistence:
             named = f"name another folder, or arroyo_version {version}"
             problem = f"holds what a sandbox of Arroyo {version} kept; {named}"
         else:
-            self._restore(json.loads(content.partition(b"\n")[2]))
-            return
+            try:
+                self._restore(json.loads(content.partition(b"\n")[2]))
+                return
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                problem = (
+                    f"is damaged ({type(error).__name__}: {error}); name another folder, or delete the file"
+                )
         raise ValueError(f"data: {self._file} {problem}")
 
     def _restore(self, held: Mapping[str, Any]) -> None:

@@ -62,6 +62,23 @@ def test_a_damaged_file_is_refused_with_a_message(kept: Path, damage: Callable[[
         ArroyoSandbox(data=kept.parent)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"pipelines": ', '"pipes": '),
+        lambda text: text.replace('"run_id": ', '"another_field": 1, "run_id": '),
+        lambda text: text.replace('"checkpoints": [', '"checkpoints": [1, '),
+        lambda text: text.replace('"run_started": ', '"run_started": "x", "left": '),
+        lambda text: text.partition("\n")[0] + "\n[]\n",
+    ],
+)
+def test_content_of_another_shape_is_refused_with_a_message(kept: Path, change: Callable[[str], str]) -> None:
+    changed = change(kept.read_text().rpartition("\n")[0] + "\n")
+    kept.write_text(changed + hashlib.sha256(changed.encode()).hexdigest())
+    with pytest.raises(ValueError, match=r"data: .*sandbox\.json is damaged \("):
+        ArroyoSandbox(data=kept.parent)
+
+
 def test_a_file_that_is_no_text_and_one_that_is_a_folder(kept: Path) -> None:
     kept.write_bytes(b"\xff\xfe" * 1000)
     with pytest.raises(ValueError, match="is damaged"):

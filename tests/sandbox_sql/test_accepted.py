@@ -69,6 +69,16 @@ SELECT id FROM (SELECT CAST(id AS TEXT) FROM orders)
 SELECT a FROM orders AS o (a, b, c, d, e, f, g) WHERE a = 1
 WITH a AS (SELECT id FROM orders), b(x) AS (SELECT id FROM a) SELECT x FROM b
 WITH orders AS (SELECT counter AS other FROM impulse) SELECT other FROM orders
+WITH impulse AS (SELECT counter AS x FROM impulse) SELECT x FROM impulse
+SELECT q FROM (WITH a AS (SELECT subtask_index AS r FROM impulse) SELECT r AS q FROM a) z
+SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM impulse o WHERE o.id = o.counter)
+SELECT id FROM orders WHERE EXISTS (WITH c AS (SELECT counter FROM impulse WHERE counter = orders.id)
+ SELECT 1 FROM c)
+SELECT id FROM orders WHERE EXISTS (SELECT 1 FROM (SELECT counter FROM impulse WHERE counter = orders.id) z)
+SELECT public.orders.id, db.public.orders.place.town.zip FROM orders
+SELECT case, any, if, offset, like_it.like FROM (SELECT id AS case, id AS any, id AS if, id AS offset,
+ id AS like FROM orders) like_it WHERE if > 1 GROUP BY offset, case, any
+SELECT id FROM orders WHERE id = SOME (ARRAY[1, 2])
 WITH RECURSIVE r AS (SELECT id FROM orders UNION ALL SELECT id FROM r) SELECT id FROM r
 (SELECT id FROM orders) UNION ALL (SELECT counter FROM impulse)
 SELECT id FROM orders UNION SELECT counter FROM impulse
@@ -97,6 +107,9 @@ INSERT INTO sink SELECT id FROM orders
 INSERT INTO SINK (n) WITH a AS (SELECT id FROM ORDERS) SELECT id FROM a
 INSERT INTO sink (SELECT id FROM orders)
 CREATE VIEW v AS (SELECT id FROM orders); SELECT v.id FROM V
+CREATE VIEW v AS WITH orders AS (SELECT id AS z FROM orders) SELECT z FROM orders; WITH v AS (SELECT z AS w
+ FROM v) SELECT w FROM v
+CREATE VIEW impulse AS SELECT id AS o FROM orders; SELECT o FROM impulse
 CREATE OR REPLACE VIEW v (x, y) AS SELECT id, name FROM orders; SELECT x, y FROM v
 CREATE TABLE k AS SELECT id FROM orders; SELECT k.id FROM k
 CREATE TABLE m (n BIGINT); INSERT INTO m SELECT id FROM orders; INSERT INTO sink SELECT n FROM m
@@ -173,6 +186,7 @@ def test_connectors(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "v TEXT, ts TIMESTAMP GENERATED ALWAYS AS (CAST(v AS TIMESTAMP)) STORED, WATERMARK FOR ts",
         "timestamp TIMESTAMP NOT NULL, WATERMARK FOR timestamp AS (timestamp - INTERVAL '5 seconds')",
         "t TEXT GENERATED ALWAYS AS (metadata('topic'))",
+        "like INT, period INT, exclude INT, n INT, m INT GENERATED ALWAYS AS (n * 2) VIRTUAL",
         "view TEXT, with INT, b TIMESTAMP WITH TIME ZONE, c TIME WITHOUT TIME ZONE",
     ],
 )
