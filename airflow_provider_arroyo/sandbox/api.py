@@ -15,7 +15,7 @@ from .connections import Connections
 from .engine import Engine
 from .http_server import ConnectionGoneError, HttpRequest
 from .job_calls import JobCalls
-from .messages import EMPTY, Call, Output, RefusedError, Response, json_response, listing, page
+from .messages import EMPTY, Call, Output, RefusedError, Response, Route, Routes, json_response, listing, page
 from .records import (
     DEFAULT_INTERVAL_MICROS,
     INTERVAL_RANGE_MICROS,
@@ -25,7 +25,6 @@ from .records import (
     Wanted,
     new_id,
 )
-from .routes import Route, Routes
 from .sql import Evaluation, evaluate
 
 PREFIX = "/api/v1/"

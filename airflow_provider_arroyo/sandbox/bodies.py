@@ -60,7 +60,7 @@ RESTART = {
 PREVIEW = Shape("PreviewPost", "query udfs? enable_sinks?")
 VALIDATE = Shape("ValidateQueryPost", "query udfs?")
 UDF = Shape("UdfPost", "prefix language? definition description?")
-UDF_VALIDATE = Shape("ValidateUdfPost", "prefix language? definition description?")
+UDF_VALIDATE = Shape("ValidateUdfPost", "definition language?")
 TABLE = Shape("ConnectionTablePost", "name connector connection_profile_id? config schema?")
 PROFILE = Shape("ConnectionProfilePost", "name connector config")
 

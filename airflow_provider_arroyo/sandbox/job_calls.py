@@ -6,9 +6,8 @@ from airflow_provider_arroyo.client.models import JobState
 
 from . import responses, runs
 from .engine import Engine
-from .messages import EMPTY, Call, Output, RefusedError, Response, listing, page, render
+from .messages import EMPTY, Call, Output, RefusedError, Response, Route, listing, page, render
 from .records import Job
-from .routes import Route
 
 
 class JobCalls:

@@ -1,17 +1,22 @@
-"""API calls and responses, independent of HTTP, and what every call needs."""
+"""API calls, their routes and responses, independent of HTTP."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, unquote
 
 from .records import Job
 from .sql import Evaluation
 
+if TYPE_CHECKING:
+    from .bodies import Shape
+
 T = TypeVar("T")
+_ORGANIZATION = re.compile(r"^admin/organizations/[^/]+/")
 _NO_PLAN = Evaluation(graph=None)
 _encode: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -118,3 +123,56 @@ def page(call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]) ->
         date = next((key(item)[1] for item in items if key(item)[0] == after), None)
         items = [item for item in items if date is not None and key(item)[1] < date]
     return items[:limit], len(items) > limit
+
+
+Handler: TypeAlias = Callable[[Call], Response | Output]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A call of the API.
+
+    :param path: ``*`` stands for a part that names something.
+    :param shape: what its body must look like; None: it takes none.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    shape: Shape | None = None
+
+
+class Routes:
+    """The paths of a server.
+
+    :param routes: in the order in which the ``allow`` header lists the methods of one path.
+    :param has_organizations: all of them are below ``admin/organizations/{id}`` too.
+    """
+
+    def __init__(self, routes: list[Route], *, has_organizations: bool) -> None:
+        self._has_organizations = has_organizations
+        paths: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            methods = paths.setdefault(route.path, {})
+            methods[route.method] = route
+            if route.method == "GET":
+                methods["HEAD"] = route
+        # A word of the API goes before a name.
+        self._paths = [
+            (re.compile(path.replace("*", "([^/]+)")), paths[path])
+            for path in sorted(paths, key=lambda path: path.count("*"))
+        ]
+
+    def find(self, method: str, path: str) -> tuple[Route | None, tuple[str, ...], str]:
+        """Return what a path below ``/api/v1/`` leads to.
+
+        :returns: the call, or None; the parts of the path that name something, unescaped; the methods that are
+            allowed there, ``""`` where there is no such path.
+        """
+        if self._has_organizations:
+            path = _ORGANIZATION.sub("", path)
+        for pattern, methods in self._paths:
+            if match := pattern.fullmatch(path):
+                ids = tuple(unquote(part) for part in match.groups())
+                return methods.get(method), ids, ",".join(methods)
+        return None, (), ""
