@@ -55,8 +55,10 @@ def _or_name(parse: Any) -> Any:
 
     def parse_or_retreat(parser: Any) -> Any:
         start = parser._index - 1
-        found = parser._try_parse(lambda: parse(parser))
+        # sqlglot tries some positions again and again.
+        found = None if start in parser.names_at else parser._try_parse(lambda: parse(parser))
         if found is None:
+            parser.names_at.add(start)
             parser._retreat(start)
         return found
 
@@ -87,6 +89,10 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
         **Postgres.Parser.CONSTRAINT_PARSERS,
         "METADATA": lambda self: self._parse_metadata(),
     }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names_at: set[int] = set()
 
     def _parse_id_var(self, *args: Any, **kwargs: Any) -> Any:
         node = super()._parse_id_var(*args, **kwargs)
