@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NotJudged:
-    """Some SQL that was evaluated in part: whether Arroyo would accept the rest, the sandbox cannot say.
+    """SQL of which parts were not checked: Arroyo may refuse it.
 
-    :param name: of the pipeline; ``""`` where the SQL was only validated or previewed.
+    :param name: of the pipeline; ``""`` if the SQL was only validated or previewed.
     :param query: the SQL.
-    :param what: the parts that were not judged, each in a few words.
+    :param what: the parts that were not checked, each in a few words.
     """
 
     name: str
@@ -100,6 +100,8 @@ class Api:
             if "query" in call.fields:
                 # Outside the lock: a megabyte of SQL takes seconds, and the jobs go on.
                 call.plan = self._planned(call.fields, is_preview=route.shape is bodies.PREVIEW)
+                if call.plan.refusal is not None and route.shape is not bodies.VALIDATE:
+                    raise RefusedError(400, call.plan.refusal)
             with self.store.lock:
                 self.engine.advance()
                 return route.handler(call)
@@ -133,7 +135,6 @@ class Api:
 
     def _create(self, call: Call) -> Response:
         fields = call.fields
-        _check_accepted(call)
         if not fields["name"]:
             raise RefusedError(400, "Field name must be set")
         if call.ids and call.ids[0] in self.store.pipelines:
@@ -151,7 +152,6 @@ class Api:
         return self._start(pipeline, wanted)
 
     def _preview(self, call: Call) -> Response:
-        _check_accepted(call)
         pipeline = self._new_pipeline(call, f"preview_{self.engine.now // 1000}", is_preview=True)
         return self._start(pipeline, Wanted(parallelism=1, interval_micros=PREVIEW_INTERVAL_MICROS))
 
@@ -191,12 +191,10 @@ class Api:
         return self._shown(job)
 
     def _validate(self, call: Call) -> Response:
-        errors: list[Any] = [error["message"] for error in call.plan.errors]
-        if self.version != "0.15":
-            errors = [
-                {key: value for key, value in error.items() if value is not None}
-                for error in call.plan.errors
-            ]
+        found = call.plan.errors
+        errors: list[Any] = [{key: one[key] for key in one if one[key] is not None} for one in found]
+        if self.version == "0.15":
+            errors = [error["message"] for error in found]
         return json_response({"graph": call.plan.graph, "errors": errors})
 
     def _pipelines(self, call: Call) -> Response:
@@ -214,7 +212,7 @@ class Api:
         if self.version == "0.15":
             missing = RefusedError(400, "There are no jobs for the pipeline")
         job = self._job(call, missing)
-        # What the body says beside these, labels included, is ignored.
+        # Other fields of the body, labels included, are ignored.
         for name, value in fields.items():
             attribute = "interval_micros" if name == "checkpoint_interval_micros" else name
             setattr(job.wanted, attribute, value)
@@ -252,7 +250,7 @@ class Api:
                     "before it can be deleted",
                 )
             self.engine.delete(job)
-        # Half-made records go as well.
+        # A half-made record has no job.
         self.store.remove(pipeline)
         return EMPTY
 
@@ -271,11 +269,6 @@ class Api:
 _PREFLIGHT = Response(
     200, b"", None, {"access-control-allow-methods": "*", "access-control-allow-headers": "*"}
 )
-
-
-def _check_accepted(call: Call) -> None:
-    if call.plan.refusal is not None:
-        raise RefusedError(400, call.plan.refusal)
 
 
 def _check_interval(micros: int, words: str) -> None:

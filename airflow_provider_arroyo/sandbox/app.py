@@ -56,7 +56,7 @@ class App:
                 self._send(connection, self._control.page(request))
         except (OSError, ConnectionGoneError):
             raise
-        except Exception:  # noqa: BLE001  # a fault of the sandbox must show, whatever it is
+        except Exception:  # noqa: BLE001  # a bug of the sandbox must be visible
             _log.exception("the sandbox broke down on %s %s", request.method, request.path)
             self._send(connection, json_response({"error": "the sandbox broke down: see its log"}, 500))
 

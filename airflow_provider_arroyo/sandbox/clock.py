@@ -1,4 +1,4 @@
-"""The sandbox's time: real, scaled, or moved by hand; and what is planned for when.
+"""The sandbox's time, which is real, scaled or manual, and the actions that are planned.
 
 Microseconds since the epoch, as in Arroyo's API.
 """
@@ -58,7 +58,7 @@ class Clock:
     def call_at(self, moment: int, act: Callable[[], None]) -> Callable[[], None]:
         """Call the function once the moment has come; return what cancels that.
 
-        It is called from a timer's thread, or from that which moves the clock past the moment.
+        It is called by a timer's thread, or by the thread that advances the clock past the moment.
         """
         with self._moved:
             self._number += 1
@@ -71,7 +71,7 @@ class Clock:
         return lambda: self._calls.pop(number, None) and None
 
     def _call(self, number: int) -> None:
-        # Nothing, where it was cancelled, or called by a thread that moved the clock.
+        # It may have been cancelled, or called by a thread that advanced the clock.
         _, act = self._calls.pop(number, (0, lambda: None))
         act()
 
@@ -125,12 +125,12 @@ class ManualClock(Clock):
 
 
 class Agenda:
-    """Acts by when they are due.
+    """Planned actions.
 
     Nothing runs in the background: :meth:`advance` does what is due, in order, before anything is read. So the
-    same requests at the same times give the same result, on a clock that is real, scaled, or moved by hand.
+    same requests at the same times have the same results on every clock.
 
-    :param clock: whose time it is; the server's own may be ahead of it, or behind.
+    :param clock: the clock of the sandbox; that of the server may be ahead of it, or behind.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -152,23 +152,23 @@ class Agenda:
         return self.now
 
     def at(self, moment: int, act: Callable[[], object]) -> None:
-        """Plan an act for a moment."""
+        """Plan an action for a moment."""
         self._planned += 1
         heapq.heappush(self._heap, (moment, self._planned, act))
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Plan an act in so many seconds."""
+        """Plan an action in so many seconds."""
         self.at(self.now + micros(seconds), act)
 
     @property
     def next_due(self) -> int | None:
-        """When the next act is due; None: nothing is planned."""
+        """When the next action is due; None: nothing is planned."""
         return self._heap[0][0] if self._heap else None
 
     def skew_by(self, skew: int) -> int:
-        """Set how far the server's clock is ahead of the sandbox's; return by how much that moves it.
+        """Set how far the server's clock is ahead of the sandbox's; return by how much that changes it.
 
-        What is planned comes when it would have come.
+        Planned actions happen when they would have happened without it.
         """
         by = skew - self._skew
         self._skew = skew
@@ -177,5 +177,5 @@ class Agenda:
         return by
 
     def on_clock(self, moment: int) -> int:
-        """Return a moment of the server's time as one of the clock's."""
+        """Convert a moment of the server's clock to the sandbox's clock."""
         return moment - self._skew

@@ -41,7 +41,7 @@ class Control:
     must be declared as JSON, which such a page cannot do.
 
     :param about: what the sandbox is.
-    :param secrets: requests must carry one of them; none: everyone may ask.
+    :param secrets: requests must have one of them; empty: none is needed.
     :param host: where the sandbox listens.
     """
 
@@ -74,7 +74,7 @@ class Control:
             return json_response({"error": str(error)}, 400)
 
     def page(self, request: HttpRequest) -> Response:
-        """Return the page: the same for all paths, its script asks for what the path names."""
+        """Return the page, which is the same for all paths: its script requests what the path names."""
         if request.method not in ("GET", "HEAD"):
             return Response(405, b"", None, {"allow": "GET,HEAD"})
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -94,7 +94,7 @@ class Control:
         if name in ("localhost", self._host):
             return True
         try:
-            # A page that came by another name cannot have an address for its host.
+            # The Host of a request from another site's page is that site's name, not an address.
             return bool(ipaddress.ip_address(name))
         except ValueError:
             return False
@@ -190,16 +190,18 @@ class Control:
 
 
 def _kinds() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what can be injected: by kind, the fields with their defaults and what they take."""
-    found = {}
-    for kind, fault in fault_types.KINDS.items():
-        hints, fields = get_type_hints(fault), dataclasses.fields(fault)
-        found[kind] = {
-            item.name: {"default": item.default, "choices": fault_types.choices(hints[item.name])}
-            for item in fields
+    """Return the fields of each kind of fault, with their defaults and choices."""
+    return {
+        kind: {
+            item.name: {
+                "default": item.default,
+                "choices": fault_types.choices(get_type_hints(fault)[item.name]),
+            }
+            for item in dataclasses.fields(fault)
             if item.name != "id"
         }
-    return found
+        for kind, fault in fault_types.KINDS.items()
+    }
 
 
 def _summary(job: Job) -> dict[str, Any]:

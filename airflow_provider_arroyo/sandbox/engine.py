@@ -22,13 +22,11 @@ _WORKING = (JobState.RUNNING, JobState.FINISHING)
 
 
 class Engine(Agenda):
-    """The controller, the workers and the time that they take.
+    """Arroyo's controller and workers.
 
-    :param clock: whose time it is.
-    :param variant: which table it follows.
-    :param allowed_restarts: how often a job may fail and be tried again (Arroyo's default is 20).
-    :param rng: where times that vary are drawn from; seeded, they repeat themselves.
-    :param store: the jobs that it runs.
+    :param variant: the table of transitions to use.
+    :param allowed_restarts: how often a failing job is restarted (Arroyo's default is 20).
+    :param rng: the source of times that vary.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class Engine(Agenda):
     # -- what is wanted -----------------------------------------------------------------------------------
 
     def want(self, job: Job) -> None:
-        """Let the controller find out at its next poll that something was asked of the job."""
+        """Let the controller see at its next poll what was requested of the job."""
         self.touch(job)
         self._plan_poll(job)
 
@@ -83,7 +81,7 @@ class Engine(Agenda):
         self.at(moment, lambda: self._poll(job))
 
     def _plan_poll_if_wanted(self, job: Job) -> None:
-        # Something may have been asked for while no row of the former state obeyed it.
+        # What was requested may have had no row in the former state.
         if any((job.state, cause) in self._table for cause in lifecycle.wanted(job)):
             self._plan_poll(job)
 
@@ -103,7 +101,7 @@ class Engine(Agenda):
     # -- what happens -------------------------------------------------------------------------------------
 
     def happen(self, job: Job, cause: Cause) -> bool:
-        """Let something happen to a job now; return whether its state had a row for it."""
+        """Let something happen to a job now; return whether the table had a row for it."""
         row = self._table.get((job.state, cause))
         if row is None or job.state_before_hold or not (self.controller_up or cause is Cause.TIME):
             return False
@@ -111,12 +109,12 @@ class Engine(Agenda):
         return True
 
     def hold(self, job: Job, state: str) -> None:
-        """Let a job show a state, whatever its name, until it is released."""
+        """Let a job show a state, known or not, until it is released."""
         job.state_before_hold = job.state_before_hold or job.state
         self._show(job, state)
 
     def release(self, job: Job) -> None:
-        """Let a held job go on where it was."""
+        """Let a held job continue where it was."""
         if (before := job.state_before_hold) is not None:
             job.state_before_hold = None
             self._show(job, before)
@@ -260,7 +258,7 @@ class Engine(Agenda):
         self._changed(job, before)
 
     def _plan(self, job: Job, after: int, act: Callable[[], object]) -> None:
-        """Plan an act for when the job has been in its state for so many microseconds more."""
+        """Plan an action for after so many microseconds, unless the job leaves its state before."""
         self.at(self.now + after, partial(self._if_unchanged, job, job.turn, act))
 
     def _if_unchanged(self, job: Job, turn: int, act: Callable[[], object]) -> None:

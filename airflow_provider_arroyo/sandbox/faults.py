@@ -87,7 +87,11 @@ class Faults:
                 case types.RequestFault():
                     self._pending.append(fault)
                 case types.PipelineFault():
-                    self._add_to_pipelines(fault)
+                    existing = [job for job in self._store.jobs() if fault.matches(job.pipeline)]
+                    for job in existing:
+                        self._plan(job, fault)
+                    if not existing:
+                        self._pending.append(fault)
                 case types.ControllerAway() | types.ServerRestart():
                     engine.stop_controller()
                     self._controller_away = fault.id
@@ -195,13 +199,6 @@ class Faults:
                 self._pending.remove(fault)
 
     # -- pipelines ----------------------------------------------------------------------------------------
-
-    def _add_to_pipelines(self, fault: types.PipelineFault) -> None:
-        there = [job for job in self._store.jobs() if fault.matches(job.pipeline)]
-        for job in there:
-            self._plan(job, fault)
-        if not there:
-            self._pending.append(fault)
 
     def _plan(self, job: Job, fault: types.PipelineFault) -> None:
         self._planned.setdefault(fault.id, (fault, []))[1].append(job)

@@ -157,7 +157,7 @@ class Routes:
             methods[route.method] = route
             if route.method == "GET":
                 methods["HEAD"] = route
-        # A word of the API goes before a name.
+        # Fixed paths come before those with names.
         self._paths = [
             (re.compile(path.replace("*", "([^/]+)")), paths[path])
             for path in sorted(paths, key=lambda path: path.count("*"))

@@ -1,4 +1,4 @@
-"""Pipelines to start with, as on a server that has been in use for a while, for demos and tests."""
+"""Creates pipelines that a sandbox starts with, for demos and tests."""
 
 from __future__ import annotations
 

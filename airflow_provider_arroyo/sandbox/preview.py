@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading.Event) -> Iterator[bytes]:
-    """Yield the events of a preview from now on, as they happen, until its job no longer runs.
+    """Yield the events of a preview as they happen, until its job no longer runs.
 
     Rows made before are lost, as on a real server; ``start_id`` of the first event says how many.
 
@@ -56,7 +56,7 @@ def events(job: Job, engine: Engine, lock: threading.RLock, cancelled: threading
 
 
 class _Rows:
-    """The rows of a run, by when they are made."""
+    """The rows of a run, by the time at which they are made."""
 
     def __init__(self, job: Job) -> None:
         pipeline = job.pipeline
@@ -101,8 +101,8 @@ class _Rows:
 def row_maker(query: str, columns: Sequence[str]) -> Callable[[int], dict[str, Any]]:
     """Return a function from a row's number to the row.
 
-    What SQLite can compute of the SELECT over the columns of the demo source is computed; other columns have the
-    row's number for their value: no data flows here.
+    If SQLite can compute a column of the SELECT from the columns of an impulse source, that is its value; else it
+    is the row's number, since the sandbox processes no data.
     """
     names = tuple(columns) or ("counter",)
     database = sqlite3.connect(":memory:", check_same_thread=False)

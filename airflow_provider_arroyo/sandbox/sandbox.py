@@ -99,7 +99,7 @@ class ArroyoSandbox:
         self._started = False
         self.arroyo_version = version
         self.api_key = api_key
-        # The demo's pipelines have been there for a while, and now is now.
+        # The demo's past ends now.
         begin = time.time() - DEMO_SECONDS if demo else None
         self.clock: Clock = clock if clock is not None else RealClock(speed=speed, start_seconds=begin)
         self.store = Store(database=cast("Database", database))
@@ -199,7 +199,7 @@ class ArroyoSandbox:
 
     @property
     def not_judged(self) -> list[NotJudged]:
-        """What of the SQL was not judged, the oldest first; the last 1,000."""
+        """The last 1,000 times that SQL was accepted without being checked completely, the oldest first."""
         return list(self._api.not_judged)
 
     def airflow_connection_uri(self, **extra: Any) -> str:
@@ -213,7 +213,7 @@ class ArroyoSandbox:
         return f"arroyo://{password}{host}:{self._http.port}/{self._scheme}{query}"
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, one that runs by itself too, and let everything happen that is due by then.
+        """Advance the clock, a real one too, and do everything that is due by then.
 
         :param seconds: how far; not below 0.
         """
@@ -222,7 +222,7 @@ class ArroyoSandbox:
             self.engine.advance()
 
     def state(self, pipeline: str) -> str | None:
-        """Return the state of a pipeline's job, by the pipeline's id or name; None where there is none."""
+        """Return the state of a pipeline, given its id or name; None: there is no such pipeline."""
         with self.store.lock:
             self.engine.advance()
             for job in self.store.jobs():

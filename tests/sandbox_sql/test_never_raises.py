@@ -152,3 +152,11 @@ def test_a_megabyte_takes_seconds(kind: str) -> None:
     assert len(query) > (200_000 if kind in ("sum", "inserts") else 900_000)  # a whole one takes 9 s
     # It took 2 at most on an idle machine; the bound is for slower ones.
     assert took < 30
+
+
+@pytest.mark.parametrize("word", ["CASE WHEN counter = 1 THEN", "any(", "IF"])
+def test_words_that_begin_expressions_and_end_none_take_no_longer(word: str) -> None:
+    started = time.process_time()
+    for count in (20, 40):
+        check(evaluate(f"SELECT {f'{word} ' * count} 1 FROM imp", arroyo_version="0.16", tables=TABLES))
+    assert time.process_time() - started < 30

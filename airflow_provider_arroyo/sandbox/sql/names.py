@@ -32,15 +32,8 @@ _NOT_JUDGED = {
 _INNER = "names qualified by what a subquery without an alias reads"
 # Expressions that have no type errors of their own.
 _PLAIN = (
-    exp.Column,
-    exp.Identifier,
-    exp.Star,
-    exp.Alias,
-    exp.Literal,
-    exp.Null,
-    exp.Boolean,
-    exp.Paren,
-    exp.Var,
+    *(exp.Column, exp.Identifier, exp.Star, exp.Alias, exp.Literal),
+    *(exp.Null, exp.Boolean, exp.Paren, exp.Var),
 )
 # The clauses that see only columns, and those that also see the aliases of SELECT.
 _BEFORE = ("joins", "where", "expressions", "distinct")

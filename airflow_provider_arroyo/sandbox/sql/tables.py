@@ -76,7 +76,7 @@ def from_server(table: Mapping[str, Any], arroyo_version: str) -> Table:
     """Return the table for a connection table of the server, given as the API returns it."""
     config, fields = table["config"] or {}, table["schema"]["fields"]
     made = connectors.from_config(table["connector"], config, table["table_type"], arroyo_version)
-    columns = {field["name"]: field["sql_name"] or field["type"] for field in fields} or made.columns
+    columns = {field["name"]: field["sql_name"] or "" for field in fields} or made.columns
     return Table(table["name"], _integers(columns), made, is_open=not columns, inferred=made.type == "sink")
 
 
@@ -153,11 +153,4 @@ def _column(column: exp.ColumnDef, not_judged: dict[str, None]) -> str | None:
 
 
 def _integers(columns: Mapping[str, str]) -> dict[str, str | None]:
-    return {name: _integer(kind) for name, kind in columns.items()}
-
-
-def _integer(kind: str) -> str | None:
-    named = re.fullmatch(r"(u?)int(8|16|32|64)", kind)  # the API's name; in SQL, INT8 has 8 bytes
-    if named:
-        return ("UInt" if named[1] else "Int") + named[2]
-    return _INTEGERS.get(kind.upper())
+    return {name: _INTEGERS.get(kind.upper()) for name, kind in columns.items()}
