@@ -16,7 +16,7 @@ _EXTRA = ("h11", "sqlglot")
 
 
 def __getattr__(name: str) -> Any:
-    # What this package needs is imported where a sandbox is wanted, and nowhere else.
+    # The extra is needed only by those who use a sandbox.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

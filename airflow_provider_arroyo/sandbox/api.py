@@ -81,7 +81,7 @@ class Api:
     def respond(self, request: HttpRequest) -> Response | Output:
         """Respond to a request.
 
-        :raises ConnectionGoneError: where a real server closes the connection without a response.
+        :raises ConnectionGoneError: if a real server closes the connection without a response.
         """
         try:
             if request.body is None:

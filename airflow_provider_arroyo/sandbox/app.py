@@ -31,7 +31,7 @@ _ENDLESS_CHUNK = b"[" * 16_000
 class App:
     """Handles requests to the API, to ``/sandbox`` and to the page.
 
-    :param api_key: the static key that every request must carry; None: everyone may call.
+    :param api_key: the static key that every request must carry; None: none is needed.
     """
 
     def __init__(

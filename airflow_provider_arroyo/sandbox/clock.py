@@ -24,7 +24,7 @@ class Clock:
     """A clock that runs at some speed, and can be advanced.
 
     :param speed: seconds of the sandbox in one real second; 0: it stands still until it is advanced.
-    :param start_seconds: where it starts, in seconds since the epoch; None: now.
+    :param start_seconds: its first time, in seconds since the epoch; None: now.
     """
 
     def __init__(self, *, speed: float, start_seconds: float | None = None) -> None:
@@ -93,8 +93,8 @@ class RealClock(Clock):
     """The computer's clock, or one that runs faster or slower.
 
     :param speed: seconds of the sandbox in one real second; above 0, at most 1,000,000.
-    :param start_seconds: where it begins, in seconds since the epoch; None (default): now.
-    :raises ValueError: where ``speed`` is not.
+    :param start_seconds: its first time, in seconds since the epoch; None (default): now.
+    :raises ValueError: if ``speed`` is not.
     """
 
     def __init__(self, *, speed: float = 1.0, start_seconds: float | None = None) -> None:
@@ -106,10 +106,10 @@ class RealClock(Clock):
 class ManualClock(Clock):
     """A clock that stands still until it is advanced: tests of minutes take milliseconds, and nothing sleeps.
 
-    :param start_seconds: where it stands at first, in seconds since the epoch; None (default): now.
+    :param start_seconds: its first time, in seconds since the epoch; None (default): now.
     :param seconds_per_request: how far each request to the API advances it, so that time passes for a client
         that polls. Default 0: it only advances by hand.
-    :raises ValueError: where ``seconds_per_request`` is below 0.
+    :raises ValueError: if ``seconds_per_request`` is below 0.
     """
 
     def __init__(self, *, start_seconds: float | None = None, seconds_per_request: float = 0.0) -> None:

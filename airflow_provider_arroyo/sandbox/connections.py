@@ -154,12 +154,12 @@ class Connections:
             "config": config,
             "description": _profile_description(config),
         }
-        # Arroyo's tables on SQLite do not ask for that.
+        # In Arroyo's database on SQLite, names need not be unique.
         is_taken = "A record already exists with that name or id" if self._store.has_unique_profiles else None
         return _add(self._store.profiles, is_taken, profile)
 
     def _create_udf(self, call: Call) -> Response:
-        # At once, where a real server compiles Rust for half a minute.
+        # A real server compiles Rust for half a minute.
         fields = call.fields
         name, problem = _read_udf(fields)
         if problem is not None:
@@ -275,7 +275,7 @@ def _field(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _profile_description(config: Any) -> str:
-    """Return the line that tells profiles apart: an address of their server, where there is one."""
+    """Return the description of a profile: the address of its server, if it has one."""
     if not isinstance(config, Mapping):
         return ""
     for key in ("bootstrapServers", "url", "endpoint", "address", "servers"):

@@ -42,7 +42,7 @@ class Control:
 
     :param about: what the sandbox is.
     :param secrets: requests must have one of them; empty: none is needed.
-    :param host: where the sandbox listens.
+    :param host: the address on which the sandbox listens.
     """
 
     def __init__(

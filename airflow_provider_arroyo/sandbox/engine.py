@@ -227,7 +227,7 @@ class Engine(Agenda):
     def enter(self, job: Job, state: str, stays: int | None = None) -> None:
         """Put a job into a state.
 
-        :param stays: microseconds until it moves on by itself; None: until something happens.
+        :param stays: microseconds until the next transition; None: it waits for something to happen.
         """
         before, job.state = job.state, state
         job.turn += 1

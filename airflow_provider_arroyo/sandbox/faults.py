@@ -23,7 +23,7 @@ class Faults:
     ``status latency early_hints reset hang_up hang endless cut_short not_json`` hit requests to the API;
     ``fail flap kafka_away late_pickup never_starts show_state traffic kill_worker delete stop`` hit pipelines;
     ``api_away controller_away server_restart clock_skew`` hit the server. :mod:`fault_types` says what each
-    takes. ``pipeline`` may be an id, a name, or a pattern of either; where there is no such pipeline yet, the
+    takes. ``pipeline`` may be an id, a name, or a pattern of either; if there is no such pipeline yet, the
     fault waits for the next one that is created. ``path`` is a pattern too.
 
     .. code-block:: python

@@ -39,9 +39,9 @@ class ConnectionGoneError(Exception):
 class HttpRequest:
     """A request.
 
-    :param path: escaped, as it came.
-    :param headers: by their names in lower case.
-    :param body: None where it is larger than a real server takes.
+    :param path: as it was sent, still escaped.
+    :param headers: the names are in lower case.
+    :param body: None: it is larger than a real server accepts.
     """
 
     method: str
@@ -109,7 +109,7 @@ class Connection:
     def pause(self, seconds: float) -> None:
         """Wait.
 
-        :raises ConnectionGoneError: where the connection was reset meanwhile.
+        :raises ConnectionGoneError: if the connection is reset meanwhile.
         """
         if self.aborted.wait(seconds):
             raise ConnectionGoneError
@@ -279,7 +279,7 @@ class HttpServer:
             try:
                 sock, _ = listening.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:  # also where nobody came
+            except OSError:  # also a timeout without a connection
                 continue
             connection = Connection(self, sock)
             with self._lock:

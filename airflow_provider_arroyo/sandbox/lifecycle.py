@@ -1,4 +1,4 @@
-"""How a job goes from state to state: the table that the engine follows.
+"""The table of transitions between the states of a job, which the engine applies.
 
 The times are those of the recordings of real servers, in milliseconds. A row reads: when ``cause`` happens
 to a job in ``state``, it goes to ``to`` and stays there for ``stays``; then it moves on by itself (the row of

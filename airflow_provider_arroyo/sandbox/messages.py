@@ -45,7 +45,7 @@ class Call:
 class Response:
     """A response of the API.
 
-    :param content_type: None where there is no body.
+    :param content_type: None: there is no body.
     """
 
     status: int = 200
@@ -106,10 +106,10 @@ def _number(text: str) -> int:
 
 
 def page(call: Call, items: Sequence[T], key: Callable[[T], tuple[str, int]]) -> tuple[Sequence[T], bool]:
-    """Return the page of a list that a call asks for, and whether there are more.
+    """Return the page of a list that a call requests, and whether there are more items.
 
     :param key: the id and the date of an item; the page after an item holds those with an earlier date.
-    :raises RefusedError: where the query string names no page.
+    :raises RefusedError: if the query string is invalid.
     """
     after, limit = None, 10
     for name, value in parse_qsl(call.query, keep_blank_values=True):
@@ -164,10 +164,10 @@ class Routes:
         ]
 
     def find(self, method: str, path: str) -> tuple[Route | None, tuple[str, ...], str]:
-        """Return what a path below ``/api/v1/`` leads to.
+        """Find the route for a method and a path below ``/api/v1/``.
 
-        :returns: the call, or None; the parts of the path that name something, unescaped; the methods that are
-            allowed there, ``""`` where there is no such path.
+        :returns: the route, or None; the parts of the path that name something, unescaped; the methods that are
+            allowed, ``""`` if there is no such path.
         """
         if self._has_organizations:
             path = _ORGANIZATION.sub("", path)

@@ -91,9 +91,9 @@ HALF_MADE_ID = "half-made"
 def demo(api: Api, faults: Faults, advance: Callable[[float], None]) -> None:
     """Add a pipeline in each common situation, and let a quarter of an hour pass.
 
-    They run with changing metrics, one slowly with backpressure; one keeps restarting, one has no broker, one
-    failed, one was stopped, one finished, one waits for workers; and a half-made record holds its id without
-    a job (on 0.15, which lets nobody choose an id, one that nothing shows).
+    Two run with changing metrics, one of them slowly with backpressure; one keeps restarting, one has no broker, one
+    failed, one was stopped, one finished, one waits for workers. A half-made record has an id but no job (on 0.15,
+    where clients cannot choose ids, nothing shows it).
 
     :param advance: lets so many seconds pass.
     """

@@ -21,10 +21,10 @@ _SECRET_PARAMETER = re.compile(f"([^&=]*(?:{_SECRET.pattern})[^&=]*)=[^&]*", re.
 class Request:
     """A request.
 
-    :param path: without the query string, escaped as it came.
+    :param path: without the query string, as it was sent.
     :param headers: by their names in lower case; credentials are ``***``.
-    :param time_micros: when it came, on the server's clock.
-    :param status: of its response; None while it is under way, or where it got none.
+    :param time_micros: when it was received, by the server's clock.
+    :param status: of its response; None: there is none (yet).
     """
 
     method: str
@@ -37,7 +37,7 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The body, read as JSON; None where it is empty."""
+        """The body, parsed as JSON; None: it is empty."""
         return json.loads(self.body) if self.body else None
 
 
@@ -45,9 +45,9 @@ class Request:
 class RequestLog:
     """The requests to ``/api``, the oldest first.
 
-    :param size: how many are kept; older ones are forgotten, and still counted in ``total``.
-    :param size_bytes: how much their bodies may hold together; beyond it older ones are forgotten too.
-    :param secrets: what is written as ``***`` wherever it stands outside of a body.
+    :param size: how many are kept; older ones are dropped, but count in ``total``.
+    :param size_bytes: the maximum size of their bodies together; older ones are dropped above it.
+    :param secrets: texts that are replaced by ``***`` everywhere except in bodies.
     """
 
     size: int = 10_000

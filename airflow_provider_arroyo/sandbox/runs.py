@@ -88,7 +88,7 @@ def _add(job: Job, start: int, operators_done: int, finish: int, *, stopping: bo
 
 
 def under_way(job: Job, now: int) -> Checkpoint | None:
-    """Return the checkpoint that is not finished yet; None: there is none."""
+    """Return the unfinished checkpoint; None: there is none."""
     if job.checkpoint_until is None or job.checkpoint_until <= now:
         return None
     return job.checkpoints[-1]
@@ -107,7 +107,7 @@ def stopping_checkpoint(job: Job, now: int, until: int, rng: random.Random) -> N
 
 
 def end(job: Job, now: int, rng: random.Random) -> None:
-    """End a run without a checkpoint: the sources will begin where the last checkpoint left them."""
+    """End a run without a checkpoint: the sources continue from the last checkpoint."""
     if job.run_started is not None and job.run_ended is None:
         end_checkpoints(job, now, rng)
         _end(job, now)

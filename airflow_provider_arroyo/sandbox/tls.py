@@ -14,10 +14,10 @@ _DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
 def server_context(
     cert: Path | str | None, key: Path | str | None, client_ca: Path | str | None
 ) -> ssl.SSLContext | None:
-    """Return how to serve HTTPS; None without a certificate: plain HTTP.
+    """Return the context for HTTPS; None: there is no certificate, so plain HTTP is served.
 
-    :param client_ca: the CA that must have signed the clients' certificates; None: none is asked for.
-    :raises ValueError: where a file is missing or cannot be read.
+    :param client_ca: the CA that must have signed the clients' certificates; None: none are requested.
+    :raises ValueError: if a file is missing or cannot be read.
     """
     if cert is None:
         if key is not None or client_ca is not None:
@@ -25,7 +25,7 @@ def server_context(
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        # Without a password OpenSSL would ask for that of an encrypted key, and wait.
+        # Without a password, OpenSSL would prompt for that of an encrypted key.
         context.load_cert_chain(cert, key, password="")
         if client_ca is not None:
             context.load_verify_locations(client_ca)
@@ -37,9 +37,9 @@ def server_context(
 
 
 def wrapped(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Return the socket to shake hands on.
+    """Return a socket for the TLS handshake.
 
-    :raises OSError: where the client does not speak TLS; it was sent an alert that says so.
+    :raises OSError: if the client does not speak TLS; it was sent an alert that says so.
     """
     if sock.recv(1, socket.MSG_PEEK) != _HANDSHAKE_BYTE:
         # If the client does not speak TLS, OpenSSL sends nothing, but Arroyo sends an alert.
