@@ -72,11 +72,7 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
     # Other words are names of columns.
     SCHEMA_UNNAMED_CONSTRAINTS: ClassVar[set[str]] = {"CHECK", "FOREIGN KEY", "PRIMARY KEY", "UNIQUE"}
     NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
-        name: _or_name(parser)
-        for name, parser in (
-            *Postgres.Parser.NO_PAREN_FUNCTION_PARSERS.items(),
-            ("SOME", Postgres.Parser.NO_PAREN_FUNCTION_PARSERS["ANY"]),
-        )
+        name: _or_name(parser) for name, parser in Postgres.Parser.NO_PAREN_FUNCTION_PARSERS.items()
     }
     # Left out: sqlglot would replace the names that the query uses by its own.
     FUNCTIONS: ClassVar[dict[str, Any]] = {}
@@ -180,7 +176,8 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
     """Return tokens as Arroyo reads them, where sqlglot interprets names differently.
 
     ``session`` and ``window`` are names, except for the latter at the start of a WINDOW clause; the words
-    of ``FOR timestamp`` are two tokens, and ``1_000`` is one; a column may be VIRTUAL as well as STORED.
+    of ``FOR timestamp`` are two tokens, and ``1_000`` is one; VIRTUAL columns are
+    like STORED ones, and XOR is ``#``.
     """
     found: list[Token] = []
     for place, token in enumerate(tokens):
@@ -197,6 +194,8 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
             found.append(_as_name(token))
         elif word(token) == "VIRTUAL" and before.token_type == TokenType.R_PAREN:
             found.append(_as_name(token, "STORED"))
+        elif word(token) == "XOR" and _ends_operand(before):
+            found.append(_as_name(token, "#", TokenType.HASH))
         else:
             found.append(token)
     return found
@@ -252,8 +251,8 @@ def _place(tokens: Sequence[Token], wanted: Token | None) -> int | None:
     return next((place for place, token in enumerate(tokens) if token is wanted), None)
 
 
-def _as_name(token: Token, text: str = "") -> Token:
-    return Token(TokenType.VAR, text or token.text, token.line, token.col, token.start, token.end, [])
+def _as_name(token: Token, text: str = "", kind: TokenType = TokenType.VAR) -> Token:
+    return Token(kind, text or token.text, token.line, token.col, token.start, token.end, [])
 
 
 def _parses(dialect: Any, text: Text, tokens: list[Token]) -> bool:

@@ -78,7 +78,9 @@ SELECT id FROM orders WHERE EXISTS (SELECT 1 FROM (SELECT counter FROM impulse W
 SELECT public.orders.id, db.public.orders.place.town.zip FROM orders
 SELECT case, any, if, offset, like_it.like FROM (SELECT id AS case, id AS any, id AS if, id AS offset,
  id AS like FROM orders) like_it WHERE if > 1 GROUP BY offset, case, any
-SELECT id FROM orders WHERE id = SOME (ARRAY[1, 2])
+SELECT id FROM orders WHERE id = SOME (ARRAY[1, 2]) AND id XOR 2 > 1
+SELECT id FROM orders WHERE EXISTS ((SELECT 1 FROM impulse) UNION ALL (SELECT 2 FROM impulse))
+SELECT place AS p, count(*) FROM orders GROUP BY p HAVING p.x > 1 ORDER BY p.town.zip
 WITH RECURSIVE r AS (SELECT id FROM orders UNION ALL SELECT id FROM r) SELECT id FROM r
 (SELECT id FROM orders) UNION ALL (SELECT counter FROM impulse)
 SELECT id FROM orders UNION SELECT counter FROM impulse
@@ -89,6 +91,8 @@ SELECT * FROM generate(1, 2), impulse
 SELECT id FROM orders FETCH FIRST 5 ROWS ONLY
 SELECT id FROM orders LIMIT ALL
 SELECT id FROM (SELECT id FROM orders ORDER BY id)
+SELECT id + 1 AS next FROM orders o ORDER BY next, o.next
+SELECT sum(id) OVER (w ROWS UNBOUNDED PRECEDING) FROM orders WINDOW w AS (ORDER BY unused)
 SELECT a.id FROM (SELECT a.id FROM orders a) WHERE a.id = 1 GROUP BY a.id HAVING max(a.id) > 1
 SELECT orders.id FROM ((SELECT id FROM orders))
 SELECT a.* FROM (SELECT * FROM orders a)

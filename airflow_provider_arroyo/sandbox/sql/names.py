@@ -35,9 +35,11 @@ _PLAIN = (
     *(exp.Column, exp.Identifier, exp.Star, exp.Alias, exp.Literal),
     *(exp.Null, exp.Boolean, exp.Paren, exp.Var),
 )
+# Words before a subquery or an array, which sqlglot does not always distinguish from functions.
+_PREDICATES = ("all", "any", "exists", "some")
 # The clauses that see only columns, and those that also see the aliases of SELECT.
 _BEFORE = ("joins", "where", "expressions", "distinct")
-_AFTER = ("group", "having", "qualify", "order", "windows")
+_AFTER = ("group", "having", "qualify", "order")
 
 
 @dataclass(slots=True)
@@ -156,7 +158,8 @@ class Names:
             self._note(node)
             name = call_name(node)
             if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
-                if node.table or node.name not in given:
+                # An alias may be followed by a field, and in ORDER BY preceded by any qualifier.
+                if not any(part.name in given for part in node.parts):
                     self._column(scope, node, located)
             elif name is not None:
                 self._function(scope, node, name, located)
@@ -211,7 +214,7 @@ class Names:
             problem = mismatch(udf, [self._integer(scope, argument) for argument in node.expressions])
             if problem is not None:
                 raise planning(problem)
-        elif isinstance(node.parent, exp.Dot):
+        elif isinstance(node.parent, exp.Dot) or name in _PREDICATES:
             self.not_judged[f"the function {name}"] = None
         elif not aggregate and name not in functions.SCALARS and name not in functions.WINDOW_FUNCTIONS:
             known = functions.SCALARS | functions.AGGREGATES | set(self.udfs)
