@@ -91,7 +91,7 @@ SELECT * FROM generate(1, 2), impulse
 SELECT id FROM orders FETCH FIRST 5 ROWS ONLY
 SELECT id FROM orders LIMIT ALL
 SELECT id FROM (SELECT id FROM orders ORDER BY id)
-SELECT id + 1 AS next FROM orders o ORDER BY next, o.next
+SELECT id + 1 AS next, name FROM orders o ORDER BY next, o.next, orders.name
 SELECT sum(id) OVER (w ROWS UNBOUNDED PRECEDING) FROM orders WINDOW w AS (ORDER BY unused)
 SELECT a.id FROM (SELECT a.id FROM orders a) WHERE a.id = 1 GROUP BY a.id HAVING max(a.id) > 1
 SELECT orders.id FROM ((SELECT id FROM orders))

@@ -136,13 +136,14 @@ class Names:
         self._note(tree)
         if isinstance(tree, exp.Select) and arg(tree, "from") is None:
             self.not_judged["SELECT without FROM"] = None
-        given = {item.alias for item in tree.expressions if isinstance(item, exp.Alias)}
+        aliases = {item.alias for item in tree.expressions if isinstance(item, exp.Alias)}
+        given = {**dict.fromkeys(_AFTER, aliases), "order": {item.alias_or_name for item in tree.expressions}}
         resolved = (*_BEFORE, *_AFTER) if isinstance(tree, exp.Select) else ()
         for clause in (*resolved, *(name for name in tree.args if name not in (*resolved, "with", "with_"))):
             value = tree.args.get(clause)
             for node in value if isinstance(value, list) else [value]:
                 if isinstance(node, exp.Expression) and clause in resolved:
-                    self._walk(scope, node, clause != "having", given if clause in _AFTER else set())
+                    self._walk(scope, node, clause != "having", given.get(clause, set()))
                 elif isinstance(node, exp.Expression) and not isinstance(node, exp.Query):
                     for part in walk_in_scope(node):
                         self._note(part)
@@ -158,7 +159,7 @@ class Names:
             self._note(node)
             name = call_name(node)
             if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
-                # An alias may be followed by a field, and in ORDER BY preceded by any qualifier.
+                # A name of SELECT may be followed by a field, and in ORDER BY follow any qualifier.
                 if not any(part.name in given for part in node.parts):
                     self._column(scope, node, located)
             elif name is not None:
