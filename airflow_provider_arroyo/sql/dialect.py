@@ -55,7 +55,7 @@ def _or_name(parse: Any) -> Any:
 
     def parse_or_retreat(parser: Any) -> Any:
         start = parser._index - 1
-        # sqlglot tries some positions again and again.
+        # sqlglot parses some positions repeatedly: nested words would take exponential time.
         found = None if start in parser.names_at else parser._try_parse(lambda: parse(parser))
         if found is None:
             parser.names_at.add(start)
@@ -69,7 +69,7 @@ class _Parser(_NoCommands, Postgres.Parser):  # type: ignore[misc]  # sqlglot's 
     """sqlglot's parser, extended to keep the position of names and the original spelling of functions."""
 
     STRING_ALIASES = True
-    # Other words are names of columns.
+    # In Arroyo, other words at the beginning of a column are its name.
     SCHEMA_UNNAMED_CONSTRAINTS: ClassVar[set[str]] = {"CHECK", "FOREIGN KEY", "PRIMARY KEY", "UNIQUE"}
     NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
         name: _or_name(parser) for name, parser in Postgres.Parser.NO_PAREN_FUNCTION_PARSERS.items()
@@ -176,8 +176,8 @@ def _plain_names(text: Text, tokens: Sequence[Token]) -> list[Token]:
     """Return tokens as Arroyo reads them, where sqlglot interprets names differently.
 
     ``session`` and ``window`` are names, except for the latter at the start of a WINDOW clause; the words
-    of ``FOR timestamp`` are two tokens, and ``1_000`` is one; VIRTUAL columns are
-    like STORED ones, and XOR is ``#``.
+    of ``FOR timestamp`` are two tokens, and ``1_000`` is one; VIRTUAL columns are like STORED ones, and
+    XOR is ``#``.
     """
     found: list[Token] = []
     for place, token in enumerate(tokens):
@@ -226,8 +226,8 @@ def parse(text: Text, tokens: list[Token]) -> exp.Expression | None:
             TokenError,
         ):  # sqlglot fails on a few texts instead of refusing them
             return None
-        # Arroyo treats most keywords as names where no keyword is allowed.
-        if place and not word(tokens[place]).isalpha() and not _ends_operand(tokens[place - 2]):
+        # Arroyo treats most keywords as names where no keyword is allowed, also the one before what is unexpected.
+        if place and not word(tokens[place]).isalpha() and not _ends_operand(tokens[max(0, place - 2)]):
             place -= 1
         if place is None or not word(tokens[place]).isalpha() or tokens[place].token_type == TokenType.VAR:
             break
