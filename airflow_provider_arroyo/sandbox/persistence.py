@@ -61,6 +61,8 @@ class Persistence:
             self._unlock = weakref.finalize(self, os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._file.exists():
+                if not self._file.is_file():
+                    raise OSError(f"{self._file} is not a file")
                 self._load(self._file.read_bytes())
                 self._file.with_suffix(".new").touch()  # fails if the folder is read-only
             else:

@@ -85,11 +85,17 @@ class ArroyoSandbox:
         limits = {"port": (port, 65535), "pipelines": (pipelines, None), "log_size": (log_size, None)}
         for name, (number, most) in {**limits, "allowed_restarts": (allowed_restarts, None)}.items():
             _check_number(name, number, most)
-        for name, text in (("host", host), ("data", data), ("api_key", api_key)):
-            if text is not None and not (str(text) and str(text).isprintable()):
-                raise ValueError(f"{name} must be one line of text and not empty, not {str(text)!r}")
+        for name, text, kinds in (
+            ("host", host, str),
+            ("data", data, (str, Path)),
+            ("api_key", api_key, str),
+        ):
+            if text is not None and not (isinstance(text, kinds) and str(text) and str(text).isprintable()):
+                raise ValueError(f"{name} must be one line of text and not empty, not {text!r}")
         if isinstance(speed, bool) or not isinstance(speed, int | float):
             raise ValueError(f"speed must be a number, not {speed!r}")
+        if clock is not None and not isinstance(clock, Clock):
+            raise ValueError(f"clock must be a RealClock or a ManualClock, not {clock!r}")
         if clock is not None and speed != 1.0:
             raise ValueError("speed is for the real clock: give speed or clock, not both")
         version = cast("Version", arroyo_version)
@@ -233,7 +239,7 @@ class ArroyoSandbox:
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
 def _check_number(name: str, value: object, most: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import socket
 import subprocess
@@ -79,13 +80,17 @@ def test_content_of_another_shape_is_refused_with_a_message(kept: Path, change: 
         ArroyoSandbox(data=kept.parent)
 
 
-def test_a_file_that_is_no_text_and_one_that_is_a_folder(kept: Path) -> None:
+def test_a_file_that_is_no_text(kept: Path) -> None:
     kept.write_bytes(b"\xff\xfe" * 1000)
     with pytest.raises(ValueError, match="is damaged"):
         ArroyoSandbox(data=kept.parent)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_not_a_file(kept: Path, make: Callable[[Path], None]) -> None:
     kept.unlink()
-    kept.mkdir()
-    with pytest.raises(ValueError, match="cannot be used"):
+    make(kept)
+    with pytest.raises(ValueError, match=r"cannot be used: .*sandbox\.json is not a file"):
         ArroyoSandbox(data=kept.parent)
 
 
@@ -147,6 +152,10 @@ def test_data_is_written_after_a_change_and_not_without_one(
         ({"host": ""}, "host must be one line of text"),
         ({"data": ""}, "data must be one line of text"),
         ({"api_key": ""}, "api_key must be one line of text"),
+        ({"api_key": 5}, "api_key must be one line of text and not empty, not 5"),
+        ({"data": 5}, "data must be one line of text and not empty, not 5"),
+        ({"clock": 5}, "clock must be a RealClock or a ManualClock, not 5"),
+        ({"arroyo_version": 0.16}, "arroyo_version must be one of '0.15', '0.16', not 0.16"),
     ],
 )
 def test_a_bad_argument_is_refused_by_its_name(options: dict[str, Any], words: str) -> None:
