@@ -42,9 +42,9 @@ class Faults:
         """The fault that took the controller away last."""
         self._pending: list[types.Fault] = []
         self._first_runs: dict[str, list[types.PipelineFault]] = {}
-        """By the job's id, what is to be planned when it first runs."""
+        """By job id, the faults to plan when the job first runs."""
         self._planned: dict[int, tuple[types.PipelineFault, list[Job]]] = {}
-        """By their ids, the faults that will hit, and the jobs that each still will."""
+        """By fault id, the planned faults, and the jobs that each has not hit yet."""
         self._cancel_return: Callable[[], object] = lambda: None
         engine.on_change.append(self._changed)
 
@@ -174,7 +174,7 @@ class Faults:
     # -- requests -----------------------------------------------------------------------------------------
 
     def matching(self, method: str, path: str) -> list[types.RequestFault]:
-        """Return what hits a request, and count it: what delays or precedes a response, and one of the others."""
+        """Return the faults that hit a request, and count them: all delays and interim responses, and one other."""
         found: list[types.RequestFault] = []
         replaced = False
         for fault in tuple(self._pending):

@@ -36,7 +36,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A checkpoint, with its times in microseconds; of one that is under way some lie in the future."""
+    """A checkpoint; its times are in microseconds, and in the future while it is unfinished."""
 
     epoch: int
     stopping: bool
@@ -87,7 +87,7 @@ class Job:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     next_checkpoint: int | None = None
     checkpoint_until: int | None = None
-    """Until when the last checkpoint is under way, by the server's clock as it is now; None: it is finished."""
+    """When the last checkpoint finishes, by the server's present clock; None: it is finished."""
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     # Injected faults.
@@ -100,7 +100,7 @@ class Job:
     traffic: list[tuple[int, Traffic]] = field(default_factory=list)
     """What its metrics show, and since when."""
     flap: tuple[int, int] | None = None
-    """How many microseconds each run lasts, and how many runs are still to fail."""
+    """How many microseconds each run lasts, and how many runs will still fail."""
 
     rendered: bytes | None = None
 
@@ -165,7 +165,7 @@ class Store:
         self._listed: list[Job] | None = None
 
     def dated(self, now_micros: int) -> int:
-        """Return the moment as the database stores it."""
+        """Return a moment as the database stores it."""
         return now_micros // self._unit * self._unit
 
     def add(self, pipeline: Pipeline) -> None:
@@ -180,7 +180,7 @@ class Store:
         self._listed = None
 
     def job_of(self, pipeline_id: str) -> Job | None:
-        """Return the job of a pipeline; half-made records have none, and are shown by nothing."""
+        """Return the job of a pipeline; half-made records have none, and are not listed."""
         pipeline = self.pipelines.get(pipeline_id)
         return None if pipeline is None else pipeline.job
 

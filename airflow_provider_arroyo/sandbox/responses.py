@@ -100,7 +100,7 @@ def _span(event: str, description: str, start: int, finish: int) -> dict[str, An
 
 
 def checkpoint(checkpoint: Checkpoint, now: int, version: Version, *, done: bool) -> bytes:
-    """Return a checkpoint as it is at this moment: spans under way end at 0."""
+    """Return a checkpoint as it is at this moment: unfinished spans end at 0."""
     finish, operators_done = checkpoint.finish, checkpoint.operators_done
     # The spans begin a little before the record of the checkpoint, as they do on real servers.
     begun = checkpoint.start - 2_000

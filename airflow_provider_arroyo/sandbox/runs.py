@@ -21,7 +21,7 @@ _SHOWN_SUBTASKS = 256
 _NEVER = 2**62
 _SAMPLE_MICROS = 2_090_000
 _SMOOTHING = 0.1
-"""How much of a rate is what was measured last; the rest is the rate before."""
+"""The weight of the last measurement in a smoothed rate."""
 _SMOOTHED_SAMPLES = 200
 _CHECKPOINT_MICROS = 295_000
 """Roughly how much longer than the interval it takes from one checkpoint to the next."""
@@ -39,7 +39,7 @@ def begin(job: Job, now: int, rng: random.Random) -> None:
 
 
 def change_interval(job: Job, now: int, rng: random.Random) -> None:
-    """Plan the next checkpoint anew, with the interval that is wanted."""
+    """Plan the next checkpoint with the requested interval."""
     catch_up(job, now, rng)
     job.seen.interval_micros = job.wanted.interval_micros
     started = job.run_started or now
@@ -68,7 +68,7 @@ def catch_up(job: Job, now: int, rng: random.Random) -> None:
 
 
 def _skip(job: Job, next_checkpoint: int, until: int) -> int:
-    """Return when the next checkpoint is, without making those that would be forgotten at once."""
+    """Return when the next checkpoint begins, skipping those that would be dropped at once."""
     step = job.seen.interval_micros + _CHECKPOINT_MICROS
     count = (until - next_checkpoint) // step - KEPT_CHECKPOINTS
     if count <= 0:
@@ -95,7 +95,7 @@ def under_way(job: Job, now: int) -> Checkpoint | None:
 
 
 def stopping_checkpoint(job: Job, now: int, until: int, rng: random.Random) -> None:
-    """Add the checkpoint with which a run ends; one that was under way is finished before."""
+    """Add the checkpoint with which a run ends; an unfinished one finishes before."""
     catch_up(job, now, rng)
     if (last := under_way(job, now)) is not None:
         last.finish = now
@@ -139,7 +139,7 @@ def drop_unfinished(job: Job, now: int) -> bool:
 
 
 def shift(job: Job, now: int, by: int, rng: random.Random) -> None:
-    """Move what is under way after the server's clock was set; what is finished keeps its times."""
+    """Shift unfinished times after the server's clock was set; finished ones stay."""
     catch_up(job, now, rng)
     job.entered += by
     if job.picked_up_at is not None:
@@ -217,7 +217,7 @@ def _measured(job: Job, number: int, moment: int, shown: float, name: str) -> fl
 
 
 def _factor(job: Job, traffic: Traffic, passed: int) -> float:
-    # The factor by which the traffic differs from what the SQL says.
+    # By which factor the traffic differs from that of the SQL.
     factor = 1.0 if traffic.rate is None else traffic.rate / _rate(job)
     return factor * (1 + traffic.swing * math.sin(math.tau * passed / micros(traffic.period)))
 
