@@ -23,11 +23,13 @@ from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, Arro
 from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
 from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError
 from airflow_provider_arroyo.plugin import access, airflow_db, outcomes
-from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, request_for
-from airflow_provider_arroyo.plugin.audit import Acted, Audit
-from airflow_provider_arroyo.plugin.inspector import MAX_SHOWN
-from airflow_provider_arroyo.plugin.live import absent, live, nothing
+from airflow_provider_arroyo.plugin.actions import Acted, Action, ActionOptions, request_for
+from airflow_provider_arroyo.plugin.audit import Audit
+from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.live import absent, live
+from airflow_provider_arroyo.plugin.reader import MAX_SHOWN
 from airflow_provider_arroyo.plugin.service import Service
+from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.plugin.watch import Watch
 
 _MAX_ID = 1000
@@ -109,10 +111,11 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh(opened=pipeline_id)
         row = watch.snapshot.rows.get(pipeline_id)
+        what = live(
+            row or Row(Facts(pipeline_id=pipeline_id)), now=time.time(), server_time=watch.server_time
+        )
         if row is None:
-            what = {**nothing(), "sentence": absent(pipeline_id, known=_known(watch))}
-        else:
-            what = live(row, now=time.time(), server_time=watch.server_time)
+            what["sentence"] = absent(pipeline_id, known=_known(watch))
         return {
             **await _status(watch, connection_id, user),
             "began": watch.snapshot.began,
@@ -131,10 +134,10 @@ def _router(service: Service) -> APIRouter:
             row = watch.snapshot.rows.get(pipeline_id)
             text = row.facts.shown(str(error)) if row else str(error)
             raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, text) from error
-        if found is None and _known(watch) is None:
-            raise HTTPException(502, watch.error or absent(pipeline_id, known=None))
         if found is None:
-            raise HTTPException(404, absent(pipeline_id, known=_known(watch)))
+            known = _known(watch)
+            text = absent(pipeline_id, known=known)
+            raise HTTPException(502, watch.error or text) if known is None else HTTPException(404, text)
         return found
 
     @router.get("/pipeline/tasks")
@@ -170,7 +173,7 @@ def _router(service: Service) -> APIRouter:
         }
         missing = await run_in_threadpool(airflow_db.missing_owners, list(owners.values()))
         found = [{"id": one, "missing": what} for one, what in zip(owners, missing, strict=True) if what]
-        return {"orphans": found, "namespace": namespace}
+        return {"orphans": found}
 
     @router.get("/task", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
     def task(
@@ -204,7 +207,7 @@ def _router(service: Service) -> APIRouter:
         failure: ArroyoError | None = None
         facts, before, at = row.facts, row.job, time.time()
         try:
-            await watch.send(request, await watch.connected())
+            await watch.send(request)
         except ArroyoError as error:
             failure = error
         watch.expect_change()

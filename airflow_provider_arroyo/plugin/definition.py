@@ -1,25 +1,37 @@
-"""The definition that a pipeline's own page shows: SQL, UDFs, graph, label, and the diff to another generation.
-
-Pure functions. They read whole SQL, so run them in a thread.
-"""
+"""The definition that a pipeline's own page shows: SQL, UDFs, graph, label, and the diff to another generation."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.code_secrets import redact_code
-from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, Udf
+from airflow_provider_arroyo.client.models import Pipeline, PipelineGraph, PipelineNode, Udf
 from airflow_provider_arroyo.client.path_secrets import MASK
 from airflow_provider_arroyo.client.secret_names import is_secret_name
 from airflow_provider_arroyo.client.sql_diffs import redacted_unified_diff
 from airflow_provider_arroyo.client.sql_secrets import redact_sql, secret_values
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import label_fields, user_tags_of, without_label
 from airflow_provider_arroyo.plugin.facts import MAX_NAME, NOT_SHOWN, Facts
-from airflow_provider_arroyo.plugin.series import MAX_NODES
-from airflow_provider_arroyo.plugin.snapshot import Row
+from airflow_provider_arroyo.plugin.metrics import MAX_NODES
+from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
 from airflow_provider_arroyo.text import visible
+
+if TYPE_CHECKING:
+    from airflow_provider_arroyo.plugin.watch import Watch
+
+KEPT_SECONDS = 30.0
+MAX_KEPT = 8
+MAX_AT_ONCE = 2
+"""How many are fetched at once from one Arroyo: one that hangs must not occupy every thread."""
+
+_FAILURE_SECONDS = 5.0
+"""How long a failure is kept, in seconds; requests before that get the same failure."""
 
 MAX_SQL = 200_000
 """How many characters of SQL, and of each UDF, are shown."""
@@ -35,6 +47,78 @@ _MAX_EDGES = 5000
 _MAX_TAGS = 100
 _MAX_TEXT = 1000
 _UDF_NAME = re.compile(r"^\s*(?:pub\s+)?(?:async\s+)?(?:fn|def)\s+(\w{1,200})", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    of: tuple[Any, ...]
+    at: float
+    task: asyncio.Task[dict[str, Any]]
+
+    def seconds(self) -> float:
+        has_failed = self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+        return _FAILURE_SECONDS if has_failed else KEPT_SECONDS
+
+
+class Definitions:
+    """Fetches definitions once for all viewers, and keeps the last few for a short time.
+
+    :param watch: sends the requests.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._kept: dict[str, _Kept] = {}
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
+
+    async def get(self, row: Row) -> dict[str, Any]:
+        """Return the definition of a pipeline.
+
+        :raises ArroyoError: if the request fails.
+        """
+        snapshot = self._watch.snapshot
+        other = kept_generation(row, snapshot.rows.values())
+        facts, job = row.facts, row.job
+        of = (
+            snapshot.epoch,
+            facts.created,
+            facts.parallelism,
+            facts.interval_seconds,
+            job and job.id,
+            other and other.pipeline_id,
+        )
+        now, kept = self._watch.clock(), self._kept.pop(row.pipeline_id, None)
+        if kept is None or kept.of != of or now - kept.at > kept.seconds():
+            fetch = self._fetch(row, other, snapshot)
+            kept = _Kept(of, now, asyncio.get_running_loop().create_task(fetch, name="arroyo-definition"))
+        self._kept[row.pipeline_id] = kept
+        while len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        # Others wait for the same result.
+        return await asyncio.shield(kept.task)
+
+    async def _fetch(self, row: Row, other: Row | None, snapshot: Snapshot) -> dict[str, Any]:
+        send, run = self._watch.send, self._watch.run
+        async with self._turns:
+            pipeline: Pipeline = await send(endpoints.get_pipeline(row.pipeline_id))
+            compared, missing = None, []
+            if other is not None:
+                number = other.facts.generation
+                try:
+                    compared = await send(endpoints.get_pipeline(other.pipeline_id)), number
+                except ArroyoError as error:
+                    missing.append(f"Diff to generation {number}: {other.facts.shown(str(error), 500)}")
+            facts = await run(lambda: row.facts.updated(pipeline))
+            snapshot.take_facts(row, facts)
+            result: dict[str, Any] = await run(lambda: definition(pipeline, facts, compared, missing))
+        if row.job is not None:
+            # For a diagnosis, with the names that may be shown.
+            nodes = (
+                PipelineNode(one["id"], one["operator"], one["description"], one["parallelism"])
+                for one in result["graph"]["nodes"]
+            )
+            row.readings_of(row.job).graph = PipelineGraph(tuple(nodes))
+        return result
 
 
 def kept_generation(row: Row, rows: Iterable[Row]) -> Row | None:
@@ -61,6 +145,8 @@ def definition(
 ) -> dict[str, Any]:
     """Return a pipeline's definition as its page shows it, of limited size and without secrets.
 
+    It reads the whole SQL, so run it in a thread.
+
     :param pipeline: as the server describes it.
     :param facts: the pipeline's facts.
     :param other: the pipeline to compare it with, and its generation; None if there is none.
@@ -81,11 +167,6 @@ def definition(
         missing.append(f"UDFs: {len(pipeline.udfs) - _MAX_UDFS} more are not shown.")
     label = label_fields(pipeline)
     return {
-        "name": facts.name,
-        "created": facts.created,
-        "parallelism": facts.parallelism,
-        "interval": facts.interval_seconds,
-        "owner": facts.owner,
         "tags": {
             visible(name[:MAX_NAME]): MASK if is_secret_name(name) else facts.shown(value, _MAX_TEXT)
             for name, value in tags[:_MAX_TAGS]

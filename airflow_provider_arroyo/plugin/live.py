@@ -1,4 +1,7 @@
-"""The live part of a pipeline's own page: its state in a sentence, what is wrong, and the charts. Pure functions."""
+"""What a pipeline's own page asks for every two seconds: its state in a sentence, what is wrong, and the charts.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from airflow_provider_arroyo.client.models import (
     PipelineNode,
 )
 from airflow_provider_arroyo.monitoring.diagnosis import Evidence, diagnose
-from airflow_provider_arroyo.plugin import details
-from airflow_provider_arroyo.plugin.readings import Part, Readings
+from airflow_provider_arroyo.plugin.readings import Part, Readings, checkpoint_to_json, error_to_json
 from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row
 from airflow_provider_arroyo.text import shorten
 
@@ -79,52 +81,32 @@ def live(row: Row, *, now: float, server_time: float) -> dict[str, Any]:
     :param now: seconds since the epoch.
     :param server_time: the time by the server's clock, seconds since the epoch.
     """
-    job = row.job
-    readings = row.readings if row.readings and job and row.readings.job_id == job.id else None
+    job, readings = row.job, row.readings
+    if readings is None or job is None or readings.job_id != job.id:
+        readings = Readings(job_id="")
     nodes = _nodes_now(job, readings, server_time)
-    checkpoints = readings.checkpoints if readings else None
     return {
         "sentence": _sentence(row, readings, is_measured=bool(nodes)),
         "diagnosis": _diagnosis(row, readings, now, server_time),
-        "missing": [f"{part.capitalize()}: {problem}" for part, problem in readings.problems]
-        if readings
-        else [],
+        "missing": [f"{part.capitalize()}: {problem}" for part, problem in readings.problems],
         "changes": [list(change) for change in row.changes],
         "nodes": nodes,
-        "rates": readings.measured.to_json() if readings and readings.measured else None,
+        "rates": readings.measured.to_json() if readings.measured else None,
         "checkpoints": [
-            details.checkpoint_to_json(one, readings.sizes.get(one.epoch))
-            for one in (checkpoints.newest if checkpoints else ())
-        ]
-        if readings
-        else [],
-        "checkpoints_listed": checkpoints.listed if checkpoints else 0,
-        "errors": [details.error_to_json(error) for error in readings.errors] if readings else [],
+            checkpoint_to_json(one, readings.sizes.get(one.epoch)) for one in readings.checkpoints or ()
+        ],
+        "errors": [error_to_json(error) for error in readings.errors],
     }
 
 
-def nothing() -> dict[str, Any]:
-    """Return what :func:`live` returns if there is no pipeline."""
-    return {
-        "diagnosis": None,
-        "missing": [],
-        "changes": [],
-        "nodes": [],
-        "rates": None,
-        "checkpoints": [],
-        "checkpoints_listed": 0,
-        "errors": [],
-    }
-
-
-def _nodes_now(job: Job | None, readings: Readings | None, server_time: float) -> list[dict[str, Any]]:
-    measured = readings.measured if readings else None
+def _nodes_now(job: Job | None, readings: Readings, server_time: float) -> list[dict[str, Any]]:
+    measured = readings.measured
     if job is None or job.state not in _AT_WORK or measured is None or not measured.at:
         return []
     return list(measured.nodes) if server_time - measured.at[-1] < _NOW_SECONDS else []
 
 
-def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
+def _sentence(row: Row, readings: Readings, *, is_measured: bool) -> str:
     job = row.job
     if job is None:
         return "No job yet, or Arroyo has not reported it yet."
@@ -135,8 +117,8 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     if job.run_id == 0 and job.state in (JobState.STOPPED, JobState.FAILED):
         return f"{job.state} before its first run."
     rates = ""
-    if is_measured and readings and readings.measured:
-        shown = details.rates(readings.measured)
+    if is_measured and readings.measured:
+        shown = readings.measured.latest()
         parts = [
             f"{what} {format(rate, ',.0f' if rate >= 10 else '.2g')} rows/s"
             for way, what in (("in", "reading"), ("out", "writing"))
@@ -149,10 +131,10 @@ def _sentence(row: Row, readings: Readings | None, *, is_measured: bool) -> str:
     return str(known).format(run=job.run_id, rates=rates)
 
 
-def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: float) -> dict[str, Any] | None:
+def _diagnosis(row: Row, readings: Readings, now: float, server_time: float) -> dict[str, Any] | None:
     """Return the diagnosis of a pipeline; None if too little is known."""
     job = row.job
-    if job is None or readings is None:
+    if job is None or not readings.job_id:
         return None
     checkpoints = readings.checkpoints
     is_told = checkpoints is not None and readings.parts[Part.CHECKPOINTS].problem is None
@@ -165,7 +147,7 @@ def _diagnosis(row: Row, readings: Readings | None, now: float, server_time: flo
         # read: while Arroyo is unreachable, new ones cannot be seen.
         now=readings.checkpoints_at if job.state == JobState.RUNNING else server_time,
         jobs=_jobs_seen(row, job, now),
-        checkpoints=checkpoints.newest if checkpoints else (),
+        checkpoints=checkpoints or (),
         errors=readings.errors,
         metrics=readings.measured.pressures if readings.measured and job.state in _AT_WORK else (),
     )

@@ -14,8 +14,8 @@ from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.monitoring.plan import WaitPlan
 from airflow_provider_arroyo.monitoring.result import WaitResult
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.plugin.actions import Action
-from airflow_provider_arroyo.plugin.audit import FOLLOW_SECONDS, Acted, observe_list
+from airflow_provider_arroyo.plugin.actions import FOLLOW_SECONDS, Acted, Action
+from airflow_provider_arroyo.plugin.audit import observe_list
 from airflow_provider_arroyo.plugin.watch import Watch
 
 _TEXTS = {

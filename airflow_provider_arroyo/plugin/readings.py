@@ -1,19 +1,20 @@
-"""What was last read about one pipeline besides the list, part by part, and which parts are due. No I/O.
+"""What was last read about one pipeline besides the list: its metrics, checkpoints and errors, and which are due.
 
-Parts are independent: one that cannot be read does not affect the others, and is requested less and less often.
+No I/O. These parts are independent: one that cannot be read does not affect the others, and is requested less and
+less often.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from airflow_provider_arroyo.client.details import JobError
+from airflow_provider_arroyo.client.details import Checkpoint, JobError
 from airflow_provider_arroyo.client.models import Job, JobState, PipelineGraph
-from airflow_provider_arroyo.plugin import details
-from airflow_provider_arroyo.plugin.details import Checkpoints
-from airflow_provider_arroyo.plugin.series import Measured
+from airflow_provider_arroyo.plugin.facts import Facts, seconds
+from airflow_provider_arroyo.plugin.metrics import Measured
 
 LIST_SECONDS = 5.0
 """How long a part is kept for the list before it is read again, in seconds."""
@@ -21,6 +22,11 @@ LIST_SECONDS = 5.0
 MAX_IN_ROUND = 2
 """How many parts are read for a pipeline's own page after each fetch of the list."""
 
+MAX_CHECKPOINTS = 60
+MAX_ERRORS = 20
+_MAX_TEXT = 1000
+_MAX_DETAILS = 2000
+_MAX_WORD = 100
 _MAX_REST_SECONDS = 60.0
 _STATES_WITH_ERRORS = frozenset({JobState.FAILED, JobState.FAILING, JobState.RECOVERING, JobState.RESTARTING})
 
@@ -74,7 +80,7 @@ class Readings:
     :param job_id: the job.
     :param parts: when each part was read, and with what result.
     :param measured: its metrics.
-    :param checkpoints: its last checkpoints; None before they were read.
+    :param checkpoints: its last checkpoints, oldest first; None before they were read.
     :param errors: its last errors without secrets, newest first.
     :param checkpoints_at: when its checkpoints were read, by the server's clock, seconds since the epoch.
     :param sizes: the bytes of its checkpoints by epoch; None if the server does not tell.
@@ -85,7 +91,7 @@ class Readings:
     job_id: str
     parts: dict[Part, Reading] = field(default_factory=lambda: {part: Reading() for part in Part})
     measured: Measured | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: tuple[Checkpoint, ...] | None = None
     errors: tuple[JobError, ...] = ()
     checkpoints_at: float = 0.0
     sizes: dict[int, int | None] = field(default_factory=dict)
@@ -130,10 +136,8 @@ class Readings:
 
     def next_size(self) -> int | None:
         """Return the epoch of the newest finished checkpoint whose size is unknown; None if all are known."""
-        listed = self.checkpoints.newest if self.checkpoints else ()
-        return next(
-            (one.epoch for one in reversed(listed) if one.is_finished and one.epoch not in self.sizes), None
-        )
+        listed = reversed(self.checkpoints or ())
+        return next((one.epoch for one in listed if one.is_finished and one.epoch not in self.sizes), None)
 
     def succeeded(self, part: Part, job: Job, took_seconds: float) -> None:
         """Record that a part was read. A part that takes long, such as a large graph, is read less often."""
@@ -151,7 +155,7 @@ class Readings:
     def take_size(self, epoch: int, size_bytes: int | None) -> None:
         """Record the size of a checkpoint; the sizes of checkpoints that are no longer listed are dropped."""
         self.sizes[epoch] = size_bytes
-        listed = {one.epoch for one in self.checkpoints.newest} if self.checkpoints else set()
+        listed = {one.epoch for one in self.checkpoints or ()}
         self.sizes = {epoch: size for epoch, size in self.sizes.items() if epoch in listed}
 
     @property
@@ -168,12 +172,86 @@ class Readings:
         """
         error = self.errors[0] if self.errors and may_have_errors(job, restarts) else None
         return {
-            "checkpoint": self.checkpoints.last if self.checkpoints else None,
-            "rates": details.rates(self.measured) if self.measured and not job.is_terminal else None,
-            "error": details.error_to_json(error) if error else None,
+            "checkpoint": last_checkpoint(self.checkpoints or ()),
+            "rates": self.measured.latest() if self.measured and not job.is_terminal else None,
+            "error": error_to_json(error) if error else None,
+            "problems": dict(self.problems),
         }
 
 
 def may_have_errors(job: Job, restarts: int) -> bool:
     """Return whether the last error of a job is related to its current state."""
     return job.state in _STATES_WITH_ERRORS or restarts > 0
+
+
+def kept_checkpoints(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Return the part of a job's checkpoints that is kept: the last ones, without their events.
+
+    :param checkpoints: oldest first.
+    """
+    return tuple(replace(one, events=(), backend="") for one in checkpoints[-MAX_CHECKPOINTS:])
+
+
+def last_checkpoint(checkpoints: Sequence[Checkpoint]) -> dict[str, Any] | None:
+    """Return the last finished checkpoint, and since when another one is in progress; None if there is none.
+
+    :param checkpoints: oldest first.
+    """
+    finished = next((one for one in reversed(checkpoints) if one.finish_time_micros is not None), None)
+    last = checkpoints[-1] if checkpoints else None
+    under_way = seconds(last.start_time_micros) if last is not None and not last.is_finished else None
+    if finished is None or finished.finish_time_micros is None:
+        return {"epoch": None, "at": None, "seconds": None, "under_way_since": under_way} if last else None
+    took = seconds(finished.finish_time_micros) - seconds(finished.start_time_micros)
+    return {
+        "epoch": finished.epoch,
+        "at": seconds(finished.finish_time_micros),
+        "seconds": round(max(0.0, took), 3),
+        "under_way_since": under_way,
+    }
+
+
+def checkpoint_to_json(checkpoint: Checkpoint, size_bytes: int | None) -> dict[str, Any]:
+    """Return a checkpoint as the pages show it.
+
+    :param checkpoint: the checkpoint.
+    :param size_bytes: what all operators wrote to it; None if unknown.
+    """
+    finished = checkpoint.finish_time_micros
+    return {
+        "epoch": checkpoint.epoch,
+        "type": checkpoint.checkpoint_type and checkpoint.checkpoint_type[:_MAX_WORD],
+        "began": seconds(checkpoint.start_time_micros),
+        "finished": None if finished is None else seconds(finished),
+        "bytes": size_bytes,
+    }
+
+
+def shown_errors(errors: Sequence[JobError], facts: Facts) -> tuple[JobError, ...]:
+    """Return the errors of a job without secrets.
+
+    :param errors: newest first.
+    :param facts: the pipeline's facts.
+    """
+    return tuple(
+        replace(
+            error,
+            operator_id=error.operator_id[:_MAX_TEXT],
+            error_domain=error.error_domain and error.error_domain[:_MAX_WORD],
+            message=facts.shown(error.message, _MAX_TEXT),
+            details=facts.shown(error.details, _MAX_DETAILS),
+        )
+        for error in errors[:MAX_ERRORS]
+    )
+
+
+def error_to_json(error: JobError) -> dict[str, Any]:
+    """Return an error as the pages show it."""
+    return {
+        "at": seconds(error.created_at_micros),
+        "operator": error.operator_id,
+        "message": error.message,
+        "details": error.details,
+        "domain": error.error_domain,
+        "task": error.task_index,
+    }

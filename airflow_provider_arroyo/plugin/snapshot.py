@@ -85,7 +85,6 @@ class Row:
             "state": job.state if job else None,
             "wanted": job.running_desired if job else True,
             "run": job.run_id if job else 0,
-            "tasks": job.tasks if job else None,
             "restarts": self.restarts,
             "since": self.since,
             "failure": self.failure,
@@ -104,20 +103,15 @@ class Snapshot:
         self.began = began
         self.rows: dict[str, Row] = {}
         self.totals: dict[str, int] = {}
-        self.jobs = 0
         self.pipeline_of_job: dict[str, str] = {}
-        self._version = 0
+        self.version = 0
+        """The version of the last change."""
         self._gone: dict[str, int] = {}
         self._gone_before = 0
 
-    @property
-    def version(self) -> int:
-        """The version of the last change."""
-        return self._version
-
     def _next(self) -> int:
-        self._version += 1
-        return self._version
+        self.version += 1
+        return self.version
 
     def take_jobs(self, jobs: Sequence[Job], now: float) -> list[Job]:
         """Process the list of all jobs of the server.
@@ -127,7 +121,6 @@ class Snapshot:
         :returns: the jobs that belong to no known pipeline.
         """
         self.totals = dict(Counter(job.state for job in jobs))
-        self.jobs = len(jobs)
         unknown = []
         seen: set[str] = set()
         for job in jobs:
@@ -247,13 +240,12 @@ class Snapshot:
                     details[name] = row.details
         return {
             "epoch": self.epoch,
-            "version": self._version,
+            "version": self.version,
             "complete": is_complete,
             "rows": rows,
             "gone": gone,
             "details": details,
             "totals": self.totals,
-            "jobs": self.jobs,
             "began": self.began,
         }
 

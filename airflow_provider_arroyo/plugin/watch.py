@@ -11,16 +11,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.models import Job, Pipeline
 from airflow_provider_arroyo.client.request import seconds_ahead
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.plugin.definitions import Definitions
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError, ArroyoSettingsError
+from airflow_provider_arroyo.plugin.definition import Definitions
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
-from airflow_provider_arroyo.plugin.inspector import Inspector
-from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Snapshot
+from airflow_provider_arroyo.plugin.reader import Reader
+from airflow_provider_arroyo.plugin.snapshot import MAX_PIPELINES, Row, Snapshot
 from airflow_provider_arroyo.polling.threads import Run
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class Watch:
         self._connect = connect
         self.run = run
         """Runs a blocking function in one of the threads of this Arroyo."""
-        self._clock = clock
+        self.clock = clock
+        """A monotonic clock in seconds."""
         self._wall_clock = wall_clock
         self._sleep = sleep
-        self._client: ArroyoClient | None = None
+        self.client: ArroyoClient | None = None
+        """The client; None before the first request."""
         self._connected_at = float("-inf")
         self._asked_at = float("-inf")
         self._due_at = float("-inf")
@@ -80,10 +83,8 @@ class Watch:
         self._list_task: asyncio.Task[None] | None = None
         self._not_listed: set[str] = set()
         self._server_ahead = 0.0
-        self._inspector = Inspector(
-            self.send, lambda: self.snapshot, clock=clock, server_time=lambda: self.server_time
-        )
-        self._definitions = Definitions(self.send, run, clock=clock)
+        self._reader = Reader(self)
+        self._definitions = Definitions(self)
         self.snapshot = Snapshot(began=wall_clock())
         self.seen_at: float | None = None
         """When the list was last fetched, seconds since the epoch."""
@@ -95,17 +96,12 @@ class Watch:
     @property
     def idle_seconds(self) -> float:
         """How long there have been no viewers."""
-        return self._clock() - self._asked_at
-
-    @property
-    def client(self) -> ArroyoClient | None:
-        """The client; None before the first fetch."""
-        return self._client
+        return self.clock() - self._asked_at
 
     @property
     def server(self) -> str:
-        """The server's address, without secrets; empty before the first fetch."""
-        return self._client.settings.shown_url if self._client else ""
+        """The server's address, without secrets; empty before the first request."""
+        return self.client.settings.shown_url if self.client else ""
 
     @property
     def server_time(self) -> float:
@@ -118,20 +114,20 @@ class Watch:
         :param shown: the pipelines whose details a list shows.
         :param opened: the pipeline whose own page is open; None if none is.
         """
-        now = self._asked_at = self._clock()
+        now = self._asked_at = self.clock()
         # Pages ask every two seconds, and some a little early: they must not miss every second fetch.
         if self._list_task is None and now >= self._due_at - _EARLY_SECONDS:
             fetch = self._fetch_list(max(0.0, self._due_at - now))
             self._list_task = asyncio.get_running_loop().create_task(fetch, name="arroyo-list")
         if self._list_task is not None:
             await asyncio.wait({self._list_task}, timeout=WAIT_SECONDS)
-        self._inspector.show(shown)
+        self._reader.show(shown)
         if opened is not None:
-            self._inspector.open(opened)
-        if self._client is not None and not self._failures:
-            self._inspector.start(self._client)
+            self._reader.open(opened)
+        if self.client is not None and not self._failures:
+            self._reader.start()
             if opened is not None:
-                await self._inspector.wait(opened)
+                await self._reader.wait(opened)
 
     async def definition(self, pipeline_id: str) -> dict[str, Any] | None:
         """Return the definition of a pipeline, for its own page; None if there is no such pipeline.
@@ -140,9 +136,7 @@ class Watch:
         """
         await self.refresh(opened=pipeline_id)
         row = self.snapshot.rows.get(pipeline_id)
-        if row is None or self._client is None:
-            return None
-        return await self._definitions.get(row, self.snapshot, self._client)
+        return None if row is None else await self._definitions.get(row)
 
     def expect_change(self) -> None:
         """Fetch the list at the next refresh, because something was just changed."""
@@ -152,22 +146,20 @@ class Watch:
         """Cancel what is in progress, and close the connections."""
         if self._list_task is not None:
             self._list_task.cancel()
-        self._inspector.close()
-        if self._client is not None:
-            self._client.close()
+        self._reader.close()
+        if self.client is not None:
+            self.client.close()
 
-    async def send(
-        self, request: Request[T], client: ArroyoClient, shape: Callable[[T], Any] | None = None
-    ) -> Any:
+    async def send(self, request: Request[T], shape: Callable[[T], Any] | None = None) -> Any:
         """Send a request in a thread, no sooner than the pace allows.
 
         :param request: the request.
-        :param client: sends it.
         :param shape: converts the response to what is kept of it, in the same thread.
-        :raises ArroyoError: if the request fails.
+        :raises ArroyoError: if the connection is invalid, or the request fails.
         """
-        self._slot = max(self._slot + PACE_SECONDS, self._clock())
-        if (pause := self._slot - self._clock()) > 0:
+        client = await self._connected()
+        self._slot = max(self._slot + PACE_SECONDS, self.clock())
+        if (pause := self._slot - self.clock()) > 0:
             await self._sleep(pause)
 
         def sent() -> tuple[Any, datetime | None]:
@@ -179,54 +171,71 @@ class Watch:
             self._server_ahead = seconds_ahead(date, self._wall_clock())
         return value
 
-    async def _facts(self, pipelines: Sequence[Pipeline]) -> list[Facts]:
-        found: list[Facts] = await self.run(lambda: [facts_of(pipeline) for pipeline in pipelines])
-        return found
+    async def describe(self, row: Row) -> bool:
+        """Read a pipeline's description again; return whether the server responds."""
+        try:
+            facts: Facts = await self.send(endpoints.get_pipeline(row.pipeline_id), row.facts.updated)
+        except (ArroyoError, ValueError) as error:
+            log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
+            return isinstance(error, ArroyoNotFoundError)
+        self.snapshot.take_facts(row, facts)
+        return True
 
     # -- the list ----------------------------------------------------------------------------------------------
 
     async def _fetch_list(self, pause: float) -> None:
         if pause > 0:
             await self._sleep(pause)
-        began = self._clock()
+        began = self.clock()
         try:
-            client = await self.connected()
-            jobs = await self.send(endpoints.list_jobs(), client)
+            jobs = await self.send(endpoints.list_jobs())
             unknown = self.snapshot.take_jobs(jobs, self._wall_clock())
             if unknown:
-                await self._fetch_pipelines(unknown, client)
+                await self._fetch_pipelines(unknown)
                 self.snapshot.take_jobs(jobs, self._wall_clock())
-            await self._describe_replaced(client)
+            await self._describe_replaced()
         except ArroyoError as error:
             self._failures += 1
             text, redact = str(error), self.snapshot.redactor()
             # The server's message may repeat any pipeline's SQL.
             self.error = await self.run(lambda: redact(text))
         except Exception:
-            # A secrets backend may raise anything, with any message.
+            # A server may send anything.
             self._failures += 1
-            self.error = "Airflow could not look up the connection. See the API server's log."
-            log.exception("Looking up an Airflow connection to Arroyo failed")
+            self.error = "Arroyo's list of jobs could not be used. See the API server's log."
+            log.exception("Arroyo's list of jobs could not be used")
         else:
             self._failures, self.error = 0, None
             self.seen_at = self._wall_clock()
-            self._inspector.listed()
+            self._reader.listed()
             for listener in tuple(self.listeners):
                 listener()
         finally:
+            if self._failures:
+                # The settings may be the cause, so they are looked up again.
+                self._connected_at = float("-inf")
             pause = min(LIST_SECONDS * 2.0 ** min(self._failures, 5), _MAX_BACKOFF_SECONDS)
-            self._due_at = max(began + pause, self._clock() + 0.5)
+            self._due_at = max(began + pause, self.clock() + 0.5)
             self._list_task = None
 
-    async def connected(self) -> ArroyoClient:
+    async def _connected(self) -> ArroyoClient:
         """Return the client, by the settings of the connection as of at most half a minute ago.
 
-        :raises ArroyoError: if the connection is invalid.
+        :raises ArroyoError: if Airflow has no such connection, or its settings are invalid.
         """
-        if self._client is None or self._clock() - self._connected_at > _SETTINGS_SECONDS or self._failures:
-            client: ArroyoClient = await self.run(self._connect)
-            self._connected_at = self._clock()
-            old = self._client
+        if self.client is None or self.clock() - self._connected_at > _SETTINGS_SECONDS:
+            try:
+                client: ArroyoClient = await self.run(self._connect)
+            except ArroyoError:
+                raise
+            except Exception as error:
+                # A secrets backend may raise anything, with any message.
+                log.exception("Looking up an Airflow connection to Arroyo failed")
+                raise ArroyoSettingsError(
+                    "Airflow could not look up the connection. See the API server's log."
+                ) from error
+            self._connected_at = self.clock()
+            old = self.client
             if old is not None and old.settings == client.settings:
                 client.close()
                 return old
@@ -236,17 +245,17 @@ class Watch:
                     self.seen_at = None
                     self._not_listed.clear()
                 old.close()
-            self._client = client
-        return self._client
+            self.client = client
+        return self.client
 
-    async def _fetch_pipelines(self, unknown: list[Job], client: ArroyoClient) -> None:
+    async def _fetch_pipelines(self, unknown: list[Job]) -> None:
         """List pipelines, newest first, until all are known that have a job."""
         missing = {job.pipeline_id or job.id for job in unknown} - self._not_listed
         is_old = any(job.pipeline_id is None for job in unknown)
         after: str | None = None
         while missing and len(self.snapshot.rows) < MAX_PIPELINES:
-            page = await self.send(endpoints.list_pipelines(limit=_PAGE, starting_after=after), client)
-            facts = await self._facts(page.data)
+            page = await self.send(endpoints.list_pipelines(limit=_PAGE, starting_after=after))
+            facts = await self.run(partial(_facts_of_all, page.data))
             some_known = self.snapshot.take_pipelines(facts)
             missing -= {pipeline.pipeline_id for pipeline in facts}
             # 0.15 does not tell which pipeline a job belongs to, so the list says when to stop.
@@ -255,29 +264,29 @@ class Watch:
             after = page.data[-1].id
         self._not_listed |= missing
         if is_old:
-            await self._match_jobs(client)
+            await self._match_jobs()
 
-    async def _describe_replaced(self, client: ArroyoClient) -> None:
+    async def _describe_replaced(self) -> None:
         """Describe the pipelines that have another job than before: each may be another one with the same id."""
         rows = [row for row in self.snapshot.rows.values() if not row.is_described]
         for row in rows[: round(1.0 / PACE_SECONDS)]:
-            try:
-                facts = await self.send(endpoints.get_pipeline(row.pipeline_id), client, row.facts.updated)
-            except (ArroyoError, ValueError) as error:
-                log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
+            if not await self.describe(row):
                 return
-            self.snapshot.take_facts(row, facts)
 
-    async def _match_jobs(self, client: ArroyoClient) -> None:
+    async def _match_jobs(self) -> None:
         """Ask for the jobs of pipelines on 0.15, one second's worth of requests at a time, shown pipelines first."""
         rows = [row for row in self.snapshot.rows.values() if row.job is None]
-        rows.sort(key=lambda row: (not self._inspector.is_shown(row.pipeline_id), -row.facts.created))
+        rows.sort(key=lambda row: (not self._reader.is_shown(row.pipeline_id), -row.facts.created))
         for row in rows[: round(1.0 / PACE_SECONDS)]:
             try:
-                job = await self.send(endpoints.get_job(row.pipeline_id), client)
+                job = await self.send(endpoints.get_job(row.pipeline_id))
             except ArroyoNotFoundError:
                 self.snapshot.drop(row.pipeline_id)
             else:
                 if job is not None:
                     self.snapshot.pipeline_of_job[job.id] = row.pipeline_id
                     self._not_listed.discard(job.id)
+
+
+def _facts_of_all(pipelines: Sequence[Pipeline]) -> list[Facts]:
+    return [facts_of(pipeline) for pipeline in pipelines]

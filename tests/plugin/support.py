@@ -11,8 +11,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.retry import Limits
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.plugin.actions import Action, ActionOptions
-from airflow_provider_arroyo.plugin.audit import Acted
+from airflow_provider_arroyo.plugin.actions import Acted, Action, ActionOptions
 from airflow_provider_arroyo.plugin.facts import Facts
 from airflow_provider_arroyo.plugin.watch import Watch
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
@@ -83,7 +82,7 @@ class Looked:
         await self.settle()
 
     async def settle(self) -> None:
-        tasks = (self.watch._list_task, self.watch._inspector.task)
+        tasks = (self.watch._list_task, self.watch._reader.task)
         await asyncio.wait_for(asyncio.gather(*(task for task in tasks if task)), timeout=30)
 
     def names(self) -> set[str]:

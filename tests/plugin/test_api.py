@@ -21,7 +21,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from airflow_provider_arroyo.plugin import access, airflow_db, api, inspector, service, watch
+from airflow_provider_arroyo.plugin import access, airflow_db, api, reader, service, watch
 
 HEADERS = {access.ACTION_HEADER: "1"}
 CONN = "arroyo_tested"
@@ -62,7 +62,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         monkeypatch.setenv("AIRFLOW_CONN_ARROYO_TESTED", json.dumps(connection))
         # On a busy machine the sandbox may take longer than a page waits.
         monkeypatch.setattr(watch, "WAIT_SECONDS", 60.0)
-        monkeypatch.setattr(inspector, "ROUND_WAIT_SECONDS", 60.0)
+        monkeypatch.setattr(reader, "ROUND_WAIT_SECONDS", 60.0)
         monkeypatch.setattr(service, "REQUEST_SECONDS", 60.0)
         monkeypatch.setattr(access, "get_auth_manager", SimpleAuthManager)
         monkeypatch.setattr(access, "may_edit_dag", lambda _dag_id, _user: True)

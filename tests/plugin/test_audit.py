@@ -11,8 +11,8 @@ import pytest
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoConnectionError, ArroyoError, Disposition
 from airflow_provider_arroyo.plugin import airflow_db, audit
-from airflow_provider_arroyo.plugin.actions import Action, ActionOptions, request_for
-from airflow_provider_arroyo.plugin.audit import FOLLOW_SECONDS, Acted, Audit, follow
+from airflow_provider_arroyo.plugin.actions import FOLLOW_SECONDS, Acted, Action, ActionOptions, request_for
+from airflow_provider_arroyo.plugin.audit import Audit, follow
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
 
@@ -45,7 +45,7 @@ async def act(looked: Looked, action: Action, **more: Any) -> Acted:
         failure=None,
     )
     request = request_for(action, row.pipeline_id, found.options)
-    await looked.watch.send(request, await looked.watch.connected())
+    await looked.watch.send(request)
     return found
 
 

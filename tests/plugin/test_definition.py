@@ -21,10 +21,9 @@ from airflow_provider_arroyo.client.models import (
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.pipelines.ownership import Deployment, Owner, OwnershipLabel
 from airflow_provider_arroyo.plugin import definition as definitions
-from airflow_provider_arroyo.plugin import definitions as definitions_module
 from airflow_provider_arroyo.plugin.definition import MAX_SQL, definition, kept_generation
 from airflow_provider_arroyo.plugin.facts import Facts, facts_of
-from airflow_provider_arroyo.plugin.series import MAX_NODES
+from airflow_provider_arroyo.plugin.metrics import MAX_NODES
 from airflow_provider_arroyo.plugin.snapshot import Row
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
@@ -72,13 +71,12 @@ def test_the_label_is_set_apart_from_the_sql_and_from_the_users_tags(version: st
     assert found["tags"] == {"team": "data", "api_token": "***"}
     assert {"dag": "shop", "generation": "1", "run": "r1"}.items() <= found["label"].items()
     assert "tags" not in found["label"]
-    assert found["owner"]["dag"] == "shop"
 
 
 def test_a_pipeline_without_a_label_has_none_and_a_damaged_one_is_shown_as_it_is() -> None:
     assert shown(pipeline())["label"] is None
     damaged = shown(pipeline("-- airflow: {oops\nSELECT 1"))
-    assert (damaged["label"], damaged["sql"], damaged["owner"]) == ({"label": "{oops"}, "SELECT 1", None)
+    assert (damaged["label"], damaged["sql"]) == ({"label": "{oops"}, "SELECT 1")
 
 
 def test_no_secret_of_the_sql_is_shown_anywhere() -> None:
@@ -228,7 +226,6 @@ async def looked() -> AsyncIterator[Looked]:
     clock = ManualClock()
     with ArroyoSandbox(seed=1, clock=clock) as sandbox:
         found = Looked(sandbox)
-        client = await found.watch.connected()
         for number in (1, 2):
             await found.watch.send(
                 endpoints.put_pipeline(
@@ -237,8 +234,7 @@ async def looked() -> AsyncIterator[Looked]:
                     query=ENDLESS.replace("'10'", f"'{number}'"),
                     tags=label(number).to_tags(),
                     checkpoint_interval=timedelta(seconds=10),
-                ),
-                client,
+                )
             )
         clock.advance(10)
         await found.refresh()
@@ -266,9 +262,8 @@ async def test_it_is_fetched_once_for_all_viewers_and_again_when_it_may_have_cha
 
 
 async def test_it_brings_the_interval_of_the_list_up_to_date(looked: Looked) -> None:
-    patch = endpoints.patch_pipeline("af-2", checkpoint_interval=timedelta(seconds=77))
-    await looked.watch.send(patch, await looked.watch.connected())
-    assert (await fetched(looked))["interval"] == 77
+    await looked.watch.send(endpoints.patch_pipeline("af-2", checkpoint_interval=timedelta(seconds=77)))
+    await fetched(looked)
     assert looked.watch.snapshot.rows["af-2"].to_json()["interval"] == 77
 
 
@@ -318,10 +313,8 @@ def test_the_strings_of_a_function_that_are_secret_are_masked_there_and_in_the_d
     assert found["udfs"][0]["definition"] == source % "***"
 
 
-async def test_a_server_that_hangs_holds_few_threads(looked: Looked) -> None:
-    watch, under_way = looked.watch, 0
-    most = 0
-    await looked.refresh()
+async def test_a_server_that_hangs_holds_few_threads(looked: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way = most = 0
 
     async def send(*_: Any) -> Any:
         nonlocal under_way, most
@@ -331,11 +324,9 @@ async def test_a_server_that_hangs_holds_few_threads(looked: Looked) -> None:
         under_way -= 1
         raise ArroyoError("It hangs.")
 
-    fetching = definitions_module.Definitions(send, looked._run, clock=lambda: looked.now)
+    monkeypatch.setattr(looked.watch, "send", send)
+    fetching = definitions.Definitions(looked.watch)
     rows = [Row(Facts(pipeline_id=f"pl_{number}")) for number in range(20)]
-    client = await watch.connected()
-    got = await asyncio.gather(
-        *(fetching.get(row, watch.snapshot, client) for row in rows), return_exceptions=True
-    )
+    got = await asyncio.gather(*map(fetching.get, rows), return_exceptions=True)
     assert {type(one) for one in got} == {ArroyoError}
-    assert most == definitions_module.MAX_AT_ONCE
+    assert most == definitions.MAX_AT_ONCE

@@ -6,9 +6,16 @@ from itertools import pairwise
 
 import pytest
 
-from airflow_provider_arroyo.client.details import Checkpoint
-from airflow_provider_arroyo.plugin.details import MAX_CHECKPOINTS, kept_checkpoints
-from airflow_provider_arroyo.plugin.readings import MAX_IN_ROUND, Part, Readings
+from airflow_provider_arroyo.client.details import Checkpoint, JobError, Span
+from airflow_provider_arroyo.plugin import readings as plugin_readings
+from airflow_provider_arroyo.plugin.facts import Facts
+from airflow_provider_arroyo.plugin.readings import (
+    MAX_CHECKPOINTS,
+    MAX_IN_ROUND,
+    Part,
+    Readings,
+    kept_checkpoints,
+)
 
 from .support import job
 
@@ -107,3 +114,51 @@ def test_the_bytes_of_a_checkpoint_under_way_are_not_asked_for() -> None:
     readings = Readings(job_id="job_1")
     readings.checkpoints = kept_checkpoints([Checkpoint(1, S, None)])
     assert readings.next_size() is None
+
+
+@pytest.mark.parametrize(
+    "checkpoints, expected",
+    [
+        ([], None),
+        ([(1, 10, None)], (None, None, None, 10.0)),
+        ([(1, 10, 12)], (1, 12.0, 2.0, None)),
+        ([(1, 10, 12), (2, 20, None)], (1, 12.0, 2.0, 20.0)),
+        ([(1, 10, 12), (2, 20, 21)], (2, 21.0, 1.0, None)),
+    ],
+)
+def test_the_last_checkpoint(
+    checkpoints: list[tuple[int, int, int | None]], expected: tuple[object, ...] | None
+) -> None:
+    found = plugin_readings.last_checkpoint(
+        [Checkpoint(epoch, start * S, None if end is None else end * S) for epoch, start, end in checkpoints]
+    )
+    assert (
+        tuple(found[name] for name in ("epoch", "at", "seconds", "under_way_since")) if found else None
+    ) == (expected)
+
+
+def test_errors_are_the_newest_shortened_and_without_the_secrets_of_the_sql() -> None:
+    facts = Facts(pipeline_id="p", secrets=frozenset({"hunter2hunter"}))
+    errors = [JobError("2", 5 * S, "m" * 5000, "tried hunter2hunter", operator_id="source_1", task_index=3)]
+    found = [plugin_readings.error_to_json(one) for one in plugin_readings.shown_errors(errors * 100, facts)]
+    assert len(found) == plugin_readings.MAX_ERRORS
+    assert found[0] == {
+        "at": 5.0,
+        "operator": "source_1",
+        "message": "m" * 1000,
+        "details": "tried ***",
+        "domain": None,
+        "task": 3,
+    }
+
+
+def test_only_the_newest_checkpoints_are_kept() -> None:
+    events = (Span("write", 0),)
+    kept = kept_checkpoints([Checkpoint(n, n * S, n * S + 1, events=events) for n in range(5000)])
+    assert (len(kept), kept[-1].epoch, kept[-1].events) == (MAX_CHECKPOINTS, 4999, ())
+
+
+@pytest.mark.parametrize("micros", [-1, 10**400, 2**63])
+def test_an_invalid_time_is_shown_as_some_time(micros: int) -> None:
+    found = plugin_readings.checkpoint_to_json(Checkpoint(1, micros, micros), None)
+    assert 0 <= found["began"] == found["finished"] <= 1e10

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from airflow_provider_arroyo.client.details import Metric, MetricGroup, OperatorMetrics, SubtaskMetrics
-from airflow_provider_arroyo.plugin import series
-from airflow_provider_arroyo.plugin.series import Measured, measured
+from airflow_provider_arroyo.plugin import metrics as plugin_metrics
+from airflow_provider_arroyo.plugin.metrics import Measured, measured
 from tests.monitoring.metrics import VERSIONS, recorded
 
 NOW = 1_000_000.0
@@ -126,7 +127,7 @@ def test_a_flood_is_bounded() -> None:
     # Each of thousands of subtasks is measured at moments of its own.
     drifting = [{2 * at - number / 2000: 1.0 for at in range(-9, 1)} for number in range(2000)]
     result = found(node(0, messages_sent=drifting, backpressure=drifting), *nodes)
-    assert len(result.nodes) == series.MAX_NODES
+    assert len(result.nodes) == plugin_metrics.MAX_NODES
     assert len(result.at) <= 100
 
 
@@ -146,3 +147,39 @@ def test_what_real_servers_sent_has_no_holes(version: str) -> None:
     assert None not in result.rows_in[1:]
     assert None not in result.rows_out[1:]
     assert None not in result.backpressure
+
+
+def test_the_list_shows_the_rates_as_they_are_now_and_a_short_series() -> None:
+    many = Measured(
+        nodes=(
+            {"id": 0, "in": None, "out": 30.0, "backpressure": 0.1},
+            {"id": 1, "in": 7.0, "out": None, "backpressure": 0.9},
+        ),
+        at=(100.0, 102.0, 104.0, 106.0),
+        rows_in=(10.0, None, 30.0, None),
+        rows_out=(5.0, 6.0, 7.0, None),
+    )
+    assert many.latest() == {
+        "in": 30.0,
+        "out": 7.0,
+        "series": [10.0, 30.0],
+        "backpressure": 0.9,
+    }
+    without_sources = replace(many, rows_in=(None,) * 4).latest()
+    assert (without_sources["in"], without_sources["series"]) == (None, [5.0, 6.0, 7.0])
+
+
+def test_nothing_measured_is_none_and_not_zero() -> None:
+    assert Measured().latest() == {
+        "in": None,
+        "out": None,
+        "series": [],
+        "backpressure": None,
+    }
+
+
+def test_a_series_is_bounded() -> None:
+    many = tuple(map(float, range(1000)))
+    found = Measured(at=many, rows_in=many, rows_out=many).latest()
+    assert len(found["series"]) == plugin_metrics.MAX_POINTS
+    assert found["series"][-1] == 999.0

@@ -1,9 +1,9 @@
-"""Arroyo's measurements of a pipeline as the pages draw them: rows per second and backpressure. Pure functions."""
+"""A pipeline's metrics as the pages show them: rows per second and backpressure. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from airflow_provider_arroyo.monitoring.metrics import (
     backpressure,
     rounds,
 )
+
+MAX_POINTS = 60
+"""Number of points of a sparkline: two minutes, as Arroyo measures every two seconds."""
 
 MAX_NODES = 1000
 MAX_SUBTASKS = 10_000
@@ -54,6 +57,23 @@ class Measured:
     backpressure: tuple[float | None, ...] = ()
     pressures: tuple[OperatorMetrics, ...] = ()
 
+    def latest(self) -> dict[str, Any]:
+        """Return what the list shows: rows per second in and out, and the highest backpressure.
+
+        :returns: ``in`` and ``out`` (rows per second, None if nothing was measured), ``series`` (of ``in``, or of
+            ``out`` if ``in`` was not measured; oldest first, without gaps), ``backpressure`` (0 to 1; None if nothing
+            was measured).
+        """
+        has_in = any(value is not None for value in self.rows_in)
+        drawn = [value for value in (self.rows_in if has_in else self.rows_out) if value is not None]
+        pressures = [node["backpressure"] for node in self.nodes if node["backpressure"] is not None]
+        return {
+            "in": _newest(self.rows_in),
+            "out": _newest(self.rows_out),
+            "series": drawn[-MAX_POINTS:],
+            "backpressure": max(pressures, default=None),
+        }
+
     def to_json(self) -> dict[str, Any] | None:
         """Return the series; None if nothing was measured."""
         if not self.at:
@@ -64,6 +84,11 @@ class Measured:
             "out": self.rows_out,
             "backpressure": self.backpressure,
         }
+
+
+def _newest(series: Sequence[float | None]) -> float | None:
+    # In the newest point, only the backpressure may have been measured yet.
+    return next((value for value in reversed(series[-2:]) if value is not None), None)
 
 
 def measured(

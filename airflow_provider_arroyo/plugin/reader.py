@@ -1,6 +1,6 @@
-"""Reads what the list does not contain: details of the pipelines in view, and more for those whose own page is open.
+"""Reads what the list does not contain: metrics, checkpoints and errors of the pipelines in view.
 
-One reading serves all viewers. A pipeline's own page costs a few requests after each fetch of the list. A page of the
+One request serves all viewers. A pipeline's own page costs a few requests after each fetch of the list. A page of the
 list costs what its rows in view need every few seconds.
 """
 
@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.plugin import details
-from airflow_provider_arroyo.plugin.facts import Facts
-from airflow_provider_arroyo.plugin.readings import MAX_IN_ROUND, Part, Readings
-from airflow_provider_arroyo.plugin.series import measured
-from airflow_provider_arroyo.plugin.snapshot import Row, Snapshot
+from airflow_provider_arroyo.plugin.metrics import measured
+from airflow_provider_arroyo.plugin.readings import (
+    MAX_ERRORS,
+    MAX_IN_ROUND,
+    Part,
+    Readings,
+    kept_checkpoints,
+    shown_errors,
+)
+from airflow_provider_arroyo.plugin.snapshot import Row
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.client import ArroyoClient
+    from airflow_provider_arroyo.plugin.watch import Watch
 
 SHOWN_SECONDS = 10.0
 """How long a pipeline counts as shown after a page asked for it, in seconds."""
@@ -37,30 +42,15 @@ ROUND_WAIT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
-Send = Callable[..., Awaitable[Any]]
 
+class Reader:
+    """Reads about the pipelines in view, one request at a time, into the rows of the watch's snapshot.
 
-class Inspector:
-    """Reads details of pipelines into the rows of a snapshot, one request at a time.
-
-    :param send: sends a request in a thread, at the pace of the watch.
-    :param snapshot: returns the current snapshot.
-    :param clock: a monotonic clock in seconds.
-    :param server_time: the server's time, seconds since the epoch.
+    :param watch: sends the requests, and has the rows.
     """
 
-    def __init__(
-        self,
-        send: Send,
-        snapshot: Callable[[], Snapshot],
-        *,
-        clock: Callable[[], float],
-        server_time: Callable[[], float],
-    ) -> None:
-        self._send = send
-        self._snapshot = snapshot
-        self._clock = clock
-        self._server_time = server_time
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
         self._shown: dict[str, float] = {}
         self._open: dict[str, float] = {}
         self._rounds: dict[str, asyncio.Future[None]] = {}
@@ -73,22 +63,22 @@ class Inspector:
 
     def show(self, names: Iterable[str]) -> None:
         """Record that a list shows these pipelines."""
-        now = self._clock()
+        now = self._watch.clock()
         for name in list(names)[:MAX_SHOWN]:
-            if name in self._snapshot().rows:
+            if name in self._watch.snapshot.rows:
                 self._shown[name] = now
 
     def open(self, name: str) -> None:
         """Record that a pipeline's own page is open. If it was not open before, its data is read at once."""
         self._forget_left()
-        if name not in self._snapshot().rows:
+        if name not in self._watch.snapshot.rows:
             return
         if name not in self._open:
             if len(self._open) >= MAX_OPEN:
                 self.show([name])
                 return
             self._begin_round(name)
-        self._open[name] = self._clock()
+        self._open[name] = self._watch.clock()
 
     def listed(self) -> None:
         """Record that the list was fetched, so that the next round for the open pages is due."""
@@ -96,10 +86,10 @@ class Inspector:
         for name in self._open:
             self._begin_round(name)
 
-    def start(self, client: ArroyoClient) -> None:
+    def start(self) -> None:
         """Begin to read what is due, unless that is already in progress."""
         if self.task is None and (self._shown or self._rounds):
-            self.task = asyncio.get_running_loop().create_task(self._run(client), name="arroyo-details")
+            self.task = asyncio.get_running_loop().create_task(self._run(), name="arroyo-details")
 
     async def wait(self, name: str) -> None:
         """Wait for the round of a pipeline's own page, but not for long."""
@@ -115,51 +105,51 @@ class Inspector:
         self._rounds.setdefault(name, asyncio.get_running_loop().create_future())
 
     def _forget_left(self) -> None:
-        now, rows = self._clock(), self._snapshot().rows
+        now, rows = self._watch.clock(), self._watch.snapshot.rows
         for names in (self._shown, self._open):
             for name in [n for n, at in names.items() if now - at >= SHOWN_SECONDS or n not in rows]:
                 del names[name]
 
-    async def _run(self, client: ArroyoClient) -> None:
+    async def _run(self) -> None:
         try:
             while True:
                 self._forget_left()
                 if (name := next(iter(self._rounds), None)) is not None:
-                    await self._round(name, client)
-                elif (row := self._next_due()) is None or not await self._read_for_list(row, client):
+                    await self._round(name)
+                elif (row := self._next_due()) is None or not await self._read_for_list(row):
                     return
         finally:
             self.task = None
 
     # -- a pipeline's own page ---------------------------------------------------------------------------------
 
-    async def _round(self, name: str, client: ArroyoClient) -> None:
+    async def _round(self, name: str) -> None:
         """Read what is due for a pipeline's own page; each part is read even if others fail."""
         try:
-            row = self._snapshot().rows.get(name)
+            row = self._watch.snapshot.rows.get(name)
             if row is None or row.job is None or name not in self._open:
                 return
             job, readings = row.job, row.readings_of(row.job)
             left = MAX_IN_ROUND
             if self._has_new_run(row, job):
-                await self._describe(row, job, client)
+                await self._describe(row, job)
                 left -= 1
-            parts = readings.due_for_page(job, self._clock())
+            parts = readings.due_for_page(job, self._watch.clock())
             is_first = len(parts) > MAX_IN_ROUND
             for part in parts if is_first else parts[:left]:
-                await self._read(part, row, job, client)
+                await self._read(part, row, job)
                 left -= 1
             while left > 0 and (epoch := readings.next_size()) is not None:
-                await self._read_size(epoch, row, readings, client)
+                await self._read_size(epoch, row, readings)
                 left -= 1
         finally:
             if (round_ := self._rounds.pop(name, None)) is not None:
                 round_.set_result(None)
 
-    async def _read_size(self, epoch: int, row: Row, readings: Readings, client: ArroyoClient) -> None:
+    async def _read_size(self, epoch: int, row: Row, readings: Readings) -> None:
         try:
             request = endpoints.list_operator_checkpoints(row.pipeline_id, readings.job_id, epoch)
-            size = await self._send(request, client, lambda groups: sum(one.size_bytes for one in groups))
+            size = await self._watch.send(request, lambda groups: sum(one.size_bytes for one in groups))
         except (ArroyoError, ValueError) as error:
             log.debug("No bytes of checkpoint %s: %s", epoch, error)
             size = None
@@ -169,7 +159,7 @@ class Inspector:
 
     def _next_due(self) -> Row | None:
         """Return the pipeline in view whose details are most overdue."""
-        now, rows = self._clock(), self._snapshot().rows
+        now, rows = self._watch.clock(), self._watch.snapshot.rows
         due = {}
         for name in self._shown:
             row = rows[name]
@@ -181,15 +171,15 @@ class Inspector:
                     due[name] = min(readings.parts[part].tried_at for part in parts)
         return rows[min(due, key=due.__getitem__)] if due else None
 
-    async def _read_for_list(self, row: Row, client: ArroyoClient) -> bool:
+    async def _read_for_list(self, row: Row) -> bool:
         """Read what is due of a pipeline for the list; return whether the server responds."""
         job = row.job
         if job is None:
             return True
-        if self._has_new_run(row, job) and not await self._describe(row, job, client):
+        if self._has_new_run(row, job) and not await self._describe(row, job):
             return False
-        for part in row.readings_of(job).due_for_list(job, row.restarts, self._clock()):
-            if not await self._read(part, row, job, client):
+        for part in row.readings_of(job).due_for_list(job, row.restarts, self._watch.clock()):
+            if not await self._read(part, row, job):
                 return False
         return True
 
@@ -203,25 +193,17 @@ class Inspector:
             readings.described_run = job.run_id
         return readings.described_run != job.run_id
 
-    async def _describe(self, row: Row, job: Job, client: ArroyoClient) -> bool:
+    async def _describe(self, row: Row, job: Job) -> bool:
         row.readings_of(job).described_run = job.run_id
-        try:
-            facts: Facts = await self._send(
-                endpoints.get_pipeline(row.pipeline_id), client, row.facts.updated
-            )
-        except (ArroyoError, ValueError) as error:
-            log.debug("No description of pipeline %s: %s", row.pipeline_id, error)
-            return isinstance(error, ArroyoNotFoundError)
-        self._snapshot().take_facts(row, facts)
-        return True
+        return await self._watch.describe(row)
 
-    async def _read(self, part: Part, row: Row, job: Job, client: ArroyoClient) -> bool:
+    async def _read(self, part: Part, row: Row, job: Job) -> bool:
         """Read one part; return whether the server responds."""
         readings = row.readings_of(job)
-        began = readings.parts[part].tried_at = self._clock()
+        began = readings.parts[part].tried_at = self._watch.clock()
         has_responded = True
         try:
-            await self._READERS[part](self, row, readings, client)
+            await self._READERS[part](self, row, readings)
         except ArroyoError as error:
             # If the pipeline was just deleted, the next list tells.
             has_responded = isinstance(error, ArroyoNotFoundError)
@@ -231,30 +213,28 @@ class Inspector:
             log.exception("The %s of pipeline %s could not be used", part, row.pipeline_id)
             readings.failed(part, "Arroyo's response could not be used. See the API server's log.")
         else:
-            readings.succeeded(part, job, self._clock() - began)
-        self._snapshot().take_details(row, readings.summary(job, row.restarts))
+            readings.succeeded(part, job, self._watch.clock() - began)
+        self._watch.snapshot.take_details(row, readings.summary(job, row.restarts))
         return has_responded
 
-    async def _read_metrics(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
-        facts, now = row.facts, self._server_time()
-        readings.measured = await self._send(
+    async def _read_metrics(self, row: Row, readings: Readings) -> None:
+        facts, now = row.facts, self._watch.server_time
+        readings.measured = await self._watch.send(
             endpoints.list_metrics(row.pipeline_id, readings.job_id),
-            client,
             lambda found: measured(found, sources=facts.sources, sinks=facts.sinks, now=now),
         )
 
-    async def _read_checkpoints(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
+    async def _read_checkpoints(self, row: Row, readings: Readings) -> None:
         request = endpoints.list_checkpoints(row.pipeline_id, readings.job_id)
-        asked_at = self._server_time()
-        readings.checkpoints = await self._send(request, client, details.kept_checkpoints)
+        asked_at = self._watch.server_time
+        readings.checkpoints = await self._watch.send(request, kept_checkpoints)
         readings.checkpoints_at = asked_at
 
-    async def _read_errors(self, row: Row, readings: Readings, client: ArroyoClient) -> None:
+    async def _read_errors(self, row: Row, readings: Readings) -> None:
         facts = row.facts
-        readings.errors = await self._send(
-            endpoints.list_job_errors(row.pipeline_id, readings.job_id, limit=details.MAX_ERRORS),
-            client,
-            lambda found: details.shown_errors(found.data, facts),
+        readings.errors = await self._watch.send(
+            endpoints.list_job_errors(row.pipeline_id, readings.job_id, limit=MAX_ERRORS),
+            lambda found: shown_errors(found.data, facts),
         )
 
     _READERS: ClassVar = {
