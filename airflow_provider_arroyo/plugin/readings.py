@@ -175,7 +175,9 @@ class Readings:
             "checkpoint": last_checkpoint(self.checkpoints or ()),
             "rates": self.measured.latest() if self.measured and not job.is_terminal else None,
             "error": error_to_json(error) if error else None,
-            "problems": dict(self.problems),
+            "unread": {
+                part: reading.problem or "" for part, reading in self.parts.items() if reading.of is None
+            },
         }
 
 

@@ -2,9 +2,9 @@
 
 import { useMemo, useState } from "preact/hooks";
 
+import { useActions } from "./actions";
 import { fetchConnections } from "./api";
 import { ActionDialog } from "./components/ActionDialog";
-import type { Chosen } from "./components/ActionDialog";
 import { Freshness } from "./components/Freshness";
 import { Notice } from "./components/Notice";
 import { PipelineTable } from "./components/PipelineTable";
@@ -15,8 +15,7 @@ import { useFeed } from "./feed";
 import { pipelineOf } from "./host";
 import { useAddressView, useFocus, useNow, useOrphans, useTitle } from "./hooks";
 import { usePolled } from "./polled";
-import { useActions } from "./progress";
-import type { Row, Status } from "./types";
+import type { ActionName, Row, Status } from "./types";
 import { filterRows, formatView, parseView } from "./view";
 import type { View } from "./view";
 
@@ -40,9 +39,7 @@ export function ListPage({ left }: Props) {
         <ConnectionChooser
           connections={connections ?? []}
           chosen={connection}
-          onChoose={(name) => {
-            change({ connection: name });
-          }}
+          onChoose={(name) => change({ connection: name })}
         />
       </header>
       {problem && <Notice kind="error" text={problem} />}
@@ -64,9 +61,7 @@ function ConnectionChooser(props: { connections: string[]; chosen: string; onCho
       <span>Connection</span>
       <select
         value={chosen}
-        onChange={(event) => {
-          props.onChoose(event.currentTarget.value);
-        }}
+        onChange={(event) => props.onChoose(event.currentTarget.value)}
       >
         {!chosen && <option value="">Choose…</option>}
         {names.map((name) => (
@@ -105,10 +100,10 @@ function Pipelines(props: {
   const { pending, begin } = useActions(connection, soon);
   const orphans = useOrphans(connection, view.orphans && state.rows.size > 0);
   const now = useNow() + state.skew;
-  const [chosen, setChosen] = useState<Chosen | null>(null);
+  const [chosen, setChosen] = useState<{ row: Row; action: ActionName } | null>(null);
   const [explained, setExplained] = useState<Row | null>(null);
   const all = useMemo(() => [...state.rows.values()], [state.rows]);
-  const rows = useMemo(() => filterRows(all, view, orphans.ids), [all, view, orphans.ids]);
+  const rows = useMemo(() => filterRows(all, view, orphans.missing), [all, view, orphans.missing]);
   const mayAct = state.status?.may_act ?? false;
   return (
     <>
@@ -125,15 +120,11 @@ function Pipelines(props: {
         missing={orphans.missing}
         left={props.left}
         emptyText={emptyText(state.status, all.length)}
-        onSort={(sort, descending) => {
-          onChange({ sort, descending });
-        }}
+        onSort={(sort, descending) => onChange({ sort, descending })}
         onShow={show}
         onAct={
           mayAct
-            ? (row, action) => {
-                setChosen({ row, action });
-              }
+            ? (row, action) => setChosen({ row, action })
             : undefined
         }
         onExplain={setExplained}
@@ -141,20 +132,17 @@ function Pipelines(props: {
       {chosen && (
         <ActionDialog
           connection={connection}
-          chosen={chosen}
+          row={state.rows.get(chosen.row.id) ?? chosen.row}
+          action={chosen.action}
           onDone={begin}
-          onClose={() => {
-            setChosen(null);
-          }}
+          onClose={() => setChosen(null)}
         />
       )}
       {explained && (
         <ReasonDialog
           row={explained}
           details={state.details.get(explained.id)}
-          onClose={() => {
-            setExplained(null);
-          }}
+          onClose={() => setExplained(null)}
         />
       )}
     </>

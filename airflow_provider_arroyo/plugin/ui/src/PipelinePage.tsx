@@ -2,12 +2,14 @@
 
 import { useMemo, useState } from "preact/hooks";
 
+import { useActions } from "./actions";
 import { fetchPipelineTasks } from "./api";
 import { ActionDialog } from "./components/ActionDialog";
 import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
 import { Errors } from "./components/Errors";
 import { Freshness } from "./components/Freshness";
 import { GraphDrawing } from "./components/GraphDrawing";
+import { Link } from "./components/Link";
 import { Notice } from "./components/Notice";
 import { Part } from "./components/Part";
 import { PipelineHead, PipelineNow } from "./components/PipelineHead";
@@ -16,15 +18,14 @@ import { StatesDrawing } from "./components/StatesDrawing";
 import { TasksTable } from "./components/TasksTable";
 import { Texts } from "./components/Texts";
 import { useAddressView, useNow } from "./hooks";
-import { onNavigate, pageUrl, pipelineOf } from "./host";
+import { pageUrl, pipelineOf } from "./host";
 import { arroyoLane, taskLanes } from "./lanes";
-import { useDefinition, useLive } from "./live";
-import { formatPageView, listSearch, parsePageView } from "./pageView";
-import type { PageView } from "./pageView";
+import { unreadText, useDefinition, useLive } from "./live";
 import { usePolled } from "./polled";
-import { useActions } from "./progress";
 import { isTerminal } from "./states";
 import type { ActionName, Row } from "./types";
+import { formatPageView, listSearch, parsePageView } from "./view";
+import type { PageView } from "./view";
 
 const TASKS_MS = 10_000;
 
@@ -37,13 +38,10 @@ interface Props {
 export function PipelinePage({ pipeline, isArrival }: Props) {
   const isOurs = (pathname: string) => pipelineOf(pathname) === pipeline;
   const [view, change] = useAddressView(isOurs, parsePageView, formatPageView);
-  const list = pageUrl(listSearch(location.search));
   return (
     <main class="page" aria-label="Arroyo pipeline">
       <nav class="head" aria-label="Back">
-        <a href={list} onClick={onNavigate(list)}>
-          ← All pipelines
-        </a>
+        <Link to={pageUrl(listSearch(location.search))}>← All pipelines</Link>
         {view.connection && <span class="faint">Connection {view.connection}</span>}
       </nav>
       {view.connection ? (
@@ -110,9 +108,7 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
                 now={now}
                 began={live.began}
                 window={view.window}
-                onWindow={(window) => {
-                  onChange({ window });
-                }}
+                onWindow={(window) => onChange({ window })}
                 {...asTable("states")}
               />
             </Part>
@@ -122,14 +118,19 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
               </Part>
             )}
             <Part name="The rates">
-              <RatesDrawing rates={state.rates} isEnded={isEnded} {...asTable("rates")} />
+              <RatesDrawing rates={state.rates} isEnded={isEnded} unread={unreadText(live, "metrics")} {...asTable("rates")} />
             </Part>
             <Part name="The checkpoints">
-              <CheckpointsDrawing checkpoints={live.checkpoints} now={now} {...asTable("checkpoints")} />
+              <CheckpointsDrawing
+                checkpoints={live.checkpoints}
+                now={now}
+                unread={unreadText(live, "checkpoints")}
+                {...asTable("checkpoints")}
+              />
             </Part>
           </div>
           <Part name="The errors">
-            <Errors errors={live.errors} now={now} />
+            <Errors errors={live.errors} unread={unreadText(live, "errors")} now={now} />
           </Part>
         </>
       )}
@@ -147,11 +148,10 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
       {chosen && row && (
         <ActionDialog
           connection={connection}
-          chosen={{ row, action: chosen }}
+          row={row}
+          action={chosen}
           onDone={begin}
-          onClose={() => {
-            setChosen(null);
-          }}
+          onClose={() => setChosen(null)}
         />
       )}
     </>

@@ -10,11 +10,11 @@ import { RatesDrawing } from "./components/RatesDrawing";
 import { Timeline } from "./components/Timeline";
 import type { HostProps } from "./host";
 import { useNow } from "./hooks";
-import { useDefinition, useLive } from "./live";
+import { unreadText, useDefinition, useLive } from "./live";
 import type { LiveState } from "./live";
+import { readTransitions } from "./lanes";
 import { usePolled } from "./polled";
 import { isTerminal } from "./states";
-import { readTransitions } from "./transitions";
 import type { TaskResponse } from "./types";
 
 const SMALL_PX = 150;
@@ -73,8 +73,18 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
       {live && row && pipeline !== null && (
         <Part name="The drawings">
           <div class="drawings in-tab">
-            <RatesDrawing rates={state.rates} isEnded={isTerminal(row.state)} height={SMALL_PX} />
-            <CheckpointsDrawing checkpoints={live.checkpoints} now={now} height={SMALL_PX} />
+            <RatesDrawing
+              rates={state.rates}
+              isEnded={isTerminal(row.state)}
+              unread={unreadText(live, "metrics")}
+              height={SMALL_PX}
+            />
+            <CheckpointsDrawing
+              checkpoints={live.checkpoints}
+              now={now}
+              unread={unreadText(live, "checkpoints")}
+              height={SMALL_PX}
+            />
             <SmallGraph connection={connection} pipeline={pipeline} state={state} />
           </div>
         </Part>

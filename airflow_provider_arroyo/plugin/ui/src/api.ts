@@ -13,6 +13,8 @@ import type {
 } from "./types";
 
 const ACTION_HEADER = "X-Arroyo-Action";
+const TIMEOUT_MS = 30_000;
+const NOT_OURS = "Something other than Airflow's API server responded. You may have been logged out: reload the page.";
 
 /* The address of this bundle. Separate, because Vite would bundle the target of new URL(…, import.meta.url). */
 const HERE = import.meta.url;
@@ -36,16 +38,34 @@ function address(path: string, query: Record<string, string | string[]>): string
 }
 
 async function call<T>(url: string, init: RequestInit, signal?: AbortSignal): Promise<T> {
+  const abort = new AbortController();
+  const stop = () => abort.abort();
+  const timer = setTimeout(stop, TIMEOUT_MS);
+  signal?.addEventListener("abort", stop);
   let response: Response;
+  let text: string;
   try {
-    response = await fetch(url, { ...init, credentials: "same-origin", ...(signal && { signal }) });
+    response = await fetch(url, { ...init, credentials: "same-origin", signal: abort.signal });
+    text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError("Airflow's API server does not respond.", 0);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
-  const body: unknown = await response.json().catch(() => null);
+  const body = parsed(text);
   if (!response.ok) throw new ApiError(messageOf(response.status, body), response.status);
+  if (typeof body !== "object" || body === null) throw new ApiError(NOT_OURS, 0);
   return body as T;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return null;
+  }
 }
 
 function messageOf(status: number, body: unknown): string {
@@ -104,9 +124,19 @@ export function fetchTask(
   return call(address("task", query), {}, signal);
 }
 
-export function act(connection: string, pipeline: string, action: ActionName, options: ActionOptions): Promise<Acted> {
+export async function act(
+  connection: string,
+  pipeline: string,
+  action: ActionName,
+  options: ActionOptions,
+): Promise<Acted> {
   const query = { connection_id: connection, pipeline_id: pipeline };
-  return call(address(`actions/${action}`, query), post(options, { [ACTION_HEADER]: "1" }));
+  try {
+    return await call(address(`actions/${action}`, query), post(options, { [ACTION_HEADER]: "1" }));
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 0) throw error;
+    throw new ApiError(`${error.message} The action may have been carried out: check the pipeline before you repeat it.`, 0);
+  }
 }
 
 /** Ask for the outcome of an action. */

@@ -4,16 +4,9 @@ import type { PipelineLive } from "./types";
 
 export type Checkpoint = PipelineLive["checkpoints"][number];
 
-export const SHOWN_CHECKPOINTS = 60;
-
 /** How long a checkpoint took, or has taken so far, in seconds. */
 export function lengthOf(checkpoint: Checkpoint, now: number): number {
   return Math.max(0, (checkpoint.finished ?? now) - checkpoint.began);
-}
-
-/** Return the kind of a checkpoint, in a word. */
-export function typeOf(checkpoint: Checkpoint): string {
-  return checkpoint.type ?? "unknown";
 }
 
 export interface CheckpointSeries {

@@ -12,7 +12,6 @@ export interface FeedState {
   rows: ReadonlyMap<string, Row>;
   details: ReadonlyMap<string, Details>;
   totals: Record<string, number>;
-  jobs: number;
   /** When this API server began to watch; null before the first response. */
   began: number | null;
   status: Status | null;
@@ -24,7 +23,6 @@ export const EMPTY: FeedState = {
   rows: new Map(),
   details: new Map(),
   totals: {},
-  jobs: 0,
   began: null,
   status: null,
   skew: 0,
@@ -52,7 +50,6 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     rows,
     details,
     totals: response.totals,
-    jobs: response.jobs,
     began: response.began,
     status: statusOf(response),
     skew: response.now - browserNow,
@@ -83,9 +80,7 @@ export function useFeed(connection: string) {
     if (!value || lacking().length === 0) return undefined;
     // Details that are still to come are fetched sooner.
     const timer = setTimeout(soon, REFRESH_MS / 3);
-    return () => {
-      clearTimeout(timer);
-    };
+    return () => clearTimeout(timer);
   }, [value]);
   const show = (ids: string[]) => {
     const isNew = ids.some((id) => !last.current.details.has(id) && !shown.current.includes(id));

@@ -1,5 +1,7 @@
 /* Formats durations, times and numbers for people. */
 
+import { chosenTimeZone } from "./host";
+
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
@@ -57,26 +59,42 @@ export function percent(share: number): string {
   return share > 0 && share < 0.01 ? "<1 %" : `${Math.round(share * 100)} %`;
 }
 
-const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const TIME_TO_THE_SECOND = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+type Style = "moment" | "time" | "time to the second";
 
-/** Format a time in the reader's locale, to the second. */
+const STYLES: Record<Style, Intl.DateTimeFormatOptions> = {
+  moment: { dateStyle: "medium", timeStyle: "medium" },
+  time: { timeStyle: "short" },
+  "time to the second": { timeStyle: "medium" },
+};
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+/** Return a format in the reader's locale, and in the time zone of Airflow's other pages. */
+function formatOf(style: Style): Intl.DateTimeFormat {
+  const zone = chosenTimeZone();
+  const key = `${style} ${zone ?? ""}`;
+  let format = formats.get(key);
+  if (format === undefined) {
+    try {
+      format = new Intl.DateTimeFormat(undefined, { ...STYLES[style], timeZone: JSON.parse(zone ?? "") as string });
+    } catch {
+      format = new Intl.DateTimeFormat(undefined, STYLES[style]);
+    }
+    formats.set(key, format);
+  }
+  return format;
+}
+
+/** Format a time to the second. */
 export function moment(seconds: number): string {
-  return Number.isFinite(seconds) ? MOMENT.format(seconds * 1000) : "";
+  return Number.isFinite(seconds) ? formatOf("moment").format(seconds * 1000) : "";
 }
 
 export function timeOfDay(seconds: number, isToTheSecond = false): string {
-  return (isToTheSecond ? TIME_TO_THE_SECOND : TIME).format(seconds * 1000);
+  return formatOf(isToTheSecond ? "time to the second" : "time").format(seconds * 1000);
 }
 
-/** Return a link only if it leads to a web page: an address from a connection may be anything. */
-export function webAddress(text: string | null): string | null {
-  if (text === null) return null;
-  try {
-    const url = new URL(text);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href.replace(/\/$/, "") : null;
-  } catch {
-    return null;
-  }
+/** Format a value; a dash if there is none. */
+export function orDash(value: number | null | undefined, format: (value: number) => string): string {
+  return value == null ? "–" : format(value);
 }

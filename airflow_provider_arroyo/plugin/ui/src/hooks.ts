@@ -74,15 +74,12 @@ export function useNow(): number {
     const timer = setInterval(() => {
       if (document.visibilityState === "visible") setNow(Date.now() / 1000);
     }, 1000);
-    return () => {
-      clearInterval(timer);
-    };
+    return () => clearInterval(timer);
   }, []);
   return now;
 }
 
 export interface Orphans {
-  ids: ReadonlySet<string>;
   missing: ReadonlyMap<string, Orphan["missing"]>;
   problem: string;
 }
@@ -93,25 +90,21 @@ const ORPHANS_MS = 10_000;
 export function useOrphans(connection: string, isWanted: boolean): Orphans {
   const ask = isWanted ? (signal: AbortSignal) => fetchOrphans(connection, signal) : null;
   const { value, problem } = usePolled(connection, ORPHANS_MS, ask);
-  const found = useMemo(() => {
-    const missing = new Map((isWanted && value ? value : []).map((one) => [one.id, one.missing]));
-    return { ids: new Set(missing.keys()), missing };
-  }, [isWanted, value]);
-  return { ...found, problem: isWanted ? problem : "" };
+  const missing = useMemo(
+    () => new Map((isWanted && value ? value : []).map((one) => [one.id, one.missing])),
+    [isWanted, value],
+  );
+  return { missing, problem: isWanted ? problem : "" };
 }
 
-/** Follow the size of an element. */
-export function useSize(element: HTMLElement | null): { width: number; height: number } {
-  const [size, setSize] = useState({ width: 0, height: 0 });
+/** Follow the width of an element. */
+export function useWidth(element: HTMLElement | null): number {
+  const [width, setWidth] = useState(0);
   useEffect(() => {
     if (!element) return undefined;
-    const observer = new ResizeObserver(() => {
-      setSize({ width: element.clientWidth, height: element.clientHeight });
-    });
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
     observer.observe(element);
-    return () => {
-      observer.disconnect();
-    };
+    return () => observer.disconnect();
   }, [element]);
-  return size;
+  return width;
 }

@@ -30,6 +30,22 @@ export function taskUrl(dag: string, run: string, task?: string, mapIndex = -1):
   return airflowUrl(parts.join("/"));
 }
 
+/** Return the name of a task instance. */
+export function taskName(dag: string, task: string, mapIndex: number): string {
+  return `${dag}.${task}${mapIndex >= 0 ? `[${mapIndex}]` : ""}`;
+}
+
+/** Return a link only if it leads to a web page: an address from a connection may be anything. */
+export function webAddress(text: string | null): string | null {
+  if (text === null) return null;
+  try {
+    const url = new URL(text);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href.replace(/\/$/, "") : null;
+  } catch {
+    return null;
+  }
+}
+
 const PAGE = "plugin/arroyo";
 
 function withQuery(path: string, search: URLSearchParams): string {
@@ -68,15 +84,6 @@ export function navigate(url: string): void {
   dispatchEvent(new PopStateEvent("popstate", { state: history.state as unknown }));
 }
 
-/** Return a click handler for links into Airflow's UI: no reload, unless the user wants another tab or window. */
-export function onNavigate(url: string) {
-  return (event: MouseEvent): void => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
-    event.preventDefault();
-    navigate(url);
-  };
-}
-
 /** Change the query of the address without adding a history entry. */
 export function replaceSearch(search: URLSearchParams): void {
   const query = search.toString();
@@ -101,11 +108,18 @@ export function onAddressChange(callback: () => void): () => void {
   };
 }
 
+/** Return the time zone that the user chose in Airflow, as Airflow stores it; null for the browser's own. */
+export function chosenTimeZone(): string | null {
+  try {
+    return localStorage.getItem("timezone");
+  } catch {
+    return null;
+  }
+}
+
 /** Call back whenever Airflow changes between light and dark. */
 export function onThemeChange(callback: () => void): () => void {
   const observer = new MutationObserver(callback);
   observer.observe(document.documentElement, { attributeFilter: ["class"] });
-  return () => {
-    observer.disconnect();
-  };
+  return () => observer.disconnect();
 }

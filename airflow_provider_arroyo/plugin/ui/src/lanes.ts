@@ -1,7 +1,6 @@
 /* The states of a pipeline on a timeline: one lane for what Arroyo showed, and one for what each task saw. */
 
-import { taskUrl } from "./host";
-import { readTransitions } from "./transitions";
+import { taskName, taskUrl } from "./host";
 import type { PipelineLive, PipelineTasks } from "./types";
 
 export interface Span {
@@ -18,10 +17,24 @@ export interface Lane {
   spans: Span[];
 }
 
-interface Change {
+export interface Change {
+  /** Seconds since the epoch. */
   at: number;
   state: string;
   run: number | null;
+}
+
+/** Return the state changes that a task pushed, as far as they can be read: an XCom may hold anything. */
+export function readTransitions(values: unknown[]): Change[] {
+  return values.map(readOne).filter((one) => one !== null);
+}
+
+function readOne(value: unknown): Change | null {
+  if (typeof value !== "object" || value === null) return null;
+  const { at, state, run_id: run } = value as Record<string, unknown>;
+  const seconds = typeof at === "string" ? Date.parse(at) / 1000 : at;
+  if (typeof seconds !== "number" || !Number.isFinite(seconds) || typeof state !== "string") return null;
+  return { at: seconds, state, run: typeof run === "number" ? run : null };
 }
 
 /** Return the spans between changes. */
@@ -41,10 +54,6 @@ export function arroyoLane(changes: PipelineLive["changes"], goneAt: number | nu
 
 type Task = PipelineTasks["tasks"][number];
 
-export function taskName(task: Pick<Task, "dag_id" | "task_id" | "map_index">): string {
-  return `${task.dag_id}.${task.task_id}${task.map_index >= 0 ? `[${task.map_index}]` : ""}`;
-}
-
 /** Return a lane for each task that saw states; its last state ends with the task. */
 export function taskLanes(tasks: Task[]): Lane[] {
   return tasks
@@ -52,7 +61,7 @@ export function taskLanes(tasks: Task[]): Lane[] {
       const seen = readTransitions(task.transitions);
       const last = seen.reduce((latest, one) => Math.max(latest, one.at), 0);
       return {
-        name: taskName(task),
+        name: taskName(task.dag_id, task.task_id, task.map_index),
         link: taskUrl(task.dag_id, task.run_id, task.task_id, task.map_index),
         spans: spansOf(seen, task.end ?? (task.state === "running" || task.state === "deferred" ? null : last)),
       };

@@ -56,9 +56,7 @@ export function layOut(graph: Graph, direction: Direction): Placed {
     marginy: MARGIN,
   });
   for (const node of nodes) drawing.setNode(String(node.id), { width: NODE_WIDTH, height: NODE_HEIGHT });
-  edges.forEach((edge, index) => {
-    drawing.setEdge(String(edge.from), String(edge.to), {}, String(index));
-  });
+  edges.forEach((edge, index) => drawing.setEdge(String(edge.from), String(edge.to), {}, String(index)));
   const start = performance.now();
   layout(drawing);
   // For the browser's own tools, and for the benchmark.

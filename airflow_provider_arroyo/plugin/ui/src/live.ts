@@ -1,6 +1,6 @@
 /* What the page of a pipeline knows: the last answer, and what was known before it. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 
 import { fetchDefinition, fetchLive } from "./api";
 import { statusOf } from "./feed";
@@ -8,7 +8,7 @@ import { usePolled } from "./polled";
 import type { Polled } from "./polled";
 import type { Rates } from "./rates";
 import { mergedRates, NO_RATES } from "./rates";
-import type { PipelineDefinition, PipelineLive, Row } from "./types";
+import type { Part, PipelineDefinition, PipelineLive, Row } from "./types";
 
 export interface LiveState {
   live: PipelineLive | null;
@@ -46,20 +46,28 @@ export function withAnswer(state: LiveState, live: PipelineLive, browserNow: num
   };
 }
 
+/** Return what to show instead of a part that was never read; null if it was, or if there is no job to read. */
+export function unreadText(live: PipelineLive, part: Part): string | null {
+  if (live.row?.job == null) return null;
+  const reason = live.details ? live.details.unread[part] : "";
+  return reason ? `Could not be read: ${reason}` : reason === undefined ? null : "Loading…";
+}
+
 const LIVE_MS = 2000;
 
 /** Follow a pipeline while the component lives; `soon` asks again soon. */
 export function useLive(connection: string, pipeline: string | null) {
-  const [state, setState] = useState(NOTHING_YET);
+  const last = useRef(NOTHING_YET);
+  const ask = async (signal: AbortSignal) => {
+    const answer = await fetchLive(connection, pipeline ?? "", signal);
+    return (last.current = withAnswer(last.current, answer, Date.now() / 1000));
+  };
   const { value, problem, soon } = usePolled(
     JSON.stringify([connection, pipeline]),
     LIVE_MS,
-    pipeline === null ? null : (signal) => fetchLive(connection, pipeline, signal),
+    pipeline === null ? null : ask,
   );
-  useEffect(() => {
-    if (value) setState((last) => withAnswer(last, value, Date.now() / 1000));
-  }, [value]);
-  return { state, problem, soon };
+  return { state: value ?? NOTHING_YET, problem, soon };
 }
 
 /** Return the parts of a row that require a new definition when they change. */
@@ -74,9 +82,7 @@ export function useDefinition(connection: string, pipeline: string, row: Row | n
     null,
     row ? (signal) => fetchDefinition(connection, pipeline, signal) : null,
   );
-  const [last, setLast] = useState<PipelineDefinition | null>(null);
-  useEffect(() => {
-    if (found.value) setLast(found.value);
-  }, [found.value]);
-  return { value: found.value ?? last, problem: found.problem };
+  const last = useRef<PipelineDefinition | null>(null);
+  last.current = found.value ?? last.current;
+  return { value: last.current, problem: found.problem };
 }

@@ -59,9 +59,7 @@ export function usePolled<T>(
       clearTimeout(timer);
     };
   }, [key, ms, ask === null]);
-  const soon = useCallback(() => {
-    wake.current(300);
-  }, []);
+  const soon = useCallback(() => wake.current(300), []);
   const { value, problem } = polled.key === key ? polled : { value: null, problem: "" };
   return { value, problem, soon };
 }

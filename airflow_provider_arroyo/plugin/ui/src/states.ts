@@ -42,6 +42,11 @@ export function isTerminal(state: string | null): boolean {
   return state !== null && TERMINAL.has(state);
 }
 
+/** Return Airflow's color of a state, as the style of an element. */
+export function colorOf(token: string): { "--state": string } {
+  return { "--state": `var(--chakra-colors-${token}-solid, #71717a)` };
+}
+
 /** Return a state's position in that order; unknown states come last. */
 export function rank(state: string | null): number {
   const index = state === null ? -1 : STATE_ORDER.indexOf(state);

@@ -20,11 +20,12 @@ export interface Row {
   state: string | null;
   wanted: boolean;
   run: number;
-  tasks: number | null;
   restarts: number;
   since: number | null;
   failure: { text: string; domain: string | null } | null;
 }
+
+export type Part = "metrics" | "checkpoints" | "errors";
 
 export interface Details {
   checkpoint: {
@@ -37,10 +38,11 @@ export interface Details {
     in: number | null;
     out: number | null;
     series: number[];
-    at: number | null;
     backpressure: number | null;
   } | null;
   error: { at: number; operator: string; message: string; details: string; domain: string | null } | null;
+  /** The parts that were never read, with the reason; empty if they are still to come. */
+  unread: Partial<Record<Part, string>>;
 }
 
 /** How fresh the data is, and what the user may do with it. */
@@ -60,7 +62,6 @@ export interface PipelinesResponse extends Status {
   gone: string[];
   details: Record<string, Details>;
   totals: Record<string, number>;
-  jobs: number;
   began: number;
 }
 
@@ -92,8 +93,6 @@ export interface PipelineLive extends Status {
   } | null;
   /** Oldest first, the newest 60 at most. `type`: "scheduled", "stopping", null on 0.15. `bytes` come one by one. */
   checkpoints: { epoch: number; type: string | null; began: number; finished: number | null; bytes: number | null }[];
-  /** The total number of checkpoints that the API lists. */
-  checkpoints_listed: number;
   /** Newest first, 20 at most. */
   errors: {
     at: number;
@@ -108,11 +107,6 @@ export interface PipelineLive extends Status {
 /** GET api/pipeline/definition: asked once, and again when the row's created, job, parallelism or interval changes.
  *  404 where there is no such pipeline, 502 where Arroyo does not respond, each with a detail. */
 export interface PipelineDefinition {
-  name: string;
-  created: number;
-  parallelism: number | null;
-  interval: number | null;
-  owner: Owner | null;
   /** The user's own. */
   tags: Record<string, string>;
   /** The ownership label, which is not part of the SQL and tags shown; null if there is none. */

@@ -1,7 +1,8 @@
-/* Which rows are shown, and in which order: kept in the address, so that it can be shared and reloaded. */
+/* What our pages show, as far as it is kept in the address, so that it can be shared and reloaded. */
 
 import type { Row } from "./types";
 
+/** Which rows the list shows, and in which order. */
 export interface View {
   connection: string;
   states: string[];
@@ -42,7 +43,7 @@ export function formatView(view: View): URLSearchParams {
 }
 
 /** Return the rows that a view shows, in no particular order. */
-export function filterRows(rows: Row[], view: View, orphans: ReadonlySet<string>): Row[] {
+export function filterRows(rows: Row[], view: View, orphans: Pick<ReadonlySet<string>, "has">): Row[] {
   const states = new Set(view.states);
   const words = view.text.toLowerCase().split(/\s+/).filter(Boolean);
   return rows.filter(
@@ -78,4 +79,39 @@ export function ownerKey(row: Row): string {
   const { owner } = row;
   if (!owner) return "none";
   return owner.deployment ? `group:${owner.deployment.group}` : `dag:${owner.dag}`;
+}
+
+/** A pipeline's own page. Its address also keeps the list's part, for the way back. */
+export interface PageView {
+  connection: string;
+  /** The time range of the timeline; empty for all of it. */
+  window: string;
+  /** Which charts are shown as tables. */
+  tables: string[];
+}
+
+export function parsePageView(search: string): PageView {
+  const query = new URLSearchParams(search);
+  return {
+    connection: query.get("connection") ?? "",
+    window: query.get("window") ?? "",
+    tables: query.getAll("table"),
+  };
+}
+
+/** Return the page's query; the list's part of it stays unchanged. */
+export function formatPageView(view: PageView, search: string): URLSearchParams {
+  const query = listSearch(search);
+  if (view.connection) query.set("connection", view.connection);
+  if (view.window) query.set("window", view.window);
+  for (const table of view.tables) query.append("table", table);
+  return query;
+}
+
+/** Return the list's part of the page's query. */
+export function listSearch(search: string): URLSearchParams {
+  const query = new URLSearchParams(search);
+  query.delete("window");
+  query.delete("table");
+  return query;
 }

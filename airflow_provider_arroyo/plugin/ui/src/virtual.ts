@@ -26,24 +26,16 @@ export function useVirtualizer(
     scrollToFn: elementScroll,
     observeElementRect,
     observeElementOffset,
-    onChange: () => {
-      redraw(undefined);
-    },
+    onChange: () => redraw(undefined),
   };
   const [virtualizer] = useState(() => new Virtualizer<HTMLElement, Element>(options));
   virtualizer.setOptions(options);
   useEffect(() => virtualizer._didMount(), []);
-  useEffect(() => {
-    virtualizer._willUpdate();
-  });
-  useEffect(() => {
-    virtualizer.measure();
-  }, [rowPx]);
+  useEffect(() => virtualizer._willUpdate());
+  useEffect(() => virtualizer.measure(), [rowPx]);
   return {
     items: virtualizer.getVirtualItems(),
     total: virtualizer.getTotalSize(),
-    scrollTo: (index) => {
-      virtualizer.scrollToIndex(index, { align: "center" });
-    },
+    scrollTo: (index) => virtualizer.scrollToIndex(index, { align: "center" }),
   };
 }

@@ -4,7 +4,7 @@ import { EMPTY, merged } from "../src/feed";
 import type { Details, PipelinesResponse } from "../src/types";
 import { row } from "./rows";
 
-const DETAILS: Details = { checkpoint: null, rates: null, error: null };
+const DETAILS: Details = { checkpoint: null, rates: null, error: null, unread: {} };
 
 function response(part: Partial<PipelinesResponse>): PipelinesResponse {
   return {
@@ -20,7 +20,6 @@ function response(part: Partial<PipelinesResponse>): PipelinesResponse {
     gone: [],
     details: {},
     totals: {},
-    jobs: 0,
     began: 900,
     ...part,
   };

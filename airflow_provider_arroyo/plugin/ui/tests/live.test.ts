@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { NOTHING_YET, withAnswer } from "../src/live";
-import { formatPageView, listSearch, parsePageView } from "../src/pageView";
+import { formatPageView, listSearch, parsePageView } from "../src/view";
 import { live } from "./rows";
 
 const running = withAnswer(NOTHING_YET, live({ errors: [] }), 990);

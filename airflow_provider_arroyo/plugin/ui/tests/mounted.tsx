@@ -13,22 +13,24 @@ export let asked: string[];
 
 /** Return what the list of pipelines gets. */
 export function listOf(rows: Row[]): object {
-  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, jobs: rows.length };
+  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, };
 }
 
 /**
  * Give each test a place for its page in the document, timers that it moves on, and routes that respond.
  *
  * @param address where the browser is
- * @param answerOf returns what a route responds with: a value, or a status
+ * @param answerOf returns what a route responds with: a value, a status, a whole response; undefined for never
  */
 export function mountEach(address: string, answerOf: (url: string) => unknown): void {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
     asked = [];
-    vi.stubGlobal("fetch", (url: string) => {
+    vi.stubGlobal("fetch", (url: string, { signal }: RequestInit) => {
       asked.push(url);
       const found = answerOf(url);
+      if (found instanceof Response) return Promise.resolve(found.clone());
+      if (found === undefined) return new Promise((_resolve, fail) => signal?.addEventListener("abort", fail));
       const [body, status] = typeof found === "number" ? [{ detail: `refused ${found}` }, found] : [found, 200];
       return Promise.resolve(new Response(JSON.stringify(body), { status }));
     });

@@ -13,7 +13,6 @@ export function row(part: Partial<Row> = {}): Row {
     state: "Running",
     wanted: true,
     run: 1,
-    tasks: 2,
     restarts: 0,
     since: 100,
     failure: null,
@@ -39,7 +38,6 @@ export function live(part: Partial<PipelineLive> = {}): PipelineLive {
     nodes: [],
     rates: null,
     checkpoints: [],
-    checkpoints_listed: 0,
     errors: [],
     ...part,
   };
@@ -48,11 +46,6 @@ export function live(part: Partial<PipelineLive> = {}): PipelineLive {
 /** Return a pipeline with two nodes. */
 export function definition(part: Partial<PipelineDefinition> = {}): PipelineDefinition {
   return {
-    name: "orders",
-    created: 0,
-    parallelism: 1,
-    interval: 10,
-    owner: null,
     tags: {},
     label: null,
     sql: "SELECT 1",

@@ -2,10 +2,10 @@ import { describe, expect, test } from "vitest";
 
 import { countText } from "../src/components/Toolbar";
 import { emptyText } from "../src/ListPage";
-import { ago, bytes, count, duration, percent, webAddress } from "../src/format";
-import { pipelineOf, pipelineUrl, taskUrl } from "../src/host";
+import { ago, bytes, count, duration, percent } from "../src/format";
+import { pipelineOf, pipelineUrl, taskUrl, webAddress } from "../src/host";
+import { readTransitions } from "../src/lanes";
 import { rank, STATE_ORDER, stateInfo } from "../src/states";
-import { readTransitions } from "../src/transitions";
 
 test.each([
   [-5, "0.0 s"],

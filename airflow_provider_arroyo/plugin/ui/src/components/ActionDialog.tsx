@@ -2,22 +2,20 @@
 
 import { useState } from "preact/hooks";
 
+import { ACTIONS, possibleActions, withResponse } from "../actions";
+import type { PendingAction } from "../actions";
 import { act, ApiError } from "../api";
-import { withResponse } from "../progress";
-import type { PendingAction } from "../progress";
 import { isTerminal } from "../states";
 import type { ActionName, ActionOptions, Row, StopMode } from "../types";
 import { Dialog } from "./Dialog";
 import { Notice } from "./Notice";
-
-export interface Chosen {
-  row: Row;
-  action: ActionName;
-}
+import { StateBadge } from "./StateBadge";
 
 interface Props {
   connection: string;
-  chosen: Chosen;
+  /** As it is now: it may have changed since the action was chosen. */
+  row: Row;
+  action: ActionName;
   onDone: (pending: PendingAction) => void;
   onClose: () => void;
 }
@@ -45,22 +43,6 @@ const STOP_MODES: { mode: StopMode; word: string; meaning: string }[] = [
   },
 ];
 
-const TITLES: Record<ActionName, string> = {
-  stop: "Stop this pipeline?",
-  resume: "Resume this pipeline?",
-  restart: "Restart this pipeline?",
-  rescale: "Change this pipeline's parallelism?",
-  delete: "Delete this pipeline?",
-};
-
-const BUTTONS: Record<ActionName, string> = {
-  stop: "Stop pipeline",
-  resume: "Resume pipeline",
-  restart: "Restart pipeline",
-  rescale: "Change parallelism",
-  delete: "Delete pipeline",
-};
-
 function meaning(action: ActionName, row: Row): string {
   switch (action) {
     case "resume":
@@ -80,8 +62,7 @@ function meaning(action: ActionName, row: Row): string {
   }
 }
 
-export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
-  const { row, action } = chosen;
+export function ActionDialog({ connection, row, action, onDone, onClose }: Props) {
   const [mode, setMode] = useState<StopMode>("checkpoint");
   const [force, setForce] = useState(false);
   const [parallelism, setParallelism] = useState(String(row.parallelism ?? 1));
@@ -103,7 +84,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
     }
   };
   return (
-    <Dialog title={TITLES[action]} onClose={onClose}>
+    <Dialog title={ACTIONS[action].title} onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -112,6 +93,10 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
       >
         <p class="named">{row.name || row.id}</p>
         <p class="faint id">{row.id}</p>
+        <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
+        {!possibleActions(row).includes(action) && (
+          <Notice kind="warning" text="Its state has changed meanwhile. Arroyo may refuse this now." />
+        )}
         {meaning(action, row) && <p>{meaning(action, row)}</p>}
         {action === "stop" && <StopModes mode={mode} onChange={setMode} />}
         {action === "restart" && row.state !== "Failed" && (
@@ -119,9 +104,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
             <input
               type="checkbox"
               checked={force}
-              onChange={(event) => {
-                setForce(event.currentTarget.checked);
-              }}
+              onChange={(event) => setForce(event.currentTarget.checked)}
             />
             Skip the checkpoint, for a pipeline that hangs. Rows since the last checkpoint are processed again.
           </label>
@@ -137,9 +120,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
               required
               value={parallelism}
               aria-invalid={isWrong}
-              onInput={(event) => {
-                setParallelism(event.currentTarget.value);
-              }}
+              onInput={(event) => setParallelism(event.currentTarget.value)}
             />
           </label>
         )}
@@ -154,7 +135,7 @@ export function ActionDialog({ connection, chosen, onDone, onClose }: Props) {
             Cancel
           </button>
           <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>
-            {isSending ? "Waiting for Arroyo…" : BUTTONS[action]}
+            {isSending ? "Waiting for Arroyo…" : ACTIONS[action].button}
           </button>
         </div>
       </form>
@@ -173,9 +154,7 @@ function StopModes({ mode, onChange }: { mode: StopMode; onChange: (mode: StopMo
             name="mode"
             value={one.mode}
             checked={mode === one.mode}
-            onChange={() => {
-              onChange(one.mode);
-            }}
+            onChange={() => onChange(one.mode)}
           />
           <span>
             <strong>{one.word}</strong>

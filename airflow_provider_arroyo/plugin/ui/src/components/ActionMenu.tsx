@@ -3,16 +3,8 @@
 import { createPortal } from "preact/compat";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-import { possibleActions } from "../progress";
+import { ACTIONS, possibleActions } from "../actions";
 import type { ActionName, Row } from "../types";
-
-export const ACTION_WORDS: Record<ActionName, string> = {
-  stop: "Stop…",
-  resume: "Resume…",
-  restart: "Restart…",
-  rescale: "Change parallelism…",
-  delete: "Delete…",
-};
 
 interface Props {
   row: Row;
@@ -38,9 +30,7 @@ export function ActionMenu({ row, isBusy, onAct }: Props) {
         aria-expanded={place !== null}
         aria-label={`Actions on ${row.name || row.id}`}
         disabled={isBusy || actions.length === 0}
-        onClick={(event) => {
-          setPlace(place ? null : event.currentTarget.getBoundingClientRect());
-        }}
+        onClick={(event) => setPlace(place ? null : event.currentTarget.getBoundingClientRect())}
       >
         <span aria-hidden="true">⋯</span>
       </button>
@@ -79,9 +69,7 @@ function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
       const path = event.composedPath();
       if (!(menu.current && path.includes(menu.current)) && !(owner && path.includes(owner))) onClose(false);
     };
-    const scrolled = () => {
-      onClose(false);
-    };
+    const scrolled = () => onClose(false);
     addEventListener("pointerdown", outside, true);
     addEventListener("resize", scrolled);
     owner?.closest(".scroller")?.addEventListener("scroll", scrolled);
@@ -125,11 +113,9 @@ function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
           role="menuitem"
           tabIndex={-1}
           class={action === "delete" ? "danger" : ""}
-          onClick={() => {
-            onChoose(action);
-          }}
+          onClick={() => onChoose(action)}
         >
-          {ACTION_WORDS[action]}
+          {ACTIONS[action].menu}
         </button>
       ))}
     </div>,

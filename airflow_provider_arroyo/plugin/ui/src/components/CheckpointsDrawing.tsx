@@ -4,30 +4,31 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 
 import type { Checkpoint } from "../checkpoints";
-import { lengthOf, newestOf, seriesOf, SHOWN_CHECKPOINTS, typeOf } from "../checkpoints";
-import { ago, bytes, duration, moment } from "../format";
-import { useSize } from "../hooks";
+import { lengthOf, newestOf, seriesOf } from "../checkpoints";
+import { ago, bytes, duration, moment, orDash } from "../format";
+import { useWidth } from "../hooks";
 import { DataTable, Drawing } from "./Drawing";
+import type { TableToggle } from "./Drawing";
 import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
-interface Props {
+interface Props extends TableToggle {
   checkpoints: Checkpoint[];
   now: number;
+  /** Shown instead if they were never read. */
+  unread: string | null;
   height?: number;
-  isTable?: boolean;
-  onTable?: (isTable: boolean) => void;
 }
 
 const AXES_PX = 140;
 const BAR_PX = 7;
 const BARS = uPlot.paths.bars?.({ size: [0.7, 28, 2] });
 
-export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: Props) {
+export function CheckpointsDrawing({ checkpoints, now, unread, height = 220, ...rest }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
-  const { width } = useSize(place);
+  const width = useWidth(place);
   // Bars need a few pixels to be told apart.
-  const most = Math.max(10, Math.min(SHOWN_CHECKPOINTS, Math.floor((width - AXES_PX) / BAR_PX)));
+  const most = Math.max(10, Math.floor((width - AXES_PX) / BAR_PX));
   const shown = useMemo(() => checkpoints.slice(-most), [checkpoints, most]);
   const { finished, underWay } = newestOf(shown);
   const hasSizes = shown.some((one) => one.bytes !== null);
@@ -50,7 +51,7 @@ export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: 
   return (
     <Drawing title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
       {shown.length === 0 ? (
-        <p class="faint">No checkpoints yet.</p>
+        <p class="faint">{unread ?? "No checkpoints yet."}</p>
       ) : (
         <div ref={setPlace}>
           <Plot
@@ -64,7 +65,7 @@ export function CheckpointsDrawing({ checkpoints, now, height = 220, ...rest }: 
             {finished?.finished != null
               ? `The last one finished ${ago(now - finished.finished)} and took ${duration(lengthOf(finished, now))}.`
               : "None has finished."}
-            {underWay && ` Number ${underWay.epoch} has been in progress for ${duration(lengthOf(underWay, now))}.`}
+            {underWay && ` Epoch ${underWay.epoch} has been in progress for ${duration(lengthOf(underWay, now))}.`}
           </p>
         </div>
       )}
@@ -121,7 +122,7 @@ function options(
       }),
     ],
     series: [
-      { label: "Number", value: legendValue((index) => String(epochAt(index) ?? "")) },
+      { label: "Epoch", value: legendValue((index) => String(epochAt(index) ?? "")) },
       bar("Scheduled", "--series-in"),
       bar("Before a stop or restart", "--series-stopping"),
       bar("In progress", "--series-under-way"),
@@ -139,14 +140,14 @@ function CheckpointsTable({ checkpoints, now }: { checkpoints: Checkpoint[]; now
   return (
     <DataTable
       name="Checkpoints, newest first"
-      head={["Number", "Kind", "Began", "Took", "Size"]}
+      head={["Epoch", "Type", "Started", "Duration", "Size"]}
       empty="No checkpoints yet."
       rows={[...checkpoints].reverse().map((one) => [
         one.epoch,
-        typeOf(one),
+        one.type ?? "–",
         moment(one.began),
         one.finished === null ? `${duration(lengthOf(one, now))}, in progress` : duration(lengthOf(one, now)),
-        one.bytes === null ? "–" : bytes(one.bytes),
+        orDash(one.bytes, bytes),
       ])}
     />
   );

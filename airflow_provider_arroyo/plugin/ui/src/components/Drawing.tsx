@@ -3,15 +3,18 @@
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 
-interface Props {
+/** Whether the table is shown, if the page keeps this; otherwise the drawing does. */
+export interface TableToggle {
+  isTable?: boolean;
+  onTable?: (isTable: boolean) => void;
+}
+
+interface Props extends TableToggle {
   title: string;
   /** Whether it takes the full width even if there is room for two. */
   isWide?: boolean;
   /** Controls shown beside the title. */
   tools?: ComponentChildren;
-  /** Whether the table is shown, if the page stores this; otherwise the drawing does. */
-  isTable?: boolean;
-  onTable?: (isTable: boolean) => void;
   table: () => ComponentChildren;
   children: ComponentChildren;
 }
@@ -30,9 +33,7 @@ export function Drawing({ title, isWide = false, tools, isTable, onTable, table,
             type="button"
             class="small"
             aria-pressed={showsTable}
-            onClick={() => {
-              (onTable ?? setOwn)(!showsTable);
-            }}
+            onClick={() => (onTable ?? setOwn)(!showsTable)}
           >
             Table
           </button>

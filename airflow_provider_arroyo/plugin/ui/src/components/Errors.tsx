@@ -40,12 +40,12 @@ export function repeatedErrors(errors: JobError[]): Repeated[] {
   return [...found.values()];
 }
 
-export function Errors({ errors, now }: { errors: JobError[]; now: number }) {
+export function Errors({ errors, unread, now }: { errors: JobError[]; unread: string | null; now: number }) {
   return (
     <section class="card" aria-label="Errors of the job">
       <h2>Errors</h2>
       {errors.length === 0 ? (
-        <p class="faint">No errors logged.</p>
+        <p class="faint">{unread ?? "No errors logged."}</p>
       ) : (
         <ol class="errors">
           {repeatedErrors(errors).map((one, index) => (

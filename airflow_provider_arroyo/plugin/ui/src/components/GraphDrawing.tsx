@@ -3,22 +3,21 @@
 import { memo } from "preact/compat";
 import { useMemo, useState } from "preact/hooks";
 
-import { count, percent } from "../format";
-import { useSize } from "../hooks";
+import { count, orDash, percent } from "../format";
+import { useWidth } from "../hooks";
 import { layOut, MAX_NODES, NODE_HEIGHT, NODE_WIDTH, pathOf } from "../layout";
 import type { Placed, PlacedNode } from "../layout";
-import { pressureLevel } from "../pressure";
 import type { Graph, PipelineLive } from "../types";
 import { DataTable, Drawing } from "./Drawing";
+import type { TableToggle } from "./Drawing";
+import { Pressure, pressureLevel } from "./Pressure";
 
 type Flow = PipelineLive["nodes"][number];
 
-interface Props {
+interface Props extends TableToggle {
   graph: Graph;
   /** The current values of each node; empty if they are not measured. */
   nodes: Flow[];
-  isTable?: boolean;
-  onTable?: (isTable: boolean) => void;
 }
 
 const NARROW_PX = 640;
@@ -28,7 +27,7 @@ const ZOOMS = [0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1, 1.25, 1.6];
 
 export function GraphDrawing({ graph, nodes, ...rest }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
-  const { width } = useSize(place);
+  const width = useWidth(place);
   const [zoom, setZoom] = useState<number | null>(null);
   const direction = width > 0 && width < NARROW_PX ? "TB" : "LR";
   const isTooLarge = graph.nodes.length > MAX_NODES;
@@ -158,19 +157,11 @@ const NodeBox = memo(
             <span>
               {(flow.in ?? flow.out) !== null && (
                 <>
-                  {!isSource && rate(flow.in)} → {!isSink && rate(flow.out)} <span class="faint">rows/s</span>
+                  {!isSource && orDash(flow.in, count)} → {!isSink && orDash(flow.out, count)} <span class="faint">rows/s</span>
                 </>
               )}
             </span>
-            {pressure !== null && (
-              <span class={`pressure ${level}`} title="Backpressure">
-                <span class="bar" aria-hidden="true">
-                  <span style={{ width: `${Math.round(Math.min(1, pressure) * 100)}%` }} />
-                </span>
-                <span class="sr-only">backpressure </span>
-                {percent(pressure)}
-              </span>
-            )}
+            {pressure !== null && <Pressure share={pressure} />}
           </span>
         )}
       </li>
@@ -182,10 +173,6 @@ const NodeBox = memo(
     a.flow?.out === b.flow?.out &&
     a.flow?.backpressure === b.flow?.backpressure,
 );
-
-function rate(value: number | null | undefined): string {
-  return value == null ? "?" : count(value);
-}
 
 function GraphTable({ graph, flows }: { graph: Graph; flows: ReadonlyMap<number, Flow> }) {
   const names = new Map(graph.nodes.map((node) => [node.id, nodeName(node)]));
@@ -201,9 +188,9 @@ function GraphTable({ graph, flows }: { graph: Graph; flows: ReadonlyMap<number,
           nodeName(node),
           node.operator,
           node.parallelism,
-          rate(flow?.in),
-          rate(flow?.out),
-          flow?.backpressure == null ? "?" : percent(flow.backpressure),
+          orDash(flow?.in, count),
+          orDash(flow?.out, count),
+          orDash(flow?.backpressure, percent),
           next.map((edge) => `${names.get(edge.to) ?? `node ${edge.to}`} (${edge.type})`).join(", "),
         ];
       })}

@@ -1,11 +1,12 @@
 /* One pipeline in its current state, as in the list. */
 
-import { ago, count, duration, moment, percent, webAddress } from "../format";
-import { onNavigate, pipelineUrl } from "../host";
+import { ago, duration, moment, percent } from "../format";
+import { pipelineUrl, webAddress } from "../host";
 import { isTerminal } from "../states";
 import type { PipelineLive, TaskResponse } from "../types";
 import { Fact } from "./Fact";
-import { Sparkline } from "./Sparkline";
+import { ConsoleLink, Link } from "./Link";
+import { Rates } from "./Rates";
 import { StateBadge } from "./StateBadge";
 
 interface Props {
@@ -17,8 +18,7 @@ interface Props {
 export function PipelineCard({ task, live, now }: Props) {
   const { row = null, details = null } = live ?? {};
   const id = task.pipeline_id ?? "";
-  const base = webAddress(live?.console ?? null);
-  const page = pipelineUrl(id, new URLSearchParams({ connection: task.connection_id }));
+  const isEnded = isTerminal(row?.state ?? null);
   return (
     <section class="card" aria-label="The pipeline now">
       <h2>{row?.name ?? task.pipeline_name ?? id}</h2>
@@ -27,7 +27,7 @@ export function PipelineCard({ task, live, now }: Props) {
       <dl class="facts">
         {row && (
           <Fact name="State">
-            <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
+            <StateBadge state={row.state} isStopping={!row.wanted && !isEnded} />
           </Fact>
         )}
         {row?.since != null && (
@@ -42,16 +42,12 @@ export function PipelineCard({ task, live, now }: Props) {
             {ago(now - details.checkpoint.at)}, took {duration(details.checkpoint.seconds ?? 0)}
           </Fact>
         )}
-        {details?.rates && !isTerminal(row?.state ?? null) && (
+        {details && !isEnded && (
           <Fact name="Rows/s in → out">
-            <span class="rates">
-              {details.rates.in === null ? "?" : count(details.rates.in)} →{" "}
-              {details.rates.out === null ? "?" : count(details.rates.out)}
-              <Sparkline values={details.rates.series} />
-            </span>
+            <Rates rates={details.rates} />
           </Fact>
         )}
-        {details?.rates?.backpressure != null && !isTerminal(row?.state ?? null) && (
+        {details?.rates?.backpressure != null && !isEnded && (
           <Fact name="Backpressure">{percent(details.rates.backpressure)}</Fact>
         )}
         <Fact name="Connection">{task.connection_id}</Fact>
@@ -59,17 +55,9 @@ export function PipelineCard({ task, live, now }: Props) {
       </dl>
       {row?.failure && <pre class="words">{row.failure.text}</pre>}
       <p>
-        <a href={page} onClick={onNavigate(page)}>
-          Open pipeline page
-        </a>
-        {base && (
-          <>
-            {" · "}
-            <a href={`${base}/pipelines/${encodeURIComponent(id)}`} target="_blank" rel="noreferrer">
-              Arroyo console ↗
-            </a>
-          </>
-        )}
+        <Link to={pipelineUrl(id, new URLSearchParams({ connection: task.connection_id }))}>Open pipeline page</Link>
+        {webAddress(live?.console ?? null) && " · "}
+        <ConsoleLink base={live?.console ?? null} id={id} text="Arroyo console" />
       </p>
     </section>
   );

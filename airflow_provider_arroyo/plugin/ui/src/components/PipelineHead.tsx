@@ -1,15 +1,16 @@
 /* Facts about a pipeline, its current state, and what is wrong with it. */
 
-import { duration, moment, webAddress } from "../format";
+import { ACTIONS, possibleActions } from "../actions";
+import type { PendingAction } from "../actions";
+import { duration, moment } from "../format";
 import { useFocus, useTitle } from "../hooks";
-import { onNavigate, taskUrl } from "../host";
-import { doing, possibleActions } from "../progress";
-import type { PendingAction } from "../progress";
+import { taskName, taskUrl, webAddress } from "../host";
 import { isTerminal } from "../states";
 import type { ActionName, Owner, PipelineDefinition, PipelineLive, Row } from "../types";
-import { ACTION_WORDS } from "./ActionMenu";
 import { Fact } from "./Fact";
+import { ConsoleLink, Link } from "./Link";
 import { Notice } from "./Notice";
+import { Progress } from "./Progress";
 import { StateBadge } from "./StateBadge";
 
 interface HeadProps {
@@ -63,7 +64,7 @@ export function PipelineNow({ id, row, live, definition, isGone }: Props) {
       {live.sentence && !isGone && <p class="sentence">{live.sentence}</p>}
       {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
-      {live.missing.length > 0 && <Notice kind="warning" text={`Not shown: ${live.missing.join(" ")}`} />}
+      {live.missing.length > 0 && <Notice kind="warning" text={`Could not be read: ${live.missing.join(" ")}`} />}
       {row && <Facts id={id} row={row} definition={definition} base={live.console} />}
     </>
   );
@@ -83,7 +84,11 @@ function Facts(props: { id: string; row: Row; definition: PipelineDefinition | n
       </Fact>
       {row.created > 0 && <Fact name="Created">{moment(row.created)}</Fact>}
       <Fact name="ID">{id}</Fact>
-      <Console base={base} id={id} />
+      {webAddress(base) && (
+        <Fact name="Arroyo">
+          <ConsoleLink base={base} id={id} text="Console" />
+        </Fact>
+      )}
       <Tags tags={definition?.tags ?? {}} />
     </dl>
   );
@@ -91,25 +96,18 @@ function Facts(props: { id: string; row: Row; definition: PipelineDefinition | n
 
 function Actions(props: { row: Row; pending: PendingAction | null; onAct: (action: ActionName) => void }) {
   const { row, pending } = props;
-  const outcome = pending?.outcome;
   return (
     <span class="actions">
-      {pending && (
-        <span class={outcome ? (outcome.ok ? "progress ok" : "progress bad") : "progress"} role="status">
-          {outcome?.text ?? doing(pending)}
-        </span>
-      )}
+      {pending && <Progress pending={pending} />}
       {possibleActions(row).map((action) => (
         <button
           key={action}
           type="button"
           class={action === "delete" ? "small danger" : "small"}
-          disabled={pending !== null && !outcome}
-          onClick={() => {
-            props.onAct(action);
-          }}
+          disabled={pending !== null && !pending.outcome}
+          onClick={() => props.onAct(action)}
         >
-          {ACTION_WORDS[action]}
+          {ACTIONS[action].menu}
         </button>
       ))}
     </span>
@@ -137,7 +135,6 @@ function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnos
 function OwnerFacts({ owner }: { owner: Owner | null }) {
   if (!owner) return <Fact name="Owner">none in Airflow</Fact>;
   const { dag, task, run, map_index: index, deployment, namespace } = owner;
-  const url = taskUrl(dag, run, task, index);
   return (
     <>
       {deployment && (
@@ -146,10 +143,9 @@ function OwnerFacts({ owner }: { owner: Owner | null }) {
         </Fact>
       )}
       <Fact name={deployment ? "Deployed by" : "Owner"}>
-        <a href={url} onClick={onNavigate(url)} title={run}>
-          {dag}.{task}
-          {index >= 0 && `[${index}]`}
-        </a>
+        <Link to={taskUrl(dag, run, task, index)} title={run}>
+          {taskName(dag, task, index)}
+        </Link>
       </Fact>
       {namespace && <Fact name="Namespace">{namespace}</Fact>}
     </>
@@ -168,18 +164,6 @@ function Tags({ tags }: { tags: Record<string, string> }) {
           </code>
         ))}
       </span>
-    </Fact>
-  );
-}
-
-function Console({ base, id }: { base: string | null; id: string }) {
-  const url = webAddress(base);
-  if (!url) return null;
-  return (
-    <Fact name="Arroyo">
-      <a href={`${url}/pipelines/${encodeURIComponent(id)}`} target="_blank" rel="noreferrer">
-        Console ↗
-      </a>
     </Fact>
   );
 }

@@ -3,9 +3,9 @@
 import { useTable } from "@tanstack/preact-table";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
+import type { Pending } from "../actions";
 import type { FeedState } from "../feed";
-import { isFocusFree, useSize } from "../hooks";
-import type { Pending } from "../progress";
+import { isFocusFree, useWidth } from "../hooks";
 import type { ActionName, Orphan, Row } from "../types";
 import { formatView } from "../view";
 import type { View } from "../view";
@@ -38,7 +38,7 @@ interface Props {
 export function PipelineTable(props: Props) {
   const { rows, state, now, view, missing, onAct, onExplain, onSort, onShow } = props;
   const [scroller, setScroller] = useState<HTMLDivElement | null>(null);
-  const { width } = useSize(scroller);
+  const width = useWidth(scroller);
   const height = useRoomBelow(scroller);
   const isCards = width > 0 && width < CARDS_BELOW_PX;
   const sorting = useMemo(() => [{ id: view.sort, desc: view.descending }], [view.sort, view.descending]);
@@ -61,9 +61,7 @@ export function PipelineTable(props: Props) {
   const shown = virtual.items.map((item) => sorted[item.index]?.original.id ?? "").filter(Boolean);
   const search = formatView({ ...view, connection: props.connection }).toString();
   const shownKey = JSON.stringify(shown);
-  useEffect(() => {
-    onShow(JSON.parse(shownKey) as string[]);
-  }, [shownKey]);
+  useEffect(() => onShow(JSON.parse(shownKey) as string[]), [shownKey]);
   const left = useRef(props.left);
   useEffect(() => {
     if (left.current === null || !scroller || width === 0 || sorted.length === 0) return;
@@ -105,9 +103,7 @@ export function PipelineTable(props: Props) {
                       <button
                         type="button"
                         class="sort"
-                        onClick={() => {
-                          column.toggleSorting();
-                        }}
+                        onClick={() => column.toggleSorting()}
                       >
                         {name}
                         <span aria-hidden="true">{order === "asc" ? " ↑" : order === "desc" ? " ↓" : ""}</span>

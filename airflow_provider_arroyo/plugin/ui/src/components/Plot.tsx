@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 
 import { onThemeChange } from "../host";
-import { useSize } from "../hooks";
+import { useWidth } from "../hooks";
 
 /** Returns a color of the theme by the name of its variable. */
 export type Color = (variable: string) => () => string;
@@ -19,7 +19,7 @@ interface Props {
 
 export function Plot({ height, label, data, options }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
-  const { width } = useSize(place);
+  const width = useWidth(place);
   const isReady = width > 0;
   const plot = usePlot(isReady ? place : null, data, (color) => ({ ...options(color), width, height }));
   useEffect(() => {
@@ -56,9 +56,7 @@ export function usePlot(place: HTMLElement | null, data: uPlot.AlignedData, opti
       plot.current = null;
     };
   }, [place]);
-  useEffect(() => {
-    plot.current?.setData(data);
-  }, [data]);
+  useEffect(() => plot.current?.setData(data), [data]);
   return plot;
 }
 

@@ -3,19 +3,20 @@
 import { useMemo } from "preact/hooks";
 import type uPlot from "uplot";
 
-import { count, moment, percent, timeOfDay } from "../format";
+import { count, moment, orDash, percent, timeOfDay } from "../format";
 import { lastRates } from "../rates";
 import type { Rates } from "../rates";
 import { DataTable, Drawing } from "./Drawing";
+import type { TableToggle } from "./Drawing";
 import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
-interface Props {
+interface Props extends TableToggle {
   rates: Rates;
   isEnded: boolean;
+  /** Shown instead if the metrics were never read. */
+  unread: string | null;
   height?: number;
-  isTable?: boolean;
-  onTable?: (isTable: boolean) => void;
 }
 
 function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
@@ -68,16 +69,18 @@ function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
   };
 }
 
-export function RatesDrawing({ rates, isEnded, height = 240, ...rest }: Props) {
+export function RatesDrawing({ rates, isEnded, unread, height = 240, ...rest }: Props) {
   const data = useMemo<uPlot.AlignedData>(() => [rates.at, rates.backpressure, rates.in, rates.out], [rates]);
   const last = lastRates(rates);
   const label =
-    `Rows per second over time. The last: ${said(last.in)} in, ${said(last.out)} out, ` +
-    `backpressure ${last.backpressure === null ? "not measured" : percent(last.backpressure)}. The table shows all of them.`;
+    `Rows per second over time. The last: ${said(last.in, count)} in, ${said(last.out, count)} out, ` +
+    `backpressure ${said(last.backpressure, percent)}. The table shows all of them.`;
   return (
     <Drawing title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
-        <p class="faint">{isEnded ? "Nothing is measured while it is not running." : "Nothing has been measured yet."}</p>
+        <p class="faint">
+          {unread ?? (isEnded ? "Nothing is measured while it is not running." : "Nothing has been measured yet.")}
+        </p>
       ) : (
         <Plot height={height} label={label} data={data} options={options} />
       )}
@@ -85,15 +88,14 @@ export function RatesDrawing({ rates, isEnded, height = 240, ...rest }: Props) {
   );
 }
 
-function said(value: number | null): string {
-  return value === null ? "not measured" : count(value);
+function said(value: number | null, format: (value: number) => string): string {
+  return value === null ? "not measured" : format(value);
 }
 
 const TABLE_ROWS = 300;
 
 function RatesTable({ rates }: { rates: Rates }) {
   const shown = rates.at.map((at, index) => ({ at, index })).slice(-TABLE_ROWS).reverse();
-  const cell = (value: number | null | undefined, write: (value: number) => string) => (value == null ? "–" : write(value));
   return (
     <DataTable
       name="Rates, newest first"
@@ -101,9 +103,9 @@ function RatesTable({ rates }: { rates: Rates }) {
       empty="Nothing has been measured yet."
       rows={shown.map(({ at, index }) => [
         moment(at),
-        cell(rates.in[index], count),
-        cell(rates.out[index], count),
-        cell(rates.backpressure[index], percent),
+        orDash(rates.in[index], count),
+        orDash(rates.out[index], count),
+        orDash(rates.backpressure[index], percent),
       ])}
     />
   );

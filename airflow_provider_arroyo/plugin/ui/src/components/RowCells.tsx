@@ -2,16 +2,17 @@
 
 import { memo } from "preact/compat";
 
-import { onNavigate, pipelineUrl, taskUrl } from "../host";
-import { ago, count, duration, moment, percent, webAddress } from "../format";
-import { doing } from "../progress";
-import type { PendingAction } from "../progress";
-import { pressureLevel } from "../pressure";
+import type { PendingAction } from "../actions";
+import { ago, duration, moment, percent } from "../format";
+import { pipelineUrl, taskUrl } from "../host";
 import { isTerminal } from "../states";
 import type { ActionName, Details, Orphan, Row } from "../types";
 import { ActionMenu } from "./ActionMenu";
 import { ownerText } from "./columns";
-import { Sparkline } from "./Sparkline";
+import { ConsoleLink, Link } from "./Link";
+import { Pressure } from "./Pressure";
+import { Progress } from "./Progress";
+import { Rates } from "./Rates";
 import { StateBadge } from "./StateBadge";
 
 export interface RowProps {
@@ -32,16 +33,13 @@ export interface RowProps {
 export const RowCells = memo(function RowCells(props: RowProps) {
   const { row, details, pending, now } = props;
   const outcome = pending?.outcome;
+  const isEnded = isTerminal(row.state);
   return (
     <tr aria-rowindex={props.index} data-id={row.id} class={outcome && !outcome.ok ? "row failed" : "row"}>
       <td class="c-state">
-        <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
-        {pending && (
-          <span class={outcome ? (outcome.ok ? "progress ok" : "progress bad") : "progress"} role="status">
-            {outcome?.text ?? doing(pending)}
-          </span>
-        )}
-        {!pending && !row.wanted && !isTerminal(row.state) && <span class="progress">stop requested</span>}
+        <StateBadge state={row.state} isStopping={!row.wanted && !isEnded} />
+        {pending && <Progress pending={pending} />}
+        {!pending && !row.wanted && !isEnded && <span class="progress">stop requested</span>}
       </td>
       <td class="c-name">
         <Name row={row} consoleUrl={props.consoleUrl} search={props.search} />
@@ -57,13 +55,17 @@ export const RowCells = memo(function RowCells(props: RowProps) {
         <Checkpoint details={details} now={now} />
       </td>
       <td class="c-rates" data-label="Rows/s">
-        <Rates details={details} isEnded={isTerminal(row.state)} />
-        {!isTerminal(row.state) && details?.rates?.backpressure != null && (
+        <RowRates details={details} isEnded={isEnded} />
+        {!isEnded && details?.rates?.backpressure != null && (
           <span class="second pressure-below">backpressure {percent(details.rates.backpressure)}</span>
         )}
       </td>
       <td class="c-backpressure" data-label="Backpressure">
-        <Backpressure details={details} isEnded={isTerminal(row.state)} />
+        {isEnded || details?.rates?.backpressure == null ? (
+          <span class="faint">–</span>
+        ) : (
+          <Pressure share={details.rates.backpressure} />
+        )}
       </td>
       <td class="c-owner" data-label="Owner">
         <OwnerLink row={row} missing={props.missing} />
@@ -79,25 +81,13 @@ export const RowCells = memo(function RowCells(props: RowProps) {
 });
 
 function Name({ row, consoleUrl, search }: { row: Row; consoleUrl: string | null; search: string }) {
-  const base = webAddress(consoleUrl);
   const name = row.name || row.id;
-  const url = pipelineUrl(row.id, new URLSearchParams(search));
   return (
     <>
-      <a class="name" href={url} onClick={onNavigate(url)} title={`${name}\n${row.id}`}>
+      <Link class="name" to={pipelineUrl(row.id, new URLSearchParams(search))} title={`${name}\n${row.id}`}>
         {name}
-      </a>
-      {base && (
-        <a
-          class="console"
-          href={`${base}/pipelines/${encodeURIComponent(row.id)}`}
-          target="_blank"
-          rel="noreferrer"
-          aria-label={`${name} in Arroyo's console`}
-        >
-          console ↗
-        </a>
-      )}
+      </Link>
+      <ConsoleLink class="console" base={consoleUrl} id={row.id} name={name} text="console" />
     </>
   );
 }
@@ -111,8 +101,8 @@ function Since({ row, now, began }: { row: Row; now: number; began: number | nul
 
 function Checkpoint({ details, now }: { details: Details | undefined; now: number }) {
   if (!details) return <span class="faint">…</span>;
-  const { checkpoint } = details;
-  if (!checkpoint) return <span class="faint">none</span>;
+  const { checkpoint, unread } = details;
+  if (!checkpoint) return unread.checkpoints === undefined ? <span class="faint">none</span> : <Unread reason={unread.checkpoints} />;
   const { at, seconds, epoch, under_way_since: since } = checkpoint;
   if (at === null) {
     return (
@@ -123,39 +113,26 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
   }
   const underWay = since !== null && now - since > 10 ? `\nAnother one has been in progress for ${duration(now - since)}` : "";
   return (
-    <span title={`Number ${epoch ?? ""}, finished ${moment(at)}${underWay}`} class={underWay ? "warn" : ""}>
+    <span title={`Epoch ${epoch ?? ""}, finished ${moment(at)}${underWay}`} class={underWay ? "warn" : ""}>
       {ago(now - at)}
       <span class="second">took {duration(seconds ?? 0)}</span>
     </span>
   );
 }
 
-function Rates({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
+function RowRates({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
   if (isEnded) return <span class="faint">–</span>;
-  if (!details) return <span class="faint">…</span>;
-  const { rates } = details;
-  if (rates?.in == null && rates?.out == null) return <span class="faint">not measured yet</span>;
-  return (
-    <span class="rates">
-      <span class="numbers">
-        {rates.in === null ? "?" : count(rates.in)} → {rates.out === null ? "?" : count(rates.out)}
-      </span>
-      <Sparkline values={rates.series} />
-    </span>
-  );
+  const reason = details ? details.unread.metrics : "";
+  return details && reason === undefined ? <Rates rates={details.rates} /> : <Unread reason={reason ?? ""} />;
 }
 
-function Backpressure({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
-  const share = details?.rates?.backpressure;
-  if (isEnded || share == null) return <span class="faint">–</span>;
-  const level = pressureLevel(share);
-  return (
-    <span class={`pressure ${level}`} title={`Backpressure is ${level}: how full the fullest queue between operators is`}>
-      <span class="bar" aria-hidden="true">
-        <span style={{ width: `${Math.round(share * 100)}%` }} />
-      </span>
-      {percent(share)}
+function Unread({ reason }: { reason: string }) {
+  return reason ? (
+    <span class="warn" title={reason}>
+      cannot be read
     </span>
+  ) : (
+    <span class="faint">…</span>
   );
 }
 
@@ -176,10 +153,10 @@ function OwnerLink({ row, missing }: { row: Row; missing: Orphan["missing"] | un
     );
   }
   return (
-    <a href={taskUrl(owner.dag, owner.run, missing ? undefined : owner.task, owner.map_index)} title={`${text}\n${owner.run}`}>
+    <Link to={taskUrl(owner.dag, owner.run, missing ? undefined : owner.task, owner.map_index)} title={`${text}\n${owner.run}`}>
       <span class="line">{text}</span>
       {second}
-    </a>
+    </Link>
   );
 }
 
@@ -193,9 +170,7 @@ function Reason(props: { row: Row; details: Details | undefined; onExplain: (row
       class="reason"
       title={text}
       aria-label={`Reason for ${row.name || row.id}: ${text.slice(0, 200)}`}
-      onClick={() => {
-        props.onExplain(row);
-      }}
+      onClick={() => props.onExplain(row)}
     >
       {text}
     </button>

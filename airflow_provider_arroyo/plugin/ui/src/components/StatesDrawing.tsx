@@ -3,19 +3,19 @@
 import { duration, moment } from "../format";
 import type { Lane, Span } from "../lanes";
 import { axisOf, placeOf, WINDOWS } from "../lanes";
-import { stateInfo } from "../states";
+import { colorOf, stateInfo } from "../states";
 import { DataTable, Drawing } from "./Drawing";
+import type { TableToggle } from "./Drawing";
+import { Link } from "./Link";
 import { StateBadge } from "./StateBadge";
 
-interface Props {
+interface Props extends TableToggle {
   lanes: Lane[];
   now: number;
   began: number;
   /** One of WINDOWS; any other value means the whole time. */
   window: string;
   onWindow: (window: string) => void;
-  isTable?: boolean;
-  onTable?: (isTable: boolean) => void;
 }
 
 export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: Props) {
@@ -28,9 +28,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
       class="small"
       aria-label="Time shown"
       value={chosen?.key ?? ""}
-      onChange={(event) => {
-        onWindow(event.currentTarget.value);
-      }}
+      onChange={(event) => onWindow(event.currentTarget.value)}
     >
       <option value="">All</option>
       {choices.map((one) => (
@@ -70,7 +68,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
         ))}
       </p>
       <p class="faint">
-        Arroyo keeps no history. Its line begins with the state that it was in when watching began, {moment(began)}.
+        Arroyo keeps no history: its line begins with the state at {moment(began)}, when this API server began to watch.
       </p>
     </Drawing>
   );
@@ -88,7 +86,7 @@ function Piece({ span, axis, now }: { span: Span; axis: { from: number; to: numb
         // A short state at the very end also stays visible.
         left: `min(${place.left}%, 100% - 3px)`,
         width: `${place.width}%`,
-        "--state": `var(--chakra-colors-${stateInfo(span.state).token}-solid, #71717a)`,
+        ...colorOf(stateInfo(span.state).token),
       }}
     />
   );
@@ -117,9 +115,9 @@ function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
         span.to === null ? `${duration(now - span.from)} so far` : duration(span.to - span.from),
         span.run ?? "",
         lane.link ? (
-          <a key="lane" href={lane.link}>
+          <Link key="lane" to={lane.link}>
             {lane.name}
-          </a>
+          </Link>
         ) : (
           lane.name
         ),

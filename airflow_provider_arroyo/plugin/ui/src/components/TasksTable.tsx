@@ -1,12 +1,13 @@
 /* The task instances that touched a pipeline. */
 
-import { duration, moment } from "../format";
-import { onNavigate, taskUrl } from "../host";
-import { taskName } from "../lanes";
+import { duration, moment, orDash } from "../format";
+import { taskName, taskUrl } from "../host";
+import { colorOf } from "../states";
 import type { PipelineTasks } from "../types";
 import { DataTable } from "./Drawing";
+import { Link } from "./Link";
 
-const VIA = { owner: "created it", xcom: "has its ID as an XCom" };
+const VIA = { owner: "created it", xcom: "has its ID in an XCom" };
 const TOKENS = new Set(
   "success failed running deferred queued scheduled up_for_retry up_for_reschedule skipped restarting removed".split(" "),
 );
@@ -29,10 +30,12 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
         head={["Task", "State", "Run", "Started", "Duration", "Operator", "Relation"]}
         empty="No task instance that you may see has touched this pipeline."
         rows={found.tasks.map((task) => [
-          <TaskLink key="task" task={task} />,
+          <Link key="task" to={taskUrl(task.dag_id, task.run_id, task.task_id, task.map_index)}>
+            {taskName(task.dag_id, task.task_id, task.map_index)}
+          </Link>,
           <TaskState key="state" state={task.state} />,
           task.run_id,
-          task.start === null ? "–" : moment(task.start),
+          orDash(task.start, moment),
           task.start === null ? "–" : duration((task.end ?? now) - task.start),
           task.operator ?? "–",
           VIA[task.via],
@@ -43,20 +46,11 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
   );
 }
 
-function TaskLink({ task }: { task: PipelineTasks["tasks"][number] }) {
-  const url = taskUrl(task.dag_id, task.run_id, task.task_id, task.map_index);
-  return (
-    <a href={url} onClick={onNavigate(url)}>
-      {taskName(task)}
-    </a>
-  );
-}
-
 /** The state of a task instance, in Airflow's own color. */
 function TaskState({ state }: { state: string | null }) {
   const token = state !== null && TOKENS.has(state) ? state : "none";
   return (
-    <span class="badge" style={{ "--state": `var(--chakra-colors-${token}-solid, #71717a)` }}>
+    <span class="badge" style={colorOf(token)}>
       <span class="mark" aria-hidden="true" />
       <span class="word">{state ?? "no state"}</span>
     </span>

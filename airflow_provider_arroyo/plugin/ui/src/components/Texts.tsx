@@ -3,10 +3,11 @@
 import { memo } from "preact/compat";
 import { useMemo } from "preact/hooks";
 
-import { onNavigate, pipelineUrl } from "../host";
+import { pipelineUrl } from "../host";
 import { countUnseen, marked } from "../marks";
 import { chunksOf, diffKind, MAX_COLOURED, piecesOf } from "../sql";
 import type { PipelineDefinition } from "../types";
+import { Link } from "./Link";
 import { Notice } from "./Notice";
 
 interface Props {
@@ -57,16 +58,13 @@ export function Texts({ definition, search }: Props) {
 }
 
 function Change({ diff, search }: { diff: NonNullable<PipelineDefinition["diff"]>; search: URLSearchParams }) {
-  const url = pipelineUrl(diff.other_id, search);
   return (
     <section class="card" aria-label="What changed">
       <header class="card-head">
         <h2>
           What changed from generation {diff.from_generation} to {diff.to_generation}
         </h2>
-        <a href={url} onClick={onNavigate(url)}>
-          The other generation
-        </a>
+        <Link to={pipelineUrl(diff.other_id, search)}>Open the other generation</Link>
       </header>
       {diff.text ? <Diff text={diff.text} /> : <p class="faint">SQL and UDFs are the same.</p>}
     </section>

@@ -1,11 +1,11 @@
 /* States on a timeline, and the same as a list, so that the meaning of the colors can be read. */
 
 import { duration, moment } from "../format";
-import { stateInfo } from "../states";
-import type { Transition } from "../transitions";
+import type { Change } from "../lanes";
+import { colorOf, stateInfo } from "../states";
 import { StateBadge } from "./StateBadge";
 
-export function Timeline({ transitions }: { transitions: Transition[] }) {
+export function Timeline({ transitions }: { transitions: Change[] }) {
   const steps = transitions.map((one, index) => {
     const next = transitions[index + 1];
     return { ...one, seconds: next ? Math.max(0, next.at - one.at) : null };
@@ -21,10 +21,7 @@ export function Timeline({ transitions }: { transitions: Transition[] }) {
           <span
             key={index}
             title={`${step.state}, ${moment(step.at)}`}
-            style={{
-              flexGrow: share(step.seconds),
-              "--state": `var(--chakra-colors-${stateInfo(step.state).token}-solid, #71717a)`,
-            }}
+            style={{ flexGrow: share(step.seconds), ...colorOf(stateInfo(step.state).token) }}
           />
         ))}
       </div>

@@ -29,16 +29,12 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           placeholder="Search name, owner, ID, reason"
           aria-label="Search pipelines"
           value={view.text}
-          onInput={(event) => {
-            onChange({ text: event.currentTarget.value });
-          }}
+          onInput={(event) => onChange({ text: event.currentTarget.value })}
         />
         <select
           aria-label="Filter by owner"
           value={view.owner}
-          onChange={(event) => {
-            onChange({ owner: event.currentTarget.value });
-          }}
+          onChange={(event) => onChange({ owner: event.currentTarget.value })}
         >
           <option value="">All owners</option>
           {choices.map((owner) => (
@@ -51,9 +47,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           <input
             type="checkbox"
             checked={view.orphans}
-            onChange={(event) => {
-              onChange({ orphans: event.currentTarget.checked });
-            }}
+            onChange={(event) => onChange({ orphans: event.currentTarget.checked })}
           />
           Orphans only
         </label>
@@ -61,9 +55,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           <button
             type="button"
             class="plain"
-            onClick={() => {
-              onChange({ states: [], owner: "", text: "", orphans: false });
-            }}
+            onClick={() => onChange({ states: [], owner: "", text: "", orphans: false })}
           >
             Clear filters
           </button>

@@ -26,9 +26,7 @@ export function Totals({ totals, view, onChange }: Props) {
           type="button"
           class="total"
           aria-pressed={view.states.includes(state)}
-          onClick={() => {
-            toggle(state);
-          }}
+          onClick={() => toggle(state)}
         >
           <StateBadge state={state} />
           <span class="number">{totals[state] ?? 0}</span>

@@ -2,6 +2,7 @@
 
 import { createColumnHelper, createSortedRowModel, rowSortingFeature, tableFeatures } from "@tanstack/preact-table";
 
+import { taskName } from "../host";
 import { rank } from "../states";
 import type { Row } from "../types";
 
@@ -23,9 +24,7 @@ export function ownerText(row: Row): string {
   const { owner } = row;
   if (!owner) return "";
   const { deployment } = owner;
-  if (deployment) return `${deployment.group} / ${deployment.name}`;
-  const mapped = owner.map_index >= 0 ? `[${owner.map_index}]` : "";
-  return `${owner.dag}.${owner.task}${mapped}`;
+  return deployment ? `${deployment.group} / ${deployment.name}` : taskName(owner.dag, owner.task, owner.map_index);
 }
 
 /* Only values of every row can be sorted by: details are known only for the rows in view. */

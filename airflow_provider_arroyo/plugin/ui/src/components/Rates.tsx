@@ -1,13 +1,28 @@
-/* A small line chart without axes, drawn by uPlot. The numbers beside it say the same. */
+/* Rows per second in and out, with a small line chart that uPlot draws. */
 
 import { useMemo, useState } from "preact/hooks";
 
+import { count, orDash } from "../format";
+import type { Details } from "../types";
 import { usePlot } from "./Plot";
 
 const WIDTH = 64;
 const HEIGHT = 24;
 
-export function Sparkline({ values }: { values: number[] }) {
+export function Rates({ rates }: { rates: Details["rates"] }) {
+  if (rates?.in == null && rates?.out == null) return <span class="faint">not measured yet</span>;
+  return (
+    <span class="rates">
+      <span class="numbers">
+        {orDash(rates.in, count)} → {orDash(rates.out, count)}
+      </span>
+      <Sparkline values={rates.series} />
+    </span>
+  );
+}
+
+/** The numbers beside it say the same. */
+function Sparkline({ values }: { values: number[] }) {
   const [place, setPlace] = useState<HTMLSpanElement | null>(null);
   const data = useMemo<[number[], number[]]>(() => [values.map((_value, index) => index), values], [values]);
   usePlot(place, data, (color) => ({

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 
-import { possibleActions } from "../src/progress";
+import { possibleActions } from "../src/actions";
 import type { Acted } from "../src/types";
 import { asked, listOf, mountEach, root, show } from "./mounted";
 import { definition, live, row } from "./rows";

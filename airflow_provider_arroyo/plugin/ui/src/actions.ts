@@ -1,4 +1,4 @@
-/* An action from its request until the server reports its outcome. */
+/* The actions on a pipeline: which are possible, their names, and following them until the server reports an outcome. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -65,18 +65,26 @@ export function useActions(connection: string, soon: () => void) {
   return { pending, begin };
 }
 
-const DOING: Record<ActionName, string> = {
-  stop: "Stopping",
-  resume: "Resuming",
-  restart: "Restarting",
-  rescale: "Rescaling",
-  delete: "Deleting",
-};
-
-/** Return what is in progress, for the row. */
-export function doing(pending: PendingAction): string {
-  return `${DOING[pending.action]}…`;
+interface Words {
+  menu: string;
+  title: string;
+  button: string;
+  /** While it is in progress. */
+  doing: string;
 }
+
+export const ACTIONS: Record<ActionName, Words> = {
+  stop: { menu: "Stop…", title: "Stop this pipeline?", button: "Stop pipeline", doing: "Stopping…" },
+  resume: { menu: "Resume…", title: "Resume this pipeline?", button: "Resume pipeline", doing: "Resuming…" },
+  restart: { menu: "Restart…", title: "Restart this pipeline?", button: "Restart pipeline", doing: "Restarting…" },
+  rescale: {
+    menu: "Change parallelism…",
+    title: "Change this pipeline's parallelism?",
+    button: "Change parallelism",
+    doing: "Rescaling…",
+  },
+  delete: { menu: "Delete…", title: "Delete this pipeline?", button: "Delete pipeline", doing: "Deleting…" },
+};
 
 /** Return the actions that make sense for a row in its state. */
 export function possibleActions(row: Row): ActionName[] {
