@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
-from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
+from airflow_provider_arroyo.hooks.arroyo import namespace_of
 from airflow_provider_arroyo.monitoring.plan import UnreadablePlanError
 from airflow_provider_arroyo.plugin import access, airflow_db, outcomes
 from airflow_provider_arroyo.plugin.actions import Acted, Action, ActionOptions, request_for
@@ -59,7 +59,11 @@ Editable = Annotated[str, Depends(_editable)]
 
 
 class _Json(JSONResponse):
-    """JSON in ASCII: a server may send unpaired surrogates, which no other encoding supports."""
+    """JSON in ASCII, since a server may send unpaired surrogates; nobody may keep it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.headers["Cache-Control"] = "no-store"
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
@@ -150,7 +154,7 @@ def _router(service: Service) -> APIRouter:
         owner = row.facts.owner if row else None
         if owner is not None:
             # A DAG of the same name in another Airflow is a different one.
-            owner = owner if owner["namespace"] == await _namespace(watch, connection_id) else None
+            owner = owner if owner["namespace"] == _namespace(watch) else None
         return await run_in_threadpool(
             airflow_db.tasks_of_pipeline,
             pipeline_id,
@@ -164,7 +168,7 @@ def _router(service: Service) -> APIRouter:
     async def orphans(connection_id: Readable) -> dict[str, Any]:
         watch = service.watch(connection_id)
         await watch.refresh()
-        namespace = await _namespace(watch, connection_id)
+        namespace = _namespace(watch)
         # Only their own Airflow knows whether owners in other namespaces still exist.
         owners = {
             row.pipeline_id: row.facts.owner
@@ -238,13 +242,14 @@ def _router(service: Service) -> APIRouter:
     return router
 
 
-async def _namespace(watch: Watch, connection_id: str) -> str:
-    """Return this Airflow's namespace on the Arroyo of a connection."""
-    try:
-        name: str = await watch.run(lambda: ArroyoHook(connection_id).namespace.name)
-    except ArroyoError as error:
-        raise HTTPException(502, str(error)) from error
-    return name
+def _namespace(watch: Watch) -> str:
+    """Return this Airflow's namespace on an Arroyo.
+
+    :raises HTTPException: 502 if the connection is missing or invalid.
+    """
+    if watch.client is None:
+        raise HTTPException(502, watch.error or "Airflow has not looked up the connection yet.")
+    return namespace_of(watch.client.settings).name
 
 
 def _known(watch: Watch) -> int | None:
@@ -253,13 +258,14 @@ def _known(watch: Watch) -> int | None:
 
 
 async def _status(watch: Watch, connection_id: str, user: Any) -> dict[str, Any]:
-    """Return how fresh the data is, and whether the user may act."""
+    """Return how fresh the data is, where it is from, and whether the user may act."""
     settings = watch.client.settings if watch.client else None
     return {
         "now": time.time(),
         "seen_at": watch.seen_at,
         "error": watch.error,
         "console": (settings.console_url or settings.shown_url) if settings else None,
+        "namespace": namespace_of(settings).name if settings else None,
         "may_act": await run_in_threadpool(access.may_use_connection, connection_id, "PUT", user),
     }
 

@@ -50,6 +50,7 @@ def test_the_page_has_everything_that_its_type_names(site: Site) -> None:
         "seen_at",
         "error",
         "console",
+        "namespace",
         "may_act",
         "began",
         "row",

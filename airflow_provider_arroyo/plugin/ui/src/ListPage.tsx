@@ -109,7 +109,7 @@ function Pipelines(props: {
     <>
       <Freshness status={state.status} problem={problem} began={state.began} now={now} />
       <Totals totals={state.totals} view={view} onChange={onChange} />
-      <Toolbar rows={all} shown={rows.length} view={view} orphans={orphans} onChange={onChange} />
+      <Toolbar rows={all} shown={rows.length} view={view} problem={orphans.problem} onChange={onChange} />
       <PipelineTable
         connection={connection}
         rows={rows}

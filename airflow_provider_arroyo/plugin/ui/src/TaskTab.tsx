@@ -24,17 +24,18 @@ const TASK_MS = 5000;
 export function TaskTab({ host }: { host: HostProps }) {
   const { dagId = "", runId = "", taskId = "" } = host;
   const mapIndex = Number(host.mapIndex ?? -1);
-  const task = { dag: dagId, run: runId, task: taskId, mapIndex: Number.isInteger(mapIndex) ? mapIndex : -1 };
-  const asked = usePolled(JSON.stringify(task), TASK_MS, (signal) => fetchTask(task, signal));
-  if (asked.value === null) {
-    return (
-      <main class="page" aria-label="Arroyo pipeline of this task">
-        {asked.problem ? <Notice kind="error" text={asked.problem} /> : <p class="faint">Loading…</p>}
-      </main>
-    );
-  }
-  const { connection_id: connection, pipeline_id: pipeline } = asked.value;
-  return <Found key={JSON.stringify([connection, pipeline])} task={asked.value} problem={asked.problem} />;
+  const asked = { dag: dagId, run: runId, task: taskId, mapIndex: Number.isInteger(mapIndex) ? mapIndex : -1 };
+  const { value: task, problem } = usePolled(JSON.stringify(asked), TASK_MS, (signal) => fetchTask(asked, signal));
+  return (
+    <main class="page" aria-label="Arroyo pipeline of this task">
+      {problem && <Notice kind={task ? "warning" : "error"} text={problem} />}
+      {task ? (
+        <Found key={JSON.stringify([task.connection_id, task.pipeline_id])} task={task} problem={problem} />
+      ) : (
+        !problem && <p class="faint">Loading…</p>
+      )}
+    </main>
+  );
 }
 
 function Found({ task, problem }: { task: TaskResponse; problem: string }) {
@@ -43,31 +44,25 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
   const { live, row } = state;
   const now = useNow() + state.skew;
   const transitions = readTransitions(task.transitions);
-  if (pipeline === null && transitions.length === 0) {
-    return (
-      <main class="page" aria-label="Arroyo pipeline of this task">
-        {problem && <Notice kind="warning" text={problem} />}
-        <Notice kind="info" text={nothingText(task.state)} />
-      </main>
-    );
-  }
+  if (pipeline === null && transitions.length === 0) return <Notice kind="info" text={nothingText(task.state)} />;
   return (
-    <main class="page" aria-label="Arroyo pipeline of this task">
-      {problem && <Notice kind="warning" text={problem} />}
-      {liveProblem && <Notice kind="warning" text={liveProblem} />}
+    <>
+      {liveProblem && liveProblem !== problem && <Notice kind="warning" text={liveProblem} />}
       {!mayRead && (
         <Notice
           kind="info"
           text={`You may not read the Airflow connection ${connection}, so the pipeline's current state is not shown.`}
         />
       )}
-      <PipelineCard task={task} live={live} now={now} />
+      {pipeline !== null && <PipelineCard task={task} id={pipeline} live={live} now={now} />}
       <section class="card" aria-label="States this task saw">
         <h2>States this task saw</h2>
         {transitions.length ? (
           <Timeline transitions={transitions} />
         ) : (
-          <p class="faint">No state changes yet. They appear here as the task sees them.</p>
+          <p class="faint">
+            {isOver(task.state) ? "It recorded none." : "No state changes yet. They appear here as the task sees them."}
+          </p>
         )}
       </section>
       {live && row && pipeline !== null && (
@@ -89,7 +84,7 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
           </div>
         </Part>
       )}
-    </main>
+    </>
   );
 }
 
@@ -100,9 +95,12 @@ function SmallGraph(props: { connection: string; pipeline: string; state: LiveSt
   return definition.value && <GraphDrawing graph={definition.value.graph} nodes={isEnded ? [] : (state.live?.nodes ?? [])} />;
 }
 
+function isOver(state: string | null): boolean {
+  return state === "success" || state === "failed" || state === "skipped" || state === "upstream_failed";
+}
+
 function nothingText(state: string | null): string {
-  const isOver = state === "success" || state === "failed" || state === "skipped" || state === "upstream_failed";
-  return isOver
+  return isOver(state)
     ? "This task has no Arroyo pipeline."
     : "This task has no Arroyo pipeline yet. It appears here as soon as the task knows it.";
 }

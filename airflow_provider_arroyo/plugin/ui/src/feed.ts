@@ -7,6 +7,8 @@ import { usePolled } from "./polled";
 import type { Details, PipelinesResponse, Row, Status } from "./types";
 
 const REFRESH_MS = 2000;
+/** For more pipelines at once, the server refuses details. */
+const MAX_SHOWN = 100;
 
 export interface FeedState {
   rows: ReadonlyMap<string, Row>;
@@ -57,8 +59,8 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
 }
 
 /** Return how fresh a response is, without the rest of it. */
-export function statusOf({ now, seen_at, error, console: consoleUrl, may_act }: Status): Status {
-  return { now, seen_at, error, console: consoleUrl, may_act };
+export function statusOf({ now, seen_at, error, console: consoleUrl, namespace, may_act }: Status): Status {
+  return { now, seen_at, error, console: consoleUrl, namespace, may_act };
 }
 
 /** Follow the pipelines of a connection while the component lives.
@@ -82,7 +84,8 @@ export function useFeed(connection: string) {
     const timer = setTimeout(soon, REFRESH_MS / 3);
     return () => clearTimeout(timer);
   }, [value]);
-  const show = (ids: string[]) => {
+  const show = (inView: string[]) => {
+    const ids = inView.slice(0, MAX_SHOWN);
     const isNew = ids.some((id) => !last.current.details.has(id) && !shown.current.includes(id));
     shown.current = ids;
     if (isNew) soon();

@@ -85,13 +85,22 @@ function formatOf(style: Style): Intl.DateTimeFormat {
   return format;
 }
 
+/** Return whether a date can hold a time: a server or an XCom may have any number. */
+export function isTime(seconds: number): boolean {
+  return !Number.isNaN(new Date(seconds * 1000).getTime());
+}
+
 /** Format a time to the second. */
 export function moment(seconds: number): string {
-  return Number.isFinite(seconds) ? formatOf("moment").format(seconds * 1000) : "";
+  return isTime(seconds) ? formatOf("moment").format(seconds * 1000) : "";
+}
+
+export function isoTime(seconds: number): string {
+  return isTime(seconds) ? new Date(seconds * 1000).toISOString() : "";
 }
 
 export function timeOfDay(seconds: number, isToTheSecond = false): string {
-  return formatOf(isToTheSecond ? "time to the second" : "time").format(seconds * 1000);
+  return isTime(seconds) ? formatOf(isToTheSecond ? "time to the second" : "time").format(seconds * 1000) : "";
 }
 
 /** Format a value; a dash if there is none. */

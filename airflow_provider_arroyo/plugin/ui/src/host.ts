@@ -1,5 +1,7 @@
 /* What we use of Airflow: its React for the adapter, its theme, its addresses. */
 
+import type { Owner } from "./types";
+
 /** The part of the host's React that the adapter uses; any React since 16.8 has it. */
 export interface HostReact {
   createElement: (type: string, props: Record<string, unknown>) => unknown;
@@ -33,6 +35,12 @@ export function taskUrl(dag: string, run: string, task?: string, mapIndex = -1):
 /** Return the name of a task instance. */
 export function taskName(dag: string, task: string, mapIndex: number): string {
   return `${dag}.${task}${mapIndex >= 0 ? `[${mapIndex}]` : ""}`;
+}
+
+/** Return where an owner is, if that is not this Airflow: a DAG of the same name here is a different one. */
+export function elsewhereText(owner: Owner, namespace: string | null): string | null {
+  if (namespace === null || owner.namespace === namespace) return null;
+  return owner.namespace ? `in the namespace ${owner.namespace}` : "in no namespace";
 }
 
 /** Return a link only if it leads to a web page: an address from a connection may be anything. */

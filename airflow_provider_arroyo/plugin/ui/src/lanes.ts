@@ -1,5 +1,6 @@
 /* The states of a pipeline on a timeline: one lane for what Arroyo showed, and one for what each task saw. */
 
+import { isTime } from "./format";
 import { taskName, taskUrl } from "./host";
 import type { PipelineLive, PipelineTasks } from "./types";
 
@@ -33,7 +34,7 @@ function readOne(value: unknown): Change | null {
   if (typeof value !== "object" || value === null) return null;
   const { at, state, run_id: run } = value as Record<string, unknown>;
   const seconds = typeof at === "string" ? Date.parse(at) / 1000 : at;
-  if (typeof seconds !== "number" || !Number.isFinite(seconds) || typeof state !== "string") return null;
+  if (typeof seconds !== "number" || !isTime(seconds) || typeof state !== "string") return null;
   return { at: seconds, state, run: typeof run === "number" ? run : null };
 }
 

@@ -6,6 +6,7 @@ import uplotStyle from "uplot/dist/uPlot.min.css?inline";
 
 import { App } from "./App";
 import { TaskTab } from "./TaskTab";
+import { Part } from "./components/Part";
 import { isFocusFree } from "./hooks";
 import { announceShown } from "./host";
 import type { HostProps, HostReact } from "./host";
@@ -33,7 +34,12 @@ function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): Mo
   const root = document.createElement("div");
   root.className = "root";
   shadow.append(root);
-  render(<App host={host} />, root);
+  render(
+    <Part name="This page">
+      <App host={host} />
+    </Part>,
+    root,
+  );
   const mount: Mount = { element, users: 0, focused: null };
   shadow.addEventListener("focusin", (event) => {
     mount.focused = event.target as HTMLElement;

@@ -51,6 +51,8 @@ export interface Status {
   seen_at: number | null;
   error: string | null;
   console: string | null;
+  /** This Airflow's: owners in another one are of another Airflow. Null if it is not known yet. */
+  namespace: string | null;
   may_act: boolean;
 }
 

@@ -14,7 +14,7 @@ export interface View {
   orphans: boolean;
 }
 
-export const DEFAULT_SORT = "state";
+const DEFAULT_SORT = "state";
 
 export function parseView(search: string): View {
   const query = new URLSearchParams(search);

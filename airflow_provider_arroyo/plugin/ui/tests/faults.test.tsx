@@ -1,3 +1,4 @@
+import { render } from "preact";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 
 import { TaskTab } from "../src/TaskTab";
@@ -10,6 +11,7 @@ import { definition, live, row } from "./rows";
 /* What the routes respond with: a value, a status, or a response of something else. */
 let live_: PipelineLive | Response;
 let list_: object | Response;
+let transitions_: unknown[];
 
 function answerOf(path: string): unknown {
   if (path.includes("pipeline/live")) return live_;
@@ -17,7 +19,7 @@ function answerOf(path: string): unknown {
   if (path.includes("pipeline/tasks")) return { tasks: [], more: false };
   if (path.includes("api/actions/")) return undefined;
   if (path.includes("api/task?")) {
-    return { connection_id: "a", pipeline_id: "pl_1", pipeline_name: "orders", transitions: [], state: "running", may_read: true };
+    return { connection_id: "a", pipeline_id: "pl_1", pipeline_name: "orders", transitions: transitions_, state: "running", may_read: true };
   }
   return list_;
 }
@@ -30,6 +32,7 @@ mountEach(PAGE, answerOf);
 beforeEach(() => {
   live_ = live();
   list_ = listOf([row()]);
+  transitions_ = [];
 });
 
 const details = (part: Partial<Details>): Details => ({ checkpoint: null, rates: null, error: null, unread: {}, ...part });
@@ -71,7 +74,7 @@ describe("a part that was never read", () => {
 
   test("is not called empty in the list, either", async () => {
     const unread = { metrics: "Arroyo responded 500.", checkpoints: "Arroyo responded 404." };
-    const props = { index: 2, pending: undefined, missing: undefined, now: 0, began: 0, consoleUrl: null, search: "" };
+    const props = { index: 2, pending: undefined, missing: undefined, now: 0, began: 0, consoleUrl: null, namespace: null, search: "" };
     const cells = <RowCells {...props} row={row()} details={details({ unread })} onAct={undefined} onExplain={vi.fn()} />;
     await show(0, <table>{cells}</table>);
     const titles = [...root.querySelectorAll("[title^='Arroyo responded']")].map((one) => one.getAttribute("title"));
@@ -114,6 +117,42 @@ describe("an action", () => {
     expect(root.querySelector("dialog [role=alert]")?.textContent).toContain("may have been carried out");
     await press("Stop pipeline");
   });
+});
+
+describe("what the address names", () => {
+  test.each(["sort=nonsense", "sort=-rates", "sort=-", "state=%3Cimg%3E&owner=dag:none&q=%00", `q=${"x".repeat(5000)}`])(
+    "%s breaks nothing",
+    async (search) => {
+      history.replaceState(null, "", `${LIST}&${search}`);
+      expect(await show(2)).toContain("1 pipeline");
+    },
+  );
+});
+
+describe("the owner", () => {
+  const owner = { dag: "shop", task: "submit", run: "r", map_index: -1, namespace: "there", deployment: null };
+
+  test.each([["there", 1], ["here", 0], [null, 1]])("in Airflow %s has %d links", async (namespace, links) => {
+    live_ = live({ row: row({ owner }), namespace });
+    const text = await show(1);
+    expect(text).toContain("shop.submit");
+    expect([...root.querySelectorAll("a")].filter((one) => one.textContent === "shop.submit")).toHaveLength(links);
+    const props = { index: 2, pending: undefined, missing: undefined, now: 0, began: 0, consoleUrl: null, search: "" };
+    const cells = <RowCells {...props} row={row({ owner })} details={undefined} namespace={namespace} onAct={undefined} onExplain={vi.fn()} />;
+    render(<table>{cells}</table>, root);
+    expect(root.querySelectorAll(".c-owner a")).toHaveLength(links);
+    expect(root.querySelector(".c-owner .second")?.textContent).toBe(links ? "r" : "in the namespace there");
+  });
+});
+
+test("a time that no calendar has is left out", async () => {
+  transitions_ = [{ at: 1e300, state: "Created" }, { at: 5, state: "Running" }];
+  live_ = live({ row: row({ since: 1e300 }), changes: [[1e300, "Running", 1]], began: 1e300 });
+  const text = await show(2, <TaskTab host={{ dagId: "shop", runId: "r", taskId: "submit" }} />);
+  expect(text).toContain("Running");
+  expect(text).not.toContain("Created");
+  render(null, root);
+  expect(await show(2)).toContain("It runs.");
 });
 
 test("times are in the time zone that was chosen in Airflow", () => {

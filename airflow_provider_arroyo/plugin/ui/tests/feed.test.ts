@@ -12,6 +12,7 @@ function response(part: Partial<PipelinesResponse>): PipelinesResponse {
     seen_at: 999,
     error: null,
     console: null,
+    namespace: null,
     may_act: true,
     epoch: "e",
     version: 1,

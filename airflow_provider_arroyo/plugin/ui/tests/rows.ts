@@ -27,6 +27,7 @@ export function live(part: Partial<PipelineLive> = {}): PipelineLive {
     seen_at: 999,
     error: null,
     console: null,
+    namespace: null,
     may_act: true,
     row: row(),
     details: null,

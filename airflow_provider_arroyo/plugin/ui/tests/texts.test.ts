@@ -131,7 +131,7 @@ test.each([
   [5, null, 0, "There are no pipelines on this Arroyo."],
   [5, "refused", 3, "No pipeline matches these filters."],
 ])("a list without rows, last seen at %s, failing with %s, of %d pipelines, says %s", (seen_at, error, all, text) => {
-  const status = { now: 6, seen_at, error, console: null, may_act: true };
+  const status = { now: 6, seen_at, error, console: null, namespace: null, may_act: true };
   expect(emptyText(status, all)).toBe(text);
 });
 

@@ -83,8 +83,12 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
       setIsSending(false);
     }
   };
+  // A request that was sent cannot be taken back, and its outcome is to be seen.
+  const close = () => {
+    if (!isSending) onClose();
+  };
   return (
-    <Dialog title={ACTIONS[action].title} onClose={onClose}>
+    <Dialog title={ACTIONS[action].title} onClose={close}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -131,7 +135,7 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
         )}
         {problem && <Notice kind="error" text={problem} />}
         <div class="buttons">
-          <button type="button" onClick={onClose}>
+          <button type="button" disabled={isSending} onClick={close}>
             Cancel
           </button>
           <button type="submit" class={action === "delete" ? "primary danger" : "primary"} disabled={isWrong || isSending}>

@@ -23,7 +23,7 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
         event.preventDefault();
         props.onClose();
       }}
-      onClick={(event) => {
+      onMouseDown={(event) => {
         if (event.target === dialog.current) props.onClose();
       }}
     >

@@ -1,6 +1,6 @@
 /* The errors of a pipeline's job, newest first, in Arroyo's words. */
 
-import { ago, moment } from "../format";
+import { ago, isoTime, moment } from "../format";
 import type { PipelineLive } from "../types";
 
 const DOMAINS: Record<string, string> = {
@@ -62,7 +62,7 @@ function ErrorItem({ last, times, first, now }: Repeated & { now: number }) {
   return (
     <li>
       <p class="faint">
-        <time dateTime={isoOf(at)} title={moment(at)}>
+        <time dateTime={isoTime(at)} title={moment(at)}>
           {ago(now - at)}
         </time>
         {operator && `, in ${operator}`}
@@ -79,9 +79,4 @@ function ErrorItem({ last, times, first, now }: Repeated & { now: number }) {
       )}
     </li>
   );
-}
-
-function isoOf(seconds: number): string {
-  const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? "" : date.toISOString();
 }

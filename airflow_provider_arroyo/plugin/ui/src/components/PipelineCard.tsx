@@ -11,13 +11,13 @@ import { StateBadge } from "./StateBadge";
 
 interface Props {
   task: TaskResponse;
+  id: string;
   live: PipelineLive | null;
   now: number;
 }
 
-export function PipelineCard({ task, live, now }: Props) {
+export function PipelineCard({ task, id, live, now }: Props) {
   const { row = null, details = null } = live ?? {};
-  const id = task.pipeline_id ?? "";
   const isEnded = isTerminal(row?.state ?? null);
   return (
     <section class="card" aria-label="The pipeline now">

@@ -4,9 +4,9 @@ import { ACTIONS, possibleActions } from "../actions";
 import type { PendingAction } from "../actions";
 import { duration, moment } from "../format";
 import { useFocus, useTitle } from "../hooks";
-import { taskName, taskUrl, webAddress } from "../host";
+import { elsewhereText, taskName, taskUrl, webAddress } from "../host";
 import { isTerminal } from "../states";
-import type { ActionName, Owner, PipelineDefinition, PipelineLive, Row } from "../types";
+import type { ActionName, Owner, PipelineDefinition, PipelineLive, Row, Status } from "../types";
 import { Fact } from "./Fact";
 import { ConsoleLink, Link } from "./Link";
 import { Notice } from "./Notice";
@@ -65,17 +65,17 @@ export function PipelineNow({ id, row, live, definition, isGone }: Props) {
       {live.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       {row?.failure && !live.diagnosis && <Notice kind="error" text={row.failure.text} />}
       {live.missing.length > 0 && <Notice kind="warning" text={`Could not be read: ${live.missing.join(" ")}`} />}
-      {row && <Facts id={id} row={row} definition={definition} base={live.console} />}
+      {row && <Facts id={id} row={row} definition={definition} status={live} />}
     </>
   );
 }
 
-function Facts(props: { id: string; row: Row; definition: PipelineDefinition | null; base: string | null }) {
-  const { id, row, definition, base } = props;
+function Facts(props: { id: string; row: Row; definition: PipelineDefinition | null; status: Status }) {
+  const { id, row, definition, status } = props;
   const { owner, run, restarts } = row;
   return (
     <dl class="facts">
-      <OwnerFacts owner={owner} />
+      <OwnerFacts owner={owner} namespace={status.namespace} />
       <Fact name="Parallelism">{row.parallelism ?? "?"}</Fact>
       <Fact name="Checkpoint interval">{row.interval === null ? "?" : duration(row.interval)}</Fact>
       <Fact name="Run">
@@ -84,9 +84,9 @@ function Facts(props: { id: string; row: Row; definition: PipelineDefinition | n
       </Fact>
       {row.created > 0 && <Fact name="Created">{moment(row.created)}</Fact>}
       <Fact name="ID">{id}</Fact>
-      {webAddress(base) && (
+      {webAddress(status.console) && (
         <Fact name="Arroyo">
-          <ConsoleLink base={base} id={id} text="Console" />
+          <ConsoleLink base={status.console} id={id} text="Console" />
         </Fact>
       )}
       <Tags tags={definition?.tags ?? {}} />
@@ -132,7 +132,7 @@ function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnos
   );
 }
 
-function OwnerFacts({ owner }: { owner: Owner | null }) {
+function OwnerFacts({ owner, namespace: ours }: { owner: Owner | null; namespace: string | null }) {
   if (!owner) return <Fact name="Owner">none in Airflow</Fact>;
   const { dag, task, run, map_index: index, deployment, namespace } = owner;
   return (
@@ -143,9 +143,13 @@ function OwnerFacts({ owner }: { owner: Owner | null }) {
         </Fact>
       )}
       <Fact name={deployment ? "Deployed by" : "Owner"}>
-        <Link to={taskUrl(dag, run, task, index)} title={run}>
-          {taskName(dag, task, index)}
-        </Link>
+        {elsewhereText(owner, ours) === null ? (
+          <Link to={taskUrl(dag, run, task, index)} title={run}>
+            {taskName(dag, task, index)}
+          </Link>
+        ) : (
+          <span title={run}>{taskName(dag, task, index)}</span>
+        )}
       </Fact>
       {namespace && <Fact name="Namespace">{namespace}</Fact>}
     </>

@@ -132,6 +132,7 @@ export function PipelineTable(props: Props) {
                 now={now}
                 began={state.began}
                 consoleUrl={state.status?.console ?? null}
+                namespace={state.status?.namespace ?? null}
                 search={search}
                 onAct={onAct}
                 onExplain={onExplain}

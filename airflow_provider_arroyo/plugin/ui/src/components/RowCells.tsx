@@ -4,7 +4,7 @@ import { memo } from "preact/compat";
 
 import type { PendingAction } from "../actions";
 import { ago, duration, moment, percent } from "../format";
-import { pipelineUrl, taskUrl } from "../host";
+import { elsewhereText, pipelineUrl, taskUrl } from "../host";
 import { isTerminal } from "../states";
 import type { ActionName, Details, Orphan, Row } from "../types";
 import { ActionMenu } from "./ActionMenu";
@@ -24,6 +24,7 @@ export interface RowProps {
   now: number;
   began: number | null;
   consoleUrl: string | null;
+  namespace: string | null;
   /** The query of the list, kept by the pipeline's own page for the way back. */
   search: string;
   onAct: ((row: Row, action: ActionName) => void) | undefined;
@@ -68,7 +69,7 @@ export const RowCells = memo(function RowCells(props: RowProps) {
         )}
       </td>
       <td class="c-owner" data-label="Owner">
-        <OwnerLink row={row} missing={props.missing} />
+        <OwnerLink row={row} missing={props.missing} namespace={props.namespace} />
       </td>
       <td class="c-failure">
         <Reason row={row} details={details} onExplain={props.onExplain} />
@@ -138,13 +139,15 @@ function Unread({ reason }: { reason: string }) {
 
 const GONE: Record<Orphan["missing"], string> = { dag: "its DAG is gone", run: "its run is gone", task: "its task is gone" };
 
-function OwnerLink({ row, missing }: { row: Row; missing: Orphan["missing"] | undefined }) {
+function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; namespace: string | null }) {
+  const { row, missing } = props;
   const { owner } = row;
   if (!owner) return <span class="faint">none</span>;
   const text = ownerText(row);
+  const elsewhere = elsewhereText(owner, props.namespace);
   const made = owner.deployment ? `generation ${owner.deployment.generation}, by ${owner.dag}` : owner.run;
-  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{made}</span>;
-  if (missing === "dag") {
+  const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{elsewhere ?? made}</span>;
+  if (missing === "dag" || elsewhere !== null) {
     return (
       <span title={`${text}\n${owner.run}`}>
         <span class="line">{text}</span>

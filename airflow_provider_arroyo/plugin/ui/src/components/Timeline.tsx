@@ -1,6 +1,6 @@
 /* States on a timeline, and the same as a list, so that the meaning of the colors can be read. */
 
-import { duration, moment } from "../format";
+import { duration, isoTime, moment } from "../format";
 import type { Change } from "../lanes";
 import { colorOf, stateInfo } from "../states";
 import { StateBadge } from "./StateBadge";
@@ -28,7 +28,7 @@ export function Timeline({ transitions }: { transitions: Change[] }) {
       <ol class="steps">
         {steps.map((step, index) => (
           <li key={index}>
-            <time dateTime={new Date(step.at * 1000).toISOString()}>{moment(step.at)}</time>
+            <time dateTime={isoTime(step.at)}>{moment(step.at)}</time>
             <StateBadge state={step.state} />
             <span class="faint">
               {step.seconds === null ? "last seen" : `for ${duration(step.seconds)}`}

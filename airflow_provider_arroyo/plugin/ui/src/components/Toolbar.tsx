@@ -1,8 +1,8 @@
 /* Search, owner, orphans, and how many rows are left. */
 
+import { memo } from "preact/compat";
 import { useMemo } from "preact/hooks";
 
-import type { Orphans } from "../hooks";
 import type { Row } from "../types";
 import type { View } from "../view";
 import { ownerKey } from "../view";
@@ -12,11 +12,12 @@ interface Props {
   rows: Row[];
   shown: number;
   view: View;
-  orphans: Orphans;
+  /** Why the orphans could not be found; empty if they could. */
+  problem: string;
   onChange: (part: Partial<View>) => void;
 }
 
-export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
+export const Toolbar = memo(function Toolbar({ rows, shown, view, problem, onChange }: Props) {
   const owners = useMemo(() => [...new Set(rows.map(ownerKey))].sort(), [rows]);
   const choices = view.owner && !owners.includes(view.owner) ? [view.owner, ...owners] : owners;
   const isFiltered = view.states.length > 0 || view.owner !== "" || view.text !== "" || view.orphans;
@@ -64,7 +65,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
           {countText(shown, rows.length)}
         </span>
       </div>
-      {orphans.problem && <Notice kind="warning" text={orphans.problem} />}
+      {problem && <Notice kind="warning" text={problem} />}
       {view.orphans && (
         <Notice
           kind="info"
@@ -76,7 +77,7 @@ export function Toolbar({ rows, shown, view, orphans, onChange }: Props) {
       )}
     </>
   );
-}
+});
 
 export function countText(shown: number, all: number): string {
   return `${shown === all ? "" : `${shown} of `}${all} ${all === 1 ? "pipeline" : "pipelines"}`;
