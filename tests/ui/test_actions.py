@@ -156,7 +156,7 @@ def test_the_tab_of_a_task_shows_its_pipeline_and_what_the_task_saw(
     expect(steps).to_have_count(3)
     expect(steps.nth(1)).to_contain_text("Scheduling")
     expect(steps.nth(1)).to_contain_text("for 3.0 s")
-    # The drawings of the pipeline's own page, small.
+    # The charts of the pipeline's own page, small.
     expect(admin.section("Graph").locator(".node").first).to_be_visible()
     expect(admin.section("Checkpoints")).to_be_visible()
     assert admin.faults() == []

@@ -22,7 +22,7 @@ expect = pytest.importorskip("playwright.sync_api").expect
 
 SLOW = "payments_to_warehouse"
 HOSTILE = "<img src=x onerror=alert(1)>"
-DRAWINGS = ("States", "Graph", "Rates", "Checkpoints")
+CHARTS = ("States", "Graph", "Rates", "Checkpoints")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def mine(demo: ArroyoSandbox) -> Iterator[str]:
 
 
 def drawn(visitor: Visitor) -> None:
-    """Wait until every drawing is there."""
+    """Wait until every chart is there."""
     visitor.section("Graph").locator(".node").first.wait_for()
     visitor.section("Rates").locator("canvas").wait_for()
     visitor.section("Checkpoints").locator("canvas").wait_for()
@@ -104,19 +104,19 @@ def test_with_the_keyboard_alone_one_comes_back_to_the_row_that_one_left(admin: 
     expect(page.get_by_role("heading", name="Arroyo", exact=True)).to_be_focused()
 
 
-def test_each_drawing_can_be_read_as_a_table_which_the_address_keeps(
+def test_each_chart_can_be_read_as_a_table_which_the_address_keeps(
     admin: Visitor, demo: ArroyoSandbox
 ) -> None:
     admin.open_page(id_of(demo, SLOW))
     drawn(admin)
-    for title in DRAWINGS:
+    for title in CHARTS:
         admin.section(title).get_by_role("button", name="Table").click()
         expect(admin.section(title).locator("tbody tr").first).to_be_visible()
     expect(admin.section("Graph").locator("tbody")).to_contain_text("TumblingWindow")
     assert admin.faults() == []
     admin.shot("page-tables", whole=True)
     admin.page.reload()
-    for title in DRAWINGS:
+    for title in CHARTS:
         expect(admin.section(title).locator("tbody tr").first).to_be_visible()
     admin.section("Graph").get_by_role("button", name="Table").click()
     expect(admin.section("Graph").locator(".node").first).to_be_visible()

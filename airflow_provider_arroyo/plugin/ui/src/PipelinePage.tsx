@@ -5,18 +5,18 @@ import { useMemo, useState } from "preact/hooks";
 import { useActions } from "./actions";
 import { fetchPipelineTasks } from "./api";
 import { ActionDialog } from "./components/ActionDialog";
-import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
+import { CheckpointsChart } from "./components/CheckpointsChart";
 import { Errors } from "./components/Errors";
 import { Freshness } from "./components/Freshness";
-import { GraphDrawing } from "./components/GraphDrawing";
+import { GraphChart } from "./components/GraphChart";
 import { Link } from "./components/Link";
 import { Notice } from "./components/Notice";
-import { Part } from "./components/Part";
+import { Boundary } from "./components/Boundary";
 import { PipelineHead, PipelineNow } from "./components/PipelineHead";
-import { RatesDrawing } from "./components/RatesDrawing";
-import { StatesDrawing } from "./components/StatesDrawing";
+import { RatesChart } from "./components/RatesChart";
+import { StatesChart } from "./components/StatesChart";
 import { TasksTable } from "./components/TasksTable";
-import { Texts } from "./components/Texts";
+import { Definition } from "./components/Definition";
 import { useAddressView, useNow } from "./hooks";
 import { pageUrl, pipelineOf } from "./host";
 import { arroyoLane, taskLanes } from "./lanes";
@@ -45,7 +45,7 @@ export function PipelinePage({ pipeline, isArrival }: Props) {
         {view.connection && <span class="faint">Connection {view.connection}</span>}
       </nav>
       {view.connection ? (
-        <Found key={view.connection} pipeline={pipeline} view={view} isArrival={isArrival} onChange={change} />
+        <Content key={view.connection} pipeline={pipeline} view={view} isArrival={isArrival} onChange={change} />
       ) : (
         <>
           <PipelineHead id={pipeline} name="" row={null} now={0} pending={null} isFocused={isArrival} onAct={undefined} />
@@ -59,7 +59,7 @@ export function PipelinePage({ pipeline, isArrival }: Props) {
   );
 }
 
-function Found(props: Props & { view: PageView; onChange: (part: Partial<PageView>) => void }) {
+function Content(props: Props & { view: PageView; onChange: (part: Partial<PageView>) => void }) {
   const { pipeline, view, isArrival, onChange } = props;
   const { connection } = view;
   const { state, problem, soon } = useLive(connection, pipeline);
@@ -101,9 +101,9 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
       )}
       {live && row && (
         <>
-          <div class="drawings">
-            <Part name="The states">
-              <StatesDrawing
+          <div class="charts">
+            <Boundary name="The states">
+              <StatesChart
                 lanes={lanes}
                 now={now}
                 began={live.began}
@@ -111,39 +111,39 @@ function Found(props: Props & { view: PageView; onChange: (part: Partial<PageVie
                 onWindow={(window) => onChange({ window })}
                 {...asTable("states")}
               />
-            </Part>
+            </Boundary>
             {definition && (
-              <Part name="The graph">
-                <GraphDrawing graph={definition.graph} nodes={isEnded ? [] : live.nodes} {...asTable("graph")} />
-              </Part>
+              <Boundary name="The graph">
+                <GraphChart graph={definition.graph} nodes={isEnded ? [] : live.nodes} {...asTable("graph")} />
+              </Boundary>
             )}
-            <Part name="The rates">
-              <RatesDrawing rates={state.rates} isEnded={isEnded} unread={unreadText(live, "metrics")} {...asTable("rates")} />
-            </Part>
-            <Part name="The checkpoints">
-              <CheckpointsDrawing
+            <Boundary name="The rates">
+              <RatesChart rates={state.rates} isEnded={isEnded} unread={unreadText(live, "metrics")} {...asTable("rates")} />
+            </Boundary>
+            <Boundary name="The checkpoints">
+              <CheckpointsChart
                 checkpoints={live.checkpoints}
                 now={now}
                 unread={unreadText(live, "checkpoints")}
                 {...asTable("checkpoints")}
               />
-            </Part>
+            </Boundary>
           </div>
-          <Part name="The errors">
+          <Boundary name="The errors">
             <Errors errors={live.errors} unread={unreadText(live, "errors")} now={now} />
-          </Part>
+          </Boundary>
         </>
       )}
       {live && (row !== null || hasTasks) && (
-        <Part name="The task instances">
+        <Boundary name="The task instances">
           <TasksTable found={tasks.value} problem={tasks.problem} now={now} />
-        </Part>
+        </Boundary>
       )}
       {definitionProblem && <Notice kind="warning" text={`SQL and graph: ${definitionProblem}`} />}
       {definition && (
-        <Part name="The SQL">
-          <Texts definition={definition} search={listSearch(location.search)} />
-        </Part>
+        <Boundary name="The SQL">
+          <Definition definition={definition} search={listSearch(location.search)} />
+        </Boundary>
       )}
       {chosen && row && (
         <ActionDialog

@@ -1,12 +1,12 @@
 /* The tab on a task instance: the current state of its pipeline, and the states that this task saw. */
 
 import { fetchTask } from "./api";
-import { CheckpointsDrawing } from "./components/CheckpointsDrawing";
-import { GraphDrawing } from "./components/GraphDrawing";
+import { CheckpointsChart } from "./components/CheckpointsChart";
+import { GraphChart } from "./components/GraphChart";
 import { Notice } from "./components/Notice";
-import { Part } from "./components/Part";
+import { Boundary } from "./components/Boundary";
 import { PipelineCard } from "./components/PipelineCard";
-import { RatesDrawing } from "./components/RatesDrawing";
+import { RatesChart } from "./components/RatesChart";
 import { Timeline } from "./components/Timeline";
 import type { HostProps } from "./host";
 import { useNow } from "./hooks";
@@ -30,7 +30,7 @@ export function TaskTab({ host }: { host: HostProps }) {
     <main class="page" aria-label="Arroyo pipeline of this task">
       {problem && <Notice kind={task ? "warning" : "error"} text={problem} />}
       {task ? (
-        <Found key={JSON.stringify([task.connection_id, task.pipeline_id])} task={task} problem={problem} />
+        <Content key={JSON.stringify([task.connection_id, task.pipeline_id])} task={task} problem={problem} />
       ) : (
         !problem && <p class="faint">Loading…</p>
       )}
@@ -38,7 +38,7 @@ export function TaskTab({ host }: { host: HostProps }) {
   );
 }
 
-function Found({ task, problem }: { task: TaskResponse; problem: string }) {
+function Content({ task, problem }: { task: TaskResponse; problem: string }) {
   const { connection_id: connection, pipeline_id: pipeline, may_read: mayRead } = task;
   const { state, problem: liveProblem } = useLive(connection, mayRead ? pipeline : null);
   const { live, row } = state;
@@ -66,15 +66,15 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
         )}
       </section>
       {live && row && pipeline !== null && (
-        <Part name="The drawings">
-          <div class="drawings in-tab">
-            <RatesDrawing
+        <Boundary name="The charts">
+          <div class="charts in-tab">
+            <RatesChart
               rates={state.rates}
               isEnded={isTerminal(row.state)}
               unread={unreadText(live, "metrics")}
               height={SMALL_PX}
             />
-            <CheckpointsDrawing
+            <CheckpointsChart
               checkpoints={live.checkpoints}
               now={now}
               unread={unreadText(live, "checkpoints")}
@@ -82,7 +82,7 @@ function Found({ task, problem }: { task: TaskResponse; problem: string }) {
             />
             <SmallGraph connection={connection} pipeline={pipeline} state={state} />
           </div>
-        </Part>
+        </Boundary>
       )}
     </>
   );
@@ -92,7 +92,7 @@ function SmallGraph(props: { connection: string; pipeline: string; state: LiveSt
   const { connection, pipeline, state } = props;
   const definition = useDefinition(connection, pipeline, state.row);
   const isEnded = state.goneAt !== null || isTerminal(state.row?.state ?? null);
-  return definition.value && <GraphDrawing graph={definition.value.graph} nodes={isEnded ? [] : (state.live?.nodes ?? [])} />;
+  return definition.value && <GraphChart graph={definition.value.graph} nodes={isEnded ? [] : (state.live?.nodes ?? [])} />;
 }
 
 function isOver(state: string | null): boolean {

@@ -6,7 +6,7 @@ import uplotStyle from "uplot/dist/uPlot.min.css?inline";
 
 import { App } from "./App";
 import { TaskTab } from "./TaskTab";
-import { Part } from "./components/Part";
+import { Boundary } from "./components/Boundary";
 import { isFocusFree } from "./hooks";
 import { announceShown } from "./host";
 import type { HostProps, HostReact } from "./host";
@@ -35,9 +35,9 @@ function makeMount(App: ComponentType<{ host: HostProps }>, host: HostProps): Mo
   root.className = "root";
   shadow.append(root);
   render(
-    <Part name="This page">
+    <Boundary name="This page">
       <App host={host} />
-    </Part>,
+    </Boundary>,
     root,
   );
   const mount: Mount = { element, users: 0, focused: null };

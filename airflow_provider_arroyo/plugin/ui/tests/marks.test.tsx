@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { afterEach, describe, expect, test } from "vitest";
 
-import { Texts } from "../src/components/Texts";
+import { Definition } from "../src/components/Definition";
 import { countUnseen, marked, MAX_MARKS } from "../src/marks";
 import { MAX_COLOURED } from "../src/sql";
 import { definition } from "./rows";
@@ -44,7 +44,7 @@ describe("on the page", () => {
   const source = (part: string) => root.querySelector(`[aria-label="${part}"] pre`)?.textContent;
 
   function show(fields: Parameters<typeof definition>[0]): void {
-    render(<Texts definition={definition(fields)} search={new URLSearchParams()} />, root);
+    render(<Definition definition={definition(fields)} search={new URLSearchParams()} />, root);
   }
 
   test("SQL, UDFs and the diff show the codes, and say how many there are", () => {

@@ -103,7 +103,7 @@ describe("the page of a pipeline", () => {
     expect(asked.length).toBeGreaterThan(before);
   });
 
-  test("each drawing can be read as a table, which the address keeps", async () => {
+  test("each chart can be read as a table, which the address keeps", async () => {
     live_ = live({
       nodes: [{ id: 1, in: 5, out: null, backpressure: 0.9 }],
       rates: { at: [10, 12], in: [1, null], out: [7, 8], backpressure: [0.25, 0.5] },
@@ -251,7 +251,7 @@ test("from the list to a pipeline and back the filters stay", async () => {
 describe("the tab of a task", () => {
   const tab = <TaskTab host={{ dagId: "shop", runId: "r", taskId: "submit" }} />;
 
-  test("has the drawings of the pipeline, and leads to its page", async () => {
+  test("has the charts of the pipeline, and leads to its page", async () => {
     const text = await show(3, tab);
     for (const part of ["It runs.", "States this task saw", "Created"]) expect(text).toContain(part);
     for (const title of ["Rates", "Checkpoints", "Graph"]) expect(section(title)).toBeTruthy();

@@ -4,7 +4,7 @@ import { duration, moment, orDash } from "../format";
 import { taskName, taskUrl } from "../host";
 import { colorOf } from "../states";
 import type { PipelineTasks } from "../types";
-import { DataTable } from "./Drawing";
+import { DataTable } from "./Chart";
 import { Link } from "./Link";
 
 const VIA = { owner: "created it", xcom: "has its ID in an XCom" };

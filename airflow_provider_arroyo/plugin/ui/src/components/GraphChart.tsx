@@ -8,8 +8,8 @@ import { useWidth } from "../hooks";
 import { layOut, MAX_NODES, NODE_HEIGHT, NODE_WIDTH, pathOf } from "../layout";
 import type { Placed, PlacedNode } from "../layout";
 import type { Graph, PipelineLive } from "../types";
-import { DataTable, Drawing } from "./Drawing";
-import type { TableToggle } from "./Drawing";
+import { Chart, DataTable } from "./Chart";
+import type { TableToggle } from "./Chart";
 import { Pressure, pressureLevel } from "./Pressure";
 
 type Flow = PipelineLive["nodes"][number];
@@ -25,7 +25,7 @@ const NARROW_PX = 640;
 const LEAST_SCALE = 0.6;
 const ZOOMS = [0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1, 1.25, 1.6];
 
-export function GraphDrawing({ graph, nodes, ...rest }: Props) {
+export function GraphChart({ graph, nodes, ...rest }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
   const width = useWidth(place);
   const [zoom, setZoom] = useState<number | null>(null);
@@ -46,7 +46,7 @@ export function GraphDrawing({ graph, nodes, ...rest }: Props) {
     </>
   );
   return (
-    <Drawing title="Graph" isWide tools={tools} table={() => <GraphTable graph={graph} flows={flows} />} {...rest}>
+    <Chart title="Graph" isWide tools={tools} table={() => <GraphTable graph={graph} flows={flows} />} {...rest}>
       {/* Always rendered, so that its width is known before the layout. */}
       <div class="graph-frame" ref={setPlace} tabIndex={0} role="region" aria-label="Graph, scrollable">
         {graph.nodes.length === 0 && <p class="faint">Arroyo returned no graph for this pipeline.</p>}
@@ -54,7 +54,7 @@ export function GraphDrawing({ graph, nodes, ...rest }: Props) {
         {placed && placed.nodes.length > 0 && <Picture placed={placed} flows={flows} scale={scale} />}
       </div>
       {graph.truncated && <p class="warn">The graph is large: these are only the first {graph.nodes.length} nodes.</p>}
-    </Drawing>
+    </Chart>
   );
 }
 

@@ -7,8 +7,8 @@ import type { Checkpoint } from "../checkpoints";
 import { lengthOf, newestOf, seriesOf } from "../checkpoints";
 import { ago, bytes, duration, moment, orDash } from "../format";
 import { useWidth } from "../hooks";
-import { DataTable, Drawing } from "./Drawing";
-import type { TableToggle } from "./Drawing";
+import { Chart, DataTable } from "./Chart";
+import type { TableToggle } from "./Chart";
 import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
@@ -24,7 +24,7 @@ const AXES_PX = 140;
 const BAR_PX = 7;
 const BARS = uPlot.paths.bars?.({ size: [0.7, 28, 2] });
 
-export function CheckpointsDrawing({ checkpoints, now, unread, height = 220, ...rest }: Props) {
+export function CheckpointsChart({ checkpoints, now, unread, height = 220, ...rest }: Props) {
   const [place, setPlace] = useState<HTMLDivElement | null>(null);
   const width = useWidth(place);
   // Bars need a few pixels to be told apart.
@@ -49,7 +49,7 @@ export function CheckpointsDrawing({ checkpoints, now, unread, height = 220, ...
     (underWay ? `One has been in progress for ${duration(lengthOf(underWay, now))}. ` : "") +
     "The table shows all of them.";
   return (
-    <Drawing title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
+    <Chart title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
       {shown.length === 0 ? (
         <p class="faint">{unread ?? "No checkpoints yet."}</p>
       ) : (
@@ -69,7 +69,7 @@ export function CheckpointsDrawing({ checkpoints, now, unread, height = 220, ...
           </p>
         </div>
       )}
-    </Drawing>
+    </Chart>
   );
 }
 

@@ -6,8 +6,8 @@ import type uPlot from "uplot";
 import { count, moment, orDash, percent, timeOfDay } from "../format";
 import { lastRates } from "../rates";
 import type { Rates } from "../rates";
-import { DataTable, Drawing } from "./Drawing";
-import type { TableToggle } from "./Drawing";
+import { Chart, DataTable } from "./Chart";
+import type { TableToggle } from "./Chart";
 import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
 
@@ -69,14 +69,14 @@ function options(color: Color): Omit<uPlot.Options, "width" | "height"> {
   };
 }
 
-export function RatesDrawing({ rates, isEnded, unread, height = 240, ...rest }: Props) {
+export function RatesChart({ rates, isEnded, unread, height = 240, ...rest }: Props) {
   const data = useMemo<uPlot.AlignedData>(() => [rates.at, rates.backpressure, rates.in, rates.out], [rates]);
   const last = lastRates(rates);
   const label =
     `Rows per second over time. The last: ${said(last.in, count)} in, ${said(last.out, count)} out, ` +
     `backpressure ${said(last.backpressure, percent)}. The table shows all of them.`;
   return (
-    <Drawing title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
+    <Chart title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
         <p class="faint">
           {unread ?? (isEnded ? "Nothing is measured while it is not running." : "Nothing has been measured yet.")}
@@ -84,7 +84,7 @@ export function RatesDrawing({ rates, isEnded, unread, height = 240, ...rest }: 
       ) : (
         <Plot height={height} label={label} data={data} options={options} />
       )}
-    </Drawing>
+    </Chart>
   );
 }
 

@@ -4,8 +4,8 @@ import { duration, moment } from "../format";
 import type { Lane, Span } from "../lanes";
 import { axisOf, placeOf, WINDOWS } from "../lanes";
 import { colorOf, stateInfo } from "../states";
-import { DataTable, Drawing } from "./Drawing";
-import type { TableToggle } from "./Drawing";
+import { Chart, DataTable } from "./Chart";
+import type { TableToggle } from "./Chart";
 import { Link } from "./Link";
 import { StateBadge } from "./StateBadge";
 
@@ -18,7 +18,7 @@ interface Props extends TableToggle {
   onWindow: (window: string) => void;
 }
 
-export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: Props) {
+export function StatesChart({ lanes, now, began, window, onWindow, ...rest }: Props) {
   const chosen = WINDOWS.find((one) => one.key === window);
   const whole = axisOf(lanes, now, null);
   const axis = axisOf(lanes, now, chosen?.seconds ?? null);
@@ -40,7 +40,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
   );
   const states = [...new Set(lanes.flatMap((lane) => lane.spans.map((span) => span.state)))];
   return (
-    <Drawing title="States" isWide tools={tools} table={() => <StatesTable lanes={lanes} now={now} />} {...rest}>
+    <Chart title="States" isWide tools={tools} table={() => <StatesTable lanes={lanes} now={now} />} {...rest}>
       <div class="lanes" role="img" aria-label={spoken(lanes, now)}>
         {lanes.map((lane) => (
           <div class="lane" key={lane.link ?? lane.name}>
@@ -70,7 +70,7 @@ export function StatesDrawing({ lanes, now, began, window, onWindow, ...rest }: 
       <p class="faint">
         Arroyo keeps no history: its line begins with the state at {moment(began)}, when this API server began to watch.
       </p>
-    </Drawing>
+    </Chart>
   );
 }
 

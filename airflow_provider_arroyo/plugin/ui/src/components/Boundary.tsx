@@ -5,7 +5,7 @@ import { useErrorBoundary } from "preact/hooks";
 
 import { Notice } from "./Notice";
 
-export function Part({ name, children }: { name: string; children: ComponentChildren }) {
+export function Boundary({ name, children }: { name: string; children: ComponentChildren }) {
   const [error] = useErrorBoundary() as [unknown, () => void];
   return error === undefined ? <>{children}</> : <Notice kind="warning" text={`${name} cannot be shown. Reload the page.`} />;
 }

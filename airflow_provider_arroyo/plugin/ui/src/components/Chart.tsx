@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
 
-/** Whether the table is shown, if the page keeps this; otherwise the drawing does. */
+/** Whether the table is shown, if the page keeps this; otherwise the chart keeps it. */
 export interface TableToggle {
   isTable?: boolean;
   onTable?: (isTable: boolean) => void;
@@ -19,7 +19,7 @@ interface Props extends TableToggle {
   children: ComponentChildren;
 }
 
-export function Drawing({ title, isWide = false, tools, isTable, onTable, table, children }: Props) {
+export function Chart({ title, isWide = false, tools, isTable, onTable, table, children }: Props) {
   const id = useId();
   const [own, setOwn] = useState(false);
   const showsTable = isTable ?? own;

@@ -16,7 +16,7 @@ interface Props {
   search: URLSearchParams;
 }
 
-export function Texts({ definition, search }: Props) {
+export function Definition({ definition, search }: Props) {
   const { sql, label, sql_truncated: isCut, udfs, diff, missing } = definition;
   return (
     <>
