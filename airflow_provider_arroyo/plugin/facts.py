@@ -95,8 +95,8 @@ class Facts:
 
 
 def shown_name(pipeline: Pipeline) -> str:
-    """Return a pipeline's name without characters that must not be shown."""
-    return visible(pipeline.name[:MAX_NAME])
+    """Return a pipeline's name without characters that must not be shown; empty if nothing of it would be seen."""
+    return visible(pipeline.name[:MAX_NAME]).strip()
 
 
 def is_storable(text: str) -> bool:

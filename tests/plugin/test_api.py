@@ -188,7 +188,10 @@ def test_no_secret_reaches_the_browser(site: Site) -> None:
 
 
 def test_the_list_comes_whole_and_then_as_changes(site: Site) -> None:
-    first = site.pipelines()
+    response = site.get("pipelines", connection_id=CONN)
+    assert response.headers["cache-control"] == "no-store"
+    first = response.json()
+    assert first["namespace"] == ""
     assert {row["name"] for row in first["rows"]} == {"pipeline-1", "pipeline-2"}
     assert first["totals"] == {"Running": 2}
     second = site.pipelines(epoch=first["epoch"], version=first["version"])

@@ -58,6 +58,16 @@ def test_a_pipeline_that_has_ended_is_read_once(state: str) -> None:
     assert readings.due_for_page(job(1, "Running", run=2), 1000.0)
 
 
+def test_what_was_never_read_is_told_with_the_reason() -> None:
+    readings = Readings(job_id="job_1")
+    assert readings.summary(job(1), 0)["unread"] == {"metrics": "", "checkpoints": "", "errors": ""}
+    readings.failed(Part.METRICS, "Arroyo responded 500")
+    readings.succeeded(Part.CHECKPOINTS, job(1), 0.1)
+    readings.succeeded(Part.ERRORS, job(1), 0.1)
+    readings.failed(Part.ERRORS, "Arroyo responded 404")
+    assert readings.summary(job(1), 0)["unread"] == {"metrics": "Arroyo responded 500"}
+
+
 def test_a_part_that_fails_is_asked_for_less_and_less_and_takes_no_other_with_it() -> None:
     readings, tried = Readings(job_id="job_1"), []
     for number in range(300):

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from airflow_provider_arroyo.client import endpoints
+from airflow_provider_arroyo.client.client import ArroyoClient
+from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.plugin.watch import PACE_SECONDS
 from airflow_provider_arroyo.sandbox import ArroyoSandbox
 from airflow_provider_arroyo.sandbox.clock import ManualClock
@@ -171,3 +174,21 @@ async def test_another_pipeline_of_the_same_id_is_described_before_anything_is_s
         asked = len(sandbox.requests)
         await looked.refresh()
         assert len(sandbox.requests) == asked + 1
+
+
+async def test_whatever_a_secrets_backend_raises_is_an_error_in_words(looked: Looked) -> None:
+    await looked.refresh()
+    (shown, *_) = looked.watch.snapshot.rows
+    connect = looked.watch._connect
+
+    def broken() -> ArroyoClient:
+        raise RuntimeError("vault says hunter2")
+
+    looked.watch._connect = broken
+    await looked.refresh(shown, after=60.0)
+    assert looked.watch.error == "Airflow could not look up the connection. See the API server's log."
+    with pytest.raises(ArroyoError, match="could not look up"):
+        await looked.watch.send(endpoints.ping())
+    looked.watch._connect = connect
+    await looked.refresh(shown, after=60.0)
+    assert looked.watch.error is None

@@ -181,7 +181,7 @@ def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
         diff = admin.section("What changed")
         expect(diff.locator(".added")).to_contain_text("'25'")
         expect(diff.locator(".removed")).to_contain_text("'10'")
-        tasks = admin.section("In Airflow")
+        tasks = admin.section("Task instances")
         expect(tasks.get_by_role("link", name="shop.submit")).to_have_attribute(
             "href", f"{site.url}/dags/shop/runs/{run_id}/tasks/submit"
         )
@@ -190,7 +190,7 @@ def test_a_deployment_shows_its_task_what_the_task_saw_and_what_changed(
         admin.shot("page-deployed", whole=True)
         diff.get_by_role("link", name="The other generation").click()
         expect(admin.page.locator(".facts")).to_contain_text("daily / deployed, generation 1")
-        admin.section("In Airflow").get_by_role("link", name="shop.submit").click()
+        admin.section("Task instances").get_by_role("link", name="shop.submit").click()
         admin.page.wait_for_url("**/dags/shop/runs/*/tasks/submit**")
     finally:
         for one in (old, new):

@@ -21,7 +21,7 @@ export function PipelineCard({ task, id, live, now }: Props) {
   const isEnded = isTerminal(row?.state ?? null);
   return (
     <section class="card" aria-label="The pipeline now">
-      <h2>{row?.name ?? task.pipeline_name ?? id}</h2>
+      <h2>{[row?.name, task.pipeline_name, id].find(Boolean)}</h2>
       {live?.error && <p class="warn">{live.error}</p>}
       {live && <p>{live.sentence}</p>}
       <dl class="facts">

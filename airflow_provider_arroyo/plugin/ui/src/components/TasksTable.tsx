@@ -14,8 +14,8 @@ const TOKENS = new Set(
 
 export function TasksTable({ found, problem, now }: { found: PipelineTasks | null; problem: string; now: number }) {
   return (
-    <section class="card" aria-label="In Airflow">
-      <h2>In Airflow</h2>
+    <section class="card" aria-label="Task instances">
+      <h2>Task instances</h2>
       {problem && <p class="warn">{problem}</p>}
       {found ? <Tasks found={found} now={now} /> : !problem && <p class="faint">Loading…</p>}
     </section>
@@ -26,7 +26,7 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
   return (
     <>
       <DataTable
-        name="Task instances of this pipeline"
+        name="Task instances, scrollable"
         head={["Task", "State", "Run", "Started", "Duration", "Operator", "Relation"]}
         empty="No task instance that you may see has touched this pipeline."
         rows={found.tasks.map((task) => [
