@@ -35,6 +35,7 @@ _AT_WORK = frozenset(
 _NOW_SECONDS = 30.0
 """How old the last measurement may be to count as current, in seconds."""
 
+_WAYS = {"in": "reading", "out": "writing"}
 _FLAPPING_SECONDS = 300.0
 _FLAPPING_RUNS = 3
 """This many new runs within this many seconds are not due to a requested rescale or restart."""
@@ -118,13 +119,15 @@ def _sentence(row: Row, readings: Readings, *, is_measured: bool) -> str:
         return f"{job.state} before its first run."
     rates = ""
     if is_measured and readings.measured:
-        shown = readings.measured.latest()
+        latest = readings.measured.latest()
+        shown = {what: latest[way] for way, what in _WAYS.items() if latest[way] is not None}
         parts = [
             f"{what} {format(rate, ',.0f' if rate >= 10 else '.2g')} rows/s"
-            for way, what in (("in", "reading"), ("out", "writing"))
-            if (rate := shown[way])
+            for what, rate in shown.items()
+            if rate
         ]
-        rates = f": {' and '.join(parts)}" if parts else ": no rows at the moment"
+        if shown:
+            rates = f": {' and '.join(parts) or 'no rows at the moment'}"
     known = _SENTENCES.get(job.state)  # type: ignore[call-overload]  # a newer server's state is a plain string
     if known is None:
         return f"In state {shorten(job.state, 80)} (run {job.run_id})."

@@ -246,6 +246,7 @@ class Snapshot:
             "gone": gone,
             "details": details,
             "totals": self.totals,
+            "limit": MAX_PIPELINES if len(self.rows) >= MAX_PIPELINES else None,
             "began": self.began,
         }
 

@@ -64,8 +64,12 @@ def test_what_runs_says_how_many_rows() -> None:
     assert shown(idle)["sentence"] == "Running (run 1): reading 10 rows/s and writing 0.24 rows/s."
     idle.readings.measured = Measured(at=(NOW,), rows_in=(0.0,), rows_out=(0.0,), nodes=shown(idle)["nodes"])
     assert shown(idle)["sentence"] == "Running (run 1): no rows at the moment."
-    idle.readings.measured = None
-    assert shown(idle)["sentence"] == "Running (run 1)."
+    for unknown in (
+        Measured(at=(NOW,), rows_in=(None,), rows_out=(None,), nodes=shown(idle)["nodes"]),
+        None,
+    ):
+        idle.readings.measured = unknown
+        assert shown(idle)["sentence"] == "Running (run 1)."
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         failure = FailureReason("y" * 100_000)
         snapshot.take_jobs([job(number, run=run, failure=failure) for number in range(10)], float(run))
     rows = list(snapshot.rows.values())
-    assert len(rows) == 10
+    assert len(rows) == snapshot.changes_since("", 0)["limit"] == 10
+    assert filled().changes_since("", 0)["limit"] is None
     assert {len(str(row.failure)) for row in rows} == {len(str(rows[0].failure))}
     assert len(str(rows[0].failure)) < 2100
     assert sum(row.details is not None for row in rows) == 3

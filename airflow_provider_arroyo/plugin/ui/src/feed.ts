@@ -14,6 +14,7 @@ export interface FeedState {
   rows: ReadonlyMap<string, Row>;
   details: ReadonlyMap<string, Details>;
   totals: Record<string, number>;
+  limit: number | null;
   /** When this API server began to watch; null before the first response. */
   began: number | null;
   status: Status | null;
@@ -25,6 +26,7 @@ export const EMPTY: FeedState = {
   rows: new Map(),
   details: new Map(),
   totals: {},
+  limit: null,
   began: null,
   status: null,
   skew: 0,
@@ -52,6 +54,7 @@ export function merged(state: FeedState, response: PipelinesResponse, browserNow
     rows,
     details,
     totals: response.totals,
+    limit: response.limit,
     began: response.began,
     status: statusOf(response),
     skew: response.now - browserNow,

@@ -64,6 +64,8 @@ export interface PipelinesResponse extends Status {
   gone: string[];
   details: Record<string, Details>;
   totals: Record<string, number>;
+  /** How many pipelines are read at most, if that many are; null if all are read. */
+  limit: number | null;
   began: number;
 }
 

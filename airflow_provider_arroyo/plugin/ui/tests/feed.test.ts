@@ -21,6 +21,7 @@ function response(part: Partial<PipelinesResponse>): PipelinesResponse {
     gone: [],
     details: {},
     totals: {},
+    limit: null,
     began: 900,
     ...part,
   };

@@ -102,6 +102,7 @@ function Menu({ place, owner, actions, onClose, onChoose }: MenuProps) {
     <div
       ref={menu}
       role="menu"
+      aria-label="Actions"
       class="menu"
       style={{ top: `${top}px`, right: `${document.documentElement.clientWidth - place.right}px` }}
       onKeyDown={move}
