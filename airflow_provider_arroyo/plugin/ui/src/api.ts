@@ -75,9 +75,25 @@ function messageOf(status: number, body: unknown): string {
   return `Airflow's API server responded with ${status}.`;
 }
 
+function get<T>(path: string, query: Record<string, string | string[]>, signal?: AbortSignal): Promise<T> {
+  return call(address(path, query), {}, signal);
+}
+
+function getOfPipeline<T>(path: string) {
+  return (connection: string, pipeline: string, signal?: AbortSignal): Promise<T> =>
+    get(`pipeline/${path}`, { connection_id: connection, pipeline_id: pipeline }, signal);
+}
+
+export const fetchLive = getOfPipeline<PipelineLive>("live");
+export const fetchDefinition = getOfPipeline<PipelineDefinition>("definition");
+export const fetchPipelineTasks = getOfPipeline<PipelineTasks>("tasks");
+
 export async function fetchConnections(signal?: AbortSignal): Promise<string[]> {
-  const found = await call<{ connections: string[] }>(address("connections", {}), {}, signal);
-  return found.connections;
+  return (await get<{ connections: string[] }>("connections", {}, signal)).connections;
+}
+
+export async function fetchOrphans(connection: string, signal?: AbortSignal): Promise<Orphan[]> {
+  return (await get<{ orphans: Orphan[] }>("orphans", { connection_id: connection }, signal)).orphans;
 }
 
 export function fetchPipelines(
@@ -88,32 +104,7 @@ export function fetchPipelines(
 ): Promise<PipelinesResponse> {
   const version = String(known.version);
   const query = { connection_id: connection, epoch: known.epoch, version, shown: shown.all, new: shown.new };
-  return call(address("pipelines", query), {}, signal);
-}
-
-export function fetchLive(connection: string, pipeline: string, signal?: AbortSignal): Promise<PipelineLive> {
-  return call(address("pipeline/live", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
-}
-
-export function fetchDefinition(
-  connection: string,
-  pipeline: string,
-  signal?: AbortSignal,
-): Promise<PipelineDefinition> {
-  return call(address("pipeline/definition", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
-}
-
-export function fetchPipelineTasks(
-  connection: string,
-  pipeline: string,
-  signal?: AbortSignal,
-): Promise<PipelineTasks> {
-  return call(address("pipeline/tasks", { connection_id: connection, pipeline_id: pipeline }), {}, signal);
-}
-
-export async function fetchOrphans(connection: string, signal?: AbortSignal): Promise<Orphan[]> {
-  const query = { connection_id: connection };
-  return (await call<{ orphans: Orphan[] }>(address("orphans", query), {}, signal)).orphans;
+  return get("pipelines", query, signal);
 }
 
 export function fetchTask(
@@ -121,7 +112,7 @@ export function fetchTask(
   signal?: AbortSignal,
 ): Promise<TaskResponse> {
   const query = { dag_id: task.dag, run_id: task.run, task_id: task.task, map_index: String(task.mapIndex) };
-  return call(address("task", query), {}, signal);
+  return get("task", query, signal);
 }
 
 export async function act(

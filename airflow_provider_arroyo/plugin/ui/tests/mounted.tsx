@@ -13,7 +13,7 @@ export let asked: string[];
 
 /** Return what the list of pipelines gets. */
 export function listOf(rows: Row[]): object {
-  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, };
+  return { ...live(), epoch: "e", version: 1, complete: true, rows, gone: [], details: {}, totals: {}, limit: null };
 }
 
 /**

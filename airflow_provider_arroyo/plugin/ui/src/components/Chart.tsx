@@ -44,31 +44,46 @@ export function Chart({ title, isWide = false, tools, isTable, onTable, table, c
   );
 }
 
+/** How many rows a table has at most: all are drawn, in view or not. */
+export const MAX_ROWS = 300;
+
+interface DataTableProps {
+  name: string;
+  head: string[];
+  rows: ComponentChildren[][];
+  /** How many rows there are, if these are only the first. */
+  total?: number;
+  empty: string;
+}
+
 /** A table that scrolls in its own frame. */
-export function DataTable(props: { name: string; head: string[]; rows: ComponentChildren[][]; empty: string }) {
-  if (props.rows.length === 0) return <p class="faint">{props.empty}</p>;
+export function DataTable({ name, head, rows, total = rows.length, empty }: DataTableProps) {
+  if (rows.length === 0) return <p class="faint">{empty}</p>;
   return (
-    <div class="data" tabIndex={0} role="region" aria-label={props.name}>
-      <table>
-        <thead>
-          <tr>
-            {props.head.map((name) => (
-              <th key={name} scope="col">
-                {name}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {props.rows.map((cells, index) => (
-            <tr key={index}>
-              {cells.map((cell, column) => (
-                <td key={column}>{cell}</td>
+    <>
+      <div class="data" tabIndex={0} role="region" aria-label={name}>
+        <table>
+          <thead>
+            <tr>
+              {head.map((title) => (
+                <th key={title} scope="col">
+                  {title}
+                </th>
               ))}
             </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+          </thead>
+          <tbody>
+            {rows.map((cells, index) => (
+              <tr key={index}>
+                {cells.map((cell, column) => (
+                  <td key={column}>{cell}</td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {total > rows.length && <p class="faint">{`The newest ${rows.length} of ${total}.`}</p>}
+    </>
   );
 }

@@ -47,7 +47,7 @@ export function CheckpointsChart({ checkpoints, now, unread, height = 220, ...re
       ? `The last finished one took ${duration(lengthOf(finished, now))}, ${ago(now - finished.finished)}. `
       : "None has finished. ") +
     (underWay ? `One has been in progress for ${duration(lengthOf(underWay, now))}. ` : "") +
-    "The table shows all of them.";
+    "The table has the same.";
   return (
     <Chart title="Checkpoints" table={() => <CheckpointsTable checkpoints={checkpoints} now={now} />} {...rest}>
       {shown.length === 0 ? (

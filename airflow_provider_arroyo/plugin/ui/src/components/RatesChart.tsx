@@ -6,7 +6,7 @@ import type uPlot from "uplot";
 import { count, moment, orDash, percent, timeOfDay } from "../format";
 import { lastRates } from "../rates";
 import type { Rates } from "../rates";
-import { Chart, DataTable } from "./Chart";
+import { Chart, DataTable, MAX_ROWS } from "./Chart";
 import type { TableToggle } from "./Chart";
 import { axis, legendValue, Plot, RIGHT_SIDE } from "./Plot";
 import type { Color } from "./Plot";
@@ -74,7 +74,7 @@ export function RatesChart({ rates, isEnded, unread, height = 240, ...rest }: Pr
   const last = lastRates(rates);
   const label =
     `Rows per second over time. The last: ${said(last.in, count)} in, ${said(last.out, count)} out, ` +
-    `backpressure ${said(last.backpressure, percent)}. The table shows all of them.`;
+    `backpressure ${said(last.backpressure, percent)}. The table has the same.`;
   return (
     <Chart title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
@@ -92,15 +92,14 @@ function said(value: number | null, format: (value: number) => string): string {
   return value === null ? "not measured" : format(value);
 }
 
-const TABLE_ROWS = 300;
-
 function RatesTable({ rates }: { rates: Rates }) {
-  const shown = rates.at.map((at, index) => ({ at, index })).slice(-TABLE_ROWS).reverse();
+  const shown = rates.at.map((at, index) => ({ at, index })).slice(-MAX_ROWS).reverse();
   return (
     <DataTable
       name="Rates, newest first"
       head={["Time", "Rows/s in", "Rows/s out", "Backpressure"]}
       empty="Nothing has been measured yet."
+      total={rates.at.length}
       rows={shown.map(({ at, index }) => [
         moment(at),
         orDash(rates.in[index], count),

@@ -4,7 +4,7 @@ import { duration, moment } from "../format";
 import type { Lane, Span } from "../lanes";
 import { axisOf, placeOf, WINDOWS } from "../lanes";
 import { colorOf, stateInfo } from "../states";
-import { Chart, DataTable } from "./Chart";
+import { Chart, DataTable, MAX_ROWS } from "./Chart";
 import type { TableToggle } from "./Chart";
 import { Link } from "./Link";
 import { StateBadge } from "./StateBadge";
@@ -96,9 +96,10 @@ function spoken(lanes: Lane[], now: number): string {
   const lines = lanes.map((lane) => {
     const last = lane.spans.at(-1);
     const until = last?.to ?? now;
-    return last ? `${lane.name}: ${lane.spans.length} states, the last ${last.state} for ${duration(until - last.from)}.` : "";
+    const count = lane.spans.length > 1 ? `${lane.spans.length} states, the last ` : "";
+    return last ? `${lane.name}: ${count}${last.state} for ${duration(until - last.from)}.` : "";
   });
-  return `Timeline of states. ${lines.join(" ")} The table shows all of them.`;
+  return `Timeline of states. ${lines.join(" ")} The table has the same.`;
 }
 
 function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
@@ -109,7 +110,8 @@ function StatesTable({ lanes, now }: { lanes: Lane[]; now: number }) {
       name="States, newest first"
       head={["Since", "State", "Duration", "Run", "Seen by"]}
       empty="No state has been seen yet."
-      rows={spans.map(({ lane, span }) => [
+      total={spans.length}
+      rows={spans.slice(0, MAX_ROWS).map(({ lane, span }) => [
         moment(span.from),
         <StateBadge key="state" state={span.state} />,
         span.to === null ? `${duration(now - span.from)} so far` : duration(span.to - span.from),
