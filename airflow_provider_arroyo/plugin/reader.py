@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_arroyo.client import endpoints
 from airflow_provider_arroyo.client.models import Job
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError
 from airflow_provider_arroyo.plugin.metrics import measured
 from airflow_provider_arroyo.plugin.readings import (
     MAX_ERRORS,
@@ -37,6 +37,9 @@ MAX_SHOWN = 100
 MAX_OPEN = 8
 """How many pipelines' own pages are updated every two seconds; further ones like rows of the list."""
 
+NO_RESPONSE_SECONDS = 10.0
+"""How long the list does without a part for which there was no response, in seconds: it would delay the others."""
+
 ROUND_WAIT_SECONDS = 1.0
 """How long a pipeline's own page waits for its readings, in seconds."""
 
@@ -53,6 +56,8 @@ class Reader:
         self._watch = watch
         self._shown: dict[str, float] = {}
         self._open: dict[str, float] = {}
+        self._without: dict[Part, float] = {}
+        """Until when the list does without these parts, by the monotonic clock."""
         self._rounds: dict[str, asyncio.Future[None]] = {}
         """What must still be read for pipelines' own pages."""
         self.task: asyncio.Task[None] | None = None
@@ -116,7 +121,9 @@ class Reader:
                 self._forget_left()
                 if (name := next(iter(self._rounds), None)) is not None:
                     await self._round(name)
-                elif (row := self._next_due()) is None or not await self._read_for_list(row):
+                elif (row := self._next_due()) is not None:
+                    await self._read_for_list(row)
+                else:
                     return
         finally:
             self.task = None
@@ -157,31 +164,30 @@ class Reader:
 
     # -- the list ----------------------------------------------------------------------------------------------
 
+    def _due(self, row: Row) -> dict[Part, float]:
+        """Return the parts of a pipeline that the list needs now, each with when it was last requested."""
+        # For those whose own page is open, the rounds read everything.
+        if row.job is None or row.pipeline_id in self._open:
+            return {}
+        now, readings = self._watch.clock(), row.readings_of(row.job)
+        due = readings.due_for_list(row.job, row.restarts, now)
+        return {part: readings.parts[part].tried_at for part in due if self._without.get(part, now) <= now}
+
     def _next_due(self) -> Row | None:
         """Return the pipeline in view whose details are most overdue."""
-        now, rows = self._watch.clock(), self._watch.snapshot.rows
-        due = {}
-        for name in self._shown:
-            row = rows[name]
-            # For those whose own page is open, the rounds read everything.
-            if row.job is not None and name not in self._open:
-                readings = row.readings_of(row.job)
-                parts = readings.due_for_list(row.job, row.restarts, now)
-                if parts:
-                    due[name] = min(readings.parts[part].tried_at for part in parts)
+        rows = self._watch.snapshot.rows
+        due = {name: min(parts.values()) for name in self._shown if (parts := self._due(rows[name]))}
         return rows[min(due, key=due.__getitem__)] if due else None
 
-    async def _read_for_list(self, row: Row) -> bool:
-        """Read what is due of a pipeline for the list; return whether the server responds."""
+    async def _read_for_list(self, row: Row) -> None:
+        """Read what is due of a pipeline for the list."""
         job = row.job
         if job is None:
-            return True
-        if self._has_new_run(row, job) and not await self._describe(row, job):
-            return False
-        for part in row.readings_of(job).due_for_list(job, row.restarts, self._watch.clock()):
-            if not await self._read(part, row, job):
-                return False
-        return True
+            return
+        if self._has_new_run(row, job):
+            await self._describe(row, job)
+        for part in self._due(row):
+            await self._read(part, row, job)
 
     # -- both --------------------------------------------------------------------------------------------------
 
@@ -193,20 +199,19 @@ class Reader:
             readings.described_run = job.run_id
         return readings.described_run != job.run_id
 
-    async def _describe(self, row: Row, job: Job) -> bool:
+    async def _describe(self, row: Row, job: Job) -> None:
         row.readings_of(job).described_run = job.run_id
-        return await self._watch.describe(row)
+        await self._watch.describe(row)
 
-    async def _read(self, part: Part, row: Row, job: Job) -> bool:
-        """Read one part; return whether the server responds."""
+    async def _read(self, part: Part, row: Row, job: Job) -> None:
+        """Read one part of a pipeline."""
         readings = row.readings_of(job)
         began = readings.parts[part].tried_at = self._watch.clock()
-        has_responded = True
         try:
             await self._READERS[part](self, row, readings)
         except ArroyoError as error:
-            # If the pipeline was just deleted, the next list tells.
-            has_responded = isinstance(error, ArroyoNotFoundError)
+            if not isinstance(error, ArroyoApiError):
+                self._without[part] = self._watch.clock() + NO_RESPONSE_SECONDS
             readings.failed(part, row.facts.shown(str(error), 500))
         except Exception:
             # A server may send anything.
@@ -215,7 +220,6 @@ class Reader:
         else:
             readings.succeeded(part, job, self._watch.clock() - began)
         self._watch.snapshot.take_details(row, readings.summary(job, row.restarts))
-        return has_responded
 
     async def _read_metrics(self, row: Row, readings: Readings) -> None:
         facts, now = row.facts, self._watch.server_time

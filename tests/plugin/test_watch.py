@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -192,3 +193,22 @@ async def test_whatever_a_secrets_backend_raises_is_an_error_in_words(looked: Lo
     looked.watch._connect = connect
     await looked.refresh(shown, after=60.0)
     assert looked.watch.error is None
+
+
+@pytest.mark.parametrize("fault, fields", [("reset", {}), ("status", {"status": 500})])
+async def test_a_part_that_cannot_be_read_does_not_delay_the_others_of_the_list(
+    many: Looked, fault: str, fields: dict[str, Any]
+) -> None:
+    await many.refresh()
+    shown = list(many.watch.snapshot.rows)[:20]
+    injected = many.sandbox.faults.inject(fault, path="*/operator_metric_groups", times=None, **fields)
+    await many.refresh(*shown)
+    details = [many.watch.snapshot.rows[name].details for name in shown]
+    assert all(one is not None and "checkpoints" not in one["unread"] for one in details)
+    # Without a response it is not asked again and again; what is refused is refused for one pipeline.
+    assert many.requests("*/operator_metric_groups") == (1 if fault == "reset" else 20)
+    many.sandbox.faults.remove(injected)
+    for _ in range(20):
+        await many.refresh(*shown)
+    details = [many.watch.snapshot.rows[name].details for name in shown]
+    assert all(one is not None and one["rates"] for one in details)
