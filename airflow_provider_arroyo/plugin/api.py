@@ -139,9 +139,7 @@ def _router(service: Service) -> APIRouter:
             text = row.facts.shown(str(error)) if row else str(error)
             raise HTTPException(404 if isinstance(error, ArroyoNotFoundError) else 502, text) from error
         if found is None:
-            known = _known(watch)
-            text = absent(pipeline_id, known=known)
-            raise HTTPException(502, watch.error or text) if known is None else HTTPException(404, text)
+            raise _no_pipeline(watch, pipeline_id)
         return found
 
     @router.get("/pipeline/tasks")
@@ -203,8 +201,10 @@ def _router(service: Service) -> APIRouter:
         watch = service.watch(connection_id)
         await watch.refresh([pipeline_id])
         row = watch.snapshot.rows.get(pipeline_id)
-        if row is None or not row.is_described:
-            raise HTTPException(404, "There is no such pipeline, or Arroyo is not responding.")
+        if row is None:
+            raise _no_pipeline(watch, pipeline_id)
+        if not row.is_described:
+            raise HTTPException(409, "This pipeline was just replaced. Try again in a few seconds.")
         owner = row.facts.owner
         if owner and not await run_in_threadpool(access.may_edit_dag, owner["dag"], user):
             raise HTTPException(403, f"You need the right to edit the DAG {owner['dag']!r} for this.")
@@ -255,6 +255,13 @@ def _namespace(watch: Watch) -> str:
 def _known(watch: Watch) -> int | None:
     """Return how many pipelines are known; None if the list was never read."""
     return None if watch.seen_at is None else len(watch.snapshot.rows)
+
+
+def _no_pipeline(watch: Watch, pipeline_id: str) -> HTTPException:
+    """Return the error for a pipeline that is not in the list, or not yet because the list was never read."""
+    known = _known(watch)
+    text = absent(pipeline_id, known=known)
+    return HTTPException(502, watch.error or text) if known is None else HTTPException(404, text)
 
 
 async def _status(watch: Watch, connection_id: str, user: Any) -> dict[str, Any]:

@@ -265,8 +265,17 @@ def test_a_wrong_action_is_refused_before_anything_is_sent(
 
 
 def test_an_unknown_pipeline_is_not_acted_on(site: Site) -> None:
-    assert site.act("delete", "pl_gone").status_code == 404
+    response = site.act("delete", "pl_gone")
+    assert response.status_code == 404
+    assert "There is no pipeline 'pl_gone'" in response.json()["detail"]
     assert site.sandbox.requests.count("DELETE") == 0
+
+
+def test_an_action_on_an_arroyo_that_is_away_says_so(site: Site) -> None:
+    site.sandbox.faults.status(503, path="*/jobs")
+    response = site.act("delete", "pl_1")
+    assert response.status_code == 502
+    assert "503" in response.json()["detail"]
 
 
 def test_a_failing_audit_log_does_not_hide_that_it_was_done(
