@@ -6,6 +6,7 @@ import { isTerminal } from "../states";
 import type { PipelineLive, TaskResponse } from "../types";
 import { Fact } from "./Fact";
 import { ConsoleLink, Link } from "./Link";
+import { Diagnosis } from "./PipelineHead";
 import { Rates } from "./Rates";
 import { StateBadge } from "./StateBadge";
 
@@ -24,6 +25,7 @@ export function PipelineCard({ task, id, live, now }: Props) {
       <h2>{[row?.name, task.pipeline_name, id].find(Boolean)}</h2>
       {live?.error && <p class="warn">{live.error}</p>}
       {live && <p>{live.sentence}</p>}
+      {live?.diagnosis?.is_fault && <Diagnosis diagnosis={live.diagnosis} />}
       <dl class="facts">
         {row && (
           <Fact name="State">
@@ -44,7 +46,7 @@ export function PipelineCard({ task, id, live, now }: Props) {
         )}
         {details && !isEnded && (
           <Fact name="Rows/s in → out">
-            <Rates rates={details.rates} />
+            <Rates details={details} />
           </Fact>
         )}
         {details?.rates?.backpressure != null && !isEnded && (
@@ -53,7 +55,7 @@ export function PipelineCard({ task, id, live, now }: Props) {
         <Fact name="Connection">{task.connection_id}</Fact>
         <Fact name="ID">{id}</Fact>
       </dl>
-      {row?.failure && <pre class="words">{row.failure.text}</pre>}
+      {row?.failure && !live?.diagnosis && <pre class="words">{row.failure.text}</pre>}
       <p>
         <Link to={pipelineUrl(id, new URLSearchParams({ connection: task.connection_id }))}>Open pipeline page</Link>
         {webAddress(live?.console ?? null) && " · "}

@@ -115,7 +115,7 @@ function Actions(props: { row: Row; pending: PendingAction | null; onAct: (actio
 }
 
 /** The problem; if there is none, the sentence says so. */
-function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnosis"]> }) {
+export function Diagnosis({ diagnosis }: { diagnosis: NonNullable<PipelineLive["diagnosis"]> }) {
   const { summary, details, advice } = diagnosis;
   return (
     <div class="notice error" role="region" aria-label="What is wrong">

@@ -9,7 +9,10 @@ import { usePlot } from "./Plot";
 const WIDTH = 64;
 const HEIGHT = 24;
 
-export function Rates({ rates }: { rates: Details["rates"] }) {
+export function Rates({ details }: { details: Details | undefined }) {
+  if (!details) return <Unread reason="" />;
+  const { rates, unread } = details;
+  if (unread.metrics !== undefined) return <Unread reason={unread.metrics} />;
   if (rates?.in == null && rates?.out == null) return <span class="faint">not measured yet</span>;
   return (
     <span class="rates">
@@ -18,6 +21,17 @@ export function Rates({ rates }: { rates: Details["rates"] }) {
       </span>
       <Sparkline values={rates.series} />
     </span>
+  );
+}
+
+/** Stands for a part that was never read. */
+export function Unread({ reason }: { reason: string }) {
+  return reason ? (
+    <span class="warn" title={reason}>
+      cannot be read
+    </span>
+  ) : (
+    <span class="faint">…</span>
   );
 }
 

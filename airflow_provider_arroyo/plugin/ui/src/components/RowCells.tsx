@@ -12,7 +12,7 @@ import { ownerText } from "./columns";
 import { ConsoleLink, Link } from "./Link";
 import { Pressure } from "./Pressure";
 import { Progress } from "./Progress";
-import { Rates } from "./Rates";
+import { Rates, Unread } from "./Rates";
 import { StateBadge } from "./StateBadge";
 
 export interface RowProps {
@@ -56,7 +56,7 @@ export const RowCells = memo(function RowCells(props: RowProps) {
         <Checkpoint details={details} now={now} />
       </td>
       <td class="c-rates" data-label="Rows/s">
-        <RowRates details={details} isEnded={isEnded} />
+        {isEnded ? <span class="faint">–</span> : <Rates details={details} />}
         {!isEnded && details?.rates?.backpressure != null && (
           <span class="second pressure-below">backpressure {percent(details.rates.backpressure)}</span>
         )}
@@ -101,7 +101,7 @@ function Since({ row, now, began }: { row: Row; now: number; began: number | nul
 }
 
 function Checkpoint({ details, now }: { details: Details | undefined; now: number }) {
-  if (!details) return <span class="faint">…</span>;
+  if (!details) return <Unread reason="" />;
   const { checkpoint, unread } = details;
   if (!checkpoint) return unread.checkpoints === undefined ? <span class="faint">none</span> : <Unread reason={unread.checkpoints} />;
   const { at, seconds, epoch, under_way_since: since } = checkpoint;
@@ -118,22 +118,6 @@ function Checkpoint({ details, now }: { details: Details | undefined; now: numbe
       {ago(now - at)}
       <span class="second">took {duration(seconds ?? 0)}</span>
     </span>
-  );
-}
-
-function RowRates({ details, isEnded }: { details: Details | undefined; isEnded: boolean }) {
-  if (isEnded) return <span class="faint">–</span>;
-  const reason = details ? details.unread.metrics : "";
-  return details && reason === undefined ? <Rates rates={details.rates} /> : <Unread reason={reason ?? ""} />;
-}
-
-function Unread({ reason }: { reason: string }) {
-  return reason ? (
-    <span class="warn" title={reason}>
-      cannot be read
-    </span>
-  ) : (
-    <span class="faint">…</span>
   );
 }
 
