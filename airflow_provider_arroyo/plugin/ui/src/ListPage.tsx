@@ -108,7 +108,7 @@ function Pipelines(props: {
   return (
     <>
       <Freshness status={state.status} problem={problem} began={state.began} now={now} />
-      {state.limit !== null && <Notice kind="info" text={`These are ${state.limit} pipelines. This Arroyo may have more.`} />}
+      {state.limit !== null && <Notice kind="info" text={`Only ${state.limit} pipelines are listed. This Arroyo may have more.`} />}
       <Totals totals={state.totals} view={view} onChange={onChange} />
       <Toolbar rows={all} shown={rows.length} view={view} problem={orphans.problem} onChange={onChange} />
       <PipelineTable

@@ -11,7 +11,7 @@ interface StateInfo {
 }
 
 const STATES: Record<string, StateInfo> = {
-  Failed: { group: "trouble", token: "failed", meaning: "It failed and is not retried." },
+  Failed: { group: "trouble", token: "failed", meaning: "It failed. Arroyo does not restart it." },
   Failing: { group: "trouble", token: "failed", meaning: "It is failing." },
   Recovering: { group: "trouble", token: "up_for_retry", meaning: "It failed and is being restarted." },
   Restarting: { group: "busy", token: "restarting", meaning: "It is being restarted, as requested." },

@@ -79,7 +79,7 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
       onDone(withResponse(row.id, action, await act(connection, row.id, action, options)));
       onClose();
     } catch (error) {
-      setProblem(error instanceof ApiError ? error.message : "This page failed. Reload it.");
+      setProblem(error instanceof ApiError ? error.message : "This page has failed. Reload it.");
       setIsSending(false);
     }
   };
@@ -99,7 +99,7 @@ export function ActionDialog({ connection, row, action, onDone, onClose }: Props
         <p class="faint id">{row.id}</p>
         <StateBadge state={row.state} isStopping={!row.wanted && !isTerminal(row.state)} />
         {!possibleActions(row).includes(action) && (
-          <Notice kind="warning" text="Its state has changed meanwhile. Arroyo may refuse this now." />
+          <Notice kind="warning" text="Its state has changed in the meantime. Arroyo may refuse this." />
         )}
         {meaning(action, row) && <p>{meaning(action, row)}</p>}
         {action === "stop" && <StopModes mode={mode} onChange={setMode} />}

@@ -48,7 +48,7 @@ export function Definition({ definition, search }: Props) {
               <summary>
                 {udf.name || `UDF ${index + 1}`} <span class="faint">{udf.language}</span>
               </summary>
-              <Source text={udf.definition} name={`Source of the UDF ${udf.name}`} />
+              <Source text={udf.definition} name={`Source of the UDF ${udf.name || index + 1}`} />
             </details>
           ))}
         </section>

@@ -24,7 +24,7 @@ export function Freshness({ status, problem, began, now }: Props) {
       {age !== null && (
         <p class={age > OLD_SECONDS ? "freshness old" : "freshness"}>
           {age < OLD_SECONDS && !isAway ? "Live: updates every 2 s." : `Last updated ${ago(age)}.`}
-          {began !== null && ` Restarts and changes are counted since ${timeOfDay(began)}.`}
+          {began !== null && ` Restarts and state changes are counted since ${timeOfDay(began)}.`}
         </p>
       )}
     </>

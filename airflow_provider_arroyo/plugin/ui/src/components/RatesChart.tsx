@@ -79,7 +79,7 @@ export function RatesChart({ rates, isEnded, unread, height = 240, ...rest }: Pr
     <Chart title="Rates" table={() => <RatesTable rates={rates} />} {...rest}>
       {rates.at.length < 2 ? (
         <p class="faint">
-          {unread ?? (isEnded ? "Nothing is measured while it is not running." : "Nothing has been measured yet.")}
+          {unread ?? (isEnded ? "Nothing is measured while the pipeline is not running." : "Nothing has been measured yet.")}
         </p>
       ) : (
         <Plot height={height} label={label} data={data} options={options} />

@@ -97,7 +97,7 @@ function Since({ row, now, began }: { row: Row; now: number; began: number | nul
   if (row.state === null) return <span class="faint">…</span>;
   if (row.since !== null) return <span title={moment(row.since)}>{duration(now - row.since)}</span>;
   if (began === null) return null;
-  return <span title={`Already in this state at ${moment(began)}, when watching began`}>&gt; {duration(now - began)}</span>;
+  return <span title={`Already in this state at ${moment(began)}, when this API server began to watch`}>&gt; {duration(now - began)}</span>;
 }
 
 function Checkpoint({ details, now }: { details: Details | undefined; now: number }) {

@@ -28,7 +28,7 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
       <DataTable
         name="Task instances, scrollable"
         head={["Task", "State", "Run", "Started", "Duration", "Operator", "Relation"]}
-        empty="No task instance that you may see has touched this pipeline."
+        empty="No task instance that you may see has worked with this pipeline."
         rows={found.tasks.map((task) => [
           <Link key="task" to={taskUrl(task.dag_id, task.run_id, task.task_id, task.map_index)}>
             {taskName(task.dag_id, task.task_id, task.map_index)}
@@ -41,7 +41,7 @@ function Tasks({ found, now }: { found: PipelineTasks; now: number }) {
           VIA[task.via],
         ])}
       />
-      {found.more && <p class="faint">There are more. These are the newest.</p>}
+      {found.more && <p class="faint">There are more; these are the newest.</p>}
     </>
   );
 }

@@ -27,7 +27,7 @@ export const Toolbar = memo(function Toolbar({ rows, shown, view, problem, onCha
         <input
           type="search"
           class="search"
-          placeholder="Search name, owner, ID, reason"
+          placeholder="Search by name, owner, ID or reason"
           aria-label="Search pipelines"
           value={view.text}
           onInput={(event) => onChange({ text: event.currentTarget.value })}
@@ -86,5 +86,5 @@ export function countText(shown: number, all: number): string {
 function ownerLabel(key: string): string {
   if (key === "none") return "No owner in Airflow";
   const name = key.slice(key.indexOf(":") + 1);
-  return key.startsWith("group:") ? `Deployments ${name}` : `DAG ${name}`;
+  return key.startsWith("group:") ? `Deployment group ${name}` : `DAG ${name}`;
 }
