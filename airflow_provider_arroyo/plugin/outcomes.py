@@ -22,7 +22,7 @@ _TEXTS = {
     Outcome.DELETED: "It has been deleted.",
     Outcome.MISSING: "It has been deleted.",
     Outcome.FINISHED: "It has finished, and nothing restarts it.",
-    Outcome.NO_CHECKPOINT: "It is Finishing, where Arroyo ignores this.",
+    Outcome.NO_CHECKPOINT: "It is Finishing. In this state, Arroyo ignores the request.",
     Outcome.WITHDRAWN: "It was asked to run again before it stopped.",
 }
 

@@ -69,7 +69,12 @@ def asked(state: str, run: int = 1) -> Job:
         ("restart", job(1), [job(1, "Failing"), job(1, "Failed")], None),
         ("restart", job(1, "Failed"), [job(1, "Failed")], None),
         ("restart", job(1, "Failed"), [job(1, "Failed", 2)], FAILED),
-        ("restart", job(1), [job(1, "Finishing")] * 4, "It is Finishing, where Arroyo ignores this."),
+        (
+            "restart",
+            job(1),
+            [job(1, "Finishing")] * 4,
+            "It is Finishing. In this state, Arroyo ignores the request.",
+        ),
         # A restart without state replaces the job.
         ("restart", job(1), [Job("job_2", "Running", 1, pipeline_id="pl_1")], AGAIN),
         ("resume", asked("Stopped"), [job(1, "Stopped")], None),
