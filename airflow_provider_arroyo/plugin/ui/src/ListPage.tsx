@@ -110,7 +110,7 @@ function Pipelines(props: {
       <Freshness status={state.status} problem={problem} began={state.began} now={now} />
       {state.limit !== null && <Notice kind="info" text={`Only ${state.limit} pipelines are listed. This Arroyo may have more.`} />}
       <Totals totals={state.totals} view={view} onChange={onChange} />
-      <Toolbar rows={all} shown={rows.length} view={view} problem={orphans.problem} onChange={onChange} />
+      <Toolbar rows={all} shown={state.status?.seen_at == null ? null : rows.length} view={view} problem={orphans.problem} onChange={onChange} />
       <PipelineTable
         connection={connection}
         rows={rows}

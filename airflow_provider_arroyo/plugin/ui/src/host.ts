@@ -40,7 +40,7 @@ export function taskName(dag: string, task: string, mapIndex: number): string {
 /** Return where an owner is, if that is not this Airflow: a DAG of the same name here is a different one. */
 export function elsewhereText(owner: Owner, namespace: string | null): string | null {
   if (namespace === null || owner.namespace === namespace) return null;
-  return owner.namespace ? `in the namespace ${owner.namespace}` : "in no namespace";
+  return owner.namespace ? `namespace ${owner.namespace}` : "without a namespace";
 }
 
 /** Return a link only if it leads to a web page: an address from a connection may be anything. */

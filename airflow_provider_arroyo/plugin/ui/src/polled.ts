@@ -2,6 +2,10 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
+import { ApiError } from "./api";
+
+const UNUSABLE = "This page cannot use the response of Airflow's API server. Reload the page.";
+
 export interface Polled<T> {
   value: T | null;
   /** Why the last request failed; empty if it succeeded. */
@@ -41,7 +45,7 @@ export function usePolled<T>(
         isDone = ms === null;
         if (!abort.signal.aborted) setPolled({ key, value, problem: "" });
       } catch (error) {
-        const problem = error instanceof Error ? error.message : String(error);
+        const problem = error instanceof ApiError ? error.message : UNUSABLE;
         if (!abort.signal.aborted) setPolled((last) => ({ key, value: last.key === key ? last.value : null, problem }));
       }
       isAsking = false;

@@ -45,6 +45,12 @@ describe("a response of something that is not our API server", () => {
     expect(await show(2)).toContain("You may have been logged out: reload the page.");
   });
 
+  test("is not quoted", async () => {
+    history.replaceState(null, "", LIST);
+    list_ = { rows: null };
+    expect(await show(2)).toContain("This page cannot use the response of Airflow's API server.");
+  });
+
   test("does not hide what was known", async () => {
     await show(1);
     live_ = html();
@@ -141,7 +147,7 @@ describe("the owner", () => {
     const cells = <RowCells {...props} row={row({ owner })} details={undefined} namespace={namespace} onAct={undefined} onExplain={vi.fn()} />;
     render(<table>{cells}</table>, root);
     expect(root.querySelectorAll(".c-owner a")).toHaveLength(links);
-    expect(root.querySelector(".c-owner .second")?.textContent).toBe(links ? "r" : "in the namespace there");
+    expect(root.querySelector(".c-owner .second")?.textContent).toBe(links ? "r" : "namespace there");
   });
 });
 

@@ -133,7 +133,7 @@ function OwnerLink(props: { row: Row; missing: Orphan["missing"] | undefined; na
   const second = missing ? <span class="second warn">{GONE[missing]}</span> : <span class="second">{elsewhere ?? made}</span>;
   if (missing === "dag" || elsewhere !== null) {
     return (
-      <span title={`${text}\n${owner.run}`}>
+      <span title={[text, owner.run, elsewhere].filter(Boolean).join("\n")}>
         <span class="line">{text}</span>
         {second}
       </span>

@@ -10,7 +10,8 @@ import { Notice } from "./Notice";
 
 interface Props {
   rows: Row[];
-  shown: number;
+  /** How many of them are shown; null before Arroyo has responded. */
+  shown: number | null;
   view: View;
   /** Why the orphans could not be found; empty if they could. */
   problem: string;
@@ -62,7 +63,7 @@ export const Toolbar = memo(function Toolbar({ rows, shown, view, problem, onCha
           </button>
         )}
         <span class="count" role="status">
-          {countText(shown, rows.length)}
+          {shown !== null && countText(shown, rows.length)}
         </span>
       </div>
       {problem && <Notice kind="warning" text={problem} />}
