@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -27,9 +27,6 @@ class _ReturnsSql(DecoratedOperator):
     """Calls the function, and passes the SQL that it returns to the operator that follows this class in the bases.
 
     After a deferral the function is not called again: the pipeline exists.
-
-    :param python_callable: the function.
-    :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
     custom_operator_name = "@task.arroyo_sql"
@@ -49,10 +46,7 @@ class _ReturnsSql(DecoratedOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        """Call the function, and run the SQL that it returns.
-
-        :returns: the task's result.
-        """
+        """Call the function, and run the SQL that it returns; return the task's result."""
         operator: Any = self
         operator._check_is_rendered()
         self._call(context)
@@ -84,10 +78,7 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
     :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
-    template_fields: Sequence[str] = (
-        *DecoratedOperator.template_fields,
-        *ArroyoSubmitPipelineOperator.template_fields,
-    )
+    template_fields = (*DecoratedOperator.template_fields, *ArroyoSubmitPipelineOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ArroyoSubmitPipelineOperator.template_fields_renderers,
@@ -102,10 +93,7 @@ class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
     :param pipeline_name: the pipeline's name; default the function's name. Templated.
     """
 
-    template_fields: Sequence[str] = (
-        *DecoratedOperator.template_fields,
-        *ArroyoDeployPipelineOperator.template_fields,
-    )
+    template_fields = (*DecoratedOperator.template_fields, *ArroyoDeployPipelineOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ArroyoDeployPipelineOperator.template_fields_renderers,

@@ -85,79 +85,61 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(*names: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "integration-name": INTEGRATION_NAME,
-            "python-modules": [f"airflow_provider_arroyo.{name}" for name in names],
-        }
-    ]
+def _modules(name: str) -> list[dict[str, Any]]:
+    return [{"integration-name": INTEGRATION_NAME, "python-modules": [f"airflow_provider_arroyo.{name}"]}]
 
 
 def _connection_fields() -> dict[str, dict[str, Any]]:
     return {
-        "base_path": {
-            "label": "Base path",
-            "description": "Path prefix that a proxy adds before /api/v1, such as /arroyo",
-            "schema": {"type": ["string", "null"]},
-        },
-        "console_url": {
-            "label": "Console address",
-            "description": "URL of Arroyo's console, for links; empty: the same as the API",
-            "schema": {"type": ["string", "null"]},
-        },
-        "verify": {
-            "label": "Verify TLS certificate",
-            "description": "Off accepts any certificate; for experiments only",
-            "schema": {"type": ["boolean", "null"], "default": True},
-        },
-        "ca_cert": {
-            "label": "CA certificate file",
-            "description": "Path of a PEM file with the CA certificates to trust instead of the system's",
-            "schema": {"type": ["string", "null"]},
-        },
-        "client_cert": {
-            "label": "Client certificate file",
-            "description": "Path of a PEM file, for servers that require client certificates",
-            "schema": {"type": ["string", "null"]},
-        },
-        "client_key": {
-            "label": "Client key file",
-            "description": "Path of the private key; empty if the certificate file contains it",
-            "schema": {"type": ["string", "null"]},
-        },
-        "headers": {
-            "label": "Extra headers",
-            "description": 'JSON object, sent with every request: {"X-Tenant": "blue"}. Host and headers that frame '
-            "a request cannot be set",
+        "base_path": _field("Base path", "Path prefix that a proxy adds before /api/v1, such as /arroyo"),
+        "console_url": _field(
+            "Console address", "URL of Arroyo's console, for links; empty: the same as the API"
+        ),
+        "verify": _field(
+            "Verify TLS certificate",
+            "Off accepts any certificate; for experiments only",
+            "boolean",
+            default=True,
+        ),
+        "ca_cert": _field(
+            "CA certificate file",
+            "Path of a PEM file with the CA certificates to trust instead of the system's",
+        ),
+        "client_cert": _field(
+            "Client certificate file", "Path of a PEM file, for servers that require client certificates"
+        ),
+        "client_key": _field(
+            "Client key file", "Path of the private key; empty if the certificate file contains it"
+        ),
+        "headers": _field(
+            "Extra headers",
+            'JSON object, sent with every request: {"X-Tenant": "blue"}. Host and headers that frame a request '
+            "cannot be set",
             # A gateway's header is often a token, so the form hides it like a password.
-            "schema": {"type": ["string", "null"], "format": "password"},
-        },
-        "secret_headers": {
-            "label": "Secret headers",
-            "description": "Comma-separated names of more headers to mask in logs. Headers whose names contain auth, "
-            "token, key, secret, cookie, password or signature are always masked",
-            "schema": {"type": ["string", "null"]},
-        },
-        "proxies": {
-            "label": "Proxies",
-            "description": 'JSON object: {"http": "http://proxy:3128"}; empty: from the environment',
-            "schema": {"type": ["string", "null"]},
-        },
-        "connect_timeout": {
-            "label": "Connect timeout (seconds)",
-            "description": "How long a connection may take to open",
-            "schema": {"type": ["number", "null"], "default": 5, "exclusiveMinimum": 0},
-        },
-        "read_timeout": {
-            "label": "Read timeout (seconds)",
-            "description": "How long a response may take",
-            "schema": {"type": ["number", "null"], "default": 30, "exclusiveMinimum": 0},
-        },
-        "namespace": {
-            "label": "Namespace",
-            "description": "Distinguishes this Airflow's pipelines from those of another one on the same Arroyo; "
-            "empty: the host of [api] base_url",
-            "schema": {"type": ["string", "null"], "maxLength": 100},
-        },
+            format="password",
+        ),
+        "secret_headers": _field(
+            "Secret headers",
+            "Comma-separated names of more headers to mask in logs. Headers whose names contain auth, token, key, "
+            "secret, cookie, password or signature are always masked",
+        ),
+        "proxies": _field(
+            "Proxies", 'JSON object: {"http": "http://proxy:3128"}; empty: from the environment'
+        ),
+        "connect_timeout": _timeout("Connect timeout (seconds)", "How long a connection may take to open", 5),
+        "read_timeout": _timeout("Read timeout (seconds)", "How long a response may take", 30),
+        "namespace": _field(
+            "Namespace",
+            "Distinguishes this Airflow's pipelines from those of another one on the same Arroyo; empty: the host of "
+            "[api] base_url",
+            maxLength=100,
+        ),
     }
+
+
+def _field(label: str, description: str, kind: str = "string", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
+
+
+def _timeout(label: str, description: str, default: int) -> dict[str, Any]:
+    return _field(label, description, "number", default=default, exclusiveMinimum=0)

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, conf
 
+from airflow_provider_arroyo.client.checks import check_duration, check_integer, check_text
 from airflow_provider_arroyo.client.enums import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
+from airflow_provider_arroyo.get_provider_info import get_provider_info
 from airflow_provider_arroyo.hooks.connection import (
     extra_of,
     host_to_name_by,
@@ -21,7 +24,6 @@ from airflow_provider_arroyo.hooks.connection import (
     settings_error,
     settings_from,
 )
-from airflow_provider_arroyo.hooks.form import connection_form_widgets, ui_field_behaviour
 from airflow_provider_arroyo.hooks.masking import hide_values
 from airflow_provider_arroyo.text import duration
 
@@ -56,17 +58,43 @@ class ArroyoHook(BaseHook):
         super().__init__(**kwargs)
         self.arroyo_conn_id = arroyo_conn_id
 
-    # Airflow before 3.2 looks for these two in the hook's own class, not in its base classes.
+    # Airflow 3.2 and later read the form from the provider's info. Earlier versions call these two, which they look
+    # for in the hook's own class, not in its base classes.
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how Airflow shows the connection's own fields."""
-        return ui_field_behaviour()
+        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's further fields; none if the libraries for them are not installed."""
-        return connection_form_widgets()
+        try:
+            # Airflow gets these libraries with its FAB provider, or replaces them with stand-ins when it requests
+            # the form.
+            from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # no dependency of ours
+            from wtforms import (  # type: ignore[import-untyped]  # no dependency of ours
+                BooleanField,
+                PasswordField,
+                StringField,
+            )
+        except ImportError:
+            # The connection's own fields keep their labels; the others can be written as JSON in Extra.
+            return {}
+        widgets: dict[str, Any] = {}
+        for name, field in get_provider_info()["connection-types"][0]["conn-fields"].items():
+            label, schema = lazy_gettext(field["label"]), field["schema"]
+            default, kind = schema.get("default"), StringField
+            if "boolean" in schema["type"]:
+                kind = BooleanField
+            elif schema.get("format") == "password":
+                kind = PasswordField
+            elif default is not None:
+                # That form has no field for fractional numbers.
+                default = str(default)
+            widgets[name] = kind(label, description=field["description"], default=default)
+        return widgets
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -264,8 +292,6 @@ class ArroyoHook(BaseHook):
 
     def validate_query(self, query: str, udfs: Any = ()) -> QueryValidation:
         """Validate SQL without running it."""
-        from airflow_provider_arroyo.client.udf import as_udfs
-
         return self.client.validate_query(query, udfs=as_udfs(udfs))
 
     def list_job_errors(self, pipeline_id: str, job_id: str, *, limit: int = 10) -> tuple[JobError, ...]:
@@ -273,8 +299,6 @@ class ArroyoHook(BaseHook):
 
         :raises ValueError: if the limit is not an integer of at least 1.
         """
-        from airflow_provider_arroyo.client.checks import check_integer
-
         check_integer(limit, "limit")
         return self.client.list_job_errors(pipeline_id, job_id, limit=limit).data
 
@@ -290,7 +314,6 @@ class ArroyoHook(BaseHook):
         :raises ArroyoNoSuchNameError: if none has that name.
         :raises ArroyoAmbiguousNameError: if several are alive; lists them.
         """
-        from airflow_provider_arroyo.client.checks import check_text
         from airflow_provider_arroyo.pipelines.names import resolve_name
 
         return resolve_name(self.client, check_text(name, "name")).pipeline
@@ -307,7 +330,6 @@ class ArroyoHook(BaseHook):
         :raises ValueError: if an argument is out of range; names the argument.
         :raises ArroyoNotFoundError: if there is no such pipeline.
         """
-        from airflow_provider_arroyo.client.checks import check_duration
         from airflow_provider_arroyo.monitoring.diagnosis import diagnose
         from airflow_provider_arroyo.polling.evidence import gather
 
