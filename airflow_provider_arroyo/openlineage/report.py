@@ -32,61 +32,35 @@ _log = logging.getLogger(__name__)
 _TABLE_FORMATS = ("delta", "iceberg")
 
 
-Facts = Callable[[], TaskFacts]
-"""Returns what a task knows."""
-
-
-def started(facts: Facts) -> OperatorLineage | None:
-    """Return the lineage of a task that begins, from its SQL alone.
+def lineage_of(
+    facts: Callable[[], TaskFacts], task_instance: Any = None, *, asks_server: bool = False
+) -> OperatorLineage | None:
+    """Return the lineage of a task, and emit the events of its pipeline once the task has ended.
 
     :param facts: returns what the task knows.
+    :param task_instance: Airflow's task instance, if the task has ended; default None.
+    :param asks_server: whether to ask the server for what the task does not know: SQL that an earlier process of the
+        task found, connection tables and profiles. Default False.
+    :returns: None if anything fails: lineage never fails a task.
     """
-    return _guarded(lambda: _lineage(facts(), LookUp(None)))
-
-
-def completed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
-    """Return the lineage of a task that has succeeded, and emit the events of its pipeline.
-
-    The server is asked for what the task does not know: SQL that an earlier process of the task found, connection
-    tables and profiles.
-
-    :param facts: returns what the task knows.
-    :param task_instance: Airflow's task instance.
-    """
-    return _guarded(lambda: _ended(known := facts(), task_instance, LookUp(known.client)))
-
-
-def failed(facts: Facts, task_instance: Any) -> OperatorLineage | None:
-    """Return the lineage of a task that has failed, and emit an event if its pipeline has failed.
-
-    :param facts: returns what the task knows; the server is not asked.
-    :param task_instance: Airflow's task instance.
-    """
-    return _guarded(lambda: _ended(facts(), task_instance, LookUp(None)))
-
-
-def _guarded(report: Callable[[], OperatorLineage]) -> OperatorLineage | None:
-    """Keep errors out of the task and its log."""
     try:
-        return report()
-    except Exception as err:  # noqa: BLE001  # lineage never fails a task
+        known = facts()
+        lineage = _lineage(known, LookUp(known.client if asks_server else None))
+    except Exception as err:  # noqa: BLE001  # see above
         _log.debug("This task has no lineage: %s", _described(err))
         return None
+    if task_instance is not None:
+        try:
+            emit(pipeline_events(known, lineage, task_instance))
+        except Exception as err:  # noqa: BLE001  # the task's own event follows all the same
+            _log.debug("The pipeline has no event: %s", _described(err))
+    return lineage
 
 
 def _described(error: Exception) -> str:
     """Return the type of an error, and where it was raised; not its message, which may repeat parts of the SQL."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} in {frames[-1].name}, line {frames[-1].lineno} of {frames[-1].filename}"
-
-
-def _ended(facts: TaskFacts, task_instance: Any, look_up: LookUp) -> OperatorLineage:
-    lineage = _lineage(facts, look_up)
-    try:
-        emit(pipeline_events(facts, lineage, task_instance))
-    except Exception as err:  # noqa: BLE001  # the task's own event follows all the same
-        _log.debug("The pipeline has no event: %s", _described(err))
-    return lineage
 
 
 def _lineage(facts: TaskFacts, look_up: LookUp) -> OperatorLineage:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_arroyo.operators.task import ArroyoTask
+
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
 
-class OpenLineageMixin:
+class OpenLineageMixin(ArroyoTask):
     """Mixin for the operators that start, change, stop and delete pipelines.
 
     Without that provider, nothing calls these methods, and nothing of OpenLineage is imported.
@@ -37,48 +39,45 @@ class OpenLineageMixin:
         and may be killed during one.
         """
         conf = sys.modules.get("airflow.providers.openlineage.conf")
-        task: Any = self
         if conf is not None and not conf.is_disabled():
             # Code that needs the connection for more than lineage reports the error.
             with suppress(Exception):
-                _ = task.hook.client
+                _ = self.hook.client
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
         """Return the datasets and facets that are known before the task runs, from its SQL."""
-        from airflow_provider_arroyo.openlineage.report import started
-
-        return started(self._openlineage_facts)
+        return self._lineage()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
         """Return the datasets and facets of a task that succeeded, and emit the events of its pipeline."""
-        from airflow_provider_arroyo.openlineage.report import completed
-
-        return completed(self._openlineage_facts, task_instance)
+        return self._lineage(task_instance, asks_server=True)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage | None:
         """Return the datasets and facets of a task that failed; emit an event if its pipeline failed too."""
-        from airflow_provider_arroyo.openlineage.report import failed
+        return self._lineage(task_instance)
 
-        return failed(self._openlineage_facts, task_instance)
+    def _lineage(self, task_instance: Any = None, *, asks_server: bool = False) -> OperatorLineage | None:
+        from airflow_provider_arroyo.openlineage.report import lineage_of
+
+        return lineage_of(self._openlineage_facts, task_instance, asks_server=asks_server)
 
     def _openlineage_facts(self) -> TaskFacts:
         from airflow_provider_arroyo.openlineage.facts import TaskFacts
 
-        task: Any = self
-        query, group = getattr(task, "query", None), getattr(task, "group", None)
+        query, group = getattr(self, "query", None), getattr(self, "group", None)
         if self._found_query is not None:
             query = self._found_query()
         # Nothing is known of the server until the task has looked up its connection.
-        hook = vars(task).get("hook")
+        hook = vars(self).get("hook")
         is_known = hook is not None and "settings" in vars(hook)
-        has_responded = is_known and (task._has_waited or hook.client.has_responded)
+        has_responded = is_known and (self._has_waited or hook.client.has_responded)
         return TaskFacts(
             query=query if isinstance(query, str) else None,
-            pipeline=task._pipeline,
+            pipeline=self._pipeline,
             replaced=self._replaced,
             result=self._returned if isinstance(self._returned, dict) else {},
-            error=task._raised,
+            error=self._raised,
             group=group if isinstance(group, str) else None,
             server=hook.settings.shown_url if is_known else None,
-            client=task._new_client if has_responded else None,
+            client=self._new_client if has_responded else None,
         )
