@@ -26,6 +26,7 @@ from airflow_provider_arroyo.monitoring.plan import PipelineRef
 if TYPE_CHECKING:
     from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
+    from airflow_provider_arroyo.pipelines.submit import Submission
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ ENDED_STATES = frozenset({"failed", "success", "skipped", "upstream_failed", "re
 
 WORKER_SECONDS = 4.0
 """How long it may take in a worker, in seconds; Airflow kills the worker's process after 5 seconds."""
+
+_FIND_SECONDS = 0.25
+"""Time between two look-ups of a pipeline that is being created."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +70,10 @@ class WatchedRun(JsonValue):
     @property
     def advice(self) -> str:
         """How to stop the pipeline, which keeps running."""
-        return (
-            f"{self.pipeline.label} keeps running; stop it with "
-            f"ArroyoStopPipelineOperator(pipeline_id={self.pipeline.pipeline_id!r}) or in Arroyo's console"
-        )
+        pipeline_id, name = self.pipeline.pipeline_id, self.pipeline.name
+        which = f"pipeline_id={pipeline_id!r}" if pipeline_id else f"pipeline_name={name!r}"
+        what = f"{self.pipeline.label} keeps running; stop it with"
+        return f"{what} ArroyoStopPipelineOperator({which}) or in Arroyo's console"
 
 
 # -- the decision --------------------------------------------------------------------------------------------------
@@ -156,28 +160,72 @@ def stop_on_kill(
     ti: Any,
     is_timeout: bool,
     log: Any,
+    submission: Submission | None = None,
     limit_seconds: float = WORKER_SECONDS,
 ) -> bool:
     """Stop the pipeline of a task that ends in the worker, if wanted and allowed; log what was done.
 
     Never waits for the stop to finish, and never raises.
 
-    :param client: sends the requests.
+    :param client: sends the requests; not a submit's own client, which may be in the middle of a request.
     :param watched: the run that the task watched.
     :param mode: how to stop; None leaves the pipeline running.
     :param ti: the task instance, whose state is read from Airflow.
     :param is_timeout: whether the task ends because of a timeout, so that its state need not be read.
     :param log: gets one line.
+    :param submission: the submit that was interrupted before a wait saw its pipeline. Only a pipeline that this
+        submit created is stopped, found by its ownership label as soon as it exists; one of an earlier try that was
+        being adopted keeps running. Default None.
     :param limit_seconds: how long it may take in total.
     :returns: whether a stop was requested.
     """
+    advice, adopted = watched.advice, None if submission is None else submission.adopted
+    if adopted is not None:
+        watched = WatchedRun(pipeline=PipelineRef(pipeline_id=adopted.id, name=adopted.name))
+        advice = f"{watched.advice}, or clear this task to adopt it"
+    elif submission is not None:
+        name = watched.pipeline.short
+        advice = (
+            f"If pipeline {name!r} exists, it keeps running; stop it with ArroyoStopPipelineOperator("
+            f"pipeline_name={name!r}) or in Arroyo's console, or clear this task to adopt it"
+        )
     if mode is None:
-        log.info("This task ends. %s", watched.advice)
+        log.info("This task ends. %s", advice)
+        return False
+    if adopted is not None:
+        why = "this task ended before it had adopted or replaced it"
+        log.warning("%s is not stopped: %s. %s", watched.pipeline.label, why, advice)
         return False
     deadline = time.monotonic() + limit_seconds
-    if not is_timeout and not has_ended(ti, limit_seconds / 2, watched.advice, log):
+    if not is_timeout and not has_ended(ti, limit_seconds / 2, advice, log):
         return False
+    if submission is not None:
+        created = _created_by(submission, client, deadline, advice, log)
+        if created is None:
+            return False
+        watched = created
     return request_stop(client, watched, mode, deadline, log)
+
+
+def _created_by(
+    submission: Submission, client: ArroyoClient, deadline: float, advice: str, log: Any
+) -> WatchedRun | None:
+    """Return the pipeline that a submit created, as soon as it exists; if it does not in time, log that."""
+    try:
+        limited = client.with_limits(
+            max_elapsed_seconds=max(0.0, deadline - time.monotonic()), deadline=deadline
+        )
+        found = submission.find_created(limited)
+        while found is None and submission.is_pending and time.monotonic() + _FIND_SECONDS < deadline:
+            time.sleep(_FIND_SECONDS)
+            found = submission.find_created(limited)
+        if found is not None:
+            pipeline = PipelineRef(pipeline_id=found.id, name=found.name)
+            return WatchedRun(pipeline=pipeline, job=limited.get_job(found.id))
+        log.warning("This task ended before it had created its pipeline. %s", advice)
+    except Exception as err:  # noqa: BLE001  # the task ends whatever fails, so it is logged
+        log.error("The pipeline of a task that ended was not found: %s. %s", err, advice)
+    return None
 
 
 def has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:

@@ -11,16 +11,15 @@ from typing import Any, TypeVar
 from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_characters,
-    check_checkpoint_interval,
     check_id,
     check_string_map,
     check_text,
-    check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.text import duration, is_template, shorten
+from airflow_provider_arroyo.text import is_template, shorten
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 _NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", "[none]", "[null]"})
 """What templates render to if there is no value: None, null in JSON, a missing number, an empty XCom."""
@@ -28,9 +27,6 @@ _NOTHING = frozenset({"", "none", "null", "nan", "undefined", "[]", "()", "{}", 
 _SEVERAL = re.compile(r"\s*(\[.*\]|\(.*\)|\{.*\})\s*", re.DOTALL)
 
 STOP_MODES = tuple(mode for mode in StopMode if mode is not StopMode.NONE)
-
-IF_MISSING = ("fail", "succeed")
-"""What to do if the pipeline that should be stopped or deleted does not exist."""
 
 
 def is_final(value: Any) -> bool:
@@ -81,10 +77,16 @@ def as_string_map(value: Any, argument: str) -> Any:
     }
 
 
-def check_early(check: Callable[[Any, str], T], value: Any, argument: str) -> None:
-    """Check a value now if it is final; otherwise only the task checks it."""
+def check_early(check: Callable[[Any, str], object], value: V, argument: str) -> V:
+    """Return a value unchanged, after a check if it is final; otherwise only the task checks it."""
     if is_final(value):
         check(value, argument)
+    return value
+
+
+def optional(check: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
+    """Return a check that also accepts None."""
+    return lambda value, argument: None if value is None else check(value, argument)
 
 
 def check_tags(value: Any, argument: str = "tags") -> dict[str, str]:
@@ -126,42 +128,6 @@ def check_until_checkpoint(value: Any, wanted: Any) -> bool:
             "until_checkpoint needs a wait for 'Running': a pipeline that has ended takes no checkpoints"
         )
     return bool(value)
-
-
-def check_proof_in_time(task: Any) -> None:
-    """Check that ``timeout`` leaves enough time for a task that waits for ``Running``.
-
-    :param task: has ``timeout``, ``stable_for``, ``until_checkpoint`` and ``checkpoint_interval``.
-    :raises ValueError: if the task could never succeed in that time; names both arguments.
-    """
-    timeout: timedelta = task.timeout
-    check_within(task.stable_for, "stable_for", timeout, "timeout", "the task could not succeed")
-    interval = getattr(task, "checkpoint_interval", None)
-    if interval is None or not task.until_checkpoint:
-        return
-    interval = check_checkpoint_interval(interval)
-    if interval >= timeout:
-        raise ValueError(
-            f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), because "
-            f"until_checkpoint=True waits for a checkpoint, got {duration(timeout.total_seconds())}. "
-            "Set until_checkpoint=False to wait for none"
-        )
-
-
-def check_rollback_in_time(task: Any) -> None:
-    """Check that Airflow leaves a deploy the time to roll back.
-
-    :param task: has ``timeout``, ``execution_timeout``, ``on_failure`` and ``rollback_timeout``.
-    :raises ValueError: if it does not: says how much it needs.
-    """
-    needed, what = task.timeout, "timeout"
-    if task.on_failure == "rollback":
-        needed, what = needed + task.rollback_timeout, "timeout + rollback_timeout"
-    if task.execution_timeout is not None and task.execution_timeout < needed:
-        raise ValueError(
-            f"execution_timeout must be {what} or more ({duration(needed.total_seconds())}), got "
-            f"{duration(task.execution_timeout.total_seconds())}: it would cut off a rollback"
-        )
 
 
 def check_moment(value: Any, argument: str) -> datetime:

@@ -6,19 +6,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import (
-    check_bool,
-    check_duration,
-    check_max_restarts,
-)
+from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_max_restarts
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.operators.arguments import (
-    check_one_of_id_and_name,
-    rendered_id_and_name,
-)
-from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.existing import ArroyoExistingOperator
+from airflow_provider_arroyo.operators.task import entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,37 +19,23 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
-    from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.change import Change, Changed
-
 
 _KEPT = "It keeps the new settings for its next start; ArroyoRestartPipelineOperator starts it."
 
 
-class ArroyoChangeOperator(ArroyoOperator):
-    """Changes an existing pipeline and waits until it runs again.
-
-    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
-    :param pipeline_name: exact name of the pipeline, instead of its id. Templated.
-    :param stable_for: how long the pipeline must be ``Running`` in one run; a timedelta or seconds.
-    :param until_checkpoint: whether a checkpoint of the new run must have finished.
-    :param max_restarts: how often the pipeline may restart after the change; None allows any number.
-    """
+class ArroyoChangeOperator(ArroyoExistingOperator):
+    """The base class of the operators that change a pipeline and wait until it runs again."""
 
     def __init__(
         self,
         *,
-        pipeline_id: str | None,
-        pipeline_name: str | None,
         stable_for: timedelta | float,
         until_checkpoint: bool,
         max_restarts: int | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_one_of_id_and_name(pipeline_id, pipeline_name)
-        self.pipeline_id = pipeline_id
-        self.pipeline_name = pipeline_name
         self.stable_for = check_duration(stable_for, "stable_for")
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
         self.max_restarts = check_max_restarts(max_restarts)
@@ -71,18 +50,24 @@ class ArroyoChangeOperator(ArroyoOperator):
         :raises ArroyoError: if it did not.
         """
 
-    def _change(self, context: Context) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
+        """Return the wanted settings, from the rendered arguments; a restart has none."""
+        return {}
+
+    @entry_point
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Request the change, and wait for the new run if one begins; return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
         from airflow_provider_arroyo.pipelines.change import Change, ChangeNote, ChangeNotes
         from airflow_provider_arroyo.pipelines.deploy_progress import shown
         from airflow_provider_arroyo.pipelines.existing import Action
 
         with self._rendered_arguments():
-            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
+            wanted = self._wanted()
+            self._settings()
         deadline, argument = self._deadline(self.timeout)
-        found = self._find(context, pipeline_id, name)
+        found = self._find(wanted)
         pipeline = self._ref(found)
-        self._show_link(context, pipeline)
         began, notes = self.clock(), ChangeNotes(context.get("task_state_store"))
 
         def note_of(changed: Changed) -> ChangeNote:
@@ -117,7 +102,7 @@ class ArroyoChangeOperator(ArroyoOperator):
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and job.state == JobState.FINISHED:
                 raise _finished(pipeline)
-            return self._changed(context, pipeline, job, more)
+            return self._changed(pipeline, job, more)
         before = note.before
         ran_before = before is not None and before.state == JobState.RUNNING
         plan = WaitPlan(
@@ -134,7 +119,7 @@ class ArroyoChangeOperator(ArroyoOperator):
             baseline=before,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(context, plan, {**more, "baseline": before.to_dict() if before else None})
+        return self._wait(plan, {**more, "baseline": before.to_dict() if before else None})
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -158,19 +143,14 @@ class ArroyoChangeOperator(ArroyoOperator):
             raise _finished(pipeline)
         self._check_applied(pipeline)
         more = {key: value for key, value in resume_context.items() if key != "baseline"}
-        return self._changed(self._context, pipeline, job, more)
+        return self._changed(pipeline, job, more)
 
-    def _changed(
-        self, context: Context, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _changed(self, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_arroyo.pipelines.change import ChangeNotes
 
-        ChangeNotes(context.get("task_state_store")).forget()
+        ChangeNotes(self._context.get("task_state_store")).forget()
         result = self._result(pipeline, job, action=more.get("action"))
         return {**result, "changes": list(more.get("changes") or [])}
-
-    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested change continues without this task: %s", watched.pipeline.label)
 
 
 def _finished(pipeline: PipelineRef) -> ArroyoError:

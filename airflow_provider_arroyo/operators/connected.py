@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Pipeline
     from airflow_provider_arroyo.hooks.arroyo import ArroyoHook
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
-    from airflow_provider_arroyo.pipelines.ownership import Namespace, Owner, OwnershipLabel
+    from airflow_provider_arroyo.pipelines.ownership import Namespace, OwnershipLabel
     from airflow_provider_arroyo.polling.clock import SteadyClock
 
 NAME_NOTE_KEY = "arroyo_pipeline_of_name"
@@ -46,6 +46,7 @@ class ConnectedTask:
     arroyo_conn_id: str
     api_outage_tolerance: timedelta
     log: Any
+    _context: Context
     _ti: Any = None
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another."""
@@ -97,34 +98,24 @@ class ConnectedTask:
 
         return ArroyoClient(self._shared_client().settings)
 
-    def _owner(self, namespace: Namespace) -> Owner:
-        """Return this task instance as the owner of pipelines."""
+    def _label(self, namespace: Namespace, **deployment: Any) -> OwnershipLabel:
+        """Return the ownership label of what this try creates: its owner is the task instance.
+
+        :param deployment: the label's ``deployment`` and ``generation``, where it is a deploy.
+        """
+        from airflow_provider_arroyo import __version__
         from airflow_provider_arroyo.on_kill import map_index_of
-        from airflow_provider_arroyo.pipelines.ownership import Owner
+        from airflow_provider_arroyo.pipelines.ownership import Owner, OwnershipLabel
 
         ti = self._ti
-        return Owner(
+        owner = Owner(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
             run_id=ti.run_id,
             map_index=map_index_of(ti),
             namespace=namespace.name,
         )
-
-    def _label(self, namespace: Namespace, **deployment: Any) -> OwnershipLabel:
-        """Return the ownership label of what this try creates.
-
-        :param deployment: the label's ``deployment`` and ``generation``, where it is a deploy.
-        """
-        from airflow_provider_arroyo import __version__
-        from airflow_provider_arroyo.pipelines.ownership import OwnershipLabel
-
-        return OwnershipLabel(
-            task=self._owner(namespace),
-            try_number=self._ti.try_number,
-            package_version=__version__,
-            **deployment,
-        )
+        return OwnershipLabel(task=owner, try_number=ti.try_number, package_version=__version__, **deployment)
 
     def _namespace(self) -> Namespace:
         """Return the namespace, which separates this Airflow's pipelines from others'; warn if there is none."""

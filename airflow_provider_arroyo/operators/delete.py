@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,8 @@ from airflow_provider_arroyo.exceptions import (
     ArroyoNoSuchNameError,
     ArroyoNotFoundError,
 )
-from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.operators.arguments import (
-    IF_MISSING,
-    check_choice,
-    check_early,
-    check_one_of_id_and_name,
-    check_stop_mode,
-    rendered_id_and_name,
-)
-from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.arguments import check_stop_mode
+from airflow_provider_arroyo.operators.existing import ArroyoStoppingOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
@@ -32,10 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.client.models import Job
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
-    from airflow_provider_arroyo.on_kill import WatchedRun
 
 
-class ArroyoDeletePipelineOperator(ArroyoOperator):
+class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
     """Delete a pipeline and its state, after stopping it if it runs.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
@@ -52,10 +43,8 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
     :param timeout: how long the stop may take, deferred or not, default 2 minutes; a timedelta or seconds. If the
         pipeline becomes ``Finishing`` meanwhile, the immediate stop gets at least 10 seconds, even beyond that.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
-    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` as last seen, and
@@ -85,40 +74,30 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            arroyo_conn_id=arroyo_conn_id,
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            mode=mode,
+            if_missing=if_missing,
             timeout=timeout,
             poll_interval=poll_interval,
             defer_after=defer_after,
             api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
             deferrable=deferrable,
             **kwargs,
         )
-        check_one_of_id_and_name(pipeline_id, pipeline_name)
-        check_early(check_stop_mode, mode, "mode")
-        self.pipeline_id = pipeline_id
-        self.pipeline_name = pipeline_name
         self.stop_first = check_bool(stop_first, "stop_first")
-        self.mode = mode
-        self.if_missing = check_choice(if_missing, "if_missing", IF_MISSING)
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Stop the pipeline if it runs, then delete it.
-
-        :returns: the task's result.
-        """
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
+        """Stop the pipeline if it runs, then delete it; return the task's result."""
         from airflow_provider_arroyo.pipelines.existing import effective_stop_mode, is_down
 
-        self._ti = context["ti"]
         with self._rendered_arguments():
-            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
-            mode = check_stop_mode(self.mode)
-        pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
+            pipeline, mode = self._wanted(), check_stop_mode(self.mode)
         self._step = f"Deleting pipeline {pipeline.short!r}"
         try:
-            pipeline = self._ref(self._find(context, pipeline_id, name))
-            self._show_link(context, pipeline)
+            pipeline = self._ref(self._find(pipeline))
             job = self._client().get_job(pipeline.pipeline_id)
             if job is None or is_down(job):
                 return self._delete(pipeline, job)
@@ -133,30 +112,10 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
-        deadline, argument = self._deadline(self.timeout)
-        plan = WaitPlan.of_stop(
-            pipeline,
-            job,
-            requested_at=began,
-            deadline=deadline,
-            deadline_argument=argument,
-            finishing_is_final=mode in (StopMode.CHECKPOINT, StopMode.GRACEFUL),
-            outage_tolerance=self.api_outage_tolerance,
-        )
-        return self._wait(context, plan, {"mode": mode.value})
+        return self._wait_for_stop(pipeline, job, mode, began, {})
 
-    def _finish(
-        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        from airflow_provider_arroyo.monitoring.explain import explain
-
-        if result.outcome in (Outcome.DELETED, Outcome.MISSING):
-            return self._missing(explain(result, pipeline), pipeline)
-        if result.outcome is Outcome.NO_CHECKPOINT and result.job is not None:
-            return self._stop_immediately(pipeline, result.job, result.waited_seconds)
-        if result.outcome is not Outcome.REACHED:
-            self._fail_to_stop(result, pipeline, resume_context)
-        return self._delete(pipeline, result.job)
+    def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
+        return self._delete(pipeline, job)
 
     def _delete(self, pipeline: PipelineRef, job: Job | None) -> dict[str, Any]:
         try:
@@ -180,6 +139,3 @@ class ArroyoDeletePipelineOperator(ArroyoOperator):
         why = "An earlier try deleted it" if was_deleted else "There is nothing to delete"
         self.log.warning("%s: %s", why, error)
         return self._result(pipeline, None, missing=True)
-
-    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested stop continues without this task: %s", watched.pipeline.label)

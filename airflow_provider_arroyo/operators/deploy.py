@@ -9,21 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_duration,
-    check_max_restarts,
     check_pipeline_name,
+    check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.operators.arguments import (
-    as_string,
-    check_choice,
-    check_early,
-    check_proof_in_time,
-    check_rollback_in_time,
-)
-from airflow_provider_arroyo.operators.base import ArroyoOperator
-from airflow_provider_arroyo.operators.spec import SpecFields
+from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
+from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.text import shorten
+from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -40,7 +33,7 @@ ON_FAILURE = ("rollback", "leave")
 DEFAULT_GROUP = "default"
 
 
-class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
+class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
     """Make a pipeline on the server match the arguments, whatever runs there now.
 
     You can run it as often as you like, on each merge or on a schedule. It compares the arguments with what the
@@ -106,8 +99,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
     :param defer_after: with ``deferrable``, how long each wait stays in the worker before it moves to the triggerer,
         default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
@@ -135,8 +127,6 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
     ui_color = "#d8f4e2"
     _check_name = staticmethod(check_pipeline_name)
     _deploying: Deploy | None = None
-    _seen: tuple[Any, ...] = ()
-    """The transitions that this task's earlier waits saw."""
 
     def __init__(
         self,
@@ -170,15 +160,6 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            arroyo_conn_id=arroyo_conn_id,
-            timeout=timeout,
-            poll_interval=poll_interval,
-            defer_after=defer_after,
-            api_outage_tolerance=api_outage_tolerance,
-            deferrable=deferrable,
-            **kwargs,
-        )
-        self._set_spec(
             pipeline_name=pipeline_name,
             query=query,
             parallelism=parallelism,
@@ -187,33 +168,54 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
             tags=tags,
             env_vars=env_vars,
             scheduler_config=scheduler_config,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            arroyo_conn_id=arroyo_conn_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            deferrable=deferrable,
+            **kwargs,
         )
-        check_early(check_pipeline_name, group, "group")
         self.state_url = state_url
-        self.group = group
+        self.group = check_early(check_pipeline_name, group, "group")
         self.strategy = check_choice(strategy, "strategy", STRATEGIES)
         self.on_failure = check_choice(on_failure, "on_failure", ON_FAILURE)
         self.rollback_timeout = check_duration(rollback_timeout, "rollback_timeout", positive=True)
-        self.stable_for = check_duration(stable_for, "stable_for")
-        self.max_restarts = check_max_restarts(max_restarts)
         self.keep_old = check_bool(keep_old, "keep_old")
         self.until_checkpoint = check_bool(until_checkpoint, "until_checkpoint")
         self.allow_state_loss = check_bool(allow_state_loss, "allow_state_loss")
         self.adopt_unowned = check_bool(adopt_unowned, "adopt_unowned")
         # ``BaseOperator`` has a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
-        check_proof_in_time(self)
-        check_rollback_in_time(self)
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Check that ``timeout`` leaves time for the proof, and ``execution_timeout`` for a rollback."""
+        timeout, interval = self.timeout, self.checkpoint_interval
+        check_within(self.stable_for, "stable_for", timeout, "timeout", "the task could not succeed")
+        if self.until_checkpoint and interval is not None and interval >= timeout:
+            raise ValueError(
+                f"timeout must be longer than checkpoint_interval ({duration(interval.total_seconds())}), because "
+                f"until_checkpoint=True waits for a checkpoint, got {duration(timeout.total_seconds())}. "
+                "Set until_checkpoint=False to wait for none"
+            )
+        needed, what = timeout, "timeout"
+        if self.on_failure == "rollback":
+            needed, what = timeout + self.rollback_timeout, "timeout + rollback_timeout"
+        if self.execution_timeout is not None and self.execution_timeout < needed:
+            raise ValueError(
+                f"execution_timeout must be {what} or more ({duration(needed.total_seconds())}), got "
+                f"{duration(self.execution_timeout.total_seconds())}: it would cut off a rollback"
+            )
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Plan, then deploy.
-
-        :returns: the task's result.
-        """
+        """Plan, then deploy; return the task's result."""
         from airflow_provider_arroyo.pipelines.ownership import Deployment
 
-        self._take(context)
+        self._show_name(context)
         with self._rendered_arguments():
             spec = self._spec()
             group = check_pipeline_name(as_string(self.group, "group"), "group")
@@ -224,21 +226,17 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
 
     @entry_point
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume with the trigger's event.
-
-        :returns: the task's result.
-        """
-        self._take(context)
+        """Resume with the trigger's event; return the task's result."""
+        self._show_name(context)
         if isinstance(event, Mapping) and isinstance(event.get("resume_context"), Mapping):
-            self._seen = tuple(event["resume_context"].get("seen", ()))
+            self._seen_earlier = tuple(event["resume_context"].get("seen", ()))
         return super().execute_complete(context, event)
 
-    def _take(self, context: Context) -> None:
-        self._context, self._ti = context, context["ti"]
+    @staticmethod
+    def _show_name(context: Any) -> None:
+        """Let Airflow show the pipeline's name for a mapped task, instead of its index."""
         if context["ti"].map_index is not None and context["ti"].map_index >= 0:
-            # Otherwise Airflow shows only the index of a mapped task.
-            shown: Any = context
-            shown["map_index_template"] = shown.get("map_index_template") or "{{ task.pipeline_name }}"
+            context["map_index_template"] = context.get("map_index_template") or "{{ task.pipeline_name }}"
 
     def _deploy(self, deployment: Deployment, namespace: Namespace) -> Deploy:
         from airflow_provider_arroyo.pipelines.change import ChangeNotes
@@ -284,21 +282,9 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 
         if isinstance(step, Waiting):
-            resume_context = {"progress": step.progress.to_dict(), "seen": list(self._seen)}
-            return self._wait(self._context, step.wait, resume_context, may_defer=step.may_defer)
+            resume_context = {"progress": step.progress.to_dict(), "seen": list(self._seen_earlier)}
+            return self._wait(step.wait, resume_context, may_defer=step.may_defer)
         return self._deployed(step)
-
-    def _push_transitions(self, result: WaitResult) -> None:
-        """Push all transitions that the task has seen so far, in all its waits."""
-        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
-
-        if shown := self._seen_with(result):
-            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=list(shown))
-
-    def _seen_with(self, result: WaitResult) -> tuple[Any, ...]:
-        from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS
-
-        return (*self._seen, *(one.to_dict() for one in result.transitions))[-MAX_TRANSITIONS:]
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -307,7 +293,7 @@ class ArroyoDeployPipelineOperator(SpecFields, ArroyoOperator):
         from airflow_provider_arroyo.pipelines.ownership import Namespace
 
         progress = DeployProgress.read(resume_context.get("progress"))
-        self._seen = self._seen_with(result)
+        self._seen_earlier = self._seen
         if self._deploying is None:
             self._deploying = self._deploy(progress.deployment, Namespace(name=progress.deployment.namespace))
         return self._go_on(self._deploying.resume(progress, result))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_arroyo.client.checks import check_json_object, check_text
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
+from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,25 +21,11 @@ IF_DIFFERENT = ("fail", "keep")
 LANGUAGES = ("rust", "python")
 
 
-class ArroyoEnsureOperator(ArroyoWorkerOperator):
-    """The base class of the three operators, with the comparison of what exists and what is wanted.
+class ArroyoEnsureOperator(ArroyoOperator):
+    """The base class of the three operators, with the comparison of what exists and what is wanted."""
 
-    :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), or ``"keep"`` it,
-        with a warning.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
-    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
-    """
-
-    def __init__(
-        self,
-        *,
-        if_different: str = "fail",
-        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
-        arroyo_conn_id: str = DEFAULT_CONN_ID,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
+    def __init__(self, *, if_different: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.if_different = check_choice(if_different, "if_different", IF_DIFFERENT)
 
     def _ensured(self, kind: str, ensured: Ensured) -> dict[str, Any]:
@@ -77,8 +63,7 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
     :param config: settings of the connector, as Arroyo's API expects them. Templated.
     :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
         differences without secrets, or ``"keep"`` it, with a warning.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
     :raises ValueError: if an argument is invalid, before any request.
@@ -105,19 +90,13 @@ class ArroyoEnsureConnectionProfileOperator(ArroyoEnsureOperator):
             if_different=if_different,
             **kwargs,
         )
-        check_early(check_text, name, "name")
-        check_early(check_text, connector, "connector")
-        check_early(check_json_object, config, "config")
-        self.name = name
-        self.connector = connector
-        self.config = config
+        self.name = check_early(check_text, name, "name")
+        self.connector = check_early(check_text, connector, "connector")
+        self.config = check_early(check_json_object, config, "config")
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the profile, or compare it with the existing one.
-
-        :returns: the task's result.
-        """
+        """Create the profile, or compare it with the existing one; return the task's result."""
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_profile
 
         with self._rendered_arguments():
@@ -140,8 +119,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
         Templated.
     :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
         differences without secrets and which pipelines use it, or ``"keep"`` it, with a warning.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
     :raises ValueError: if an argument is invalid, before any request.
@@ -178,22 +156,16 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
             if_different=if_different,
             **kwargs,
         )
-        check_early(check_text, name, "name")
-        check_early(check_text, connector, "connector")
-        check_early(check_json_object, config, "config")
+        self.name = check_early(check_text, name, "name")
+        self.connector = check_early(check_text, connector, "connector")
+        self.config = check_early(check_json_object, config, "config")
         check_early(check_json_object, schema or {}, "schema")
-        self.name = name
-        self.connector = connector
-        self.config = config
         self.connection_profile = connection_profile
         self.schema = schema
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the table, or compare it with the existing one.
-
-        :returns: the task's result.
-        """
+        """Create the table, or compare it with the existing one; return the task's result."""
         from airflow_provider_arroyo.pipelines.ensure import ensure_connection_table
 
         with self._rendered_arguments():
@@ -222,8 +194,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
     :param prefix: folder in which Arroyo's console shows it, default ``/``.
     :param if_different: what to do if one of that name exists and differs: ``"fail"`` (default), showing the
         differences without secrets, or ``"keep"`` it, with a warning.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``id``, ``name``, ``action`` (``created`` or ``unchanged``) and ``differences`` (a list of strings).
     :raises ValueError: if an argument is invalid, before any request.
@@ -231,6 +202,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
     """
 
     template_fields: Sequence[str] = ("arroyo_conn_id",)
+    _step = "Ensuring a UDF"
 
     def __init__(
         self,
@@ -255,13 +227,9 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the UDF, or compare it with the existing one.
-
-        :returns: the task's result.
-        """
+        """Create the UDF, or compare it with the existing one; return the task's result."""
         from airflow_provider_arroyo.pipelines.ensure import ensure_udf
 
-        self._step = "Ensuring a UDF"
         ensured = ensure_udf(
             self._client(), definition=self.definition, language=self.language, prefix=self.prefix
         )

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_integer, check_text
+from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_integer
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.hooks.errors import ArroyoTaskError
 from airflow_provider_arroyo.links import ArroyoPipelineLink
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.operators.arguments import check_early
 from airflow_provider_arroyo.operators.connected import TaskEnd
-from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.query import ArroyoQueryOperator, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 from airflow_provider_arroyo.text import duration, shorten
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ MAX_ROWS = 10_000
 _SHOWN_ROWS, _SHOWN_COLUMNS = 5, 500
 
 
-class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
+class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
     """Run SQL for a short time, return its rows, and fail if they do not pass a check.
 
     The SQL must end with a ``SELECT``; its rows are returned. Sinks are not written to unless ``enable_sinks`` is
@@ -48,8 +46,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
     :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
         and ``language``. Not templated, since source code contains braces.
     :param enable_sinks: whether the sinks of the SQL are written to, default False.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason`` of the preview,
         ``rows`` (each a dict) and ``missed_rows`` (how many rows were produced before reading began).
@@ -59,9 +56,9 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
     operator_extra_links = (ArroyoPipelineLink(),)
     ui_color = "#e8e0f4"
+    _step = "The preview"
     _preview: Preview | None = None
 
     def __init__(
@@ -77,29 +74,28 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         arroyo_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
-        check_early(check_text, query, "query")
-        _check_rows(max_rows, check)
-        as_udfs(udfs)
-        self.query = query
-        self.max_rows = max_rows
+        super().__init__(
+            query=query,
+            udfs=udfs,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            **kwargs,
+        )
+        if check is not None and not callable(check):
+            raise ValueError(f"check must be a function of the rows, got {check!r}")
+        self.max_rows = check_integer(max_rows, "max_rows", most=MAX_ROWS)
         self.timeout = check_duration(timeout, "timeout", positive=True)
         self.check = check
-        self.udfs = udfs
         self.enable_sinks = check_bool(enable_sinks, "enable_sinks")
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run the preview and read its rows.
-
-        :returns: the task's result.
-        """
+        """Run the preview and read its rows; return the task's result."""
         from airflow_provider_arroyo.pipelines.preview import Preview
         from airflow_provider_arroyo.pipelines.validate import check_query
 
         with self._rendered_arguments():
             query, udfs = rendered_query(self.query), as_udfs(self.udfs)
-        self._step = "The preview"
         client = self._client()
         # Its error messages have line and column, which those of a refused preview lack.
         check_query(client, query, udfs)
@@ -125,10 +121,7 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
         if not seen.rows:
             self.log.warning("The preview returned no rows")
         self._run_check(seen.rows)
-        return {
-            **self._result(pipeline, seen.job, missed_rows=seen.missed_rows),
-            "rows": seen.rows,
-        }
+        return {**self._result(pipeline, seen.job, missed_rows=seen.missed_rows), "rows": seen.rows}
 
     def on_kill(self) -> None:
         """Stop the preview."""
@@ -157,9 +150,3 @@ class ArroyoPreviewQueryOperator(QueryField, ArroyoWorkerOperator):
                 f"The check of the preview's {len(rows)} rows failed: {said}. Rows:{shown or ' none'}{more}"
             )
         )
-
-
-def _check_rows(max_rows: Any, check: Any) -> None:
-    check_integer(max_rows, "max_rows", most=MAX_ROWS)
-    if check is not None and not callable(check):
-        raise ValueError(f"check must be a function of the rows, got {check!r}")

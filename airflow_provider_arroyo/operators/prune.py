@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool, check_integer, check_pipeline_name
 from airflow_provider_arroyo.operators.arguments import as_string, check_early, is_final
+from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.deploy import DEFAULT_GROUP
 from airflow_provider_arroyo.operators.lineage import OpenLineageMixin
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Context
 
 
-class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
+class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
     """Stop and delete the pipelines that a group deployed earlier and no longer contains.
 
     It only touches pipelines that :class:`.ArroyoDeployPipelineOperator` created for this group, in this Airflow's
@@ -38,8 +38,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
     :param max_deletions: how many pipelines may be deleted, default 10. If there are more, the task fails and changes
         nothing.
     :param dry_run: whether only to log what would be deleted, default False.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``deleted`` (a list of ``{"pipeline_id", "pipeline_name"}``), ``kept`` (names) and ``dry_run``.
     :raises ValueError: if an argument is invalid, before any request.
@@ -65,10 +64,9 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
-        check_early(check_pipeline_name, group, "group")
         if isinstance(keep, list | tuple | set) and is_final(keep):
             names_to_keep(keep)
-        self.group = group
+        self.group = check_early(check_pipeline_name, group, "group")
         self.keep = keep
         self.max_deletions = check_integer(max_deletions, "max_deletions", least=0)
         # ``BaseOperator`` has a method of that name.
@@ -88,10 +86,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoWorkerOperator):
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete the pipelines that the group no longer contains.
-
-        :returns: the task's result.
-        """
+        """Delete the pipelines that the group no longer contains; return the task's result."""
         from airflow_provider_arroyo.pipelines.prune import prune
 
         with self._rendered_arguments():

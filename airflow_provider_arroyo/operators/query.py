@@ -1,17 +1,18 @@
-"""How ``query`` is read and rendered: it is SQL, or the path of a file that contains SQL."""
+"""The base class of the operators that take SQL: ``query`` is SQL, or the path of a file that contains SQL."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_arroyo.client.checks import check_sql
+from airflow_provider_arroyo.client.checks import check_sql, check_text
+from airflow_provider_arroyo.client.udf import as_udfs
 from airflow_provider_arroyo.hooks.errors import ArroyoArgumentError
 from airflow_provider_arroyo.hooks.masking import hide_values
-from airflow_provider_arroyo.operators.arguments import as_string
-from airflow_provider_arroyo.operators.rendering import RenderedFields
+from airflow_provider_arroyo.operators.arguments import as_string, check_early
+from airflow_provider_arroyo.operators.base import ArroyoOperator
 
 if TYPE_CHECKING:
     import jinja2
@@ -47,22 +48,28 @@ def rendered_query(query: Any) -> str:
     return text
 
 
-class QueryField(RenderedFields):
-    """Mixin for the operators that take SQL; must precede Airflow's base class."""
+class ArroyoQueryOperator(ArroyoOperator):
+    """The base class of the operators that take SQL."""
 
     # Airflow would treat every templated field with this ending as a path, including names and tags.
     template_ext: Sequence[str] = ()
-    query: Any
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
+
+    def __init__(self, *, query: str, udfs: Sequence[Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.query: Any = check_early(check_text, query, "query")
+        as_udfs(udfs)
+        self.udfs = udfs
 
     def resolve_template_files(self) -> None:
         """Read the file when the DAG is parsed, so that a changed file makes a new version of the DAG."""
         if is_path(self.query):
             try:
-                self.query = _source(self.get_template_env(), self.query)  # type: ignore[attr-defined]  # Airflow's
+                self.query = _source(self.get_template_env(), self.query)
             except ArroyoArgumentError as err:
                 # The task raises it when it runs.
                 _log.warning("%s", err)
-        super().resolve_template_files()  # type: ignore[misc]  # Airflow's
+        super().resolve_template_files()
 
     def _render_field(
         self, field: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]
@@ -100,7 +107,7 @@ class QueryField(RenderedFields):
         from jinja2 import TemplateError, UndefinedError
 
         try:
-            return self.render_template(query, context, jinja_env, seen_oids)  # type: ignore[attr-defined]  # Airflow's
+            return self.render_template(query, context, jinja_env, seen_oids)
         except UndefinedError as err:
             what = f"{err.message} in Airflow's templates"
         except TemplateError as err:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_arroyo.pipelines.change import Change, Changed
 
 
@@ -41,10 +39,8 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         ``timeout``.
     :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
-    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
@@ -57,6 +53,7 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
 
     template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
     ui_color = "#ffeccc"
+    _step = "Restarting a pipeline"
 
     def __init__(
         self,
@@ -92,15 +89,6 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         )
         self.force = check_bool(force, "force")
         self.ignore_state = check_bool(ignore_state, "ignore_state")
-
-    @entry_point
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Request the new run, then wait for it.
-
-        :returns: the task's result.
-        """
-        self._step = "Restarting a pipeline"
-        return self._change(context)
 
     def _request(self, change: Change) -> Changed:
         return change.restart(force=self.force, ignore_state=self.ignore_state)

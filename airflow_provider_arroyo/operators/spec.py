@@ -1,14 +1,16 @@
-"""The arguments that say what a pipeline should be, shared by the operators that submit and deploy one."""
+"""The base class of the operators that submit and deploy a pipeline: what they want it to be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_arroyo.client.checks import (
     check_checkpoint_interval,
+    check_duration,
     check_json_object,
+    check_max_restarts,
     check_parallelism,
     check_string_map,
     check_text,
@@ -20,8 +22,10 @@ from airflow_provider_arroyo.operators.arguments import (
     check_early,
     check_rendered,
     check_tags,
+    optional,
 )
-from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.base import ArroyoWaitingOperator
+from airflow_provider_arroyo.operators.query import ArroyoQueryOperator, rendered_query
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
 
 
-class SpecFields(QueryField):
-    """Mixed into the operators that create pipelines, before :class:`.ArroyoOperator`.
+class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
+    """The base class of the operators that create pipelines.
 
     A field that cannot be rendered fails ``execute``, not the rendering. Airflow renders a deferred task again before
     it resumes it, and by then a file or Variable may be gone that is not needed any more: the pipeline exists.
@@ -40,53 +44,38 @@ class SpecFields(QueryField):
 
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "tags": "json", "env_vars": "json"}
     _check_name: ClassVar[Callable[..., str]] = staticmethod(check_text)
-    pipeline_name: str
-    parallelism: int | str
-    checkpoint_interval: timedelta | None
-    udfs: Sequence[Any]
-    tags: Mapping[str, str] | None
-    env_vars: Mapping[str, str] | None
-    scheduler_config: Mapping[str, Any] | None
     state_url: str | None = None
-    log: Any
-    _ti: Any
     _render_error: Exception | None = None
     """Why the first of the fields that cannot be rendered cannot be; None if all were."""
 
-    def _set_spec(
+    def __init__(
         self,
         *,
         pipeline_name: str,
-        query: str,
         parallelism: int | str,
         checkpoint_interval: timedelta | float | None,
-        udfs: Sequence[Any],
         tags: Mapping[str, str] | None,
         env_vars: Mapping[str, str] | None,
         scheduler_config: Mapping[str, Any] | None,
+        stable_for: timedelta | float,
+        max_restarts: int | None,
+        **kwargs: Any,
     ) -> None:
-        """Check the arguments that are final already, and keep all.
-
-        :raises ValueError: names the one that is invalid.
-        """
+        super().__init__(**kwargs)
         check_early(self._check_name, pipeline_name, "pipeline_name")
-        check_early(check_rendered, pipeline_name, "pipeline_name")
-        check_early(check_text, query, "query")
-        check_early(check_parallelism, parallelism, "parallelism")
-        check_early(check_tags, tags or {}, "tags")
-        check_early(check_string_map, env_vars or {}, "env_vars")
-        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
-        as_udfs(udfs)
-        self.pipeline_name = pipeline_name
-        self.query = query
-        self.parallelism = parallelism
-        self.checkpoint_interval = (
-            None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
+        self.pipeline_name = check_early(check_rendered, pipeline_name, "pipeline_name")
+        self.parallelism = check_early(check_parallelism, parallelism, "parallelism")
+        self.checkpoint_interval = optional(check_checkpoint_interval)(
+            checkpoint_interval, "checkpoint_interval"
         )
-        self.udfs = udfs
+        check_early(check_tags, tags or {}, "tags")
         self.tags = tags
+        check_early(check_string_map, env_vars or {}, "env_vars")
         self.env_vars = env_vars
+        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
         self.scheduler_config = scheduler_config
+        self.stable_for = check_duration(stable_for, "stable_for")
+        self.max_restarts = check_max_restarts(max_restarts)
 
     def _render_field(
         self, field: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]
@@ -142,5 +131,4 @@ class SpecFields(QueryField):
             )
             # It is not the pipeline's; lineage can get that from Arroyo.
             self.query = None
-        resumed: WaitEvent = super()._resume(event)  # type: ignore[misc]  # the task's
-        return resumed
+        return super()._resume(event)

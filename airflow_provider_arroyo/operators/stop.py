@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,16 +17,8 @@ from airflow_provider_arroyo.exceptions import (
     Disposition,
 )
 from airflow_provider_arroyo.monitoring.outcome import Outcome
-from airflow_provider_arroyo.operators.arguments import (
-    IF_MISSING,
-    check_choice,
-    check_early,
-    check_one_of_id_and_name,
-    check_stop_mode,
-    is_final,
-    rendered_id_and_name,
-)
-from airflow_provider_arroyo.operators.base import ArroyoOperator
+from airflow_provider_arroyo.operators.arguments import check_choice, check_stop_mode, is_final
+from airflow_provider_arroyo.operators.existing import ArroyoStoppingOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
@@ -34,15 +26,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_arroyo.client.details import Checkpoint
     from airflow_provider_arroyo.client.models import Job
-    from airflow_provider_arroyo.monitoring.checkpoints import StopRequest
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
-    from airflow_provider_arroyo.on_kill import WatchedRun
 
 IF_FINISHING = ("fail", "immediate")
 
 
-class ArroyoStopPipelineOperator(ArroyoOperator):
+class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
     """Stop a pipeline, and wait until it has stopped.
 
     If the pipeline is already stopped or finished, the task succeeds at once. A failed pipeline is also asked to
@@ -70,10 +60,8 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
     :param if_missing: what to do if there is no such pipeline: ``"fail"`` (default) or ``"succeed"``.
     :param timeout: how long the wait may take, deferred or not, default 2 minutes; a timedelta or seconds.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
-    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``checkpoint``
@@ -107,18 +95,19 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            arroyo_conn_id=arroyo_conn_id,
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            mode=mode,
+            if_missing=if_missing,
             timeout=timeout,
             poll_interval=poll_interval,
             defer_after=defer_after,
             api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
             deferrable=deferrable,
             **kwargs,
         )
-        check_one_of_id_and_name(pipeline_id, pipeline_name)
-        check_early(check_stop_mode, mode, "mode")
-        check_choice(if_missing, "if_missing", IF_MISSING)
-        check_choice(if_finishing, "if_finishing", IF_FINISHING)
+        self.if_finishing = check_choice(if_finishing, "if_finishing", IF_FINISHING)
         if require_checkpoint and if_finishing != "fail":
             raise ValueError(
                 "require_checkpoint needs if_finishing='fail': a Finishing pipeline takes no checkpoints"
@@ -129,97 +118,57 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             raise ValueError(
                 "require_checkpoint needs wait_for_completion=True: otherwise nothing can be proven"
             )
-        self.pipeline_id = pipeline_id
-        self.pipeline_name = pipeline_name
-        self.mode = mode
         self.wait_for_completion = check_bool(wait_for_completion, "wait_for_completion")
         self.require_checkpoint = check_bool(require_checkpoint, "require_checkpoint")
-        self.if_finishing = if_finishing
         self.accept_failed = check_bool(accept_failed, "accept_failed")
-        self.if_missing = if_missing
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Request the stop, then wait.
+        """Request the stop, and wait for it; return the task's result."""
+        from airflow_provider_arroyo.pipelines.stopping import request_stop
 
-        :returns: the task's result.
-        """
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
-
+        before: tuple[Checkpoint, ...] | None = ()
         with self._rendered_arguments():
-            pipeline_id, name = rendered_id_and_name(self.pipeline_id, self.pipeline_name)
-            mode = check_stop_mode(self.mode)
+            pipeline, mode = self._wanted(), check_stop_mode(self.mode)
             if self.require_checkpoint and mode is not StopMode.CHECKPOINT:
                 raise ValueError(f"require_checkpoint needs mode 'checkpoint', got {mode.value!r}")
-        pipeline = PipelineRef(pipeline_id=pipeline_id or "", name=name)
         self._step = f"Stopping pipeline {pipeline.short!r}"
         try:
-            pipeline = self._ref(self._find(context, pipeline_id, name))
-            self._show_link(context, pipeline)
+            pipeline = self._ref(self._find(pipeline))
             job = self._client().get_job(pipeline.pipeline_id)
-            if job is not None and self._needs_no_stop(job):
+            # A failed one may be about to restart.
+            is_down = job is not None and job.state == JobState.STOPPED and job.running_desired is False
+            if job is not None and (is_down or job.state == JobState.FINISHED):
                 return self._found_down(pipeline, job)
             if job is not None and job.state == JobState.FINISHING:
                 mode = self._mode_in_finishing(pipeline, job, mode)
             began = self.clock()
-            request = self._request_stop(pipeline, job, mode)
+            if job is not None and mode is StopMode.CHECKPOINT:
+                before = self._checkpoints(pipeline, job)
+            request = request_stop(self._client(), pipeline.pipeline_id, job, mode, before)
         except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
         if not self.wait_for_completion:
             return self._result(pipeline, job, checkpoint=None, missing=False)
-        deadline, argument = self._deadline(self.timeout)
-        plan = WaitPlan.of_stop(
-            pipeline,
-            job,
-            requested_at=began,
-            deadline=deadline,
-            deadline_argument=argument,
-            finishing_is_final=(
-                mode is StopMode.CHECKPOINT
-                or (mode is StopMode.GRACEFUL and self.if_finishing == "immediate")
-            ),
-            outage_tolerance=self.api_outage_tolerance,
-        )
-        return self._wait(
-            context, plan, {"request": request.to_dict() if request else None, "mode": mode.value}
-        )
-
-    def _stop_on_kill(self, watched: WatchedRun, *, is_timeout: bool) -> None:
-        self.log.info("The requested stop continues without this task: %s", watched.pipeline.label)
-
-    @staticmethod
-    def _needs_no_stop(job: Job) -> bool:
-        """Return whether a job will stay down; a failed one may be about to restart."""
-        return job.state == JobState.FINISHED or (
-            job.state == JobState.STOPPED and job.running_desired is False
-        )
+        noted = {"request": request.to_dict() if request else None}
+        return self._wait_for_stop(pipeline, job, mode, began, noted)
 
     def _mode_in_finishing(self, pipeline: PipelineRef, job: Job, mode: StopMode) -> StopMode:
         """Return the stop mode for a pipeline that is ``Finishing``, where only an immediate stop works."""
         from airflow_provider_arroyo.monitoring.explain import explain
+        from airflow_provider_arroyo.monitoring.result import WaitResult
 
         if mode not in (StopMode.CHECKPOINT, StopMode.GRACEFUL):
             return mode
         if self.if_finishing == "immediate":
             self._log_immediate_stop(pipeline)
             return StopMode.IMMEDIATE
-        from airflow_provider_arroyo.monitoring.result import WaitResult
-
         result = WaitResult(outcome=Outcome.NO_CHECKPOINT, target_states=(JobState.STOPPED.value,), job=job)
         if mode is StopMode.CHECKPOINT:
             self._fail(result, pipeline)
         self.log.warning("%s", explain(result, pipeline))
         return mode
-
-    def _request_stop(self, pipeline: PipelineRef, job: Job | None, mode: StopMode) -> StopRequest | None:
-        """Request the stop; return what the proof will need, or None if no checkpoint was requested."""
-        from airflow_provider_arroyo.pipelines.stopping import request_stop
-
-        before: tuple[Checkpoint, ...] | None = ()
-        if mode is StopMode.CHECKPOINT and job is not None:
-            before = self._checkpoints(pipeline, job)
-        return request_stop(self._client(), pipeline.pipeline_id, job, mode, before)
 
     def _found_down(self, pipeline: PipelineRef, job: Job) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import checkpoint_of_stopped
@@ -228,7 +177,7 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         if job.state == JobState.FINISHED:
             return self._result(pipeline, job, checkpoint=None, missing=False)
         checkpoints = self._checkpoints(pipeline, job)
-        return self._stopped(pipeline, job, checkpoint_of_stopped(checkpoints or (), job))
+        return self._proven(pipeline, job, checkpoint_of_stopped(checkpoints or (), job))
 
     def _checkpoints(self, pipeline: PipelineRef, job: Job) -> tuple[Checkpoint, ...] | None:
         """Return the job's checkpoints, or None if they cannot be read although Arroyo responds.
@@ -257,19 +206,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
         self.log.warning("%s%s", text, end)
         return None
 
-    def _finish(
-        self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
         from airflow_provider_arroyo.monitoring.checkpoints import StopRequest, checkpoint_of_stop
-        from airflow_provider_arroyo.monitoring.explain import explain
 
-        job, request = result.job, resume_context.get("request")
-        if result.outcome in (Outcome.DELETED, Outcome.MISSING):
-            return self._missing(explain(result, pipeline), pipeline)
-        if result.outcome is Outcome.NO_CHECKPOINT and job is not None and self.if_finishing == "immediate":
-            return self._stop_immediately(pipeline, job, result.waited_seconds)
-        if result.outcome is not Outcome.REACHED or job is None:
-            self._fail_to_stop(result, pipeline, resume_context)
         if job.state == JobState.FAILED:
             return self._ended_failed(result, pipeline)
         if job.state == JobState.FINISHED or request is None:
@@ -280,9 +219,9 @@ class ArroyoStopPipelineOperator(ArroyoOperator):
             stop = StopRequest.from_dict(request)
         checkpoints = self._checkpoints(pipeline, job) or ()
         proof = None if stop is None else checkpoint_of_stop(checkpoints, stop, job)
-        return self._stopped(pipeline, job, proof)
+        return self._proven(pipeline, job, proof)
 
-    def _stopped(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    def _proven(self, pipeline: PipelineRef, job: Job, checkpoint: Checkpoint | None) -> dict[str, Any]:
         if checkpoint is None and self.mode == StopMode.CHECKPOINT:
             text = (
                 f"{pipeline.label} is Stopped, but nothing proves that it took a final checkpoint: a resume may "

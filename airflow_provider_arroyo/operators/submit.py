@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_arroyo.client.checks import check_duration, check_max_restarts, check_text
+from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.client.enums import JobState, StopMode
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
@@ -21,18 +21,20 @@ from airflow_provider_arroyo.operators.arguments import (
     check_rendered_id,
     check_stop_mode,
     check_until_checkpoint,
+    optional,
 )
-from airflow_provider_arroyo.operators.kill_submit import SubmittingOperator
-from airflow_provider_arroyo.operators.spec import SpecFields
+from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.client.client import ArroyoClient
     from airflow_provider_arroyo.client.models import Job, Pipeline
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
+    from airflow_provider_arroyo.on_kill import WatchedRun
     from airflow_provider_arroyo.pipelines.spec import PipelineSpec
     from airflow_provider_arroyo.pipelines.submit import Submission, Submitted
 
@@ -40,7 +42,7 @@ WAIT_FOR = (JobState.RUNNING, JobState.FINISHED)
 ON_EXISTING = ("adopt", "replace", "fail")
 
 
-class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
+class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
     """Submit a streaming SQL pipeline once, and wait until it runs or has finished.
 
     One task of one DAG run creates one pipeline, however often it is tried: each try first looks for the pipeline
@@ -86,10 +88,8 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
         the next try adopts it.
     :param timeout: how long the wait may take, deferred or not, default 10 minutes; a timedelta or seconds.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
-    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
@@ -111,6 +111,8 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
         "arroyo_conn_id",
     )
     ui_color = "#d8e9ff"
+    _submission: Submission | None = None
+    """The submit in progress, until a wait has seen the pipeline."""
 
     def __init__(
         self,
@@ -139,15 +141,6 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            arroyo_conn_id=arroyo_conn_id,
-            timeout=timeout,
-            poll_interval=poll_interval,
-            defer_after=defer_after,
-            api_outage_tolerance=api_outage_tolerance,
-            deferrable=deferrable,
-            **kwargs,
-        )
-        self._set_spec(
             pipeline_name=pipeline_name,
             query=query,
             parallelism=parallelism,
@@ -156,47 +149,45 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
             tags=tags,
             env_vars=env_vars,
             scheduler_config=scheduler_config,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            arroyo_conn_id=arroyo_conn_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            deferrable=deferrable,
+            **kwargs,
         )
-        if pipeline_id is not None:
-            check_early(check_rendered_id, pipeline_id, "pipeline_id")
-        if wait_for is not None:
-            check_choice(wait_for, "wait_for", WAIT_FOR)
-        check_choice(on_existing, "on_existing", ON_EXISTING)
-        self.pipeline_id = pipeline_id
+        self.pipeline_id = check_early(optional(check_rendered_id), pipeline_id, "pipeline_id")
         # A template may render None; that is different from giving no argument.
         self._has_users_id = pipeline_id is not None
-        self.wait_for = None if wait_for is None else str(wait_for)
-        self.stable_for = check_duration(stable_for, "stable_for")
+        self.wait_for = None if wait_for is None else check_choice(wait_for, "wait_for", WAIT_FOR)
+        self.on_existing = check_choice(on_existing, "on_existing", ON_EXISTING)
         self.until_checkpoint = check_until_checkpoint(until_checkpoint, [self.wait_for])
-        self.max_restarts = check_max_restarts(max_restarts)
         if max_restarts is not None and wait_for is None:
             raise ValueError(
                 "max_restarts counts the restarts during the wait, and wait_for=None waits for nothing"
             )
-        self.on_existing = on_existing
         self.stop_on_kill = None if stop_on_kill is None else check_stop_mode(stop_on_kill, "stop_on_kill")
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit, then wait for ``wait_for``.
-
-        :returns: the task's result.
-        """
+        """Submit, then wait for ``wait_for``; return the task's result."""
         from airflow_provider_arroyo.monitoring.plan import Baseline, WaitPlan
 
         with self._rendered_arguments():
             spec, users_id = self._spec(), self._users_id()
         self._step = f"Submitting pipeline {shorten(spec.name, 80)!r}"
         began = self.clock()
-        submitted = self._submit(context, spec, users_id)
+        submitted = self._submit(spec, users_id)
         pipeline, before = self._ref(submitted.pipeline), submitted.before
         late = None
         if submitted.late_seconds is not None:
-            until = self.clock() + submitted.late_seconds
             late = {
                 "namespace": self.hook.namespace.name,
                 "created_at_micros": submitted.pipeline.created_at_micros,
-                "until": until,
+                "until": self.clock() + submitted.late_seconds,
             }
         self._show_link(context, pipeline)
         action = submitted.action.value
@@ -219,41 +210,41 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
             created_at=self.clock() if action in ("created", "replaced") else None,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(context, plan, {"action": action, "late": late})
+        return self._wait(plan, {"action": action, "late": late})
 
     def _users_id(self) -> str | None:
         if self.pipeline_id is None and not self._has_users_id:
             return None
         return str(check_rendered_id(check_text(as_string(self.pipeline_id, "pipeline_id"), "pipeline_id")))
 
-    def _submit(self, context: Context, spec: PipelineSpec, users_id: str | None) -> Submitted:
-        from airflow_provider_arroyo.on_kill import WatchedRun
+    def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
+        from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
         from airflow_provider_arroyo.pipelines.submit import naming
 
-        self._ti = context["ti"]
         self._submission = submission = self._new_submission(spec, users_id)
         if self.stop_on_kill is not None:
-            self._note(WatchedRun(pipeline=self._expected()))
+            note_wait(self._ti, WatchedRun(pipeline=self._known(submission)))
         try:
             return submission.run()
         except AirflowTaskTimeout:
-            self._show_failed(context, submission)
-            self._stop_submission(is_timeout=True)
+            self._show_failed(submission)
+            self._has_failed = True
+            self._stop_on_kill(WatchedRun(pipeline=self._known(submission)), is_timeout=True)
             raise
         except Exception as err:
             self._submission = None
-            exists = self._show_failed(context, submission)
+            exists = self._show_failed(submission)
             if exists is None or not isinstance(err, ArroyoError):
                 raise
             raise naming(err, exists) from err.__cause__
 
-    def _show_failed(self, context: Context, submission: Submission) -> Pipeline | None:
+    def _show_failed(self, submission: Submission) -> Pipeline | None:
         """Show and return the pipeline that exists although its submit failed; None if none is known."""
         exists = submission.pipeline
         if exists is not None:
             pipeline = self._ref(exists)
             with suppress(Exception):  # the error of the submit matters more
-                self._show_link(context, pipeline)
+                self._show_link(self._context, pipeline)
             self._log_begin("The submit failed, but its pipeline exists", pipeline, level=logging.WARNING)
         return exists
 
@@ -304,3 +295,35 @@ class ArroyoSubmitPipelineOperator(SpecFields, SubmittingOperator):
         self._submission = None
         is_finished = job is not None and job.state == JobState.FINISHED
         return self._result(pipeline, job, action=action, finished=is_finished)
+
+    # -- if the task ends while it creates or adopts the pipeline -------------------------------------------------
+
+    def on_kill(self) -> None:
+        """Apply ``stop_on_kill`` when Airflow kills the task, even while the pipeline is being created."""
+        from airflow_provider_arroyo.on_kill import WatchedRun
+
+        submission = self._submission
+        if submission is None or self._waiting is not None or self._has_failed:
+            super().on_kill()
+            return
+        self._has_failed = True
+        self._stop_on_kill(WatchedRun(pipeline=self._known(submission)), is_timeout=self._is_timed_out)
+
+    def _request_stop(self, client: ArroyoClient, watched: WatchedRun, **more: Any) -> bool:
+        submission, self._submission = self._submission, None
+        if (
+            watched.job is None
+            and submission is not None
+            and (submission.is_pending or submission.has_created)
+        ):
+            # Killed before its first poll: the label tells which pipeline it created.
+            more["submission"] = submission
+        return super()._request_stop(client, watched, **more)
+
+    def _known(self, submission: Submission) -> PipelineRef:
+        """Return what is known of the pipeline, even before it exists."""
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
+
+        if submission.pipeline is not None:
+            return self._ref(submission.pipeline)
+        return PipelineRef(pipeline_id=str(self.pipeline_id or ""), name=str(self.pipeline_name))

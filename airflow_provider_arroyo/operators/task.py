@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
@@ -43,15 +43,14 @@ _EXAMINED = (Outcome.FAILED, Outcome.FLAPPING, Outcome.STOPPED, Outcome.TIMED_OU
 def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatenate[Task, P], T]:
     """Wrap a method of a task that Airflow calls.
 
-    It takes the task instance from the context, keeps the result for lineage, raises errors as Airflow expects them,
-    and sends the metrics.
+    It keeps the context, and the result for lineage, raises errors as Airflow expects them, and sends the metrics.
     """
 
     @wraps(method)
     def wrapper(task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Mapping) and "ti" in value:  # the context
-                task._ti = value["ti"]
+                task._context, task._ti = value, value["ti"]
         try:
             result = method(task, *args, **kwargs)
             task._keep_result(result)
@@ -91,6 +90,10 @@ class ArroyoTask(ConnectedTask):
     """Whether Airflow's own alarm for ``execution_timeout`` has ended the task."""
     _results: tuple[WaitResult, ...] = ()
     """Results of waits that have ended or left the worker, whose metrics are not sent yet."""
+    _seen_earlier: Sequence[Any] = ()
+    """The transitions that earlier waits of this task saw."""
+    _seen: Sequence[Any] = ()
+    """These, and those that this wait has seen so far."""
     _pipeline: PipelineRef | None = None
     """The task's pipeline, once it is known."""
 
@@ -162,7 +165,6 @@ class ArroyoTask(ConnectedTask):
         self,
         wait: PipelineWait,
         *,
-        interval_seconds: float | None = None,
         until: float | None = None,
         stop_when: Callable[[WaitResult], bool] | None = None,
     ) -> WaitResult:
@@ -173,7 +175,7 @@ class ArroyoTask(ConnectedTask):
         result: WaitResult | None = None
         options: Any = {
             "clock": self.clock,
-            "interval_seconds": interval_seconds or self.poll_interval,
+            "interval_seconds": self.poll_interval,
             "log": self.log,
             "until": until,
             "stop_when": stop_when,
@@ -196,11 +198,13 @@ class ArroyoTask(ConnectedTask):
         return result
 
     def _push_transitions(self, result: WaitResult) -> None:
-        """Push the transitions that the task has seen so far."""
-        from airflow_provider_arroyo.monitoring.transitions import TRANSITIONS_XCOM_KEY
+        """Push the transitions that the task has seen so far, in all its waits."""
+        from airflow_provider_arroyo.monitoring.transitions import MAX_TRANSITIONS, TRANSITIONS_XCOM_KEY
 
-        if result.transitions:
-            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=[one.to_dict() for one in result.transitions])
+        seen = [*self._seen_earlier, *(one.to_dict() for one in result.transitions)]
+        self._seen = seen[-MAX_TRANSITIONS:]
+        if self._seen:
+            self._ti.xcom_push(key=TRANSITIONS_XCOM_KEY, value=self._seen)
 
     def _defers_at(self, wait: PipelineWait) -> float | None:
         """Return when the wait moves to the triggerer; None if it stays in the worker.

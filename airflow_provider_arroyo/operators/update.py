@@ -13,13 +13,11 @@ from airflow_provider_arroyo.client.checks import (
     check_string_map,
 )
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.operators.arguments import as_string_map, check_early
+from airflow_provider_arroyo.operators.arguments import as_string_map, check_early, optional
 from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
-from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.pipelines.change import Change, Changed
 
@@ -50,10 +48,8 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         ``timeout``.
     :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
     :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
-    :param defer_after: with ``deferrable``, how long to wait in the worker before the wait moves to the triggerer,
-        default 15 seconds; a timedelta or seconds.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
     :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
@@ -73,6 +69,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
     ui_color = "#ffeccc"
+    _step = "Updating a pipeline"
 
     def __init__(
         self,
@@ -112,42 +109,20 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
             raise ValueError(
                 "nothing to update: give parallelism, checkpoint_interval, env_vars or scheduler_config"
             )
-        if parallelism is not None:
-            check_early(check_parallelism, parallelism, "parallelism")
-        if env_vars is not None:
-            check_early(check_string_map, env_vars, "env_vars")
-        if scheduler_config is not None:
-            check_early(check_json_object, scheduler_config, "scheduler_config")
-        self.parallelism = parallelism
-        self.checkpoint_interval = (
-            None if checkpoint_interval is None else check_checkpoint_interval(checkpoint_interval)
+        self.parallelism = check_early(optional(check_parallelism), parallelism, "parallelism")
+        self.checkpoint_interval = optional(check_checkpoint_interval)(
+            checkpoint_interval, "checkpoint_interval"
         )
-        self.env_vars = env_vars
-        self.scheduler_config = scheduler_config
-
-    @entry_point
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Request the change; wait if it begins a new run.
-
-        :returns: the task's result.
-        """
-        self._step = "Updating a pipeline"
-        with self._rendered_arguments():
-            self._settings()
-        return self._change(context)
+        self.env_vars = check_early(optional(check_string_map), env_vars, "env_vars")
+        self.scheduler_config = check_early(optional(check_json_object), scheduler_config, "scheduler_config")
 
     def _settings(self) -> dict[str, Any]:
         """Return the wanted settings, from the rendered arguments."""
-        env_vars, config = self.env_vars, self.scheduler_config
-        if config is not None:
-            config = check_json_object(config, "scheduler_config")
-        if env_vars is not None:
-            env_vars = check_string_map(as_string_map(env_vars, "env_vars"), "env_vars")
         return {
-            "parallelism": None if self.parallelism is None else check_parallelism(self.parallelism),
+            "parallelism": optional(check_parallelism)(self.parallelism, "parallelism"),
             "checkpoint_interval": self.checkpoint_interval,
-            "env_vars": env_vars,
-            "scheduler_config": config,
+            "env_vars": optional(check_string_map)(as_string_map(self.env_vars, "env_vars"), "env_vars"),
+            "scheduler_config": optional(check_json_object)(self.scheduler_config, "scheduler_config"),
         }
 
     def _request(self, change: Change) -> Changed:

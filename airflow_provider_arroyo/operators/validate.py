@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_arroyo.client.checks import check_text
 from airflow_provider_arroyo.client.udf import as_udfs
-from airflow_provider_arroyo.operators.arguments import check_early
-from airflow_provider_arroyo.operators.query import QueryField, rendered_query
+from airflow_provider_arroyo.operators.query import ArroyoQueryOperator, rendered_query
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
-from airflow_provider_arroyo.operators.worker import ArroyoWorkerOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
+class ArroyoValidateQueryOperator(ArroyoQueryOperator):
     """Let Arroyo plan SQL without running it, and fail if Arroyo refuses it.
 
     :param query: the SQL or, if it is one line that ends in ``.sql``, the path of a file in the DAG's folder or its
         ``template_searchpath``. Templated.
     :param udfs: UDFs that the SQL uses, default none: each is its source in Rust, or a mapping with ``definition``
         and ``language``. Not templated, since source code contains braces.
-    :param api_outage_tolerance: how long Arroyo may be unreachable before the task fails, default 10 minutes; a
-        timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
     :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
     :returns: ``graph``: the ``nodes`` (``node_id, operator, description, parallelism``) and ``edges`` (``src_id,
         dest_id, key_type, value_type, edge_type``) of the dataflow that Arroyo would run.
@@ -36,8 +32,8 @@ class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
     """
 
     template_fields: Sequence[str] = ("query", "arroyo_conn_id")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
     ui_color = "#f4f0d8"
+    _step = "Validating the SQL"
 
     def __init__(
         self,
@@ -48,23 +44,21 @@ class ArroyoValidateQueryOperator(QueryField, ArroyoWorkerOperator):
         arroyo_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(arroyo_conn_id=arroyo_conn_id, api_outage_tolerance=api_outage_tolerance, **kwargs)
-        check_early(check_text, query, "query")
-        as_udfs(udfs)
-        self.query = query
-        self.udfs = udfs
+        super().__init__(
+            query=query,
+            udfs=udfs,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            **kwargs,
+        )
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
-        """Validate the SQL.
-
-        :returns: the task's result.
-        """
+        """Validate the SQL; return the task's result."""
         from airflow_provider_arroyo.pipelines.validate import check_query
 
         with self._rendered_arguments():
             query, udfs = rendered_query(self.query), as_udfs(self.udfs)
-        self._step = "Validating the SQL"
         graph = check_query(self._client(), query, udfs)
         self.log.info("Arroyo accepts the SQL: %d operators", len(graph.nodes))
         return {"graph": asdict(graph)}

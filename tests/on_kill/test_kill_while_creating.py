@@ -18,7 +18,7 @@ from airflow_provider_arroyo.client.models import StopMode
 from airflow_provider_arroyo.client.settings import ClientSettings
 from airflow_provider_arroyo.monitoring.plan import PipelineRef
 from airflow_provider_arroyo.monitoring.wait import PipelineWait
-from airflow_provider_arroyo.operators.kill_submit import stop_submission
+from airflow_provider_arroyo.on_kill import WatchedRun, stop_on_kill
 from airflow_provider_arroyo.pipelines.submit import Submission
 from tests.chaos.crashing_client import Killed, crash_at, crashing_clients
 from tests.on_kill.support import ENDED, NOT_ENDED, TaskInstance
@@ -63,10 +63,10 @@ def _kill(
         bench.sandbox.requests.clear()
         pipeline = PipelineRef(pipeline_id="", name=SPEC.name)
         arguments: dict[str, Any] = {"ti": ti, "is_timeout": False, "log": bench.log, **more}
-        arguments["limit_seconds"] = limit_seconds
+        arguments |= {"submission": running[0], "limit_seconds": limit_seconds}
         # Its limits are real time.
         with ArroyoClient(ClientSettings(base_url=bench.sandbox.url)) as client:
-            stopped.append(stop_submission(client, running[0], pipeline, mode, **arguments))
+            stopped.append(stop_on_kill(client, WatchedRun(pipeline=pipeline), mode, **arguments))
         raise KilledError
 
     def noted(submission: Submission) -> Any:
@@ -208,7 +208,7 @@ def _ending(
 
 def test_created_though_the_response_was_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
-    monkeypatch.setitem(stop_submission.__kwdefaults__ or {}, "limit_seconds", 60.0)
+    monkeypatch.setitem(stop_on_kill.__kwdefaults__ or {}, "limit_seconds", 60.0)
     method = "POST" if bench.version == "0.15" else "PUT"
     bench.sandbox.faults.reset(method=method, path="*/pipelines*", after_effect=True)
     ti = FakeTaskInstance()
@@ -314,7 +314,7 @@ def test_task_that_ends_before_its_first_poll(
     """By Airflow's alarm for ``execution_timeout``, after which Airflow calls ``on_kill``, or by its signal."""
     monkeypatch.setenv("AIRFLOW_CONN_ARROYO_DEFAULT", bench.sandbox.airflow_connection_uri())
     # However slow the machine is.
-    monkeypatch.setitem(stop_submission.__kwdefaults__ or {}, "limit_seconds", 60.0)
+    monkeypatch.setitem(stop_on_kill.__kwdefaults__ or {}, "limit_seconds", 60.0)
     ti = FakeTaskInstance()
     operator = submit(stop_on_kill="checkpoint", execution_timeout=timedelta(hours=1))()
 
