@@ -49,12 +49,6 @@ class _ReturnsSql(DecoratedOperator):
         """Call the function, and run the SQL that it returns; return the task's result."""
         operator: Any = self
         operator._check_is_rendered()
-        self._call(context)
-        # Not DecoratedOperator's own: on Airflow 3.0, it pushes the result by a method that operators lack.
-        return super(DecoratedOperator, self).execute(context)
-
-    def _call(self, context: Context) -> None:
-        """Call the function, and set ``query`` to the SQL that it returns."""
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
         query = self.python_callable(*self.op_args, **arguments)
@@ -64,10 +58,11 @@ class _ReturnsSql(DecoratedOperator):
                 f"{self.python_callable.__name__} must return SQL, since it is decorated with @task.arroyo_sql; "
                 f"got {what}"
             )
-        operator: Any = self
         self.query = operator.render_query(query, context)
         if isinstance(self.query, str):
             hide_secrets(self.query)
+        # Not DecoratedOperator's own: on Airflow 3.0, it pushes the result by a method that operators lack.
+        return super(DecoratedOperator, self).execute(context)
 
 
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):

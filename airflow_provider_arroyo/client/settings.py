@@ -290,6 +290,8 @@ def _encoded(secret: str) -> Iterator[str]:
 
 
 def _is_http_address(text: str) -> bool:
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        return False
     try:
         parts = urlsplit(text)
         # Only reading the port validates it.

@@ -129,9 +129,6 @@ def settings_from(connection: ConnectionFields, extra: Mapping[str, Any]) -> Cli
     if unknown:
         raise fields.wrong(f"extra.{unknown[0]}", f"is unknown; known: {', '.join(_EXTRAS)}")
     base_url = _base_url(connection, fields)
-    _check_proxies(fields)
-    if fields.text("client_key") and not fields.text("client_cert"):
-        raise fields.wrong("client_key", "needs client_cert")
     try:
         return ClientSettings(
             base_url=base_url,
@@ -203,13 +200,6 @@ def _console_url(fields: _Fields) -> str | None:
             "must not hold credentials, a query or a fragment: everyone who sees a task sees it",
         )
     return url
-
-
-def _check_proxies(fields: _Fields) -> None:
-    for scheme, address in fields.text_map("proxies").items():
-        if _split(address) is None:
-            # The address may hold a password, so it is not shown.
-            raise fields.wrong("proxies", f"[{shown_address(scheme)}] must be http(s)://host:port")
 
 
 def _split(url: str) -> SplitResult | None:

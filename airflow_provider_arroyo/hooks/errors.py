@@ -9,21 +9,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider_arroyo.exceptions import ArroyoError
 
 try:
-    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+    from airflow.sdk.exceptions import TaskDeferralError as TaskDeferralError
+    from airflow.sdk.exceptions import TaskDeferralTimeout as TaskDeferralTimeout
 except ImportError:  # Airflow 3.0; not in common.compat
-    from airflow.exceptions import (  # type: ignore[no-redef]  # only where the other is missing
-        TaskDeferralError,
-        TaskDeferralTimeout,
-    )
-
-__all__ = [
-    "ArroyoArgumentError",
-    "ArroyoFatalTaskError",
-    "ArroyoTaskError",
-    "TaskDeferralError",
-    "TaskDeferralTimeout",
-    "task_error",
-]
+    from airflow.exceptions import TaskDeferralError as TaskDeferralError  # type: ignore[no-redef]  # see above
+    from airflow.exceptions import TaskDeferralTimeout as TaskDeferralTimeout  # type: ignore[no-redef]  # see above
 
 
 class ArroyoTaskError(AirflowException):

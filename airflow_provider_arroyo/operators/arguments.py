@@ -165,14 +165,10 @@ def rendered_id_and_name(pipeline_id: Any, pipeline_name: Any) -> tuple[str | No
         raise ValueError(
             "pipeline_id or pipeline_name was rendered as None; did the upstream task return one?"
         )
-    given = (
-        None if pipeline_id is None else as_string(pipeline_id, "pipeline_id"),
-        None if pipeline_name is None else as_string(pipeline_name, "pipeline_name"),
-    )
-    check_one_of_id_and_name(*given)
-    if given[1] is not None:
-        check_text(given[1], "pipeline_name")
-    return given
+    pipeline_id = optional(as_string)(pipeline_id, "pipeline_id")
+    pipeline_name = optional(as_string)(pipeline_name, "pipeline_name")
+    check_one_of_id_and_name(pipeline_id, pipeline_name)
+    return pipeline_id, optional(check_text)(pipeline_name, "pipeline_name")
 
 
 def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
@@ -183,10 +179,8 @@ def check_one_of_id_and_name(pipeline_id: Any, pipeline_name: Any) -> None:
     if (pipeline_id is None) == (pipeline_name is None):
         given = "neither" if pipeline_id is None else "both"
         raise ValueError(f"exactly one of pipeline_id and pipeline_name must be given, got {given}")
-    argument, value = (
-        ("pipeline_id", pipeline_id) if pipeline_id is not None else ("pipeline_name", pipeline_name)
-    )
-    (check_rendered if argument == "pipeline_name" else check_rendered_id)(value, argument)
+    optional(check_rendered_id)(pipeline_id, "pipeline_id")
+    optional(check_rendered)(pipeline_name, "pipeline_name")
 
 
 def check_rendered(value: Any, argument: str) -> Any:

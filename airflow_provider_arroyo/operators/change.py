@@ -44,12 +44,6 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         """Request the change."""
         raise NotImplementedError
 
-    def _check_applied(self, pipeline: PipelineRef) -> None:
-        """Check that Arroyo made a change that it accepted.
-
-        :raises ArroyoError: if it did not.
-        """
-
     def _settings(self) -> dict[str, Any]:
         """Return the wanted settings, from the rendered arguments; a restart has none."""
         return {}
@@ -124,8 +118,10 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
-        job = result.job
-        action = resume_context.get("action")
+        from airflow_provider_arroyo.monitoring.plan import Baseline
+        from airflow_provider_arroyo.pipelines.change import still_different
+
+        job, action = result.job, resume_context.get("action")
         if result.outcome is Outcome.STOPPED and result.is_unchanged and action == "restarted":
             raise ArroyoError(
                 f"Arroyo accepted the request but did nothing: {pipeline.inline} is still Stopped. This server can "
@@ -139,9 +135,15 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             elif action == "updated" and result.outcome is Outcome.FAILED and result.awaits_run:
                 advice = f"Fix the cause. {_KEPT}"
             self._fail(result, pipeline, advice=advice)
-        if job.state == JobState.FINISHED and not _is_new_run(job, resume_context.get("baseline")):
+        before = resume_context.get("baseline")
+        if job.state == JobState.FINISHED and before and not Baseline.from_dict(before).is_before(job):
             raise _finished(pipeline)
-        self._check_applied(pipeline)
+        settings = self._settings()
+        if settings and (names := still_different(self._client(), pipeline.pipeline_id, settings)):
+            raise ArroyoError(
+                f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
+                "Another task may have changed it meanwhile; check Arroyo's console."
+            )
         more = {key: value for key, value in resume_context.items() if key != "baseline"}
         return self._changed(pipeline, job, more)
 
@@ -159,9 +161,3 @@ def _finished(pipeline: PipelineRef) -> ArroyoError:
         "Submit it again to run it once more.",
         is_fatal=True,
     )
-
-
-def _is_new_run(job: Job, baseline: Any) -> bool:
-    from airflow_provider_arroyo.monitoring.plan import Baseline
-
-    return baseline is None or Baseline.from_dict(baseline).is_before(job)

@@ -38,10 +38,7 @@ class TaskEnd(Exception):  # noqa: N818  # not an error itself: it carries the o
 
 
 class ConnectedTask:
-    """Mixin for all tasks.
-
-    Requires these attributes: ``arroyo_conn_id``, ``api_outage_tolerance`` and ``log``.
-    """
+    """Mixin for all tasks."""
 
     arroyo_conn_id: str
     api_outage_tolerance: timedelta

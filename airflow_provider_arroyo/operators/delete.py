@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.client.enums import StopMode
-from airflow_provider_arroyo.exceptions import (
-    ArroyoApiError,
-    ArroyoError,
-    ArroyoNoSuchNameError,
-    ArroyoNotFoundError,
-)
+from airflow_provider_arroyo.exceptions import ArroyoApiError, ArroyoError, ArroyoNotFoundError
 from airflow_provider_arroyo.operators.arguments import check_stop_mode
-from airflow_provider_arroyo.operators.existing import ArroyoStoppingOperator
+from airflow_provider_arroyo.operators.existing import NOT_THERE, ArroyoStoppingOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
@@ -54,7 +48,7 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
         again meanwhile, or does not exist.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
     ui_color = "#f6d0d0"
 
     def __init__(
@@ -109,7 +103,7 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
             mode = effective_stop_mode(job, mode)
             began = self.clock()
             self._client().patch_pipeline(pipeline.pipeline_id, stop=mode)
-        except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
+        except NOT_THERE as err:
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
         return self._wait_for_stop(pipeline, job, mode, began, {})

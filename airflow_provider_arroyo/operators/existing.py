@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNotFoundError
+from airflow_provider_arroyo.exceptions import ArroyoError, ArroyoNoSuchNameError, ArroyoNotFoundError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import (
     check_choice,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_arroyo.on_kill import WatchedRun
 
 IF_MISSING = ("fail", "succeed")
+NOT_THERE = (ArroyoNotFoundError, ArroyoNoSuchNameError)
 
 _LEAST_SECONDS = 10.0
 """Minimum time for a second stop request, even if less of ``timeout`` is left."""

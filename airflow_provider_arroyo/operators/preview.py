@@ -55,7 +55,7 @@ class ArroyoPreviewQueryOperator(ArroyoQueryOperator):
     :raises ArroyoTaskError: if the preview fails or never runs, or its rows do not pass the check.
     """
 
-    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
+    template_fields = ("query", "arroyo_conn_id")
     operator_extra_links = (ArroyoPipelineLink(),)
     ui_color = "#e8e0f4"
     _step = "The preview"

@@ -47,7 +47,7 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
     :raises ArroyoTaskError: if a pipeline does not stop, or Arroyo stays unreachable.
     """
 
-    template_fields: Sequence[str] = ("group", "keep", "arroyo_conn_id")
+    template_fields = ("group", "keep", "arroyo_conn_id")
     ui_color = "#f2e0e0"
     _queries: Mapping[str, str] | None = None
     """The SQL of the pipelines to keep, by name, as far as it is known."""
@@ -72,17 +72,15 @@ class ArroyoPrunePipelinesOperator(OpenLineageMixin, ArroyoOperator):
         # ``BaseOperator`` has a method of that name.
         self.is_dry_run = check_bool(dry_run, "dry_run")
 
-    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render all fields, then reduce ``keep`` to names, since Airflow shows rendered fields to everyone."""
-        super().render_template_fields(context, jinja_env)
-        self._queries = queries_of(self.keep)
-        if isinstance(self.keep, list | tuple):
-            self.keep = [
-                {name: one.get(name) for name in ("group", "pipeline_name")}
-                if isinstance(one, Mapping)
-                else one
-                for one in self.keep
-            ]
+    def _render_field(
+        self, field: str, context: Context, jinja_env: jinja2.Environment, seen_oids: set[int]
+    ) -> None:
+        """Render one field; reduce ``keep`` to names, since Airflow shows rendered fields to everyone."""
+        super()._render_field(field, context, jinja_env, seen_oids)
+        if field == "keep":
+            self._queries = queries_of(self.keep)
+            if isinstance(self.keep, list | tuple):
+                self.keep = [_name_of(one) for one in self.keep]
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:
@@ -119,20 +117,18 @@ def names_to_keep(keep: Any, group: str | None = None) -> frozenset[str]:
     :param group: the group to prune; None if it is not known yet.
     :raises ValueError: if ``keep`` is empty or has another type, or if its pipelines belong to another group.
     """
+    what = "keep must be a list of names, or of pipelines of a folder, got"
     if isinstance(keep, str | bytes | Mapping) or not isinstance(keep, Sequence | set | frozenset):
-        raise ValueError(
-            f"keep must be a list of names, or of pipelines of a folder, got {type(keep).__name__}"
-        )
-    names: list[Any] = [one.get("pipeline_name") if isinstance(one, Mapping) else one for one in keep]
-    wrong = [one for one in names if not isinstance(one, str) or not one.strip()]
-    if wrong:
-        raise ValueError(f"keep must be a list of names, or of pipelines of a folder, got {wrong[0]!r} in it")
-    others = {
-        one["group"] for one in keep if isinstance(one, Mapping) and one.get("group") not in (None, group)
-    }
+        raise ValueError(f"{what} {type(keep).__name__}")
+    given = [one if isinstance(one, Mapping) else {"pipeline_name": one} for one in keep]
+    names: list[Any] = [one.get("pipeline_name") for one in given]
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{what} {name!r} in it")
+    others = {str(one["group"]) for one in given if one.get("group") not in (None, group)}
     if group is not None and others:
         raise ValueError(
-            f"keep has pipelines of group {min(map(str, others))!r}, but group {group!r} is pruned, which would "
+            f"keep has pipelines of group {min(others)!r}, but group {group!r} is pruned, which would "
             "delete all its pipelines; give this task and pipelines_from_folder the same group"
         )
     if not names:
@@ -151,3 +147,7 @@ def queries_of(keep: Any) -> dict[str, str]:
     given = [one for one in keep if isinstance(one, Mapping)] if isinstance(keep, Sequence) else []
     found = ((one.get("pipeline_name"), one.get("query")) for one in given)
     return {name: query for name, query in found if isinstance(name, str) and isinstance(query, str)}
+
+
+def _name_of(one: Any) -> Any:
+    return {name: one.get(name) for name in ("group", "pipeline_name")} if isinstance(one, Mapping) else one

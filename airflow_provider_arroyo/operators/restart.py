@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
         Arroyo stays unreachable.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
+    template_fields = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
     ui_color = "#ffeccc"
     _step = "Restarting a pipeline"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +42,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
     it resumes it, and by then a file or Variable may be gone that is not needed any more: the pipeline exists.
     """
 
+    template_fields: Sequence[str] = ("pipeline_name", "query", "parallelism", "tags", "env_vars")
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "tags": "json", "env_vars": "json"}
     _check_name: ClassVar[Callable[..., str]] = staticmethod(check_text)
     state_url: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -10,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_arroyo.client.checks import check_bool
 from airflow_provider_arroyo.client.enums import JobState, StopMode
-from airflow_provider_arroyo.exceptions import (
-    ArroyoError,
-    ArroyoNoSuchNameError,
-    ArroyoNotFoundError,
-    Disposition,
-)
+from airflow_provider_arroyo.exceptions import ArroyoError, Disposition
 from airflow_provider_arroyo.monitoring.outcome import Outcome
 from airflow_provider_arroyo.operators.arguments import check_choice, check_stop_mode, is_final
-from airflow_provider_arroyo.operators.existing import ArroyoStoppingOperator
+from airflow_provider_arroyo.operators.existing import NOT_THERE, ArroyoStoppingOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
@@ -72,7 +66,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
         provable checkpoint although one is required, or does not exist.
     """
 
-    template_fields: Sequence[str] = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
+    template_fields = ("pipeline_id", "pipeline_name", "mode", "arroyo_conn_id")
     ui_color = "#ffe3d8"
 
     def __init__(
@@ -146,7 +140,7 @@ class ArroyoStopPipelineOperator(ArroyoStoppingOperator):
             if job is not None and mode is StopMode.CHECKPOINT:
                 before = self._checkpoints(pipeline, job)
             request = request_stop(self._client(), pipeline.pipeline_id, job, mode, before)
-        except (ArroyoNotFoundError, ArroyoNoSuchNameError) as err:
+        except NOT_THERE as err:
             return self._missing(err, pipeline)
         self._log_begin(f"Stop requested ({mode.value})", pipeline)
         if not self.wait_for_completion:

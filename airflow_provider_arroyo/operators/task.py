@@ -69,11 +69,7 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
 
 
 class ArroyoTask(ConnectedTask):
-    """Mixin for the operators and sensors.
-
-    Also requires these attributes: ``poll_interval`` and ``defer_after`` (seconds), ``deferrable``,
-    ``execution_timeout``, and ``defer`` of Airflow's base operator.
-    """
+    """Mixin for the operators and sensors; ``poll_interval`` and ``defer_after`` are in seconds."""
 
     poll_interval: float
     deferrable: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,13 +12,11 @@ from airflow_provider_arroyo.client.checks import (
     check_parallelism,
     check_string_map,
 )
-from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.operators.arguments import as_string_map, check_early, optional
 from airflow_provider_arroyo.operators.change import ArroyoChangeOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.pipelines.change import Change, Changed
 
 
@@ -60,13 +58,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
         time, or Arroyo accepts a change and does not make it.
     """
 
-    template_fields: Sequence[str] = (
-        "pipeline_id",
-        "pipeline_name",
-        "parallelism",
-        "env_vars",
-        "arroyo_conn_id",
-    )
+    template_fields = ("pipeline_id", "pipeline_name", "parallelism", "env_vars", "arroyo_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
     ui_color = "#ffeccc"
     _step = "Updating a pipeline"
@@ -127,12 +119,3 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
 
     def _request(self, change: Change) -> Changed:
         return change.update(self._settings())
-
-    def _check_applied(self, pipeline: PipelineRef) -> None:
-        from airflow_provider_arroyo.pipelines.change import still_different
-
-        if names := still_different(self._client(), pipeline.pipeline_id, self._settings()):
-            raise ArroyoError(
-                f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
-                "Another task may have changed it meanwhile; check Arroyo's console."
-            )

@@ -31,7 +31,7 @@ class ArroyoValidateQueryOperator(ArroyoQueryOperator):
         position.
     """
 
-    template_fields: Sequence[str] = ("query", "arroyo_conn_id")
+    template_fields = ("query", "arroyo_conn_id")
     ui_color = "#f4f0d8"
     _step = "Validating the SQL"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 
 from airflow_provider_arroyo.hooks.errors import ArroyoFatalTaskError
 from airflow_provider_arroyo.operators.arroyo import ArroyoPrunePipelinesOperator
@@ -55,3 +57,16 @@ def test_a_prune_of_an_earlier_run(sandbox: ArroyoSandbox) -> None:
     deployed("new", SECOND, "second")
     assert names(prune(["kept"], datetime(2026, 1, 1, tzinfo=UTC))) == []
     assert names(prune(["kept"], datetime(2100, 1, 1, tzinfo=UTC))) == ["new"]
+
+
+def test_the_rendered_fields_of_a_mapped_task_show_no_sql() -> None:
+    specs = [{"pipeline_name": "orders", "group": "shop", "query": ENDLESS}]
+    with DAG("a_dag", schedule=None) as dag:
+        partial = ArroyoPrunePipelinesOperator.partial(task_id="prune", keep=specs)
+        operator: Any = partial.expand(group=["shop"])
+    ti: Any = SimpleNamespace(
+        map_index=0, is_mapped=True, _upstream_map_indexes={}, _cached_template_context=None
+    )
+    given = {"ti": ti, "dag": dag, "dag_run": SimpleNamespace(conf={}), "expanded_ti_count": 1}
+    operator.render_template_fields(given)
+    assert given["task"].keep == [{"group": "shop", "pipeline_name": "orders"}]
