@@ -66,12 +66,7 @@ class _ReturnsSql(DecoratedOperator):
 
 
 class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
-    """The task of ``@task.arroyo_sql``: submits the SQL that the function returns.
-
-    :param python_callable: the function.
-    :param op_args, op_kwargs: its arguments.
-    :param pipeline_name: the pipeline's name; default the function's name. Templated.
-    """
+    """The task of ``@task.arroyo_sql``: submits the SQL that the function returns."""
 
     template_fields = (*DecoratedOperator.template_fields, *ArroyoSubmitPipelineOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -81,12 +76,7 @@ class ArroyoSubmitDecoratedOperator(_ReturnsSql, ArroyoSubmitPipelineOperator):
 
 
 class ArroyoDeployDecoratedOperator(_ReturnsSql, ArroyoDeployPipelineOperator):
-    """The task of ``@task.arroyo_sql(deploy=True)``: deploys the SQL that the function returns.
-
-    :param python_callable: the function.
-    :param op_args, op_kwargs: its arguments.
-    :param pipeline_name: the pipeline's name; default the function's name. Templated.
-    """
+    """The task of ``@task.arroyo_sql(deploy=True)``: deploys the SQL that the function returns."""
 
     template_fields = (*DecoratedOperator.template_fields, *ArroyoDeployPipelineOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {

@@ -286,11 +286,8 @@ class ArroyoAmbiguousNameError(ArroyoError):
             f"  {pipeline_id} ({state}, created {utc_time(created / 1e6)})"
             for pipeline_id, state, created in candidates
         )
-        return cls(
-            f"{what}; name the one you mean by pipeline_id:\n{listed}",
-            name=name,
-            candidates=tuple(candidates),
-        )
+        message = f"{what}; name the one you mean by pipeline_id:\n{listed}"
+        return cls(message, name=name, candidates=tuple(candidates))
 
 
 class ArroyoPipelineError(ArroyoError):

@@ -88,9 +88,8 @@ def reason_not_to_stop(job: Job | None, watched: Job | None, *, awaits_run: bool
     """
     # The old state still shows for a moment after a restart or a resume.
     is_stopped = job is not None and job.state == JobState.STOPPED and job.running_desired is False
-    if job is None or job.state == JobState.FINISHED or is_stopped:
-        return "it no longer runs"
-    if job.state in TERMINAL_STATES and not awaits_run:
+    may_start = awaits_run and job is not None and job.state != JobState.FINISHED and not is_stopped
+    if job is None or (job.state in TERMINAL_STATES and not may_start):
         return "it no longer runs"
     if job.running_desired is False:
         return "a stop was already requested"

@@ -1,4 +1,4 @@
-"""The events of a pipeline itself: a streaming job, with one run for each pipeline."""
+"""The events of a pipeline itself, a streaming job with one run for each pipeline, and the facet of such a run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from airflow.providers.openlineage import conf
 from airflow.providers.openlineage.plugins import macros
 from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+from attrs import define
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
-from openlineage.client.facet_v2 import error_message_run, job_type_job, parent_run
+from openlineage.client.facet_v2 import RunFacet, error_message_run, job_type_job, parent_run
 
 from airflow_provider_arroyo.client.models import TERMINAL_STATES, JobState
-from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, ArroyoPipelineRunFacet
 from airflow_provider_arroyo.text import duration
 
 if TYPE_CHECKING:
@@ -32,7 +32,63 @@ _log = logging.getLogger(__name__)
 EMIT_SECONDS = 3.0
 """How long all pipeline events of a task may take, in seconds; Airflow allows 10, including its own event."""
 
+FACET_NAME = "arroyo_pipeline"
+
 _BEGINS = ("created", "replaced")
+
+
+@define
+class ArroyoPipelineRunFacet(RunFacet):  # type: ignore[misc]  # not checked with openlineage
+    """Which pipeline a run deals with. Its schema is that of any run facet, which allows further fields.
+
+    :param pipelineId, pipelineName, jobId, server, consoleUrl: the pipeline.
+    :param runId: the number of its run.
+    :param state: its last state.
+    :param action: what the task did: ``created``, ``unchanged`` …
+    :param group, generation: of a deployment.
+    :param checkpointEpoch, checkpointFinishTimeMicros: the proven final checkpoint of a stop.
+    """
+
+    pipelineId: str | None = None
+    pipelineName: str | None = None
+    jobId: str | None = None
+    runId: int | None = None
+    state: str | None = None
+    action: str | None = None
+    group: str | None = None
+    generation: int | None = None
+    checkpointEpoch: int | None = None
+    checkpointFinishTimeMicros: int | None = None
+    server: str | None = None
+    consoleUrl: str | None = None
+
+
+def run_facet(facts: TaskFacts) -> ArroyoPipelineRunFacet | None:
+    """Return the facet of a task; None if it knows no pipeline yet.
+
+    :param facts: what the task knows.
+    """
+    # For a failed task, the error of its wait says the most.
+    known: dict[str, Any] = {**getattr(getattr(facts.error, "error", None), "__dict__", {}), **facts.result}
+    pipeline = facts.pipeline
+    pipeline_id = known.get("pipeline_id") or (pipeline.pipeline_id if pipeline else None)
+    if not pipeline_id:
+        return None
+    checkpoint = known.get("checkpoint") or {}
+    return ArroyoPipelineRunFacet(
+        pipelineId=pipeline_id,
+        pipelineName=known.get("pipeline_name") or (pipeline.name if pipeline else None),
+        jobId=known.get("job_id"),
+        runId=known.get("run_id"),
+        state=known.get("state"),
+        action=known.get("action"),
+        group=facts.group,
+        generation=known.get("generation"),
+        checkpointEpoch=checkpoint.get("epoch"),
+        checkpointFinishTimeMicros=checkpoint.get("finish_time_micros"),
+        server=facts.server,
+        consoleUrl=known.get("console_url") or (pipeline.console_url if pipeline else None),
+    )
 
 
 def job_type() -> job_type_job.JobTypeJobFacet:
@@ -111,13 +167,7 @@ class _Events:
         lineage: OperatorLineage | None = None,
         reason: str | None = None,
     ) -> RunEvent:
-        """Return an event about a pipeline.
-
-        :param kind: what happened.
-        :param pipeline_id, name: the pipeline.
-        :param lineage: its datasets and facets; None if only the pipeline is known.
-        :param reason: why it failed, in Arroyo's words; default None.
-        """
+        """Return an event about a pipeline; without a lineage, about one of which nothing else is known."""
         which = ArroyoPipelineRunFacet(pipelineId=pipeline_id, pipelineName=name, server=self._server)
         known = lineage.run_facets if lineage else {FACET_NAME: which}
         run_facets = {"parent": self._parent, **known}

@@ -22,9 +22,8 @@ from openlineage.client.facet_v2 import (
 )
 
 from airflow_provider_arroyo.client.sql_secrets import redact_sql
-from airflow_provider_arroyo.openlineage.events import emit, job_type, pipeline_events
+from airflow_provider_arroyo.openlineage.events import FACET_NAME, emit, job_type, pipeline_events, run_facet
 from airflow_provider_arroyo.openlineage.facts import Catalog, LookUp, Table, TaskFacts, tables_of
-from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, run_facet
 from airflow_provider_arroyo.pipelines.ownership import without_label
 
 _log = logging.getLogger(__name__)

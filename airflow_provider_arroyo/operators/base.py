@@ -151,25 +151,24 @@ class ArroyoWaitingOperator(OpenLineageMixin, ArroyoOperator):
     @entry_point
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; if the deferral itself failed, apply ``stop_on_kill`` and raise an error."""
+        from airflow_provider_arroyo.on_kill import noted_wait
+
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout) as err:
-            raise TaskEnd(self._deferral_failed(err)) from err
-
-    def _deferral_failed(self, error: Exception) -> ArroyoTaskError:
-        from airflow_provider_arroyo.on_kill import noted_wait
-
-        watched = noted_wait(self._ti)
-        if watched is not None and isinstance(error, TaskDeferralTimeout):
-            self._stop_on_kill(watched, is_timeout=True)
-        elif watched is not None:
-            # Only the polling failed, and the pipeline may be fine; stop_on_kill is for a task that ends.
-            self.log.info("%s", watched.advice)
-        what = watched.pipeline.inline if watched is not None else "its pipeline"
-        return ArroyoTaskError(
-            f"The wait for {what} was interrupted in the triggerer: {error}. "
-            "Check the triggerer's log. A new try continues with the same pipeline."
-        )
+            watched, what = noted_wait(self._ti), "its pipeline"
+            if watched is not None:
+                what = watched.pipeline.inline
+                if isinstance(err, TaskDeferralTimeout):
+                    self._stop_on_kill(watched, is_timeout=True)
+                else:
+                    # Only the polling failed, and the pipeline may be fine; stop_on_kill is for a task that ends.
+                    self.log.info("%s", watched.advice)
+            error = ArroyoTaskError(
+                f"The wait for {what} was interrupted in the triggerer: {err}. "
+                "Check the triggerer's log. A new try continues with the same pipeline."
+            )
+            raise TaskEnd(error) from err
 
     def _fail(self, result: WaitResult, pipeline: PipelineRef, *, advice: str | None = None) -> NoReturn:
         from airflow_provider_arroyo.on_kill import WatchedRun

@@ -1,17 +1,26 @@
-"""The base class of the operators that change an existing pipeline and wait until it runs again."""
+"""The operators that change a pipeline and wait until it runs again: restart and update."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_arroyo.client.checks import check_bool, check_duration, check_max_restarts
+from airflow_provider_arroyo.client.checks import (
+    check_bool,
+    check_checkpoint_interval,
+    check_duration,
+    check_json_object,
+    check_max_restarts,
+    check_parallelism,
+    check_string_map,
+)
 from airflow_provider_arroyo.client.enums import JobState
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.outcome import Outcome
+from airflow_provider_arroyo.operators.arguments import as_string_map, check_early, optional
 from airflow_provider_arroyo.operators.existing import ArroyoExistingOperator
-from airflow_provider_arroyo.operators.task import entry_point
+from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -91,12 +100,12 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
         self._log_begin(f"Pipeline {action.value}", pipeline)
         for one in note.changes:
             self.log.info("Changed %s", one["difference"])
-        more = {"action": action.value, "changes": [dict(one) for one in note.changes]}
+        known = {"action": action.value, "changes": [dict(one) for one in note.changes]}
         if not changed.must_run:
             job = self._client().get_job(pipeline.pipeline_id)
             if job is not None and job.state == JobState.FINISHED:
                 raise _finished(pipeline)
-            return self._changed(pipeline, job, more)
+            return self._changed(pipeline, job, known)
         before = note.before
         ran_before = before is not None and before.state == JobState.RUNNING
         plan = WaitPlan(
@@ -113,7 +122,7 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
             baseline=before,
             outage_tolerance=self.api_outage_tolerance,
         )
-        return self._wait(plan, {**more, "baseline": before.to_dict() if before else None})
+        return self._wait(plan, {**known, "baseline": before.to_dict() if before else None})
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -144,15 +153,193 @@ class ArroyoChangeOperator(ArroyoExistingOperator):
                 f"Arroyo accepted the change of {pipeline.inline} but did not apply it: {', '.join(names)}. "
                 "Another task may have changed it meanwhile; check Arroyo's console."
             )
-        more = {key: value for key, value in resume_context.items() if key != "baseline"}
-        return self._changed(pipeline, job, more)
+        return self._changed(pipeline, job, resume_context)
 
-    def _changed(self, pipeline: PipelineRef, job: Job | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    def _changed(self, pipeline: PipelineRef, job: Job | None, known: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_arroyo.pipelines.change import ChangeNotes
 
         ChangeNotes(self._context.get("task_state_store")).forget()
-        result = self._result(pipeline, job, action=more.get("action"))
-        return {**result, "changes": list(more.get("changes") or [])}
+        result = self._result(pipeline, job, action=known.get("action"))
+        return {**result, "changes": list(known.get("changes") or [])}
+
+
+class ArroyoRestartPipelineOperator(ArroyoChangeOperator):
+    """Begin a new run of a pipeline, by a restart or a resume, and wait until it runs.
+
+    A running or failed pipeline is restarted, a stopped one is resumed. If it is between two runs or about to stop,
+    the task first waits for that to end. A finished or ``Finishing`` pipeline fails the task, since Arroyo ignores a
+    restart of it. If a pipeline fails before the restart takes effect, the task waits for the new run all the same.
+    Each try of the task begins another run.
+
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
+        several are alive, the task fails and lists them. Templated.
+    :param force: whether a running pipeline is restarted without a checkpoint, default False. It then continues from
+        its last regular checkpoint.
+    :param ignore_state: whether the new run starts without the state of the last checkpoint (Arroyo 0.16), default
+        False. The log says which state is dropped. If the server requires that the pipeline is stopped first, the
+        task stops it.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, which proves that data flows;
+        default False.
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
+        seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number until
+        ``timeout``.
+    :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``restarted`` or ``resumed``) and ``changes`` (an empty list).
+    :raises ValueError: if an argument is invalid, before any request.
+    :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for ``ignore_state``.
+    :raises ArroyoTaskError: if the pipeline is ``Finishing``, is stopped externally or does not run again in time, or
+        Arroyo stays unreachable.
+    """
+
+    template_fields = ("pipeline_id", "pipeline_name", "arroyo_conn_id")
+    ui_color = "#ffeccc"
+    _step = "Restarting a pipeline"
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        force: bool = False,
+        ignore_state: bool = False,
+        until_checkpoint: bool = False,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        max_restarts: int | None = None,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            until_checkpoint=until_checkpoint,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        self.force = check_bool(force, "force")
+        self.ignore_state = check_bool(ignore_state, "ignore_state")
+
+    def _request(self, change: Change) -> Changed:
+        return change.restart(force=self.force, ignore_state=self.ignore_state)
+
+
+class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
+    """Change settings of a pipeline in one request that contains only what differs.
+
+    A new parallelism, environment or scheduler config begins a new run, and the task waits for it; a new checkpoint
+    interval does not. A stopped or failed pipeline is not started; the settings apply from its next start. If nothing
+    differs, nothing is requested, but a running pipeline must still meet ``stable_for`` and ``until_checkpoint``. On
+    Airflow 3.3 and later, a retry knows what its first try requested, and waits for that run.
+
+    :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
+        several are alive, the task fails and lists them. Templated.
+    :param parallelism: number of subtasks of each operator, 1 or more; default None does not change it. Templated.
+    :param checkpoint_interval: time between checkpoints, 1 second to 24 hours, a timedelta or seconds; default None
+        does not change it.
+    :param env_vars: environment variables of the pipeline's workers (Arroyo 0.16); replaces all of them; default None
+        does not change them. Everyone who can read Arroyo's API sees them, so put no secrets here. Templated.
+    :param scheduler_config: passed to Arroyo's scheduler unchanged (Arroyo 0.16); default None does not change it.
+    :param until_checkpoint: whether a checkpoint of the new run must have finished, which proves that data flows;
+        default False.
+    :param stable_for: how long the pipeline must be ``Running`` in one run, default 2 seconds; a timedelta or
+        seconds.
+    :param max_restarts: how often it may restart by itself before the task fails; default None, any number until
+        ``timeout``.
+    :param timeout: how long the task may take, deferred or not, default 10 minutes; a timedelta or seconds.
+    :param poll_interval: time between polls, default 0.1 seconds; a timedelta or seconds.
+    :param defer_after: how long to wait in the worker before deferring, default 15 seconds; a timedelta or seconds.
+    :param api_outage_tolerance: how long Arroyo may be unreachable, default 10 minutes; a timedelta or seconds.
+    :param arroyo_conn_id: id of the Airflow connection, default ``arroyo_default``. Templated.
+    :param deferrable: whether to wait in the triggerer; default Airflow's ``[operators] default_deferrable``.
+    :returns: ``pipeline_id, pipeline_name, job_id, state, run_id, console_url, failure_reason``, ``action``
+        (``updated`` or ``unchanged``) and ``changes`` (a list of ``{"argument", "difference"}``).
+    :raises ValueError: if an argument is invalid, or there is nothing to change, before any request.
+    :raises ArroyoFatalTaskError: if the pipeline has finished, or the server is too old for a setting.
+    :raises ArroyoTaskError: if the pipeline is ``Finishing``, fails, is stopped externally or does not run again in
+        time, or Arroyo accepts a change and does not make it.
+    """
+
+    template_fields = ("pipeline_id", "pipeline_name", "parallelism", "env_vars", "arroyo_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"env_vars": "json"}
+    ui_color = "#ffeccc"
+    _step = "Updating a pipeline"
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: str | None = None,
+        pipeline_name: str | None = None,
+        parallelism: int | str | None = None,
+        checkpoint_interval: timedelta | float | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
+        until_checkpoint: bool = False,
+        stable_for: timedelta | float = timedelta(seconds=2),
+        max_restarts: int | None = None,
+        timeout: timedelta | float = timedelta(minutes=10),
+        poll_interval: timedelta | float = 0.1,
+        defer_after: timedelta | float = 15.0,
+        api_outage_tolerance: timedelta | float = timedelta(minutes=10),
+        arroyo_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            pipeline_id=pipeline_id,
+            pipeline_name=pipeline_name,
+            until_checkpoint=until_checkpoint,
+            stable_for=stable_for,
+            max_restarts=max_restarts,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            defer_after=defer_after,
+            api_outage_tolerance=api_outage_tolerance,
+            arroyo_conn_id=arroyo_conn_id,
+            deferrable=deferrable,
+            **kwargs,
+        )
+        if all(value is None for value in (parallelism, checkpoint_interval, env_vars, scheduler_config)):
+            raise ValueError(
+                "nothing to update: give parallelism, checkpoint_interval, env_vars or scheduler_config"
+            )
+        self.parallelism = check_early(optional(check_parallelism), parallelism, "parallelism")
+        self.checkpoint_interval = optional(check_checkpoint_interval)(
+            checkpoint_interval, "checkpoint_interval"
+        )
+        self.env_vars = check_early(optional(check_string_map), env_vars, "env_vars")
+        self.scheduler_config = check_early(optional(check_json_object), scheduler_config, "scheduler_config")
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the wanted settings, from the rendered arguments."""
+        return {
+            "parallelism": optional(check_parallelism)(self.parallelism, "parallelism"),
+            "checkpoint_interval": self.checkpoint_interval,
+            "env_vars": optional(check_string_map)(as_string_map(self.env_vars, "env_vars"), "env_vars"),
+            "scheduler_config": optional(check_json_object)(self.scheduler_config, "scheduler_config"),
+        }
+
+    def _request(self, change: Change) -> Changed:
+        return change.update(self._settings())
 
 
 def _finished(pipeline: PipelineRef) -> ArroyoError:

@@ -132,9 +132,6 @@ class ConnectedTask:
 
         Airflow 3.3 and later store its id between tries, and between the pokes of a rescheduled sensor.
 
-        :param context: Airflow's context of the task.
-        :param name: the exact name.
-        :param client: sends the requests.
         :param is_changed: whether the task changes the pipeline, so that a newer one must not be taken; default
             False.
         """

@@ -24,9 +24,8 @@ class ArroyoDeletePipelineOperator(ArroyoStoppingOperator):
     """Delete a pipeline and its state, after stopping it if it runs.
 
     :param pipeline_id: id of the pipeline. Give either this or ``pipeline_name``. Templated.
-    :param pipeline_name: exact name of the pipeline, instead of its id. If several pipelines have this name, it means
-        the one that is alive, or the newest if none is alive; if several are alive, the task fails and lists them.
-        Templated.
+    :param pipeline_name: exact name of the pipeline, instead of its id: the one that is alive, or else the newest. If
+        several are alive, the task fails and lists them. Templated.
     :param stop_first: whether to stop a running pipeline first, default True; with False, a running pipeline fails
         the task, and nothing is changed.
     :param mode: how to stop it: ``"checkpoint"`` (default: its sinks commit their open transactions), ``"graceful"``,

@@ -21,6 +21,7 @@ from airflow_provider_arroyo.text import duration, shorten
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_arroyo.monitoring.event import WaitEvent
     from airflow_provider_arroyo.monitoring.plan import PipelineRef
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.on_kill import WatchedRun
@@ -215,13 +216,9 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         self._deploying = self._deploy(deployment, namespace)
         return self._go_on(self._deploying.start(spec))
 
-    @entry_point
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume with the trigger's event; return the task's result."""
-        self._show_name(context)
-        if isinstance(event, Mapping) and isinstance(event.get("resume_context"), Mapping):
-            self._seen_earlier = tuple(event["resume_context"].get("seen", ()))
-        return super().execute_complete(context, event)
+    def _resume(self, event: Any) -> WaitEvent:
+        self._show_name(self._context)
+        return super()._resume(event)
 
     @staticmethod
     def _show_name(context: Any) -> None:
@@ -270,12 +267,26 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         )
 
     def _go_on(self, step: Waiting | Done) -> dict[str, Any]:
+        """Wait if the deploy must, and return the task's result."""
+        from airflow_provider_arroyo.monitoring.plan import PipelineRef
         from airflow_provider_arroyo.pipelines.deploy_progress import Waiting
 
         if isinstance(step, Waiting):
             resume_context = {"progress": step.progress.to_dict(), "seen": list(self._seen_earlier)}
             return self._wait(step.wait, resume_context, may_defer=step.may_defer)
-        return self._deployed(step)
+        progress, job = step.progress, step.job
+        pipeline = step.pipeline or PipelineRef(pipeline_id="", name=str(self.pipeline_name))
+        self._replaced = progress.old
+        result = self._result(pipeline, job, action=progress.action, generation=progress.generation)
+        return {
+            **result,
+            "pipeline_id": pipeline.pipeline_id or None,
+            "changes": [dict(one) for one in progress.changes],
+            "not_applied": [dict(one) for one in progress.not_applied],
+            "checkpoint": dict(progress.checkpoint) if progress.checkpoint else None,
+            "finished": job is not None and job.state == JobState.FINISHED,
+            "dry_run": self.is_dry_run,
+        }
 
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
@@ -288,23 +299,6 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
         if self._deploying is None:
             self._deploying = self._deploy(progress.deployment, Namespace(name=progress.deployment.namespace))
         return self._go_on(self._deploying.resume(progress, result))
-
-    def _deployed(self, done: Done) -> dict[str, Any]:
-        from airflow_provider_arroyo.monitoring.plan import PipelineRef
-
-        progress, job = done.progress, done.job
-        pipeline = done.pipeline or PipelineRef(pipeline_id="", name=str(self.pipeline_name))
-        self._replaced = progress.old
-        result = self._result(pipeline, job, action=progress.action, generation=progress.generation)
-        return {
-            **result,
-            "pipeline_id": pipeline.pipeline_id or None,
-            "changes": [dict(one) for one in progress.changes],
-            "not_applied": [dict(one) for one in progress.not_applied],
-            "checkpoint": dict(progress.checkpoint) if progress.checkpoint else None,
-            "finished": job is not None and job.state == JobState.FINISHED,
-            "dry_run": self.is_dry_run,
-        }
 
     def on_kill(self) -> None:
         """Undo nothing when Airflow kills the task, and say what it leaves behind."""

@@ -133,13 +133,7 @@ class ArroyoStoppingOperator(ArroyoExistingOperator):
         return self._stopped(result, job, pipeline, resume_context.get("request"))
 
     def _stopped(self, result: WaitResult, job: Job, pipeline: PipelineRef, request: Any) -> dict[str, Any]:
-        """Return the task's result, after the stop.
-
-        :param result: the result of the wait.
-        :param job: the job, which has ended.
-        :param pipeline: its pipeline.
-        :param request: the record of the stop request, if a checkpoint was requested.
-        """
+        """Return the task's result, after the stop; ``request`` is its record, if a checkpoint was requested."""
         raise NotImplementedError
 
     def _missing(self, error: ArroyoError, pipeline: PipelineRef) -> dict[str, Any]:

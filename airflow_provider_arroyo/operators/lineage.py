@@ -22,15 +22,10 @@ class OpenLineageMixin(ArroyoTask):
     Without that provider, nothing calls these methods, and nothing of OpenLineage is imported.
     """
 
-    _returned: Any = None
-    """The task's result, as soon as it has one."""
     _found_query: Callable[[], str] | None = None
     """Returns the SQL of a pipeline that this process found on the server."""
     _replaced: PipelineRef | None = None
     """The pipeline that a deploy replaced."""
-
-    def _keep_result(self, result: Any) -> None:
-        self._returned = result
 
     def _prepare_lineage(self) -> None:
         """Look up the connection in a resumed task, which may need it only for lineage.

@@ -96,8 +96,22 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
 
         :raises ValueError: names the argument that is invalid.
         """
+        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
+
         try:
-            return self._checked_spec()
+            self._check_is_rendered()
+            name = self._check_name(as_string(self.pipeline_name, "pipeline_name"), "pipeline_name")
+            return PipelineSpec(
+                name=check_rendered(name, "pipeline_name"),
+                query=rendered_query(self.query),
+                parallelism=check_parallelism(self.parallelism),
+                checkpoint_interval=self.checkpoint_interval,
+                udfs=as_udfs(self.udfs),
+                tags=check_tags(as_string_map(self.tags or {}, "tags")),
+                env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
+                scheduler_config=self.scheduler_config,
+                state_url=optional(as_string)(self.state_url, "state_url"),
+            )
         except Exception:
             if self._ti is not None and self._ti.try_number > 1:
                 # This one ends before it looks for anything.
@@ -106,23 +120,6 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
                     self.pipeline_name,
                 )
             raise
-
-    def _checked_spec(self) -> PipelineSpec:
-        from airflow_provider_arroyo.pipelines.spec import PipelineSpec
-
-        self._check_is_rendered()
-        name = self._check_name(as_string(self.pipeline_name, "pipeline_name"), "pipeline_name")
-        return PipelineSpec(
-            name=check_rendered(name, "pipeline_name"),
-            query=rendered_query(self.query),
-            parallelism=check_parallelism(self.parallelism),
-            checkpoint_interval=self.checkpoint_interval,
-            udfs=as_udfs(self.udfs),
-            tags=check_tags(as_string_map(self.tags or {}, "tags")),
-            env_vars=check_string_map(as_string_map(self.env_vars or {}, "env_vars"), "env_vars"),
-            scheduler_config=self.scheduler_config,
-            state_url=None if self.state_url is None else as_string(self.state_url, "state_url"),
-        )
 
     def _resume(self, event: Any) -> WaitEvent:
         if self._render_error is not None:

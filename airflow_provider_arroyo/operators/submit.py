@@ -211,9 +211,20 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
 
     def _submit(self, spec: PipelineSpec, users_id: str | None) -> Submitted:
         from airflow_provider_arroyo.on_kill import WatchedRun, note_wait
-        from airflow_provider_arroyo.pipelines.submit import naming
+        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission, naming
 
-        self._submission = submission = self._new_submission(spec, users_id)
+        namespace = self._namespace()
+        label = self._label(namespace)
+        self._submission = submission = Submission(
+            self._client(),
+            spec,
+            label,
+            pipeline_id=users_id or label.task.pipeline_id,
+            is_users_id=users_id is not None,
+            namespace=namespace,
+            on_existing=OnExisting(self.on_existing),
+            log=self.log,
+        )
         if self.stop_on_kill is not None:
             note_wait(self._ti, WatchedRun(pipeline=self._known(submission)))
         try:
@@ -239,22 +250,6 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
                 self._show_link(self._context, pipeline)
             self._log_begin("The submit failed, but its pipeline exists", pipeline, level=logging.WARNING)
         return exists
-
-    def _new_submission(self, spec: PipelineSpec, users_id: str | None) -> Submission:
-        from airflow_provider_arroyo.pipelines.submit import OnExisting, Submission
-
-        namespace = self._namespace()
-        label = self._label(namespace)
-        return Submission(
-            self._client(),
-            spec,
-            label,
-            pipeline_id=users_id or label.task.pipeline_id,
-            is_users_id=users_id is not None,
-            namespace=namespace,
-            on_existing=OnExisting(self.on_existing),
-            log=self.log,
-        )
 
     def _remove_late(self, pipeline: PipelineRef, late: Any) -> None:
         """Remove a duplicate that was created meanwhile, on a server that does not refuse it."""

@@ -53,7 +53,7 @@ def entry_point(method: Callable[Concatenate[Task, P], T]) -> Callable[Concatena
                 task._context, task._ti = value, value["ti"]
         try:
             result = method(task, *args, **kwargs)
-            task._keep_result(result)
+            task._returned = result
             return result
         except BaseException as err:
             error = task._task_error(err)
@@ -81,6 +81,8 @@ class ArroyoTask(ConnectedTask):
     """Given a client, returns the pipeline whose name the task waits for."""
     _step = "This task"
     """What the task does before its wait begins; shown if ``execution_timeout`` is reached."""
+    _returned: Any = None
+    """The task's result, as soon as it has one."""
     _raised: BaseException | None = None
     _is_timed_out = False
     """Whether Airflow's own alarm for ``execution_timeout`` has ended the task."""
@@ -145,12 +147,7 @@ class ArroyoTask(ConnectedTask):
         return min(ends, key=lambda end: end[0])
 
     def _new_wait(self, plan: WaitPlan, began: float | None = None, **more: Any) -> PipelineWait:
-        """Return a new wait.
-
-        :param more: further arguments of :class:`.PipelineWait`.
-        :param plan: the plan of the wait.
-        :param began: when the wait began, seconds since the epoch; default None, now.
-        """
+        """Return a new wait, which began at a time of the clock, default now."""
         from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
         has_responded = self._has_waited or self._shared_client().has_responded
@@ -274,7 +271,7 @@ class ArroyoTask(ConnectedTask):
         except UnreadableEventError as err:
             raise TaskEnd(ArroyoTaskError(str(err))) from err
         self._has_waited, self._server = True, ended.server
-        self._results = (ended.result,)
+        self._results, self._seen_earlier = (ended.result,), ended.resume_context.get("seen", ())
         self._push_transitions(ended.result)
         return ended
 
@@ -291,9 +288,6 @@ class ArroyoTask(ConnectedTask):
             emit(results, counts, operator=type(self).__name__, connection=str(self.arroyo_conn_id))
         except Exception as err:  # noqa: BLE001  # Airflow's backends for stats may raise anything
             self.log.debug("The metrics cannot be sent: %r", err)
-
-    def _keep_result(self, result: Any) -> None:
-        """Keep the result of a method for later; not needed here."""
 
     def _result(self, pipeline: PipelineRef, job: Job | None, **more: Any) -> dict[str, Any]:
         """Return the task's result, with the same keys in every mode, and log it."""

@@ -143,11 +143,7 @@ class _Reader:
         self._reads |= sources
 
     def _sources(self, tree: exp.Expression, besides: exp.Expression | None = None) -> dict[str, None]:
-        """Return the tables that a statement reads, resolving views.
-
-        :param tree: the statement.
-        :param besides: a part of the statement that is skipped; default None.
-        """
+        """Return the tables that a statement reads, besides a part of it that is skipped; views are resolved."""
         found: dict[str, None] = {}
         left_out = set() if besides is None else {id(node) for node in besides.walk()}
         for node in tree.find_all(exp.Table):

@@ -15,7 +15,7 @@ import attr
 from openlineage.client import generated
 from openlineage.client.generated import base
 
-from airflow_provider_arroyo.openlineage.run_facet import FACET_NAME, ArroyoPipelineRunFacet
+from airflow_provider_arroyo.openlineage.events import FACET_NAME, ArroyoPipelineRunFacet
 
 EVENT = {"eventType", "eventTime", "run", "job", "inputs", "outputs", "producer", "schemaURL"}
 
