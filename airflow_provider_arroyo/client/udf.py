@@ -31,10 +31,14 @@ def as_udfs(items: Iterable[Any]) -> tuple[Udf, ...]:
 
     :raises ValueError: if a value is invalid or has no source.
     """
-    if isinstance(items, str | bytes | Mapping | Udf) or not isinstance(items, Iterable):
+    try:
+        given = list(items)
+    except TypeError:  # such as Airflow's stand-in for the result of another task
+        given = None
+    if given is None or isinstance(items, str | bytes | Mapping | Udf):
         raise ValueError(f"udfs must be a list of UDFs, got {type(items).__name__}")
     udfs = []
-    for position, item in enumerate(items):
+    for position, item in enumerate(given):
         where = f"udfs[{position}]"
         if isinstance(item, Udf):
             udf = item

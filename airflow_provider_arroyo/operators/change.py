@@ -327,7 +327,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
             checkpoint_interval, "checkpoint_interval"
         )
         self.env_vars = check_early(optional(check_string_map), env_vars, "env_vars")
-        self.scheduler_config = check_early(optional(check_json_object), scheduler_config, "scheduler_config")
+        self.scheduler_config = optional(check_json_object)(scheduler_config, "scheduler_config")
 
     def _settings(self) -> dict[str, Any]:
         """Return the wanted settings, from the rendered arguments."""
@@ -335,7 +335,7 @@ class ArroyoUpdatePipelineOperator(ArroyoChangeOperator):
             "parallelism": optional(check_parallelism)(self.parallelism, "parallelism"),
             "checkpoint_interval": self.checkpoint_interval,
             "env_vars": optional(check_string_map)(as_string_map(self.env_vars, "env_vars"), "env_vars"),
-            "scheduler_config": optional(check_json_object)(self.scheduler_config, "scheduler_config"),
+            "scheduler_config": self.scheduler_config,
         }
 
     def _request(self, change: Change) -> Changed:

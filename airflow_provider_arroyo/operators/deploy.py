@@ -10,10 +10,11 @@ from airflow_provider_arroyo.client.checks import (
     check_bool,
     check_duration,
     check_pipeline_name,
+    check_text,
     check_within,
 )
 from airflow_provider_arroyo.client.enums import JobState
-from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
+from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early, optional
 from airflow_provider_arroyo.operators.spec import ArroyoSpecOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 from airflow_provider_arroyo.text import duration, shorten
@@ -170,7 +171,7 @@ class ArroyoDeployPipelineOperator(ArroyoSpecOperator):
             deferrable=deferrable,
             **kwargs,
         )
-        self.state_url = state_url
+        self.state_url = check_early(optional(check_text), state_url, "state_url")
         self.group = check_early(check_pipeline_name, group, "group")
         self.strategy = check_choice(strategy, "strategy", STRATEGIES)
         self.on_failure = check_choice(on_failure, "on_failure", ON_FAILURE)

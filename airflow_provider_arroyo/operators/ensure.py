@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_arroyo.client.checks import check_json_object, check_text
 from airflow_provider_arroyo.exceptions import ArroyoError
-from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early
+from airflow_provider_arroyo.operators.arguments import as_string, check_choice, check_early, optional
 from airflow_provider_arroyo.operators.base import ArroyoOperator
 from airflow_provider_arroyo.operators.task import DEFAULT_CONN_ID, entry_point
 
@@ -153,7 +153,7 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
         self.connector = check_early(check_text, connector, "connector")
         self.config = check_early(check_json_object, config, "config")
         check_early(check_json_object, schema or {}, "schema")
-        self.connection_profile = connection_profile
+        self.connection_profile = check_early(optional(check_text), connection_profile, "connection_profile")
         self.schema = schema
 
     @entry_point
@@ -165,10 +165,9 @@ class ArroyoEnsureConnectionTableOperator(ArroyoEnsureOperator):
             name = check_text(as_string(self.name, "name"), "name")
             connector = check_text(self.connector, "connector")
             config = check_json_object(self.config, "config")
-            schema = None if self.schema is None else check_json_object(self.schema, "schema")
-            profile = self.connection_profile
-            if profile is not None:
-                profile = check_text(as_string(profile, "connection_profile"), "connection_profile")
+            schema = optional(check_json_object)(self.schema, "schema")
+            profile = optional(as_string)(self.connection_profile, "connection_profile")
+            profile = optional(check_text)(profile, "connection_profile")
         self._step = f"Ensuring connection table {name!r}"
         ensured = ensure_connection_table(
             self._client(), name=name, connector=connector, config=config, profile_name=profile, schema=schema
@@ -216,7 +215,7 @@ class ArroyoEnsureUdfOperator(ArroyoEnsureOperator):
         )
         self.definition = check_text(definition, "definition")
         self.language = check_choice(language, "language", LANGUAGES)
-        self.prefix = prefix
+        self.prefix = check_text(prefix, "prefix")
 
     @entry_point
     def execute(self, context: Context) -> dict[str, Any]:

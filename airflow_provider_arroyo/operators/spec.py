@@ -73,7 +73,7 @@ class ArroyoSpecOperator(ArroyoQueryOperator, ArroyoWaitingOperator):
         self.tags = tags
         check_early(check_string_map, env_vars or {}, "env_vars")
         self.env_vars = env_vars
-        check_early(check_json_object, scheduler_config or {}, "scheduler_config")
+        check_json_object(scheduler_config or {}, "scheduler_config")
         self.scheduler_config = scheduler_config
         self.stable_for = check_duration(stable_for, "stable_for")
         self.max_restarts = check_max_restarts(max_restarts)

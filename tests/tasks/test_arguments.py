@@ -121,6 +121,31 @@ def test_airflows_own_stand_in_for_a_result_is_not_final() -> None:
     check_one_of_id_and_name(None, output["pipeline_name"])
 
 
+@pytest.mark.parametrize("name", ["udfs", "scheduler_config"])
+def test_the_result_of_a_task_is_refused_where_it_would_never_be_resolved(name: str) -> None:
+    output: Any = BaseOperator(task_id="x").output
+    takes = [cls for cls in CLASSES if name in inspect.signature(cls).parameters]
+    assert len(takes) > 2
+    for cls in takes:
+        for value in (output, [output] if name == "udfs" else {"a": output}):
+            with pytest.raises(ValueError, match=rf"^{name}\b.* must"):
+                make(cls, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "cls, name",
+    [
+        (operators.ArroyoEnsureConnectionTableOperator, "connection_profile"),
+        (operators.ArroyoEnsureUdfOperator, "prefix"),
+        (operators.ArroyoDeployPipelineOperator, "state_url"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", 5])
+def test_names_and_addresses_that_cannot_be_are_refused_early(cls: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be a non-empty string"):
+        make(cls, **{name: value})
+
+
 # -- durations -------------------------------------------------------------------------------------------------
 
 
