@@ -230,10 +230,9 @@ def _created_by(
 def has_ended(ti: Any, limit_seconds: float, advice: str, log: Any) -> bool:
     """Return whether, according to Airflow, the task instance ended with this try; if not, log why.
 
-    :param ti: the task instance.
+    :param ti, log: see :func:`stop_on_kill`.
     :param limit_seconds: how long Airflow may take to respond.
     :param advice: how to stop the pipeline by hand.
-    :param log: gets a warning if it has not ended.
     """
     try:
         state, note = _in_time(lambda: _ask_airflow(ti), limit_seconds)
@@ -251,11 +250,8 @@ def request_stop(
 ) -> bool:
     """Request a stop of the watched run, unless another run has begun; log what was done.
 
-    :param client: sends the requests.
-    :param watched: the run that the task watched.
-    :param mode: how to stop.
+    :param client, watched, mode, log: see :func:`stop_on_kill`.
     :param deadline: on ``time.monotonic``.
-    :param log: gets one line.
     :returns: whether a stop was requested.
     """
     pipeline_id = watched.pipeline.pipeline_id

@@ -171,10 +171,6 @@ def _http(given: _Given) -> DatasetName:
     return DatasetName(_origin(endpoint), f"/{_without_secrets(urlsplit(endpoint).path)}")
 
 
-def _files(given: _Given) -> DatasetName:
-    return _location(given.required("path"))
-
-
 def _iceberg(given: _Given) -> DatasetName:
     url = given.required("catalog.rest.url", "url")
     catalog = f"{_origin(url)}/{_without_secrets(urlsplit(url).path)}".rstrip("/")
@@ -210,9 +206,9 @@ _LOCATIONS = tuple(
 )
 
 
-def _location(path: str) -> DatasetName:
+def _files(given: _Given) -> DatasetName:
     """Return the name of a file or folder, in any of the spellings that Arroyo accepts."""
-    path = path.strip()
+    path = given.required("path")
     local = re.fullmatch(r"(?:file:(?://)?)?(/(?!/).*)", path, re.IGNORECASE)
     if local:
         return DatasetName("file", "/" + _without_secret_pairs(local[1]).strip("/"))

@@ -264,8 +264,6 @@ class ArroyoSubmitPipelineOperator(ArroyoSpecOperator):
         left = max(0.0, late["until"] - self.clock())
         owned.remove_late(pipeline.pipeline_id, late["created_at_micros"], left)
 
-    # -- the end ---------------------------------------------------------------------------------------------
-
     def _finish(
         self, result: WaitResult, pipeline: PipelineRef, resume_context: Mapping[str, Any]
     ) -> dict[str, Any]:
