@@ -43,7 +43,7 @@ class ConnectedTask:
     arroyo_conn_id: str
     api_outage_tolerance: timedelta
     log: Any
-    _context: Context
+    _context: Any
     _ti: Any = None
     _has_waited = False
     """Whether this task has waited for its pipeline before, in this process or another."""

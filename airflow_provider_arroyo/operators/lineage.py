@@ -63,7 +63,7 @@ class OpenLineageMixin(ArroyoTask):
         if self._found_query is not None:
             query = self._found_query()
         # Nothing is known of the server until the task has looked up its connection.
-        hook = vars(self).get("hook")
+        hook: Any = vars(self).get("hook")
         is_known = hook is not None and "settings" in vars(hook)
         has_responded = is_known and (self._has_waited or hook.client.has_responded)
         return TaskFacts(
