@@ -22,10 +22,8 @@ PACKAGE = "airflow_provider_arroyo"
 ROOT = Path(airflow_provider_arroyo.__file__).parent
 # Shared by the operators; not for users.
 BASES = {
-    "ArroyoOperator",
-    "ArroyoWorkerOperator",
-    "ArroyoEnsureOperator",
-    "ArroyoChangeOperator",
+    *("ArroyoOperator", "ArroyoWaitingOperator", "ArroyoQueryOperator", "ArroyoSpecOperator"),
+    *("ArroyoExistingOperator", "ArroyoStoppingOperator", "ArroyoChangeOperator", "ArroyoEnsureOperator"),
     "ArroyoSensor",
 }
 
