@@ -12,9 +12,9 @@ from airflow_provider_arroyo.client.retry import POLL_RETRIES
 from airflow_provider_arroyo.monitoring.condition import Finding
 from airflow_provider_arroyo.monitoring.messages import Message, Messages
 from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan, is_wanted
-from airflow_provider_arroyo.monitoring.progress import Progress
+from airflow_provider_arroyo.monitoring.progress import EarlierWait, Progress
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
-from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun, restart_times
+from airflow_provider_arroyo.monitoring.restarts import SeenRun, restart_times
 from airflow_provider_arroyo.monitoring.rules import WaitRules, rules_of
 from airflow_provider_arroyo.monitoring.transitions import with_transition
 
@@ -37,23 +37,18 @@ class WaitMemory:
         now: float,
         progress: Mapping[str, Any] | None = None,
         has_responded: bool = False,
-        earlier: RestartMemory | None = None,
-        memory: Mapping[str, Any] | None = None,
-        is_repeated: bool = False,
-        last_job: Job | None = None,
+        earlier: EarlierWait | None = None,
         rules: Callable[[WaitPlan, Progress], WaitRules] = rules_of,
         messages: Messages | None = None,
     ) -> None:
         self.plan = plan
-        self._messages = messages or Messages(plan, is_repeated=is_repeated)
+        self._messages = messages or Messages(plan, is_repeated=earlier is not None)
         self._p = Progress.restore(progress, plan, now) if progress else Progress.begin(plan, now)
         if has_responded and self._p.responded_at is None:
             self._p.responded_at = now
         if earlier is not None:
             self._p.recall(earlier)
-        if memory is not None:
-            self._p.finding = Finding(memory=memory)
-        self._is_repeated, self._last_job = is_repeated, last_job
+        self._earlier = earlier
         self._rules_of = rules
         self._rules = rules(plan, self._p)
 
@@ -113,9 +108,9 @@ class WaitMemory:
         """Return the memory as JSON values, for the process that continues the wait."""
         return self._p.to_dict()
 
-    def restart_memory(self) -> RestartMemory | None:
-        """Return the memory of restarts, for a later wait; None if no job was seen."""
-        return self._p.restart_memory()
+    def for_later(self) -> EarlierWait:
+        """Return what a later wait of the same task needs, if no progress can be passed on to it."""
+        return self._p.for_later(self.plan)
 
     # -- for the decisions ----------------------------------------------------------------------------------------
 
@@ -126,7 +121,7 @@ class WaitMemory:
         """
         if self._p.job is not None or self.plan.baseline is not None or self.plan.created_at is not None:
             return True
-        return self._is_repeated and not self.plan.may_be_missing
+        return self._earlier is not None and not self.plan.may_be_missing
 
     @property
     def _is_announced(self) -> bool:

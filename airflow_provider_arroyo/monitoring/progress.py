@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from airflow_provider_arroyo.client.models import Job
 from airflow_provider_arroyo.client.wire import JsonValue, from_json
 from airflow_provider_arroyo.exceptions import ArroyoError
 from airflow_provider_arroyo.monitoring.condition import Finding
-from airflow_provider_arroyo.monitoring.plan import WaitPlan
+from airflow_provider_arroyo.monitoring.plan import PipelineRef, WaitPlan
 from airflow_provider_arroyo.monitoring.proof import ProofOfLife
 from airflow_provider_arroyo.monitoring.restarts import RestartMemory, SeenRun
 from airflow_provider_arroyo.monitoring.stats import WaitStats
@@ -20,6 +21,21 @@ _OUTAGE_TIMES = {"responded_at", "outage_since", "failing_since", "unreadable_si
 _LASTING = {"responding_since", "held_since", "old_since", "desired_since"}
 _OTHER_TIMES = {"started_at", "logged_at", "state_since", "run_since", "jobless_since"}
 _OTHER_TIMES |= {"details_at", "failed_at", "missing_since", "unseen_since"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierWait(JsonValue):
+    """What an earlier wait of the same task saw, such as an earlier poke of a rescheduled sensor.
+
+    :param pipeline, job: the pipeline, and the job as last seen; no id and None if unknown.
+    :param restarts: what it remembers about restarts; None if they do not count.
+    :param condition: what its condition remembers, see :attr:`.Finding.memory`; None if it counts nothing.
+    """
+
+    pipeline: PipelineRef = field(default=PipelineRef(pipeline_id=""))
+    job: Job | None = None
+    restarts: RestartMemory | None = None
+    condition: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -102,20 +118,26 @@ class Progress(JsonValue):
         requested_at = plan.baseline.requested_at if plan.baseline is not None else now
         return cls(started_at=now, now=now, responding_since=min(requested_at, now), logged_at=now)
 
-    def recall(self, memory: RestartMemory) -> None:
-        """Take over what an earlier wait of the same task remembers about restarts."""
-        self.restarts, self.seen_run = memory.restarts, memory.run
-        self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
-        self.unseen_since = min(memory.seen_at, self.now)
+    def recall(self, earlier: EarlierWait) -> None:
+        """Take over what an earlier wait of the same task counted."""
+        if earlier.condition is not None:
+            self.finding = Finding(memory=earlier.condition)
+        if (memory := earlier.restarts) is not None:
+            self.restarts, self.seen_run = memory.restarts, memory.run
+            self.restarted_at = tuple(min(at, self.now) for at in memory.restarted_at)
+            self.unseen_since = min(memory.seen_at, self.now)
 
-    def restart_memory(self) -> RestartMemory | None:
-        """Return what is remembered about restarts; None if no job was seen."""
-        if self.seen_run is None:
-            return None
-        seen_at = self.now if self.unseen_since is None else self.unseen_since
-        return RestartMemory(
-            run=self.seen_run, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
-        )
+    def for_later(self, plan: WaitPlan) -> EarlierWait:
+        """Return what a later wait of the same task needs."""
+        restarts = None
+        if self.seen_run is not None and plan.max_restarts is not None:
+            seen_at = self.now if self.unseen_since is None else self.unseen_since
+            restarts = RestartMemory(
+                run=self.seen_run, seen_at=seen_at, restarts=self.restarts, restarted_at=self.restarted_at
+            )
+        counts = plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
+        condition = self.finding.memory if counts else None
+        return EarlierWait(pipeline=plan.pipeline, job=self.job, restarts=restarts, condition=condition)
 
     def follow(self, now: float) -> None:
         """Follow the clock; after it stepped back, what was seen later than now counts as seen now."""

@@ -66,13 +66,15 @@ class RestartMemory(JsonValue):
     restarted_at: tuple[float, ...] = ()
 
     @classmethod
-    def read(cls, data: Any) -> Self | None:
-        """Return the memory from the output of ``to_dict``; None if it is something else."""
-        try:
-            memory = from_json(cls, data)
-        except ValueError:
-            return None
-        return memory if all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))) else None
+    def from_dict(cls, data: Any) -> Self:
+        """Read the output of ``to_dict``.
+
+        :raises ValueError: if the data is invalid.
+        """
+        memory = from_json(cls, data)
+        if not all(map(math.isfinite, (memory.seen_at, *memory.restarted_at))):
+            raise ValueError("a time that is not finite")
+        return memory
 
 
 def restart_times(count: int, *, since: float | None, now: float, most: int) -> tuple[float, ...]:

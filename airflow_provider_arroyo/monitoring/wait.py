@@ -50,12 +50,8 @@ class PipelineWait(WaitMemory):
     :param now: when the wait begins.
     :param progress: the result of :meth:`progress` in the process that waited before, to continue from there.
     :param has_responded: whether Arroyo itself has responded in this task, if that is not in the progress.
-    :param earlier: the result of :meth:`restart_memory` in an earlier wait of the same task.
-    :param memory: the condition's memory from an earlier wait of the same task, see :attr:`.Finding.memory`.
-    :param is_repeated: whether an earlier wait of the same task logged the state; the first state that this wait sees
-        is then logged at DEBUG.
-    :param last_job: the job as that earlier wait last saw it, if known; if the pipeline is missing now, it was
-        deleted.
+    :param earlier: the result of :meth:`for_later` in an earlier wait of the same task, as far as known; default
+        None, there was none. It logged the state, so the first state that this wait sees is logged at DEBUG.
     :param rules: makes the rules; default those of the plan.
     :param messages: collects the log lines; default those of a wait.
     """
@@ -303,8 +299,8 @@ class PipelineWait(WaitMemory):
 
     def _result(self, outcome: Outcome, now: float, argument: str | None = None) -> WaitResult:
         result = report(self.plan, self._p, self._rules, outcome, now, argument)
-        if outcome is Outcome.DELETED and result.job is None:
-            result = replace(result, job=self._last_job)
+        if outcome is Outcome.DELETED and result.job is None and self._earlier is not None:
+            result = replace(result, job=self._earlier.job)
         if result.is_over:
             self._over = result
         return result

@@ -266,8 +266,8 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         self._began = now if began is None else began
         may_be_missing = self.if_missing == "wait" if self.if_missing else pipeline_id is None
         known_id = pipeline_id or self._noted_id(context, str(name))
-        memory_of_pokes = PokeMemory(context)
-        if is_later_poke and known_id and memory_of_pokes.pipeline_id == known_id:
+        memory = PokeMemory(context)
+        if is_later_poke and known_id and memory.seen.pipeline.pipeline_id == known_id:
             # A pipeline that an earlier poke saw must exist.
             pipeline_id, may_be_missing = known_id, False
         deadline, argument = self._deadline(timedelta(seconds=float(self.timeout)), began)
@@ -286,7 +286,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
             may_be_gone = may_be_missing or is_later_poke
             pipeline, failed = self._look_up(pipeline_id, deadline, may_be_missing=may_be_gone)
             if pipeline.name is None and is_later_poke:
-                pipeline = replace(pipeline, name=memory_of_pokes.pipeline_name)
+                pipeline = replace(pipeline, name=memory.seen.pipeline.name)
             self._show_link(context, pipeline)
             plan = replace(plan, pipeline=pipeline)
             level = logging.DEBUG if is_later_poke else logging.INFO
@@ -294,15 +294,7 @@ class ArroyoSensor(ArroyoTask, BaseSensorOperator):
         else:
             # It is looked up as part of polling, since it may not exist yet.
             self._resolve = partial(self._resolve_ref, context, str(name))
-        counts_restarts = is_later_poke and plan.max_restarts is not None
-        wait = self._new_wait(
-            plan,
-            now,
-            earlier=memory_of_pokes.restarts() if counts_restarts else None,
-            memory=memory_of_pokes.of_condition(plan) if is_later_poke else None,
-            is_repeated=is_later_poke,
-            last_job=memory_of_pokes.job(plan) if is_later_poke else None,
-        )
+        wait = self._new_wait(plan, now, earlier=memory.seen_of(plan.pipeline) if is_later_poke else None)
         if failed is not None:
             # The wait retries this like a failed poll, and its outage has begun.
             wait.observe_error(failed, self.clock(), sent_at=now)

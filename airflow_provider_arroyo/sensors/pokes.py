@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,8 @@ from airflow_provider_arroyo.client.enums import JobState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_arroyo.client.models import Job
-    from airflow_provider_arroyo.monitoring.plan import WaitPlan
-    from airflow_provider_arroyo.monitoring.restarts import RestartMemory
+    from airflow_provider_arroyo.monitoring.plan import PipelineRef
+    from airflow_provider_arroyo.monitoring.progress import EarlierWait
     from airflow_provider_arroyo.monitoring.result import WaitResult
     from airflow_provider_arroyo.monitoring.wait import PipelineWait
 
@@ -32,87 +32,42 @@ class PokeMemory:
         self._store: Any = context.get("task_state_store")
         self._try_number = context["ti"].try_number
 
-    @property
-    def pipeline_id(self) -> str | None:
-        """The pipeline that an earlier poke saw."""
-        return self._seen.get("pipeline_id")
+    @cached_property
+    def seen(self) -> EarlierWait:
+        """What earlier pokes saw."""
+        from airflow_provider_arroyo.monitoring.progress import EarlierWait
 
-    @property
-    def pipeline_name(self) -> str | None:
-        """Its name, as that poke knew it."""
-        return self._seen.get("pipeline_name")
+        # Each question to the store is a request to Airflow's API server, which may raise anything.
+        with suppress(Exception):
+            kept = self._store.get(_SEEN_KEY) if self._store is not None else None
+            if isinstance(kept, Mapping) and kept.get("try_number") == self._try_number:
+                return EarlierWait.from_dict(kept)
+        return EarlierWait()
 
-    def job(self, plan: WaitPlan) -> Job | None:
-        """Return the job as an earlier poke saw it, if it belongs to the pipeline of this wait."""
-        from airflow_provider_arroyo.client.models import Job
-        from airflow_provider_arroyo.client.wire import from_json
-
-        seen = self._seen
-        if seen.get("pipeline_id") != plan.pipeline.pipeline_id:
-            return None
-        try:
-            return from_json(Job, seen.get("job"))
-        except ValueError:
-            return None
-
-    def restarts(self) -> RestartMemory | None:
-        """Return what earlier pokes recorded about restarts."""
-        from airflow_provider_arroyo.monitoring.restarts import RestartMemory
-
-        return RestartMemory.read(self._seen.get("restarts"))
-
-    def of_condition(self, plan: WaitPlan) -> Mapping[str, Any] | None:
-        """Return what the condition of a wait remembers of what earlier pokes saw of its pipeline."""
-        seen = self._seen
-        is_same = _counts(plan) and seen.get("pipeline_id") == plan.pipeline.pipeline_id
-        kept = seen.get("condition") if is_same else None
-        return kept if isinstance(kept, Mapping) else None
+    def seen_of(self, pipeline: PipelineRef) -> EarlierWait:
+        """Return what earlier pokes saw of a pipeline, and how often one of its name restarted."""
+        is_same = self.seen.pipeline.pipeline_id == pipeline.pipeline_id
+        return self.seen if is_same else replace(self.seen, job=None, condition=None)
 
     def keep(self, wait: PipelineWait, result: WaitResult, log: Any) -> None:
         """Store what this poke saw, and log what changed since the last one."""
-        from airflow_provider_arroyo.client.wire import to_json
-
-        job, pipeline = result.job, wait.plan.pipeline
+        seen, before = wait.for_later(), self.seen.job
+        job = seen.job
         if self._store is None or job is None:
             return
-        state, kept = f"{job.state}, run {job.run_id}", self._seen
-        before, desired_before = kept.get("state"), (kept.get("job") or {}).get("running_desired")
-        memory = None if wait.plan.max_restarts is None else wait.restart_memory()
-        counted = dict(wait.finding.memory) if _counts(wait.plan) else None
-        is_new = (before, desired_before) != (state, job.running_desired)
-        if is_new or memory is not None or counted is not None:
-            seen = {
-                "pipeline_id": pipeline.pipeline_id,
-                "pipeline_name": pipeline.name,
-                "job": to_json(job),
-                "state": state,
-                "try_number": self._try_number,
-                "restarts": None if memory is None else memory.to_dict(),
-                "condition": counted,
-            }
+        is_changed = before is None or (before.state, before.run_id) != (job.state, job.run_id)
+        is_new = is_changed or (before is not None and before.running_desired != job.running_desired)
+        if is_new or seen.restarts is not None or seen.condition is not None:
             try:
-                self._store.set(_SEEN_KEY, seen)
+                self._store.set(_SEEN_KEY, {**seen.to_dict(), "try_number": self._try_number})
             except Exception as err:  # noqa: BLE001  # whatever Airflow's API raises: no line is worth the task
-                level = logging.DEBUG if memory is None else logging.WARNING
+                level = logging.DEBUG if seen.restarts is None else logging.WARNING
                 log.log(level, "The result of this poll cannot be stored: %s", err)
                 return
         # Changes during this poke are already logged.
-        if before not in (None, state) and len(result.transitions) <= 1:
-            log.info("%s → %s: %s", before, state, pipeline.short)
-
-    @cached_property
-    def _seen(self) -> Mapping[str, Any]:
-        # Each question to the store is a request to Airflow's API server.
-        seen: Any = None
-        with suppress(Exception):  # whatever Airflow's API raises
-            seen = self._store.get(_SEEN_KEY) if self._store is not None else None
-        is_of_try = isinstance(seen, Mapping) and seen.get("try_number") == self._try_number
-        return seen if is_of_try else {}
-
-
-def _counts(plan: WaitPlan) -> bool:
-    """Return whether a wait counts something across pokes."""
-    return plan.checkpoint is not None and plan.checkpoint.new_checkpoints > 0
+        if before is not None and is_changed and len(result.transitions) <= 1:
+            states = before.state, before.run_id, job.state, job.run_id
+            log.info("%s, run %s → %s, run %s: %s", *states, wait.plan.pipeline.short)
 
 
 def may_reschedule(result: WaitResult) -> bool:

@@ -152,7 +152,7 @@ def test_a_damaged_memory_is_ignored(kept: Any, arrange: Arrange) -> None:
     pipeline_id = arrange.pipeline("Running")
     ti = FakeTaskInstance(first_reschedule_date=datetime.now(UTC))
     ti.state_store = StateStore(
-        arroyo_seen={"pipeline_id": pipeline_id, "state": "x", "try_number": 1, "restarts": kept}
+        arroyo_seen={"pipeline": {"pipeline_id": pipeline_id}, "try_number": 1, "restarts": kept}
     )
     sensor = quiet(guard(pipeline_id)(mode="reschedule", poke_interval=60), recording([]))
     assert sensor.poke(context(ti)) is False
