@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from airflow_provider_arroyo.client.enums import TERMINAL_STATES, CheckpointType, JobState
 from airflow_provider_arroyo.exceptions import ArroyoUnsupportedError
+from airflow_provider_arroyo.monitoring.checkpoints import highest_epoch
 from airflow_provider_arroyo.monitoring.condition import Condition, Detail, Finding, Reading
 from airflow_provider_arroyo.text import duration, shorten, utc_time
 
@@ -102,9 +103,7 @@ class CheckpointCondition(Condition):
 
     def check(self, before: Finding, job: Job, reading: Reading, now: float) -> Finding:
         """Return the finding after the checkpoints were read, see :meth:`.Condition.check`."""
-        finished = sorted(
-            (one for one in reading.value if one.is_finished), key=lambda checkpoint: checkpoint.epoch
-        )
+        finished = sorted((one for one in reading.value if one.is_finished), key=lambda one: one.epoch)
         if self.checkpoint_type and job.is_from_0_15:
             raise ArroyoUnsupportedError.of(["checkpoint_type"])
         moment = _Moment(now if reading.server_time is None else reading.server_time, now)
@@ -115,20 +114,18 @@ class CheckpointCondition(Condition):
         is_enough = qualified and count.new >= self.new_checkpoints and not has_failed
         found = qualified[-1] if is_enough else None
         return Finding(
-            facts=None if found is None else _facts(found),
+            facts=None if found is None else {"checkpoint": _facts(found)},
             seen=self._seen(finished, count, moment),
             memory=count._asdict(),
         )
 
     def _qualifies(self, checkpoint: Checkpoint, moment: _Moment) -> bool:
+        age_seconds = moment.server - _finished_at(checkpoint)
         return (
-            (self.checkpoint_type is None or checkpoint.checkpoint_type == self.checkpoint_type)
-            and (self.min_epoch is None or checkpoint.epoch >= self.min_epoch)
-            and (self.began_after_micros is None or checkpoint.start_time_micros >= self.began_after_micros)
-            and (
-                self.max_age is None
-                or moment.server - _finished_at(checkpoint) <= self.max_age.total_seconds()
-            )
+            self.checkpoint_type in (None, checkpoint.checkpoint_type)
+            and checkpoint.epoch >= (self.min_epoch or 0)
+            and checkpoint.start_time_micros >= (self.began_after_micros or 0)
+            and (self.max_age is None or age_seconds <= self.max_age.total_seconds())
         )
 
     def _count(
@@ -144,12 +141,12 @@ class CheckpointCondition(Condition):
             if self.counts_since is not None:
                 since = moment.server + _DATE_SECONDS - (moment.waiter - self.counts_since)
                 old = [one for one in finished if _finished_at(one) <= since]
-            known = _Count(job_id=job.id, epoch=_last_epoch(old))
+            known = _Count(job_id=job.id, epoch=highest_epoch(old))
         elif known.job_id != job.id:
             # Epochs start again with a job that replaced the other one.
             known = _Count(job_id=job.id, epoch=0, new=known.new)
         new = len({one.epoch for one in qualified if one.epoch > known.epoch})
-        return _Count(job_id=job.id, epoch=max(known.epoch, _last_epoch(finished)), new=known.new + new)
+        return _Count(job_id=job.id, epoch=max(known.epoch, highest_epoch(finished)), new=known.new + new)
 
     def _seen(self, finished: Sequence[Checkpoint], count: _Count, moment: _Moment) -> str:
         if not finished:
@@ -162,21 +159,16 @@ class CheckpointCondition(Condition):
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, object]:
-    values = {
+    return {
         "epoch": checkpoint.epoch,
         "type": checkpoint.checkpoint_type,
         "start_time_micros": checkpoint.start_time_micros,
         "finish_time_micros": checkpoint.finish_time_micros,
     }
-    return {"checkpoint": values}
 
 
 def _finished_at(checkpoint: Checkpoint) -> float:
     return (checkpoint.finish_time_micros or 0) / 1e6
-
-
-def _last_epoch(finished: Sequence[Checkpoint]) -> int:
-    return max((one.epoch for one in finished), default=0)
 
 
 def _time(micros: int) -> str:

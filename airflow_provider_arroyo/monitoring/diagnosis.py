@@ -50,15 +50,7 @@ class Kind(StrEnum):
 
 
 _AS_IT_SHOULD_BE = frozenset(
-    {
-        Kind.HEALTHY,
-        Kind.STARTING,
-        Kind.STOPPING,
-        Kind.STOPPED,
-        Kind.PAUSED,
-        Kind.FINISHING,
-        Kind.FINISHED,
-    }
+    {Kind.HEALTHY, Kind.STARTING, Kind.STOPPING, Kind.STOPPED, Kind.PAUSED, Kind.FINISHING, Kind.FINISHED}
 )
 
 _CAUSES = (
@@ -157,7 +149,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
 
     :param evidence: what Arroyo reports about it.
     """
-    kind, summary, details = _condition(evidence)
+    kind, summary, *details = _condition(evidence)
     unread = (f"Its {what} cannot be read: {shorten(why, 500)}" for what, why in evidence.unread.items())
     return Diagnosis(
         kind=kind,
@@ -167,27 +159,30 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     )
 
 
-_Condition = tuple[Kind, str, tuple[str, ...]]
+_Condition = tuple[Kind, str, *tuple[str, ...]]
+"""A kind, the condition in one sentence, and the evidence, one line each."""
 
 
 def _condition(e: Evidence) -> _Condition:
     if not e.jobs:
         if e.refusals:
-            return Kind.SQL_REFUSED, "The pipeline has no job, and Arroyo refuses its SQL.", ()
-        return Kind.NO_JOB, "The pipeline has no job.", ()
+            return Kind.SQL_REFUSED, "The pipeline has no job, and Arroyo refuses its SQL."
+        return Kind.NO_JOB, "The pipeline has no job."
     job = e.jobs[-1]
     if (ended := _ended_or_ending(e, job)) is not None:
         return ended
     restarts = _restarts(e.jobs)
     cause = _cause(e)
-    is_proven = _finished_since(e, _last_error_at(e))
+    failed_at = max((one.created_at_micros for one in e.errors), default=0)
+    # A checkpoint that began after the last error and has finished proves that data flowed again.
+    is_proven = any(one.is_finished and one.start_time_micros > failed_at for one in e.checkpoints)
     if cause is not None and not is_proven:
-        return cause, f"{job.state}, {run_number(job.run_id)}, but it {_CANNOT[cause]}.", ()
+        return cause, f"{job.state}, {run_number(job.run_id)}, but it {_CANNOT[cause]}."
     if restarts > 1:
         seen = f"It began {restarts} new runs by itself while it was polled."
-        return Kind.FLAPPING, f"{job.state}, {run_number(job.run_id)}: it keeps restarting.", (seen,)
+        return Kind.FLAPPING, f"{job.state}, {run_number(job.run_id)}: it keeps restarting.", seen
     if restarts or job.state == JobState.RECOVERING:
-        return Kind.RECOVERING, f"{job.state}, {run_number(job.run_id)}: it is recovering from a failure.", ()
+        return Kind.RECOVERING, f"{job.state}, {run_number(job.run_id)}: it is recovering from a failure."
     if job.state != JobState.RUNNING:
         return _on_its_way(e, job)
     return _running(e, job)
@@ -207,49 +202,45 @@ def _ended_or_ending(e: Evidence, job: Job) -> _Condition | None:
     if job.state in (JobState.FAILED, JobState.FAILING):
         # Arroyo's reason for this failure takes precedence over the planner's errors for the SQL now.
         cause = _cause(e, is_failure=True) or (Kind.SQL_REFUSED if e.refusals else Kind.FAILED)
-        return cause, f"{job.state} {in_run(job.run_id)}.", ()
+        return cause, f"{job.state} {in_run(job.run_id)}."
     if job.state == JobState.FINISHED:
-        return Kind.FINISHED, "Finished: its sources have ended.", ()
+        return Kind.FINISHED, "Finished: its sources have ended."
     if job.state == JobState.STOPPED:
         if job.running_desired:
-            return Kind.STARTING, "Stopped, and asked to run again.", ()
+            return Kind.STARTING, "Stopped, and asked to run again."
         return _stopped(e)
     if job.running_desired is False:
-        return Kind.STOPPING, f"{job.state}, and asked to stop.", ()
+        return Kind.STOPPING, f"{job.state}, and asked to stop."
     if job.state == JobState.FINISHING:
-        return (
-            Kind.FINISHING,
-            "Finishing: at least one of its sources has ended, others are still running.",
-            (),
-        )
+        return Kind.FINISHING, "Finishing: at least one of its sources has ended, others are still running."
     return None
 
 
 def _stopped(e: Evidence) -> _Condition:
     last = max((one for one in e.checkpoints if one.is_finished), key=lambda one: one.epoch, default=None)
     if last is None and "checkpoints" in e.unread:
-        return Kind.STOPPED, "Stopped, as requested.", ()
+        return Kind.STOPPED, "Stopped, as requested."
     if last is None:
-        return Kind.STOPPED, "Stopped, as requested; it has no checkpoint.", ()
+        return Kind.STOPPED, "Stopped, as requested; it has no checkpoint."
     return (
         Kind.PAUSED,
         f"Stopped, as requested; it continues from checkpoint {last.epoch} when it is resumed.",
-        (),
     )
 
 
 def _on_its_way(e: Evidence, job: Job) -> _Condition:
     age = e.now - job.created_at_micros / 1e6 if job.created_at_micros else 0.0
     if job.state == JobState.CREATED and age > _PICK_UP_SECONDS:
-        return Kind.NO_CONTROLLER, f"Created {duration(age)} ago, but no controller has picked it up.", ()
+        return Kind.NO_CONTROLLER, f"Created {duration(age)} ago, but no controller has picked it up."
     if job.start_time_micros is None and age > _START_SECONDS:
         parallelism = e.pipeline.graph.parallelism
         why = ("Its parallelism is 0.",) if parallelism == 0 else ()
-        return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, but it has never run.", why
-    return Kind.STARTING, f"{job.state}, {run_number(job.run_id)}.", ()
+        return Kind.NOT_SCHEDULED, f"{job.state} for {duration(age)}, but it has never run.", *why
+    return Kind.STARTING, f"{job.state}, {run_number(job.run_id)}."
 
 
 def _running(e: Evidence, job: Job) -> _Condition:
+    run = f"Running, run {job.run_id}"
     interval = (e.pipeline.checkpoint_interval_micros or 0) / 1e6 or _DEFAULT_INTERVAL_SECONDS
     limit = max(_START_SECONDS, 5 * interval)
     finished = [one.finish_time_micros for one in e.checkpoints if one.finish_time_micros is not None]
@@ -259,27 +250,17 @@ def _running(e: Evidence, job: Job) -> _Condition:
     last = max(finished) / 1e6 if finished else began
     # Restarts do not renew a start time, but every run takes checkpoints.
     if not is_unread and e.now - max(last, began) > limit:
-        what = (
-            f"its last checkpoint finished {duration(e.now - last)} ago"
-            if finished
-            else "it has no finished checkpoint"
-        )
-        return (
-            Kind.NO_CHECKPOINT,
-            f"Running, run {job.run_id}, but {what}.",
-            (f"One is due every {duration(interval)}.",),
-        )
+        ago = f"its last checkpoint finished {duration(e.now - last)} ago"
+        what = ago if finished else "it has no finished checkpoint"
+        due = f"One is due every {duration(interval)}."
+        return Kind.NO_CHECKPOINT, f"{run}, but {what}.", due
     if (slow := _slowest(e)) is not None:
-        return Kind.LAGGING, f"Running, run {job.run_id}, but it cannot keep up.", (slow,)
+        return Kind.LAGGING, f"{run}, but it cannot keep up.", slow
     if is_unread:
-        return Kind.UNKNOWN, f"Running, run {job.run_id}; whether data flows cannot be determined.", ()
+        return Kind.UNKNOWN, f"{run}; whether data flows cannot be determined."
     if not finished or last < began:
-        return Kind.STARTING, f"Running, run {job.run_id}; its first checkpoint has not finished yet.", ()
-    return (
-        Kind.HEALTHY,
-        f"Running, run {job.run_id}; its last checkpoint finished {duration(e.now - last)} ago.",
-        (),
-    )
+        return Kind.STARTING, f"{run}; its first checkpoint has not finished yet."
+    return Kind.HEALTHY, f"{run}; its last checkpoint finished {duration(e.now - last)} ago."
 
 
 def _slowest(e: Evidence) -> str | None:
@@ -296,25 +277,10 @@ def _cause(e: Evidence, *, is_failure: bool = False) -> Kind | None:
     """Return the cause that Arroyo's messages name; None if it is not a known one."""
     failure = e.jobs[-1].failure
     texts = [failure.error] if failure else []
-    texts += [f"{one.message} {one.details}" for one in e.errors if is_failure or _is_recent(e, one)]
-    for text in texts:
-        for kind, pattern in _CAUSES:
-            if pattern.search(text):
-                return kind
-    return None
-
-
-def _is_recent(e: Evidence, error: JobError) -> bool:
-    return error.created_at_micros / 1e6 > e.now - _RECENT_SECONDS
-
-
-def _last_error_at(e: Evidence) -> float:
-    return max((one.created_at_micros / 1e6 for one in e.errors), default=0.0)
-
-
-def _finished_since(e: Evidence, moment: float) -> bool:
-    """Return whether a checkpoint that began after a time has finished, so that data flowed again."""
-    return any(one.is_finished and one.start_time_micros / 1e6 > moment for one in e.checkpoints)
+    since = float("-inf") if is_failure else e.now - _RECENT_SECONDS
+    texts += [f"{one.message} {one.details}" for one in e.errors if one.created_at_micros / 1e6 > since]
+    found = (kind for text in texts for kind, pattern in _CAUSES if pattern.search(text))
+    return next(found, None)
 
 
 def _said(e: Evidence, kind: Kind) -> tuple[str, ...]:

@@ -14,16 +14,15 @@ According to Arroyo's source (``job_metrics.rs``, the same in 0.15 and 0.16), an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_arroyo.text import shorten
 
 if TYPE_CHECKING:
-    from airflow_provider_arroyo.client.details import Metric, OperatorMetrics
+    from airflow_provider_arroyo.client.details import OperatorMetrics
     from airflow_provider_arroyo.client.models import PipelineGraph, PipelineNode
 
 MEASURED_EVERY_SECONDS = 2.0
@@ -82,8 +81,7 @@ class UnknownNameError(ValueError):
     """A pipeline has no such operator, or an operator no such metric; the message lists those that exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """One number for all subtasks.
 
     :param at_micros: when Arroyo measured it, by its own clock.
@@ -162,7 +160,8 @@ def rounds(
         series = {subtask: _unsmoothed(values) for subtask, values in series.items()}
     if {node for node, _ in series} != operators:
         return ()
-    combine = _combine(metric, aggregation)
+    worst = max if metric == MetricName.BACKPRESSURE else min
+    combine = sum if aggregation == Aggregation.SUM else worst
     measured = sorted(
         (at, subtask, value) for subtask, values in series.items() for at, value in values.items()
     )
@@ -202,17 +201,10 @@ def _series(metrics: Iterable[OperatorMetrics], metric: str) -> dict[_Subtask, d
         for group in node.metric_groups:
             for subtask in group.subtasks:
                 values = found.setdefault((node.node_id, subtask.index), {})
-                if group.name == metric:
-                    values |= _values(subtask.metrics)
+                for one in subtask.metrics if group.name == metric else ():
+                    if math.isfinite(one.value) and 0 <= one.time_micros <= _LAST_MICROS:
+                        values[one.time_micros] = one.value
     return found
-
-
-def _values(metrics: Iterable[Metric]) -> dict[int, float]:
-    return {
-        one.time_micros: one.value
-        for one in metrics
-        if math.isfinite(one.value) and 0 <= one.time_micros <= _LAST_MICROS
-    }
 
 
 def _unsmoothed(values: Mapping[int, float]) -> dict[int, float]:
@@ -223,9 +215,3 @@ def _unsmoothed(values: Mapping[int, float]) -> dict[int, float]:
         rate = (values[at] - (1 - _SMOOTHING) * values[before]) / _SMOOTHING
         found[at] = rate if rate > _ROUNDING * values[before] else 0.0
     return found
-
-
-def _combine(metric: str, aggregation: str) -> Callable[[list[float]], float]:
-    if aggregation == Aggregation.SUM:
-        return sum
-    return max if metric == MetricName.BACKPRESSURE else min
